@@ -1,0 +1,2 @@
+// Package webpubsub is the service client for Azure Web PubSub.
+package webpubsub

@@ -1,0 +1,94 @@
+package webpubsub
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"io"
+	"unicode/utf8"
+)
+
+// The content types that the service takes, and hands to event handlers.
+const (
+	contentTypeJSON   = "application/json"
+	contentTypeText   = "text/plain"
+	contentTypeBinary = "application/octet-stream"
+)
+
+// Message is the body of one message, with its content type. Make one with [Text], [JSON], [Binary] or
+// [BinaryStream]; the zero Message is not a message, and every operation refuses it with [ErrInvalidArgument].
+//
+// A Message made by Text, JSON or Binary may be sent any number of times, also by several goroutines at once. One made
+// by BinaryStream is sent once.
+//
+// The service takes messages of about 1 MB; a larger one comes back as a 413 error from the service.
+type Message struct {
+	contentType string
+	data        []byte    // the body, unless stream is set
+	stream      io.Reader // the body of a BinaryStream
+	err         error     // why this is no message: found when it was made, returned when it is used
+}
+
+// Text returns a message with the content type text/plain. The text must be UTF-8: sending anything else is an
+// [ErrInvalidArgument]. It may be empty.
+func Text(text string) Message {
+	if !utf8.ValidString(text) {
+		return Message{err: errors.New("the text is not valid UTF-8; send it with Binary")}
+	}
+	return Message{contentType: contentTypeText, data: []byte(text)}
+}
+
+// JSON returns a message with the content type application/json that holds v as encoding/json writes it, but with <, >
+// and & as they are. The value is encoded at once, so that changing v later does not change the message. A string
+// becomes a JSON string, with its quotes; a [json.RawMessage] is sent as it is, compacted.
+//
+// Sending a value that does not encode is an [ErrInvalidArgument] which wraps the encoder's error.
+func JSON(v any) Message {
+	var buf bytes.Buffer
+	encoder := json.NewEncoder(&buf)
+	encoder.SetEscapeHTML(false)
+	if err := encoder.Encode(v); err != nil {
+		return Message{err: err}
+	}
+	return Message{contentType: contentTypeJSON, data: bytes.TrimSuffix(buf.Bytes(), []byte("\n"))}
+}
+
+// Binary returns a message with the content type application/octet-stream. The data is not copied: do not change it
+// until the call that sends it has returned. It may be empty.
+func Binary(data []byte) Message {
+	return Message{contentType: contentTypeBinary, data: data}
+}
+
+// BinaryStream returns a message with the content type application/octet-stream whose body is read from r while it is
+// sent, from where r stands now to its end. r is not closed.
+//
+// If r is an [io.Seeker], nothing is copied: its length is taken by seeking, and it is rewound for a retry. If it is
+// not, it is read into memory when the message is sent, so that a retry can send it again; more than 16 MiB is then an
+// [ErrInvalidArgument].
+func BinaryStream(r io.Reader) Message {
+	if r == nil {
+		return Message{err: errors.New("the stream is nil")}
+	}
+	return Message{contentType: contentTypeBinary, stream: r}
+}
+
+// ContentType returns text/plain, application/json or application/octet-stream; it is empty for the zero Message and
+// for one that could not be made.
+func (m Message) ContentType() string {
+	return m.contentType
+}
+
+// Reader returns a reader of the message's body, for code that carries messages elsewhere than to the service (the
+// eventhandler package answers events with them). Its error says why there is no body: JSON that did not encode, text
+// that is not UTF-8, or the zero Message. For a BinaryStream it is the stream itself, which can be read once.
+func (m Message) Reader() (io.Reader, error) {
+	switch {
+	case m.err != nil:
+		return nil, m.err
+	case m.contentType == "":
+		return nil, errors.New("the message is empty: make one with Text, JSON, Binary or BinaryStream")
+	case m.stream != nil:
+		return m.stream, nil
+	}
+	return bytes.NewReader(m.data), nil
+}
