@@ -2,7 +2,6 @@ package webpubsub
 
 import (
 	"bytes"
-	"encoding/json"
 	"errors"
 	"io"
 	"unicode/utf8"
@@ -44,13 +43,11 @@ func Text(text string) Message {
 //
 // Sending a value that does not encode is an [ErrInvalidArgument] which wraps the encoder's error.
 func JSON(v any) Message {
-	var buf bytes.Buffer
-	encoder := json.NewEncoder(&buf)
-	encoder.SetEscapeHTML(false)
-	if err := encoder.Encode(v); err != nil {
+	data, err := marshalJSON(v)
+	if err != nil {
 		return Message{err: err}
 	}
-	return Message{contentType: contentTypeJSON, data: bytes.TrimSuffix(buf.Bytes(), []byte("\n"))}
+	return Message{contentType: contentTypeJSON, data: data}
 }
 
 // Binary returns a message with the content type application/octet-stream. The data is not copied: do not change it

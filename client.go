@@ -1,0 +1,245 @@
+package webpubsub
+
+import (
+	"context"
+	"io"
+	"log/slog"
+	"net/http"
+	"reflect"
+	"regexp"
+	"strings"
+
+	"github.com/Azure/azure-sdk-for-go/sdk/azcore"
+	"github.com/Azure/azure-sdk-for-go/sdk/azcore/cloud"
+	"github.com/Azure/azure-sdk-for-go/sdk/azcore/policy"
+	"github.com/Azure/azure-sdk-for-go/sdk/azcore/runtime"
+)
+
+const (
+	moduleName        = "github.com/awps-go/webpubsub"
+	moduleVersion     = "v0.1.0"
+	defaultAPIVersion = "2024-12-01"
+)
+
+// ServiceName is the name under which a custom cloud configuration gives the service's audience, as in
+//
+//	cloud.Configuration{..., Services: map[cloud.ServiceName]cloud.ServiceConfiguration{
+//		webpubsub.ServiceName: {Audience: "https://webpubsub.azure.com"},
+//	}}
+const ServiceName cloud.ServiceName = "webpubsub"
+
+// ServiceClient manages the connections of one hub. Make one by [NewClientFromConnectionString],
+// [NewClientWithKeyCredential] or [NewClient]; make it once and share it: it is safe for concurrent use, and needs no
+// closing.
+type ServiceClient struct {
+	azure      *azcore.Client // the pipeline and the tracer
+	endpoint   endpoint
+	hub        string
+	apiVersion string
+	key        *accessKey   // nil with a TokenCredential
+	log        *slog.Logger // nil for none
+}
+
+// hubPattern is the service's own.
+var hubPattern = regexp.MustCompile("^[A-Za-z][A-Za-z0-9_`,.[\\]]{0,127}$")
+
+// NewClientFromConnectionString returns a client for a hub of the service that the connection string names, as the Azure
+// portal shows it; [ParseConnectionString] says what it may hold. Requests are signed with its access key. Hub names are
+// matched without regard to case: a letter, then up to 127 letters, digits and any of _ ` , . [ ].
+func NewClientFromConnectionString(connectionString, hub string, options *ClientOptions) (*ServiceClient, error) {
+	const operation = "NewClientFromConnectionString"
+	parsed, err := parseConnectionString(operation, connectionString)
+	if err != nil {
+		return nil, err
+	}
+	return newClient(operation, parsed.Endpoint, hub, &accessKey{fixed: parsed.AccessKey}, nil, valueOf(options))
+}
+
+// NewClientWithKeyCredential returns a client for a hub of the service at the endpoint, https://NAME.webpubsub.azure.com.
+// Requests are signed with the credential's key; its Update changes the key for the next request and the next client
+// access token. For the hub's name see [NewClientFromConnectionString].
+func NewClientWithKeyCredential(endpoint, hub string, credential *azcore.KeyCredential, options *ClientOptions) (*ServiceClient, error) {
+	const operation = "NewClientWithKeyCredential"
+	if credential == nil || *credential == (azcore.KeyCredential{}) {
+		return nil, invalid(operation, "credential", "is nil: make one with azcore.NewKeyCredential")
+	}
+	key := newAccessKey(credential)
+	if value, err := key.value(context.Background()); err != nil || value == "" {
+		return nil, invalid(operation, "credential", "holds an empty key")
+	}
+	return newClient(operation, endpoint, hub, key, nil, valueOf(options))
+}
+
+// NewClient returns a client for a hub of the service at the endpoint, https://NAME.webpubsub.azure.com, that
+// authenticates with Microsoft Entra ID: the credential is one of the azidentity package's, or any other
+// [azcore.TokenCredential]. Its identity needs a role on the service, as Web PubSub Service Owner.
+//
+// The scope of the tokens follows ClientOptions.Cloud: https://webpubsub.azure.com/.default in the public cloud,
+// https://webpubsub.azure.cn/.default in China; any other cloud must name the audience under [ServiceName]. An http
+// endpoint is an [ErrInvalidArgument], unless ClientOptions.InsecureAllowCredentialWithHTTP is set. For the hub's name see
+// [NewClientFromConnectionString].
+func NewClient(endpoint, hub string, credential azcore.TokenCredential, options *ClientOptions) (*ServiceClient, error) {
+	const operation = "NewClient"
+	if v := reflect.ValueOf(credential); !v.IsValid() || v.Kind() == reflect.Pointer && v.IsNil() {
+		return nil, invalid(operation, "credential", "is nil")
+	}
+	o := valueOf(options)
+	audience := tokenAudience(o.Cloud)
+	if audience == "" {
+		return nil, invalid(operation, "options.Cloud", "is neither public nor China, and names no audience for the service %q", ServiceName)
+	}
+	bearer := runtime.NewBearerTokenPolicy(credential, []string{strings.TrimSuffix(audience, "/") + "/.default"},
+		&policy.BearerTokenOptions{InsecureAllowCredentialWithHTTP: o.InsecureAllowCredentialWithHTTP})
+	return newClient(operation, endpoint, hub, nil, bearer, o)
+}
+
+// tokenAudience returns the service's audience in a cloud; it is empty for one that is not known.
+func tokenAudience(configuration cloud.Configuration) string {
+	if service, ok := configuration.Services[ServiceName]; ok {
+		return service.Audience
+	}
+	switch configuration.ActiveDirectoryAuthorityHost {
+	case "", cloud.AzurePublic.ActiveDirectoryAuthorityHost:
+		return "https://webpubsub.azure.com"
+	case cloud.AzureChina.ActiveDirectoryAuthorityHost:
+		return "https://webpubsub.azure.cn"
+	}
+	return ""
+}
+
+// newClient makes a client that signs with the key or, if that is nil, authenticates by the bearer policy.
+func newClient(operation, serviceURL, hub string, key *accessKey, bearer policy.Policy, options ClientOptions) (*ServiceClient, error) {
+	endpoint, err := newEndpoint(operation, serviceURL, options.ReverseProxyEndpoint)
+	if err != nil {
+		return nil, err
+	}
+	if bearer != nil && !strings.HasPrefix(endpoint.target, "https:") && !options.InsecureAllowCredentialWithHTTP {
+		return nil, invalid(operation, "endpoint", "must be https with a TokenCredential: its tokens are not sent in clear "+
+			"text unless options.InsecureAllowCredentialWithHTTP says so")
+	}
+	if !hubPattern.MatchString(hub) {
+		return nil, invalid(operation, "hub", "must be a letter, then up to 127 letters, digits and any of _`,.[]")
+	}
+	c := &ServiceClient{endpoint: endpoint, hub: hub, apiVersion: options.APIVersion, key: key, log: options.Logger}
+	if c.apiVersion == "" {
+		c.apiVersion = defaultAPIVersion
+	}
+	if string(appendEscaped(nil, c.apiVersion)) != c.apiVersion {
+		return nil, invalid(operation, "options.APIVersion", "is not a version, as %s", defaultAPIVersion)
+	}
+
+	azureOptions := options.ClientOptions
+	azureOptions.APIVersion = "" // it is in every URL that the client makes
+	azureOptions.Transport = c.transport(options.Transport)
+	pipeline := runtime.PipelineOptions{Tracing: runtime.TracingOptions{Namespace: "Microsoft.SignalRService"}}
+	switch {
+	case bearer != nil:
+		pipeline.PerRetry = append(pipeline.PerRetry, bearer)
+	case key.policy != nil:
+		pipeline.PerRetry = append(pipeline.PerRetry, key.policy)
+	}
+	pipeline.PerRetry = append(pipeline.PerRetry, tryPolicy{c})
+	if c.azure, err = azcore.NewClient(moduleName, moduleVersion, pipeline, &azureOptions); err != nil {
+		return nil, wrapError(operation, err)
+	}
+	return c, nil
+}
+
+// String names the service and the hub; it holds no secret.
+func (c *ServiceClient) String() string {
+	if c == nil {
+		return "webpubsub.ServiceClient(nil)"
+	}
+	return "webpubsub.ServiceClient(" + c.endpoint.service + ", hub " + c.hub + ")"
+}
+
+// tryPolicy is the last policy of ours that a request passes, once for each try: whatever is ours to do to a request is
+// done here, as azcore copies the request for every policy.
+type tryPolicy struct {
+	client *ServiceClient
+}
+
+func (p tryPolicy) Do(req *policy.Request) (*http.Response, error) {
+	raw := req.Raw()
+	if p.client.key != nil {
+		if err := signRequest(raw, p.client.key.take(raw.Header), p.client.endpoint); err != nil {
+			return nil, err
+		}
+	}
+	// azcore's retry policy put its own type around the body, which net/http does not know as one in memory: it would
+	// write the headers first, and the body in a second write.
+	if body, ok := req.Body().(body); ok {
+		var err error
+		if raw.Body, err = body.open(); err != nil {
+			return nil, err
+		}
+		raw.GetBody = body.open
+	}
+	recordTry(raw)
+	return req.Next()
+}
+
+// SendToAll sends a message to every connection of the hub.
+//
+// REST: POST /api/hubs/{hub}/:send.
+func (c *ServiceClient) SendToAll(ctx context.Context, message Message, options *SendToAllOptions) error {
+	o := valueOf(options)
+	r := c.newHubRequest("SendToAll", http.MethodPost).literal("/:send")
+	r.excluded(o.Excluded)
+	r.filter(o.Filter)
+	r.ttl(o.MessageTTL)
+	r.message(message, o.Metadata)
+	return r.run(ctx)
+}
+
+// CloseAllConnections closes every connection of the hub. Clients of the JSON and protobuf subprotocols are told the
+// reason before.
+//
+// REST: POST /api/hubs/{hub}/:closeConnections.
+func (c *ServiceClient) CloseAllConnections(ctx context.Context, options *CloseAllConnectionsOptions) error {
+	o := valueOf(options)
+	r := c.newHubRequest("CloseAllConnections", http.MethodPost).literal("/:closeConnections")
+	r.excluded(o.Excluded)
+	r.reason(o.Reason)
+	return r.run(ctx)
+}
+
+// GetServiceStatus says whether the service is there and well. It asks the service, not the hub, and an answer other than
+// success is an error.
+//
+// REST: HEAD /api/health.
+func (c *ServiceClient) GetServiceStatus(ctx context.Context, options *GetServiceStatusOptions) (bool, error) {
+	err := c.newRequest("GetServiceStatus", http.MethodHead).literal("/api/health").run(ctx)
+	return err == nil, err
+}
+
+// SendRequest sends any other request through the client's pipeline: authenticated, retried, logged and traced as the
+// client's own. The request's URL is an absolute one of the service (or its reverse proxy), or a path and query, as
+// /api/hubs/chat/:send; one of another host is an [ErrInvalidArgument]. The api-version is added if the query has none.
+// The request itself is not changed; its body is read and closed, and treated as that of a [BinaryStream].
+//
+// Any answer is returned, whatever its status, with its body in memory; an error says that there was none.
+func (c *ServiceClient) SendRequest(ctx context.Context, req *http.Request) (*http.Response, error) {
+	r := c.newRequest("SendRequest", "")
+	switch {
+	case req == nil || req.URL == nil:
+		r.refuse("req", "is nil or has no URL")
+	case r.err == nil:
+		target, ok := c.endpoint.rest(req.URL)
+		if !ok {
+			r.refuse("req", "has a URL that is not the service's")
+		}
+		r.target = target
+		r.method = req.Method
+		r.header = req.Header
+		if req.Body != nil && req.Body != http.NoBody {
+			defer req.Body.Close()
+			r.stream = io.Reader(req.Body)
+			r.contentType = req.Header.Get("Content-Type")
+			if r.contentType == "" {
+				r.contentType = contentTypeBinary
+			}
+		}
+	}
+	return r.send(ctx, func(int) bool { return true })
+}

@@ -1,0 +1,165 @@
+package webpubsub
+
+import (
+	"context"
+	"log/slog"
+	"net/http"
+	"net/url"
+	"regexp"
+	"sort"
+	"strings"
+	"time"
+
+	"github.com/Azure/azure-sdk-for-go/sdk/azcore/runtime"
+)
+
+// maxLoggedBody is how much of a body a Debug record holds.
+const maxLoggedBody = 4 << 10
+
+const redacted = "REDACTED"
+
+// WithLogger returns a context that logs the calls made with it, as ClientOptions.Logger logs those of a client; for these
+// calls it takes that one's place. A nil logger logs nothing.
+//
+// A call is one record: at level Info, or Warn if it ended in an error. It has the operation, the method, the URL, the
+// status, the duration from begin to end, the number of tries and the headers of the last try and its answer. If the
+// logger is enabled for Debug, it has the first 4 KiB of both bodies too; the body of a stream is never logged. Keys,
+// tokens, the Authorization header and access_token in URLs are always left out.
+func WithLogger(ctx context.Context, log *slog.Logger) context.Context {
+	return context.WithValue(ctx, loggerKey{}, log)
+}
+
+type (
+	loggerKey struct{} // the *slog.Logger of WithLogger
+	recordKey struct{} // the *record of the call
+)
+
+// record is what is logged of one call.
+type record struct {
+	log     *slog.Logger
+	request *request
+	start   time.Time
+	tries   int
+	last    *http.Request  // the last try
+	answer  *http.Response // to the last try, if there was one
+}
+
+// startRecord begins the record of a call; it is nil if nothing listens.
+func (c *ServiceClient) startRecord(ctx context.Context, r *request) (context.Context, *record) {
+	log := c.log
+	if value := ctx.Value(loggerKey{}); value != nil {
+		log = value.(*slog.Logger)
+	}
+	if log == nil || !log.Enabled(ctx, slog.LevelWarn) {
+		return ctx, nil
+	}
+	record := &record{log: log, request: r, start: time.Now()}
+	return context.WithValue(ctx, recordKey{}, record), record
+}
+
+// recordTry notes that a try of the call is on its way.
+func recordTry(req *http.Request) {
+	if record, ok := req.Context().Value(recordKey{}).(*record); ok {
+		record.tries++
+		record.last = req
+	}
+}
+
+func (r *record) end(ctx context.Context, err error) {
+	level, resp := slog.LevelInfo, r.answer
+	if err != nil {
+		level = slog.LevelWarn
+	}
+	if !r.log.Enabled(ctx, level) {
+		return
+	}
+	attrs := []slog.Attr{slog.String("operation", r.request.operation)}
+	if r.last != nil {
+		attrs = append(attrs, slog.String("method", r.last.Method), slog.String("url", redactURL(r.last.URL)))
+	}
+	if resp != nil {
+		attrs = append(attrs, slog.Int("status", resp.StatusCode))
+	}
+	attrs = append(attrs, slog.Duration("duration", time.Since(r.start)), slog.Int("tries", r.tries))
+	if err != nil {
+		attrs = append(attrs, slog.String("error", err.Error()))
+	}
+	debug := r.log.Enabled(ctx, slog.LevelDebug)
+	if r.last != nil {
+		attrs = append(attrs, headerAttr("requestHeaders", r.last.Header))
+		if debug && r.request.stream == nil && len(r.request.data) > 0 {
+			attrs = append(attrs, bodyAttr("requestBody", r.request.data))
+		}
+	}
+	if resp != nil {
+		attrs = append(attrs, headerAttr("responseHeaders", resp.Header))
+		if debug && !r.request.secret {
+			if body, err := runtime.Payload(resp); err == nil && len(body) > 0 {
+				attrs = append(attrs, bodyAttr("responseBody", body))
+			}
+		}
+	}
+	r.log.LogAttrs(ctx, level, "webpubsub: "+r.request.operation, attrs...)
+}
+
+func headerAttr(key string, header http.Header) slog.Attr {
+	names := make([]string, 0, len(header))
+	for name := range header {
+		names = append(names, name)
+	}
+	sort.Strings(names)
+	attrs := make([]slog.Attr, 0, len(names))
+	for _, name := range names {
+		value := redacted
+		if !sensitive(name) {
+			value = redact(strings.Join(header[name], ", "), "")
+		}
+		attrs = append(attrs, slog.String(name, value))
+	}
+	return slog.Attr{Key: key, Value: slog.GroupValue(attrs...)}
+}
+
+func bodyAttr(key string, body []byte) slog.Attr {
+	text := string(body[:min(len(body), maxLoggedBody)])
+	return slog.String(key, redact(strings.ToValidUTF8(text, "\uFFFD"), ""))
+}
+
+// sensitive says whether a header or a query parameter of that name holds a secret.
+func sensitive(name string) bool {
+	name = strings.ToLower(name)
+	for _, word := range []string{"authorization", "cookie", "token", "key", "secret", "signature", "password"} {
+		if strings.Contains(name, word) {
+			return true
+		}
+	}
+	return name == "sig" || name == "code"
+}
+
+// redactURL writes a URL without the secrets in its query.
+func redactURL(u *url.URL) string {
+	text, query, found := strings.Cut(u.String(), "?")
+	if !found {
+		return text
+	}
+	items := strings.Split(query, "&")
+	for i, item := range items {
+		if name, _, _ := strings.Cut(item, "="); sensitive(name) {
+			items[i] = name + "=" + redacted
+		}
+	}
+	return redact(text+"?"+strings.Join(items, "&"), "")
+}
+
+// secrets are what keys and tokens look like in other people's words: JWTs, bearer tokens, and the values of names that
+// hold them.
+var secrets = regexp.MustCompile(`eyJ[\w-]*\.[\w-]+\.[\w-]*` +
+	`|(?i:\bbearer\s+)[\w.~+/=-]+` +
+	`|(?i:(?:access_token|accesskey|reconnection_token)["']?\s*[=:]\s*["']?)[^\s&;"'<>]+`)
+
+// redact takes secrets out of text, and the token if it is not empty.
+func redact(text, token string) string {
+	if token != "" {
+		text = strings.ReplaceAll(text, token, redacted)
+	}
+	return secrets.ReplaceAllString(text, redacted)
+}

@@ -1,0 +1,328 @@
+package webpubsub
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"net/http"
+	"strconv"
+	"strings"
+	"time"
+	"unicode"
+	"unicode/utf8"
+
+	"github.com/Azure/azure-sdk-for-go/sdk/azcore/runtime"
+	"golang.org/x/net/http/httpguts"
+)
+
+// request is one REST operation on its way. An operation names its path, its query and its body by the methods below,
+// each of which checks what it is given; do, the one way to the service, refuses the request if any of them found fault.
+type request struct {
+	client      *ServiceClient
+	operation   string // the name of the client's method, for errors, spans and logs
+	method      string
+	path        []byte // from /api on, escaped
+	query       []byte // each item behind its &, escaped
+	target      string // path and query as they came from elsewhere, instead of the two above
+	header      http.Header
+	contentType string // of the body; empty for a request without one
+	data        []byte
+	stream      io.Reader // the body, instead of data
+	secret      bool      // the answer is secret: it is in no log
+	err         error     // the first fault
+}
+
+func (c *ServiceClient) newRequest(operation, method string) *request {
+	r := &request{client: c, operation: operation, method: method}
+	if c == nil || c.azure == nil {
+		r.refuse("client", "is not made by one of the package's constructors")
+	}
+	return r
+}
+
+// newHubRequest begins the path with the client's hub.
+func (c *ServiceClient) newHubRequest(operation, method string) *request {
+	r := c.newRequest(operation, method)
+	if r.err == nil {
+		r.path = appendEscaped(append(make([]byte, 0, 128), "/api/hubs/"...), c.hub)
+	}
+	return r
+}
+
+func (r *request) refuse(argument, format string, args ...any) {
+	if r.err == nil {
+		r.err = invalid(r.operation, argument, format, args...)
+	}
+}
+
+// literal adds to the path what needs no escaping.
+func (r *request) literal(text string) *request {
+	r.path = append(r.path, text...)
+	return r
+}
+
+func (r *request) connection(id string) *request {
+	r.checkID("connectionID", id)
+	return r.literal("/connections/").escaped(id)
+}
+
+func (r *request) user(id string) *request {
+	r.checkID("userID", id)
+	return r.literal("/users/").escaped(id)
+}
+
+func (r *request) group(name string) *request {
+	r.checkGroup("group", name)
+	return r.literal("/groups/").escaped(name)
+}
+
+func (r *request) escaped(segment string) *request {
+	r.path = appendEscaped(r.path, segment)
+	return r
+}
+
+func (r *request) checkID(argument, id string) {
+	switch {
+	case id == "":
+		r.refuse(argument, "is empty")
+	case id == "." || id == "..":
+		// Clients, proxies and servers resolve these out of the path: /users/../:send would reach the whole hub.
+		r.refuse(argument, "is %q, which no path can name", id)
+	case !utf8.ValidString(id):
+		r.refuse(argument, "is not valid UTF-8")
+	}
+}
+
+func (r *request) checkGroup(argument, name string) {
+	const limit = 1024
+	r.checkID(argument, name)
+	switch {
+	case utf8.RuneCountInString(name) > limit:
+		r.refuse(argument, "is longer than %d characters", limit)
+	case strings.TrimFunc(name, unicode.IsSpace) == "":
+		r.refuse(argument, "is all white space")
+	}
+}
+
+// param adds an item to the query.
+func (r *request) param(name, value string) {
+	r.query = append(append(append(r.query, '&'), name...), '=')
+	r.query = appendEscaped(r.query, value)
+}
+
+func (r *request) excluded(connectionIDs []string) {
+	for i, id := range connectionIDs {
+		r.checkID("options.Excluded["+strconv.Itoa(i)+"]", id)
+		r.param("excluded", id)
+	}
+}
+
+func (r *request) filter(filter Filter) {
+	r.checkFilter("options.Filter", filter)
+	if filter != "" {
+		r.param("filter", string(filter))
+	}
+}
+
+func (r *request) checkFilter(argument string, filter Filter) {
+	if problem := filter.problem(); problem != "" {
+		r.refuse(argument, "%s", problem)
+	}
+}
+
+func (r *request) reason(reason string) {
+	if !utf8.ValidString(reason) {
+		r.refuse("options.Reason", "is not valid UTF-8")
+	}
+	if reason != "" {
+		r.param("reason", reason)
+	}
+}
+
+func (r *request) ttl(ttl time.Duration) {
+	const limit = 300 * time.Second
+	switch {
+	case ttl < 0:
+		r.refuse("options.MessageTTL", "is negative")
+	case ttl > limit:
+		r.refuse("options.MessageTTL", "is longer than %v", limit)
+	case ttl%time.Second != 0:
+		r.refuse("options.MessageTTL", "is not whole seconds")
+	case ttl > 0:
+		r.param("messageTtlSeconds", strconv.Itoa(int(ttl/time.Second)))
+	}
+}
+
+// message makes m the request's body.
+func (r *request) message(m Message, metadata map[string]string) {
+	if _, err := m.Reader(); err != nil && r.err == nil {
+		r.err = &argumentError{operation: r.operation, argument: "message", problem: err.Error(), cause: err}
+	}
+	r.contentType, r.data, r.stream = m.contentType, m.data, m.stream
+	r.metadata(metadata)
+}
+
+// metadata adds the headers that carry a message's metadata, their names' case kept.
+func (r *request) metadata(metadata map[string]string) {
+	const prefix, maxKey, maxValue, maxAll = "X-WebPubSub-Metadata-", 256, 1024, 8 << 10
+	if len(metadata) == 0 {
+		return
+	}
+	total := 0
+	seen := make(map[string]bool, len(metadata))
+	r.header = make(http.Header, len(metadata))
+	for key, value := range metadata {
+		argument := fmt.Sprintf("options.Metadata[%q]", key)
+		switch {
+		case !httpguts.ValidHeaderFieldName(key):
+			r.refuse(argument, "has a key that is no HTTP token")
+		case len(key) > maxKey:
+			r.refuse(argument, "has a key longer than %d bytes", maxKey)
+		case seen[strings.ToLower(key)]:
+			r.refuse(argument, "has a key that another one repeats in other case")
+		case strings.ContainsFunc(value, func(c rune) bool { return c < ' ' || c > '~' }):
+			r.refuse(argument, "is not printable ASCII")
+		case strings.TrimSpace(value) != value:
+			r.refuse(argument, "begins or ends with a space, which HTTP drops")
+		case len(value) > maxValue:
+			r.refuse(argument, "is longer than %d bytes", maxValue)
+		}
+		total += len(key) + len(value)
+		seen[strings.ToLower(key)] = true
+		r.header[prefix+key] = []string{value}
+	}
+	if total > maxAll {
+		r.refuse("options.Metadata", "is larger than 8 KiB in all")
+	}
+}
+
+// url returns the URL as it is sent, the api-version first.
+func (r *request) url() string {
+	c := r.client
+	if r.target != "" {
+		return c.endpoint.target + withAPIVersion(r.target, c.apiVersion)
+	}
+	var b strings.Builder
+	b.Grow(len(c.endpoint.target) + len(r.path) + len("?api-version=") + len(c.apiVersion) + len(r.query))
+	b.WriteString(c.endpoint.target)
+	b.Write(r.path)
+	b.WriteString("?api-version=")
+	b.WriteString(c.apiVersion)
+	b.Write(r.query)
+	return b.String()
+}
+
+// withAPIVersion adds the api-version to a path and query that has none.
+func withAPIVersion(target, version string) string {
+	_, query, hasQuery := strings.Cut(target, "?")
+	for item := range strings.SplitSeq(query, "&") {
+		if name, _, _ := strings.Cut(item, "="); name == "api-version" {
+			return target
+		}
+	}
+	separator := "?"
+	if hasQuery {
+		separator = "&"
+	}
+	return target + separator + "api-version=" + version
+}
+
+// do sends the request through the pipeline and returns any answer with a 2xx status; every other one is an error.
+func (r *request) do(ctx context.Context) (*http.Response, error) {
+	return r.send(ctx, isSuccess)
+}
+
+// run is do for an operation that has no result.
+func (r *request) run(ctx context.Context) error {
+	_, err := r.do(ctx)
+	return err
+}
+
+// exists is do for an operation that asks whether there is something: 404 says no.
+func (r *request) exists(ctx context.Context) (bool, error) {
+	resp, err := r.send(ctx, func(status int) bool { return isSuccess(status) || status == http.StatusNotFound })
+	return err == nil && resp.StatusCode != http.StatusNotFound, err
+}
+
+// json is do for an operation that answers with JSON.
+func (r *request) json(ctx context.Context, answer any) error {
+	resp, err := r.do(ctx)
+	if err != nil {
+		return err
+	}
+	if err := runtime.UnmarshalAsJSON(resp, answer); err != nil {
+		return wrapError(r.operation, err)
+	}
+	return nil
+}
+
+func isSuccess(status int) bool { return status >= 200 && status <= 299 }
+
+// send is the one way to the service. The answer's body, if it has one, is read already.
+func (r *request) send(ctx context.Context, accept func(status int) bool) (resp *http.Response, err error) {
+	if ctx == nil {
+		r.refuse("ctx", "is nil")
+	}
+	if r.err != nil {
+		return nil, r.err
+	}
+	c := r.client
+	if tracer := c.azure.Tracer(); tracer.Enabled() {
+		var end func(error)
+		ctx, end = runtime.StartSpan(ctx, "ServiceClient."+r.operation, tracer, nil)
+		defer func() { end(err) }()
+	}
+	ctx, record := c.startRecord(ctx, r)
+	if record != nil {
+		defer func() { record.end(ctx, err) }()
+	}
+
+	req, err := runtime.NewRequest(ctx, r.method, r.url())
+	if err != nil {
+		return nil, wrapError(r.operation, err)
+	}
+	header := req.Raw().Header
+	for name, values := range r.header {
+		header[name] = values
+	}
+	if header.Get("Accept") == "" {
+		header.Set("Accept", contentTypeJSON)
+	}
+	if r.contentType != "" {
+		body, err := r.body(ctx)
+		if err != nil {
+			return nil, err
+		}
+		defer body.detach()
+		if err := req.SetBody(body, r.contentType); err != nil {
+			return nil, wrapError(r.operation, err)
+		}
+	}
+	resp, err = c.azure.Pipeline().Do(req)
+	if err != nil {
+		return nil, wrapError(r.operation, err)
+	}
+	if record != nil {
+		record.answer = resp
+	}
+	if !accept(resp.StatusCode) {
+		return nil, newServiceError(r.operation, resp)
+	}
+	return resp, nil
+}
+
+const upperHex = "0123456789ABCDEF"
+
+// appendEscaped appends text as one path segment or query value, as JavaScript's encodeURIComponent writes it: the
+// service compares tokens' audiences with what was sent, and the other SDKs send this.
+func appendEscaped(b []byte, text string) []byte {
+	for i := range len(text) {
+		switch c := text[i]; {
+		case 'a' <= c && c <= 'z', 'A' <= c && c <= 'Z', '0' <= c && c <= '9', strings.IndexByte("-_.!~*'()", c) >= 0:
+			b = append(b, c)
+		default:
+			b = append(b, '%', upperHex[c>>4], upperHex[c&15])
+		}
+	}
+	return b
+}

@@ -1,0 +1,281 @@
+package webpubsub
+
+import (
+	"bytes"
+	"context"
+	"encoding/base64"
+	"encoding/json"
+	"net/http"
+	"net/url"
+	"strconv"
+	"strings"
+	"time"
+	"unicode/utf8"
+
+	"github.com/Azure/azure-sdk-for-go/sdk/azcore"
+	"github.com/Azure/azure-sdk-for-go/sdk/azcore/policy"
+	"github.com/Azure/azure-sdk-for-go/sdk/azcore/runtime"
+	"github.com/golang-jwt/jwt/v5"
+)
+
+// requestTokenLifetime is how long the token of one request is valid: an hour, as in the official JavaScript and Go
+// SDKs, so that a clock which is behind does not matter. The token is good for the one URL.
+const requestTokenLifetime = time.Hour
+
+const (
+	defaultClientTokenLifetime = time.Hour
+	minClientTokenLifetime     = time.Minute
+)
+
+// keyHeader carries a credential's key from azcore's policy, the one public way to read it, to ours, which takes it off.
+const keyHeader = "X-Webpubsub-Access-Key"
+
+// accessKey is where the key comes from: a connection string, or a credential whose key may change at any time.
+type accessKey struct {
+	fixed  string
+	policy policy.Policy    // puts a credential's key into keyHeader; nil for a fixed key
+	reader runtime.Pipeline // is the policy and nothing else
+}
+
+func newAccessKey(credential *azcore.KeyCredential) *accessKey {
+	k := &accessKey{policy: runtime.NewKeyCredentialPolicy(credential, keyHeader, &runtime.KeyCredentialPolicyOptions{
+		InsecureAllowCredentialWithHTTP: true, // the key itself never leaves
+	})}
+	k.reader = runtime.NewPipeline("", "", runtime.PipelineOptions{PerCall: []policy.Policy{k.policy, echoPolicy{}}},
+		&policy.ClientOptions{Telemetry: policy.TelemetryOptions{Disabled: true}})
+	return k
+}
+
+// echoPolicy answers a request with its own headers, and sends it nowhere.
+type echoPolicy struct{}
+
+func (echoPolicy) Do(req *policy.Request) (*http.Response, error) {
+	return &http.Response{Header: req.Raw().Header}, nil
+}
+
+// value returns the key as it is now.
+func (k *accessKey) value(ctx context.Context) (string, error) {
+	if k.policy == nil {
+		return k.fixed, nil
+	}
+	req, err := runtime.NewRequest(ctx, http.MethodGet, "http://localhost")
+	if err != nil {
+		return "", err
+	}
+	resp, err := k.reader.Do(req)
+	if err != nil {
+		return "", err
+	}
+	return resp.Header.Get(keyHeader), nil
+}
+
+// take returns the key for a request that has passed the policy, and takes it off the request.
+func (k *accessKey) take(header http.Header) string {
+	if k.policy == nil {
+		return k.fixed
+	}
+	key := header.Get(keyHeader)
+	header.Del(keyHeader)
+	return key
+}
+
+// requestClaims are the claims of a request's token.
+type requestClaims struct {
+	IssuedAt  int64  `json:"iat"`
+	ExpiresAt int64  `json:"exp"`
+	Audience  string `json:"aud"`
+}
+
+// signRequest authorizes a request for its URL as it is now.
+func signRequest(req *http.Request, key string, endpoint endpoint) error {
+	now := time.Now()
+	token, err := signToken(tokenHeader, requestClaims{
+		IssuedAt:  now.Unix(),
+		ExpiresAt: now.Add(requestTokenLifetime).Unix(),
+		Audience:  endpoint.audience(req.URL),
+	}, key)
+	if err != nil {
+		return err
+	}
+	req.Header["Authorization"] = []string{"Bearer " + token}
+	return nil
+}
+
+// audience is the service's own URL for a request that goes to u, which is behind the reverse proxy if there is one.
+func (e endpoint) audience(u *url.URL) string {
+	sent := u.Scheme + "://" + u.Host + u.RequestURI()
+	if rest, ok := strings.CutPrefix(sent, e.target); ok {
+		return e.service + rest
+	}
+	return sent
+}
+
+// tokenHeader is {"alg":"HS256","typ":"JWT"}, encoded once.
+var tokenHeader = encodeSegment([]byte(`{"alg":"HS256","typ":"JWT"}`))
+
+func encodeSegment(segment []byte) string { return base64.RawURLEncoding.EncodeToString(segment) }
+
+// signToken makes a JWT of an encoded header and claims.
+func signToken(header string, claims any, key string) (string, error) {
+	payload, err := marshalJSON(claims)
+	if err != nil {
+		return "", err
+	}
+	unsigned := header + "." + encodeSegment(payload)
+	signature, err := jwt.SigningMethodHS256.Sign(unsigned, []byte(key))
+	if err != nil {
+		return "", err
+	}
+	return unsigned + "." + encodeSegment(signature), nil
+}
+
+// clientClaims are the claims of a client access token, in the order in which the JavaScript SDK writes them.
+type clientClaims struct {
+	Roles     []string `json:"role,omitempty"`
+	Groups    []string `json:"webpubsub.group,omitempty"`
+	IssuedAt  int64    `json:"iat"`
+	ExpiresAt int64    `json:"exp"`
+	Audience  string   `json:"aud"`
+	Subject   string   `json:"sub,omitempty"`
+}
+
+// GetClientAccessToken makes a token with which one client can connect to the hub, and the URL to connect to. With an
+// access key it is made here, without a request; with a TokenCredential the service makes it.
+//
+// REST: POST /api/hubs/{hub}/:generateToken, with a TokenCredential.
+func (c *ServiceClient) GetClientAccessToken(ctx context.Context, options *ClientAccessTokenOptions) (ClientAccessToken, error) {
+	o := valueOf(options)
+	r := c.newHubRequest("GetClientAccessToken", http.MethodPost).literal("/:generateToken")
+	var path string
+	switch o.Protocol {
+	case ClientProtocolDefault:
+		path = "/client/hubs/"
+	case ClientProtocolMQTT:
+		path = "/clients/mqtt/hubs/"
+	case ClientProtocolSocketIO:
+		path = "/clients/socketio/hubs/"
+	default:
+		r.refuse("options.Protocol", "is none of the package's")
+	}
+	r.checkClientToken(&o)
+	if r.err != nil {
+		return ClientAccessToken{}, r.err
+	}
+
+	var token string
+	var err error
+	audience := c.endpoint.client + path + c.hub
+	if c.key != nil {
+		token, err = c.signClientToken(ctx, o, audience)
+		if err != nil {
+			err = wrapError(r.operation, err)
+		}
+	} else {
+		token, err = r.generateToken(ctx, o)
+	}
+	if err != nil {
+		return ClientAccessToken{}, err
+	}
+	base := "ws" + strings.TrimPrefix(audience, "http")
+	return ClientAccessToken{Token: token, BaseURL: base, URL: base + "?access_token=" + token}, nil
+}
+
+// checkClientToken refuses what would make a token that cannot work, and fills in the default lifetime.
+func (r *request) checkClientToken(o *ClientAccessTokenOptions) {
+	if !utf8.ValidString(o.UserID) {
+		r.refuse("options.UserID", "is not valid UTF-8")
+	}
+	for i, role := range o.Roles {
+		switch {
+		case role == "" || strings.HasPrefix(role, "webpubsub.") && strings.HasSuffix(role, "."):
+			r.refuse("options.Roles["+strconv.Itoa(i)+"]", "is empty or names no group")
+		case !utf8.ValidString(role):
+			r.refuse("options.Roles["+strconv.Itoa(i)+"]", "is not valid UTF-8")
+		}
+	}
+	for i, group := range o.Groups {
+		r.checkGroup("options.Groups["+strconv.Itoa(i)+"]", group)
+	}
+	if o.ExpiresIn == 0 {
+		o.ExpiresIn = defaultClientTokenLifetime
+	}
+	if o.ExpiresIn < minClientTokenLifetime {
+		r.refuse("options.ExpiresIn", "is under a minute")
+	}
+	if _, ok := o.JWTHeaders["alg"]; ok {
+		r.refuse("options.JWTHeaders", "must not hold alg: tokens are signed with HS256")
+	}
+	if r.err == nil && r.client.key == nil {
+		if len(o.JWTHeaders) > 0 {
+			r.refuse("options.JWTHeaders", "needs an access key: with a TokenCredential the service makes the token")
+		}
+		if o.ExpiresIn%time.Minute != 0 {
+			r.refuse("options.ExpiresIn", "is not whole minutes, in which the service takes it")
+		}
+	}
+}
+
+func (c *ServiceClient) signClientToken(ctx context.Context, o ClientAccessTokenOptions, audience string) (string, error) {
+	header := tokenHeader
+	if len(o.JWTHeaders) > 0 {
+		headers := map[string]any{"typ": "JWT"}
+		for name, value := range o.JWTHeaders {
+			headers[name] = value
+		}
+		headers["alg"] = jwt.SigningMethodHS256.Alg()
+		encoded, err := json.Marshal(headers)
+		if err != nil {
+			return "", &argumentError{operation: "GetClientAccessToken", argument: "options.JWTHeaders", problem: err.Error(), cause: err}
+		}
+		header = encodeSegment(encoded)
+	}
+	key, err := c.key.value(ctx)
+	if err != nil {
+		return "", err
+	}
+	now := time.Now()
+	return signToken(header, clientClaims{
+		Roles:     o.Roles,
+		Groups:    o.Groups,
+		IssuedAt:  now.Unix(),
+		ExpiresAt: now.Add(o.ExpiresIn).Unix(),
+		Audience:  audience,
+		Subject:   o.UserID,
+	}, key)
+}
+
+// generateToken asks the service for a token.
+func (r *request) generateToken(ctx context.Context, o ClientAccessTokenOptions) (string, error) {
+	if o.UserID != "" {
+		r.param("userId", o.UserID)
+	}
+	for _, role := range o.Roles {
+		r.param("role", role)
+	}
+	for _, group := range o.Groups {
+		r.param("group", group)
+	}
+	r.param("minutesToExpire", strconv.FormatInt(int64(o.ExpiresIn/time.Minute), 10))
+	if o.Protocol != ClientProtocolDefault {
+		r.param("clientType", string(o.Protocol))
+	}
+	r.secret = true
+	var answer struct {
+		Token string `json:"token"`
+	}
+	if err := r.json(ctx, &answer); err != nil {
+		return "", err
+	}
+	return answer.Token, nil
+}
+
+// marshalJSON is json.Marshal that leaves <, > and & as they are, as the other SDKs do.
+func marshalJSON(v any) ([]byte, error) {
+	var buf bytes.Buffer
+	encoder := json.NewEncoder(&buf)
+	encoder.SetEscapeHTML(false)
+	if err := encoder.Encode(v); err != nil {
+		return nil, err
+	}
+	return bytes.TrimSuffix(buf.Bytes(), []byte("\n")), nil
+}
