@@ -9,7 +9,7 @@ import (
 // endpoint is where the service is. All its URLs have no trailing slash.
 type endpoint struct {
 	service string // the service's own URL: the audience of tokens for requests begins with it
-	target  string // where requests go: the service, or the reverse proxy before it
+	target  string // where requests go: the service, or its path below the reverse proxy's URL
 	client  string // the service's URL as the caller gave it: client URLs and the audience of client tokens begin with it
 }
 
@@ -21,11 +21,11 @@ func newEndpoint(operation, service, proxy string) (endpoint, error) {
 	e := endpoint{client: u.String(), service: baseURL(u)}
 	e.target = e.service
 	if proxy != "" {
-		u, problem := parseEndpoint(proxy)
+		p, problem := parseEndpoint(proxy)
 		if problem != "" {
 			return endpoint{}, invalid(operation, "options.ReverseProxyEndpoint", "%s", problem)
 		}
-		e.target = baseURL(u)
+		e.target = baseURL(p) + u.EscapedPath()
 	}
 	return e, nil
 }

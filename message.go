@@ -2,8 +2,10 @@ package webpubsub
 
 import (
 	"bytes"
+	"encoding/json"
 	"errors"
 	"io"
+	"regexp"
 	"unicode/utf8"
 )
 
@@ -89,3 +91,29 @@ func (m Message) Reader() (io.Reader, error) {
 	}
 	return bytes.NewReader(m.data), nil
 }
+
+// marshalJSON is json.Marshal that escapes no more than JSON asks for, as the other SDKs do.
+func marshalJSON(v any) ([]byte, error) {
+	var buf bytes.Buffer
+	encoder := json.NewEncoder(&buf)
+	encoder.SetEscapeHTML(false)
+	if err := encoder.Encode(v); err != nil {
+		return nil, err
+	}
+	data := bytes.TrimSuffix(buf.Bytes(), []byte("\n"))
+	if bytes.Contains(data, []byte(`\u202`)) {
+		data = escapes.ReplaceAllFunc(data, func(escape []byte) []byte {
+			switch string(escape) {
+			case `\u2028`:
+				return []byte("\u2028")
+			case `\u2029`:
+				return []byte("\u2029")
+			}
+			return escape
+		})
+	}
+	return data, nil
+}
+
+// escapes matches the escapes in a JSON text, among them those of the two separators that encoding/json always escapes.
+var escapes = regexp.MustCompile(`\\u202[89]|\\.`)

@@ -1,7 +1,6 @@
 package webpubsub
 
 import (
-	"bytes"
 	"context"
 	"encoding/base64"
 	"encoding/json"
@@ -267,15 +266,4 @@ func (r *request) generateToken(ctx context.Context, o ClientAccessTokenOptions)
 		return "", err
 	}
 	return answer.Token, nil
-}
-
-// marshalJSON is json.Marshal that leaves <, > and & as they are, as the other SDKs do.
-func marshalJSON(v any) ([]byte, error) {
-	var buf bytes.Buffer
-	encoder := json.NewEncoder(&buf)
-	encoder.SetEscapeHTML(false)
-	if err := encoder.Encode(v); err != nil {
-		return nil, err
-	}
-	return bytes.TrimSuffix(buf.Bytes(), []byte("\n")), nil
 }
