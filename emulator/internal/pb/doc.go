@@ -1,0 +1,8 @@
+// Package pb is the frames of the protobuf subprotocols: webpubsub.proto and the Go code generated from it.
+//
+// After a change of webpubsub.proto, run go generate here. It wants protoc, and protoc-gen-go in the PATH:
+//
+//	go install google.golang.org/protobuf/cmd/protoc-gen-go@v1.36.12
+package pb
+
+//go:generate protoc -I=../../.. --go_out=../../.. --go_opt=paths=source_relative emulator/internal/pb/webpubsub.proto
