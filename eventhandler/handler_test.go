@@ -1,0 +1,355 @@
+package eventhandler_test
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net/http"
+	"net/url"
+	"strings"
+	"testing"
+	"testing/iotest"
+	"time"
+
+	"github.com/Azure/azure-sdk-for-go/sdk/azcore"
+	"github.com/stretchr/testify/require"
+
+	"github.com/awps-go/webpubsub"
+	"github.com/awps-go/webpubsub/eventhandler"
+)
+
+func TestNewRefusesOptionsThatAreWrong(t *testing.T) {
+	ok := []string{testKey}
+	for name, test := range map[string]struct {
+		options eventhandler.Options
+		fault   string
+	}{
+		"no hub":                      {eventhandler.Options{AccessKeys: ok}, "Hub is empty"},
+		"no key":                      {eventhandler.Options{Hub: "chat"}, "AccessKeys is empty"},
+		"an empty key":                {eventhandler.Options{Hub: "chat", AccessKeys: []string{"k", ""}}, "AccessKeys[1] is empty"},
+		"a nil credential":            {eventhandler.Options{Hub: "chat", KeyCredentials: make([]*azcore.KeyCredential, 1)}, "KeyCredentials[0] is nil"},
+		"an empty credential":         {eventhandler.Options{Hub: "chat", KeyCredentials: []*azcore.KeyCredential{azcore.NewKeyCredential("")}}, "KeyCredentials[0] holds no key"},
+		"a wrong connection string":   {eventhandler.Options{Hub: "chat", ConnectionStrings: []string{"AccessKey=secret"}}, "ConnectionStrings[0]"},
+		"a key that would not count":  {eventhandler.Options{Hub: "chat", AccessKeys: ok, DangerouslyDisableSignatureVerification: true}, "DangerouslyDisableSignatureVerification"},
+		"an origin that is a URL":     {eventhandler.Options{Hub: "chat", AccessKeys: ok, AllowedOrigins: []string{"https://a"}}, "AllowedOrigins[0]"},
+		"an empty origin":             {eventhandler.Options{Hub: "chat", AccessKeys: ok, AllowedOrigins: []string{"a", ""}}, "AllowedOrigins[1]"},
+		"a negative limit for bodies": {eventhandler.Options{Hub: "chat", AccessKeys: ok, MaxBodyBytes: -1}, "MaxBodyBytes is negative"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			_, err := eventhandler.New(test.options)
+			require.ErrorIs(t, err, webpubsub.ErrInvalidArgument)
+			require.ErrorContains(t, err, test.fault)
+			require.NotContains(t, err.Error(), "secret")
+		})
+	}
+}
+
+func TestConnectRequestHoldsWhatTheServiceSends(t *testing.T) {
+	var got *eventhandler.ConnectRequest
+	base := serve(t, eventhandler.Options{
+		OnConnect: func(_ context.Context, r *eventhandler.ConnectRequest) (*eventhandler.ConnectResponse, error) {
+			got = r
+			return nil, nil
+		},
+	})
+	answer := do(t, newEvent(base+"/any/path?x=1", "sys.connect", "application/json; charset=utf-8", `{
+		"claims": {"sub": ["ann"], "role": ["a", "b"]},
+		"query": {"room": ["r1", "r2"]},
+		"headers": {"user-agent": ["Firefox"], "X-Two": ["1", "2"]},
+		"subprotocols": ["json.webpubsub.azure.v1", "my"],
+		"clientCertificates": [{"thumbprint": "ABC", "content": "PEM"}],
+		"something": "new"
+	}`, with("ce-userId", "Jürgen"), with("ce-id", "0"), with("ce-hub", "Chat"),
+		with("ce-connectionState", "eyJuIjozLCJzIjoieCJ9"), with("ce-future", "whatever")))
+
+	require.Equal(t, http.StatusNoContent, answer.status)
+	require.Empty(t, answer.body)
+	require.Equal(t, &eventhandler.ConnectRequest{
+		Event: eventhandler.Event{
+			Hub: "Chat", ConnectionID: "c1", UserID: "Jürgen", EventName: "connect", EventID: "0",
+			Time: time.Date(2026, 11, 24, 3, 4, 5, 678e6, time.UTC), Origin: "name.webpubsub.azure.com",
+			State: eventhandler.State{"n": []byte("3"), "s": []byte(`"x"`)},
+		},
+		Claims:             map[string][]string{"sub": {"ann"}, "role": {"a", "b"}},
+		Query:              url.Values{"room": {"r1", "r2"}},
+		Header:             http.Header{"User-Agent": {"Firefox"}, "X-Two": {"1", "2"}},
+		Subprotocols:       []string{"json.webpubsub.azure.v1", "my"},
+		ClientCertificates: []eventhandler.ClientCertificate{{Thumbprint: "ABC", Content: "PEM"}},
+	}, got)
+	require.False(t, got.IsMQTT())
+}
+
+func TestConnectAnswers(t *testing.T) {
+	type response = eventhandler.ConnectResponse
+	for name, test := range map[string]struct {
+		response *response
+		err      error
+		status   int
+		body     string // "-": not looked at
+		state    string
+	}{
+		"nil accepts":            {status: 204},
+		"an empty one accepts":   {response: &response{}, status: 204},
+		"all fields are sent":    {response: &response{UserID: "u<1>", Groups: []string{"g"}, Roles: []string{"webpubsub.sendToGroup"}, Subprotocol: "b"}, status: 200, body: `{"userId":"u\u003c1\u003e","groups":["g"],"roles":["webpubsub.sendToGroup"],"subprotocol":"b"}`},
+		"state alone":            {response: &response{SetState: map[string]any{"n": 1}}, status: 204, state: `{"n":1}`},
+		"state and user":         {response: &response{UserID: "u", SetState: map[string]any{"s": []string{"ü"}}}, status: 200, body: `{"userId":"u"}`, state: `{"s":["ü"]}`},
+		"MQTT for other clients": {response: &response{MQTTUserProperties: []eventhandler.MQTTUserProperty{{Name: "a", Value: "b"}}}, status: 204},
+
+		"a rejection is status and text":             {err: eventhandler.Reject(403, "not you, <Bob>"), status: 403, body: "not you, <Bob>\n"},
+		"a wrapped rejection, too":                   {err: fmt.Errorf("lookup: %w", eventhandler.Reject(401, "who?")), status: 401, body: "who?\n"},
+		"a rejection wins over a response":           {response: &response{UserID: "u"}, err: eventhandler.Reject(404, "no"), status: 404, body: "no\n"},
+		"a rejection with an MQTT code":              {err: &eventhandler.RejectError{MQTTCode: 0x8A, Reason: "banned"}, status: 403, body: "banned\n"},
+		"any other error is a bare 500":              {err: errors.New("password=secret"), status: 500, body: "the event handler failed\n"},
+		"a rejection with a success status is a 500": {err: eventhandler.Reject(200, "secret"), status: 500, body: "the event handler failed\n"},
+		"a subprotocol nobody offered is a 500":      {response: &response{Subprotocol: "c"}, status: 500, body: "the event handler failed\n"},
+		"a state that does not encode is a 500":      {response: &response{SetState: map[string]any{"c": make(chan int)}}, status: 500, body: "the event handler failed\n"},
+		"a state that is too large is a 500":         {response: &response{SetState: map[string]any{"c": strings.Repeat("x", 32<<10)}}, status: 500, body: "the event handler failed\n"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			url := serve(t, eventhandler.Options{
+				OnConnect: func(context.Context, *eventhandler.ConnectRequest) (*response, error) {
+					return test.response, test.err
+				},
+			})
+			answer := do(t, newEvent(url, "sys.connect", "application/json", `{"subprotocols":["a","b"]}`))
+			require.Equal(t, test.status, answer.status)
+			require.Equal(t, test.body, answer.body)
+			if test.status == http.StatusOK {
+				require.Equal(t, "application/json; charset=utf-8", answer.header.Get("Content-Type"))
+			}
+			require.Equal(t, test.state, decodeState(t, answer))
+		})
+	}
+}
+
+func TestUserEventRequestHoldsWhatTheClientSends(t *testing.T) {
+	for name, test := range map[string]struct {
+		contentType, body string
+		want              string
+	}{
+		"text":                  {"text/plain", "héllo", "text/plain"},
+		"text with a charset":   {"text/plain; charset=UTF-8", "hi", "text/plain"},
+		"empty text":            {"text/plain", "", "text/plain"},
+		"JSON":                  {"application/json", `{"a": [1]}`, "application/json"},
+		"JSON string":           {"application/json; charset=utf-8", `"x"`, "application/json"},
+		"binary":                {"application/octet-stream", "\x00\xff", "application/octet-stream"},
+		"protobuf":              {"application/x-protobuf", "\x0a\x01", "application/x-protobuf"},
+		"a content type in CAP": {"Application/JSON", `1`, "application/json"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			var got *eventhandler.UserEventRequest
+			url := serve(t, eventhandler.Options{
+				OnUserEvent: func(_ context.Context, r *eventhandler.UserEventRequest) (*eventhandler.UserEventResponse, error) {
+					got = r
+					return nil, nil
+				},
+			})
+			answer := do(t, newEvent(url, "user.Order.New-1", test.contentType, test.body,
+				with("ce-userId", "ann"), with("ce-subprotocol", "json.webpubsub.azure.v1"),
+				with("X-WebPubSub-Metadata-Trace", "t1")))
+			require.Equal(t, http.StatusNoContent, answer.status)
+			require.Equal(t, test.want, got.ContentType)
+			require.Equal(t, test.body, got.Text())
+			require.Equal(t, []string{"Order.New-1", "ann", "json.webpubsub.azure.v1", "c1", "3"},
+				[]string{got.EventName, got.UserID, got.Subprotocol, got.ConnectionID, got.EventID})
+			require.Equal(t, map[string]string{"trace": "t1"}, got.Metadata)
+			require.Empty(t, got.State)
+		})
+	}
+}
+
+func TestUserEventAnswers(t *testing.T) {
+	type response = eventhandler.UserEventResponse
+	tooLong := strings.Repeat("x", 1025)
+	many := map[string]string{}
+	for i := range 9 {
+		many[fmt.Sprint(i)] = tooLong[1:]
+	}
+	for name, test := range map[string]struct {
+		response    *response
+		err         error
+		status      int
+		contentType string
+		body        string
+		metadata    string
+	}{
+		"nil is success":          {status: 204},
+		"an empty one is success": {response: &response{}, status: 204},
+		"text":                    {response: &response{Message: webpubsub.Text("héllo")}, status: 200, contentType: "text/plain; charset=utf-8", body: "héllo"},
+		"JSON":                    {response: &response{Message: webpubsub.JSON("x")}, status: 200, contentType: "application/json; charset=utf-8", body: `"x"`},
+		"binary":                  {response: &response{Message: webpubsub.Binary([]byte{0, 255})}, status: 200, contentType: "application/octet-stream", body: "\x00\xff"},
+		"a stream":                {response: &response{Message: webpubsub.BinaryStream(strings.NewReader("abc"))}, status: 200, contentType: "application/octet-stream", body: "abc"},
+		"metadata":                {response: &response{Message: webpubsub.Text("x"), Metadata: map[string]string{"trace": "t 1"}}, status: 200, contentType: "text/plain; charset=utf-8", body: "x", metadata: "t 1"},
+		"empty text":              {response: &response{Message: webpubsub.Text("")}, status: 200, contentType: "text/plain; charset=utf-8"},
+
+		"a rejection":                     {err: eventhandler.Reject(429, "slow down"), status: 429, contentType: "text/plain; charset=utf-8", body: "slow down\n"},
+		"another error":                   {err: errors.New("secret"), status: 500, contentType: "text/plain; charset=utf-8", body: "the event handler failed\n"},
+		"JSON that does not encode":       {response: &response{Message: webpubsub.JSON(func() {})}, status: 500, contentType: "text/plain; charset=utf-8", body: "the event handler failed\n"},
+		"a metadata key with a space":     {response: &response{Metadata: map[string]string{"a b": "x"}}, status: 500, contentType: "text/plain; charset=utf-8", body: "the event handler failed\n"},
+		"a metadata key that is empty":    {response: &response{Metadata: map[string]string{"": "x"}}, status: 500, contentType: "text/plain; charset=utf-8", body: "the event handler failed\n"},
+		"a metadata key that is too long": {response: &response{Metadata: map[string]string{tooLong[:257]: "x"}}, status: 500, contentType: "text/plain; charset=utf-8", body: "the event handler failed\n"},
+		"a metadata value with a newline": {response: &response{Metadata: map[string]string{"a": "x\ny"}}, status: 500, contentType: "text/plain; charset=utf-8", body: "the event handler failed\n"},
+		"a metadata value outside ASCII":  {response: &response{Metadata: map[string]string{"a": "ü"}}, status: 500, contentType: "text/plain; charset=utf-8", body: "the event handler failed\n"},
+		"a metadata value too long":       {response: &response{Metadata: map[string]string{"a": tooLong}}, status: 500, contentType: "text/plain; charset=utf-8", body: "the event handler failed\n"},
+		"a metadata value with an end":    {response: &response{Metadata: map[string]string{"a": "x "}}, status: 500, contentType: "text/plain; charset=utf-8", body: "the event handler failed\n"},
+		"metadata keys of one name":       {response: &response{Metadata: map[string]string{"a": "x", "A": "y"}}, status: 500, contentType: "text/plain; charset=utf-8", body: "the event handler failed\n"},
+		"too much metadata":               {response: &response{Metadata: many}, status: 500, contentType: "text/plain; charset=utf-8", body: "the event handler failed\n"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			url := serve(t, eventhandler.Options{
+				OnUserEvent: func(context.Context, *eventhandler.UserEventRequest) (*response, error) {
+					return test.response, test.err
+				},
+			})
+			answer := do(t, newEvent(url, "user.message", "text/plain", "hi"))
+			require.Equal(t, test.status, answer.status)
+			require.Equal(t, test.contentType, answer.header.Get("Content-Type"))
+			require.Equal(t, test.body, answer.body)
+			require.Equal(t, test.metadata, answer.header.Get("X-WebPubSub-Metadata-trace"))
+		})
+	}
+}
+
+func TestAReplyWhoseStreamFailsIsCutOff(t *testing.T) {
+	url := serve(t, eventhandler.Options{
+		OnUserEvent: func(context.Context, *eventhandler.UserEventRequest) (*eventhandler.UserEventResponse, error) {
+			stream := io.MultiReader(strings.NewReader(strings.Repeat("x", 64<<10)), iotest.ErrReader(errors.New("disk")))
+			return &eventhandler.UserEventResponse{Message: webpubsub.BinaryStream(stream)}, nil
+		},
+	})
+	response, err := http.DefaultClient.Do(newEvent(url, "user.message", "text/plain", "hi"))
+	if err == nil {
+		_, err = io.ReadAll(response.Body)
+		response.Body.Close()
+	}
+	require.Error(t, err, "the service must be able to tell half a message from a whole one")
+}
+
+func TestNotificationsReachTheirFunctions(t *testing.T) {
+	var got any
+	failure := errors.New("database")
+	options := eventhandler.Options{
+		OnConnected:    func(_ context.Context, r *eventhandler.ConnectedRequest) error { got = r; return nil },
+		OnDisconnected: func(_ context.Context, r *eventhandler.DisconnectedRequest) error { got = r; return failure },
+		OnGroupJoined:  func(_ context.Context, r *eventhandler.GroupRequest) error { got = r; return nil },
+		OnGroupLeft: func(_ context.Context, r *eventhandler.GroupRequest) error {
+			got = r
+			return eventhandler.Reject(400, "no")
+		},
+	}
+	url := serve(t, options)
+	event := func(name string) eventhandler.Event {
+		return eventhandler.Event{
+			Hub: "chat", ConnectionID: "c1", EventName: name, EventID: "3", State: eventhandler.State{},
+			Time: time.Date(2026, 11, 24, 3, 4, 5, 678e6, time.UTC), Origin: "name.webpubsub.azure.com",
+		}
+	}
+	for name, test := range map[string]struct {
+		event, body string
+		want        any
+		status      int
+	}{
+		"connected":                       {"sys.connected", `{}`, &eventhandler.ConnectedRequest{Event: event("connected")}, 204},
+		"disconnected, failing":           {"sys.disconnected", `{"reason":"gone"}`, &eventhandler.DisconnectedRequest{Event: event("disconnected"), Reason: "gone"}, 500},
+		"disconnected without a reason":   {"sys.disconnected", `{"reason":null}`, &eventhandler.DisconnectedRequest{Event: event("disconnected")}, 500},
+		"joined a group":                  {"gp.joined", `{"group":"g"}`, &eventhandler.GroupRequest{Event: event("joined"), Group: "g"}, 204},
+		"left a group, turned down":       {"gp.left", `{"group":"g"}`, &eventhandler.GroupRequest{Event: event("left"), Group: "g"}, 400},
+		"connected, with space in the {}": {"sys.connected", "\n {} ", &eventhandler.ConnectedRequest{Event: event("connected")}, 204},
+	} {
+		t.Run(name, func(t *testing.T) {
+			got = nil
+			answer := do(t, newEvent(url, test.event, "application/json", test.body))
+			require.Equal(t, test.status, answer.status)
+			require.Equal(t, test.want, got)
+		})
+	}
+}
+
+func TestWithoutFunctions(t *testing.T) {
+	url := serve(t, eventhandler.Options{})
+	for event, status := range map[string]int{
+		"sys.connect": 204, "sys.connected": 204, "sys.disconnected": 204, "gp.joined": 204, "gp.left": 204, "user.message": 404,
+	} {
+		t.Run(event, func(t *testing.T) {
+			require.Equal(t, status, do(t, newEvent(url, event, "application/json", `{}`)).status)
+		})
+	}
+}
+
+func TestAPanicIsA500AndALogLine(t *testing.T) {
+	var log bytes.Buffer
+	url := serve(t, eventhandler.Options{
+		Logger: slog.New(slog.NewTextHandler(&log, nil)),
+		OnConnect: func(context.Context, *eventhandler.ConnectRequest) (*eventhandler.ConnectResponse, error) {
+			panic("a bug")
+		},
+		OnConnected: func(context.Context, *eventhandler.ConnectedRequest) error { return nil },
+	})
+	answer := do(t, newEvent(url, "sys.connect", "application/json", `{}`))
+	require.Equal(t, http.StatusInternalServerError, answer.status)
+	require.NotContains(t, answer.body, "bug")
+	require.Contains(t, log.String(), "panic: a bug")
+	require.Contains(t, log.String(), "connectionId=c1")
+	require.Contains(t, log.String(), "handler_test.go", "the stack says where")
+
+	require.Equal(t, http.StatusNoContent, do(t, newEvent(url, "sys.connected", "application/json", `{}`)).status,
+		"the server serves on")
+}
+
+func TestErrAbortHandlerIsPassedOn(t *testing.T) {
+	url := serve(t, eventhandler.Options{
+		OnConnected: func(context.Context, *eventhandler.ConnectedRequest) error { panic(http.ErrAbortHandler) },
+	})
+	_, err := http.DefaultClient.Do(newEvent(url, "sys.connected", "application/json", `{}`)) //nolint:bodyclose // there is none
+	require.Error(t, err)
+}
+
+func TestErrorsAreLoggedAndNotSent(t *testing.T) {
+	var log bytes.Buffer
+	url := serve(t, eventhandler.Options{
+		Logger:      slog.New(slog.NewTextHandler(&log, nil)),
+		OnConnected: func(context.Context, *eventhandler.ConnectedRequest) error { return errors.New("the database is down") },
+	})
+	answer := do(t, newEvent(url, "sys.connected", "application/json", `{}`))
+	require.Equal(t, "the event handler failed\n", answer.body)
+	require.Contains(t, log.String(), "the database is down")
+	require.Contains(t, log.String(), "level=ERROR")
+}
+
+func TestFunctionsGetTheContextOfTheRequest(t *testing.T) {
+	arrived, ended := make(chan struct{}), make(chan error, 1)
+	url := serve(t, eventhandler.Options{
+		OnUserEvent: func(ctx context.Context, _ *eventhandler.UserEventRequest) (*eventhandler.UserEventResponse, error) {
+			close(arrived)
+			<-ctx.Done()
+			ended <- ctx.Err()
+			return nil, ctx.Err()
+		},
+	})
+	ctx, cancel := context.WithCancel(t.Context())
+	go func() {
+		<-arrived
+		cancel()
+	}()
+	_, err := http.DefaultClient.Do(newEvent(url, "user.message", "text/plain", "hi").WithContext(ctx)) //nolint:bodyclose // there is none
+	require.ErrorIs(t, err, context.Canceled)
+	require.ErrorIs(t, <-ended, context.Canceled)
+}
+
+func TestUserEventJSON(t *testing.T) {
+	event := func(contentType, data string) *eventhandler.UserEventRequest {
+		return &eventhandler.UserEventRequest{ContentType: contentType, Data: []byte(data)}
+	}
+	var got struct{ N int }
+	require.NoError(t, event("application/json", `{"n":3}`).JSON(&got))
+	require.Equal(t, 3, got.N)
+
+	var rejection *eventhandler.RejectError
+	require.ErrorAs(t, event("text/plain", `{"n":3}`).JSON(&got), &rejection)
+	require.Equal(t, http.StatusUnsupportedMediaType, rejection.Status)
+	require.ErrorAs(t, event("application/json", `{"n":"x"}`).JSON(&got), &rejection)
+	require.Equal(t, http.StatusBadRequest, rejection.Status)
+}

@@ -1,0 +1,274 @@
+package eventhandler
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"reflect"
+	"slices"
+	"strings"
+	"unicode/utf8"
+
+	"github.com/awps-go/webpubsub"
+)
+
+// writer writes the answer to an event. An error says that the answer broke off in its midst.
+type writer func(http.ResponseWriter) error
+
+// ConnectResponse accepts a client. Its zero value accepts it as it is.
+type ConnectResponse struct {
+	// UserID is the connection's user; empty leaves the user of the client's token.
+	UserID string
+
+	// Groups are groups that the connection joins, besides those of the client's token.
+	Groups []string
+
+	// Roles are roles that the connection has, besides those of the client's token: see [webpubsub.RoleSendToGroup] and
+	// its like.
+	Roles []string
+
+	// Subprotocol is the WebSocket subprotocol to speak: one of those that the client offers. Empty leaves the choice to
+	// the service, which takes the first that it knows itself. To pick one that the service does not know makes the client
+	// one without a subprotocol of the service.
+	Subprotocol string
+
+	// SetState changes values of the connection's state: names it does not hold keep their value, and nil removes one. The
+	// state takes at most 32 KiB on the wire.
+	SetState map[string]any
+
+	// MQTTUserProperties go to an MQTT 5.0 client with its CONNACK packet.
+	MQTTUserProperties []MQTTUserProperty
+}
+
+func (c *ConnectResponse) writer(r *ConnectRequest) (writer, error) {
+	if c.Subprotocol != "" && !slices.Contains(r.Subprotocols, c.Subprotocol) {
+		return nil, fmt.Errorf("eventhandler: ConnectResponse: the client does not offer the subprotocol %q", c.Subprotocol)
+	}
+	header, err := newHeader(r.State, c.SetState, nil)
+	if err != nil {
+		return nil, err
+	}
+	type mqtt struct {
+		UserProperties []MQTTUserProperty `json:"userProperties"`
+	}
+	body := struct {
+		UserID      string   `json:"userId,omitempty"`
+		Groups      []string `json:"groups,omitempty"`
+		Roles       []string `json:"roles,omitempty"`
+		Subprotocol string   `json:"subprotocol,omitempty"`
+		MQTT        *mqtt    `json:"mqtt,omitempty"`
+	}{c.UserID, c.Groups, c.Roles, c.Subprotocol, nil}
+	if len(c.MQTTUserProperties) > 0 && r.MQTT != nil {
+		body.MQTT = &mqtt{c.MQTTUserProperties}
+	}
+	data, err := json.Marshal(body)
+	if err != nil {
+		return nil, fmt.Errorf("eventhandler: ConnectResponse: %w", err)
+	}
+	return func(w http.ResponseWriter) error {
+		copyHeader(w, header)
+		if string(data) == "{}" {
+			w.WriteHeader(http.StatusNoContent)
+			return nil
+		}
+		w.Header().Set("Content-Type", ContentTypeJSON+"; charset=utf-8")
+		_, _ = w.Write(data) // if the service has gone, there is nobody to tell
+		return nil
+	}, nil
+}
+
+// UserEventResponse is the answer to a user event. Its zero value is success without a message.
+type UserEventResponse struct {
+	// Message goes to the client that sent the event, as a message from the server; the zero Message sends none, and so
+	// does an empty body.
+	Message webpubsub.Message
+
+	// Metadata goes with the message to clients of the JSON and protobuf subprotocols, as in
+	// [webpubsub.SendToAllOptions]: a key is an HTTP token of at most 256 bytes, a value ASCII of at most 1,024, and all
+	// together are at most 8 KiB.
+	Metadata map[string]string
+
+	// SetState changes values of the connection's state, as in [ConnectResponse].
+	SetState map[string]any
+}
+
+func (u *UserEventResponse) writer(r *UserEventRequest) (writer, error) {
+	header, err := newHeader(r.State, u.SetState, u.Metadata)
+	if err != nil {
+		return nil, err
+	}
+	if reflect.ValueOf(u.Message).IsZero() {
+		return func(w http.ResponseWriter) error {
+			copyHeader(w, header)
+			w.WriteHeader(http.StatusNoContent)
+			return nil
+		}, nil
+	}
+	body, err := u.Message.Reader()
+	if err != nil {
+		return nil, fmt.Errorf("eventhandler: UserEventResponse: %w", err)
+	}
+	contentType := u.Message.ContentType()
+	if contentType != ContentTypeBinary {
+		contentType += "; charset=utf-8"
+	}
+	return func(w http.ResponseWriter) error {
+		copyHeader(w, header)
+		w.Header().Set("Content-Type", contentType)
+		// Only a failure to read is the application's; when the service has gone there is nobody to tell.
+		source := &errorReader{r: body}
+		_, _ = io.Copy(w, source)
+		return source.err
+	}, nil
+}
+
+// errorReader remembers the error of a reader.
+type errorReader struct {
+	r   io.Reader
+	err error
+}
+
+func (e *errorReader) Read(p []byte) (int, error) {
+	n, err := e.r.Read(p)
+	if err != nil && err != io.EOF {
+		e.err = err
+	}
+	return n, err
+}
+
+// RejectError is a decision of the application against an event; see [Reject].
+type RejectError struct {
+	// Status is the HTTP status of the answer, 400 to 599. For a connect event it is what the client's WebSocket handshake
+	// fails with. The service takes 408 and 5xx for a passing failure and sends the event again; of any other it does not.
+	// Zero stands for the status that fits MQTTCode.
+	Status int
+
+	// Reason is a text that the client sees.
+	Reason string
+
+	// MQTTCode is the code of the CONNACK packet that an MQTT client gets for its connect event: a return code of MQTT 3.1.1
+	// (1 to 5) or a reason code of MQTT 5.0 (0x80 to 0x9F). Zero stands for the code that fits Status.
+	MQTTCode byte
+
+	// MQTTUserProperties go to an MQTT 5.0 client with that packet.
+	MQTTUserProperties []MQTTUserProperty
+
+	forMQTT bool
+}
+
+// Reject returns a *[RejectError] with a status from 400 to 599 and a text that the client sees. Returned by a function
+// of [Options], it is the answer to the event.
+func Reject(status int, reason string) error {
+	return &RejectError{Status: status, Reason: reason}
+}
+
+func (e *RejectError) Error() string {
+	return fmt.Sprintf("eventhandler: rejected with status %d: %s", e.status(), e.Reason)
+}
+
+func (e *RejectError) status() int {
+	if e.Status == 0 && e.MQTTCode != 0 {
+		return mqttStatus(e.MQTTCode)
+	}
+	return e.Status
+}
+
+// write answers with the rejection. Its error says that it is none, and nothing has been written then.
+func (e *RejectError) write(w http.ResponseWriter) error {
+	status := e.status()
+	if status < 400 || status > 599 {
+		return fmt.Errorf("eventhandler: a rejection's status is 400 to 599, not %d", status)
+	}
+	if !e.forMQTT {
+		http.Error(w, e.Reason, status)
+		return nil
+	}
+	type mqtt struct {
+		Code           byte               `json:"code"`
+		Reason         string             `json:"reason,omitempty"`
+		UserProperties []MQTTUserProperty `json:"userProperties,omitempty"`
+	}
+	data, err := json.Marshal(struct {
+		MQTT mqtt `json:"mqtt"`
+	}{mqtt{e.MQTTCode, e.Reason, e.MQTTUserProperties}})
+	if err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", ContentTypeJSON+"; charset=utf-8")
+	w.WriteHeader(status)
+	_, _ = w.Write(data)
+	return nil
+}
+
+// newHeader returns the headers for a changed state and for metadata.
+func newHeader(state State, set map[string]any, metadata map[string]string) (http.Header, error) {
+	header := http.Header{}
+	if len(set) > 0 {
+		value, err := state.with(set)
+		if err != nil {
+			return nil, err
+		}
+		header.Set("ce-connectionState", value)
+	}
+	size := 0
+	for key, value := range metadata {
+		if err := checkMetadata(key, value); err != nil {
+			return nil, fmt.Errorf("eventhandler: Metadata %q: %w", key, err)
+		}
+		if size += len(key) + len(value); size > maxMetadataBytes {
+			return nil, fmt.Errorf("eventhandler: Metadata is larger than %d bytes", maxMetadataBytes)
+		}
+		if header.Get(metadataPrefix+key) != "" {
+			return nil, fmt.Errorf("eventhandler: Metadata has two keys %q that differ in case alone", key)
+		}
+		header.Set(metadataPrefix+key, value)
+	}
+	return header, nil
+}
+
+const (
+	metadataPrefix        = "X-Webpubsub-Metadata-" // as net/http writes it
+	maxMetadataBytes      = 8 << 10
+	maxMetadataKeyBytes   = 256
+	maxMetadataValueBytes = 1024
+
+	tokenCharacters = "!#$%&'*+-.^_`|~0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
+)
+
+func checkMetadata(key, value string) error {
+	switch {
+	case key == "" || strings.ContainsFunc(key, func(r rune) bool { return !strings.ContainsRune(tokenCharacters, r) }):
+		return errors.New("the key is no HTTP token")
+	case len(key) > maxMetadataKeyBytes:
+		return fmt.Errorf("the key is longer than %d bytes", maxMetadataKeyBytes)
+	case len(value) > maxMetadataValueBytes:
+		return fmt.Errorf("the value is longer than %d bytes", maxMetadataValueBytes)
+	case strings.ContainsFunc(value, func(r rune) bool { return r < ' ' || r >= 0x7F && r <= utf8.MaxRune }):
+		return errors.New("the value is not printable ASCII")
+	case strings.TrimSpace(value) != value:
+		return errors.New("the value starts or ends with a space")
+	}
+	return nil
+}
+
+// requestMetadata returns the metadata of a user event.
+func requestMetadata(header http.Header) map[string]string {
+	var metadata map[string]string
+	for name, values := range header {
+		if key, found := strings.CutPrefix(name, metadataPrefix); found && key != "" {
+			if metadata == nil {
+				metadata = map[string]string{}
+			}
+			metadata[strings.ToLower(key)] = strings.Join(values, ",")
+		}
+	}
+	return metadata
+}
+
+func copyHeader(w http.ResponseWriter, header http.Header) {
+	for name, values := range header {
+		w.Header()[name] = values
+	}
+}

@@ -1,0 +1,117 @@
+package eventhandler
+
+import (
+	"context"
+	"crypto/hmac"
+	"crypto/sha256"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"net/http"
+	"strings"
+
+	"github.com/Azure/azure-sdk-for-go/sdk/azcore"
+	"github.com/Azure/azure-sdk-for-go/sdk/azcore/policy"
+	"github.com/Azure/azure-sdk-for-go/sdk/azcore/runtime"
+
+	"github.com/awps-go/webpubsub"
+)
+
+// keys returns a function for each key, which returns it as it is at that time.
+func (o *Options) keys() ([]func() (string, error), error) {
+	var keys []func() (string, error)
+	fixed := func(key string) { keys = append(keys, func() (string, error) { return key, nil }) }
+	for i, key := range o.AccessKeys {
+		if key == "" { // whoever leaves an environment variable unset must not end up with a signature that all can make
+			return nil, invalid(fmt.Sprintf("AccessKeys[%d]", i), "is empty")
+		}
+		fixed(key)
+	}
+	for i, connectionString := range o.ConnectionStrings {
+		parsed, err := webpubsub.ParseConnectionString(connectionString)
+		if err != nil {
+			return nil, fmt.Errorf("eventhandler: New: Options.ConnectionStrings[%d]: %w", i, err)
+		}
+		fixed(parsed.AccessKey)
+	}
+	for i, credential := range o.KeyCredentials {
+		name := fmt.Sprintf("KeyCredentials[%d]", i)
+		if credential == nil {
+			return nil, invalid(name, "is nil")
+		}
+		read := keyReader(credential)
+		if key, err := read(); err != nil || key == "" {
+			return nil, invalid(name, "holds no key")
+		}
+		keys = append(keys, read)
+	}
+	switch {
+	case len(keys) == 0 && !o.DangerouslyDisableSignatureVerification:
+		return nil, invalid("AccessKeys", "is empty, and so are KeyCredentials and ConnectionStrings: "+
+			"without a key nothing tells an event from a forged one")
+	case len(keys) > 0 && o.DangerouslyDisableSignatureVerification:
+		return nil, invalid("DangerouslyDisableSignatureVerification", "is set, and so are keys")
+	}
+	return keys, nil
+}
+
+// keyReader returns a function that reads the key of a credential. azcore shows a key to a request's headers only, so one
+// is made for it, which goes no further than the policy behind.
+func keyReader(credential *azcore.KeyCredential) func() (string, error) {
+	const header = "Key"
+	pipeline := runtime.NewPipeline("", "", runtime.PipelineOptions{
+		PerCall: []policy.Policy{runtime.NewKeyCredentialPolicy(credential, header, nil), echoPolicy{}},
+	}, &policy.ClientOptions{Telemetry: policy.TelemetryOptions{Disabled: true}})
+	return func() (string, error) {
+		request, err := runtime.NewRequest(context.Background(), http.MethodGet, "https://localhost")
+		if err != nil {
+			return "", err
+		}
+		response, err := pipeline.Do(request)
+		if err != nil {
+			return "", err
+		}
+		return response.Header.Get(header), nil
+	}
+}
+
+// echoPolicy answers a request with its own headers, and sends it nowhere.
+type echoPolicy struct{}
+
+func (echoPolicy) Do(request *policy.Request) (*http.Response, error) {
+	return &http.Response{Header: request.Raw().Header}, nil
+}
+
+// maxSignatures is how many signatures a header may list; the service sends two.
+const maxSignatures = 8
+
+// verify checks that one of the signatures that the header lists is the HMAC-SHA256 of the connection's id under one of
+// the keys.
+func (h *Handler) verify(signatures, connectionID string) error {
+	if h.options.DangerouslyDisableSignatureVerification {
+		return nil
+	}
+	if signatures == "" {
+		return errors.New("the header ce-signature is missing")
+	}
+	given := strings.Split(signatures, ",")
+	if len(given) > maxSignatures {
+		return fmt.Errorf("the header ce-signature lists more than %d signatures", maxSignatures)
+	}
+	for _, read := range h.keys {
+		key, err := read()
+		if err != nil || key == "" {
+			continue // a credential updated to nothing verifies nothing
+		}
+		mac := hmac.New(sha256.New, []byte(key))
+		mac.Write([]byte(connectionID))
+		want := mac.Sum(nil)
+		for _, signature := range given {
+			digits, found := strings.CutPrefix(strings.TrimSpace(signature), "sha256=")
+			if got, err := hex.DecodeString(digits); found && err == nil && hmac.Equal(got, want) {
+				return nil
+			}
+		}
+	}
+	return errors.New("the header ce-signature has no signature made with a key of this handler")
+}

@@ -1,0 +1,76 @@
+package eventhandler_test
+
+import (
+	"context"
+	"encoding/base64"
+	"encoding/json"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/awps-go/webpubsub"
+	"github.com/awps-go/webpubsub/eventhandler"
+)
+
+// decodeState returns the JSON of the state that an answer sets, "" if it sets none.
+func decodeState(t *testing.T, a answer) string {
+	t.Helper()
+	data, err := base64.StdEncoding.DecodeString(a.header.Get("ce-connectionState"))
+	require.NoError(t, err)
+	return string(data)
+}
+
+func TestStateIsKeptAndChangedByName(t *testing.T) {
+	// As the JavaScript middleware writes it: Buffer.from(JSON.stringify({calledTime:1,user:{name:"ü"},gone:true})).toString("base64")
+	const javaScript = "eyJjYWxsZWRUaW1lIjoxLCJ1c2VyIjp7Im5hbWUiOiLDvCJ9LCJnb25lIjp0cnVlfQ=="
+	url := serve(t, eventhandler.Options{
+		OnUserEvent: func(_ context.Context, r *eventhandler.UserEventRequest) (*eventhandler.UserEventResponse, error) {
+			var times int
+			if _, err := r.State.Get("calledTime", &times); err != nil {
+				return nil, err
+			}
+			return &eventhandler.UserEventResponse{
+				Message:  webpubsub.Text("ok"),
+				SetState: map[string]any{"calledTime": times + 1, "gone": nil, "new": json.RawMessage("null")},
+			}, nil
+		},
+	})
+	first := do(t, newEvent(url, "user.message", "text/plain", "hi", with("ce-connectionState", javaScript)))
+	require.JSONEq(t, `{"calledTime":2,"user":{"name":"ü"},"new":null}`, decodeState(t, first))
+
+	second := do(t, newEvent(url, "user.message", "text/plain", "hi",
+		with("ce-connectionState", first.header.Get("ce-connectionState"))))
+	require.JSONEq(t, `{"calledTime":3,"user":{"name":"ü"},"new":null}`, decodeState(t, second))
+}
+
+func TestStateGet(t *testing.T) {
+	state := eventhandler.State{"n": json.RawMessage("3"), "who": json.RawMessage(`{"name":"ann"}`)}
+	n := 7
+	ok, err := state.Get("absent", &n)
+	require.NoError(t, err)
+	require.False(t, ok)
+	require.Equal(t, 7, n)
+
+	ok, err = state.Get("n", &n)
+	require.NoError(t, err)
+	require.True(t, ok)
+	require.Equal(t, 3, n)
+
+	var who struct{ Name string }
+	_, err = state.Get("who", &who)
+	require.NoError(t, err)
+	require.Equal(t, "ann", who.Name)
+
+	_, err = state.Get("who", &n)
+	require.ErrorContains(t, err, `state "who"`)
+}
+
+func TestAnAnswerThatSetsNothingHasNoState(t *testing.T) {
+	url := serve(t, eventhandler.Options{
+		OnUserEvent: func(context.Context, *eventhandler.UserEventRequest) (*eventhandler.UserEventResponse, error) {
+			return &eventhandler.UserEventResponse{Message: webpubsub.Text("x")}, nil
+		},
+	})
+	answer := do(t, newEvent(url, "user.message", "text/plain", "hi", with("ce-connectionState", "eyJuIjozfQ==")))
+	require.NotContains(t, answer.header, "Ce-Connectionstate")
+}
