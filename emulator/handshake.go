@@ -1,0 +1,176 @@
+package emulator
+
+import (
+	"crypto/rand"
+	"errors"
+	"net"
+	"net/http"
+	"net/url"
+	"slices"
+	"strings"
+
+	"github.com/coder/websocket"
+)
+
+// serveClient answers the handshake of a WebSocket client, at /client/hubs/{hub} or /client/?hub={hub}.
+func (s *Server) serveClient(w http.ResponseWriter, r *http.Request) {
+	if err := s.connectClient(w, r); err != nil {
+		s.log.Info("client refused", "path", r.URL.Path, "status", err.status, "reason", err.message)
+		writeError(w, r, err)
+	}
+}
+
+func (s *Server) connectClient(w http.ResponseWriter, r *http.Request) *restError {
+	hubName, ok := clientHub(r)
+	if !ok {
+		return &restError{http.StatusNotFound, "NotFound", "clients connect at /client/hubs/{hub}", ""}
+	}
+	if !hubPattern.MatchString(hubName) {
+		return badRequest("hub", "the hub name %.140q does not match %s", hubName, hubPattern)
+	}
+	claims, err := s.authorizeClient(r, "/client/hubs/", hubName)
+	if err != nil {
+		return unauthorized(err)
+	}
+	query := r.URL.Query()
+	raw, bad := rawMode(query)
+	if bad != nil {
+		return bad
+	}
+	for _, g := range claims.Groups {
+		if fault := checkGroup(g); fault != "" {
+			return badRequest("webpubsub.group", "%s", fault)
+		}
+	}
+	if !isWebSocket(r) {
+		return badRequest("Upgrade", "this is not a WebSocket handshake")
+	}
+	if origin := r.Header.Get("Origin"); origin != "" && !loopbackOrigin(origin) && !sameOrigin(r, origin) {
+		return &restError{http.StatusForbidden, "Forbidden", "the origin " + shorten(origin, 100) + " may not connect", "Origin"}
+	}
+
+	sock := &socket{server: s}
+	sock.connection = connection{id: rand.Text(), hub: s.openHub(hubName), userID: claims.Subject, link: sock}
+	offered := offeredSubprotocols(r)
+	roles, groups := []string(claims.Roles), []string(claims.Groups)
+	var chosen string
+	if i := slices.IndexFunc(offered, func(p string) bool { _, ok := subprotocols[p]; return ok }); i >= 0 {
+		chosen = offered[i]
+	}
+	if s.upstream != nil && s.upstream.listens(hubName) {
+		sock.events = newEventQueue(s)
+		query.Del("access_token")
+		reply, err := s.upstream.connect(r.Context(), &sock.connection, &connectRequest{claims: tokenClaims(r),
+			query: query, header: r.Header, subprotocols: offered, certificates: peerCertificates(r)})
+		var rejected *rejection
+		switch {
+		case errors.As(err, &rejected):
+			return &restError{rejected.status, http.StatusText(rejected.status), rejected.reason, ""}
+		case err != nil:
+			return &restError{http.StatusInternalServerError, "InternalServerError", "the connect event failed: " + err.Error(), ""}
+		}
+		if reply.subprotocol != "" {
+			if !slices.Contains(offered, reply.subprotocol) {
+				return &restError{http.StatusInternalServerError, "InternalServerError",
+					"the connect event chose a subprotocol that the client does not offer", ""}
+			}
+			chosen = reply.subprotocol
+		}
+		if reply.userID != "" {
+			sock.userID = reply.userID
+		}
+		roles = slices.Concat(roles, reply.roles)
+		groups = slices.Concat(groups, reply.groups)
+	}
+	sock.subprotocol = chosen
+	sock.codec = raw
+	if p, ok := subprotocols[chosen]; ok {
+		sock.codec = p.codec
+	}
+	sock.permissions = newPermissions(roles)
+
+	ws, err := websocket.Accept(w, r, &websocket.AcceptOptions{Subprotocols: []string{chosen}, InsecureSkipVerify: true})
+	if err != nil { // Accept has answered
+		s.log.Info("handshake failed", "hub", hubName, "error", err)
+		return nil
+	}
+	nc := r.Context().Value(netConnKey{}).(*netConn)
+	nc.hijacked()
+	if !s.track(nc) {
+		ws.CloseNow()
+		return nil
+	}
+	sock.ws, sock.nc = ws, nc
+	s.log.Debug("client connected", "hub", hubName, "connection", sock.id, "user", sock.userID, "subprotocol", chosen)
+	if s.traffic.on() {
+		s.traffic.publish(trafficEvent{Time: s.clock.now(), Kind: "connection", Hub: hubName, ConnectionID: sock.id,
+			UserID: sock.userID, Text: "connected " + chosen})
+	}
+	sock.enqueue(sock.codec.connected(&sock.connection, ""))
+	sock.hub.add(&sock.connection, groups)
+	if sock.events != nil {
+		sock.events.connected(&sock.connection)
+	}
+	// Not in this goroutine, which would keep the request and net/http's buffers alive as long as the client stays.
+	go sock.read(ws, nc)
+	return nil
+}
+
+// clientHub returns the hub a client wants, and false when the path is none that clients use.
+func clientHub(r *http.Request) (string, bool) {
+	if path := r.URL.EscapedPath(); path == "/client" || path == "/client/" {
+		return r.URL.Query().Get("hub"), true
+	} else if rest, ok := strings.CutPrefix(path, "/client/hubs/"); ok && !strings.Contains(rest, "/") {
+		hub, err := url.PathUnescape(rest)
+		return hub, err == nil
+	}
+	return "", false
+}
+
+// rawMode reads what a client without a protocol of the service wants its frames to mean.
+func rawMode(query url.Values) (rawCodec, *restError) {
+	switch mode := query.Get("webpubsub_mode"); {
+	case mode == "", strings.EqualFold(mode, "sendEvent"):
+		return rawCodec{}, nil
+	case strings.EqualFold(mode, "sendToGroup"):
+		group := query.Get("group")
+		if fault := checkGroup(group); fault != "" {
+			return rawCodec{}, badRequest("group", "%s", fault)
+		}
+		return rawCodec{group: group, noEcho: strings.EqualFold(query.Get("noEcho"), "true")}, nil
+	default:
+		return rawCodec{}, badRequest("webpubsub_mode", "webpubsub_mode is neither sendEvent nor sendToGroup")
+	}
+}
+
+// offeredSubprotocols are those a client offers, in its order.
+func offeredSubprotocols(r *http.Request) []string {
+	var offered []string
+	for _, v := range r.Header.Values("Sec-WebSocket-Protocol") {
+		for p := range strings.SplitSeq(v, ",") {
+			if p = strings.TrimSpace(p); p != "" {
+				offered = append(offered, p)
+			}
+		}
+	}
+	return offered
+}
+
+func isWebSocket(r *http.Request) bool {
+	return r.Method == http.MethodGet && strings.EqualFold(r.Header.Get("Upgrade"), "websocket")
+}
+
+// loopbackOrigin reports whether a web page comes from this machine.
+func loopbackOrigin(origin string) bool {
+	u, err := url.Parse(origin)
+	if err != nil || u.Host == "" {
+		return false
+	}
+	ip := net.ParseIP(u.Hostname())
+	return u.Hostname() == "localhost" || ip != nil && ip.IsLoopback()
+}
+
+func sameOrigin(r *http.Request, origin string) bool {
+	u, err := url.Parse(origin)
+	return err == nil && strings.EqualFold(u.Host, r.Host)
+}

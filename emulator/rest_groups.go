@@ -1,0 +1,106 @@
+package emulator
+
+import (
+	"encoding/base64"
+	"encoding/json"
+	"math"
+	"net/http"
+	"net/url"
+	"strconv"
+	"strings"
+)
+
+// groupRoutes are the operations on one group.
+func groupRoutes() []route {
+	const group = "hubs/{hub}/groups/{group}"
+	return []route{
+		newRoute("GroupExists", http.MethodHead, group,
+			func(c *call) (int, error) { return c.exists(&target{group: c.value("group")}) }),
+		newRoute("CloseGroupConnections", http.MethodPost, group+"/:closeConnections",
+			func(c *call) (int, error) { return c.closeConnections(&target{group: c.value("group")}) }),
+		newRoute("ListConnectionsInGroup", http.MethodGet, group+"/connections", (*call).listConnections),
+		newRoute("AddConnectionToGroup", http.MethodPut, group+"/connections/{connectionId}",
+			func(c *call) (int, error) { return c.joinGroup(c.targetConnection()) }),
+		newRoute("RemoveConnectionFromGroup", http.MethodDelete, group+"/connections/{connectionId}",
+			func(c *call) (int, error) { return c.leaveGroup(c.targetConnection()) }),
+	}
+}
+
+// joinGroup adds the connections that are meant to the path's group; there must be one.
+func (c *call) joinGroup(t *target) (int, error) {
+	group := c.value("group")
+	if c.hub.change(t, func(member *connection) { c.hub.join(member, group) }) == 0 {
+		return 0, notFound("there is no such connection")
+	}
+	return http.StatusOK, nil
+}
+
+func (c *call) leaveGroup(t *target) (int, error) {
+	group := c.value("group")
+	c.hub.change(t, func(member *connection) { c.hub.leave(member, group) })
+	return http.StatusNoContent, nil
+}
+
+// maxPageSize is how many connections a page of a list may have, and has if nothing else is asked for.
+const maxPageSize = 200
+
+// groupMember is a connection in a list.
+type groupMember struct {
+	ConnectionID string `json:"connectionId"`
+	UserID       string `json:"userId,omitempty"`
+}
+
+func (c *call) listConnections() (int, error) {
+	size, err := c.integer("maxpagesize", maxPageSize, 1, maxPageSize)
+	if err != nil {
+		return 0, err
+	}
+	top, err := c.integer("top", math.MaxInt32, 1, math.MaxInt32)
+	if err != nil {
+		return 0, err
+	}
+	group, after := c.value("group"), ""
+	if c.query.Has("continuationToken") {
+		var ok bool
+		if after, ok = c.continuation(group); !ok {
+			return 0, badRequest("continuationToken", "the continuationToken is not one of this hub and group")
+		}
+	}
+	list, more := c.hub.list(group, after, min(size, top))
+	page := struct {
+		Value    []groupMember `json:"value"`
+		NextLink string        `json:"nextLink,omitempty"`
+	}{Value: make([]groupMember, len(list))}
+	for i, m := range list {
+		page.Value[i] = groupMember{m.connectionID, m.userID}
+	}
+	if left := top - len(list); more && left > 0 {
+		next := url.Values{"continuationToken": {newContinuation(c.value("hub"), group, list[len(list)-1].connectionID)}}
+		if c.query.Has("api-version") {
+			next.Set("api-version", c.query.Get("api-version"))
+		}
+		if c.query.Has("maxpagesize") {
+			next.Set("maxpagesize", strconv.Itoa(size))
+		}
+		if c.query.Has("top") {
+			next.Set("top", strconv.Itoa(left))
+		}
+		page.NextLink = c.scheme + "://" + c.request.Host + c.request.URL.EscapedPath() + "?" + next.Encode()
+	}
+	c.result = page
+	return http.StatusOK, nil
+}
+
+// A continuation token is where a list goes on: JSON of [hub, group, last connection id], in base64.
+func newContinuation(hub, group, after string) string {
+	return base64.RawURLEncoding.EncodeToString(marshalJSON([3]string{strings.ToLower(hub), group, after}))
+}
+
+func (c *call) continuation(group string) (after string, ok bool) {
+	b, err := base64.RawURLEncoding.DecodeString(c.query.Get("continuationToken"))
+	var token []string
+	if err != nil || json.Unmarshal(b, &token) != nil || len(token) != 3 {
+		return "", false
+	}
+	return token[2], token[0] == strings.ToLower(c.value("hub")) && token[1] == group
+}

@@ -1,0 +1,302 @@
+package emulator
+
+import (
+	"cmp"
+	"context"
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net"
+	"net/http"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"time"
+)
+
+// Options are the settings of a server. The zero value, and nil, are good for tests.
+type Options struct {
+	// Addr is the TCP address to listen on. The default is "127.0.0.1:0", a free port of the loopback interface. The
+	// emulator is not built to face a network: think twice before it listens anywhere else.
+	Addr string
+
+	// AccessKey signs the tokens that the server accepts. The default is a random one. It must not contain a
+	// semicolon, which would end it in a connection string.
+	AccessKey string
+
+	// SecondaryAccessKey is the second key of the resource: it signs events along with AccessKey, and the server accepts
+	// tokens that it has signed just as well, so that a test can rotate keys. The default is a random one. It must not
+	// contain a semicolon either.
+	SecondaryAccessKey string
+
+	// Hubs says, by a hub's name, which applications are told of the hub's events. A hub that is not in it tells nobody,
+	// until SetHubSettings says otherwise.
+	Hubs map[string]HubSettings
+
+	// AcceptBearer, if set, is asked about bearer tokens of REST requests that the access key has not signed, and
+	// says whether to accept them: for testing clients that authenticate with Microsoft Entra ID. The default is to
+	// accept none.
+	AcceptBearer func(token string) bool
+
+	// Logger receives the server's log: what it refuses at Info, every request and connection at Debug, never a key
+	// or a token. The default is to log nothing, and under StartT to log Info to the test.
+	Logger *slog.Logger
+}
+
+// Server is a running emulator. Its methods may be called by several goroutines at once.
+type Server struct {
+	endpoint string // http://127.0.0.1:PORT
+	host     string // the host and port of endpoint
+	scheme   string
+	key      string
+
+	secondaryKey string
+
+	log          *slog.Logger
+	acceptBearer func(token string) bool
+	clock        clock
+	traffic      traffic
+	routes       []route
+	upstream     upstream      // nil = nobody
+	events       *httpUpstream // is the upstream, but in tests of other parts
+	requestIDs   atomic.Uint64
+
+	http   *http.Server
+	ctx    context.Context // ends when the server begins to close
+	cancel context.CancelFunc
+	closed sync.Once
+	wg     sync.WaitGroup // every goroutine of the server's own
+
+	mu      sync.Mutex            // guards everything below
+	closing bool                  // no new connections
+	stopped bool                  // no new goroutines
+	hubs    map[string]*hub       // by lower-case name
+	sockets map[*netConn]struct{} // the open WebSocket connections
+}
+
+// Start starts a server. The caller closes it.
+func Start(opts *Options) (*Server, error) {
+	if opts == nil {
+		opts = &Options{}
+	}
+	s := &Server{
+		scheme:       "http",
+		key:          opts.AccessKey,
+		log:          opts.Logger,
+		acceptBearer: opts.AcceptBearer,
+		hubs:         make(map[string]*hub),
+		sockets:      make(map[*netConn]struct{}),
+	}
+	if s.key == "" {
+		s.key = rand.Text() + rand.Text()
+	}
+	s.secondaryKey = cmp.Or(opts.SecondaryAccessKey, rand.Text()+rand.Text())
+	if strings.Contains(s.key, ";") {
+		return nil, errors.New("emulator: Options.AccessKey contains a semicolon")
+	}
+	if strings.Contains(s.secondaryKey, ";") {
+		return nil, errors.New("emulator: Options.SecondaryAccessKey contains a semicolon")
+	}
+	s.events = newHTTPUpstream(s)
+	s.upstream = s.events
+	for hub, settings := range opts.Hubs {
+		if err := s.SetHubSettings(hub, settings); err != nil {
+			return nil, err
+		}
+	}
+	if s.log == nil {
+		s.log = slog.New(slog.DiscardHandler)
+	}
+	s.routes = restRoutes()
+
+	addr := opts.Addr
+	if addr == "" {
+		addr = "127.0.0.1:0"
+	}
+	ln, err := net.Listen("tcp", addr)
+	if err != nil {
+		return nil, fmt.Errorf("emulator: Options.Addr: %w", err)
+	}
+	s.host = reachableHost(ln.Addr())
+	s.endpoint = s.scheme + "://" + s.host
+	s.ctx, s.cancel = context.WithCancel(context.Background())
+	s.http = &http.Server{
+		Handler:           http.HandlerFunc(s.serveHTTP),
+		ReadHeaderTimeout: 10 * time.Second,
+		ErrorLog:          slog.NewLogLogger(s.log.Handler(), slog.LevelDebug),
+		ConnState:         s.connState,
+		ConnContext: func(ctx context.Context, c net.Conn) context.Context {
+			return context.WithValue(ctx, netConnKey{}, c)
+		},
+	}
+	s.wg.Go(func() { s.http.Serve(listener{ln}) }) // returns when the server closes, with nothing to say
+	s.log.Info("emulator started", "endpoint", s.endpoint)
+	return s, nil
+}
+
+// netConnKey is the context key of a request's netConn.
+type netConnKey struct{}
+
+// connState keeps net/http's goroutines in the count of those that Close waits for.
+func (s *Server) connState(_ net.Conn, state http.ConnState) {
+	switch state {
+	case http.StateNew:
+		s.wg.Add(1)
+	case http.StateClosed, http.StateHijacked:
+		s.wg.Done()
+	}
+}
+
+// reachableHost is the host and port under which a client on this machine reaches a listener.
+func reachableHost(addr net.Addr) string {
+	host, port, _ := net.SplitHostPort(addr.String())
+	if ip := net.ParseIP(host); ip != nil && ip.IsUnspecified() {
+		host = "127.0.0.1"
+	}
+	return net.JoinHostPort(host, port)
+}
+
+// Endpoint returns the server's base URL, such as "http://127.0.0.1:41234", without a trailing slash.
+func (s *Server) Endpoint() string { return s.endpoint }
+
+// AccessKey returns the key that signs the tokens the server accepts.
+func (s *Server) AccessKey() string { return s.key }
+
+// ConnectionString returns what a service client connects with: "Endpoint=...;AccessKey=...;Version=1.0;".
+func (s *Server) ConnectionString() string {
+	return "Endpoint=" + s.endpoint + ";AccessKey=" + s.key + ";Version=1.0;"
+}
+
+// SecondaryConnectionString is ConnectionString with the resource's second key.
+func (s *Server) SecondaryConnectionString() string {
+	return "Endpoint=" + s.endpoint + ";AccessKey=" + s.secondaryKey + ";Version=1.0;"
+}
+
+const (
+	// closeTimeout is how long Close lets requests and writes that are under way finish.
+	closeTimeout = time.Second
+	// closeHandshakeTimeout is how long Close waits for a client to answer the close frame.
+	closeHandshakeTimeout = 50 * time.Millisecond
+	// handshakeTimeout is how long a client may take otherwise.
+	handshakeTimeout = 5 * time.Second
+)
+
+// Close stops the server: requests that are under way are answered, clients get a disconnected message and a close
+// frame, and nothing of the server is left running when it returns. It takes about a second when somebody does not
+// read what they are sent. Closing again does nothing. The error is always nil.
+func (s *Server) Close() error {
+	s.closed.Do(func() {
+		ctx, cancel := context.WithTimeout(context.Background(), closeTimeout)
+		defer cancel()
+		s.http.Shutdown(ctx)
+		s.http.Close()
+
+		s.mu.Lock()
+		s.closing = true
+		var all []*connection
+		for _, h := range s.hubs {
+			h.mu.RLock()
+			for _, c := range h.connections {
+				all = append(all, c)
+			}
+			h.mu.RUnlock()
+		}
+		s.mu.Unlock()
+		for _, c := range all {
+			c.close("the server is shutting down")
+		}
+		s.mu.Lock()
+		for nc := range s.sockets {
+			nc.SetWriteDeadline(time.Now().Add(closeTimeout))
+			nc.hurry(closeHandshakeTimeout)
+		}
+		s.stopped = true
+		s.mu.Unlock()
+		s.cancel()
+		s.wg.Wait()
+		s.events.client.CloseIdleConnections()
+		s.log.Info("emulator closed", "endpoint", s.endpoint)
+	})
+	return nil
+}
+
+// spawn runs f in a goroutine that Close waits for. It reports false, and does nothing, when the server is closed.
+// Goroutines that are counted already may use s.wg directly.
+func (s *Server) spawn(f func()) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.stopped {
+		return false
+	}
+	s.wg.Go(f)
+	return true
+}
+
+// track counts the goroutine that reads a socket, unless the server is closing.
+func (s *Server) track(nc *netConn) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.closing {
+		return false
+	}
+	s.sockets[nc] = struct{}{}
+	s.wg.Add(1)
+	return true
+}
+
+func (s *Server) untrack(nc *netConn) {
+	s.mu.Lock()
+	delete(s.sockets, nc)
+	s.mu.Unlock()
+	s.wg.Done()
+}
+
+// hub returns the hub of a name, and whether there is one; if not, an empty one that nobody else sees.
+func (s *Server) hub(name string) *hub {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if h := s.hubs[strings.ToLower(name)]; h != nil {
+		return h
+	}
+	return newHub(name)
+}
+
+// openHub returns the hub of a name and makes it if need be.
+func (s *Server) openHub(name string) *hub {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	key := strings.ToLower(name)
+	h := s.hubs[key]
+	if h == nil {
+		h = newHub(name)
+		s.hubs[key] = h
+	}
+	return h
+}
+
+func (s *Server) serveHTTP(w http.ResponseWriter, r *http.Request) {
+	if origin := r.Header.Get("Origin"); loopbackOrigin(origin) {
+		h := w.Header()
+		h.Set("Access-Control-Allow-Origin", origin)
+		h.Add("Vary", "Origin")
+		h.Set("Access-Control-Expose-Headers", "*, x-ms-error-code, x-ms-request-id, Retry-After")
+		if r.Method == http.MethodOptions && r.Header.Get("Access-Control-Request-Method") != "" {
+			h.Set("Access-Control-Allow-Methods", "GET, HEAD, POST, PUT, DELETE")
+			h.Set("Access-Control-Allow-Headers", r.Header.Get("Access-Control-Request-Headers"))
+			h.Set("Access-Control-Max-Age", "600")
+			w.WriteHeader(http.StatusNoContent)
+			return
+		}
+	}
+	switch path := r.URL.Path; {
+	case path == "/client" || strings.HasPrefix(path, "/client/"):
+		s.serveClient(w, r)
+	case strings.HasPrefix(path, "/api/"):
+		s.serveREST(w, r)
+	default:
+		io.Copy(io.Discard, io.LimitReader(r.Body, maxMessageSize))
+		writeError(w, r, &restError{http.StatusNotFound, "NotFound", "there is nothing at this path", ""})
+	}
+}

@@ -1,0 +1,101 @@
+package emulator
+
+import (
+	"fmt"
+	"net/http"
+	"strings"
+	"testing"
+
+	"github.com/coder/websocket"
+	"github.com/stretchr/testify/require"
+)
+
+func TestServerStartsOnAFreePortAndTellsHowToReachIt(t *testing.T) {
+	srv, err := Start(&Options{AccessKey: "a=key/with+signs="})
+	require.NoError(t, err)
+	defer srv.Close()
+	require.Regexp(t, `^http://127\.0\.0\.1:\d+$`, srv.Endpoint())
+	require.Equal(t, "a=key/with+signs=", srv.AccessKey())
+	require.Equal(t, "Endpoint="+srv.Endpoint()+";AccessKey=a=key/with+signs=;Version=1.0;", srv.ConnectionString())
+}
+
+func TestStartRefuses(t *testing.T) {
+	for name, tt := range map[string]struct {
+		opts Options
+		want string
+	}{
+		"a key that would end in a connection string": {Options{AccessKey: "a;b"}, "Options.AccessKey"},
+		"an address that is none":                     {Options{Addr: "nowhere"}, "Options.Addr"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			_, err := Start(&tt.opts)
+			require.ErrorContains(t, err, tt.want)
+		})
+	}
+}
+
+func TestCloseSaysGoodbyeAndLeavesNothingRunning(t *testing.T) {
+	srv, err := Start(nil)
+	require.NoError(t, err)
+	json := dialJSON(t, srv, dialOptions{})
+	raw := dial(t, srv, dialOptions{})
+	require.NoError(t, srv.Close())
+	require.NoError(t, srv.Close(), "closing again does nothing")
+
+	ce, frames := json.closed()
+	require.Equal(t, websocket.StatusNormalClosure, ce.Code)
+	require.Equal(t, []string{`{"type":"system","event":"disconnected","message":"the server is shutting down"}`}, frames)
+	ce, frames = raw.closed()
+	require.Equal(t, "the server is shutting down", ce.Reason)
+	require.Empty(t, frames)
+	_, err = http.Get(srv.Endpoint())
+	require.Error(t, err)
+}
+
+// recordingTB is a test that has its own end.
+type recordingTB struct {
+	testing.TB
+	cleanups []func()
+	log      strings.Builder
+	ended    bool
+}
+
+func (r *recordingTB) Cleanup(f func()) { r.cleanups = append(r.cleanups, f) }
+func (r *recordingTB) Logf(format string, args ...any) {
+	if r.ended {
+		panic("log after the test ended")
+	}
+	fmt.Fprintf(&r.log, format+"\n", args...)
+}
+
+func TestStartTLogsToTheTestUntilItEnds(t *testing.T) {
+	tb := &recordingTB{TB: t}
+	srv := StartT(tb, nil)
+	logger := srv.log
+	for i := len(tb.cleanups) - 1; i >= 0; i-- {
+		tb.cleanups[i]()
+	}
+	tb.ended = true
+	logger.Info("too late")
+	require.Contains(t, tb.log.String(), "emulator started")
+	require.Contains(t, tb.log.String(), "emulator closed")
+	require.NotContains(t, tb.log.String(), srv.AccessKey())
+}
+
+func TestPagesOfThisMachineMayCallTheServer(t *testing.T) {
+	srv := StartT(t, nil)
+	for origin, allowed := range map[string]bool{
+		"http://localhost:3000": true, "http://127.0.0.1": true, "http://[::1]:8080": true,
+		"https://example.com": false, "null": false, "http://localhost.example.com": false,
+	} {
+		req, _ := http.NewRequest("OPTIONS", srv.Endpoint()+"/api/hubs/chat/:send", nil)
+		req.Header.Set("Origin", origin)
+		req.Header.Set("Access-Control-Request-Method", "POST")
+		resp, err := restClient.Do(req)
+		require.NoError(t, err)
+		resp.Body.Close()
+		require.Equal(t, allowed, resp.Header.Get("Access-Control-Allow-Origin") == origin, origin)
+		status := upgradeStatus(t, strings.Replace(dialOptions{}.url(t, srv), "ws:", "http:", 1), "Origin", origin)
+		require.Equal(t, allowed, status == http.StatusSwitchingProtocols, "%s: %d", origin, status)
+	}
+}

@@ -1,0 +1,367 @@
+package emulator
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"sync"
+	"time"
+
+	"github.com/coder/websocket"
+)
+
+const (
+	// maxQueuedFrames and maxQueuedBytes bound what may wait to be written to one client. A client that is further
+	// behind is closed, with a reason: it delays nobody, and nothing it should have had is lost silently.
+	maxQueuedFrames = 10_000
+	maxQueuedBytes  = 16 << 20
+
+	// maxCloseReason is what fits into a close frame, in bytes.
+	maxCloseReason = 123
+)
+
+// socket is the link of a WebSocket client. One goroutine reads it; another writes to it, but only while there is
+// something to write, so that an idle client costs one goroutine.
+type socket struct {
+	connection
+	server *Server
+	codec  codec
+
+	mu          sync.Mutex // guards everything below
+	ws          *websocket.Conn
+	nc          *netConn
+	queue       []*frame // waits to be written
+	queuedBytes int
+	writing     bool // a goroutine writes
+	closing     bool // the queue is written, then goodbye is said
+	closeCode   websocket.StatusCode
+	closeReason string
+	acked       idSet // ackIds that were used
+}
+
+// deliver queues a message.
+func (s *socket) deliver(m *message) { s.enqueue(m.frameFor(s.codec)) }
+
+// enqueue queues a frame. A nil frame is what a protocol has no word for.
+func (s *socket) enqueue(f *frame) {
+	if f == nil {
+		return
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.closing {
+		return
+	}
+	if len(s.queue) >= maxQueuedFrames || s.queuedBytes+len(f.data) > maxQueuedBytes {
+		s.overflow(fmt.Sprintf("the client is too slow: %d messages, %d bytes wait for it", len(s.queue), s.queuedBytes))
+		return
+	}
+	s.queue = append(s.queue, f)
+	s.queuedBytes += len(f.data)
+	s.wake()
+}
+
+// overflow gives up a client that does not keep up. What waited for it is dropped; it is told why, if it still reads,
+// and cut off after a while if it does not. The caller holds s.mu.
+func (s *socket) overflow(reason string) {
+	s.queue, s.queuedBytes = nil, 0
+	s.goodbye(websocket.StatusPolicyViolation, reason)
+	s.server.wg.Go(func() { s.left(reason) }) // not here: the caller may hold hub.mu
+}
+
+// wake starts the writer if it does not run. The caller holds s.mu.
+func (s *socket) wake() {
+	if !s.writing && s.ws != nil {
+		s.writing = true
+		ws, nc := s.ws, s.nc
+		s.server.wg.Go(func() { s.write(ws, nc) }) // the reader is counted already
+	}
+}
+
+// write writes what waits, and says goodbye if that is what comes last.
+func (s *socket) write(ws *websocket.Conn, nc *netConn) {
+	for {
+		s.mu.Lock()
+		f, data := s.next()
+		if f == nil {
+			s.writing = s.closing // nothing is written after goodbye
+			closing, code, reason := s.closing, s.closeCode, s.closeReason
+			s.mu.Unlock()
+			if closing {
+				s.writeGoodbye(ws, nc, code, reason)
+			}
+			return
+		}
+		s.mu.Unlock()
+		if ws.Write(context.Background(), f.typ, data) != nil {
+			nc.Close() // the reader notices
+			return
+		}
+	}
+}
+
+func (s *socket) writeGoodbye(ws *websocket.Conn, nc *netConn, code websocket.StatusCode, reason string) {
+	if f := s.codec.disconnected(reason); f != nil {
+		ws.Write(context.Background(), f.typ, f.data)
+	}
+	nc.leave()
+	ws.Close(code, shorten(reason, maxCloseReason)) // waits for the answer, which the reader reads
+	nc.Close()
+}
+
+// next takes the next frame that is still worth writing out of the queue. The caller holds s.mu.
+func (s *socket) next() (*frame, []byte) {
+	for len(s.queue) > 0 {
+		f := s.queue[0]
+		s.queue[0] = nil
+		s.queue = s.queue[1:]
+		s.queuedBytes -= len(f.data)
+		if f.expires.IsZero() || f.expires.After(s.server.clock.now()) {
+			return f, f.data
+		}
+	}
+	s.queue = nil
+	return nil, nil
+}
+
+// close says goodbye after everything that was queued before.
+func (s *socket) close(reason string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.goodbye(websocket.StatusNormalClosure, reason)
+}
+
+// fail says goodbye to a client that did something it must not.
+func (s *socket) fail(code websocket.StatusCode, reason string) {
+	s.left(reason)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.goodbye(code, reason)
+}
+
+// goodbye closes the socket once everything before is written. The caller holds s.mu.
+func (s *socket) goodbye(code websocket.StatusCode, reason string) {
+	if s.closing {
+		return
+	}
+	s.closing, s.closeCode, s.closeReason = true, code, reason
+	if s.ws != nil {
+		s.nc.SetWriteDeadline(time.Now().Add(handshakeTimeout)) // a client that reads nothing is cut off
+		s.wake()
+	}
+}
+
+// drop cuts the connection.
+func (s *socket) drop() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.nc != nil {
+		s.nc.Close()
+	}
+}
+
+// read reads the client until its connection ends.
+func (s *socket) read(ws *websocket.Conn, nc *netConn) {
+	defer s.server.untrack(nc)
+	ws.SetReadLimit(maxMessageSize)
+	for {
+		typ, data, err := ws.Read(context.Background())
+		if err != nil {
+			s.lost(err)
+			if !s.isClosing() {
+				nc.linger()
+			}
+			nc.Close()
+			ws.CloseNow()
+			return
+		}
+		r, err := s.codec.decode(typ, data)
+		var bad *frameError
+		if errors.As(err, &bad) {
+			s.server.log.Info("closing a client for a bad frame", "connection", s.id, "reason", bad.reason)
+			s.fail(bad.code, bad.reason)
+			continue // until the client has answered the close frame
+		}
+		if !s.isClosing() {
+			s.handle(&r)
+		}
+	}
+}
+
+func (s *socket) isClosing() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.closing
+}
+
+// lost ends a connection whose socket is gone.
+func (s *socket) lost(err error) {
+	reason := "the connection was lost"
+	var ce websocket.CloseError
+	switch {
+	case errors.As(err, &ce):
+		reason = fmt.Sprintf("the client closed the connection: %d %s", ce.Code, ce.Reason)
+	case errors.Is(err, websocket.ErrMessageTooBig):
+		reason = fmt.Sprintf("the client sent a message of more than %d bytes", maxMessageSize)
+	}
+	s.server.log.Debug("client gone", "hub", s.hub.name, "connection", s.id, "reason", reason)
+	s.left(reason)
+}
+
+// handle does what a client asks for.
+func (s *socket) handle(r *clientRequest) {
+	if s.server.log.Enabled(context.Background(), slog.LevelDebug) {
+		s.server.log.Debug("client request", "hub", s.hub.name, "connection", s.id, "type", r.kind.String(),
+			"group", r.group, "event", r.event)
+	}
+	switch r.kind {
+	case requestPing:
+		s.enqueue(s.codec.pong())
+		return
+	case requestSequenceAck:
+		return
+	}
+	if r.ackID != nil && !s.use(*r.ackID) {
+		s.answer(r, &ackError{ackDuplicate, fmt.Sprintf("the ackId %d was used before", *r.ackID)})
+		return
+	}
+	if fault := r.check(); fault != "" {
+		s.answer(r, &ackError{ackBadRequest, fault})
+		return
+	}
+	if r.kind == requestEvent {
+		s.event(r)
+		return
+	}
+	need := permissionJoinLeaveGroup
+	if r.kind == requestSend {
+		need = permissionSendToGroup
+	}
+	if !s.allows(need, r.group) {
+		s.answer(r, &ackError{ackForbidden, fmt.Sprintf("the client does not have the permission %s for the group %.64q",
+			permissionNames[need], r.group)})
+		return
+	}
+	t := &target{connection: s.id}
+	switch r.kind {
+	case requestJoin:
+		s.hub.change(t, func(c *connection) { s.hub.join(c, r.group) })
+	case requestLeave:
+		s.hub.change(t, func(c *connection) { s.hub.leave(c, r.group) })
+	case requestSend:
+		s.publish(r)
+	}
+	s.answer(r, nil)
+}
+
+// check returns what is wrong with a request, or "".
+func (r *clientRequest) check() string {
+	if r.invalid != "" {
+		return r.invalid
+	}
+	if r.kind == requestEvent {
+		if !eventPattern.MatchString(r.event) {
+			return fmt.Sprintf("the event name %.64q does not match %s", r.event, eventPattern)
+		}
+	} else if fault := checkGroup(r.group); fault != "" {
+		return fault
+	}
+	if r.ttlSeconds > maxTTLSeconds {
+		return fmt.Sprintf("ttlSeconds is more than %d", maxTTLSeconds)
+	}
+	return checkMetadata(r.payload.metadata)
+}
+
+// publish sends a client's message to a group.
+func (s *socket) publish(r *clientRequest) {
+	m := &message{payload: r.payload, group: r.group, fromUser: s.userID}
+	if r.ttlSeconds > 0 {
+		m.expires = s.server.clock.now().Add(time.Duration(r.ttlSeconds) * time.Second)
+	}
+	t := &target{group: r.group}
+	if r.noEcho {
+		t.noEcho = &s.connection
+	}
+	n := s.hub.send(m, t)
+	if s.server.traffic.on() {
+		s.server.traffic.publish(trafficEvent{Time: s.server.clock.now(), Kind: "message", Hub: s.hub.name,
+			ConnectionID: s.id, UserID: s.userID, Group: r.group, Data: r.payload.excerpt(),
+			Text: fmt.Sprintf("client to group: %d recipients", n)})
+	}
+}
+
+// event hands a client's event to the application.
+func (s *socket) event(r *clientRequest) {
+	if s.server.traffic.on() {
+		s.server.traffic.publish(trafficEvent{Time: s.server.clock.now(), Kind: "event", Hub: s.hub.name,
+			ConnectionID: s.id, UserID: s.userID, Data: r.payload.excerpt(), Text: "user event " + r.event})
+	}
+	done := func(reply *payload, err error) {
+		if err != nil {
+			s.server.log.Info("event failed", "hub", s.hub.name, "connection", s.id, "event", r.event, "error", err)
+			if s.codec.kind() == codecRaw {
+				s.fail(websocket.StatusInternalError, "the event failed: "+err.Error())
+				return
+			}
+			s.answer(r, &ackError{ackInternal, err.Error()})
+			return
+		}
+		if reply != nil {
+			s.deliver(&message{payload: *reply})
+		}
+		s.answer(r, nil)
+	}
+	if s.events == nil {
+		done(nil, errNoHandler)
+		return
+	}
+	s.events.userEvent(&s.connection, &userEvent{name: r.event, payload: r.payload}, done)
+}
+
+// answer acknowledges a request, if the client asked for that.
+func (s *socket) answer(r *clientRequest, err *ackError) {
+	if r.ackID != nil {
+		s.enqueue(s.codec.ack(*r.ackID, err))
+	} else if err != nil {
+		s.server.log.Debug("client request failed", "connection", s.id, "type", r.kind.String(), "error", err)
+	}
+}
+
+// use reports whether an ackId is used for the first time.
+func (s *socket) use(id uint64) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.acked.add(id)
+}
+
+// idSet is a set of numbers that mostly come one after the other: it remembers those as one range.
+type idSet struct {
+	low, high uint64 // every number from low up to, not including, high
+	others    map[uint64]struct{}
+}
+
+// add adds a number and reports whether it was new.
+func (s *idSet) add(id uint64) bool {
+	if s.low <= id && id < s.high {
+		return false
+	}
+	if _, ok := s.others[id]; ok {
+		return false
+	}
+	if s.low == s.high {
+		s.low, s.high = id, id
+	}
+	if id != s.high || id+1 == 0 {
+		if s.others == nil {
+			s.others = make(map[uint64]struct{})
+		}
+		s.others[id] = struct{}{}
+		return true
+	}
+	for ok := true; ok; _, ok = s.others[s.high] {
+		delete(s.others, s.high)
+		s.high++
+	}
+	return true
+}

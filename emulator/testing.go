@@ -1,0 +1,65 @@
+package emulator
+
+import (
+	"bytes"
+	"log/slog"
+	"sync"
+)
+
+// TB is what StartT needs of a *testing.T or *testing.B.
+type TB interface {
+	Helper()
+	Cleanup(func())
+	Fatalf(format string, args ...any)
+	Logf(format string, args ...any)
+}
+
+// StartT starts a server for a test and closes it when the test ends. It logs to the test unless opts say otherwise,
+// and fails the test only if the server cannot start.
+func StartT(t TB, opts *Options) *Server {
+	t.Helper()
+	var o Options
+	if opts != nil {
+		o = *opts
+	}
+	if o.Logger == nil {
+		w := &testLog{t: t}
+		o.Logger = slog.New(slog.NewTextHandler(w, &slog.HandlerOptions{ReplaceAttr: dropTime}))
+		t.Cleanup(w.end) // runs after the server is closed
+	}
+	s, err := Start(&o)
+	if err != nil {
+		t.Fatalf("%v", err)
+		return nil
+	}
+	t.Cleanup(func() { s.Close() })
+	return s
+}
+
+// testLog writes to a test's log, until the test ends: to log then would panic.
+type testLog struct {
+	mu sync.Mutex // guards t
+	t  TB
+}
+
+func (w *testLog) Write(line []byte) (int, error) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if w.t != nil {
+		w.t.Logf("%s", bytes.TrimSuffix(line, []byte("\n")))
+	}
+	return len(line), nil
+}
+
+func (w *testLog) end() {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.t = nil
+}
+
+func dropTime(groups []string, a slog.Attr) slog.Attr {
+	if len(groups) == 0 && a.Key == slog.TimeKey {
+		return slog.Attr{}
+	}
+	return a
+}

@@ -1,0 +1,205 @@
+package emulator
+
+import (
+	"errors"
+	"net/http"
+	"net/url"
+	"strings"
+	"time"
+
+	"github.com/golang-jwt/jwt/v5"
+)
+
+// clockSkew is how long after its end the token of a REST request is still accepted.
+const clockSkew = 5 * time.Minute
+
+// claims are what the service reads from a token.
+type claims struct {
+	jwt.RegisteredClaims
+	Roles  jwt.ClaimStrings `json:"role"`
+	Groups jwt.ClaimStrings `json:"webpubsub.group"`
+}
+
+// errNoToken is a request that carries none.
+var errNoToken = errors.New("the request carries no access token")
+
+// verify checks a token's signature and time; the audience is checked by those who know what it should be.
+func (s *Server) verify(token string, leeway time.Duration) (*claims, error) {
+	if token == "" {
+		return nil, errNoToken
+	}
+	var c claims
+	_, err := jwt.ParseWithClaims(token, &c, s.tokenKeys,
+		jwt.WithValidMethods([]string{jwt.SigningMethodHS256.Alg()}), jwt.WithExpirationRequired(),
+		jwt.WithTimeFunc(s.clock.now), jwt.WithLeeway(leeway))
+	if err != nil {
+		return nil, tokenFault(err)
+	}
+	return &c, nil
+}
+
+// tokenKeys are the keys that may have signed a token.
+func (s *Server) tokenKeys(*jwt.Token) (any, error) {
+	return jwt.VerificationKeySet{Keys: []jwt.VerificationKey{[]byte(s.key), []byte(s.secondaryKey)}}, nil
+}
+
+// tokenFault says what is wrong with a token, and nothing of what is in it.
+func tokenFault(err error) error {
+	switch {
+	case errors.Is(err, jwt.ErrTokenExpired):
+		return errors.New("the access token has expired")
+	case errors.Is(err, jwt.ErrTokenNotValidYet):
+		return errors.New("the access token is not valid yet")
+	case errors.Is(err, jwt.ErrTokenRequiredClaimMissing):
+		return errors.New("the access token has no expiry")
+	case errors.Is(err, jwt.ErrTokenSignatureInvalid):
+		return errors.New("the access token is not signed with this resource's access key, or not by HS256")
+	default:
+		return errors.New("the access token is malformed")
+	}
+}
+
+// bearer returns the token of the Authorization header, or "".
+func bearer(r *http.Request) string {
+	scheme, token, _ := strings.Cut(r.Header.Get("Authorization"), " ")
+	if !strings.EqualFold(scheme, "Bearer") {
+		return ""
+	}
+	return strings.TrimSpace(token)
+}
+
+// authorize checks the token of a REST request.
+func (s *Server) authorize(r *http.Request) error {
+	token := bearer(r)
+	c, err := s.verify(token, clockSkew)
+	if err != nil {
+		if token != "" && s.acceptBearer != nil && s.acceptBearer(token) {
+			return nil
+		}
+		return err
+	}
+	target := r.RequestURI
+	if !strings.HasPrefix(target, "/") { // the absolute form, as sent to a proxy
+		target = r.URL.RequestURI()
+	}
+	// The host may be the one the client used or, behind a reverse proxy that keeps the client's, the server's own.
+	for _, host := range []string{r.Host, s.host} {
+		for _, aud := range c.Audience {
+			if sameURL(aud, s.scheme+"://"+host+target) {
+				return nil
+			}
+		}
+	}
+	return errors.New("the audience of the access token is not the URL of the request")
+}
+
+// sameURL compares an audience with a URL, without regard to case, as supplied or decoded once.
+func sameURL(aud, target string) bool {
+	aud, target = dropDefaultPort(aud), dropDefaultPort(target)
+	if strings.EqualFold(aud, target) {
+		return true
+	}
+	decoded, err := url.PathUnescape(target)
+	if err != nil {
+		return false
+	}
+	if strings.EqualFold(aud, decoded) {
+		return true
+	}
+	aud, err = url.PathUnescape(aud)
+	return err == nil && strings.EqualFold(aud, decoded)
+}
+
+// dropDefaultPort removes :80 from an http and :443 from an https URL.
+func dropDefaultPort(u string) string {
+	scheme, rest, ok := strings.Cut(u, "://")
+	if !ok {
+		return u
+	}
+	port := map[string]string{"http": ":80", "https": ":443"}[strings.ToLower(scheme)]
+	end := strings.IndexAny(rest, "/?#")
+	if end < 0 {
+		end = len(rest)
+	}
+	if port != "" && strings.HasSuffix(rest[:end], port) {
+		return scheme + "://" + strings.TrimSuffix(rest[:end], port) + rest[end:]
+	}
+	return u
+}
+
+// authorizeClient checks the token of a client that wants to connect to a hub. prefix is the path under which clients
+// of its kind connect, such as "/client/hubs/".
+func (s *Server) authorizeClient(r *http.Request, prefix, hub string) (*claims, error) {
+	token := r.URL.Query().Get("access_token")
+	if token == "" {
+		token = bearer(r)
+	}
+	c, err := s.verify(token, 0)
+	if err != nil {
+		return nil, err
+	}
+	for _, host := range []string{r.Host, s.host} {
+		for _, aud := range c.Audience {
+			for _, path := range []string{prefix + hub, "/client/?hub=" + hub} {
+				if sameURL(strings.TrimSuffix(aud, "/"), s.scheme+"://"+host+path) {
+					return c, nil
+				}
+			}
+		}
+	}
+	return nil, errors.New("the audience of the access token is not this hub's client URL")
+}
+
+// clientToken makes an access token for a client.
+func (s *Server) clientToken(path, userID string, roles, groups []string, lifetime time.Duration) (string, error) {
+	now := s.clock.now()
+	return jwt.NewWithClaims(jwt.SigningMethodHS256, clientClaims{
+		RegisteredClaims: jwt.RegisteredClaims{
+			Subject:   userID,
+			IssuedAt:  jwt.NewNumericDate(now),
+			ExpiresAt: jwt.NewNumericDate(now.Add(lifetime)),
+		},
+		Audience: s.endpoint + path,
+		Roles:    roles,
+		Groups:   groups,
+	}).SignedString([]byte(s.key))
+}
+
+// clientClaims are what the service puts into a client's token.
+type clientClaims struct {
+	jwt.RegisteredClaims
+	Audience string   `json:"aud"`
+	Roles    []string `json:"role,omitempty"`
+	Groups   []string `json:"webpubsub.group,omitempty"`
+}
+
+// tokenClaims returns every claim of a client's token, which has been verified, as the connect event shows them.
+func tokenClaims(r *http.Request) map[string][]string {
+	token := r.URL.Query().Get("access_token")
+	if token == "" {
+		token = bearer(r)
+	}
+	var all jwt.MapClaims
+	if _, _, err := jwt.NewParser().ParseUnverified(token, &all); err != nil {
+		return nil
+	}
+	shown := make(map[string][]string, len(all))
+	for name, value := range all {
+		values, ok := value.([]any)
+		if !ok {
+			values = []any{value}
+		}
+		for _, v := range values {
+			shown[name] = append(shown[name], claimText(v))
+		}
+	}
+	return shown
+}
+
+// claimText is a claim's value as text: a string as it is, a number as an integer if it is one, anything else as JSON.
+func claimText(v any) string {
+	if s, ok := v.(string); ok {
+		return s
+	}
+	return string(marshalJSON(v))
+}

@@ -1,0 +1,131 @@
+package emulator
+
+import (
+	"context"
+	"crypto/x509"
+	"errors"
+	"fmt"
+	"net/http"
+	"net/url"
+	"sync"
+)
+
+// upstream is the application: what the service tells it and asks it. A server without one has nobody to tell, and
+// every user event fails.
+//
+// For one connection the calls come one at a time and in order: connect, connected, its user events, disconnected.
+// They are never made under a lock of the emulator's, and ctx ends when the server closes.
+type upstream interface {
+	// listens reports whether anything of a hub is told at all. It is asked once for each connection.
+	listens(hub string) bool
+	// connect asks whether a client may connect, before its handshake is answered. c is not in its hub yet: its id,
+	// hub and user are those of the token. A *rejection is passed on to the client; any other error is a 500.
+	connect(ctx context.Context, c *connection, r *connectRequest) (connectReply, error)
+	// connected tells that a client is connected.
+	connected(ctx context.Context, c *connection)
+	// userEvent tells what a client said. A reply that is not nil goes to the client as a message from the server.
+	// An error, such as errNoHandler, fails the event.
+	userEvent(ctx context.Context, c *connection, e *userEvent) (*payload, error)
+	// disconnected tells that a client is gone for good.
+	disconnected(ctx context.Context, c *connection, reason string)
+}
+
+// connectRequest is a handshake as the application sees it.
+type connectRequest struct {
+	claims       map[string][]string
+	query        url.Values // without the access token
+	header       http.Header
+	subprotocols []string
+	certificates []*x509.Certificate
+}
+
+// connectReply is what the application makes of a handshake it accepts. Zero fields leave the token's word.
+type connectReply struct {
+	userID      string
+	groups      []string // in addition to the token's
+	roles       []string // in addition to the token's
+	subprotocol string   // one of those the client offered
+}
+
+// rejection refuses a handshake with a status that reaches the client.
+type rejection struct {
+	status int
+	reason string
+}
+
+func (r *rejection) Error() string { return fmt.Sprintf("%d: %s", r.status, r.reason) }
+
+// userEvent is something a client said to the application.
+type userEvent struct {
+	name string
+	payload
+}
+
+// errNoHandler fails a user event that nobody listens to.
+var errNoHandler = errors.New("no event handler takes this event")
+
+// maxPendingEvents is how many events of one connection may wait for the application before the client is read no
+// further.
+const maxPendingEvents = 64
+
+// eventQueue tells the application about one connection, in order. It has a goroutine only while it has something to
+// tell.
+type eventQueue struct {
+	server *Server
+
+	// For the upstream's own use, which calls in order make safe.
+	sent  int    // events sent so far, connect being the first
+	state string // the connection's state, as the application left it
+
+	mu      sync.Mutex // guards everything below
+	drained sync.Cond  // the queue has become shorter
+	pending []func(context.Context)
+	running bool
+}
+
+func newEventQueue(s *Server) *eventQueue {
+	q := &eventQueue{server: s}
+	q.drained.L = &q.mu
+	return q
+}
+
+func (q *eventQueue) connected(c *connection) {
+	q.add(func(ctx context.Context) { q.server.upstream.connected(ctx, c) })
+}
+
+func (q *eventQueue) disconnected(c *connection, reason string) {
+	q.add(func(ctx context.Context) { q.server.upstream.disconnected(ctx, c, reason) })
+}
+
+// userEvent sends an event when its turn has come and hands the answer to done. It blocks while too many wait.
+func (q *eventQueue) userEvent(c *connection, e *userEvent, done func(*payload, error)) {
+	q.mu.Lock()
+	for len(q.pending) >= maxPendingEvents && q.server.ctx.Err() == nil {
+		q.drained.Wait()
+	}
+	q.mu.Unlock()
+	q.add(func(ctx context.Context) { done(q.server.upstream.userEvent(ctx, c, e)) })
+}
+
+func (q *eventQueue) add(f func(context.Context)) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	q.pending = append(q.pending, f)
+	if !q.running && q.server.spawn(q.run) {
+		q.running = true
+	}
+}
+
+func (q *eventQueue) run() {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	for len(q.pending) > 0 {
+		f := q.pending[0]
+		q.pending = q.pending[1:]
+		q.drained.Broadcast()
+		q.mu.Unlock()
+		f(q.server.ctx)
+		q.mu.Lock()
+	}
+	q.running, q.pending = false, nil
+}
