@@ -1,0 +1,190 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"fmt"
+	"io"
+	"net/http"
+	"net/url"
+	"time"
+
+	"github.com/Azure/azure-sdk-for-go/sdk/azcore"
+	"github.com/Azure/azure-sdk-for-go/sdk/azcore/policy"
+	"github.com/Azure/azure-sdk-for-go/sdk/azcore/runtime"
+	"github.com/Azure/azure-sdk-for-go/sdk/azcore/streaming"
+	"github.com/awps-go/webpubsub"
+	"github.com/golang-jwt/jwt/v5"
+)
+
+const (
+	hub        = "chat"
+	group      = "room"
+	apiVersion = "2024-12-01"
+	accessKey  = "ABCDEFabcdefghijklmnopq0123456789+/AbCdEfG="
+)
+
+// payload is what every send of a job carries. All contenders are given its bytes ready: encoding JSON is no part of what
+// is measured.
+type payload struct {
+	data   []byte // JSON, unless it is streamed
+	stream bool   // as from a file, instead of from memory
+}
+
+func newPayload(size int, stream bool) payload {
+	const frame = `{"text":""}`
+	data := append([]byte(`{"text":"`), bytes.Repeat([]byte("a"), size-len(frame))...)
+	return payload{append(data, `"}`...), stream}
+}
+
+// file returns the payload as net/http sees a file: nothing that it knows to be in memory.
+func (p payload) file() io.ReadSeeker {
+	return io.NewSectionReader(bytes.NewReader(p.data), 0, int64(len(p.data)))
+}
+
+func (p payload) contentType() string {
+	if p.stream {
+		return "application/octet-stream"
+	}
+	return "application/json"
+}
+
+// contender is one way to send a message to a group. Its connect makes what a program would make once, and returns what the
+// program would do for each send. A nil transport means the contender's own.
+type contender struct {
+	name    string
+	connect func(endpoint string, p payload, transport http.RoundTripper) (send func(context.Context) error, err error)
+}
+
+var contenders = []contender{
+	{"floor", connectFloor},
+	{"azcore", connectAzcore},
+	{"ours", connectOurs},
+}
+
+func groupPath() string {
+	return "/api/hubs/" + url.PathEscape(hub) + "/groups/" + url.PathEscape(group) + "/:send"
+}
+
+func mapClaimsToken(audience string) (string, error) {
+	now := time.Now()
+	claims := jwt.MapClaims{"aud": audience, "iat": now.Unix(), "exp": now.Add(time.Hour).Unix()}
+	return jwt.NewWithClaims(jwt.SigningMethodHS256, claims).SignedString([]byte(accessKey))
+}
+
+// connectFloor is the least that a program can do: net/http with a transport that keeps its connections, and a token made
+// beforehand.
+func connectFloor(endpoint string, p payload, transport http.RoundTripper) (func(context.Context) error, error) {
+	if transport == nil {
+		transport = &http.Transport{MaxIdleConns: 1024, MaxIdleConnsPerHost: 1024, DisableCompression: true}
+	}
+	client := &http.Client{Transport: transport}
+	target := endpoint + groupPath() + "?api-version=" + apiVersion
+	token, err := mapClaimsToken(target)
+	if err != nil {
+		return nil, err
+	}
+	return func(ctx context.Context) error {
+		var body io.Reader = bytes.NewReader(p.data)
+		if p.stream {
+			body = p.file()
+		}
+		req, err := http.NewRequestWithContext(ctx, http.MethodPost, target, body)
+		if err != nil {
+			return err
+		}
+		req.ContentLength = int64(len(p.data))
+		req.Header.Set("Authorization", "Bearer "+token)
+		req.Header.Set("Accept", "application/json")
+		req.Header.Set("Content-Type", p.contentType())
+		resp, err := client.Do(req)
+		if err != nil {
+			return err
+		}
+		defer resp.Body.Close()
+		if _, err := io.Copy(io.Discard, resp.Body); err != nil {
+			return err
+		}
+		if resp.StatusCode != http.StatusAccepted {
+			return fmt.Errorf("status %s", resp.Status)
+		}
+		return nil
+	}, nil
+}
+
+// connectAzcore is azcore as its generated clients use it, with a policy that signs every request by golang-jwt's MapClaims.
+func connectAzcore(endpoint string, p payload, transport http.RoundTripper) (func(context.Context) error, error) {
+	options := &policy.ClientOptions{}
+	if transport != nil {
+		options.Transport = &http.Client{Transport: transport}
+	}
+	client, err := azcore.NewClient("bench", "v0.1.0", runtime.PipelineOptions{
+		PerRetry: []policy.Policy{mapClaimsPolicy{}},
+		Tracing:  runtime.TracingOptions{Namespace: "Microsoft.SignalRService"},
+	}, options)
+	if err != nil {
+		return nil, err
+	}
+	return func(ctx context.Context) (err error) {
+		ctx, end := runtime.StartSpan(ctx, "Client.SendToGroup", client.Tracer(), nil)
+		defer func() { end(err) }()
+		req, err := runtime.NewRequest(ctx, http.MethodPost, runtime.JoinPaths(endpoint, groupPath()))
+		if err != nil {
+			return err
+		}
+		query := req.Raw().URL.Query()
+		query.Set("api-version", apiVersion)
+		req.Raw().URL.RawQuery = query.Encode()
+		req.Raw().Header["Accept"] = []string{"application/json"}
+		var body io.ReadSeeker = bytes.NewReader(p.data)
+		if p.stream {
+			body = p.file()
+		}
+		if err := req.SetBody(streaming.NopCloser(body), p.contentType()); err != nil {
+			return err
+		}
+		resp, err := client.Pipeline().Do(req)
+		if err != nil {
+			return err
+		}
+		if !runtime.HasStatusCode(resp, http.StatusAccepted) {
+			return runtime.NewResponseError(resp)
+		}
+		return nil
+	}, nil
+}
+
+type mapClaimsPolicy struct{}
+
+func (mapClaimsPolicy) Do(req *policy.Request) (*http.Response, error) {
+	token, err := mapClaimsToken(req.Raw().URL.String())
+	if err != nil {
+		return nil, err
+	}
+	req.Raw().Header.Set("Authorization", "Bearer "+token)
+	return req.Next()
+}
+
+func connectOurs(endpoint string, p payload, transport http.RoundTripper) (func(context.Context) error, error) {
+	options := &webpubsub.ClientOptions{}
+	if transport != nil {
+		options.Transport = &http.Client{Transport: transport}
+	}
+	client, err := newClient(endpoint, options)
+	if err != nil {
+		return nil, err
+	}
+	message := webpubsub.JSON(json.RawMessage(p.data))
+	return func(ctx context.Context) error {
+		m := message
+		if p.stream {
+			m = webpubsub.BinaryStream(p.file())
+		}
+		return client.SendToGroup(ctx, group, m, nil)
+	}, nil
+}
+
+func newClient(endpoint string, options *webpubsub.ClientOptions) (*webpubsub.ServiceClient, error) {
+	return webpubsub.NewClientFromConnectionString("Endpoint="+endpoint+";AccessKey="+accessKey+";Version=1.0;", hub, options)
+}

@@ -1,0 +1,234 @@
+// Command bench measures what a send costs with the client of github.com/awps-go/webpubsub, beside a floor, azcore as it is
+// usually used, and the official JavaScript SDK. It prints a table as Markdown and draws a plot. See the README.
+package main
+
+import (
+	"errors"
+	"flag"
+	"fmt"
+	"io/fs"
+	"log"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"runtime"
+	"slices"
+	"strconv"
+	"time"
+)
+
+func main() {
+	log.SetFlags(0)
+	runs := flag.Int("runs", 7, "how often everything is measured; the median is printed")
+	requests := flag.Int("requests", 20_000, "small requests in one measurement; JavaScript sends a tenth")
+	js := flag.Bool("js", true, "measure the JavaScript SDK, if js/node_modules is there")
+	plot := flag.String("plot", "cpu.svg", "the file for the plot; empty for none")
+	serving := flag.Bool("serve", false, "be the server's process")
+	working := flag.String("work", "", "be the process of the contender of this name")
+	flag.Parse()
+
+	var err error
+	switch {
+	case *serving:
+		err = serve()
+	case *working != "":
+		err = errors.New("no contender " + *working)
+		for _, c := range contenders {
+			if c.name == *working {
+				err = work(c)
+			}
+		}
+	default:
+		err = bench(*runs, *requests, *js, *plot)
+	}
+	if err != nil {
+		log.Fatal("bench: ", err)
+	}
+}
+
+// A row is one figure that every contender's process is asked for.
+type row struct {
+	title  string
+	job    job
+	secure bool
+	reach  float64 // the ratio that ours shall reach, or 0
+	table  bool    // or is it for the plot only?
+}
+
+const (
+	floorName      = "floor"
+	javaScriptName = "JavaScript SDK"
+)
+
+func rows(requests int) []row {
+	cpu := func(concurrency int, reach float64, table bool) row {
+		return row{
+			title: fmt.Sprintf("CPU, %d at once", concurrency), reach: reach, table: table,
+			job: job{Concurrency: concurrency, Requests: requests, Size: smallBody},
+		}
+	}
+	return []row{
+		cpu(1, 1.10, true), cpu(4, 0, false), cpu(16, 0, false), cpu(64, 1.30, true), cpu(256, 1.40, true),
+		{title: "CPU, TLS, 256 at once", secure: true, reach: 1.50, table: true,
+			job: job{Concurrency: 256, Requests: requests, Size: smallBody}},
+		{title: "CPU, bodies of 64 KiB, 64 at once", table: true,
+			job: job{Concurrency: 64, Requests: requests / 5, Size: 64 << 10}},
+		{title: "CPU, streams of 1 MB, 4 at once", table: true,
+			job: job{Concurrency: 4, Requests: requests / 50, Size: 1_000_000, Stream: true}},
+	}
+}
+
+// figures are what one contender was measured at: for each row one value for each run.
+type figures struct {
+	name        string
+	process     *process
+	cpu         [][]float64 // microseconds per request
+	allocated   [][]float64 // bytes per request
+	connections [2]int      // opened by bursts of 64 and of 256
+}
+
+var bursts = [2]int{64, 256}
+
+func bench(runs, requests int, js bool, plot string) error {
+	executable, err := os.Executable()
+	if err != nil {
+		return err
+	}
+	directory, err := os.MkdirTemp("", "bench")
+	if err != nil {
+		return err
+	}
+	defer os.RemoveAll(directory)
+	server, err := startServer(executable, directory)
+	if err != nil {
+		return err
+	}
+	defer server.process.close()
+
+	rows := rows(requests)
+	var all []*figures
+	start := func(name string, command *exec.Cmd) error {
+		// The contenders' own transports shall trust the server.
+		command.Env = append(os.Environ(), "SSL_CERT_FILE="+server.root, "NODE_EXTRA_CA_CERTS="+server.root)
+		process, err := startProcess(command)
+		all = append(all, &figures{
+			name: name, process: process, cpu: make([][]float64, len(rows)), allocated: make([][]float64, len(rows)),
+		})
+		return err
+	}
+	defer func() {
+		for _, f := range all {
+			f.process.close()
+		}
+	}()
+	for _, c := range contenders {
+		if err := start(c.name, exec.Command(executable, "-work", c.name)); err != nil {
+			return err
+		}
+	}
+	if js {
+		if _, err := os.Stat(filepath.Join("js", "node_modules")); errors.Is(err, fs.ErrNotExist) {
+			log.Print("js/node_modules is not there: run npm ci in js to measure the JavaScript SDK")
+		} else if err := start(javaScriptName, exec.Command("node", filepath.Join("js", "worker.mjs"))); err != nil {
+			return err
+		}
+	}
+
+	for i, size := range bursts {
+		for _, f := range all {
+			job := job{URL: server.HTTP, Concurrency: size, Requests: requests, Size: smallBody, Burst: true}
+			before, err := server.connections()
+			if err != nil {
+				return err
+			}
+			if _, err := f.measure(job); err != nil {
+				return err
+			}
+			after, err := server.connections()
+			if err != nil {
+				return err
+			}
+			f.connections[i] = after - before - 1 // that asked for the number
+		}
+	}
+	for run := range runs {
+		for i, row := range rows {
+			log.Printf("run %d of %d: %s", run+1, runs, row.title)
+			for _, f := range rotated(all, run) {
+				if f.name == javaScriptName && (row.secure || row.job.Size != smallBody) {
+					continue
+				}
+				job := row.job
+				job.URL = server.HTTP
+				if row.secure {
+					job.URL = server.HTTPS
+				}
+				if f.name == javaScriptName {
+					job.Requests /= 10
+				}
+				r, err := f.measure(job)
+				if err != nil {
+					return err
+				}
+				f.cpu[i] = append(f.cpu[i], float64(r.CPU)/float64(job.Requests)/float64(time.Microsecond))
+				f.allocated[i] = append(f.allocated[i], float64(r.Allocated)/float64(job.Requests))
+			}
+		}
+	}
+
+	if err := printTable(os.Stdout, rows, all, requests); err != nil {
+		return err
+	}
+	if err := printTokens(os.Stdout, runs); err != nil {
+		return err
+	}
+	fmt.Printf("\n%d runs, interleaved; %d cores, %s, %s/%s.\n", runs, runtime.NumCPU(), runtime.Version(), runtime.GOOS, runtime.GOARCH)
+	if plot == "" {
+		return nil
+	}
+	return writePlot(plot, rows, all)
+}
+
+func (f *figures) measure(j job) (result, error) {
+	var r result
+	if err := f.process.do(j, &r); err != nil {
+		return r, err
+	}
+	if r.Error != "" {
+		return r, fmt.Errorf("%s, %+v: %s", f.name, j, r.Error)
+	}
+	return r, nil
+}
+
+// rotated lets each run begin with another contender.
+func rotated[T any](s []T, n int) []T {
+	n %= len(s)
+	return append(slices.Clone(s[n:]), s[:n]...)
+}
+
+func median(values []float64) float64 {
+	sorted := slices.Sorted(slices.Values(values))
+	n := len(sorted)
+	return (sorted[(n-1)/2] + sorted[n/2]) / 2
+}
+
+// ratio is the median over the runs of a value to that of the floor in the same run.
+func ratio(values, floor []float64) float64 {
+	ratios := make([]float64, len(values))
+	for i := range values {
+		ratios[i] = values[i] / floor[i]
+	}
+	return median(ratios)
+}
+
+// number writes a figure with about three digits.
+func number(x float64) string {
+	decimals := 2
+	if x >= 10 {
+		decimals = 1
+	}
+	if x >= 100 || x == float64(int64(x)) {
+		decimals = 0
+	}
+	return strconv.FormatFloat(x, 'f', decimals, 64)
+}

@@ -1,0 +1,124 @@
+package main
+
+import (
+	"bufio"
+	"encoding/json"
+	"encoding/pem"
+	"fmt"
+	"io"
+	"log"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"os/exec"
+	"sync/atomic"
+)
+
+// serverInfo is what the server's process says of itself, on one line.
+type serverInfo struct {
+	HTTP, HTTPS string
+	Certificate string // of HTTPS, in PEM
+}
+
+// serve is the server's process: it takes any request and answers 202, until its standard input ends.
+func serve() error {
+	var connections atomic.Int64
+	handler := http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.URL.Path == "/connections" {
+			fmt.Fprint(w, connections.Load())
+			return
+		}
+		_, _ = io.Copy(io.Discard, r.Body)
+		w.WriteHeader(http.StatusAccepted)
+	})
+	newServer := func() *httptest.Server {
+		server := httptest.NewUnstartedServer(handler)
+		server.Config.ErrorLog = log.New(io.Discard, "", 0)
+		server.Config.ConnState = func(_ net.Conn, state http.ConnState) {
+			if state == http.StateNew {
+				connections.Add(1)
+			}
+		}
+		return server
+	}
+	plain, secure := newServer(), newServer()
+	plain.Start()
+	secure.StartTLS()
+	certificate := pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: secure.Certificate().Raw})
+	if err := json.NewEncoder(os.Stdout).Encode(serverInfo{plain.URL, secure.URL, string(certificate)}); err != nil {
+		return err
+	}
+	_, err := io.Copy(io.Discard, os.Stdin)
+	return err
+}
+
+// server is the server's process as the run sees it.
+type server struct {
+	serverInfo
+	process *process
+	root    string // the file that holds the certificate
+}
+
+func startServer(executable, directory string) (*server, error) {
+	p, err := startProcess(exec.Command(executable, "-serve"))
+	if err != nil {
+		return nil, err
+	}
+	s := &server{process: p, root: directory + "/root.pem"}
+	if err := p.answer(&s.serverInfo); err != nil {
+		return nil, err
+	}
+	return s, os.WriteFile(s.root, []byte(s.Certificate), 0o600)
+}
+
+// connections returns how many connections the server has taken, without this one.
+func (s *server) connections() (n int, err error) {
+	client := &http.Client{Transport: &http.Transport{DisableKeepAlives: true}}
+	resp, err := client.Get(s.HTTP + "/connections")
+	if err != nil {
+		return 0, err
+	}
+	defer resp.Body.Close()
+	_, err = fmt.Fscan(resp.Body, &n)
+	return n - 1, err
+}
+
+// process is a child that takes jobs and gives results as lines of JSON on its standard input and output.
+type process struct {
+	command *exec.Cmd
+	input   io.WriteCloser
+	output  *bufio.Scanner
+}
+
+func startProcess(command *exec.Cmd) (*process, error) {
+	command.Stderr = os.Stderr
+	input, err := command.StdinPipe()
+	if err != nil {
+		return nil, err
+	}
+	output, err := command.StdoutPipe()
+	if err != nil {
+		return nil, err
+	}
+	return &process{command, input, bufio.NewScanner(output)}, command.Start()
+}
+
+func (p *process) answer(value any) error {
+	if !p.output.Scan() {
+		return fmt.Errorf("%s ended: %w", p.command.Args, io.ErrUnexpectedEOF)
+	}
+	return json.Unmarshal(p.output.Bytes(), value)
+}
+
+func (p *process) do(question, answer any) error {
+	if err := json.NewEncoder(p.input).Encode(question); err != nil {
+		return err
+	}
+	return p.answer(answer)
+}
+
+func (p *process) close() error {
+	p.input.Close()
+	return p.command.Wait()
+}
