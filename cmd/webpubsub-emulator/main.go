@@ -1,0 +1,149 @@
+// Command webpubsub-emulator is Azure Web PubSub on your own machine: the REST API and the WebSocket clients, for
+// development and tests in any language. It keeps everything in memory, and it is not built to face a network.
+//
+//	go run github.com/awps-go/webpubsub/cmd/webpubsub-emulator -addr 127.0.0.1:8080
+//
+// Its only line on standard output is the connection string that service clients take, with the port it is bound to:
+//
+//	connection string: Endpoint=http://127.0.0.1:8080;AccessKey=...;Version=1.0;
+//
+// Everything else goes to standard error. SIGINT and SIGTERM end it: clients get a disconnected message, and it exits
+// with 0; with 1 when it cannot start, with 2 when it was called wrongly.
+//
+// Run it with -help for its flags. Each can be given as an environment variable, too: WEBPUBSUB_EMULATOR_ADDR for
+// -addr, WEBPUBSUB_EMULATOR_ACCESS_KEY for -access-key, and so on. A flag wins over its variable.
+package main
+
+import (
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"io"
+	"log/slog"
+	"net"
+	"os"
+	"os/signal"
+	"strings"
+	"syscall"
+
+	"github.com/awps-go/webpubsub/emulator"
+)
+
+const usage = `webpubsub-emulator is Azure Web PubSub for local development. Do not let it face a network:
+whoever reaches it may fill its memory, and it is no substitute for the service.
+
+Flags, each with its environment variable, over which it wins:
+
+`
+
+// Exit codes.
+const (
+	exitOK     = 0
+	exitFailed = 1
+	exitUsage  = 2
+)
+
+func main() {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	context.AfterFunc(ctx, stop) // a second signal ends the program at once
+	os.Exit(run(ctx, os.Args[1:], os.Getenv, os.Stdout, os.Stderr))
+}
+
+// run is the program: it returns the exit code, once ctx ends or something fails.
+func run(ctx context.Context, args []string, env func(string) string, stdout, stderr io.Writer) int {
+	cfg, err := parse(args, env, stderr)
+	switch {
+	case errors.Is(err, flag.ErrHelp):
+		return exitOK
+	case err != nil:
+		fmt.Fprintf(stderr, "webpubsub-emulator: %v (-help lists the flags)\n", err)
+		return exitUsage
+	}
+	log := slog.New(slog.NewTextHandler(stderr, &slog.HandlerOptions{Level: cfg.logLevel}))
+	srv, err := emulator.Start(&emulator.Options{Addr: cfg.addr, AccessKey: cfg.accessKey, Logger: log})
+	if err != nil {
+		fmt.Fprintf(stderr, "webpubsub-emulator: %v\n", err)
+		return exitFailed
+	}
+	defer srv.Close()
+	log.Info("for local development only")
+	if !isLoopback(cfg.addr) {
+		log.Warn("other machines may reach this emulator, which is not built for that", "addr", cfg.addr)
+	}
+	if _, err := fmt.Fprintf(stdout, "connection string: %s\n", srv.ConnectionString()); err != nil {
+		fmt.Fprintf(stderr, "webpubsub-emulator: printing the connection string: %v\n", err)
+		return exitFailed
+	}
+	<-ctx.Done()
+	return exitOK
+}
+
+// config is what the flags and the environment say.
+type config struct {
+	addr      string
+	accessKey string
+	logLevel  slog.Level
+}
+
+// parse reads the environment, and then the flags over it. It prints nothing but the help that was asked for.
+func parse(args []string, env func(string) string, help io.Writer) (*config, error) {
+	var cfg config
+	fs := flag.NewFlagSet("webpubsub-emulator", flag.ContinueOnError)
+	fs.SetOutput(io.Discard)
+	fs.StringVar(&cfg.addr, "addr", "127.0.0.1:8080", "the `HOST:PORT` to listen on; no host is 127.0.0.1, port 0 is a free port")
+	fs.StringVar(&cfg.accessKey, "access-key", "", "the access `KEY` that signs tokens (default: a new one each time)")
+	fs.TextVar(&cfg.logLevel, "log-level", slog.LevelInfo, "the least `LEVEL` to log to standard error: debug, info, warn or error")
+
+	var err error
+	fs.VisitAll(func(f *flag.Flag) {
+		if value := env(variable(f)); value != "" && err == nil {
+			if setErr := f.Value.Set(value); setErr != nil {
+				err = fmt.Errorf("the environment variable %s: %w", variable(f), setErr)
+			}
+		}
+	})
+	if err != nil {
+		return nil, err
+	}
+	switch err := fs.Parse(args); {
+	case errors.Is(err, flag.ErrHelp):
+		printHelp(help, fs)
+		return nil, err
+	case err != nil:
+		return nil, err
+	case fs.NArg() > 0:
+		return nil, fmt.Errorf("unexpected argument %q", fs.Arg(0))
+	}
+	host, port, err := net.SplitHostPort(cfg.addr)
+	if err != nil {
+		return nil, fmt.Errorf("-addr: %w", err)
+	}
+	if host == "" { // every interface, for net.Listen: more than somebody who left it out has asked for
+		cfg.addr = net.JoinHostPort("127.0.0.1", port)
+	}
+	return &cfg, nil
+}
+
+// variable is the environment variable of a flag.
+func variable(f *flag.Flag) string {
+	return "WEBPUBSUB_EMULATOR_" + strings.ToUpper(strings.ReplaceAll(f.Name, "-", "_"))
+}
+
+func printHelp(w io.Writer, fs *flag.FlagSet) {
+	fmt.Fprint(w, usage)
+	fs.VisitAll(func(f *flag.Flag) {
+		value, text := flag.UnquoteUsage(f)
+		if f.DefValue != "" {
+			text += " (default: " + f.DefValue + ")"
+		}
+		fmt.Fprintf(w, "  -%s %s\n        %s\n        %s\n", f.Name, value, text, variable(f))
+	})
+}
+
+// isLoopback tells whether only this machine reaches an address.
+func isLoopback(addr string) bool {
+	host, _, _ := net.SplitHostPort(addr)
+	ip := net.ParseIP(host)
+	return host == "localhost" || ip != nil && ip.IsLoopback()
+}
