@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"errors"
 	"io"
 	"net/http"
 	"net/url"
@@ -229,4 +230,12 @@ func upgradeStatus(t testing.TB, target string, headers ...string) int {
 	require.NoError(t, err)
 	resp.Body.Close()
 	return resp.StatusCode
+}
+
+// unmarshal is json.Unmarshal that takes only UTF-8, as clients do.
+func unmarshal(data []byte, v any) error {
+	if !validUTF8(data) {
+		return errors.New("not UTF-8")
+	}
+	return json.Unmarshal(data, v)
 }

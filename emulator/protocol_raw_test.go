@@ -1,0 +1,66 @@
+package emulator
+
+import (
+	"testing"
+
+	"github.com/coder/websocket"
+	"github.com/stretchr/testify/require"
+)
+
+func TestARawClientsFrameIsAnEventThatNobodyHandles(t *testing.T) {
+	srv := StartT(t, nil)
+	for name, query := range map[string]string{"by default": "", "by its mode": "&webpubsub_mode=sendEvent"} {
+		t.Run(name, func(t *testing.T) {
+			c := dial(t, srv, dialOptions{query: query})
+			c.write("hello")
+			ce, _ := c.closed()
+			require.Equal(t, websocket.StatusInternalError, ce.Code)
+			require.Contains(t, ce.Reason, "no event handler")
+		})
+	}
+}
+
+func TestARawClientSendsToItsGroup(t *testing.T) {
+	srv := StartT(t, nil)
+	member := dialJSON(t, srv, dialOptions{groups: []string{"g"}})
+	o := dialOptions{user: "ann", groups: []string{"g"}, roles: []string{"webpubsub.sendToGroup.g"},
+		query: "&webpubsub_mode=sendToGroup&group=g"}
+	echo := dial(t, srv, o)
+	echo.write("one")
+	require.Equal(t, `{"type":"message","from":"group","group":"g","fromUserId":"ann","dataType":"text","data":"one"}`, member.text())
+	require.Equal(t, "one", echo.text())
+
+	o.query += "&noEcho=true"
+	silent := dial(t, srv, o)
+	require.NoError(t, silent.ws.Write(t.Context(), websocket.MessageBinary, []byte{0, 255}))
+	require.Equal(t, "AP8=", member.object()["data"])
+	_, data := echo.read()
+	require.Equal(t, "\x00\xff", data)
+	echo.write("two")
+	require.Equal(t, "two", silent.text(), "its own message did not come back")
+}
+
+func TestARawClientWithoutTheRoleSendsNothing(t *testing.T) {
+	srv := StartT(t, nil)
+	member := dialJSON(t, srv, dialOptions{groups: []string{"g"}})
+	c := dial(t, srv, dialOptions{groups: []string{"g"}, query: "&webpubsub_mode=sendToGroup&group=g"})
+	c.write("hello")
+	rest{t, srv}.text("hubs/chat/groups/g/:send", "after")
+	require.Equal(t, "after", c.text())
+	require.Equal(t, "after", member.object()["data"])
+}
+
+func TestACustomSubprotocolIsRawAndNotChosen(t *testing.T) {
+	srv := StartT(t, nil)
+	c := dial(t, srv, dialOptions{subprotocols: []string{"my.own"}})
+	require.Empty(t, c.ws.Subprotocol())
+	rest{t, srv}.text("hubs/chat/:send", "hello")
+	require.Equal(t, "hello", c.text())
+}
+
+func TestTextThatIsNotUTF8ClosesARawClient(t *testing.T) {
+	c := dial(t, StartT(t, nil), dialOptions{query: "&webpubsub_mode=sendToGroup&group=g"})
+	c.write("\xff")
+	ce, _ := c.closed()
+	require.Equal(t, websocket.StatusInvalidFramePayloadData, ce.Code)
+}

@@ -1,0 +1,148 @@
+package emulator
+
+import (
+	"net/http"
+	"net/url"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/golang-jwt/jwt/v5"
+	"github.com/stretchr/testify/require"
+)
+
+// get sends a request with the given Authorization header and returns the status.
+func get(t *testing.T, target, authorization string) int {
+	t.Helper()
+	req, err := http.NewRequest("GET", target, nil)
+	require.NoError(t, err)
+	if authorization != "" {
+		req.Header.Set("Authorization", authorization)
+	}
+	resp, err := restClient.Do(req)
+	require.NoError(t, err)
+	resp.Body.Close()
+	return resp.StatusCode
+}
+
+func TestRESTTakesOnlyTokensForTheRequestSignedWithTheKey(t *testing.T) {
+	srv := StartT(t, &Options{AccessKey: "the key", AcceptBearer: func(token string) bool { return token == "from Entra" }})
+	target := srv.Endpoint() + "/api/hubs/chat/groups/it's%20%C3%A9/connections?api-version=2024-12-01&top=5"
+	now := time.Now().Unix()
+	claims := func(aud any, exp any) jwt.MapClaims { return jwt.MapClaims{"aud": aud, "exp": exp} }
+	decoded, _ := url.PathUnescape(target)
+	none, _ := jwt.NewWithClaims(jwt.SigningMethodNone, claims(target, now+60)).SignedString(jwt.UnsafeAllowNoneSignatureType)
+	hs512, _ := jwt.NewWithClaims(jwt.SigningMethodHS512, claims(target, now+60)).SignedString([]byte("the key"))
+	for name, tt := range map[string]struct {
+		authorization string
+		want          int
+	}{
+		"as it should be":              {"Bearer " + sign(t, "the key", claims(target, now+60)), 200},
+		"the scheme in lower case":     {"bearer " + sign(t, "the key", claims(target, now+60)), 200},
+		"the audience in upper case":   {"Bearer " + sign(t, "the key", claims(strings.ToUpper(target), now+60)), 200},
+		"the audience decoded once":    {"Bearer " + sign(t, "the key", claims(decoded, now+60)), 200},
+		"one of several audiences":     {"Bearer " + sign(t, "the key", claims([]string{"x", target}, now+60)), 200},
+		"expired within the skew":      {"Bearer " + sign(t, "the key", claims(target, now-240)), 200},
+		"a token of another authority": {"Bearer from Entra", 200},
+		"expired":                      {"Bearer " + sign(t, "the key", claims(target, now-360)), 401},
+		"without expiry":               {"Bearer " + sign(t, "the key", jwt.MapClaims{"aud": target}), 401},
+		"not valid yet":                {"Bearer " + sign(t, "the key", jwt.MapClaims{"aud": target, "exp": now + 900, "nbf": now + 600}), 401},
+		"another key":                  {"Bearer " + sign(t, "another", claims(target, now+60)), 401},
+		"no audience":                  {"Bearer " + sign(t, "the key", jwt.MapClaims{"exp": now + 60}), 401},
+		"the audience without query":   {"Bearer " + sign(t, "the key", claims(strings.Split(target, "?")[0], now+60)), 401},
+		"the audience of another path": {"Bearer " + sign(t, "the key", claims(srv.Endpoint()+"/api/hubs/chat", now+60)), 401},
+		"the audience of another host": {"Bearer " + sign(t, "the key", claims(strings.Replace(target, "127.0.0.1", "localhost", 1), now+60)), 401},
+		"no signature":                 {"Bearer " + none, 401},
+		"another algorithm":            {"Bearer " + hs512, 401},
+		"no token at all":              {"", 401},
+		"garbage":                      {"Bearer x.y.z", 401},
+		"another scheme":               {"Basic " + sign(t, "the key", claims(target, now+60)), 401},
+	} {
+		t.Run(name, func(t *testing.T) { require.Equal(t, tt.want, get(t, target, tt.authorization)) })
+	}
+}
+
+func TestAudiencesThatAreTheSameURL(t *testing.T) {
+	for _, tt := range []struct {
+		aud, target string
+		same        bool
+	}{
+		{"http://host/a", "http://host:80/a", true},
+		{"https://host:443/a?b", "https://host/a?b", true},
+		{"http://host:443/a", "http://host/a", false},
+		{"HTTP://HOST/A%20B", "http://host/a%20b", true},
+		{"http://host/a b", "http://host/a%20b", true},
+		{"http://host/a%2fb", "http://host/a%2Fb", true},
+		{"http://host/a'b", "http://host/a%27b", true},
+		{"http://host/%2520", "http://host/%20", false},
+		{"http://host/a", "http://host/b", false},
+		{"", "http://host/", false},
+		{"host", "http://host/%zz", false},
+	} {
+		require.Equal(t, tt.same, sameURL(tt.aud, tt.target), "%s and %s", tt.aud, tt.target)
+	}
+}
+
+func TestARefusalNamesTheFaultAndPrintsNoToken(t *testing.T) {
+	srv := StartT(t, nil)
+	token := sign(t, "another key", jwt.MapClaims{"exp": time.Now().Add(time.Minute).Unix()})
+	req, _ := http.NewRequest("POST", srv.Endpoint()+"/api/hubs/chat/:closeConnections", nil)
+	req.Header.Set("Authorization", "Bearer "+token)
+	resp, err := restClient.Do(req)
+	require.NoError(t, err)
+	defer resp.Body.Close()
+	var body strings.Builder
+	require.NoError(t, resp.Write(&body))
+	require.Contains(t, body.String(), "not signed with this resource's access key")
+	require.NotContains(t, body.String(), token)
+	require.NotContains(t, body.String(), srv.AccessKey())
+	require.Equal(t, "Unauthorized", resp.Header.Get("x-ms-error-code"))
+}
+
+func TestClientsConnectOnlyWithATokenForTheirHub(t *testing.T) {
+	srv := StartT(t, &Options{AccessKey: "the key"})
+	in := func(d time.Duration) int64 { return time.Now().Add(d).Unix() }
+	aud := srv.Endpoint() + "/client/hubs/chat"
+	for name, tt := range map[string]struct {
+		path   string
+		claims jwt.MapClaims
+		key    string
+		want   int
+	}{
+		"as it should be":                 {"/client/hubs/chat", jwt.MapClaims{"aud": aud, "exp": in(time.Minute)}, "the key", 101},
+		"the hub in the query":            {"/client/?hub=chat", jwt.MapClaims{"aud": aud, "exp": in(time.Minute)}, "the key", 101},
+		"the hub in the query, no slash":  {"/client?hub=chat", jwt.MapClaims{"aud": srv.Endpoint() + "/client/?hub=chat", "exp": in(time.Minute)}, "the key", 101},
+		"the hub in another case":         {"/client/hubs/CHAT", jwt.MapClaims{"aud": strings.ToUpper(aud), "exp": in(time.Minute)}, "the key", 101},
+		"roles and groups as one string":  {"/client/hubs/chat", jwt.MapClaims{"aud": aud, "exp": in(time.Minute), "role": "r", "webpubsub.group": "g"}, "the key", 101},
+		"a token for another hub":         {"/client/hubs/other", jwt.MapClaims{"aud": aud, "exp": in(time.Minute)}, "the key", 401},
+		"an expired token":                {"/client/hubs/chat", jwt.MapClaims{"aud": aud, "exp": in(-time.Second)}, "the key", 401},
+		"a token without expiry":          {"/client/hubs/chat", jwt.MapClaims{"aud": aud}, "the key", 401},
+		"a token of another key":          {"/client/hubs/chat", jwt.MapClaims{"aud": aud, "exp": in(time.Minute)}, "another", 401},
+		"no token":                        {"/client/hubs/chat", nil, "", 401},
+		"a hub that cannot be":            {"/client/hubs/1chat", jwt.MapClaims{"aud": aud, "exp": in(time.Minute)}, "the key", 400},
+		"no hub":                          {"/client/", jwt.MapClaims{"aud": aud, "exp": in(time.Minute)}, "the key", 400},
+		"a blank group in the token":      {"/client/hubs/chat", jwt.MapClaims{"aud": aud, "exp": in(time.Minute), "webpubsub.group": []string{" "}}, "the key", 400},
+		"a mode that is none":             {"/client/hubs/chat?webpubsub_mode=x", jwt.MapClaims{"aud": aud, "exp": in(time.Minute)}, "the key", 400},
+		"sendToGroup without a group":     {"/client/hubs/chat?webpubsub_mode=sendToGroup", jwt.MapClaims{"aud": aud, "exp": in(time.Minute)}, "the key", 400},
+		"a path that is none of clients'": {"/client/groups/chat", jwt.MapClaims{"aud": aud, "exp": in(time.Minute)}, "the key", 404},
+	} {
+		t.Run(name, func(t *testing.T) {
+			var token string
+			if tt.claims != nil {
+				token = sign(t, tt.key, tt.claims)
+			}
+			sep := "?"
+			if strings.Contains(tt.path, "?") {
+				sep = "&"
+			}
+			require.Equal(t, tt.want, upgradeStatus(t, srv.Endpoint()+tt.path+sep+"access_token="+token), "token in the query")
+			require.Equal(t, tt.want, upgradeStatus(t, srv.Endpoint()+tt.path, "Authorization", "Bearer "+token), "token in the header")
+		})
+	}
+	require.Equal(t, 400, get(t, dialOptions{}.httpURL(t, srv), ""), "a request that is no handshake")
+}
+
+// httpURL is the client URL for a request by net/http.
+func (o dialOptions) httpURL(t testing.TB, srv *Server) string {
+	return strings.Replace(o.url(t, srv), "ws", "http", 1)
+}

@@ -1,0 +1,787 @@
+package emulator
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"net/http/httptest"
+	"net/url"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/coder/websocket"
+	"github.com/stretchr/testify/require"
+
+	"github.com/awps-go/webpubsub"
+	"github.com/awps-go/webpubsub/eventhandler"
+)
+
+// eventClient is a real WebSocket client of a server.
+type eventClient struct {
+	t  *testing.T
+	ws *websocket.Conn
+}
+
+// dialEvents connects a client of the hub chat; the answer to a handshake that fails is returned with its error.
+func dialEvents(t *testing.T, s *Server, user, query string, subprotocols ...string) (*eventClient, *http.Response, error) {
+	t.Helper()
+	token, err := s.clientToken("/client/hubs/chat", user, nil, nil, time.Hour)
+	require.NoError(t, err)
+	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+	defer cancel()
+	ws, resp, err := websocket.Dial(ctx, s.Endpoint()+"/client/hubs/chat?access_token="+token+query,
+		&websocket.DialOptions{Subprotocols: subprotocols})
+	if err != nil {
+		return nil, resp, err
+	}
+	t.Cleanup(func() { ws.CloseNow() })
+	return &eventClient{t, ws}, resp, nil
+}
+
+func mustDialEvents(t *testing.T, s *Server, user, query string, subprotocols ...string) *eventClient {
+	t.Helper()
+	c, _, err := dialEvents(t, s, user, query, subprotocols...)
+	require.NoError(t, err)
+	return c
+}
+
+func (c *eventClient) send(text string) {
+	c.t.Helper()
+	require.NoError(c.t, c.ws.Write(c.t.Context(), websocket.MessageText, []byte(text)))
+}
+
+func (c *eventClient) read() string {
+	c.t.Helper()
+	ctx, cancel := context.WithTimeout(c.t.Context(), 20*time.Second)
+	defer cancel()
+	_, data, err := c.ws.Read(ctx)
+	require.NoError(c.t, err)
+	return string(data)
+}
+
+// readClose returns how the server closed the connection.
+func (c *eventClient) readClose() websocket.CloseError {
+	c.t.Helper()
+	ctx, cancel := context.WithTimeout(c.t.Context(), 20*time.Second)
+	defer cancel()
+	_, data, err := c.ws.Read(ctx)
+	var closed websocket.CloseError
+	require.ErrorAs(c.t, err, &closed, "instead of a close frame came %q", data)
+	return closed
+}
+
+// eventLog remembers what a handler was told.
+type eventLog struct {
+	mu    sync.Mutex
+	lines []string
+	added chan struct{}
+}
+
+func newEventLog() *eventLog { return &eventLog{added: make(chan struct{}, 10_000)} }
+
+func (l *eventLog) add(format string, args ...any) {
+	l.mu.Lock()
+	l.lines = append(l.lines, fmt.Sprintf(format, args...))
+	l.mu.Unlock()
+	l.added <- struct{}{}
+}
+
+// wait returns the first n lines, once there are so many.
+func (l *eventLog) wait(t *testing.T, n int) []string {
+	t.Helper()
+	for {
+		l.mu.Lock()
+		lines := slices.Clone(l.lines)
+		l.mu.Unlock()
+		if len(lines) >= n {
+			return lines
+		}
+		select {
+		case <-l.added:
+		case <-time.After(20 * time.Second):
+			t.Fatalf("the handler was told only %q", lines)
+		}
+	}
+}
+
+var allEvents = []string{"connect", "connected", "disconnected"}
+
+// listen sets a handler for all events of the hub chat: in process, or over the network.
+func listen(t *testing.T, s *Server, handler http.Handler, network bool) {
+	t.Helper()
+	e := EventHandler{Handler: handler, SystemEvents: allEvents, UserEventPattern: "*"}
+	if network {
+		server := httptest.NewServer(handler)
+		t.Cleanup(server.Close)
+		e.Handler, e.URLTemplate = nil, server.URL+"/eventhandler/{hub}/{event}"
+	}
+	require.NoError(t, s.SetHubSettings("chat", HubSettings{EventHandlers: []EventHandler{e}}))
+}
+
+// overBoth runs a test with a handler in process and with one over the network.
+func overBoth(t *testing.T, test func(t *testing.T, network bool)) {
+	t.Run("in process", func(t *testing.T) { test(t, false) })
+	t.Run("over the network", func(t *testing.T) { test(t, true) })
+}
+
+func TestAClientsLifeReachesTheEventHandler(t *testing.T) {
+	overBoth(t, func(t *testing.T, network bool) {
+		log := newEventLog()
+		tell := func(e *eventhandler.Event, more string) {
+			log.add("%s %s %s user=%s subprotocol=%s state=%s %s", e.EventID, e.Hub, e.EventName, e.UserID, e.Subprotocol, e.State["n"], more)
+		}
+		s := StartT(t, nil)
+		handler, err := eventhandler.New(eventhandler.Options{
+			Hub: "chat", ConnectionStrings: []string{s.ConnectionString()}, AllowedOrigins: []string{"127.0.0.1"},
+			OnConnect: func(_ context.Context, r *eventhandler.ConnectRequest) (*eventhandler.ConnectResponse, error) {
+				tell(&r.Event, fmt.Sprintf("sub=%v query=%v agent=%s offers=%v", r.Claims["sub"], r.Query, r.Header.Get("X-Agent"), r.Subprotocols))
+				return &eventhandler.ConnectResponse{UserID: "Ann", Groups: []string{"lobby"},
+					Roles: []string{webpubsub.RoleSendToGroup("lobby")}, SetState: map[string]any{"n": 1}}, nil
+			},
+			OnConnected: func(_ context.Context, r *eventhandler.ConnectedRequest) error { tell(&r.Event, ""); return nil },
+			OnUserEvent: func(_ context.Context, r *eventhandler.UserEventRequest) (*eventhandler.UserEventResponse, error) {
+				tell(&r.Event, r.ContentType+" "+r.Text()+" "+r.Metadata["trace"])
+				n := 0
+				if _, err := r.State.Get("n", &n); err != nil {
+					return nil, err
+				}
+				return &eventhandler.UserEventResponse{Message: webpubsub.JSON(map[string]int{"n": n}),
+					Metadata: map[string]string{"from": "handler"}, SetState: map[string]any{"n": n + 1}}, nil
+			},
+			OnDisconnected: func(_ context.Context, r *eventhandler.DisconnectedRequest) error {
+				tell(&r.Event, r.Reason)
+				return nil
+			},
+		})
+		require.NoError(t, err)
+		listen(t, s, handler, network)
+
+		c := mustDialEvents(t, s, "ann", "&room=1&room=2", "x", protocolJSON)
+		require.Contains(t, c.read(), `"userId":"Ann"`)
+		c.send(`{"type":"event","event":"order","ackId":1,"dataType":"json","data":{"a":1},"metadata":{"trace":"t"}}`)
+		require.JSONEq(t, `{"type":"message","from":"server","dataType":"json","data":{"n":1},"metadata":{"from":"handler"}}`, c.read())
+		require.JSONEq(t, `{"type":"ack","ackId":1,"success":true}`, c.read())
+		c.send(`{"type":"event","event":"Order","dataType":"text","data":"hi"}`)
+		require.Contains(t, c.read(), `{"n":2}`)
+		c.send(`{"type":"sendToGroup","group":"lobby","dataType":"text","data":"to all"}`) // by the role and group given
+		require.Contains(t, c.read(), `"data":"to all"`)
+		require.NoError(t, c.ws.Close(websocket.StatusNormalClosure, ""))
+
+		lines := log.wait(t, 5)
+		require.Equal(t, []string{
+			"0 chat connect user=ann subprotocol= state= sub=[ann] query=map[room:[1 2]] agent= offers=[x json.webpubsub.azure.v1]",
+			"1 chat connected user=Ann subprotocol=json.webpubsub.azure.v1 state=1 ",
+			`2 chat order user=Ann subprotocol=json.webpubsub.azure.v1 state=1 application/json {"a":1} t`,
+			"3 chat Order user=Ann subprotocol=json.webpubsub.azure.v1 state=2 text/plain hi ",
+		}, lines[:4])
+		require.True(t, strings.HasPrefix(lines[4], "4 chat disconnected user=Ann subprotocol=json.webpubsub.azure.v1 state=3 "), lines[4])
+	})
+}
+
+func TestEventsOfRawClients(t *testing.T) {
+	overBoth(t, func(t *testing.T, network bool) {
+		s := StartT(t, nil)
+		handler, err := eventhandler.New(eventhandler.Options{
+			Hub: "chat", AccessKeys: []string{s.AccessKey()},
+			OnConnect: func(_ context.Context, r *eventhandler.ConnectRequest) (*eventhandler.ConnectResponse, error) {
+				return &eventhandler.ConnectResponse{Subprotocol: "my.protocol"}, nil
+			},
+			OnUserEvent: func(_ context.Context, r *eventhandler.UserEventRequest) (*eventhandler.UserEventResponse, error) {
+				switch {
+				case r.EventName != "message" || r.Subprotocol != "my.protocol":
+					return nil, fmt.Errorf("event %s of a client of %s", r.EventName, r.Subprotocol)
+				case r.ContentType == eventhandler.ContentTypeBinary:
+					return &eventhandler.UserEventResponse{Message: webpubsub.Binary(r.Data)}, nil
+				case r.Text() == "quiet":
+					return nil, nil
+				case r.Text() == "bad":
+					return nil, eventhandler.Reject(http.StatusBadRequest, "I do not like it")
+				}
+				return &eventhandler.UserEventResponse{Message: webpubsub.Text("you said " + r.Text())}, nil
+			},
+		})
+		require.NoError(t, err)
+		listen(t, s, handler, network)
+
+		c := mustDialEvents(t, s, "", "", protocolJSON, "my.protocol")
+		require.Equal(t, "my.protocol", c.ws.Subprotocol(), "the handler's choice wins over the service's own")
+		c.send("quiet")
+		c.send("héllo")
+		require.Equal(t, "you said héllo", c.read())
+		require.NoError(t, c.ws.Write(t.Context(), websocket.MessageBinary, []byte{0, 255}))
+		require.Equal(t, "\x00\xff", c.read())
+		c.send("bad")
+		closed := c.readClose()
+		require.Equal(t, websocket.StatusInternalError, closed.Code)
+		require.Contains(t, closed.Reason, "I do not like it")
+	})
+}
+
+func TestARejectionReachesTheHandshake(t *testing.T) {
+	overBoth(t, func(t *testing.T, network bool) {
+		s := StartT(t, nil)
+		var reject error
+		handler, err := eventhandler.New(eventhandler.Options{
+			Hub: "chat", AccessKeys: []string{s.AccessKey()},
+			OnConnect: func(context.Context, *eventhandler.ConnectRequest) (*eventhandler.ConnectResponse, error) {
+				return nil, reject
+			},
+		})
+		require.NoError(t, err)
+		listen(t, s, handler, network)
+		for _, status := range []int{400, 401, 403, 404, 429} {
+			reject = eventhandler.Reject(status, "you may not")
+			_, resp, err := dialEvents(t, s, "ann", "", protocolJSON)
+			require.Error(t, err)
+			body, err := io.ReadAll(resp.Body)
+			require.NoError(t, err)
+			require.Equal(t, status, resp.StatusCode)
+			require.Contains(t, string(body), "you may not")
+		}
+	})
+}
+
+func TestWithTheSecondaryKeyAlone(t *testing.T) {
+	s := StartT(t, &Options{AccessKey: "one", SecondaryAccessKey: "two"})
+	connectionString, err := webpubsub.ParseConnectionString(s.SecondaryConnectionString())
+	require.NoError(t, err)
+	require.Equal(t, "two", connectionString.AccessKey)
+	for key, ok := range map[string]bool{"one": true, "two": true, "three": false} {
+		handler, err := eventhandler.New(eventhandler.Options{Hub: "chat", AccessKeys: []string{key}})
+		require.NoError(t, err)
+		listen(t, s, handler, true)
+		_, resp, err := dialEvents(t, s, "ann", "")
+		if ok {
+			require.NoError(t, err)
+			continue
+		}
+		require.Error(t, err)
+		require.Equal(t, http.StatusUnauthorized, resp.StatusCode)
+	}
+
+	client, err := webpubsub.NewClientFromConnectionString(s.SecondaryConnectionString(), "chat", nil)
+	require.NoError(t, err)
+	require.NoError(t, client.SendToAll(t.Context(), webpubsub.Text("x"), nil), "the server takes tokens of both keys")
+}
+
+// scripted is a handler that answers the validation, and events as it is told.
+type scripted struct {
+	log    *eventLog
+	answer func(w http.ResponseWriter, r *http.Request, try int)
+	tries  map[string]int
+}
+
+func (h *scripted) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	if r.Method != http.MethodPost {
+		w.Header().Set("WebHook-Allowed-Origin", "*")
+		return
+	}
+	if h.tries == nil {
+		h.tries = map[string]int{}
+	}
+	h.tries[r.Header.Get("ce-id")]++
+	h.answer(w, r, h.tries[r.Header.Get("ce-id")])
+	h.log.add("%s %s", r.Header.Get("ce-id"), r.Header.Get("ce-time"))
+}
+
+func TestEventsAreSentAgain(t *testing.T) {
+	for name, test := range map[string]struct {
+		answer func(w http.ResponseWriter)
+		tries  int
+		status int // of the handshake
+	}{
+		"after 500":              {func(w http.ResponseWriter) { w.WriteHeader(500) }, 4, 500},
+		"after 503":              {func(w http.ResponseWriter) { w.WriteHeader(503) }, 4, 503},
+		"after 408":              {func(w http.ResponseWriter) { w.WriteHeader(408) }, 4, 408},
+		"after a cut connection": {func(http.ResponseWriter) { panic(http.ErrAbortHandler) }, 4, 500},
+		"but not after 400":      {func(w http.ResponseWriter) { w.WriteHeader(400) }, 1, 400},
+		"nor after 429":          {func(w http.ResponseWriter) { w.WriteHeader(429) }, 1, 429},
+		"nor after a redirect":   {func(w http.ResponseWriter) { w.Header().Set("Location", "/"); w.WriteHeader(302) }, 1, 500},
+	} {
+		t.Run(name, func(t *testing.T) {
+			overBoth(t, func(t *testing.T, network bool) {
+				s := StartT(t, nil)
+				log := newEventLog()
+				listen(t, s, &scripted{log: log, answer: func(w http.ResponseWriter, r *http.Request, _ int) {
+					log.add("%s %s", r.Header.Get("ce-id"), r.Header.Get("ce-time"))
+					test.answer(w)
+				}}, network)
+				refused := make(chan int, 1)
+				go func() {
+					_, resp, err := dialEvents(t, s, "ann", "")
+					if err == nil || resp == nil {
+						refused <- 0
+						return
+					}
+					refused <- resp.StatusCode
+				}()
+				require.Equal(t, test.status, advanceUntil(s, refused))
+				lines := log.wait(t, test.tries)
+				events := slices.Compact(lines)
+				require.Len(t, events, 1, "every try is the same event")
+			})
+		})
+	}
+}
+
+// advanceUntil moves the server's clock until something arrives.
+func advanceUntil[T any](s *Server, arrived <-chan T) T {
+	for {
+		select {
+		case v := <-arrived:
+			return v
+		case <-time.After(time.Millisecond):
+			s.clock.advance(500 * time.Millisecond)
+		}
+	}
+}
+
+func TestEventsAreSentAgainAfter1And3And5Seconds(t *testing.T) {
+	s := StartT(t, nil)
+	tried := make(chan time.Time)
+	listen(t, s, &scripted{log: newEventLog(), answer: func(w http.ResponseWriter, _ *http.Request, _ int) {
+		tried <- s.clock.now()
+		w.WriteHeader(500)
+	}}, false)
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		_, _, _ = dialEvents(t, s, "ann", "")
+	}()
+	last := <-tried
+	for _, wait := range []time.Duration{time.Second, 3 * time.Second, 5 * time.Second} {
+		next := advanceUntil(s, tried)
+		require.GreaterOrEqual(t, next.Sub(last), wait)
+		last = next
+	}
+	<-done // without moving the clock: there is no fourth time
+}
+
+func TestAnEventThatSucceedsAtLastIsDelivered(t *testing.T) {
+	s := StartT(t, nil)
+	listen(t, s, &scripted{log: newEventLog(), answer: func(w http.ResponseWriter, r *http.Request, try int) {
+		if r.Header.Get("ce-eventName") == "message" && try < 4 {
+			w.WriteHeader(503)
+			return
+		}
+		if r.Header.Get("ce-eventName") == "message" {
+			body, _ := io.ReadAll(r.Body)
+			w.Header().Set("Content-Type", "text/plain")
+			fmt.Fprintf(w, "%s at try %d", body, try)
+		}
+	}}, true)
+	c := mustDialEvents(t, s, "ann", "")
+	c.send("hello")
+	got := make(chan string, 1)
+	go func() {
+		_, data, err := c.ws.Read(t.Context())
+		got <- fmt.Sprint(string(data), err)
+	}()
+	require.Equal(t, "hello at try 4<nil>", advanceUntil(s, got))
+}
+
+func TestClosingTheServerEndsRetries(t *testing.T) {
+	s := StartT(t, nil)
+	log := newEventLog()
+	listen(t, s, &scripted{log: log, answer: func(w http.ResponseWriter, r *http.Request, _ int) {
+		if r.Header.Get("ce-eventName") == "connected" {
+			w.WriteHeader(500)
+		}
+	}}, true)
+	mustDialEvents(t, s, "ann", "")
+	log.wait(t, 2)
+	require.NoError(t, s.Close()) // returns, though the next try would come in a second
+}
+
+func TestValidation(t *testing.T) {
+	type request struct{ method, path, origin, version string }
+	for name, test := range map[string]struct {
+		answer   func(w http.ResponseWriter, r *http.Request)
+		asked    []string // methods
+		status   int      // of the handshake; 101 = accepted
+		validate bool
+	}{
+		"any origin is allowed": {func(w http.ResponseWriter, _ *http.Request) { w.Header().Set("WebHook-Allowed-Origin", "*") }, []string{"OPTIONS"}, 101, true},
+		"this origin is allowed": {func(w http.ResponseWriter, r *http.Request) {
+			w.Header().Set("WebHook-Allowed-Origin", r.Header.Get("WebHook-Request-Origin"))
+		}, []string{"OPTIONS"}, 101, true},
+		"this host is allowed": {func(w http.ResponseWriter, _ *http.Request) { w.Header().Set("WebHook-Allowed-Origin", "127.0.0.1") }, []string{"OPTIONS"}, 101, true},
+		"one of several": {func(w http.ResponseWriter, _ *http.Request) {
+			w.Header().Set("WebHook-Allowed-Origin", "a.example, 127.0.0.1")
+		}, []string{"OPTIONS"}, 101, true},
+		"one of several headers": {func(w http.ResponseWriter, _ *http.Request) {
+			w.Header()["Webhook-Allowed-Origin"] = []string{"a.example", "127.0.0.1"}
+		}, []string{"OPTIONS"}, 101, true},
+		"by GET, as OPTIONS is a 404": {func(w http.ResponseWriter, r *http.Request) {
+			w.Header().Set("WebHook-Allowed-Origin", "*")
+			if r.Method == "OPTIONS" {
+				w.WriteHeader(404)
+			}
+		}, []string{"OPTIONS", "GET"}, 101, true},
+		"another origin is allowed": {func(w http.ResponseWriter, _ *http.Request) { w.Header().Set("WebHook-Allowed-Origin", "a.example") }, []string{"OPTIONS"}, 500, false},
+		"no origin is allowed":      {func(http.ResponseWriter, *http.Request) {}, []string{"OPTIONS"}, 500, false},
+		"refused": {func(w http.ResponseWriter, _ *http.Request) {
+			w.Header().Set("WebHook-Allowed-Origin", "*")
+			w.WriteHeader(405)
+		}, []string{"OPTIONS"}, 500, false},
+		"neither by OPTIONS nor by GET": {func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(404) }, []string{"OPTIONS", "GET"}, 500, false},
+	} {
+		t.Run(name, func(t *testing.T) {
+			var mu sync.Mutex
+			var asked []request
+			events := 0
+			server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+				mu.Lock()
+				defer mu.Unlock()
+				if r.Method == http.MethodPost {
+					events++
+					return
+				}
+				asked = append(asked, request{r.Method, r.URL.Path, r.Header.Get("WebHook-Request-Origin"), r.Header.Get("ce-awpsversion")})
+				test.answer(w, r)
+			}))
+			t.Cleanup(server.Close)
+			s := StartT(t, &Options{Hubs: map[string]HubSettings{"chat": {EventHandlers: []EventHandler{
+				{URLTemplate: server.URL + "/{hub}/on/{event}", SystemEvents: []string{"Connect"}}}}}})
+
+			for range 2 {
+				asked = nil
+				_, resp, err := dialEvents(t, s, "ann", "")
+				if test.validate {
+					require.NoError(t, err)
+				}
+				require.Equal(t, test.status, resp.StatusCode)
+				if test.validate {
+					break
+				}
+			}
+			want := []request{}
+			host, _ := url.Parse(s.Endpoint())
+			for _, method := range test.asked {
+				want = append(want, request{method, "/chat/on/validate", host.Host, "1.0"})
+			}
+			require.Equal(t, want, asked)
+			if !test.validate {
+				require.Zero(t, events, "a handler that does not allow it gets no event")
+				return
+			}
+			mustDialEvents(t, s, "ann", "")
+			require.Equal(t, want, asked, "a handler is asked once")
+			require.Equal(t, 2, events)
+		})
+	}
+}
+
+func TestTheFirstHandlerThatTakesAnEventGetsIt(t *testing.T) {
+	log := newEventLog()
+	named := func(name string, system []string, pattern string) EventHandler {
+		return EventHandler{SystemEvents: system, UserEventPattern: pattern, Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			w.Header().Set("WebHook-Allowed-Origin", "*")
+			if r.Method == http.MethodPost {
+				log.add("%s: %s %s at %s", name, r.Header.Get("ce-id"), r.Header.Get("ce-eventName"), r.URL.EscapedPath())
+			}
+		})}
+	}
+	s := StartT(t, &Options{Hubs: map[string]HubSettings{
+		"other": {EventHandlers: []EventHandler{named("other hub", allEvents, "*")}},
+		"CHAT": {EventHandlers: []EventHandler{
+			named("A", []string{"CONNECTED"}, "order, Pay.Now"),
+			named("B", nil, "message,PAY.NOW"),
+			named("C", []string{"connected", "Disconnected"}, " * "),
+		}},
+	}})
+	c := mustDialEvents(t, s, "ann", "", protocolJSON)
+	for i, event := range []string{"pay.now", "Message", "else", "ORDER"} {
+		c.send(fmt.Sprintf(`{"type":"event","event":%q,"dataType":"text","data":"x","ackId":%d}`, event, i))
+	}
+	log.wait(t, 5)
+	require.NoError(t, c.ws.CloseNow())
+	require.Equal(t, []string{
+		"A: 1 connected at /eventhandler/connected",
+		"A: 2 pay.now at /eventhandler/pay.now",
+		"B: 3 Message at /eventhandler/Message",
+		"C: 4 else at /eventhandler/else",
+		"A: 5 ORDER at /eventhandler/ORDER",
+		"C: 6 disconnected at /eventhandler/disconnected",
+	}, log.wait(t, 6))
+}
+
+func TestAUserEventThatNobodyTakesFails(t *testing.T) {
+	s := StartT(t, &Options{Hubs: map[string]HubSettings{"chat": {EventHandlers: []EventHandler{
+		{Handler: http.NotFoundHandler(), UserEventPattern: "order"}}}}})
+	c := mustDialEvents(t, s, "ann", "", protocolJSON)
+	c.read()
+	c.send(`{"type":"event","event":"pay","dataType":"text","data":"x","ackId":1}`)
+	require.Contains(t, c.read(), `"success":false,"error":{"name":"InternalServerError"`)
+
+	raw := mustDialEvents(t, s, "ann", "")
+	raw.send("x")
+	require.Equal(t, websocket.StatusInternalError, raw.readClose().Code)
+}
+
+func TestAnswersThatCannotBePassedOnFailTheEvent(t *testing.T) {
+	for name, test := range map[string]struct {
+		contentType, body, fault string
+		header                   http.Header
+	}{
+		"a web page":                {"text/html", "<p>", "content type", nil},
+		"no content type":           {"", "x", "content type", nil},
+		"JSON that is none":         {"application/json", "{", "not the JSON", nil},
+		"text that is not UTF-8":    {"text/plain", "\xff", "not UTF-8", nil},
+		"a body over the limit":     {"text/plain", strings.Repeat("x", 1<<20+1), "longer than", nil},
+		"metadata outside ASCII":    {"text/plain", "x", "ASCII", http.Header{"X-Webpubsub-Metadata-A": {"ü"}}},
+		"metadata that is too long": {"text/plain", "x", "longer than", http.Header{"X-Webpubsub-Metadata-A": {strings.Repeat("x", 1025)}}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			s := StartT(t, nil)
+			listen(t, s, &scripted{log: newEventLog(), answer: func(w http.ResponseWriter, r *http.Request, _ int) {
+				if !strings.Contains(r.Header.Get("ce-type"), ".user.") {
+					return
+				}
+				for name, values := range test.header {
+					w.Header()[name] = values
+				}
+				w.Header()["Content-Type"] = []string{test.contentType}
+				w.Header().Set("ce-connectionState", "e30=")
+				io.WriteString(w, test.body)
+			}}, true)
+			c := mustDialEvents(t, s, "ann", "", protocolJSON)
+			c.read()
+			c.send(`{"type":"event","event":"x","dataType":"text","data":"x","ackId":1}`)
+			answer := make(chan string, 1)
+			go func() {
+				_, data, err := c.ws.Read(t.Context())
+				answer <- fmt.Sprint(string(data), err)
+			}()
+			var ack struct {
+				Success bool
+				Error   struct{ Name, Message string }
+			}
+			data := advanceUntil(s, answer)
+			require.NoError(t, json.Unmarshal([]byte(strings.TrimSuffix(data, "<nil>")), &ack), data)
+			require.False(t, ack.Success)
+			require.Equal(t, "InternalServerError", ack.Error.Name)
+			require.Contains(t, ack.Error.Message, test.fault)
+		})
+	}
+}
+
+func TestAnswersToConnectThatCannotBeFollowedRefuseTheClient(t *testing.T) {
+	for name, body := range map[string]string{
+		"no JSON":                       `hello`,
+		"JSON of another shape":         `{"groups":"g"}`,
+		"a subprotocol nobody offers":   `{"subprotocol":"other"}`,
+		"a group with no name":          `{"groups":[""]}`,
+		"a group with a name too long":  `{"groups":["` + strings.Repeat("g", 1025) + `"]}`,
+		"a group with a name of blanks": `{"groups":[" "]}`,
+	} {
+		t.Run(name, func(t *testing.T) {
+			s := StartT(t, nil)
+			listen(t, s, &scripted{log: newEventLog(), answer: func(w http.ResponseWriter, _ *http.Request, _ int) {
+				io.WriteString(w, body)
+			}}, false)
+			_, resp, err := dialEvents(t, s, "ann", "", "mine")
+			require.Error(t, err)
+			require.Equal(t, http.StatusInternalServerError, resp.StatusCode)
+		})
+	}
+}
+
+func TestEventsAsTheyAreOnTheWire(t *testing.T) {
+	type sent struct {
+		header http.Header
+		uri    string
+		body   string
+	}
+	requests := make(chan sent, 10)
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		w.Header().Set("WebHook-Allowed-Origin", "*")
+		body, _ := io.ReadAll(r.Body)
+		if r.Method == http.MethodPost {
+			requests <- sent{r.Header, r.RequestURI, string(body)}
+		}
+		if r.Header.Get("ce-eventName") == "connect" {
+			w.Header().Set("ce-connectionState", "any text")
+		}
+	}))
+	t.Cleanup(server.Close)
+	s := StartT(t, &Options{AccessKey: "one", SecondaryAccessKey: "two", Hubs: map[string]HubSettings{"chat": {EventHandlers: []EventHandler{
+		{URLTemplate: server.URL + "/on/{event}?code=1&hub={hub}", SystemEvents: allEvents, UserEventPattern: "*"}}}}})
+	c := mustDialEvents(t, s, "jürgen\n<a>", "&x=1", "odd", protocolJSON)
+	var system struct{ ConnectionID string }
+	require.NoError(t, json.Unmarshal([]byte(c.read()), &system))
+	id := system.ConnectionID
+	c.send(`{"type":"event","event":"order","data":{"a": [1]},"metadata":{"Trace":"t"}}`)
+	require.NoError(t, func() error { r := <-requests; return checkConnect(r.header, r.uri, r.body, id, s) }())
+	connected, user := <-requests, <-requests
+	common := map[string]string{
+		"Ce-Specversion": "1.0", "Ce-Awpsversion": "1.0", "Ce-Source": "/hubs/chat/client/" + id, "Ce-Hub": "chat", "Ce-Connectionid": id,
+		"Ce-Userid": "jürgen%0A<a>", "Ce-Subprotocol": protocolJSON, "Ce-Connectionstate": "any text",
+		"Ce-Signature": "sha256=" + hmacHex("one", id) + ",sha256=" + hmacHex("two", id), "Webhook-Request-Origin": s.host,
+	}
+	for _, test := range []struct {
+		got                          sent
+		id, ceType, name, kind, body string
+	}{
+		{connected, "1", "azure.webpubsub.sys.connected", "connected", "application/json", "{}"},
+		{user, "2", "azure.webpubsub.user.order", "order", "application/json", `{"a": [1]}`},
+	} {
+		for name, value := range common {
+			require.Equal(t, []string{value}, test.got.header[name], name)
+		}
+		require.Equal(t, test.id, test.got.header.Get("ce-id"))
+		require.Equal(t, test.ceType, test.got.header.Get("ce-type"))
+		require.Equal(t, test.name, test.got.header.Get("ce-eventName"))
+		require.Equal(t, test.kind, test.got.header.Get("Content-Type"))
+		require.Equal(t, test.body, test.got.body)
+		require.Equal(t, "/on/"+test.name+"?code=1&hub=chat", test.got.uri)
+		_, err := time.Parse(time.RFC3339, test.got.header.Get("ce-time"))
+		require.NoError(t, err)
+	}
+	require.Equal(t, "t", user.header.Get("X-WebPubSub-Metadata-Trace"))
+
+	client, err := webpubsub.NewClientFromConnectionString(s.ConnectionString(), "chat", nil)
+	require.NoError(t, err)
+	require.NoError(t, client.CloseConnection(t.Context(), id, &webpubsub.CloseConnectionOptions{Reason: "enough"}))
+	gone := <-requests
+	require.Equal(t, "3", gone.header.Get("ce-id"))
+	require.Equal(t, `{"reason":"enough"}`, gone.body)
+}
+
+func hmacHex(key, id string) string {
+	signature := (&httpUpstream{server: &Server{key: key, secondaryKey: key}}).signature(id)
+	first, _, _ := strings.Cut(strings.TrimPrefix(signature, "sha256="), ",")
+	return first
+}
+
+func checkConnect(header http.Header, uri, body, id string, s *Server) error {
+	var b struct {
+		Claims, Query, Headers map[string][]string
+		Subprotocols           []string
+		ClientCertificates     []any
+	}
+	if err := json.Unmarshal([]byte(body), &b); err != nil {
+		return err
+	}
+	switch {
+	case uri != "/on/connect?code=1&hub=chat":
+		return errors.New(uri)
+	case header.Get("ce-id") != "0" || header.Get("ce-connectionId") != id || header.Get("ce-type") != "azure.webpubsub.sys.connect":
+		return fmt.Errorf("%v", header)
+	case header.Get("ce-connectionState") != "" || header.Get("ce-subprotocol") != "":
+		return fmt.Errorf("%v", header)
+	case len(b.Claims["sub"]) != 1 || !slices.Equal(b.Query["x"], []string{"1"}) || b.Query["access_token"] != nil,
+		!slices.Equal(b.Subprotocols, []string{"odd", protocolJSON}), b.ClientCertificates == nil, len(b.Headers) == 0,
+		strings.Contains(body, "access_token"):
+		return errors.New(body)
+	}
+	return nil
+}
+
+func TestManyClientsEventsKeepTheirOrder(t *testing.T) {
+	const clients, events = 16, 60
+	var mu sync.Mutex
+	got := map[string][]string{}
+	s := StartT(t, nil)
+	handler, err := eventhandler.New(eventhandler.Options{
+		Hub: "chat", AccessKeys: []string{s.AccessKey()},
+		OnUserEvent: func(_ context.Context, r *eventhandler.UserEventRequest) (*eventhandler.UserEventResponse, error) {
+			mu.Lock()
+			defer mu.Unlock()
+			got[r.UserID] = append(got[r.UserID], r.EventID+":"+r.Text())
+			return &eventhandler.UserEventResponse{Message: webpubsub.Text(r.Text())}, nil
+		},
+	})
+	require.NoError(t, err)
+	listen(t, s, handler, true)
+	var all sync.WaitGroup
+	for n := range clients {
+		c := mustDialEvents(t, s, strconv.Itoa(n), "")
+		all.Go(func() {
+			for i := range events {
+				if err := c.ws.Write(t.Context(), websocket.MessageText, []byte(strconv.Itoa(i))); err != nil {
+					t.Error(err)
+					return
+				}
+			}
+			for i := range events {
+				if _, data, err := c.ws.Read(t.Context()); err != nil || string(data) != strconv.Itoa(i) {
+					t.Errorf("answer %d of client %d is %q, %v", i, n, data, err)
+					return
+				}
+			}
+		})
+	}
+	all.Wait()
+	var want []string
+	for i := range events {
+		want = append(want, fmt.Sprintf("%d:%d", i+2, i))
+	}
+	for n := range clients {
+		require.Equal(t, want, got[strconv.Itoa(n)])
+	}
+}
+
+func TestHubSettingsThatAreWrong(t *testing.T) {
+	ok := func(e EventHandler) HubSettings {
+		if e.SystemEvents == nil {
+			e.UserEventPattern = "*"
+		}
+		return HubSettings{EventHandlers: []EventHandler{{Handler: http.NotFoundHandler(), UserEventPattern: "*"}, e}}
+	}
+	for name, test := range map[string]struct {
+		hub      string
+		settings HubSettings
+		fault    string
+	}{
+		"a hub with no valid name":    {"1", HubSettings{}, `the hub "1"`},
+		"no URL":                      {"chat", ok(EventHandler{}), "EventHandlers[1]: URLTemplate is empty"},
+		"a URL of another scheme":     {"chat", ok(EventHandler{URLTemplate: "ftp://h/"}), "EventHandlers[1]: URLTemplate is not"},
+		"a path":                      {"chat", ok(EventHandler{URLTemplate: "/x"}), "URLTemplate is not"},
+		"a URL that does not parse":   {"chat", ok(EventHandler{URLTemplate: "http://h:x/"}), "URLTemplate is not"},
+		"an unknown placeholder":      {"chat", ok(EventHandler{URLTemplate: "http://h/{Event}"}), "placeholder {Event}"},
+		"an unknown system event":     {"chat", ok(EventHandler{URLTemplate: "http://h/", SystemEvents: []string{"join"}}), `"join"`},
+		"an event with no valid name": {"chat", HubSettings{EventHandlers: []EventHandler{{URLTemplate: "http://h/", UserEventPattern: "a,,b"}}}, "UserEventPattern"},
+		"a handler that takes none":   {"chat", HubSettings{EventHandlers: []EventHandler{{URLTemplate: "http://h/"}}}, "takes no event"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			_, err := Start(&Options{Hubs: map[string]HubSettings{test.hub: test.settings}})
+			require.ErrorContains(t, err, test.fault)
+		})
+	}
+}
+
+func TestHubSettingsAreReadFromJSON(t *testing.T) {
+	var hubs map[string]HubSettings
+	require.NoError(t, json.Unmarshal([]byte(`{"chat": {"eventHandlers": [
+		{"urlTemplate": "http://h/{event}", "systemEvents": ["connect"], "userEventPattern": "*"}]}}`), &hubs))
+	require.Equal(t, map[string]HubSettings{"chat": {EventHandlers: []EventHandler{
+		{URLTemplate: "http://h/{event}", SystemEvents: []string{"connect"}, UserEventPattern: "*"}}}}, hubs)
+}
+
+func TestTheAccessTokenStaysWithTheServer(t *testing.T) {
+	bodies := make(chan string, 1)
+	s := StartT(t, nil)
+	listen(t, s, &scripted{log: newEventLog(), answer: func(_ http.ResponseWriter, r *http.Request, _ int) {
+		if r.Header.Get("ce-eventName") == "connect" {
+			body, _ := io.ReadAll(r.Body)
+			bodies <- string(body)
+		}
+	}}, false)
+	token, err := s.clientToken("/client/hubs/chat", "ann", nil, nil, time.Hour)
+	require.NoError(t, err)
+	ws, _, err := websocket.Dial(t.Context(), s.Endpoint()+"/client/hubs/chat", &websocket.DialOptions{
+		HTTPHeader: http.Header{"Authorization": {"Bearer " + token}, "X-Agent": {"test"}}})
+	require.NoError(t, err)
+	defer ws.CloseNow()
+	body := <-bodies
+	require.NotContains(t, body, token)
+	require.Contains(t, body, `"X-Agent":["test"]`)
+}
