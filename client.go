@@ -162,7 +162,7 @@ type tryPolicy struct {
 func (p tryPolicy) Do(req *policy.Request) (*http.Response, error) {
 	raw := req.Raw()
 	if p.client.key != nil {
-		if err := signRequest(raw, p.client.key.take(raw.Header), p.client.endpoint); err != nil {
+		if err := p.client.authorize(raw, p.client.key.take(raw.Header)); err != nil {
 			return nil, err
 		}
 	}

@@ -95,12 +95,22 @@ func (m Message) Reader() (io.Reader, error) {
 // marshalJSON is json.Marshal that escapes no more than JSON asks for, as the other SDKs do.
 func marshalJSON(v any) ([]byte, error) {
 	var buf bytes.Buffer
-	encoder := json.NewEncoder(&buf)
-	encoder.SetEscapeHTML(false)
-	if err := encoder.Encode(v); err != nil {
+	if err := newJSONEncoder(&buf).Encode(v); err != nil {
 		return nil, err
 	}
-	data := bytes.TrimSuffix(buf.Bytes(), []byte("\n"))
+	return trimJSON(buf.Bytes()), nil
+}
+
+func newJSONEncoder(w io.Writer) *json.Encoder {
+	encoder := json.NewEncoder(w)
+	encoder.SetEscapeHTML(false)
+	return encoder
+}
+
+// trimJSON takes off what newJSONEncoder's encoder writes more than it should: the line's end, and the escapes of the two
+// separators that it always escapes.
+func trimJSON(data []byte) []byte {
+	data = bytes.TrimSuffix(data, []byte("\n"))
 	if bytes.Contains(data, []byte(`\u202`)) {
 		data = escapes.ReplaceAllFunc(data, func(escape []byte) []byte {
 			switch string(escape) {
@@ -112,8 +122,8 @@ func marshalJSON(v any) ([]byte, error) {
 			return escape
 		})
 	}
-	return data, nil
+	return data
 }
 
-// escapes matches the escapes in a JSON text, among them those of the two separators that encoding/json always escapes.
+// escapes matches the escapes in a JSON text, among them those of the two separators.
 var escapes = regexp.MustCompile(`\\u202[89]|\\.`)

@@ -1,13 +1,18 @@
 package webpubsub
 
 import (
+	"bytes"
 	"context"
+	"crypto/hmac"
+	"crypto/sha256"
 	"encoding/base64"
 	"encoding/json"
+	"hash"
 	"net/http"
 	"net/url"
 	"strconv"
 	"strings"
+	"sync"
 	"time"
 	"unicode/utf8"
 
@@ -34,6 +39,8 @@ type accessKey struct {
 	fixed  string
 	policy policy.Policy    // puts a credential's key into keyHeader; nil for a fixed key
 	reader runtime.Pipeline // is the policy and nothing else
+
+	signers sync.Pool // of *signer
 }
 
 func newAccessKey(credential *azcore.KeyCredential) *accessKey {
@@ -85,47 +92,68 @@ type requestClaims struct {
 	Audience  string `json:"aud"`
 }
 
-// signRequest authorizes a request for its URL as it is now.
-func signRequest(req *http.Request, key string, endpoint endpoint) error {
+// authorize signs a request for its URL as it is now.
+func (c *ServiceClient) authorize(req *http.Request, key string) error {
 	now := time.Now()
-	token, err := signToken(tokenHeader, requestClaims{
+	authorization, err := c.key.sign("Bearer ", tokenHeader, &requestClaims{
 		IssuedAt:  now.Unix(),
 		ExpiresAt: now.Add(requestTokenLifetime).Unix(),
-		Audience:  endpoint.audience(req.URL),
+		Audience:  c.endpoint.audience(req.URL),
 	}, key)
 	if err != nil {
 		return err
 	}
-	req.Header["Authorization"] = []string{"Bearer " + token}
+	req.Header["Authorization"] = []string{authorization}
 	return nil
 }
 
 // audience is the service's own URL for a request that goes to u, which is behind the reverse proxy if there is one.
 func (e endpoint) audience(u *url.URL) string {
 	sent := u.Scheme + "://" + u.Host + u.RequestURI()
-	if rest, ok := strings.CutPrefix(sent, e.target); ok {
+	if rest, ok := strings.CutPrefix(sent, e.target); ok && e.target != e.service {
 		return e.service + rest
 	}
 	return sent
 }
 
 // tokenHeader is {"alg":"HS256","typ":"JWT"}, encoded once.
-var tokenHeader = encodeSegment([]byte(`{"alg":"HS256","typ":"JWT"}`))
+var tokenHeader = base64.RawURLEncoding.EncodeToString([]byte(`{"alg":"HS256","typ":"JWT"}`))
 
-func encodeSegment(segment []byte) string { return base64.RawURLEncoding.EncodeToString(segment) }
+// signer makes tokens one after another, without memory of their own. The state of the hash behind the key, which takes longer
+// to make than a token does to sign, is made once.
+type signer struct {
+	key     string
+	hash    hash.Hash
+	claims  bytes.Buffer
+	encoder *json.Encoder // into claims
+	token   []byte
+	sum     []byte
+}
 
-// signToken makes a JWT of an encoded header and claims.
-func signToken(header string, claims any, key string) (string, error) {
-	payload, err := marshalJSON(claims)
-	if err != nil {
+func newSigner(key string) *signer {
+	s := &signer{key: key, hash: hmac.New(sha256.New, []byte(key))}
+	s.encoder = newJSONEncoder(&s.claims)
+	return s
+}
+
+// sign makes a JWT of an encoded header and claims, behind a prefix.
+func (k *accessKey) sign(prefix, header string, claims any, key string) (string, error) {
+	s, _ := k.signers.Get().(*signer)
+	if s == nil || s.key != key {
+		s = newSigner(key)
+	}
+	defer k.signers.Put(s)
+	s.claims.Reset()
+	if err := s.encoder.Encode(claims); err != nil {
 		return "", err
 	}
-	unsigned := header + "." + encodeSegment(payload)
-	signature, err := jwt.SigningMethodHS256.Sign(unsigned, []byte(key))
-	if err != nil {
-		return "", err
-	}
-	return unsigned + "." + encodeSegment(signature), nil
+	s.token = append(append(append(s.token[:0], prefix...), header...), '.')
+	s.token = base64.RawURLEncoding.AppendEncode(s.token, trimJSON(s.claims.Bytes()))
+	s.hash.Reset()
+	s.hash.Write(s.token[len(prefix):])
+	s.sum = s.hash.Sum(s.sum[:0])
+	s.token = base64.RawURLEncoding.AppendEncode(append(s.token, '.'), s.sum)
+	return string(s.token), nil
 }
 
 // clientClaims are the claims of a client access token, in the order in which the JavaScript SDK writes them.
@@ -226,14 +254,14 @@ func (c *ServiceClient) signClientToken(ctx context.Context, o ClientAccessToken
 		if err != nil {
 			return "", &argumentError{operation: "GetClientAccessToken", argument: "options.JWTHeaders", problem: err.Error(), cause: err}
 		}
-		header = encodeSegment(encoded)
+		header = base64.RawURLEncoding.EncodeToString(encoded)
 	}
 	key, err := c.key.value(ctx)
 	if err != nil {
 		return "", err
 	}
 	now := time.Now()
-	return signToken(header, clientClaims{
+	return c.key.sign("", header, &clientClaims{
 		Roles:     o.Roles,
 		Groups:    o.Groups,
 		IssuedAt:  now.Unix(),

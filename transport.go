@@ -62,7 +62,7 @@ func (c *ServiceClient) checkRedirect(req *http.Request, via []*http.Request) er
 	if err != nil {
 		return err
 	}
-	return signRequest(req, key, c.endpoint)
+	return c.authorize(req, key)
 }
 
 func origin(u *url.URL) string {

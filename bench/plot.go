@@ -29,7 +29,9 @@ func writePlot(file string, rows []row, all []*figures) error {
 		}
 	}
 	low, high = math.Pow(10, math.Floor(math.Log10(low))), math.Pow(10, math.Ceil(math.Log10(high)))
-	x := func(concurrency float64) float64 { return left + (width-left-right)*math.Log(concurrency)/math.Log(most) }
+	x := func(concurrency float64) float64 {
+		return left + (width-left-right)*math.Log(concurrency)/math.Log(most)
+	}
 	y := func(cpu float64) float64 {
 		return height - bottom - (height-top-bottom)*math.Log(cpu/low)/math.Log(high/low)
 	}
