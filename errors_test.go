@@ -1,0 +1,451 @@
+package webpubsub
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/Azure/azure-sdk-for-go/sdk/azcore"
+	"github.com/golang-jwt/jwt/v5"
+	"github.com/stretchr/testify/require"
+)
+
+func TestErrorsSayWhatTheServiceSaid(t *testing.T) {
+	for _, test := range []struct {
+		name   string
+		status int
+		header map[string]string
+		body   string
+		want   string
+		is     error
+		code   string
+	}{
+		{"code and message", 400, nil, `{"code":"BadRequest","message":"The filter is wrong.","target":"filter","details":[],"inner":{"code":"X"}}`,
+			"webpubsub: SendToAll: 400 Bad Request: BadRequest: The filter is wrong. (request id 4711)", nil, "BadRequest"},
+		{"code and message under error", 409, nil, `{"error":{"code":"Conflict","message":"Too many."},"code":"Other","message":"other"}`,
+			"webpubsub: SendToAll: 409 Conflict: Conflict: Too many. (request id 4711)", ErrConflict, "Conflict"},
+		{"an error that is a string", 403, nil, `{"error":"nope"}`,
+			`webpubsub: SendToAll: 403 Forbidden: {"error":"nope"} (request id 4711)`, ErrForbidden, ""},
+		{"a code in the header alone", 404, map[string]string{"x-ms-error-code": "NotFound"}, "",
+			"webpubsub: SendToAll: 404 Not Found: NotFound (request id 4711)", ErrNotFound, "NotFound"},
+		{"an HTML page", 502, nil, "<html>\n<body>\n<h1>Bad   Gateway</h1>" + strings.Repeat("x", 1000),
+			"webpubsub: SendToAll: 502 Bad Gateway: <html> <body> <h1>Bad Gateway</h1>" + strings.Repeat("x", 300-34) + "... (request id 4711)", nil, ""},
+		{"nothing", 401, nil, "",
+			"webpubsub: SendToAll: 401 Unauthorized (request id 4711)", ErrUnauthorized, ""},
+		{"JSON that is no object", 413, nil, `[1]`,
+			"webpubsub: SendToAll: 413 Request Entity Too Large: [1] (request id 4711)", nil, ""},
+		{"a message of several lines", 429, nil, `{"code":"Throttled","message":"slow\ndown"}`,
+			"webpubsub: SendToAll: 429 Too Many Requests: Throttled: slow down (request id 4711)", ErrThrottled, "Throttled"},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+				w.Header().Set("x-ms-request-id", "4711")
+				for name, value := range test.header {
+					w.Header().Set(name, value)
+				}
+				w.WriteHeader(test.status)
+				_, _ = io.WriteString(w, test.body)
+			}))
+			defer server.Close()
+			client := newTestClient(t, server.URL, func(o *ClientOptions) { o.Retry.MaxRetries = -1 })
+			err := client.SendToAll(context.Background(), Text("hello"), nil)
+			require.EqualError(t, err, test.want)
+			for _, sentinel := range []error{ErrInvalidArgument, ErrUnauthorized, ErrForbidden, ErrNotFound, ErrConflict, ErrThrottled} {
+				require.Equal(t, sentinel == test.is, errors.Is(err, sentinel), "errors.Is(err, %v)", sentinel)
+			}
+			var responseError *azcore.ResponseError
+			require.ErrorAs(t, err, &responseError)
+			require.Equal(t, test.status, responseError.StatusCode)
+			require.Equal(t, test.code, responseError.ErrorCode)
+			body, err := io.ReadAll(responseError.RawResponse.Body)
+			require.NoError(t, err)
+			require.Equal(t, test.body, string(body))
+		})
+	}
+}
+
+func TestSecretsThatTheServiceEchoesAreRedacted(t *testing.T) {
+	server := httptest.NewTLSServer(http.HandlerFunc(func(w http.ResponseWriter, req *http.Request) {
+		w.Header().Set("X-Echo", req.Header.Get("Authorization"))
+		w.WriteHeader(http.StatusForbidden)
+		_, _ = fmt.Fprintf(w, `{"code":"No","message":"Token %s of %s is not good"}`, req.Header.Get("Authorization"), req.URL)
+	}))
+	defer server.Close()
+	for name, client := range map[string]func() (*ServiceClient, error){
+		"key": func() (*ServiceClient, error) {
+			return NewClientFromConnectionString("Endpoint="+server.URL+";AccessKey="+testKey, "chat", &ClientOptions{ClientOptions: azcore.ClientOptions{Transport: server.Client()}})
+		},
+		"entra": func() (*ServiceClient, error) {
+			return NewClient(server.URL, "chat", staticToken("opaque-marked-secret"), &ClientOptions{ClientOptions: azcore.ClientOptions{Transport: server.Client()}})
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			client, err := client()
+			require.NoError(t, err)
+			req, err := http.NewRequest("GET", "/api/x?access_token=url-marked-secret", nil)
+			require.NoError(t, err)
+			_, err = client.SendRequest(context.Background(), req)
+			require.NoError(t, err)
+
+			err = client.SendToAll(context.Background(), Text("hello"), nil)
+			require.ErrorIs(t, err, ErrForbidden)
+			var responseError *azcore.ResponseError
+			require.ErrorAs(t, err, &responseError)
+			all := err.Error() + responseError.Error() + fmt.Sprintf("%+v %+v", responseError.RawResponse.Header, responseError.RawResponse.Request.Header)
+			require.NotContains(t, all, "marked-secret")
+			require.NotRegexp(t, `eyJ[\w-]+\.`, all)
+		})
+	}
+}
+
+func TestNetworkErrorsHoldNoSecret(t *testing.T) {
+	server := httptest.NewServer(nil)
+	server.Close()
+	client := newTestClient(t, server.URL, func(o *ClientOptions) { o.Retry.MaxRetries = -1 })
+	req, err := http.NewRequest("GET", "/api/x?access_token=marked-secret&a=b", nil)
+	require.NoError(t, err)
+	_, err = client.SendRequest(context.Background(), req)
+	require.ErrorContains(t, err, "webpubsub: SendRequest: ")
+	var netError net.Error
+	require.ErrorAs(t, err, &netError)
+	for ; err != nil; err = errors.Unwrap(err) {
+		require.NotContains(t, err.Error(), "marked-secret")
+	}
+}
+
+// flakyServer answers the first requests as given, and 202 after that.
+func flakyServer(t *testing.T, answers ...http.HandlerFunc) (server *httptest.Server, bodies func() []string) {
+	var n atomic.Int32
+	all := make(chan string, 100)
+	server = httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, req *http.Request) {
+		i := int(n.Add(1)) - 1
+		if i < len(answers) {
+			answers[i](w, req)
+			all <- "failed"
+			return
+		}
+		body, err := io.ReadAll(req.Body)
+		if err != nil {
+			all <- "broken"
+			return
+		}
+		all <- string(body)
+		w.WriteHeader(http.StatusAccepted)
+	}))
+	t.Cleanup(server.Close)
+	return server, func() []string {
+		var bodies []string
+		for len(all) > 0 {
+			bodies = append(bodies, <-all)
+		}
+		return bodies
+	}
+}
+
+func status(code int, header ...string) http.HandlerFunc {
+	return func(w http.ResponseWriter, req *http.Request) {
+		_, _ = io.Copy(io.Discard, req.Body)
+		for i := 0; i < len(header); i += 2 {
+			w.Header().Set(header[i], header[i+1])
+		}
+		w.WriteHeader(code)
+	}
+}
+
+// cut closes the connection without an answer, after half the body.
+func cut(_ http.ResponseWriter, req *http.Request) {
+	_, _ = io.CopyN(io.Discard, req.Body, req.ContentLength/2)
+	panic(http.ErrAbortHandler)
+}
+
+func TestRetriesSendTheWholeBodyAgain(t *testing.T) {
+	text := strings.Repeat("0123456789", 20_000)
+	file := filepath.Join(t.TempDir(), "stream")
+	require.NoError(t, os.WriteFile(file, []byte("skipped "+text), 0o600))
+	for name, message := range map[string]func() Message{
+		"text":   func() Message { return Text(text) },
+		"binary": func() Message { return Binary([]byte(text)) },
+		"a file from where it stands": func() Message {
+			f, err := os.Open(file)
+			require.NoError(t, err)
+			t.Cleanup(func() { _ = f.Close() })
+			_, err = f.Seek(int64(len("skipped ")), io.SeekStart)
+			require.NoError(t, err)
+			return BinaryStream(f)
+		},
+		"a stream that cannot seek": func() Message { return BinaryStream(io.MultiReader(strings.NewReader(text))) },
+		"a pipe, which says that it can seek": func() Message {
+			r, w, err := os.Pipe()
+			require.NoError(t, err)
+			go func() {
+				_, _ = io.WriteString(w, text)
+				_ = w.Close()
+			}()
+			t.Cleanup(func() { _ = r.Close() })
+			return BinaryStream(r)
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			server, bodies := flakyServer(t, status(429, "Retry-After", "0"), cut, status(500))
+			client := newTestClient(t, server.URL, nil)
+			require.NoError(t, client.SendToAll(context.Background(), message(), nil))
+			require.Equal(t, []string{"failed", "failed", text}, bodies(), "the connection that was cut counts nowhere")
+		})
+	}
+}
+
+// countingSeeker counts what is read, to show that nothing is copied ahead.
+type countingSeeker struct {
+	io.ReadSeeker
+	read int
+}
+
+func (s *countingSeeker) Read(p []byte) (int, error) {
+	n, err := s.ReadSeeker.Read(p)
+	s.read += n
+	return n, err
+}
+
+func TestAStreamIsNotTouchedAfterTheCall(t *testing.T) {
+	source := &countingSeeker{ReadSeeker: bytes.NewReader(make([]byte, 64<<20))}
+	client := newRecordingClient(t, func(req *http.Request) (*http.Response, error) {
+		_, err := io.ReadFull(req.Body, make([]byte, 1024))
+		require.NoError(t, err)
+		t.Cleanup(func() {
+			_, err := req.Body.Read(make([]byte, 1))
+			require.ErrorIs(t, err, errDetached)
+		})
+		return answer(req, http.StatusRequestEntityTooLarge, ""), nil
+	})
+	err := client.SendToAll(context.Background(), BinaryStream(source), nil)
+	require.ErrorContains(t, err, "413")
+	require.Equal(t, 1024, source.read, "no more of the stream was read than the transport asked for")
+}
+
+func TestAStreamThatCannotSeekHasALimit(t *testing.T) {
+	server, bodies := flakyServer(t)
+	client := newTestClient(t, server.URL, nil)
+	send := func(size int64) error {
+		return client.SendToAll(context.Background(), BinaryStream(io.LimitReader(zeros{}, size)), nil)
+	}
+	require.NoError(t, send(maxStreamCopy))
+	require.Len(t, bodies()[0], maxStreamCopy)
+	err := send(maxStreamCopy + 1)
+	require.ErrorIs(t, err, ErrInvalidArgument)
+	require.ErrorContains(t, err, "16 MiB")
+	require.Empty(t, bodies())
+}
+
+type zeros struct{}
+
+func (zeros) Read(p []byte) (int, error) { return len(p), nil }
+
+func TestAStreamThatFailsIsTheError(t *testing.T) {
+	client := newRecordingClient(t, nil)
+	err := client.SendToAll(context.Background(), BinaryStream(io.MultiReader(strings.NewReader("a"), failing{})), nil)
+	require.ErrorIs(t, err, io.ErrNoProgress)
+}
+
+type failing struct{}
+
+func (failing) Read([]byte) (int, error) { return 0, io.ErrNoProgress }
+
+func TestEachTryIsSignedAnew(t *testing.T) {
+	var tokens []string
+	server, _ := flakyServer(t, func(w http.ResponseWriter, req *http.Request) {
+		tokens = append(tokens, bearer(t, req))
+		// The next second, so that a token made anew is another one.
+		issued := jwt.MapClaims{}
+		_, _, err := jwt.NewParser().ParseUnverified(tokens[0], issued)
+		require.NoError(t, err)
+		<-time.After(time.Until(time.Unix(int64(issued["iat"].(float64))+1, 0)))
+		w.WriteHeader(503)
+	}, func(w http.ResponseWriter, req *http.Request) {
+		tokens = append(tokens, bearer(t, req))
+	})
+	client := newTestClient(t, server.URL, nil)
+	require.NoError(t, client.SendToAll(context.Background(), Text("hello"), nil))
+	require.Len(t, tokens, 2)
+	require.NotEqual(t, tokens[0], tokens[1])
+}
+
+func TestRetryAfterIsObeyed(t *testing.T) {
+	server, _ := flakyServer(t, status(429, "Retry-After", "3600"))
+	client := newTestClient(t, server.URL, nil)
+	// An hour is more than ClientOptions.Retry.MaxRetryDelay: the call does not wait, and does not try again too early.
+	err := client.SendToAll(context.Background(), Text("hello"), nil)
+	require.ErrorIs(t, err, ErrThrottled)
+
+	server, bodies := flakyServer(t, status(429, "Retry-After", "1"))
+	client = newTestClient(t, server.URL, nil) // which would not wait at all between tries
+	begin := time.Now()
+	require.NoError(t, client.SendToAll(context.Background(), Text("hello"), nil))
+	require.GreaterOrEqual(t, time.Since(begin), time.Second)
+	require.Equal(t, []string{"failed", "hello"}, bodies())
+}
+
+func TestRetriesEnd(t *testing.T) {
+	for _, test := range []struct {
+		status, tries int
+	}{{408, 4}, {429, 4}, {500, 4}, {502, 4}, {503, 4}, {504, 4}, {400, 1}, {401, 1}, {403, 1}, {404, 1}, {409, 1}, {413, 1}, {501, 1}} {
+		t.Run(http.StatusText(test.status), func(t *testing.T) {
+			tries := 0
+			client := newRecordingClient(t, func(req *http.Request) (*http.Response, error) {
+				tries++
+				return answer(req, test.status, ""), nil
+			})
+			require.ErrorContains(t, client.SendToAll(context.Background(), Text("hello"), nil), fmt.Sprint(test.status))
+			require.Equal(t, test.tries, tries)
+		})
+	}
+}
+
+func TestACancelledContextReturnsAtOnceWithItsOwnError(t *testing.T) {
+	reached := make(chan struct{}, 10)
+	release := make(chan struct{})
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, req *http.Request) {
+		reached <- struct{}{}
+		if strings.Contains(req.URL.Path, "throttled") {
+			w.Header().Set("Retry-After", "60")
+			w.WriteHeader(429)
+			return
+		}
+		<-release
+	}))
+	defer server.Close()
+	defer close(release)
+	client := newTestClient(t, server.URL, nil)
+	blocked, w := io.Pipe()
+	defer w.Close()
+
+	for name, call := range map[string]func(context.Context) error{
+		"while the service thinks": func(ctx context.Context) error { return client.SendToAll(ctx, Text("hello"), nil) },
+		"while a retry waits":      func(ctx context.Context) error { return client.SendToGroup(ctx, "throttled", Text("hello"), nil) },
+		"while a stream blocks": func(ctx context.Context) error {
+			reached <- struct{}{}
+			return client.SendToAll(ctx, BinaryStream(blocked), nil)
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			cause := errors.New("enough")
+			ctx, cancel := context.WithCancelCause(context.Background())
+			done := make(chan error)
+			go func() { done <- call(ctx) }()
+			<-reached
+			cancel(cause)
+			err := <-done
+			require.ErrorIs(t, err, context.Canceled)
+			require.NotErrorIs(t, err, ErrInvalidArgument)
+		})
+	}
+
+	ctx, cancel := context.WithCancel(context.Background())
+	cancel()
+	require.ErrorIs(t, client.SendToAll(ctx, Text("hello"), nil), context.Canceled)
+	require.Empty(t, reached, "nothing is sent with a context that has ended")
+	ctx, cancel = context.WithTimeout(context.Background(), time.Millisecond)
+	defer cancel()
+	require.ErrorIs(t, client.SendToAll(ctx, Text("hello"), nil), context.DeadlineExceeded)
+}
+
+func TestRedirects(t *testing.T) {
+	var bodies []string
+	elsewhere := httptest.NewServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) { t.Error("another host was reached") }))
+	defer elsewhere.Close()
+	redirect := 0
+	location := ""
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, req *http.Request) {
+		requireSigned(t, withHost(req), testKey)
+		if strings.HasPrefix(req.URL.Path, "/api/") {
+			http.Redirect(w, req, location, redirect)
+			return
+		}
+		body, _ := io.ReadAll(req.Body)
+		bodies = append(bodies, req.Method+" "+req.URL.RequestURI()+" "+string(body))
+		w.WriteHeader(http.StatusAccepted)
+	}))
+	defer server.Close()
+	own := server.Client() // a client of the caller's: its redirects are made safe too
+	for name, transport := range map[string]*http.Client{"our transport": nil, "an http.Client of one's own": own} {
+		t.Run(name, func(t *testing.T) {
+			client := newTestClient(t, server.URL, func(o *ClientOptions) {
+				if transport != nil {
+					o.Transport = transport
+				}
+			})
+			send := func(status int, to string, message Message) error {
+				bodies, redirect, location = nil, status, to
+				return client.SendToAll(context.Background(), message, nil)
+			}
+			for _, status := range []int{307, 308} {
+				require.NoError(t, send(status, "/moved?a=b", Text("hello")))
+				require.Equal(t, []string{"POST /moved?a=b hello"}, bodies, "the body goes along, signed for the new URL")
+				require.NoError(t, send(status, "/moved", BinaryStream(strings.NewReader("stream"))))
+				require.Equal(t, []string{"POST /moved stream"}, bodies)
+			}
+			for _, status := range []int{301, 302, 303} {
+				require.ErrorContains(t, send(status, "/moved", Text("hello")), fmt.Sprint(status))
+				require.Empty(t, bodies, "a send does not become a GET")
+			}
+			require.ErrorContains(t, send(307, elsewhere.URL+"/api", Text("hello")), "307")
+			require.ErrorContains(t, send(307, "/api/loop", Text("hello")), "10 redirects")
+		})
+	}
+}
+
+// withHost gives a request that a server got the URL that it was sent to.
+func withHost(req *http.Request) *http.Request {
+	req.URL.Scheme, req.URL.Host = "http", req.Host
+	return req
+}
+
+func TestTheKeyOfACredentialSignsRedirectsToo(t *testing.T) {
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, req *http.Request) {
+		requireSigned(t, withHost(req), "credential")
+		if strings.HasPrefix(req.URL.Path, "/api/") {
+			http.Redirect(w, req, "/moved", http.StatusTemporaryRedirect)
+		}
+	}))
+	defer server.Close()
+	client, err := NewClientWithKeyCredential(server.URL, "chat", azcore.NewKeyCredential("credential"), nil)
+	require.NoError(t, err)
+	require.NoError(t, client.SendToAll(context.Background(), Text("hello"), nil))
+}
+
+func TestAnyTwoHundredIsSuccess(t *testing.T) {
+	for _, status := range []int{200, 201, 202, 204} {
+		client := newRecordingClient(t, func(req *http.Request) (*http.Response, error) { return answer(req, status, ""), nil })
+		require.NoError(t, client.SendToAll(context.Background(), Text("hello"), nil))
+		require.NoError(t, client.CloseAllConnections(context.Background(), nil))
+		ok, err := client.GroupExists(context.Background(), "room", nil)
+		require.NoError(t, err)
+		require.True(t, ok)
+	}
+}
+
+func TestExistenceIsFalseForNotFoundOnly(t *testing.T) {
+	client := newRecordingClient(t, func(req *http.Request) (*http.Response, error) { return answer(req, 403, ""), nil })
+	ok, err := client.ConnectionExists(context.Background(), "id", nil)
+	require.ErrorIs(t, err, ErrForbidden)
+	require.False(t, ok)
+	ok, err = client.GetServiceStatus(context.Background(), nil)
+	require.ErrorIs(t, err, ErrForbidden)
+	require.False(t, ok)
+}
+
+func TestAnAnswerThatIsNoJSONIsAnError(t *testing.T) {
+	client := newRecordingClient(t, func(req *http.Request) (*http.Response, error) { return answer(req, 200, "<html>"), nil })
+	_, err := client.NewListConnectionsInGroupPager("room", nil).NextPage(context.Background())
+	require.ErrorContains(t, err, "webpubsub: ListConnectionsInGroup: ")
+}
