@@ -152,14 +152,14 @@ func redactURL(u *url.URL) string {
 
 // secrets are what keys and tokens look like in other people's words: JWTs, bearer tokens, and the values of names that
 // hold them.
-var secrets = regexp.MustCompile(`eyJ[\w-]*\.[\w-]+\.[\w-]*` +
-	`|(?i:\bbearer\s+)[\w.~+/=-]+` +
-	`|(?i:(?:access_token|accesskey|reconnection_token)["']?\s*[=:]\s*["']?)[^\s&;"'<>]+`)
+var secrets = regexp.MustCompile(`()eyJ[\w-]*\.[\w-]+\.[\w-]*` +
+	`|((?i:\bbearer\s+))[\w.~+/=-]+` +
+	`|((?i:(?:\w+_token|access[_-]?key|subscription-key|\bsig|signature|secret|password)["']?\s*[=:]\s*["']?))[^\s&;"'<>]+`)
 
 // redact takes secrets out of text, and the token if it is not empty.
 func redact(text, token string) string {
 	if token != "" {
 		text = strings.ReplaceAll(text, token, redacted)
 	}
-	return secrets.ReplaceAllString(text, redacted)
+	return secrets.ReplaceAllString(text, "$1$2$3"+redacted)
 }

@@ -22,7 +22,7 @@ type request struct {
 	operation   string // the name of the client's method, for errors, spans and logs
 	method      string
 	path        []byte // from /api on, escaped
-	query       []byte // each item behind its &, escaped
+	query       []byte // without the api-version, escaped
 	target      string // path and query as they came from elsewhere, instead of the two above
 	header      http.Header
 	contentType string // of the body; empty for a request without one
@@ -106,8 +106,10 @@ func (r *request) checkGroup(argument, name string) {
 
 // param adds an item to the query.
 func (r *request) param(name, value string) {
-	r.query = append(append(append(r.query, '&'), name...), '=')
-	r.query = appendEscaped(r.query, value)
+	if len(r.query) > 0 {
+		r.query = append(r.query, '&')
+	}
+	r.query = appendEscaped(append(append(r.query, name...), '='), value)
 }
 
 func (r *request) excluded(connectionIDs []string) {
@@ -196,35 +198,29 @@ func (r *request) metadata(metadata map[string]string) {
 	}
 }
 
-// url returns the URL as it is sent, the api-version first.
+// url returns the URL without its api-version, which tryPolicy adds.
 func (r *request) url() string {
-	c := r.client
-	if r.target != "" {
-		return c.endpoint.target + withAPIVersion(r.target, c.apiVersion)
+	base := r.client.endpoint.target
+	switch {
+	case r.target != "":
+		return base + r.target
+	case len(r.query) > 0:
+		return base + string(r.path) + "?" + string(r.query)
 	}
-	var b strings.Builder
-	b.Grow(len(c.endpoint.target) + len(r.path) + len("?api-version=") + len(c.apiVersion) + len(r.query))
-	b.WriteString(c.endpoint.target)
-	b.Write(r.path)
-	b.WriteString("?api-version=")
-	b.WriteString(c.apiVersion)
-	b.Write(r.query)
-	return b.String()
+	return base + string(r.path)
 }
 
-// withAPIVersion adds the api-version to a path and query that has none.
-func withAPIVersion(target, version string) string {
-	_, query, hasQuery := strings.Cut(target, "?")
+// withAPIVersion adds the client's api-version, in front, to a query that has none.
+func (c *ServiceClient) withAPIVersion(query string) string {
+	if query == "" {
+		return c.versionParam
+	}
 	for item := range strings.SplitSeq(query, "&") {
 		if name, _, _ := strings.Cut(item, "="); name == "api-version" {
-			return target
+			return query
 		}
 	}
-	separator := "?"
-	if hasQuery {
-		separator = "&"
-	}
-	return target + separator + "api-version=" + version
+	return c.versionParam + "&" + query
 }
 
 // do sends the request through the pipeline and returns any answer with a 2xx status; every other one is an error.
@@ -297,6 +293,9 @@ func (r *request) send(ctx context.Context, accept func(status int) bool) (resp 
 		if err := req.SetBody(body, r.contentType); err != nil {
 			return nil, wrapError(r.operation, err)
 		}
+	}
+	if r.secret {
+		runtime.SkipBodyDownload(req) // which keeps the answer out of azcore's log too
 	}
 	resp, err = c.azure.Pipeline().Do(req)
 	if err != nil {
