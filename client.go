@@ -1,6 +1,7 @@
 package webpubsub
 
 import (
+	"cmp"
 	"context"
 	"io"
 	"log/slog"
@@ -32,12 +33,12 @@ const ServiceName cloud.ServiceName = "webpubsub"
 // [NewClientWithKeyCredential] or [NewClient]; make it once and share it: it is safe for concurrent use, and needs no
 // closing.
 type ServiceClient struct {
-	azure      *azcore.Client // the pipeline and the tracer
-	endpoint   endpoint
-	hub        string
-	apiVersion string
-	key        *accessKey   // nil with a TokenCredential
-	log        *slog.Logger // nil for none
+	azure        *azcore.Client // the pipeline and the tracer
+	endpoint     endpoint
+	hub          string
+	versionParam string       // the api-version as an item of a query
+	key          *accessKey   // nil with a TokenCredential
+	log          *slog.Logger // nil for none
 }
 
 // hubPattern is the service's own.
@@ -120,16 +121,14 @@ func newClient(operation, serviceURL, hub string, key *accessKey, bearer policy.
 	if !hubPattern.MatchString(hub) {
 		return nil, invalid(operation, "hub", "must be a letter, then up to 127 letters, digits and any of _`,.[]")
 	}
-	c := &ServiceClient{endpoint: endpoint, hub: hub, apiVersion: options.APIVersion, key: key, log: options.Logger}
-	if c.apiVersion == "" {
-		c.apiVersion = defaultAPIVersion
-	}
-	if string(appendEscaped(nil, c.apiVersion)) != c.apiVersion {
+	version := cmp.Or(options.APIVersion, defaultAPIVersion)
+	if string(appendEscaped(nil, version)) != version {
 		return nil, invalid(operation, "options.APIVersion", "is not a version, as %s", defaultAPIVersion)
 	}
+	c := &ServiceClient{endpoint: endpoint, hub: hub, versionParam: "api-version=" + version, key: key, log: options.Logger}
 
 	azureOptions := options.ClientOptions
-	azureOptions.APIVersion = "" // it is in every URL that the client makes
+	azureOptions.APIVersion = "" // tryPolicy adds it
 	azureOptions.Transport = c.transport(options.Transport)
 	pipeline := runtime.PipelineOptions{Tracing: runtime.TracingOptions{Namespace: "Microsoft.SignalRService"}}
 	switch {
@@ -161,6 +160,8 @@ type tryPolicy struct {
 
 func (p tryPolicy) Do(req *policy.Request) (*http.Response, error) {
 	raw := req.Raw()
+	// Not before: azcore's retry policy parses the query and writes it anew for its log, even if nobody listens.
+	raw.URL.RawQuery = p.client.withAPIVersion(raw.URL.RawQuery)
 	if p.client.key != nil {
 		if err := p.client.authorize(raw, p.client.key.take(raw.Header)); err != nil {
 			return nil, err

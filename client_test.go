@@ -405,7 +405,7 @@ func TestSendRequest(t *testing.T) {
 	_, err = client.SendRequest(context.Background(), req)
 	require.NoError(t, err)
 
-	patch := sent{"PATCH", "/api/new%2Fthing?a=b%20c&api-version=2024-12-01", "text/x-own", "text/plain", "1", "body"}
+	patch := sent{"PATCH", "/api/new%2Fthing?api-version=2024-12-01&a=b%20c", "text/x-own", "text/plain", "1", "body"}
 	require.Equal(t, []sent{patch, patch, {"GET", "/api/health?api-version=2021-10-01", "", "application/json", "", ""}}, got)
 }
 
@@ -449,7 +449,7 @@ func TestPaging(t *testing.T) {
 	require.Equal(t, []string{
 		"/api/hubs/chat/groups/room/connections?api-version=2024-12-01&maxpagesize=1&top=9",
 		"/api/hubs/chat/groups/room/connections?api-version=2024-12-01&continuationToken=p1",
-		"/api/hubs/chat/groups/room/connections?continuationToken=p%262&api-version=2024-12-01",
+		"/api/hubs/chat/groups/room/connections?api-version=2024-12-01&continuationToken=p%262",
 	}, targets)
 
 	targets = nil
