@@ -20,6 +20,7 @@ import (
 	"strconv"
 	"strings"
 	"time"
+	"unicode/utf8"
 )
 
 // eventRetries is how long the service waits before it sends an event again that has failed for no fault of its own.
@@ -206,7 +207,7 @@ type eventAnswer struct {
 
 // reason is the text of a refusal.
 func (a *eventAnswer) reason() string {
-	if text := strings.TrimSpace(shorten(string(a.body), maxTrafficData)); text != "" && validUTF8([]byte(text)) {
+	if text := strings.TrimSpace(shorten(string(a.body), maxTrafficData)); text != "" && utf8.ValidString(text) {
 		return text
 	}
 	return "the event handler answered " + strconv.Itoa(a.status)
@@ -225,7 +226,7 @@ func (a *eventAnswer) payload() (*payload, error) {
 			return nil, errors.New("the answer of the event handler is not the JSON that it says it is")
 		}
 	case "text/plain":
-		if p.dataType = dataText; !validUTF8(a.body) {
+		if p.dataType = dataText; !utf8.Valid(a.body) {
 			return nil, errors.New("the answer of the event handler is text that is not UTF-8")
 		}
 	case "application/octet-stream":
