@@ -1,0 +1,463 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"maps"
+	"net/http"
+	"regexp"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/awps-go/webpubsub"
+	"github.com/awps-go/webpubsub/eventhandler"
+)
+
+// hubName is the hub that the chat lives in.
+const hubName = "chat"
+
+const (
+	defaultRoom   = "lobby"
+	historyLength = 50   // messages that a room remembers
+	maxTextLength = 2000 // bytes of one message
+	maxRooms      = 1000
+)
+
+var (
+	validName = regexp.MustCompile(`^[\p{L}\p{N}_-]{1,24}$`)
+	validRoom = regexp.MustCompile(`^[a-z0-9_-]{1,24}$`)
+)
+
+// group is the group of a room. Who is in the room is in the group, and nobody else.
+func group(room string) string { return "room-" + room }
+
+// Chat is the application's side of the chat. Who is connected, who is in which room and who may speak there is the
+// service's to know; Chat remembers the rooms themselves: what was said, who hosts them, and who is banned or muted.
+type Chat struct {
+	service *webpubsub.ServiceClient
+	log     *slog.Logger
+
+	mu    sync.Mutex // guards rooms
+	rooms map[string]*room
+}
+
+// room is a room. It is hosted by whoever has opened it, who may mute people and remove them.
+type room struct {
+	name    string
+	host    string
+	history []message
+	last    int // id of the last message
+	muted   map[string]bool
+	banned  map[string]bool
+
+	presence sync.Mutex // held while the room is told who is in it, so that the newest news comes last
+}
+
+// message is one message. Its id orders the messages of a room.
+type message struct {
+	Type string    `json:"type"` // message or direct
+	ID   int       `json:"id"`
+	Room string    `json:"room,omitempty"`
+	From string    `json:"from"`
+	To   string    `json:"to,omitempty"`
+	Text string    `json:"text"`
+	At   time.Time `json:"at"`
+}
+
+// welcome is what a connection is told when it has entered a room.
+type welcome struct {
+	Type    string    `json:"type"`
+	Room    string    `json:"room"`
+	Group   string    `json:"group"` // where the page sends that its user is typing
+	User    string    `json:"user"`
+	History []message `json:"history"`
+}
+
+// presence is who is in a room.
+type presence struct {
+	Type   string   `json:"type"`
+	Room   string   `json:"room"`
+	Host   string   `json:"host"`
+	People []person `json:"people"`
+}
+
+type person struct {
+	Name  string `json:"name"`
+	Muted bool   `json:"muted,omitempty"`
+}
+
+// notice is a word to one user: that something went wrong, or that they have been removed or muted.
+type notice struct {
+	Type string `json:"type"` // error, removed, muted or unmuted
+	Room string `json:"room,omitempty"`
+	Text string `json:"text"`
+}
+
+// NewChat returns a chat that talks to the service through a client of its hub.
+func NewChat(service *webpubsub.ServiceClient, log *slog.Logger) *Chat {
+	return &Chat{service: service, log: log, rooms: make(map[string]*room)}
+}
+
+// Handler returns the handler of the service's events. The event handler must be set to the system events connect,
+// connected and disconnected, and to all user events.
+func (c *Chat) Handler(connectionString string) (*eventhandler.Handler, error) {
+	return eventhandler.New(eventhandler.Options{
+		Hub:               hubName,
+		ConnectionStrings: []string{connectionString},
+		Logger:            c.log,
+		OnConnect:         c.onConnect,
+		OnConnected:       c.onConnected,
+		OnUserEvent:       c.onUserEvent,
+		OnDisconnected:    c.onDisconnected,
+	})
+}
+
+// onConnect lets a client into the room that its URL names. The room is remembered in the connection's state, which the
+// service sends along with every later event.
+func (c *Chat) onConnect(_ context.Context, r *eventhandler.ConnectRequest) (*eventhandler.ConnectResponse, error) {
+	if !validName.MatchString(r.UserID) {
+		return nil, eventhandler.Reject(http.StatusUnauthorized, "log in first")
+	}
+	name := r.Query.Get("room")
+	if name == "" {
+		name = defaultRoom
+	}
+	maySpeak, err := c.enter(name, r.UserID)
+	if err != nil {
+		return nil, err
+	}
+	response := &eventhandler.ConnectResponse{Groups: []string{group(name)}, SetState: map[string]any{"room": name}}
+	if maySpeak {
+		response.Roles = []string{webpubsub.RoleSendToGroup(group(name))}
+	}
+	return response, nil
+}
+
+// onConnected greets a client that has entered its first room, and tells the room.
+func (c *Chat) onConnected(ctx context.Context, r *eventhandler.ConnectedRequest) error {
+	name, err := roomOf(&r.Event)
+	if err != nil {
+		return err
+	}
+	// The host may have muted or removed the user since connect, when this connection was not in the room yet.
+	maySpeak, err := c.enter(name, r.UserID)
+	if err != nil {
+		return c.service.CloseConnection(ctx, r.ConnectionID,
+			&webpubsub.CloseConnectionOptions{Reason: "removed from " + name})
+	}
+	if !maySpeak {
+		if err := c.permit(ctx, r.ConnectionID, name, false); err != nil {
+			return err
+		}
+	}
+	if err := c.service.SendToConnection(ctx, r.ConnectionID, webpubsub.JSON(c.welcome(name, r.UserID)), nil); err != nil {
+		return err
+	}
+	return c.tellPresence(ctx, name)
+}
+
+// onDisconnected tells the room that somebody may have left it.
+func (c *Chat) onDisconnected(ctx context.Context, r *eventhandler.DisconnectedRequest) error {
+	name, err := roomOf(&r.Event)
+	if err != nil {
+		return err
+	}
+	return c.tellPresence(ctx, name)
+}
+
+// command is what the page sends in each of its events.
+type command struct {
+	Text  string `json:"text"`
+	Room  string `json:"room"`
+	To    string `json:"to"`
+	User  string `json:"user"`
+	Muted bool   `json:"muted"`
+}
+
+// onUserEvent does what a client asks for. What the user got wrong comes back as an error message, not as a failed
+// event.
+func (c *Chat) onUserEvent(ctx context.Context, r *eventhandler.UserEventRequest,
+) (*eventhandler.UserEventResponse, error) {
+	var cmd command
+	if err := r.JSON(&cmd); err != nil {
+		return nil, err
+	}
+	name, err := roomOf(&r.Event)
+	if err != nil {
+		return nil, err
+	}
+	switch r.EventName {
+	case "say":
+		err = c.say(ctx, r.ConnectionID, name, r.UserID, cmd.Text)
+	case "direct":
+		err = c.direct(ctx, r.UserID, cmd.To, cmd.Text)
+	case "enter":
+		err = c.move(ctx, r, name, cmd.Room)
+		if err == nil { // the state is how every later event knows the room
+			return &eventhandler.UserEventResponse{
+				Message:  webpubsub.JSON(c.welcome(cmd.Room, r.UserID)),
+				SetState: map[string]any{"room": cmd.Room},
+			}, nil
+		}
+	case "remove":
+		err = c.remove(ctx, name, r.UserID, cmd.User)
+	case "mute":
+		err = c.mute(ctx, name, r.UserID, cmd.User, cmd.Muted)
+	default:
+		return nil, eventhandler.Reject(http.StatusNotFound, "there is no event "+r.EventName)
+	}
+	if mistake, ok := errors.AsType[*eventhandler.RejectError](err); ok {
+		return &eventhandler.UserEventResponse{Message: webpubsub.JSON(notice{Type: "error", Text: mistake.Reason})}, nil
+	}
+	return nil, err
+}
+
+// enter opens a room if there is none of that name, and says whether a user may speak in it. The error of a user who
+// may not come in is a rejection.
+func (c *Chat) enter(name, user string) (maySpeak bool, err error) {
+	if !validRoom.MatchString(name) {
+		return false, eventhandler.Reject(http.StatusBadRequest, "a room's name is up to 24 small letters, digits, - and _")
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	r := c.rooms[name]
+	if r == nil {
+		if len(c.rooms) >= maxRooms {
+			return false, eventhandler.Reject(http.StatusForbidden, "there are enough rooms")
+		}
+		r = &room{name: name, host: user, muted: make(map[string]bool), banned: make(map[string]bool)}
+		c.rooms[name] = r
+	}
+	if r.banned[user] {
+		return false, eventhandler.Reject(http.StatusForbidden, "you have been removed from "+name)
+	}
+	return !r.muted[user], nil
+}
+
+// room returns a room that somebody has entered.
+func (c *Chat) room(name string) *room {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if r := c.rooms[name]; r != nil {
+		return r
+	}
+	return &room{name: name} // of a connection that is older than this process
+}
+
+// welcome returns what a user is told on entering a room.
+func (c *Chat) welcome(name, user string) welcome {
+	r := c.room(name)
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	history := append([]message{}, r.history...)
+	return welcome{Type: "welcome", Room: name, Group: group(name), User: user, History: history}
+}
+
+// say tells a room what somebody says. Whether they may is the service's to know.
+func (c *Chat) say(ctx context.Context, connectionID, name, user, text string) error {
+	text, err := checkText(text)
+	if err != nil {
+		return err
+	}
+	maySpeak, err := c.service.HasPermission(ctx, webpubsub.PermissionSendToGroup, connectionID,
+		&webpubsub.HasPermissionOptions{TargetName: group(name)})
+	if err != nil {
+		return err
+	}
+	if !maySpeak {
+		return eventhandler.Reject(http.StatusForbidden, "you cannot speak in "+name)
+	}
+	r := c.room(name)
+	c.mu.Lock()
+	r.last++
+	m := message{Type: "message", ID: r.last, Room: name, From: user, Text: text, At: time.Now().UTC()}
+	r.history = append(r.history, m)
+	r.history = r.history[max(0, len(r.history)-historyLength):]
+	c.mu.Unlock()
+	return c.service.SendToGroup(ctx, group(name), webpubsub.JSON(m), nil)
+}
+
+// direct sends a message to one user, on all of their connections, and to the sender's own.
+func (c *Chat) direct(ctx context.Context, from, to, text string) error {
+	text, err := checkText(text)
+	if err != nil {
+		return err
+	}
+	if !validName.MatchString(to) {
+		return eventhandler.Reject(http.StatusBadRequest, "to whom?")
+	}
+	present, err := c.service.UserExists(ctx, to, nil)
+	if err != nil {
+		return err
+	}
+	if !present {
+		return eventhandler.Reject(http.StatusNotFound, to+" is not here")
+	}
+	m := webpubsub.JSON(message{Type: "direct", From: from, To: to, Text: text, At: time.Now().UTC()})
+	if err := c.service.SendToUser(ctx, to, m, nil); err != nil || from == to {
+		return err
+	}
+	return c.service.SendToUser(ctx, from, m, nil)
+}
+
+// move takes a connection out of one room and into another.
+func (c *Chat) move(ctx context.Context, r *eventhandler.UserEventRequest, from, to string) error {
+	maySpeak, err := c.enter(to, r.UserID)
+	if err != nil || from == to {
+		return err
+	}
+	if err := c.service.RemoveConnectionFromGroup(ctx, group(from), r.ConnectionID, nil); err != nil {
+		return err
+	}
+	if err := c.permit(ctx, r.ConnectionID, from, false); err != nil {
+		return err
+	}
+	if err := c.service.AddConnectionToGroup(ctx, group(to), r.ConnectionID, nil); err != nil {
+		return err
+	}
+	if err := c.permit(ctx, r.ConnectionID, to, maySpeak); err != nil {
+		return err
+	}
+	return errors.Join(c.tellPresence(ctx, from), c.tellPresence(ctx, to))
+}
+
+// remove takes a user out of a room, on all of their connections, for good.
+func (c *Chat) remove(ctx context.Context, name, host, user string) error {
+	if err := c.host(name, host, user, func(r *room) { r.banned[user] = true }); err != nil {
+		return err
+	}
+	connections, err := c.connections(ctx, name, user)
+	if err != nil {
+		return err
+	}
+	for _, id := range connections {
+		if err := c.permit(ctx, id, name, false); err != nil {
+			return err
+		}
+	}
+	if err := c.service.RemoveUserFromGroup(ctx, group(name), user, nil); err != nil {
+		return err
+	}
+	removed := notice{Type: "removed", Room: name, Text: host + " has removed you from " + name}
+	for _, id := range connections {
+		if err := c.service.SendToConnection(ctx, id, webpubsub.JSON(removed), nil); err != nil {
+			return err
+		}
+	}
+	return c.tellPresence(ctx, name)
+}
+
+// mute takes from a user the permission to speak in a room, on all of their connections, or gives it back.
+func (c *Chat) mute(ctx context.Context, name, host, user string, muted bool) error {
+	err := c.host(name, host, user, func(r *room) {
+		if r.muted[user] = true; !muted {
+			delete(r.muted, user)
+		}
+	})
+	if err != nil {
+		return err
+	}
+	connections, err := c.connections(ctx, name, user)
+	if err != nil {
+		return err
+	}
+	told := notice{Type: "unmuted", Room: name, Text: host + " lets you speak again in " + name}
+	if muted {
+		told.Type, told.Text = "muted", host+" has muted you in "+name
+	}
+	for _, id := range connections {
+		if err := c.permit(ctx, id, name, !muted); err != nil {
+			return err
+		}
+		if err := c.service.SendToConnection(ctx, id, webpubsub.JSON(told), nil); err != nil {
+			return err
+		}
+	}
+	return c.tellPresence(ctx, name)
+}
+
+// host changes a room for somebody else, as only its host may.
+func (c *Chat) host(name, host, user string, change func(*room)) error {
+	r := c.room(name)
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	switch {
+	case r.host != host:
+		return eventhandler.Reject(http.StatusForbidden, "only the host of "+name+" can do that")
+	case user == host || !validName.MatchString(user):
+		return eventhandler.Reject(http.StatusBadRequest, "to whom?")
+	}
+	change(r)
+	return nil
+}
+
+// permit says whether a connection may send to a room's group.
+func (c *Chat) permit(ctx context.Context, connectionID, name string, maySpeak bool) error {
+	if maySpeak {
+		return c.service.GrantPermission(ctx, webpubsub.PermissionSendToGroup, connectionID,
+			&webpubsub.GrantPermissionOptions{TargetName: group(name)})
+	}
+	return c.service.RevokePermission(ctx, webpubsub.PermissionSendToGroup, connectionID,
+		&webpubsub.RevokePermissionOptions{TargetName: group(name)})
+}
+
+// connections returns the ids of a user's connections in a room.
+func (c *Chat) connections(ctx context.Context, name, user string) ([]string, error) {
+	var ids []string
+	for member, err := range c.service.ConnectionsInGroup(ctx, group(name), nil) {
+		if err != nil {
+			return nil, err
+		}
+		if member.UserID == user {
+			ids = append(ids, member.ConnectionID)
+		}
+	}
+	return ids, nil
+}
+
+// tellPresence tells a room who is in it, as the service knows it.
+func (c *Chat) tellPresence(ctx context.Context, name string) error {
+	r := c.room(name)
+	r.presence.Lock()
+	defer r.presence.Unlock()
+	names := map[string]bool{}
+	for member, err := range c.service.ConnectionsInGroup(ctx, group(name), nil) {
+		if err != nil {
+			return err
+		}
+		names[member.UserID] = true
+	}
+	c.mu.Lock()
+	now := presence{Type: "presence", Room: name, Host: r.host, People: []person{}}
+	for _, user := range slices.Sorted(maps.Keys(names)) {
+		now.People = append(now.People, person{Name: user, Muted: r.muted[user]})
+	}
+	c.mu.Unlock()
+	return c.service.SendToGroup(ctx, group(name), webpubsub.JSON(now), nil)
+}
+
+// roomOf returns the room that a connection is in.
+func roomOf(e *eventhandler.Event) (string, error) {
+	var name string
+	ok, err := e.State.Get("room", &name)
+	if err == nil && !ok {
+		err = fmt.Errorf("the state of connection %s names no room", e.ConnectionID)
+	}
+	return name, err
+}
+
+// checkText returns a text to send, trimmed.
+func checkText(text string) (string, error) {
+	text = strings.TrimSpace(text)
+	switch {
+	case text == "":
+		return "", eventhandler.Reject(http.StatusBadRequest, "there is nothing to send")
+	case len(text) > maxTextLength:
+		return "", eventhandler.Reject(http.StatusRequestEntityTooLarge, "the message is too long")
+	}
+	return text, nil
+}

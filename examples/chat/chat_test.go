@@ -1,0 +1,390 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"io"
+	"log/slog"
+	"net/http"
+	"net/http/cookiejar"
+	"net/http/httptest"
+	"net/url"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/coder/websocket"
+	"github.com/stretchr/testify/require"
+	"go.uber.org/goleak"
+
+	"github.com/awps-go/webpubsub"
+	"github.com/awps-go/webpubsub/emulator"
+)
+
+func TestMain(m *testing.M) {
+	goleak.VerifyTestMain(m)
+}
+
+// startChat starts the chat on an emulator and returns the page's URL. network says how the emulator calls its events.
+func startChat(t *testing.T, network bool) string {
+	t.Helper()
+	log := slog.New(slog.DiscardHandler)
+	service := emulator.StartT(t, nil)
+	client, err := webpubsub.NewClientFromConnectionString(service.ConnectionString(), hubName, nil)
+	require.NoError(t, err)
+	events, err := NewChat(client, log).Handler(service.ConnectionString())
+	require.NoError(t, err)
+	server := httptest.NewServer(newServer(client, events))
+	t.Cleanup(server.Close)
+	handler := emulator.EventHandler{SystemEvents: []string{"connect", "connected", "disconnected"}, UserEventPattern: "*"}
+	if network {
+		handler.URLTemplate = server.URL + "/eventhandler/{event}"
+	} else {
+		handler.Handler = events
+	}
+	require.NoError(t, service.SetHubSettings(hubName, emulator.HubSettings{EventHandlers: []emulator.EventHandler{handler}}))
+	return server.URL
+}
+
+// browser is somebody with a cookie jar.
+type browser struct {
+	t      *testing.T
+	page   string
+	client *http.Client
+}
+
+func newBrowser(t *testing.T, page string) *browser {
+	jar, err := cookiejar.New(nil)
+	require.NoError(t, err)
+	return &browser{t, page, &http.Client{Jar: jar, Transport: &http.Transport{DisableKeepAlives: true}}}
+}
+
+func (b *browser) post(path, body string) (int, string) {
+	b.t.Helper()
+	resp, err := b.client.Post(b.page+path, "application/json", strings.NewReader(body))
+	require.NoError(b.t, err)
+	defer resp.Body.Close()
+	data, err := io.ReadAll(resp.Body)
+	require.NoError(b.t, err)
+	return resp.StatusCode, string(data)
+}
+
+// tab is one connection of a browser.
+type tab struct {
+	t  *testing.T
+	ws *websocket.Conn
+}
+
+// open connects as the page does.
+func (b *browser) open(room string) (*tab, *http.Response, error) {
+	b.t.Helper()
+	status, body := b.post("/api/negotiate", "{}")
+	require.Equal(b.t, http.StatusOK, status, body)
+	var access struct{ URL string }
+	require.NoError(b.t, json.Unmarshal([]byte(body), &access))
+	ctx, cancel := context.WithTimeout(b.t.Context(), 20*time.Second)
+	defer cancel()
+	ws, resp, err := websocket.Dial(ctx, access.URL+"&room="+url.QueryEscape(room),
+		&websocket.DialOptions{Subprotocols: []string{"json.webpubsub.azure.v1"}})
+	if err != nil {
+		return nil, resp, err
+	}
+	b.t.Cleanup(func() { ws.CloseNow() })
+	return &tab{t: b.t, ws: ws}, resp, nil
+}
+
+// join logs a user in and opens a tab in a room, past its welcome.
+func join(t *testing.T, page, name, room string) (*browser, *tab, map[string]any) {
+	t.Helper()
+	b := newBrowser(t, page)
+	status, body := b.post("/api/login", `{"name":"`+name+`"}`)
+	require.Equal(t, http.StatusNoContent, status, body)
+	tab, _, err := b.open(room)
+	require.NoError(t, err)
+	return b, tab, tab.expect("welcome")
+}
+
+func (tab *tab) send(event string, data map[string]any) {
+	tab.t.Helper()
+	frame, err := json.Marshal(map[string]any{"type": "event", "event": event, "dataType": "json", "data": data})
+	require.NoError(tab.t, err)
+	require.NoError(tab.t, tab.ws.Write(tab.t.Context(), websocket.MessageText, frame))
+}
+
+// expect returns the data of the next message of a type; messages of other types are passed over.
+func (tab *tab) expect(kind string) map[string]any {
+	tab.t.Helper()
+	ctx, cancel := context.WithTimeout(tab.t.Context(), 20*time.Second)
+	defer cancel()
+	for {
+		_, data, err := tab.ws.Read(ctx)
+		require.NoError(tab.t, err, "while waiting for %s", kind)
+		var frame struct {
+			Type string
+			Data map[string]any
+		}
+		require.NoError(tab.t, json.Unmarshal(data, &frame))
+		if frame.Type == "message" && frame.Data["type"] == kind {
+			return frame.Data
+		}
+	}
+}
+
+// people waits until the room has the people, in order, as "name" or "name (muted)".
+func (tab *tab) people(want ...string) {
+	tab.t.Helper()
+	for {
+		var got []string
+		for _, p := range tab.expect("presence")["people"].([]any) {
+			person := p.(map[string]any)
+			name := fmt.Sprint(person["name"])
+			if person["muted"] == true {
+				name += " (muted)"
+			}
+			got = append(got, name)
+		}
+		if strings.Join(got, ",") == strings.Join(want, ",") {
+			return
+		}
+	}
+}
+
+func texts(history any) []string {
+	var all []string
+	for _, m := range history.([]any) {
+		all = append(all, fmt.Sprint(m.(map[string]any)["text"]))
+	}
+	return all
+}
+
+func TestTwoPeopleChat(t *testing.T) {
+	for name, network := range map[string]bool{"in process": false, "over the network": true} {
+		t.Run(name, func(t *testing.T) {
+			page := startChat(t, network)
+			_, ann, _ := join(t, page, "ann", "lobby")
+			ann.people("ann")
+			bobs, bob, welcome := join(t, page, "bob", "lobby")
+			require.Equal(t, "bob", welcome["user"])
+			ann.people("ann", "bob")
+
+			ann.send("say", map[string]any{"text": " hello <b>bob</b> "})
+			for _, tab := range []*tab{ann, bob} {
+				m := tab.expect("message")
+				require.Equal(t, []any{"ann", "hello <b>bob</b>", float64(1)}, []any{m["from"], m["text"], m["id"]})
+			}
+			bob.send("say", map[string]any{"text": "hi"})
+			require.Equal(t, "hi", ann.expect("message")["text"])
+
+			// A reload is a new connection of the same user.
+			require.NoError(t, bob.ws.Close(websocket.StatusGoingAway, ""))
+			ann.people("ann")
+			bob, _, err := bobs.open("lobby")
+			require.NoError(t, err)
+			require.Equal(t, []string{"hello <b>bob</b>", "hi"}, texts(bob.expect("welcome")["history"]))
+			ann.people("ann", "bob")
+		})
+	}
+}
+
+func TestRooms(t *testing.T) {
+	page := startChat(t, false)
+	_, ann, _ := join(t, page, "ann", "lobby")
+	_, bob, _ := join(t, page, "bob", "lobby")
+	ann.people("ann", "bob")
+
+	ann.send("enter", map[string]any{"room": "garden"})
+	require.Equal(t, "room-garden", ann.expect("welcome")["group"])
+	bob.people("bob")
+	ann.send("say", map[string]any{"text": "anyone?"})
+	ann.expect("message")
+	bob.send("say", map[string]any{"text": "where is she?"})
+	require.Equal(t, "where is she?", bob.expect("message")["text"], "bob has not heard what was said in the other room")
+
+	bob.send("enter", map[string]any{"room": "garden"})
+	require.Equal(t, []string{"anyone?"}, texts(bob.expect("welcome")["history"]))
+	ann.people("ann", "bob")
+	bob.send("say", map[string]any{"text": "here"})
+	require.Equal(t, "garden", ann.expect("message")["room"])
+
+	bob.send("enter", map[string]any{"room": "No Such Name"})
+	require.Contains(t, bob.expect("error")["text"], "a room's name is")
+	require.NoError(t, bob.ws.CloseNow())
+	ann.people("ann")
+}
+
+func TestDirectMessages(t *testing.T) {
+	page := startChat(t, false)
+	_, ann, _ := join(t, page, "ann", "lobby")
+	_, bob, _ := join(t, page, "bob", "garden")
+	_, eve, _ := join(t, page, "eve", "lobby")
+	ann.send("direct", map[string]any{"to": "bob", "text": "psst"})
+	for _, tab := range []*tab{ann, bob} {
+		m := tab.expect("direct")
+		require.Equal(t, []any{"ann", "bob", "psst"}, []any{m["from"], m["to"], m["text"]})
+	}
+	eve.send("direct", map[string]any{"to": "eve", "text": "note to self"})
+	require.Equal(t, "note to self", eve.expect("direct")["text"], "what others write to each other is not for eve")
+
+	ann.send("direct", map[string]any{"to": "zoe", "text": "hello?"})
+	require.Equal(t, "zoe is not here", ann.expect("error")["text"])
+}
+
+func TestTheHostRemovesSomebody(t *testing.T) {
+	page := startChat(t, false)
+	_, ann, _ := join(t, page, "ann", "lobby")
+	bobs, bob, _ := join(t, page, "bob", "lobby")
+	ann.people("ann", "bob")
+	bob.send("remove", map[string]any{"user": "ann"})
+	require.Equal(t, "only the host of lobby can do that", bob.expect("error")["text"])
+
+	ann.send("remove", map[string]any{"user": "bob"})
+	require.Equal(t, "ann has removed you from lobby", bob.expect("removed")["text"])
+	ann.people("ann")
+	bob.send("say", map[string]any{"text": "I am still here"})
+	require.Equal(t, "you cannot speak in lobby", bob.expect("error")["text"])
+	bob.send("enter", map[string]any{"room": "lobby"})
+	require.Equal(t, "you have been removed from lobby", bob.expect("error")["text"])
+
+	_, resp, err := bobs.open("lobby")
+	require.Error(t, err)
+	require.Equal(t, http.StatusForbidden, resp.StatusCode, "nor does a reload help")
+	bob.send("enter", map[string]any{"room": "garden"})
+	require.Equal(t, "garden", bob.expect("welcome")["room"])
+}
+
+func TestTheHostMutesSomebody(t *testing.T) {
+	page := startChat(t, false)
+	_, ann, _ := join(t, page, "ann", "lobby")
+	bobs, bob, _ := join(t, page, "bob", "lobby")
+	ann.people("ann", "bob")
+	ann.send("mute", map[string]any{"user": "bob", "muted": true})
+	bob.expect("muted")
+	ann.people("ann", "bob (muted)")
+	bob.send("say", map[string]any{"text": "but"})
+	require.Equal(t, "you cannot speak in lobby", bob.expect("error")["text"])
+	// What a client sends past the application is the service's to refuse.
+	require.NoError(t, bob.ws.Write(t.Context(), websocket.MessageText,
+		[]byte(`{"type":"sendToGroup","group":"room-lobby","ackId":1,"dataType":"json","data":{"type":"typing"}}`)))
+	require.Contains(t, bob.ack(), "Forbidden")
+
+	again, _, err := bobs.open("lobby")
+	require.NoError(t, err)
+	again.expect("welcome")
+	again.send("say", map[string]any{"text": "from another tab"})
+	require.Equal(t, "you cannot speak in lobby", again.expect("error")["text"])
+
+	ann.send("mute", map[string]any{"user": "bob", "muted": false})
+	bob.expect("unmuted")
+	again.expect("unmuted")
+	bob.send("say", map[string]any{"text": "thanks"})
+	require.Equal(t, "thanks", ann.expect("message")["text"])
+}
+
+// ack returns the next ack.
+func (tab *tab) ack() string {
+	tab.t.Helper()
+	for {
+		_, data, err := tab.ws.Read(tab.t.Context())
+		require.NoError(tab.t, err)
+		if strings.Contains(string(data), `"type":"ack"`) {
+			return string(data)
+		}
+	}
+}
+
+func TestWrongInputIsAnswered(t *testing.T) {
+	page := startChat(t, false)
+	_, ann, _ := join(t, page, "ann", "lobby")
+	for name, test := range map[string]struct {
+		event string
+		data  map[string]any
+		want  string
+	}{
+		"nothing to say":      {"say", map[string]any{"text": "  "}, "there is nothing to send"},
+		"too much to say":     {"say", map[string]any{"text": strings.Repeat("x", 2001)}, "the message is too long"},
+		"to nobody":           {"direct", map[string]any{"text": "x"}, "to whom?"},
+		"removing oneself":    {"remove", map[string]any{"user": "ann"}, "to whom?"},
+		"muting nobody":       {"mute", map[string]any{"muted": true}, "to whom?"},
+		"a room with no name": {"enter", map[string]any{}, "a room's name is up to 24 small letters, digits, - and _"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			ann.send(test.event, test.data)
+			require.Equal(t, test.want, ann.expect("error")["text"])
+		})
+	}
+	require.NoError(t, ann.ws.Write(t.Context(), websocket.MessageText,
+		[]byte(`{"type":"event","event":"dance","ackId":1,"dataType":"json","data":{}}`)))
+	require.Contains(t, ann.ack(), "there is no event dance")
+	require.NoError(t, ann.ws.Write(t.Context(), websocket.MessageText,
+		[]byte(`{"type":"event","event":"say","ackId":2,"dataType":"text","data":"x"}`)))
+	require.Contains(t, ann.ack(), "takes JSON")
+}
+
+func TestLogin(t *testing.T) {
+	page := startChat(t, false)
+	ann := newBrowser(t, page)
+	status, _ := ann.post("/api/negotiate", "{}")
+	require.Equal(t, http.StatusUnauthorized, status)
+	for _, name := range []string{"", "a b", "a/b", "<a>", strings.Repeat("x", 25)} {
+		status, _ := ann.post("/api/login", `{"name":"`+name+`"}`)
+		require.Equal(t, http.StatusBadRequest, status, name)
+	}
+	status, _ = ann.post("/api/login", `nothing`)
+	require.Equal(t, http.StatusBadRequest, status)
+	status, _ = ann.post("/api/login", `{"name":"Änn"}`)
+	require.Equal(t, http.StatusNoContent, status)
+	tab, _, err := ann.open("lobby")
+	require.NoError(t, err)
+	require.Equal(t, "Änn", tab.expect("welcome")["user"])
+
+	other := newBrowser(t, page)
+	status, body := other.post("/api/login", `{"name":"änn"}`)
+	require.Equal(t, http.StatusConflict, status)
+	require.Equal(t, "änn is taken.\n", body)
+	status, _ = ann.post("/api/logout", "{}")
+	require.Equal(t, http.StatusNoContent, status)
+	status, _ = ann.post("/api/negotiate", "{}")
+	require.Equal(t, http.StatusUnauthorized, status)
+	status, _ = other.post("/api/login", `{"name":"änn"}`)
+	require.Equal(t, http.StatusNoContent, status)
+
+	_, resp, err := other.open("Not A Room")
+	require.Error(t, err)
+	require.Equal(t, http.StatusBadRequest, resp.StatusCode)
+
+	r, err := http.NewRequest(http.MethodPost, page+"/api/negotiate", strings.NewReader("{}"))
+	require.NoError(t, err)
+	r.Header.Set("Origin", "https://evil.example")
+	resp, err = other.client.Do(r)
+	require.NoError(t, err)
+	resp.Body.Close()
+	require.Equal(t, http.StatusForbidden, resp.StatusCode, "another site's page gets no URL")
+}
+
+func TestTheProgramServesThePage(t *testing.T) {
+	ctx, stop := context.WithCancel(t.Context())
+	defer stop()
+	started, ended := make(chan string, 1), make(chan error, 1)
+	go func() {
+		ended <- run(ctx, "127.0.0.1:0", "", slog.New(slog.DiscardHandler), func(url string) { started <- url })
+	}()
+	page := <-started
+	client := &http.Client{Transport: &http.Transport{DisableKeepAlives: true}}
+	for path, want := range map[string]string{"": "<title>Chat</title>", "app.js": "WebSocket", "style.css": "color-scheme"} {
+		resp, err := client.Get(page + path)
+		require.NoError(t, err)
+		body, err := io.ReadAll(resp.Body)
+		require.NoError(t, err)
+		resp.Body.Close()
+		require.Contains(t, string(body), want)
+		require.Contains(t, resp.Header.Get("Content-Security-Policy"), "default-src 'self'")
+	}
+	_, ann, _ := join(t, strings.TrimSuffix(page, "/"), "ann", "lobby")
+	ann.send("say", map[string]any{"text": "hi"})
+	require.Equal(t, "hi", ann.expect("message")["text"])
+	stop()
+	require.NoError(t, <-ended)
+
+	require.ErrorIs(t, run(t.Context(), "127.0.0.1:0", "Endpoint=x", slog.Default(), func(string) {}), webpubsub.ErrInvalidArgument)
+}

@@ -1,0 +1,90 @@
+// Command chat is a chat room: a whole application on Azure Web PubSub, with a web page.
+//
+//	go run ./examples/chat
+//
+// runs it on the emulator; see the README for how to run it on the real service, and for how it works.
+package main
+
+import (
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/http"
+	"os"
+	"os/signal"
+	"syscall"
+	"time"
+
+	"github.com/awps-go/webpubsub"
+	"github.com/awps-go/webpubsub/emulator"
+)
+
+func main() {
+	addr := flag.String("addr", "127.0.0.1:8080", "where the page and the event handler are served")
+	flag.Parse()
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	defer stop()
+	connectionString := os.Getenv("WEBPUBSUB_CONNECTION_STRING")
+	err := run(ctx, *addr, connectionString, slog.Default(), func(url string) {
+		fmt.Println("The chat is open at", url)
+		if connectionString != "" {
+			fmt.Println("Let the service reach its event handler at", url+"eventhandler/{event}")
+		}
+	})
+	if err != nil {
+		fmt.Fprintln(os.Stderr, "chat:", err)
+		os.Exit(1)
+	}
+}
+
+// run serves the chat until ctx ends. Without a connection string it starts an emulator, which calls the event handler
+// in process. started is called with the URL of the page.
+func run(ctx context.Context, addr, connectionString string, log *slog.Logger, started func(url string)) error {
+	var service *emulator.Server
+	if connectionString == "" {
+		var err error
+		if service, err = emulator.Start(&emulator.Options{Logger: log}); err != nil {
+			return err
+		}
+		defer service.Close()
+		connectionString = service.ConnectionString()
+	}
+	client, err := webpubsub.NewClientFromConnectionString(connectionString, hubName, nil)
+	if err != nil {
+		return err
+	}
+	events, err := NewChat(client, log).Handler(connectionString)
+	if err != nil {
+		return err
+	}
+	if service != nil {
+		err := service.SetHubSettings(hubName, emulator.HubSettings{EventHandlers: []emulator.EventHandler{{
+			Handler:          events,
+			SystemEvents:     []string{"connect", "connected", "disconnected"},
+			UserEventPattern: "*",
+		}}})
+		if err != nil {
+			return err
+		}
+	}
+
+	listener, err := net.Listen("tcp", addr)
+	if err != nil {
+		return err
+	}
+	server := &http.Server{Handler: newServer(client, events), ReadHeaderTimeout: 10 * time.Second}
+	context.AfterFunc(ctx, func() {
+		ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
+		defer cancel()
+		_ = server.Shutdown(ctx)
+	})
+	url := "http://" + listener.Addr().String() + "/"
+	started(url)
+	if err := server.Serve(listener); !errors.Is(err, http.ErrServerClosed) {
+		return err
+	}
+	return nil
+}

@@ -1,0 +1,302 @@
+// The page of the chat. It speaks json.webpubsub.azure.v1 to the service: what the user does is an event, which the
+// service hands to the application; what happens comes back as messages. Only "is typing" goes to the room's group
+// directly, without the application.
+
+const $ = (id) => document.getElementById(id);
+const post = (path, body) => fetch(path, {
+  method: "POST", headers: { "Content-Type": "application/json" }, body: JSON.stringify(body ?? {}),
+});
+
+let user = "";
+let room = location.hash.slice(1) || "lobby";
+let group = "";          // the room's group, once we are in it
+let socket = null;
+let attempts = 0;        // connections that failed since the last that did not
+let host = "";
+let recipient = "";      // who a direct message goes to; "" = the room
+const known = new Set(["lobby", room]);
+const shown = new Set(); // ids of the room's messages on the page
+const typing = new Map(); // user -> timer
+
+// ---- logging in and connecting
+
+async function start() {
+  const answer = await post("/api/negotiate").catch(() => null);
+  if (answer?.status === 401) {
+    show("login");
+    return;
+  }
+  show("chat");
+  if (!answer?.ok) {
+    again();
+    return;
+  }
+  const { name, url } = await answer.json();
+  user = name;
+  $("me").textContent = user;
+  connect(url);
+}
+
+function show(which) {
+  $("login").hidden = which !== "login";
+  $("chat").hidden = which !== "chat";
+  $(which === "login" ? "name" : "text").focus();
+}
+
+function connect(url) {
+  status("connecting");
+  let opened = false;
+  const ws = new WebSocket(url + "&room=" + encodeURIComponent(room), "json.webpubsub.azure.v1");
+  socket = ws;
+  ws.onopen = () => { opened = true; attempts = 0; };
+  ws.onmessage = (event) => receive(JSON.parse(event.data));
+  ws.onclose = () => {
+    if (socket !== ws) return;
+    socket = null;
+    status("offline");
+    left();
+    if (!opened && room !== "lobby") { // a handshake shows a page no reason; most likely we may not enter
+      notice(`You cannot enter ${room}.`, true);
+      known.delete(room);
+      room = "lobby";
+    }
+    again();
+  };
+}
+
+function again() {
+  const delay = Math.min(30, 2 ** attempts++) * 1000;
+  setTimeout(start, delay);
+}
+
+$("login-form").onsubmit = async (event) => {
+  event.preventDefault();
+  $("login-error").textContent = "";
+  const answer = await post("/api/login", { name: $("name").value.trim() }).catch(() => null);
+  if (!answer?.ok) {
+    $("login-error").textContent = answer ? await answer.text() : "The chat is not there right now.";
+    return;
+  }
+  start();
+};
+
+$("logout").onclick = async () => {
+  const ws = socket;
+  socket = null; // so that its end is nothing to recover from
+  ws?.close();
+  await post("/api/logout").catch(() => null);
+  location.reload();
+};
+
+// ---- what comes
+
+function receive(frame) {
+  if (frame.type === "system") {
+    status(frame.event === "connected" ? "connected" : "offline");
+    return;
+  }
+  if (frame.type === "ack" && !frame.success) {
+    notice(frame.error?.name === "Forbidden" ? "You cannot do that here." : "That did not work. Try again.", true);
+    return;
+  }
+  if (frame.type !== "message") return;
+  if (frame.from === "group" && frame.fromUserId) {
+    // From another client, not from the application: it can be nothing but typing, whatever it claims to be.
+    if (frame.data?.type === "typing" && frame.group === group) showTyping(frame.fromUserId);
+    return;
+  }
+  const data = frame.data;
+  switch (data.type) {
+    case "welcome": return enter(data);
+    case "message": return data.room === room && group ? showMessage(data) : undefined;
+    case "direct": return showMessage(data);
+    case "presence": return data.room === room ? showPeople(data) : undefined;
+    case "removed":
+      notice(data.text, true);
+      known.delete(data.room);
+      if (data.room === room) left();
+      return showRooms();
+    case "muted":
+    case "unmuted":
+    case "error":
+      return notice(data.text, data.type !== "unmuted");
+  }
+}
+
+function enter(data) {
+  if (data.room !== room || !group) $("messages").replaceChildren(), shown.clear();
+  room = data.room;
+  group = data.group;
+  known.add(room);
+  history.replaceState(null, "", "#" + room);
+  $("room").textContent = room;
+  document.title = "#" + room + " · Chat";
+  for (const message of data.history) showMessage(message);
+  enable(true);
+  showRooms();
+}
+
+// left is being in no room: offline, or removed.
+function left() {
+  group = "";
+  host = "";
+  $("people").replaceChildren();
+  for (const timer of typing.values()) clearTimeout(timer);
+  typing.clear();
+  showTyping();
+  enable(false);
+}
+
+function enable(on) {
+  $("text").disabled = $("send").disabled = !on;
+  $("text").placeholder = on ? "Say something" : "You are in no room";
+}
+
+function status(state) {
+  $("status").textContent = state;
+  $("status").dataset.state = state;
+}
+
+function showMessage(m) {
+  if (m.type === "message") {
+    if (shown.has(m.id)) return;
+    shown.add(m.id);
+  }
+  const li = element("li", m.type);
+  const from = m.type === "direct" ? (m.from === user ? `you to ${m.to}` : `${m.from} to you`) : m.from;
+  const time = element("time", "", new Date(m.at).toLocaleTimeString([], { hour: "2-digit", minute: "2-digit" }));
+  time.dateTime = m.at;
+  const head = element("div");
+  head.append(element("span", "from", from), time);
+  const body = element("div", "body");
+  body.append(head, element("div", "text", m.text));
+  li.append(face(m.from), body);
+  if (m.id) li.dataset.id = m.id;
+  // History and new messages may cross on their way; ids say what comes first.
+  const after = m.id && [...$("messages").children].find((other) => Number(other.dataset.id) > m.id);
+  after ? after.before(li) : $("messages").append(li);
+  li.scrollIntoView({ block: "end" });
+  clearTyping(m.from);
+}
+
+function notice(text, bad) {
+  const li = element("li", bad ? "notice bad" : "notice", text);
+  $("messages").append(li);
+  li.scrollIntoView({ block: "end" });
+}
+
+function showPeople(data) {
+  host = data.host;
+  $("people").replaceChildren(...data.people.map((person) => {
+    const li = element("li");
+    li.dataset.name = person.name;
+    const who = element("button", "who", person.name);
+    who.title = "Write to " + person.name + " alone";
+    who.onclick = () => writeTo(person.name === user ? "" : person.name);
+    li.append(face(person.name), who);
+    if (person.name === host) li.append(element("span", "tag", "host"));
+    if (person.muted) li.append(element("span", "tag", "muted"));
+    if (user === host && person.name !== user) {
+      li.append(
+        action(person.muted ? "unmute" : "mute", () => send("mute", { user: person.name, muted: !person.muted })),
+        action("remove", () => send("remove", { user: person.name })),
+      );
+    }
+    return li;
+  }));
+}
+
+function showRooms() {
+  $("rooms").replaceChildren(...[...known].sort().map((name) => {
+    const li = element("li");
+    const button = element("button", "", "# " + name);
+    if (name === room && group) button.setAttribute("aria-current", "true");
+    button.onclick = () => send("enter", { room: name });
+    li.append(button);
+    return li;
+  }));
+}
+
+function showTyping(name) {
+  if (name && name !== user) {
+    clearTimeout(typing.get(name));
+    typing.set(name, setTimeout(() => clearTyping(name), 3000));
+  }
+  const names = [...typing.keys()];
+  $("typing").textContent = names.length === 0 ? "" : names.length < 3
+    ? names.join(" and ") + (names.length === 1 ? " is typing…" : " are typing…") : "several people are typing…";
+}
+
+function clearTyping(name) {
+  clearTimeout(typing.get(name));
+  typing.delete(name);
+  showTyping();
+}
+
+// ---- what goes
+
+let ackId = 0;
+
+function send(event, data) {
+  if (socket?.readyState !== WebSocket.OPEN) return false;
+  socket.send(JSON.stringify({ type: "event", event, ackId: ++ackId, dataType: "json", data }));
+  return true;
+}
+
+$("say-form").onsubmit = (event) => {
+  event.preventDefault();
+  const text = $("text").value.trim();
+  if (!text) return;
+  const sent = recipient ? send("direct", { to: recipient, text }) : send("say", { text });
+  if (sent) $("text").value = "";
+};
+
+let lastTyping = 0;
+
+$("text").oninput = () => {
+  if (recipient || !group || Date.now() - lastTyping < 2000 || socket?.readyState !== WebSocket.OPEN) return;
+  lastTyping = Date.now();
+  socket.send(JSON.stringify({ type: "sendToGroup", group, noEcho: true, dataType: "json", data: { type: "typing" } }));
+};
+
+$("room-form").onsubmit = (event) => {
+  event.preventDefault();
+  const name = $("room-name").value.trim().toLowerCase();
+  if (name && send("enter", { room: name })) $("room-name").value = "";
+};
+
+function writeTo(name) {
+  recipient = name;
+  $("to").hidden = !name;
+  $("to").textContent = "to " + name;
+  $("text").focus();
+}
+
+$("to").onclick = () => writeTo("");
+
+// ---- small things. Text is set as text, never as HTML.
+
+function element(tag, className, text) {
+  const e = document.createElement(tag);
+  if (className) e.className = className;
+  if (text !== undefined) e.textContent = text;
+  return e;
+}
+
+function action(text, onclick) {
+  const b = element("button", "action", text);
+  b.onclick = onclick;
+  return b;
+}
+
+function face(name) {
+  const e = element("span", "face", [...name][0].toUpperCase());
+  let hue = 0;
+  for (const c of name) hue = (hue * 31 + c.codePointAt(0)) % 360;
+  e.style.background = `hsl(${hue} 55% 42%)`;
+  return e;
+}
+
+enable(false);
+showRooms();
+start();
