@@ -27,7 +27,8 @@ import (
 var eventRetries = []time.Duration{1 * time.Second, 3 * time.Second, 5 * time.Second}
 
 const (
-	// eventTimeout is how long a handler may take for an answer. It is time on the machine's clock, not on the server's.
+	// eventTimeout is how long a handler may take for an answer. It is time on the machine's clock, not on the
+	// server's.
 	eventTimeout = 30 * time.Second
 	// maxEventAnswer bounds the body of an answer, in bytes.
 	maxEventAnswer = maxMessageSize
@@ -250,8 +251,8 @@ func (a *eventAnswer) payload() (*payload, error) {
 	return p, nil
 }
 
-// send sends an event, again where that may help, and returns the answer. An error, which is also in the log, means that
-// there is none; it is about the handler, and fit for the client's eyes.
+// send sends an event, again where that may help, and returns the answer. An error, which is also in the log, means
+// that there is none; it is about the handler, and fit for the client's eyes.
 func (u *httpUpstream) send(ctx context.Context, h *eventHandler, c *connection, id int, e *event) (*eventAnswer, error) {
 	now := u.server.clock.now()
 	for try := 0; ; try++ {

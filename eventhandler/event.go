@@ -16,8 +16,8 @@ type Event struct {
 	// ConnectionID is the connection's id.
 	ConnectionID string
 
-	// UserID is the connection's user; empty means that it has none. Of a connect event it is the user that the client's
-	// token names.
+	// UserID is the connection's user; empty means that it has none. Of a connect event it is the user that the
+	// client's token names.
 	UserID string
 
 	// Subprotocol is the WebSocket subprotocol that the connection speaks; empty means none, or none yet.
@@ -38,8 +38,8 @@ type Event struct {
 	// State is the connection's state, as the answer to an earlier event has set it. It is never nil.
 	State State
 
-	// PhysicalConnectionID and SessionID are the ids of an MQTT client's network connection and MQTT session; the second
-	// is empty before there is a session. Of other clients both are empty.
+	// PhysicalConnectionID and SessionID are the ids of an MQTT client's network connection and MQTT session; the
+	// second is empty before there is a session. Of other clients both are empty.
 	PhysicalConnectionID string
 	SessionID            string
 }

@@ -14,8 +14,8 @@ import (
 	"github.com/awps-go/webpubsub/eventhandler"
 )
 
-// post sends an event to a handler as the service does, for a connection c1, and prints the answer. In a test of your own,
-// let the emulator do this.
+// post sends an event to a handler as the service does, for a connection c1, and prints the answer. In a test of your
+// own, let the emulator do this.
 func post(handler http.Handler, event, contentType, body string, edits ...func(*http.Request)) http.Header {
 	server := httptest.NewServer(handler)
 	defer server.Close()

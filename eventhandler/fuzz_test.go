@@ -13,8 +13,8 @@ import (
 	"github.com/awps-go/webpubsub/eventhandler"
 )
 
-// FuzzEvent sends events whose every part may be anything, and which may be signed or not. Whatever comes, a function is
-// called only for an event that is in order, and the answer has a status that fits.
+// FuzzEvent sends events whose every part may be anything, and which may be signed or not. Whatever comes, a function
+// is called only for an event that is in order, and the answer has a status that fits.
 func FuzzEvent(f *testing.F) {
 	state := "eyJuIjozfQ=="
 	f.Add("POST", "azure.webpubsub.sys.connect", "connect", "chat", "c1", "u", "0", "2026-11-24T03:04:05Z", state, "application/json",

@@ -22,10 +22,10 @@ type Options struct {
 	// Hub is the hub whose events the handler takes, in any case. Events of other hubs are refused.
 	Hub string
 
-	// AccessKeys, KeyCredentials and ConnectionStrings hold the keys of the service, each in the form the application has
-	// it in. An event is genuine if one of these keys has signed it. The service signs with both of its keys, the primary
-	// and the secondary, so that one is enough but for the time in which keys are rotated. A KeyCredential's Update holds
-	// from the next event on. Of a connection string only the key counts.
+	// AccessKeys, KeyCredentials and ConnectionStrings hold the keys of the service, each in the form the application
+	// has it in. An event is genuine if one of these keys has signed it. The service signs with both of its keys, the
+	// primary and the secondary, so that one is enough but for the time in which keys are rotated. A KeyCredential's
+	// Update holds from the next event on. Of a connection string only the key counts.
 	AccessKeys        []string
 	KeyCredentials    []*azcore.KeyCredential
 	ConnectionStrings []string
@@ -35,10 +35,10 @@ type Options struct {
 	DangerouslyDisableSignatureVerification bool
 
 	// AllowedOrigins are the hosts of the services that may send events here, such as NAME.webpubsub.azure.com or
-	// *.webpubsub.azure.com, in any case; * stands for any run of characters, and "*" is any host. A host without a port
-	// stands for that host at every port. A service asks before it sends its first event (CloudEvents calls it abuse
-	// protection), and others are told that they may not. Empty means any: it is the signature that proves where an event
-	// is from.
+	// *.webpubsub.azure.com, in any case; * stands for any run of characters, and "*" is any host. A host without a
+	// port stands for that host at every port. A service asks before it sends its first event (CloudEvents calls it
+	// abuse protection), and others are told that they may not. Empty means any: it is the signature that proves where
+	// an event is from.
 	AllowedOrigins []string
 
 	// MaxBodyBytes is the size of the largest body that is read; a larger one is refused with 413. Zero means 2 MiB.
@@ -55,8 +55,8 @@ type Options struct {
 	// OnConnected is called when a client has connected. The client does not wait for it.
 	OnConnected func(ctx context.Context, r *ConnectedRequest) error
 
-	// OnUserEvent is called for what a client sends. A nil response answers with success and no message. If OnUserEvent is
-	// nil, user events are refused with 404, so that a client learns that nobody takes what it sends.
+	// OnUserEvent is called for what a client sends. A nil response answers with success and no message. If OnUserEvent
+	// is nil, user events are refused with 404, so that a client learns that nobody takes what it sends.
 	OnUserEvent func(ctx context.Context, r *UserEventRequest) (*UserEventResponse, error)
 
 	// OnDisconnected is called when a connection has ended for good.
@@ -76,9 +76,9 @@ type Handler struct {
 	logger  *slog.Logger
 }
 
-// New returns a handler of the events of options.Hub. Its errors are [webpubsub.ErrInvalidArgument] and name the option:
-// no hub, no key or an empty one, keys along with DangerouslyDisableSignatureVerification, a connection string or an
-// origin that is none, or a negative MaxBodyBytes.
+// New returns a handler of the events of options.Hub. Its errors are [webpubsub.ErrInvalidArgument] and name the
+// option: no hub, no key or an empty one, keys along with DangerouslyDisableSignatureVerification, a connection string
+// or an origin that is none, or a negative MaxBodyBytes.
 func New(options Options) (*Handler, error) {
 	if options.Hub == "" {
 		return nil, invalid("Hub", "is empty")
@@ -110,8 +110,8 @@ func invalid(option, problem string) error {
 	return fmt.Errorf("eventhandler: New: %w: Options.%s %s", webpubsub.ErrInvalidArgument, option, problem)
 }
 
-// ServeHTTP answers one request of the service: an event (POST), or the question whether events may be sent (OPTIONS, or
-// GET where something before the handler does not let OPTIONS through).
+// ServeHTTP answers one request of the service: an event (POST), or the question whether events may be sent (OPTIONS,
+// or GET where something before the handler does not let OPTIONS through).
 func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	var err error
 	switch r.Method {

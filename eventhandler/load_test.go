@@ -15,8 +15,8 @@ import (
 	"github.com/awps-go/webpubsub/eventhandler"
 )
 
-// The service sends one connection's events one after the other, and those of many connections at once. None is lost, none
-// overtakes another of its connection, and each answer is the one to its event.
+// The service sends one connection's events one after the other, and those of many connections at once. None is lost,
+// none overtakes another of its connection, and each answer is the one to its event.
 func TestManyEventsAtOnce(t *testing.T) {
 	const connections, events = 64, 10_000
 	var mu sync.Mutex

@@ -16,8 +16,8 @@ const (
 	// maxHeaderBytes is more than the longest ce- header: group names reach 1,024 characters, ids are shorter.
 	maxHeaderBytes = 8 << 10
 
-	// maxStateBytes is for ce-connectionState, of which the service documents no limit; more would not fit with the other
-	// headers into what common servers take.
+	// maxStateBytes is for ce-connectionState, of which the service documents no limit; more would not fit with the
+	// other headers into what common servers take.
 	maxStateBytes = 32 << 10
 )
 
@@ -43,8 +43,8 @@ var systemTypes = map[string]kind{
 	"azure.webpubsub.gp.left":          kindGroupLeft,
 }
 
-// oneHeader returns the value of a header, or "" if it is not there. More than one, one that is longer than limit, and one
-// with a control character or broken UTF-8 are refused.
+// oneHeader returns the value of a header, or "" if it is not there. More than one, one that is longer than limit, and
+// one with a control character or broken UTF-8 are refused.
 func oneHeader(header http.Header, name string, limit int) (string, error) {
 	values := header[http.CanonicalHeaderKey(name)]
 	if len(values) == 0 {

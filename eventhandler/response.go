@@ -29,13 +29,13 @@ type ConnectResponse struct {
 	// its like.
 	Roles []string
 
-	// Subprotocol is the WebSocket subprotocol to speak: one of those that the client offers. Empty leaves the choice to
-	// the service, which takes the first that it knows itself. To pick one that the service does not know makes the client
-	// one without a subprotocol of the service.
+	// Subprotocol is the WebSocket subprotocol to speak: one of those that the client offers. Empty leaves the choice
+	// to the service, which takes the first that it knows itself. To pick one that the service does not know makes the
+	// client one without a subprotocol of the service.
 	Subprotocol string
 
-	// SetState changes values of the connection's state: names it does not hold keep their value, and nil removes one. The
-	// state takes at most 32 KiB on the wire.
+	// SetState changes values of the connection's state: names it does not hold keep their value, and nil removes one.
+	// The state takes at most 32 KiB on the wire.
 	SetState map[string]any
 
 	// MQTTUserProperties go to an MQTT 5.0 client with its CONNACK packet.
@@ -86,8 +86,8 @@ type UserEventResponse struct {
 	Message webpubsub.Message
 
 	// Metadata goes with the message to clients of the JSON and protobuf subprotocols, as in
-	// [webpubsub.SendToAllOptions]: a key is an HTTP token of at most 256 bytes, a value ASCII of at most 1,024, and all
-	// together are at most 8 KiB.
+	// [webpubsub.SendToAllOptions]: a key is an HTTP token of at most 256 bytes, a value ASCII of at most 1,024, and
+	// all together are at most 8 KiB.
 	Metadata map[string]string
 
 	// SetState changes values of the connection's state, as in [ConnectResponse].
@@ -140,16 +140,16 @@ func (e *errorReader) Read(p []byte) (int, error) {
 
 // RejectError is a decision of the application against an event; see [Reject].
 type RejectError struct {
-	// Status is the HTTP status of the answer, 400 to 599. For a connect event it is what the client's WebSocket handshake
-	// fails with. The service takes 408 and 5xx for a passing failure and sends the event again; of any other it does not.
-	// Zero stands for the status that fits MQTTCode.
+	// Status is the HTTP status of the answer, 400 to 599. For a connect event it is what the client's WebSocket
+	// handshake fails with. The service takes 408 and 5xx for a passing failure and sends the event again; of any other
+	// it does not. Zero stands for the status that fits MQTTCode.
 	Status int
 
 	// Reason is a text that the client sees.
 	Reason string
 
-	// MQTTCode is the code of the CONNACK packet that an MQTT client gets for its connect event: a return code of MQTT 3.1.1
-	// (1 to 5) or a reason code of MQTT 5.0 (0x80 to 0x9F). Zero stands for the code that fits Status.
+	// MQTTCode is the code of the CONNACK packet that an MQTT client gets for its connect event: a return code of MQTT
+	// 3.1.1 (1 to 5) or a reason code of MQTT 5.0 (0x80 to 0x9F). Zero stands for the code that fits Status.
 	MQTTCode byte
 
 	// MQTTUserProperties go to an MQTT 5.0 client with that packet.

@@ -55,8 +55,8 @@ func (o *Options) keys() ([]func() (string, error), error) {
 	return keys, nil
 }
 
-// keyReader returns a function that reads the key of a credential. azcore shows a key to a request's headers only, so one
-// is made for it, which goes no further than the policy behind.
+// keyReader returns a function that reads the key of a credential. azcore shows a key to a request's headers only, so
+// one is made for it, which goes no further than the policy behind.
 func keyReader(credential *azcore.KeyCredential) func() (string, error) {
 	const header = "Key"
 	pipeline := runtime.NewPipeline("", "", runtime.PipelineOptions{

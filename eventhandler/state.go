@@ -7,16 +7,16 @@ import (
 	"maps"
 )
 
-// State is the state of a connection: named JSON values that the answer to a connect or user event sets (see SetState in
-// [ConnectResponse] and [UserEventResponse]), and that the service sends back with every later event of the connection. On
-// the wire it is what the JavaScript middleware makes of it, base64 of a JSON object, so that handlers in both languages
-// can share a hub.
+// State is the state of a connection: named JSON values that the answer to a connect or user event sets (see SetState
+// in [ConnectResponse] and [UserEventResponse]), and that the service sends back with every later event of the
+// connection. On the wire it is what the JavaScript middleware makes of it, base64 of a JSON object, so that handlers
+// in both languages can share a hub.
 //
 // A State is what was when the event was sent; changing the map changes nothing.
 type State map[string]json.RawMessage
 
-// Get decodes a value of the state into value, a pointer, as json.Unmarshal does. It returns false, and leaves value as it
-// is, if the state has no such name.
+// Get decodes a value of the state into value, a pointer, as json.Unmarshal does. It returns false, and leaves value as
+// it is, if the state has no such name.
 func (s State) Get(name string, value any) (bool, error) {
 	data, ok := s[name]
 	if !ok {

@@ -21,7 +21,8 @@ func decodeState(t *testing.T, a answer) string {
 }
 
 func TestStateIsKeptAndChangedByName(t *testing.T) {
-	// As the JavaScript middleware writes it: Buffer.from(JSON.stringify({calledTime:1,user:{name:"ü"},gone:true})).toString("base64")
+	// As the JavaScript middleware writes it:
+	// Buffer.from(JSON.stringify({calledTime:1,user:{name:"ü"},gone:true})).toString("base64")
 	const javaScript = "eyJjYWxsZWRUaW1lIjoxLCJ1c2VyIjp7Im5hbWUiOiLDvCJ9LCJnb25lIjp0cnVlfQ=="
 	url := serve(t, eventhandler.Options{
 		OnUserEvent: func(_ context.Context, r *eventhandler.UserEventRequest) (*eventhandler.UserEventResponse, error) {
