@@ -1,0 +1,496 @@
+package webpubsub_test
+
+import (
+	"bytes"
+	"context"
+	"encoding/base64"
+	"encoding/json"
+	"fmt"
+	"io"
+	"net/http"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/Azure/azure-sdk-for-go/sdk/azcore"
+	"github.com/awps-go/webpubsub"
+	"github.com/awps-go/webpubsub/emulator"
+	"github.com/coder/websocket"
+	"github.com/stretchr/testify/require"
+)
+
+// These tests drive every operation against the emulator with real WebSocket clients: what was sent is what arrives, and
+// nobody else gets it.
+
+type hub struct {
+	*webpubsub.ServiceClient
+	t *testing.T
+}
+
+func newHub(t *testing.T) hub {
+	t.Helper()
+	client, err := webpubsub.NewClientFromConnectionString(emulator.StartT(t, nil).ConnectionString(), "chat", nil)
+	require.NoError(t, err)
+	return hub{client, t}
+}
+
+// member is a connected client: of the JSON subprotocol if it has an id, else a raw one.
+type member struct {
+	t    *testing.T
+	hub  hub
+	conn *websocket.Conn
+	id   string
+}
+
+type received struct {
+	Type, Event, Message, ConnectionID, UserID, From, Group, FromUserID, DataType string
+	Data                                                                          json.RawMessage
+	Metadata                                                                      map[string]string
+	AckID                                                                         int
+	Success                                                                       bool
+	Error                                                                         struct{ Name string }
+}
+
+const jsonSubprotocol = "json.webpubsub.azure.v1"
+
+func (h hub) join(options webpubsub.ClientAccessTokenOptions) *member {
+	h.t.Helper()
+	m := h.joinRaw(options, jsonSubprotocol)
+	m.id = m.read().ConnectionID
+	require.NotEmpty(h.t, m.id)
+	return m
+}
+
+func (h hub) joinRaw(options webpubsub.ClientAccessTokenOptions, subprotocols ...string) *member {
+	h.t.Helper()
+	access, err := h.GetClientAccessToken(h.t.Context(), &options)
+	require.NoError(h.t, err)
+	conn, _, err := websocket.Dial(h.t.Context(), access.URL, &websocket.DialOptions{Subprotocols: subprotocols})
+	require.NoError(h.t, err)
+	conn.SetReadLimit(2 << 20)
+	h.t.Cleanup(func() { _ = conn.CloseNow() })
+	return &member{t: h.t, hub: h, conn: conn}
+}
+
+func (m *member) read() (r received) {
+	m.t.Helper()
+	ctx, cancel := context.WithTimeout(m.t.Context(), 20*time.Second)
+	defer cancel()
+	_, data, err := m.conn.Read(ctx)
+	require.NoError(m.t, err)
+	require.NoError(m.t, json.Unmarshal(data, &r), "%s", data)
+	return r
+}
+
+// requireMessage reads the next message, which must be this one, and asserts the frame it came in.
+func (m *member) requireMessage(contentType string, body []byte) {
+	m.t.Helper()
+	if m.id == "" {
+		ctx, cancel := context.WithTimeout(m.t.Context(), 20*time.Second)
+		defer cancel()
+		kind, data, err := m.conn.Read(ctx)
+		require.NoError(m.t, err)
+		require.Equal(m.t, contentType == "application/octet-stream", kind == websocket.MessageBinary)
+		require.True(m.t, bytes.Equal(body, data), "a raw client received %.80q, not %.80q", data, body)
+		return
+	}
+	r := m.read()
+	require.Equal(m.t, "message", r.Type)
+	require.Contains(m.t, []string{"server", "group"}, r.From)
+	var text string
+	switch contentType {
+	case "application/json":
+		require.Equal(m.t, "json", r.DataType)
+		require.JSONEq(m.t, string(body), string(r.Data))
+	case "text/plain":
+		require.Equal(m.t, "text", r.DataType)
+		require.NoError(m.t, json.Unmarshal(r.Data, &text))
+		require.Equal(m.t, string(body), text)
+	default:
+		require.Equal(m.t, "binary", r.DataType)
+		require.NoError(m.t, json.Unmarshal(r.Data, &text))
+		data, err := base64.StdEncoding.DecodeString(text)
+		require.NoError(m.t, err)
+		require.True(m.t, bytes.Equal(body, data))
+	}
+}
+
+// requireNothingElse asserts that none of the clients has anything else to read.
+func (h hub) requireNothingElse(members ...*member) {
+	h.t.Helper()
+	require.NoError(h.t, h.SendToAll(h.t.Context(), webpubsub.Text("fence"), nil))
+	for _, m := range members {
+		m.requireMessage("text/plain", []byte("fence"))
+	}
+}
+
+// requireClosed asserts that the client was told the reason and closed.
+func (m *member) requireClosed(reason string) {
+	m.t.Helper()
+	r := m.read()
+	require.Equal(m.t, "disconnected", r.Event)
+	require.Contains(m.t, r.Message, reason)
+	_, _, err := m.conn.Read(m.t.Context())
+	require.Error(m.t, err)
+}
+
+var messages = map[string]struct {
+	contentType string
+	body        string
+	message     func(body string) webpubsub.Message
+}{
+	"JSON object":  {"application/json", `{"a":[1,"é日本🎉",null],"<&>":" "}`, func(body string) webpubsub.Message { return webpubsub.JSON(json.RawMessage(body)) }},
+	"JSON string":  {"application/json", `"hello"`, func(string) webpubsub.Message { return webpubsub.JSON("hello") }},
+	"text":         {"text/plain", "é日本🎉\r\n\ttab \"q\" \\ \x00", webpubsub.Text},
+	"empty text":   {"text/plain", "", webpubsub.Text},
+	"JSON in text": {"text/plain", `{"type":"ack","ackId":1}`, webpubsub.Text},
+	"binary":       {"application/octet-stream", "\x00\x01\x02\xfd\xfe\xff", func(body string) webpubsub.Message { return webpubsub.Binary([]byte(body)) }},
+	"empty binary": {"application/octet-stream", "", func(body string) webpubsub.Message { return webpubsub.Binary(nil) }},
+	"stream": {"application/octet-stream", strings.Repeat("\x00stream\xff", 50_000), func(body string) webpubsub.Message {
+		return webpubsub.BinaryStream(strings.NewReader(body))
+	}},
+	"stream that cannot seek": {"application/octet-stream", "abc", func(body string) webpubsub.Message {
+		return webpubsub.BinaryStream(io.MultiReader(strings.NewReader(body)))
+	}},
+}
+
+func TestWhatIsSentIsWhatArrivesAndNobodyElseGetsIt(t *testing.T) {
+	h := newHub(t)
+	ctx := t.Context()
+	const user, room = "user/1 é日本'", "room a/b?c#d%20"
+	raw := h.joinRaw(webpubsub.ClientAccessTokenOptions{UserID: "raw", Groups: []string{room}})
+	inRoom := h.join(webpubsub.ClientAccessTokenOptions{UserID: "other", Groups: []string{room, "second"}})
+	ofUser := h.join(webpubsub.ClientAccessTokenOptions{UserID: user})
+	ofUserToo := h.join(webpubsub.ClientAccessTokenOptions{UserID: user})
+	all := []*member{raw, inRoom, ofUser, ofUserToo}
+
+	for _, send := range []struct {
+		name string
+		to   []*member
+		send func(webpubsub.Message) error
+	}{
+		{"to all", all, func(m webpubsub.Message) error { return h.SendToAll(ctx, m, nil) }},
+		{"to all with a filter", []*member{inRoom}, func(m webpubsub.Message) error {
+			return h.SendToAll(ctx, m, &webpubsub.SendToAllOptions{Filter: webpubsub.FormatFilter("userId ne %v and not (userId in %v)", user, []string{"raw"})})
+		}},
+		{"to all but one", []*member{raw, ofUser, ofUserToo}, func(m webpubsub.Message) error {
+			return h.SendToAll(ctx, m, &webpubsub.SendToAllOptions{Excluded: []string{inRoom.id, "no such id"}, MessageTTL: 300 * time.Second})
+		}},
+		{"to a group", []*member{raw, inRoom}, func(m webpubsub.Message) error { return h.SendToGroup(ctx, room, m, nil) }},
+		{"to a group with a filter", []*member{inRoom}, func(m webpubsub.Message) error {
+			return h.SendToGroup(ctx, room, m, &webpubsub.SendToGroupOptions{Filter: "'second' in groups"})
+		}},
+		{"to a group but one", []*member{raw}, func(m webpubsub.Message) error {
+			return h.SendToGroup(ctx, room, m, &webpubsub.SendToGroupOptions{Excluded: []string{inRoom.id}, MessageTTL: time.Second})
+		}},
+		{"to a user", []*member{ofUser, ofUserToo}, func(m webpubsub.Message) error { return h.SendToUser(ctx, user, m, nil) }},
+		{"to a user with a filter", []*member{ofUser}, func(m webpubsub.Message) error {
+			return h.SendToUser(ctx, user, m, &webpubsub.SendToUserOptions{Filter: webpubsub.FormatFilter("connectionId eq %v", ofUser.id), MessageTTL: time.Second})
+		}},
+		{"to a connection", []*member{ofUserToo}, func(m webpubsub.Message) error {
+			return h.SendToConnection(ctx, ofUserToo.id, m, &webpubsub.SendToConnectionOptions{MessageTTL: time.Second})
+		}},
+		{"to nobody", nil, func(m webpubsub.Message) error {
+			if err := h.SendToGroup(ctx, "empty", m, nil); err != nil {
+				return err
+			}
+			return h.SendToUser(ctx, "nobody", m, nil)
+		}},
+	} {
+		t.Run(send.name, func(t *testing.T) {
+			for name, message := range messages {
+				t.Run(name, func(t *testing.T) {
+					require.NoError(t, send.send(message.message(message.body)))
+					for _, m := range send.to {
+						m.requireMessage(message.contentType, []byte(message.body))
+					}
+					h.requireNothingElse(all...)
+				})
+			}
+		})
+	}
+	require.NoError(t, h.SendToConnection(ctx, "no such id", webpubsub.Text("hello"), nil))
+}
+
+func TestMetadataArrives(t *testing.T) {
+	h := newHub(t)
+	m := h.join(webpubsub.ClientAccessTokenOptions{UserID: "u", Groups: []string{"g"}})
+	metadata := map[string]string{"priority": "high", "trace-id": "a=b; c"}
+	ctx := t.Context()
+	for name, send := range map[string]func() error{
+		"SendToAll": func() error {
+			return h.SendToAll(ctx, webpubsub.Text("x"), &webpubsub.SendToAllOptions{Metadata: metadata})
+		},
+		"SendToGroup": func() error {
+			return h.SendToGroup(ctx, "g", webpubsub.Text("x"), &webpubsub.SendToGroupOptions{Metadata: metadata})
+		},
+		"SendToUser": func() error {
+			return h.SendToUser(ctx, "u", webpubsub.Text("x"), &webpubsub.SendToUserOptions{Metadata: metadata})
+		},
+		"SendToConnection": func() error {
+			return h.SendToConnection(ctx, m.id, webpubsub.Text("x"), &webpubsub.SendToConnectionOptions{Metadata: metadata})
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			require.NoError(t, send())
+			require.Equal(t, metadata, m.read().Metadata)
+		})
+	}
+}
+
+func TestGroupsOfConnectionsAndUsers(t *testing.T) {
+	h := newHub(t)
+	ctx := t.Context()
+	one := h.join(webpubsub.ClientAccessTokenOptions{UserID: "user"})
+	two := h.join(webpubsub.ClientAccessTokenOptions{UserID: "user"})
+	none := h.join(webpubsub.ClientAccessTokenOptions{})
+	requireIn := func(group string, want ...*member) {
+		t.Helper()
+		ids := []string{}
+		for m, err := range h.ConnectionsInGroup(ctx, group, nil) {
+			require.NoError(t, err)
+			ids = append(ids, m.ConnectionID)
+		}
+		wantIDs := []string{}
+		for _, m := range want {
+			wantIDs = append(wantIDs, m.id)
+		}
+		slices.Sort(wantIDs)
+		require.Equal(t, wantIDs, ids, "connections in %q, by id", group)
+		exists, err := h.GroupExists(ctx, group, nil)
+		require.NoError(t, err)
+		require.Equal(t, len(want) > 0, exists)
+	}
+
+	requireIn("a")
+	require.NoError(t, h.AddConnectionToGroup(ctx, "a", one.id, nil))
+	require.NoError(t, h.AddConnectionToGroup(ctx, "a", one.id, nil))
+	requireIn("a", one)
+	require.NoError(t, h.AddUserToGroup(ctx, "a", "user", nil))
+	require.NoError(t, h.AddUserToGroup(ctx, "b/c", "user", nil))
+	requireIn("a", one, two)
+	requireIn("b/c", one, two)
+	require.NoError(t, h.RemoveConnectionFromGroup(ctx, "a", one.id, nil))
+	requireIn("a", two)
+	require.NoError(t, h.RemoveUserFromGroup(ctx, "a", "user", nil))
+	requireIn("a")
+	requireIn("b/c", one, two)
+	require.NoError(t, h.RemoveConnectionFromAllGroups(ctx, one.id, nil))
+	requireIn("b/c", two)
+	require.NoError(t, h.AddConnectionsToGroups(ctx, []string{"a", "b/c"}, "userId eq null", nil))
+	requireIn("a", none)
+	requireIn("b/c", two, none)
+	require.NoError(t, h.AddConnectionsToGroups(ctx, []string{"all"}, "", nil))
+	requireIn("all", one, two, none)
+	require.NoError(t, h.RemoveConnectionsFromGroups(ctx, []string{"b/c", "all"}, webpubsub.FormatFilter("userId eq %v", "user"), nil))
+	requireIn("b/c", none)
+	requireIn("all", none)
+	require.NoError(t, h.AddUserToGroup(ctx, "x", "user", nil))
+	require.NoError(t, h.RemoveUserFromAllGroups(ctx, "user", nil))
+	requireIn("x")
+
+	require.ErrorIs(t, h.AddConnectionToGroup(ctx, "a", "no such id", nil), webpubsub.ErrNotFound)
+	require.ErrorIs(t, h.AddUserToGroup(ctx, "a", "nobody", nil), webpubsub.ErrNotFound)
+	require.NoError(t, h.RemoveConnectionFromGroup(ctx, "a", "no such id", nil))
+	require.NoError(t, h.RemoveConnectionFromAllGroups(ctx, "no such id", nil))
+	require.NoError(t, h.RemoveUserFromGroup(ctx, "a", "nobody", nil))
+	require.NoError(t, h.RemoveUserFromAllGroups(ctx, "nobody", nil))
+	h.requireNothingElse(one, two, none)
+}
+
+func TestListingInPages(t *testing.T) {
+	h := newHub(t)
+	ctx := t.Context()
+	var ids []string
+	for i := range 5 {
+		ids = append(ids, h.join(webpubsub.ClientAccessTokenOptions{UserID: fmt.Sprint(i), Groups: []string{"room"}}).id)
+	}
+	slices.Sort(ids)
+
+	var pages [][]string
+	var tokens []string
+	pager := h.NewListConnectionsInGroupPager("room", &webpubsub.ListConnectionsInGroupOptions{MaxPageSize: 2})
+	for pager.More() {
+		page, err := pager.NextPage(ctx)
+		require.NoError(t, err)
+		var got []string
+		for _, m := range page.Members {
+			got = append(got, m.ConnectionID)
+			require.NotEmpty(t, m.UserID)
+		}
+		pages = append(pages, got)
+		tokens = append(tokens, page.ContinuationToken)
+	}
+	require.Equal(t, [][]string{ids[:2], ids[2:4], ids[4:]}, pages)
+	require.Empty(t, tokens[2])
+
+	list := func(options webpubsub.ListConnectionsInGroupOptions) (got []string) {
+		for m, err := range h.ConnectionsInGroup(ctx, "room", &options) {
+			require.NoError(t, err)
+			got = append(got, m.ConnectionID)
+		}
+		return got
+	}
+	require.Equal(t, ids, list(webpubsub.ListConnectionsInGroupOptions{MaxPageSize: 1}))
+	require.Equal(t, ids[:3], list(webpubsub.ListConnectionsInGroupOptions{Top: 3}))
+	require.Equal(t, ids[:3], list(webpubsub.ListConnectionsInGroupOptions{MaxPageSize: 2, Top: 3}))
+	require.Equal(t, ids[2:], list(webpubsub.ListConnectionsInGroupOptions{ContinuationToken: tokens[0]}))
+}
+
+func TestExistence(t *testing.T) {
+	h := newHub(t)
+	m := h.join(webpubsub.ClientAccessTokenOptions{UserID: "user", Groups: []string{"room"}})
+	exists := func(want bool) {
+		t.Helper()
+		for name, call := range map[string]func() (bool, error){
+			"ConnectionExists": func() (bool, error) { return h.ConnectionExists(t.Context(), m.id, nil) },
+			"UserExists":       func() (bool, error) { return h.UserExists(t.Context(), "user", nil) },
+			"GroupExists":      func() (bool, error) { return h.GroupExists(t.Context(), "room", nil) },
+		} {
+			ok, err := call()
+			require.NoError(t, err)
+			require.Equal(t, want, ok, name)
+		}
+	}
+	exists(true)
+	require.NoError(t, h.CloseConnection(t.Context(), m.id, nil))
+	m.requireClosed("")
+	exists(false)
+	ok, err := h.GetServiceStatus(t.Context(), nil)
+	require.NoError(t, err)
+	require.True(t, ok)
+}
+
+func TestClosing(t *testing.T) {
+	h := newHub(t)
+	ctx := t.Context()
+	const reason = "see you & good luck, é日本"
+	for _, test := range []struct {
+		name  string
+		close func(kept *member) error
+	}{
+		{"all but one", func(kept *member) error {
+			return h.CloseAllConnections(ctx, &webpubsub.CloseAllConnectionsOptions{Excluded: []string{kept.id}, Reason: reason})
+		}},
+		{"a group but one", func(kept *member) error {
+			return h.CloseGroupConnections(ctx, "room", &webpubsub.CloseGroupConnectionsOptions{Excluded: []string{kept.id}, Reason: reason})
+		}},
+		{"a user but one", func(kept *member) error {
+			return h.CloseUserConnections(ctx, "user", &webpubsub.CloseUserConnectionsOptions{Excluded: []string{kept.id}, Reason: reason})
+		}},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			token := webpubsub.ClientAccessTokenOptions{UserID: "user", Groups: []string{"room"}}
+			kept, closed, closedToo := h.join(token), h.join(token), h.join(token)
+			require.NoError(t, test.close(kept))
+			closed.requireClosed(reason)
+			closedToo.requireClosed(reason)
+			h.requireNothingElse(kept)
+			require.NoError(t, h.CloseConnection(ctx, kept.id, &webpubsub.CloseConnectionOptions{Reason: reason}))
+			kept.requireClosed(reason)
+		})
+	}
+	require.NoError(t, h.CloseConnection(ctx, "no such id", nil))
+}
+
+func TestPermissions(t *testing.T) {
+	h := newHub(t)
+	ctx := t.Context()
+	listener := h.join(webpubsub.ClientAccessTokenOptions{Groups: []string{"room", "other"}})
+	m := h.join(webpubsub.ClientAccessTokenOptions{Roles: []string{webpubsub.RoleSendToGroups("oth*")}})
+	ack := 0
+	do := func(frame, group string) received {
+		t.Helper()
+		ack++
+		require.NoError(t, m.conn.Write(ctx, websocket.MessageText, fmt.Appendf(nil,
+			`{"type":%q,"group":%q,"ackId":%d,"dataType":"text","data":"hi","noEcho":true}`, frame, group, ack)))
+		r := m.read()
+		require.Equal(t, ack, r.AckID)
+		return r
+	}
+	has := func(permission webpubsub.Permission, group string) bool {
+		t.Helper()
+		ok, err := h.HasPermission(ctx, permission, m.id, &webpubsub.HasPermissionOptions{TargetName: group})
+		require.NoError(t, err)
+		return ok
+	}
+	send, join := webpubsub.PermissionSendToGroup, webpubsub.PermissionJoinLeaveGroup
+
+	require.False(t, has(send, "room"))
+	require.Equal(t, "Forbidden", do("sendToGroup", "room").Error.Name)
+	require.True(t, do("sendToGroup", "other").Success, "a role with a pattern allows")
+	require.Equal(t, "other", listener.read().Group)
+
+	require.NoError(t, h.GrantPermission(ctx, send, m.id, &webpubsub.GrantPermissionOptions{TargetName: "room"}))
+	require.True(t, has(send, "room"))
+	require.False(t, has(join, "room"))
+	require.True(t, do("sendToGroup", "room").Success)
+	require.Equal(t, "room", listener.read().Group)
+	require.NoError(t, h.RevokePermission(ctx, send, m.id, &webpubsub.RevokePermissionOptions{TargetName: "room"}))
+	require.False(t, has(send, "room"))
+	require.Equal(t, "Forbidden", do("sendToGroup", "room").Error.Name)
+
+	require.NoError(t, h.GrantPermission(ctx, join, m.id, nil))
+	require.True(t, has(join, ""))
+	require.True(t, do("joinGroup", "any").Success, "a permission without a target is for every group")
+	require.ErrorIs(t, h.GrantPermission(ctx, send, "no such id", nil), webpubsub.ErrNotFound)
+	ok, err := h.HasPermission(ctx, send, "no such id", nil)
+	require.NoError(t, err)
+	require.False(t, ok)
+	h.requireNothingElse(listener, m)
+}
+
+func TestClientTokensAreChecked(t *testing.T) {
+	server := emulator.StartT(t, nil)
+	dial := func(url string) int {
+		t.Helper()
+		conn, resp, err := websocket.Dial(t.Context(), url, nil)
+		if err == nil {
+			_ = conn.CloseNow()
+			return http.StatusSwitchingProtocols
+		}
+		require.NotNil(t, resp, "%v", err)
+		return resp.StatusCode
+	}
+	token := func(key, hub string) webpubsub.ClientAccessToken {
+		client, err := webpubsub.NewClientWithKeyCredential(server.Endpoint(), hub, azcore.NewKeyCredential(key), nil)
+		require.NoError(t, err)
+		access, err := client.GetClientAccessToken(t.Context(), nil)
+		require.NoError(t, err)
+		return access
+	}
+	good := token(server.AccessKey(), "chat")
+	require.Equal(t, 101, dial(good.URL))
+	require.Equal(t, 101, dial(token(server.AccessKey(), "h`,.[]x").URL), "a hub of every character that a hub may have")
+	require.Equal(t, 101, dial(strings.Replace(good.URL, "/hubs/chat", "/hubs/CHAT", 1)), "hubs are matched without regard to case")
+	require.Equal(t, 401, dial(good.BaseURL))
+	require.Equal(t, 401, dial(token("another key", "chat").URL))
+	require.Equal(t, 401, dial(good.BaseURL+"?access_token="+token(server.AccessKey(), "other").Token), "a token for another hub")
+}
+
+func TestTheServiceRefuses(t *testing.T) {
+	server := emulator.StartT(t, nil)
+	h := newHub(t)
+	ctx := t.Context()
+
+	wrong, err := webpubsub.NewClientWithKeyCredential(server.Endpoint(), "chat", azcore.NewKeyCredential("another key"), nil)
+	require.NoError(t, err)
+	require.ErrorIs(t, wrong.SendToAll(ctx, webpubsub.Text("hello"), nil), webpubsub.ErrUnauthorized)
+	_, err = wrong.UserExists(ctx, "user", nil)
+	require.ErrorIs(t, err, webpubsub.ErrUnauthorized)
+
+	var responseError *azcore.ResponseError
+	err = h.SendToAll(ctx, webpubsub.Text("hello"), &webpubsub.SendToAllOptions{Filter: "userId eq"})
+	require.ErrorAs(t, err, &responseError)
+	require.Equal(t, 400, responseError.StatusCode)
+	require.NotEmpty(t, responseError.ErrorCode)
+	require.ErrorAs(t, h.SendToAll(ctx, webpubsub.Binary(make([]byte, 2<<20)), nil), &responseError)
+	require.Equal(t, 413, responseError.StatusCode)
+
+	old, err := webpubsub.NewClientFromConnectionString(server.ConnectionString(), "chat",
+		&webpubsub.ClientOptions{ClientOptions: azcore.ClientOptions{APIVersion: "1999-01-01"}})
+	require.NoError(t, err)
+	require.ErrorAs(t, old.SendToAll(ctx, webpubsub.Text("hello"), nil), &responseError)
+	require.Equal(t, 400, responseError.StatusCode)
+}
