@@ -1,0 +1,432 @@
+package webpubsub_test
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"log"
+	"log/slog"
+	"net/http"
+	"os"
+	"strings"
+	"time"
+
+	"github.com/Azure/azure-sdk-for-go/sdk/azcore"
+	"github.com/Azure/azure-sdk-for-go/sdk/azidentity"
+	"github.com/awps-go/webpubsub"
+	"github.com/awps-go/webpubsub/emulator"
+	"github.com/coder/websocket"
+)
+
+// The examples run on the emulator. exampleHub starts one and returns a client of its hub "chat".
+func exampleHub() (hub *webpubsub.ServiceClient, stop func()) {
+	server, err := emulator.Start(nil)
+	if err != nil {
+		log.Fatal(err)
+	}
+	hub, err = webpubsub.NewClientFromConnectionString(server.ConnectionString(), "chat", nil)
+	if err != nil {
+		log.Fatal(err)
+	}
+	return hub, func() { _ = server.Close() }
+}
+
+// exampleClient is a WebSocket client of the JSON subprotocol.
+type exampleClient struct {
+	conn *websocket.Conn
+	ID   string
+}
+
+func exampleJoin(hub *webpubsub.ServiceClient, options *webpubsub.ClientAccessTokenOptions) *exampleClient {
+	access, err := hub.GetClientAccessToken(context.Background(), options)
+	if err != nil {
+		log.Fatal(err)
+	}
+	conn, _, err := websocket.Dial(context.Background(), access.URL, &websocket.DialOptions{Subprotocols: []string{"json.webpubsub.azure.v1"}})
+	if err != nil {
+		log.Fatal(err)
+	}
+	c := &exampleClient{conn: conn}
+	c.ID, _ = c.read()["connectionId"].(string)
+	return c
+}
+
+func (c *exampleClient) read() (frame map[string]any) {
+	_, data, err := c.conn.Read(context.Background())
+	if err != nil {
+		log.Fatal(err)
+	}
+	if err := json.Unmarshal(data, &frame); err != nil {
+		log.Fatal(err)
+	}
+	return frame
+}
+
+// Received is the data of the client's next message.
+func (c *exampleClient) Received() any { return c.read()["data"] }
+
+func Example() {
+	server, err := emulator.Start(nil) // in a test: emulator.StartT(t, nil)
+	if err != nil {
+		log.Fatal(err)
+	}
+	defer server.Close()
+	connectionString := server.ConnectionString() // in production: os.Getenv("WEBPUBSUB_CONNECTION_STRING")
+
+	client, err := webpubsub.NewClientFromConnectionString(connectionString, "chat", nil)
+	if err != nil {
+		log.Fatal(err)
+	}
+	browser := exampleJoin(client, nil)
+	err = client.SendToAll(context.Background(), webpubsub.JSON(map[string]string{"from": "user1", "data": "Hello world"}), nil)
+	if err != nil {
+		log.Fatal(err)
+	}
+	fmt.Println(browser.Received())
+	// Output: map[data:Hello world from:user1]
+}
+
+func ExampleNewClientFromConnectionString() {
+	client, err := webpubsub.NewClientFromConnectionString(
+		"Endpoint=https://contoso.webpubsub.azure.com;AccessKey=KEY;Version=1.0;", "chat", nil)
+	if err != nil {
+		log.Fatal(err)
+	}
+	fmt.Println(client)
+	// Output: webpubsub.ServiceClient(https://contoso.webpubsub.azure.com, hub chat)
+}
+
+func ExampleNewClientWithKeyCredential() {
+	credential := azcore.NewKeyCredential("primary key")
+	client, err := webpubsub.NewClientWithKeyCredential("https://contoso.webpubsub.azure.com", "chat", credential, nil)
+	if err != nil {
+		log.Fatal(err)
+	}
+	credential.Update("secondary key") // counts for the next request
+	fmt.Println(client)
+	// Output: webpubsub.ServiceClient(https://contoso.webpubsub.azure.com, hub chat)
+}
+
+func ExampleNewClient() {
+	credential, err := azidentity.NewDefaultAzureCredential(nil)
+	if err != nil {
+		log.Fatal(err)
+	}
+	client, err := webpubsub.NewClient("https://contoso.webpubsub.azure.com", "chat", credential, nil)
+	if err != nil {
+		log.Fatal(err)
+	}
+	fmt.Println(client)
+	// Output: webpubsub.ServiceClient(https://contoso.webpubsub.azure.com, hub chat)
+}
+
+func ExampleServiceClient_SendToAll() {
+	hub, stop := exampleHub()
+	defer stop()
+	alice := exampleJoin(hub, &webpubsub.ClientAccessTokenOptions{UserID: "alice"})
+	bob := exampleJoin(hub, &webpubsub.ClientAccessTokenOptions{UserID: "bob"})
+	carol := exampleJoin(hub, &webpubsub.ClientAccessTokenOptions{UserID: "carol"})
+	ctx := context.Background()
+
+	err := errors.Join(
+		hub.SendToAll(ctx, webpubsub.Text("to all but carol, by filter"), &webpubsub.SendToAllOptions{
+			Filter: webpubsub.FormatFilter("userId ne %v", "carol"),
+		}),
+		hub.SendToAll(ctx, webpubsub.Text("to all but bob, by id"), &webpubsub.SendToAllOptions{
+			Excluded:   []string{bob.ID},
+			MessageTTL: 30 * time.Second,
+		}))
+	if err != nil {
+		log.Fatal(err)
+	}
+	fmt.Println("alice:", alice.Received())
+	fmt.Println("alice:", alice.Received())
+	fmt.Println("bob:", bob.Received())
+	fmt.Println("carol:", carol.Received())
+	// Output:
+	// alice: to all but carol, by filter
+	// alice: to all but bob, by id
+	// bob: to all but carol, by filter
+	// carol: to all but bob, by id
+}
+
+func ExampleServiceClient_SendToGroup() {
+	hub, stop := exampleHub()
+	defer stop()
+	member := exampleJoin(hub, &webpubsub.ClientAccessTokenOptions{Groups: []string{"room"}})
+
+	err := hub.SendToGroup(context.Background(), "room", webpubsub.Text("Hello, room"), &webpubsub.SendToGroupOptions{
+		Metadata: map[string]string{"priority": "high"},
+	})
+	if err != nil {
+		log.Fatal(err)
+	}
+	frame := member.read()
+	fmt.Println(frame["group"], frame["data"], frame["metadata"])
+	// Output: room Hello, room map[priority:high]
+}
+
+func ExampleServiceClient_SendToUser() {
+	hub, stop := exampleHub()
+	defer stop()
+	phone := exampleJoin(hub, &webpubsub.ClientAccessTokenOptions{UserID: "alice"})
+	laptop := exampleJoin(hub, &webpubsub.ClientAccessTokenOptions{UserID: "alice"})
+
+	if err := hub.SendToUser(context.Background(), "alice", webpubsub.JSON([]int{1, 2, 3}), nil); err != nil {
+		log.Fatal(err)
+	}
+	fmt.Println(phone.Received(), laptop.Received())
+	// Output: [1 2 3] [1 2 3]
+}
+
+func ExampleServiceClient_SendToConnection() {
+	hub, stop := exampleHub()
+	defer stop()
+	client := exampleJoin(hub, nil)
+
+	// Any reader will do; a file is read while it is sent, and rewound for a retry.
+	stream := strings.NewReader("the file's bytes")
+	if err := hub.SendToConnection(context.Background(), client.ID, webpubsub.BinaryStream(stream), nil); err != nil {
+		log.Fatal(err)
+	}
+	fmt.Println(client.Received()) // in base64, to a client of the JSON subprotocol
+	// Output: dGhlIGZpbGUncyBieXRlcw==
+}
+
+func ExampleServiceClient_ConnectionExists() {
+	hub, stop := exampleHub()
+	defer stop()
+	client := exampleJoin(hub, &webpubsub.ClientAccessTokenOptions{UserID: "alice", Groups: []string{"room"}})
+	ctx := context.Background()
+
+	connection, err1 := hub.ConnectionExists(ctx, client.ID, nil)
+	user, err2 := hub.UserExists(ctx, "alice", nil)
+	group, err3 := hub.GroupExists(ctx, "empty", nil)
+	if err := errors.Join(err1, err2, err3); err != nil {
+		log.Fatal(err)
+	}
+	fmt.Println(connection, user, group)
+	// Output: true true false
+}
+
+func ExampleServiceClient_AddUserToGroup() {
+	hub, stop := exampleHub()
+	defer stop()
+	client := exampleJoin(hub, &webpubsub.ClientAccessTokenOptions{UserID: "alice"})
+	ctx := context.Background()
+
+	err := errors.Join(
+		hub.AddUserToGroup(ctx, "news", "alice", nil),
+		hub.AddConnectionToGroup(ctx, "sports", client.ID, nil),
+		hub.RemoveUserFromGroup(ctx, "news", "alice", nil))
+	if err != nil {
+		log.Fatal(err)
+	}
+	news, err1 := hub.GroupExists(ctx, "news", nil)
+	sports, err2 := hub.GroupExists(ctx, "sports", nil)
+	if err := errors.Join(err1, err2); err != nil {
+		log.Fatal(err)
+	}
+	fmt.Println("news:", news, "sports:", sports)
+	// Output: news: false sports: true
+}
+
+func ExampleServiceClient_AddConnectionsToGroups() {
+	hub, stop := exampleHub()
+	defer stop()
+	exampleJoin(hub, &webpubsub.ClientAccessTokenOptions{UserID: "alice"})
+	exampleJoin(hub, &webpubsub.ClientAccessTokenOptions{UserID: "bob"})
+	ctx := context.Background()
+
+	filter := webpubsub.FormatFilter("userId in %v", []string{"alice", "carol"})
+	if err := hub.AddConnectionsToGroups(ctx, []string{"news", "sports"}, filter, nil); err != nil {
+		log.Fatal(err)
+	}
+	for member, err := range hub.ConnectionsInGroup(ctx, "sports", nil) {
+		if err != nil {
+			log.Fatal(err)
+		}
+		fmt.Println(member.UserID)
+	}
+	// Output: alice
+}
+
+func ExampleServiceClient_NewListConnectionsInGroupPager() {
+	hub, stop := exampleHub()
+	defer stop()
+	for range 5 {
+		exampleJoin(hub, &webpubsub.ClientAccessTokenOptions{Groups: []string{"room"}})
+	}
+
+	pager := hub.NewListConnectionsInGroupPager("room", &webpubsub.ListConnectionsInGroupOptions{MaxPageSize: 2})
+	for pager.More() {
+		page, err := pager.NextPage(context.Background())
+		if err != nil {
+			log.Fatal(err)
+		}
+		// page.ContinuationToken would resume the listing here, in another process too.
+		fmt.Println(len(page.Members), "connections")
+	}
+	// Output:
+	// 2 connections
+	// 2 connections
+	// 1 connections
+}
+
+func ExampleServiceClient_GrantPermission() {
+	hub, stop := exampleHub()
+	defer stop()
+	client := exampleJoin(hub, nil)
+	ctx := context.Background()
+	show := func() {
+		ok, err := hub.HasPermission(ctx, webpubsub.PermissionSendToGroup, client.ID, &webpubsub.HasPermissionOptions{TargetName: "room"})
+		if err != nil {
+			log.Fatal(err)
+		}
+		fmt.Println("may send to room:", ok)
+	}
+
+	show()
+	err := hub.GrantPermission(ctx, webpubsub.PermissionSendToGroup, client.ID, &webpubsub.GrantPermissionOptions{TargetName: "room"})
+	if err != nil {
+		log.Fatal(err)
+	}
+	show()
+	// Output:
+	// may send to room: false
+	// may send to room: true
+}
+
+func ExampleServiceClient_CloseUserConnections() {
+	hub, stop := exampleHub()
+	defer stop()
+	client := exampleJoin(hub, &webpubsub.ClientAccessTokenOptions{UserID: "alice"})
+
+	err := hub.CloseUserConnections(context.Background(), "alice", &webpubsub.CloseUserConnectionsOptions{Reason: "signed out"})
+	if err != nil {
+		log.Fatal(err)
+	}
+	frame := client.read()
+	fmt.Println(frame["event"], frame["message"])
+	// Output: disconnected signed out
+}
+
+func ExampleServiceClient_GetClientAccessToken() {
+	client, err := webpubsub.NewClientFromConnectionString(
+		"Endpoint=https://contoso.webpubsub.azure.com;AccessKey=KEY;Version=1.0;", "chat", nil)
+	if err != nil {
+		log.Fatal(err)
+	}
+	access, err := client.GetClientAccessToken(context.Background(), &webpubsub.ClientAccessTokenOptions{
+		UserID:    "alice",
+		Groups:    []string{"room"},
+		Roles:     []string{webpubsub.RoleSendToGroup("room"), webpubsub.RoleJoinLeaveGroups("public.*")},
+		ExpiresIn: 10 * time.Minute,
+	})
+	if err != nil {
+		log.Fatal(err)
+	}
+	fmt.Println(access.BaseURL)
+	fmt.Println(strings.HasPrefix(access.URL, access.BaseURL+"?access_token=")) // hand this one to the browser
+	// Output:
+	// wss://contoso.webpubsub.azure.com/client/hubs/chat
+	// true
+}
+
+func ExampleServiceClient_SendRequest() {
+	hub, stop := exampleHub()
+	defer stop()
+
+	// Any call that has no method of its own, authenticated as all are.
+	req, err := http.NewRequest(http.MethodHead, "/api/hubs/chat/users/alice", nil)
+	if err != nil {
+		log.Fatal(err)
+	}
+	resp, err := hub.SendRequest(context.Background(), req)
+	if err != nil {
+		log.Fatal(err)
+	}
+	fmt.Println(resp.Status)
+	// Output: 404 Not Found
+}
+
+func ExampleServiceClient_GetServiceStatus() {
+	hub, stop := exampleHub()
+	defer stop()
+	ok, err := hub.GetServiceStatus(context.Background(), nil)
+	fmt.Println(ok, err)
+	// Output: true <nil>
+}
+
+// Errors say what to do: the sentinels for errors.Is, and the whole response for errors.As.
+func Example_errors() {
+	hub, stop := exampleHub()
+	defer stop()
+	ctx := context.Background()
+
+	err := hub.AddConnectionToGroup(ctx, "room", "gone", nil)
+	if errors.Is(err, webpubsub.ErrNotFound) {
+		var response *azcore.ResponseError
+		errors.As(err, &response)
+		fmt.Println("not found:", response.StatusCode)
+	}
+	err = hub.SendToUser(ctx, "", webpubsub.Text("hello"), nil)
+	if errors.Is(err, webpubsub.ErrInvalidArgument) {
+		fmt.Println(err)
+	}
+	// Output:
+	// not found: 404
+	// webpubsub: SendToUser: invalid argument userID: is empty
+}
+
+func ExampleWithLogger() {
+	hub, stop := exampleHub()
+	defer stop()
+	// Without what differs from run to run.
+	logger := slog.New(slog.NewTextHandler(os.Stdout, &slog.HandlerOptions{ReplaceAttr: func(_ []string, a slog.Attr) slog.Attr {
+		switch a.Key {
+		case "operation", "method", "status", "tries", slog.LevelKey, slog.MessageKey:
+			return a
+		}
+		return slog.Attr{}
+	}}))
+
+	err := hub.SendToAll(webpubsub.WithLogger(context.Background(), logger), webpubsub.Text("hello"), nil)
+	if err != nil {
+		log.Fatal(err)
+	}
+	// Output: level=INFO msg="webpubsub: SendToAll" operation=SendToAll method=POST status=202 tries=1
+}
+
+func ExampleFormatFilter() {
+	user := "o'neill"
+	fmt.Println(webpubsub.FormatFilter("userId eq %v and not (%v in groups)", user, "muted"))
+	fmt.Println(webpubsub.FormatFilter("userId in %v or length(userId) lt %v", []string{"alice", "bob"}, 3))
+	// Output:
+	// userId eq 'o''neill' and not ('muted' in groups)
+	// userId in ('alice','bob') or length(userId) lt 3
+}
+
+func ExampleMessage() {
+	for _, message := range []webpubsub.Message{
+		webpubsub.Text("Hello"),
+		webpubsub.JSON("Hello"),
+		webpubsub.Binary([]byte("Hello")),
+	} {
+		body, err := message.Reader()
+		if err != nil {
+			log.Fatal(err)
+		}
+		data, err := io.ReadAll(body)
+		if err != nil {
+			log.Fatal(err)
+		}
+		fmt.Printf("%s: %s\n", message.ContentType(), data)
+	}
+	// Output:
+	// text/plain: Hello
+	// application/json: "Hello"
+	// application/octet-stream: Hello
+}
