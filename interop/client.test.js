@@ -1,0 +1,170 @@
+// @azure/web-pubsub-client, which speaks json.reliable.webpubsub.azure.v1 by default, against the emulator.
+
+import assert from "node:assert/strict";
+import { after, before, test } from "node:test";
+import { WebPubSubJsonProtocol, WebPubSubJsonReliableProtocol } from "@azure/web-pubsub-client";
+import { connect, expected, Inbox, startEmulator } from "./emulator.js";
+
+let emulator;
+before(async () => {
+  emulator = await startEmulator();
+});
+after(async () => {
+  const { code, signal } = await emulator.stop();
+  assert.deepEqual({ code, signal }, { code: 0, signal: null });
+});
+
+const asText = { contentType: "text/plain" };
+const everything = ["webpubsub.joinLeaveGroup", "webpubsub.sendToGroup"];
+const forbidden = (err) => err.errorDetail?.name === "Forbidden";
+
+for (const protocol of [WebPubSubJsonReliableProtocol(), WebPubSubJsonProtocol()]) {
+  test(`${protocol.name}: clients talk in a group`, async (t) => {
+    const service = emulator.hub(protocol.isReliableSubProtocol ? "talk_reliable" : "talk");
+    const alice = await connect(t, service, { userId: "alice", roles: everything }, { protocol });
+    const bob = await connect(t, service, { userId: "bob", roles: everything }, { protocol });
+    assert.equal(alice.userId, "alice");
+    await alice.client.joinGroup("room");
+    await bob.client.joinGroup("room");
+
+    const bytes = Uint8Array.from([0, 127, 128, 255]);
+    await alice.client.sendToGroup("room", "hello", "text");
+    await alice.client.sendToGroup("room", { a: [1, null] }, "json", { noEcho: true });
+    await alice.client.sendToGroup("room", bytes.buffer, "binary", { fireAndForget: true });
+    const from = { group: "room", fromUserId: "alice" };
+    const [text, json, binary] = [
+      { dataType: "text", data: "hello", ...from },
+      { dataType: "json", data: { a: [1, null] }, ...from },
+      { dataType: "binary", data: Buffer.from(bytes), ...from },
+    ];
+    assert.deepEqual(await bob.inbox.take(3), [text, json, binary]);
+    assert.deepEqual(await alice.inbox.take(2), [text, binary], "noEcho spares the sender");
+
+    await bob.client.leaveGroup("room");
+    await alice.client.sendToGroup("room", "gone?", "text");
+    await service.sendToAll("end", asText);
+    assert.deepEqual(await bob.inbox.next(), { dataType: "text", data: "end" });
+  });
+}
+
+test("roles decide who may join and send where", async (t) => {
+  const service = emulator.hub("roles");
+  const nobody = await connect(t, service);
+  await assert.rejects(nobody.client.joinGroup("red"), forbidden);
+  await assert.rejects(nobody.client.leaveGroup("red"), forbidden);
+  await assert.rejects(nobody.client.sendToGroup("red", "x", "text"), forbidden);
+
+  const some = await connect(t, service, { roles: ["webpubsub.joinLeaveGroup.red", "webpubsub.sendToGroup.blue"] });
+  await some.client.joinGroup("red");
+  await assert.rejects(some.client.joinGroup("blue"), forbidden);
+  await some.client.sendToGroup("blue", "x", "text");
+  await assert.rejects(some.client.sendToGroup("red", "x", "text"), forbidden);
+});
+
+test("a repeated ack id is a duplicate and not executed again", async (t) => {
+  const service = emulator.hub("duplicates");
+  const alice = await connect(t, service, { roles: everything });
+  assert.equal((await alice.client.joinGroup("room", { ackId: 71 })).isDuplicated, false);
+  assert.equal((await alice.client.joinGroup("room", { ackId: 71 })).isDuplicated, true);
+  assert.equal((await alice.client.sendToGroup("room", "once", "text", { ackId: 72 })).isDuplicated, false);
+  assert.equal((await alice.client.sendToGroup("room", "twice", "text", { ackId: 72 })).isDuplicated, true);
+  await service.sendToAll("end", asText);
+  assert.deepEqual((await alice.inbox.take(2)).map((m) => m.data), ["once", "end"]);
+});
+
+test("an event that no handler takes fails", async (t) => {
+  const alice = await connect(t, emulator.hub("no_handler"));
+  await assert.rejects(alice.client.sendEvent("hello", "x", "text"), (err) => {
+    assert.equal(err.errorDetail?.name, "InternalServerError");
+    return true;
+  });
+});
+
+test("pings are answered", async (t) => {
+  const protocol = WebPubSubJsonReliableProtocol();
+  const frames = new Inbox();
+  const parseMessages = protocol.parseMessages.bind(protocol);
+  protocol.parseMessages = (frame) => {
+    frames.push(JSON.parse(frame));
+    return parseMessages(frame);
+  };
+  await connect(t, emulator.hub("pings"), {}, { protocol, keepAliveIntervalInMs: 50 });
+  assert.equal((await frames.next()).event, "connected");
+  assert.deepEqual(await frames.take(2), [{ type: "pong" }, { type: "pong" }]);
+});
+
+test("a dropped socket is recovered: same connection, same groups, every message once and in order", async (t) => {
+  const service = emulator.hub("recovery");
+  const protocol = WebPubSubJsonReliableProtocol();
+  const frames = new Inbox(); // every frame that reached the machine
+  const parseMessages = protocol.parseMessages.bind(protocol);
+  let deaf = false; // while deaf, the client never sees a frame, as if the network had lost it
+  protocol.parseMessages = (frame) => {
+    frames.push(JSON.parse(frame));
+    return deaf ? null : parseMessages(frame);
+  };
+  const alice = await connect(t, service, { userId: "alice", roles: everything }, { protocol });
+  assert.equal((await frames.next()).event, "connected");
+  await alice.client.joinGroup("room", { ackId: 5 });
+  assert.equal((await frames.next()).type, "ack");
+  const reconnected = [];
+  alice.client.on("connected", (e) => reconnected.push(e));
+
+  const send = async (from, to) => {
+    for (let i = from; i <= to; i++) await service.group("room").sendToAll({ i });
+  };
+  await send(1, 3);
+  assert.deepEqual((await frames.take(3)).map((f) => f.sequenceId), [1, 2, 3]);
+  deaf = true;
+  await send(4, 6);
+  assert.deepEqual((await frames.take(3)).map((f) => f.sequenceId), [4, 5, 6]);
+
+  alice.client._wsClient._socket.terminate(); // no close frame
+  deaf = false;
+  await send(7, 9);
+  assert.equal(await service.connectionExists(alice.connectionId), true, "it is still connected, for the service");
+
+  const messages = await alice.inbox.take(9);
+  assert.deepEqual(messages.map((m) => m.data.i), [1, 2, 3, 4, 5, 6, 7, 8, 9]);
+  let frame = await frames.next();
+  assert.equal(frame.event, "connected");
+  assert.equal(frame.connectionId, alice.connectionId);
+  assert.equal(frame.userId, "alice");
+  assert.ok(frame.reconnectionToken);
+  assert.deepEqual(reconnected, [], "for the application nothing happened");
+
+  const isDuplicated = async (ackId) => (await alice.client.joinGroup("room", { ackId })).isDuplicated;
+  assert.equal(await isDuplicated(5), true, "ack ids are remembered over the recovery");
+  await alice.client.sendToGroup("room", { i: 10 }, "json");
+  assert.equal((await alice.inbox.next()).data.i, 10);
+});
+
+test("a connection closed by the service is not recovered", async (t) => {
+  const service = emulator.hub("no_recovery");
+  const alice = await connect(t, service, { userId: "alice" });
+  await service.closeConnection(alice.connectionId, { reason: "enough" });
+  assert.equal((await alice.disconnected()).message?.message, "enough");
+  await alice.stopped();
+  assert.equal(await service.userExists("alice"), false);
+});
+
+test("autoReconnect opens a new connection and joins its groups again", async (t) => {
+  const service = emulator.hub("reconnect");
+  const alice = await connect(t, service, { userId: "alice", roles: everything }, { autoReconnect: true });
+  await alice.client.joinGroup("room");
+  const again = new Promise((resolve) => alice.client.on("connected", resolve));
+  await service.closeConnection(alice.connectionId);
+  const { connectionId } = await expected(again, "the second connection");
+  assert.notEqual(connectionId, alice.connectionId);
+  await service.group("room").sendToAll("back", asText);
+  assert.deepEqual(await alice.inbox.next(), { group: "room", dataType: "text", data: "back" });
+});
+
+test("a client that stops is gone at once, and does not wait to be recovered", { timeout: 10_000 }, async (t) => {
+  const service = emulator.hub("stopping");
+  const alice = await connect(t, service, { userId: "alice", groups: ["room"] });
+  alice.client.stop();
+  await alice.stopped();
+  while (await service.connectionExists(alice.connectionId)); // at once, but after its own end of the close handshake
+  assert.equal(await service.groupExists("room"), false);
+});
