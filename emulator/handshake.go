@@ -28,11 +28,20 @@ func (s *Server) connectClient(w http.ResponseWriter, r *http.Request) *restErro
 	if !hubPattern.MatchString(hubName) {
 		return badRequest("hub", "the hub name %.140q does not match %s", hubName, hubPattern)
 	}
+	if origin := r.Header.Get("Origin"); origin != "" && !loopbackOrigin(origin) && !sameOrigin(r, origin) {
+		return &restError{http.StatusForbidden, "Forbidden", "the origin " + shorten(origin, 100) + " may not connect", "Origin"}
+	}
+	if err := s.strike(s.takeFault(OperationConnect), w, r); err != nil {
+		return err
+	}
+	query := r.URL.Query()
+	if query.Has("awps_connection_id") && isWebSocket(r) {
+		return s.recoverClient(w, r, hubName)
+	}
 	claims, err := s.authorizeClient(r, "/client/hubs/", hubName)
 	if err != nil {
 		return unauthorized(err)
 	}
-	query := r.URL.Query()
 	raw, bad := rawMode(query)
 	if bad != nil {
 		return bad
@@ -44,9 +53,6 @@ func (s *Server) connectClient(w http.ResponseWriter, r *http.Request) *restErro
 	}
 	if !isWebSocket(r) {
 		return badRequest("Upgrade", "this is not a WebSocket handshake")
-	}
-	if origin := r.Header.Get("Origin"); origin != "" && !loopbackOrigin(origin) && !sameOrigin(r, origin) {
-		return &restError{http.StatusForbidden, "Forbidden", "the origin " + shorten(origin, 100) + " may not connect", "Origin"}
 	}
 
 	sock := &socket{server: s}
@@ -84,20 +90,19 @@ func (s *Server) connectClient(w http.ResponseWriter, r *http.Request) *restErro
 	}
 	sock.subprotocol = chosen
 	sock.codec = raw
+	var reconnectionToken string
 	if p, ok := subprotocols[chosen]; ok {
 		sock.codec = p.codec
+		if p.reliable {
+			sock.reliable = newReliable()
+			sock.reliable.reading.Lock()
+			reconnectionToken = sock.reliable.token
+		}
 	}
 	sock.permissions = newPermissions(roles)
 
-	ws, err := websocket.Accept(w, r, &websocket.AcceptOptions{Subprotocols: []string{chosen}, InsecureSkipVerify: true})
-	if err != nil { // Accept has answered
-		s.log.Info("handshake failed", "hub", hubName, "error", err)
-		return nil
-	}
-	nc := r.Context().Value(netConnKey{}).(*netConn)
-	nc.hijacked()
-	if !s.track(nc) {
-		ws.CloseNow()
+	ws, nc := s.upgrade(w, r, chosen)
+	if ws == nil {
 		return nil
 	}
 	sock.ws, sock.nc = ws, nc
@@ -106,14 +111,39 @@ func (s *Server) connectClient(w http.ResponseWriter, r *http.Request) *restErro
 		s.traffic.publish(trafficEvent{Time: s.clock.now(), Kind: "connection", Hub: hubName, ConnectionID: sock.id,
 			UserID: sock.userID, Text: "connected " + chosen})
 	}
-	sock.enqueue(sock.codec.connected(&sock.connection, ""))
-	sock.hub.add(&sock.connection, groups)
+	sock.hub.add(&sock.connection, groups, func() {
+		sock.enqueue(sock.codec.connected(&sock.connection, reconnectionToken))
+	})
 	if sock.events != nil {
 		sock.events.connected(&sock.connection)
+	}
+	if s.isClosing() { // Close may have missed this one
+		nc.hurry(closeHandshakeTimeout)
+		sock.end(closeReason)
 	}
 	// Not in this goroutine, which would keep the request and net/http's buffers alive as long as the client stays.
 	go sock.read(ws, nc)
 	return nil
+}
+
+// upgrade answers a handshake and counts the goroutine that the caller starts to read the socket. It returns nil when
+// there is nothing to read.
+func (s *Server) upgrade(w http.ResponseWriter, r *http.Request, subprotocol string) (*websocket.Conn, *netConn) {
+	ws, err := websocket.Accept(w, r, &websocket.AcceptOptions{
+		Subprotocols:       []string{subprotocol},
+		InsecureSkipVerify: true, // the caller has looked at the origin
+	})
+	if err != nil { // Accept has answered
+		s.log.Info("handshake failed", "error", err)
+		return nil, nil
+	}
+	nc := r.Context().Value(netConnKey{}).(*netConn)
+	nc.hijacked()
+	if !s.track(nc) {
+		ws.CloseNow()
+		return nil, nil
+	}
+	return ws, nc
 }
 
 // clientHub returns the hub a client wants, and false when the path is none that clients use.

@@ -11,16 +11,18 @@ import (
 // The state of the emulator is in three rooms, each with its own lock; a goroutine that holds one may only enter one
 // further down this list:
 //
-//	Server.mu    which hubs there are, which sockets are open, what a test has asked for
 //	hub.mu       one hub: its connections, their groups, users and permissions
 //	socket.mu    one client: what waits to be written to it and what it has not acknowledged
+//	Server.mu    which hubs there are, which sockets are open, what a test has asked for
 //
-// A send holds hub.mu for reading while it puts the message into the queue of every recipient, which never blocks.
-// Nothing is written to or read from the network, and no application is called, under any of these locks.
+// (netConn.mu, clock.mu and the like guard a field or two, and under them nothing else is locked.) A send holds hub.mu
+// for reading while it puts the message into the queue of every recipient, which never blocks. Nothing is written to
+// or read from the network, and no application is called, under any of these locks.
 
 // hub is a set of connections that can reach each other. Its name is compared without regard to case.
 type hub struct {
-	name string // as the first client spelled it
+	name     string    // as the first client spelled it
+	notifier *notifier // told when connections, groups or users have changed
 
 	mu          sync.RWMutex
 	connections map[string]*connection
@@ -30,8 +32,8 @@ type hub struct {
 
 type members map[*connection]struct{}
 
-func newHub(name string) *hub {
-	return &hub{name: name, connections: make(map[string]*connection), groups: make(map[string]members),
+func newHub(name string, n *notifier) *hub {
+	return &hub{name: name, notifier: n, connections: make(map[string]*connection), groups: make(map[string]members),
 		users: make(map[string]members)}
 }
 
@@ -66,10 +68,13 @@ type groupSet map[string]struct{}
 func (g groupSet) Has(group string) bool { _, ok := g[group]; return ok }
 func (g groupSet) Len() int              { return len(g) }
 
-// add makes a connection a member of the hub and of its first groups.
-func (h *hub) add(c *connection, groups []string) {
+// add makes a connection a member of the hub and of its first groups. announce queues what the client is told first:
+// under the lock, so that nothing comes before it, and whoever has heard of the connection finds it here.
+func (h *hub) add(c *connection, groups []string, announce func()) {
+	defer h.notifier.notify()
 	h.mu.Lock()
 	defer h.mu.Unlock()
+	announce()
 	h.connections[c.id] = c
 	c.member = true
 	if c.userID != "" {
@@ -82,6 +87,7 @@ func (h *hub) add(c *connection, groups []string) {
 
 // remove takes a connection out of the hub and reports whether it was in it.
 func (h *hub) remove(c *connection) bool {
+	defer h.notifier.notify()
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	if !c.member {
@@ -202,13 +208,13 @@ func (h *hub) close(t *target, reason string) int {
 	h.each(t, func(c *connection) { closing = append(closing, c) })
 	h.mu.RUnlock()
 	for _, c := range closing {
-		c.close(reason)
+		c.end(reason)
 	}
 	return len(closing)
 }
 
-// close takes a connection out of its hub and says goodbye to the client.
-func (c *connection) close(reason string) {
+// end takes a connection out of its hub and says goodbye to the client.
+func (c *connection) end(reason string) {
 	c.left(reason)
 	c.link.close(reason)
 }
@@ -222,6 +228,7 @@ func (c *connection) left(reason string) {
 
 // change calls f for every connection that is meant, with h.mu held for writing, and returns how many they were.
 func (h *hub) change(t *target, f func(*connection)) int {
+	defer h.notifier.notify()
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	n := 0

@@ -11,6 +11,7 @@ import (
 	"strings"
 	"testing"
 	"time"
+	"unicode/utf8"
 
 	"github.com/coder/websocket"
 	"github.com/golang-jwt/jwt/v5"
@@ -234,7 +235,7 @@ func upgradeStatus(t testing.TB, target string, headers ...string) int {
 
 // unmarshal is json.Unmarshal that takes only UTF-8, as clients do.
 func unmarshal(data []byte, v any) error {
-	if !validUTF8(data) {
+	if !utf8.Valid(data) {
 		return errors.New("not UTF-8")
 	}
 	return json.Unmarshal(data, v)

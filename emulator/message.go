@@ -69,3 +69,6 @@ func (m *message) frameFor(c codec) *frame {
 	}
 	return m.frames[k]
 }
+
+// expired reports whether a frame is not worth delivering any more.
+func (f *frame) expired(c *clock) bool { return !f.expires.IsZero() && !f.expires.After(c.now()) }

@@ -3,6 +3,7 @@ package emulator
 import (
 	"fmt"
 	"regexp"
+	"unicode/utf8"
 
 	"github.com/coder/websocket"
 )
@@ -46,7 +47,10 @@ type subprotocol struct {
 }
 
 var subprotocols = map[string]subprotocol{
-	protocolJSON: {codec: jsonCodec{}},
+	protocolJSON:             {codec: jsonCodec{}},
+	protocolJSONReliable:     {codec: jsonCodec{}, reliable: true},
+	protocolProtobuf:         {codec: protobufCodec{}},
+	protocolProtobufReliable: {codec: protobufCodec{}, reliable: true},
 }
 
 // requestKind is what a client asks for.
@@ -122,9 +126,11 @@ func checkGroup(name string) string {
 	switch {
 	case name == "":
 		return "the group name is empty"
+	case !utf8.ValidString(name):
+		return "the group name is not valid UTF-8"
 	case blank(name):
 		return "the group name is only white space"
-	case runeLen(name) > maxGroupName:
+	case utf8.RuneCountInString(name) > maxGroupName:
 		return fmt.Sprintf("the group name has more than %d characters", maxGroupName)
 	}
 	return ""

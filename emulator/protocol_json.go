@@ -6,8 +6,11 @@ import (
 	"encoding/json"
 	"fmt"
 	"strconv"
+	"unicode/utf8"
 
 	"github.com/coder/websocket"
+	"google.golang.org/protobuf/proto"
+	"google.golang.org/protobuf/types/known/anypb"
 )
 
 // jsonCodec is json.webpubsub.azure.v1 and json.reliable.webpubsub.azure.v1.
@@ -33,7 +36,7 @@ func (jsonCodec) decode(typ websocket.MessageType, data []byte) (clientRequest, 
 	if typ != websocket.MessageText {
 		return clientRequest{}, &frameError{websocket.StatusUnsupportedData, "this subprotocol takes text frames only"}
 	}
-	if !validUTF8(data) {
+	if !utf8.Valid(data) {
 		return clientRequest{}, unreadable("the frame is not valid UTF-8")
 	}
 	var up jsonUpstream
@@ -97,6 +100,9 @@ func (up *jsonUpstream) payload() (payload, string) {
 	b, err := base64.StdEncoding.DecodeString(s)
 	if err != nil {
 		return p, fmt.Sprintf("data of dataType %s is not base64", p.dataType)
+	}
+	if p.dataType == dataProtobuf && proto.Unmarshal(b, &anypb.Any{}) != nil {
+		return p, "data of dataType protobuf is not a google.protobuf.Any"
 	}
 	p.data = b
 	return p, ""

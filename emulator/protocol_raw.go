@@ -1,6 +1,10 @@
 package emulator
 
-import "github.com/coder/websocket"
+import (
+	"unicode/utf8"
+
+	"github.com/coder/websocket"
+)
 
 // rawCodec is a client without a protocol of the service: a frame is a payload and nothing else. What it means was
 // said once, in the URL it connected to.
@@ -15,7 +19,7 @@ func (c rawCodec) decode(typ websocket.MessageType, data []byte) (clientRequest,
 	r := clientRequest{kind: requestEvent, event: "message", payload: payload{dataType: dataText, data: data}}
 	if typ == websocket.MessageBinary {
 		r.payload.dataType = dataBinary
-	} else if !validUTF8(data) {
+	} else if !utf8.Valid(data) {
 		return clientRequest{}, unreadable("the text frame is not valid UTF-8")
 	}
 	if c.group != "" {

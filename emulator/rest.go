@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"log/slog"
 	"mime"
 	"net/http"
 	"net/url"
@@ -12,6 +13,7 @@ import (
 	"strconv"
 	"strings"
 	"time"
+	"unicode/utf8"
 
 	"github.com/awps-go/webpubsub/emulator/internal/odata"
 )
@@ -117,7 +119,9 @@ func (s *Server) serveREST(w http.ResponseWriter, r *http.Request) {
 	started := time.Now()
 	c := &call{Server: s, request: r, writer: w}
 	w.Header().Set("x-ms-request-id", strconv.FormatUint(s.requestIDs.Add(1), 10))
-	status, err := c.serve()
+	status := 0
+	defer func() { c.record(status) }() // also when a fault cuts the connection
+	code, err := c.serve()
 	if err != nil {
 		var e *restError
 		if !errors.As(err, &e) {
@@ -129,17 +133,28 @@ func (s *Server) serveREST(w http.ResponseWriter, r *http.Request) {
 		}
 		writeError(w, r, e)
 		s.log.Info("REST", "method", r.Method, "path", r.URL.EscapedPath(), "status", status, "error", e.message)
-	} else {
-		s.log.Debug("REST", "method", r.Method, "path", r.URL.EscapedPath(), "status", status,
-			"duration", time.Since(started))
-		c.answer(status)
+		return
 	}
-	if s.traffic.on() {
-		e := trafficEvent{Time: s.clock.now(), Kind: "rest", Status: status, Text: r.Method + " " + r.URL.EscapedPath()}
+	status = code
+	c.answer(status)
+	if s.log.Enabled(r.Context(), slog.LevelDebug) {
+		s.log.Debug("REST", "method", r.Method, "path", r.URL.EscapedPath(), "status", status, "duration", time.Since(started))
+	}
+}
+
+// record remembers a request and shows it to those who watch.
+func (c *call) record(status int) {
+	r := Request{Method: c.request.Method, Path: c.request.URL.RequestURI(), Status: status, Time: c.clock.now()}
+	if c.route != nil {
+		r.Operation = c.route.operation
+	}
+	c.requests.add(r)
+	if c.traffic.on() {
+		e := trafficEvent{Time: r.Time, Kind: "rest", Status: status, Text: r.Method + " " + r.Path}
 		if c.hub != nil {
 			e.Hub = c.hub.name
 		}
-		s.traffic.publish(e)
+		c.traffic.publish(e)
 	}
 }
 
@@ -173,7 +188,15 @@ func (c *call) serve() (int, error) {
 		}
 		c.hub = c.Server.hub(c.value("hub"))
 	}
-	return c.route.run(c)
+	f := c.takeFault(c.route.operation)
+	if err := c.strike(f, c.writer, c.request); err != nil {
+		return 0, err
+	}
+	status, err := c.route.run(c)
+	if f.Cut == CutAfterEffect {
+		panic(http.ErrAbortHandler)
+	}
+	return status, err
 }
 
 // findRoute splits the path at its slashes, then decodes each segment: a name may contain an encoded slash. This is
@@ -308,7 +331,7 @@ func (c *call) payload() (payload, error) {
 	if p.dataType == dataJSON && !json.Valid(p.data) {
 		return p, badRequest("", "the body is not valid JSON")
 	}
-	if p.dataType != dataBinary && !validUTF8(p.data) {
+	if p.dataType != dataBinary && !utf8.Valid(p.data) {
 		return p, badRequest("", "the body is not valid UTF-8")
 	}
 	if p.metadata = metadata(c.request); p.metadata != nil {

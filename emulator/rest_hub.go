@@ -94,6 +94,7 @@ func (c *call) changeGroups(change func(h *hub, member *connection, group string
 	}
 	// The filter may look at the groups, so all is decided before anything changes.
 	var chosen []*connection
+	defer c.hub.notifier.notify()
 	c.hub.mu.Lock()
 	defer c.hub.mu.Unlock()
 	c.hub.each(&target{filter: filter}, func(member *connection) { chosen = append(chosen, member) })

@@ -4,12 +4,15 @@ import (
 	"cmp"
 	"context"
 	"crypto/rand"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"io"
 	"log/slog"
+	"maps"
 	"net"
 	"net/http"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -40,6 +43,10 @@ type Options struct {
 	// accept none.
 	AcceptBearer func(token string) bool
 
+	// TLSConfig, if set, makes the server speak TLS, and its endpoint begin with https. It needs a certificate.
+	// Only HTTP/1.1 is spoken.
+	TLSConfig *tls.Config
+
 	// Logger receives the server's log: what it refuses at Info, every request and connection at Debug, never a key
 	// or a token. The default is to log nothing, and under StartT to log Info to the test.
 	Logger *slog.Logger
@@ -58,13 +65,16 @@ type Server struct {
 	acceptBearer func(token string) bool
 	clock        clock
 	traffic      traffic
+	requests     requestLog
+	notifier     notifier
 	routes       []route
 	upstream     upstream      // nil = nobody
 	events       *httpUpstream // is the upstream, but in tests of other parts
 	requestIDs   atomic.Uint64
 
 	http   *http.Server
-	ctx    context.Context // ends when the server begins to close
+	quit   chan struct{}   // closed when the server begins to close
+	ctx    context.Context // ends when it has said goodbye to its clients
 	cancel context.CancelFunc
 	closed sync.Once
 	wg     sync.WaitGroup // every goroutine of the server's own
@@ -74,6 +84,7 @@ type Server struct {
 	stopped bool                  // no new goroutines
 	hubs    map[string]*hub       // by lower-case name
 	sockets map[*netConn]struct{} // the open WebSocket connections
+	faults  []*fault              // what is to go wrong next
 }
 
 // Start starts a server. The caller closes it.
@@ -88,6 +99,7 @@ func Start(opts *Options) (*Server, error) {
 		acceptBearer: opts.AcceptBearer,
 		hubs:         make(map[string]*hub),
 		sockets:      make(map[*netConn]struct{}),
+		quit:         make(chan struct{}),
 	}
 	if s.key == "" {
 		s.key = rand.Text() + rand.Text()
@@ -118,6 +130,12 @@ func Start(opts *Options) (*Server, error) {
 	ln, err := net.Listen("tcp", addr)
 	if err != nil {
 		return nil, fmt.Errorf("emulator: Options.Addr: %w", err)
+	}
+	if opts.TLSConfig != nil {
+		config := opts.TLSConfig.Clone()
+		config.NextProtos = []string{"http/1.1"}
+		ln = tls.NewListener(ln, config)
+		s.scheme = "https"
 	}
 	s.host = reachableHost(ln.Addr())
 	s.endpoint = s.scheme + "://" + s.host
@@ -174,6 +192,9 @@ func (s *Server) SecondaryConnectionString() string {
 	return "Endpoint=" + s.endpoint + ";AccessKey=" + s.secondaryKey + ";Version=1.0;"
 }
 
+// closeReason is what clients are told when the server closes.
+const closeReason = "the server is shutting down"
+
 const (
 	// closeTimeout is how long Close lets requests and writes that are under way finish.
 	closeTimeout = time.Second
@@ -188,24 +209,20 @@ const (
 // read what they are sent. Closing again does nothing. The error is always nil.
 func (s *Server) Close() error {
 	s.closed.Do(func() {
+		s.mu.Lock()
+		s.closing = true
+		s.mu.Unlock()
+		close(s.quit)
 		ctx, cancel := context.WithTimeout(context.Background(), closeTimeout)
 		defer cancel()
 		s.http.Shutdown(ctx)
 		s.http.Close()
 
 		s.mu.Lock()
-		s.closing = true
-		var all []*connection
-		for _, h := range s.hubs {
-			h.mu.RLock()
-			for _, c := range h.connections {
-				all = append(all, c)
-			}
-			h.mu.RUnlock()
-		}
+		hubs := slices.Collect(maps.Values(s.hubs))
 		s.mu.Unlock()
-		for _, c := range all {
-			c.close("the server is shutting down")
+		for _, h := range hubs {
+			h.close(&target{}, closeReason)
 		}
 		s.mu.Lock()
 		for nc := range s.sockets {
@@ -216,7 +233,6 @@ func (s *Server) Close() error {
 		s.mu.Unlock()
 		s.cancel()
 		s.wg.Wait()
-		s.events.client.CloseIdleConnections()
 		s.log.Info("emulator closed", "endpoint", s.endpoint)
 	})
 	return nil
@@ -232,6 +248,12 @@ func (s *Server) spawn(f func()) bool {
 	}
 	s.wg.Go(f)
 	return true
+}
+
+func (s *Server) isClosing() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.closing
 }
 
 // track counts the goroutine that reads a socket, unless the server is closing.
@@ -260,7 +282,7 @@ func (s *Server) hub(name string) *hub {
 	if h := s.hubs[strings.ToLower(name)]; h != nil {
 		return h
 	}
-	return newHub(name)
+	return newHub(name, &s.notifier)
 }
 
 // openHub returns the hub of a name and makes it if need be.
@@ -270,7 +292,7 @@ func (s *Server) openHub(name string) *hub {
 	key := strings.ToLower(name)
 	h := s.hubs[key]
 	if h == nil {
-		h = newHub(name)
+		h = newHub(name, &s.notifier)
 		s.hubs[key] = h
 	}
 	return h

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"strings"
 	"sync"
 	"time"
 
@@ -37,7 +38,8 @@ type socket struct {
 	closing     bool // the queue is written, then goodbye is said
 	closeCode   websocket.StatusCode
 	closeReason string
-	acked       idSet // ackIds that were used
+	acked       idSet     // ackIds that were used
+	reliable    *reliable // nil unless the protocol is
 }
 
 // deliver queues a message.
@@ -57,6 +59,12 @@ func (s *socket) enqueue(f *frame) {
 		s.overflow(fmt.Sprintf("the client is too slow: %d messages, %d bytes wait for it", len(s.queue), s.queuedBytes))
 		return
 	}
+	if s.reliable != nil && f.sequenced {
+		if fault := s.reliable.reserve(s, f); fault != "" {
+			s.overflow(fault)
+			return
+		}
+	}
 	s.queue = append(s.queue, f)
 	s.queuedBytes += len(f.data)
 	s.wake()
@@ -67,7 +75,7 @@ func (s *socket) enqueue(f *frame) {
 func (s *socket) overflow(reason string) {
 	s.queue, s.queuedBytes = nil, 0
 	s.goodbye(websocket.StatusPolicyViolation, reason)
-	s.server.wg.Go(func() { s.left(reason) }) // not here: the caller may hold hub.mu
+	s.server.spawn(func() { s.left(reason) }) // not here: the caller may hold hub.mu
 }
 
 // wake starts the writer if it does not run. The caller holds s.mu.
@@ -83,6 +91,10 @@ func (s *socket) wake() {
 func (s *socket) write(ws *websocket.Conn, nc *netConn) {
 	for {
 		s.mu.Lock()
+		if s.ws != ws { // the client has a new socket, or none: what waits is not for this one
+			s.mu.Unlock()
+			return
+		}
 		f, data := s.next()
 		if f == nil {
 			s.writing = s.closing // nothing is written after goodbye
@@ -112,12 +124,24 @@ func (s *socket) writeGoodbye(ws *websocket.Conn, nc *netConn, code websocket.St
 
 // next takes the next frame that is still worth writing out of the queue. The caller holds s.mu.
 func (s *socket) next() (*frame, []byte) {
+	if s.reliable != nil {
+		if f, data := s.reliable.again(s); f != nil {
+			return f, data
+		}
+	}
 	for len(s.queue) > 0 {
 		f := s.queue[0]
 		s.queue[0] = nil
 		s.queue = s.queue[1:]
 		s.queuedBytes -= len(f.data)
-		if f.expires.IsZero() || f.expires.After(s.server.clock.now()) {
+		expired := f.expired(&s.server.clock)
+		if s.reliable != nil && f.sequenced {
+			if expired {
+				s.reliable.release(f)
+			} else {
+				return f, s.reliable.first(s.codec, f)
+			}
+		} else if !expired {
 			return f, f.data
 		}
 	}
@@ -145,7 +169,10 @@ func (s *socket) goodbye(code websocket.StatusCode, reason string) {
 	if s.closing {
 		return
 	}
-	s.closing, s.closeCode, s.closeReason = true, code, reason
+	s.closing, s.closeCode, s.closeReason = true, code, strings.ToValidUTF8(reason, "\uFFFD")
+	if s.reliable != nil {
+		s.reliable.giveUp()
+	}
 	if s.ws != nil {
 		s.nc.SetWriteDeadline(time.Now().Add(handshakeTimeout)) // a client that reads nothing is cut off
 		s.wake()
@@ -164,12 +191,15 @@ func (s *socket) drop() {
 // read reads the client until its connection ends.
 func (s *socket) read(ws *websocket.Conn, nc *netConn) {
 	defer s.server.untrack(nc)
+	if s.reliable != nil {
+		defer s.reliable.reading.Unlock()
+	}
 	ws.SetReadLimit(maxMessageSize)
 	for {
 		typ, data, err := ws.Read(context.Background())
 		if err != nil {
-			s.lost(err)
 			if !s.isClosing() {
+				s.lost(err)
 				nc.linger()
 			}
 			nc.Close()
@@ -206,6 +236,9 @@ func (s *socket) lost(err error) {
 		reason = fmt.Sprintf("the client sent a message of more than %d bytes", maxMessageSize)
 	}
 	s.server.log.Debug("client gone", "hub", s.hub.name, "connection", s.id, "reason", reason)
+	if ce.Code == 0 && s.reliable != nil && !errors.Is(err, websocket.ErrMessageTooBig) && s.detach() {
+		return // it may come back
+	}
 	s.left(reason)
 }
 
@@ -220,6 +253,7 @@ func (s *socket) handle(r *clientRequest) {
 		s.enqueue(s.codec.pong())
 		return
 	case requestSequenceAck:
+		s.acknowledge(r.sequenceID)
 		return
 	}
 	if r.ackID != nil && !s.use(*r.ackID) {

@@ -10,8 +10,6 @@ func blank(s string) bool {
 	return strings.IndexFunc(s, func(r rune) bool { return !unicode.IsSpace(r) }) < 0
 }
 
-func runeLen(s string) int { return utf8.RuneCountInString(s) }
-
 func validUTF8(b []byte) bool { return utf8.Valid(b) }
 
 func isASCII(s string) bool {

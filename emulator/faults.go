@@ -1,0 +1,125 @@
+package emulator
+
+import (
+	"fmt"
+	"net/http"
+	"slices"
+	"strconv"
+	"time"
+)
+
+// OperationConnect is the operation of a client's handshake, for [Fault].
+const OperationConnect = "Connect"
+
+// Fault is something that goes wrong on purpose. Its zero value does nothing; set what should happen.
+type Fault struct {
+	// Operation is what goes wrong: a REST operation by the name of the service client's method, such as "SendToAll"
+	// or "ListConnectionsInGroup", or OperationConnect, the handshake of a client. "" is any REST operation.
+	Operation string
+
+	// Times is how many requests it goes wrong for: the next ones that match. 0 means 1. Of several faults that match
+	// a request, the one injected first is used.
+	Times int
+
+	// Status, if not 0, is what the request is answered with instead of being carried out: 400 to 599.
+	Status int
+
+	// RetryAfter, if not 0, adds a Retry-After header to the answer. It is sent in whole seconds, rounded up.
+	RetryAfter time.Duration
+
+	// Delay holds the request back before anything else, for so long by the server's clock: see [Server.Advance].
+	Delay time.Duration
+
+	// Cut closes the connection instead of answering.
+	Cut Cut
+}
+
+// Cut says whether a request whose connection is cut takes effect.
+type Cut int
+
+const (
+	CutNone         Cut = iota // the request is answered
+	CutBeforeEffect            // the request is not carried out
+	CutAfterEffect             // the request is carried out, but its answer is lost
+)
+
+// fault is a Fault and how often it will still happen.
+type fault struct {
+	Fault
+	left int
+}
+
+// InjectFault makes requests go wrong: the next Times that match. It fails if the fault is none that can happen.
+func (s *Server) InjectFault(f Fault) error {
+	switch {
+	case f.Operation != "" && f.Operation != OperationConnect && !slices.ContainsFunc(s.routes,
+		func(r route) bool { return r.operation == f.Operation }):
+		return fmt.Errorf("emulator: Fault.Operation: there is no operation %q", f.Operation)
+	case f.Times < 0:
+		return fmt.Errorf("emulator: Fault.Times is %d", f.Times)
+	case f.Status != 0 && (f.Status < 400 || f.Status > 599):
+		return fmt.Errorf("emulator: Fault.Status is %d, not one from 400 to 599", f.Status)
+	case f.RetryAfter < 0 || f.Delay < 0:
+		return fmt.Errorf("emulator: Fault.RetryAfter or Fault.Delay is negative")
+	case f.RetryAfter > 0 && f.Status == 0:
+		return fmt.Errorf("emulator: Fault.RetryAfter needs a Fault.Status")
+	case f.Cut < CutNone || f.Cut > CutAfterEffect:
+		return fmt.Errorf("emulator: Fault.Cut is %d", f.Cut)
+	case f.Cut != CutNone && f.Status != 0:
+		return fmt.Errorf("emulator: Fault.Cut leaves no answer that could have a Fault.Status")
+	case f.Cut == CutAfterEffect && f.Operation == OperationConnect:
+		return fmt.Errorf("emulator: a handshake has no effect that CutAfterEffect could keep: use DropConnection")
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.faults = append(s.faults, &fault{f, max(f.Times, 1)})
+	return nil
+}
+
+// ClearFaults forgets all faults that have not happened yet.
+func (s *Server) ClearFaults() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.faults = nil
+}
+
+// takeFault returns the fault that strikes a request, or the zero Fault.
+func (s *Server) takeFault(operation string) Fault {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for i, f := range s.faults {
+		if f.Operation != operation && (f.Operation != "" || operation == OperationConnect) {
+			continue
+		}
+		if f.left--; f.left == 0 {
+			s.faults = slices.Delete(s.faults, i, i+1)
+		}
+		return f.Fault
+	}
+	return Fault{}
+}
+
+// strike lets a fault happen to a request, as far as that comes before its effect. An error is the answer.
+func (s *Server) strike(f Fault, w http.ResponseWriter, r *http.Request) *restError {
+	if f.Delay > 0 {
+		due := make(chan struct{})
+		t := s.clock.afterFunc(f.Delay, func() { close(due) })
+		select {
+		case <-due:
+		case <-r.Context().Done():
+			t.stop()
+		case <-s.quit:
+			t.stop()
+		}
+	}
+	if f.Cut == CutBeforeEffect {
+		panic(http.ErrAbortHandler)
+	}
+	if f.Status == 0 {
+		return nil
+	}
+	if f.RetryAfter > 0 {
+		w.Header().Set("Retry-After", strconv.Itoa(int((f.RetryAfter+time.Second-1)/time.Second)))
+	}
+	return &restError{f.Status, "InjectedFault", "a fault that was asked for: " + http.StatusText(f.Status), ""}
+}

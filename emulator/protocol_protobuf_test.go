@@ -1,0 +1,176 @@
+package emulator
+
+import (
+	"context"
+	"testing"
+
+	"github.com/coder/websocket"
+	"github.com/stretchr/testify/require"
+	"google.golang.org/protobuf/encoding/protojson"
+	"google.golang.org/protobuf/proto"
+	"google.golang.org/protobuf/types/known/anypb"
+	"google.golang.org/protobuf/types/known/wrapperspb"
+
+	"github.com/awps-go/webpubsub/emulator/internal/pb"
+)
+
+// frame reads a binary frame and returns it as the JSON of a DownstreamMessage.
+func (c *client) protobuf() *pb.DownstreamMessage {
+	c.t.Helper()
+	typ, data := c.read()
+	require.Equal(c.t, websocket.MessageBinary, typ)
+	var m pb.DownstreamMessage
+	require.NoError(c.t, proto.Unmarshal([]byte(data), &m))
+	return &m
+}
+
+// tell writes a request, given as the JSON of an UpstreamMessage.
+func (c *client) tell(request string) {
+	c.t.Helper()
+	var m pb.UpstreamMessage
+	require.NoError(c.t, protojson.Unmarshal([]byte(request), &m), request)
+	b, err := proto.Marshal(&m)
+	require.NoError(c.t, err)
+	ctx, cancel := context.WithTimeout(context.Background(), patience)
+	defer cancel()
+	require.NoError(c.t, c.ws.Write(ctx, websocket.MessageBinary, b))
+}
+
+// same fails the test if a message is not what the JSON says.
+func same(t testing.TB, want string, got *pb.DownstreamMessage) {
+	t.Helper()
+	var m pb.DownstreamMessage
+	require.NoError(t, protojson.Unmarshal([]byte(want), &m), want)
+	require.True(t, proto.Equal(&m, got), "want %v\ngot  %v", &m, got)
+}
+
+func dialProtobuf(t testing.TB, srv *Server, o dialOptions) *client {
+	t.Helper()
+	o.subprotocols = []string{protocolProtobuf}
+	c := dial(t, srv, o)
+	hello := c.protobuf().GetSystemMessage().GetConnectedMessage()
+	require.Equal(t, o.user, hello.GetUserId())
+	require.Nil(t, hello.ReconnectionToken)
+	c.id = hello.GetConnectionId()
+	require.NotEmpty(t, c.id)
+	return c
+}
+
+func TestProtobufRequests(t *testing.T) {
+	for name, tt := range map[string]struct{ request, want string }{
+		"ping":        {`{"pingMessage":{}}`, `{"pongMessage":{}}`},
+		"join":        {`{"joinGroupMessage":{"group":"g","ackId":1}}`, `{"ackMessage":{"ackId":1,"success":true}}`},
+		"leave":       {`{"leaveGroupMessage":{"group":"g","ackId":1}}`, `{"ackMessage":{"ackId":1,"success":true}}`},
+		"send":        {`{"sendToGroupMessage":{"group":"h","ackId":1,"data":{"textData":"x"}}}`, `{"ackMessage":{"ackId":1,"success":true}}`},
+		"not allowed": {`{"joinGroupMessage":{"group":"x","ackId":1}}`, `{"ackMessage":{"ackId":1,"error":{"name":"Forbidden","message":"the client does not have the permission joinLeaveGroup for the group \"x\""}}}`},
+		"an event":    {`{"eventMessage":{"event":"e","ackId":1,"data":{"textData":"x"}}}`, `{"ackMessage":{"ackId":1,"error":{"name":"InternalServerError","message":"no event handler takes this event"}}}`},
+		"no data":     {`{"eventMessage":{"event":"e","ackId":1}}`, `{"ackMessage":{"ackId":1,"error":{"name":"BadRequest","message":"data is missing"}}}`},
+		"JSON that is none": {`{"sendToGroupMessage":{"group":"h","ackId":1,"data":{"jsonData":"{"}}}`,
+			`{"ackMessage":{"ackId":1,"error":{"name":"BadRequest","message":"json_data is not valid JSON"}}}`},
+	} {
+		t.Run(name, func(t *testing.T) {
+			c := dialProtobuf(t, StartT(t, nil), dialOptions{roles: []string{"webpubsub.joinLeaveGroup.g", "webpubsub.sendToGroup"}})
+			c.tell(tt.request)
+			same(t, tt.want, c.protobuf())
+		})
+	}
+}
+
+func TestOneMessageReachesEveryProtocolInItsForm(t *testing.T) {
+	greeting, err := anypb.New(wrapperspb.String("hello"))
+	require.NoError(t, err)
+	greetingJSON, err := protojson.Marshal(greeting)
+	require.NoError(t, err)
+	greetingBytes, err := proto.Marshal(greeting)
+	require.NoError(t, err)
+	for name, tt := range map[string]struct {
+		data    string // of the sender, who speaks protobuf
+		json    string // what a JSON client reads
+		rawType websocket.MessageType
+		raw     string
+	}{
+		"text":     {`{"textData":"<é>"}`, `"dataType":"text","metadata":{"k":"v"},"data":"<é>"}`, websocket.MessageText, "<é>"},
+		"JSON":     {`{"jsonData":"{\"a\": 1.0}"}`, `"dataType":"json","metadata":{"k":"v"},"data":{"a": 1.0}}`, websocket.MessageText, `{"a": 1.0}`},
+		"bytes":    {`{"binaryData":"AP8="}`, `"dataType":"binary","metadata":{"k":"v"},"data":"AP8="}`, websocket.MessageBinary, "\x00\xff"},
+		"protobuf": {`{"protobufData":` + string(greetingJSON) + `}`, `"dataType":"protobuf","metadata":{"k":"v"},"data":"Ci90eXBlLmdvb2dsZWFwaXMuY29tL2dvb2dsZS5wcm90b2J1Zi5TdHJpbmdWYWx1ZRIHCgVoZWxsbw=="}`, websocket.MessageBinary, string(greetingBytes)},
+	} {
+		t.Run(name, func(t *testing.T) {
+			srv := StartT(t, nil)
+			o := dialOptions{user: "ann", groups: []string{"g"}, roles: []string{"webpubsub.sendToGroup"}}
+			sender := dialProtobuf(t, srv, o)
+			js := dialJSON(t, srv, o)
+			raw := dial(t, srv, o)
+			sender.tell(`{"sendToGroupMessage":{"group":"g","metadata":{"k":"v"},"data":` + tt.data + `}}`)
+			same(t, `{"dataMessage":{"from":"group","group":"g","metadata":{"k":"v"},"data":`+tt.data+`}}`, sender.protobuf())
+			require.Equal(t, `{"type":"message","from":"group","group":"g","fromUserId":"ann",`+tt.json, js.text())
+			typ, data := raw.read()
+			require.Equal(t, tt.rawType, typ)
+			require.Equal(t, tt.raw, data)
+
+			// And the other way: the JSON client says what it has read.
+			js.write(`{"type":"sendToGroup","group":"g","noEcho":true,` + tt.json)
+			same(t, `{"dataMessage":{"from":"group","group":"g","metadata":{"k":"v"},"data":`+tt.data+`}}`, sender.protobuf())
+		})
+	}
+}
+
+func TestProtobufClientIsToldWhyItIsClosed(t *testing.T) {
+	srv := StartT(t, nil)
+	c := dialProtobuf(t, srv, dialOptions{})
+	rest{t, srv}.must(204, "DELETE", "hubs/chat/connections/"+c.id+"?reason=bye%FF")
+	same(t, `{"systemMessage":{"disconnectedMessage":{"reason":"bye\ufffd"}}}`, c.protobuf())
+	ce, _ := c.closed()
+	require.Equal(t, "bye\ufffd", ce.Reason)
+}
+
+func TestProtobufFramesThatCannotBeRead(t *testing.T) {
+	for name, tt := range map[string]struct {
+		typ   websocket.MessageType
+		frame string
+		code  websocket.StatusCode
+	}{
+		"a text frame":         {websocket.MessageText, "\x4a\x00", 1003},
+		"not protobuf":         {websocket.MessageBinary, "\xff\xff", 1007},
+		"nothing":              {websocket.MessageBinary, "", 1007},
+		"a request unheard of": {websocket.MessageBinary, "\x7a\x00", 1007},
+		"a group of bad UTF-8": {websocket.MessageBinary, "\x32\x03\x0a\x01\xff", 1007},
+	} {
+		t.Run(name, func(t *testing.T) {
+			srv := StartT(t, nil)
+			bystander := dialJSON(t, srv, dialOptions{})
+			c := dialProtobuf(t, srv, dialOptions{})
+			require.NoError(t, c.ws.Write(t.Context(), tt.typ, []byte(tt.frame)))
+			ce, frames := c.closed()
+			require.Equal(t, tt.code, ce.Code)
+			require.Len(t, frames, 1, "it is told first")
+			bystander.nothing(srv)
+		})
+	}
+}
+
+func FuzzProtobufFrames(f *testing.F) {
+	for _, seed := range []string{`{"pingMessage":{}}`, `{"joinGroupMessage":{"group":"g","ackId":1}}`, `{"sequenceAckMessage":{"sequenceId":1}}`,
+		`{"sendToGroupMessage":{"group":"h","ackId":1,"noEcho":true,"ttlSeconds":1,"metadata":{"k":"v"},"data":{"textData":"x"}}}`,
+		`{"sendToGroupMessage":{"group":"h","data":{"protobufData":{"@type":"type.googleapis.com/google.protobuf.StringValue","value":"x"}}}}`,
+		`{"eventMessage":{"event":"e","ackId":1,"data":{"jsonData":"1"}}}`} {
+		var m pb.UpstreamMessage
+		if err := protojson.Unmarshal([]byte(seed), &m); err != nil {
+			f.Fatal(err)
+		}
+		f.Add(marshalProtobuf(&m))
+	}
+	f.Fuzz(func(t *testing.T, data []byte) {
+		r, err := protobufCodec{}.decode(websocket.MessageBinary, data)
+		if err != nil || r.kind != requestSend || r.check() != "" {
+			return
+		}
+		// Whatever can be sent on is a frame that every receiver can read.
+		m := &message{payload: r.payload, group: r.group, fromUser: "u"}
+		var down pb.DownstreamMessage
+		require.NoError(t, proto.Unmarshal(protobufCodec{}.sequenced(m.frameFor(protobufCodec{}).data, 1<<40), &down))
+		require.Equal(t, r.group, down.GetDataMessage().GetGroup())
+		require.EqualValues(t, 1<<40, down.GetDataMessage().GetSequenceId())
+		var v map[string]any
+		require.NoError(t, unmarshal(m.frameFor(jsonCodec{}).data, &v))
+	})
+}

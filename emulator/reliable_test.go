@@ -1,0 +1,316 @@
+package emulator
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/coder/websocket"
+	"github.com/stretchr/testify/require"
+
+	"github.com/awps-go/webpubsub/emulator/internal/pb"
+)
+
+// reliableClient is a client of json.reliable.webpubsub.azure.v1 that can be cut off and come back.
+type reliableClient struct {
+	*client
+	srv   *Server
+	token string
+}
+
+func dialReliable(t testing.TB, srv *Server, o dialOptions) *reliableClient {
+	t.Helper()
+	o.subprotocols = []string{protocolJSONReliable}
+	c := &reliableClient{client: dial(t, srv, o), srv: srv}
+	c.hello()
+	return c
+}
+
+func (c *reliableClient) hello() {
+	c.t.Helper()
+	hello := c.object()
+	require.Equal(c.t, "connected", hello["event"])
+	require.NotEmpty(c.t, hello["reconnectionToken"])
+	c.id, c.token = hello["connectionId"].(string), hello["reconnectionToken"].(string)
+}
+
+// recoverURL is where a client comes back.
+func (c *reliableClient) recoverURL(hub string) string {
+	return fmt.Sprintf("ws%s/client/hubs/%s?awps_connection_id=%s&awps_reconnection_token=%s",
+		strings.TrimPrefix(c.srv.Endpoint(), "http"), hub, c.id, c.token)
+}
+
+// cut cuts the client off and waits until the server knows.
+func (c *reliableClient) cut() {
+	c.t.Helper()
+	c.ws.CloseNow()
+	h := c.srv.hub("chat")
+	require.Eventually(c.t, func() bool {
+		h.mu.RLock()
+		defer h.mu.RUnlock()
+		sock := h.connections[c.id].link.(*socket)
+		sock.mu.Lock()
+		defer sock.mu.Unlock()
+		return sock.ws == nil
+	}, patience, time.Millisecond)
+}
+
+// reconnect opens a new socket for the client.
+func (c *reliableClient) reconnect(target, subprotocol string) {
+	c.t.Helper()
+	ctx, cancel := context.WithTimeout(context.Background(), patience)
+	defer cancel()
+	ws, _, err := websocket.Dial(ctx, target, &websocket.DialOptions{Subprotocols: []string{subprotocol}})
+	require.NoError(c.t, err)
+	ws.SetReadLimit(8 << 20)
+	c.t.Cleanup(func() { ws.CloseNow() })
+	c.ws = ws
+}
+
+func (c *reliableClient) comeBack() {
+	c.t.Helper()
+	id := c.id
+	c.reconnect(c.recoverURL("chat"), protocolJSONReliable)
+	c.hello()
+	require.Equal(c.t, id, c.id)
+}
+
+// expect reads a message and checks its number and text.
+func (c *reliableClient) expect(id int, text string) {
+	c.t.Helper()
+	m := c.object()
+	require.Equal(c.t, float64(id), m["sequenceId"], "%v", m)
+	require.Equal(c.t, text, m["data"])
+}
+
+func TestReliableMessagesAreNumbered(t *testing.T) {
+	srv := StartT(t, nil)
+	c := dialReliable(t, srv, dialOptions{user: "ann", groups: []string{"g"}})
+	api := rest{t, srv}
+	api.text("hubs/chat/:send", "one")
+	api.text("hubs/chat/groups/g/:send", "two")
+	require.Equal(t, `{"sequenceId":1,"type":"message","from":"server","dataType":"text","data":"one"}`, c.text())
+	c.expect(2, "two")
+	require.Equal(t, `{"type":"pong"}`, c.ask(`{"type":"ping"}`), "answers are not")
+}
+
+func TestAReliableClientComesBackAndMissesNothing(t *testing.T) {
+	srv := StartT(t, nil)
+	api := rest{t, srv}
+	c := dialReliable(t, srv, dialOptions{user: "ann", groups: []string{"g"}, roles: []string{"webpubsub.joinLeaveGroup"}})
+	for i := 1; i <= 5; i++ {
+		api.text("hubs/chat/groups/g/:send", strconv.Itoa(i))
+		c.expect(i, strconv.Itoa(i))
+	}
+	require.Contains(t, c.ask(`{"type":"joinGroup","group":"h","ackId":1}`), "true")
+	c.write(`{"type":"sequenceAck","sequenceId":3}`)
+	require.Contains(t, c.ask(`{"type":"ping"}`), "pong")
+
+	c.cut()
+	api.must(200, "HEAD", "hubs/chat/connections/"+c.id)
+	require.Contains(t, api.must(200, "GET", "hubs/chat/groups/g/connections").body, c.id)
+	api.text("hubs/chat/users/ann/:send", "6")
+	api.text("hubs/chat/groups/h/:send", "7")
+
+	c.comeBack()
+	for i := 4; i <= 7; i++ {
+		c.expect(i, strconv.Itoa(i))
+	}
+	api.text("hubs/chat/:send", "8")
+	c.expect(8, "8")
+	require.Contains(t, c.ask(`{"type":"joinGroup","group":"h","ackId":1}`), ackDuplicate, "an ackId stays used")
+
+	c.write(`{"type":"sequenceAck","sequenceId":8}`)
+	require.Contains(t, c.ask(`{"type":"ping"}`), "pong")
+	c.cut()
+	c.comeBack()
+	require.Equal(t, `{"type":"pong"}`, c.ask(`{"type":"ping"}`), "what was acknowledged does not come again")
+}
+
+func TestAReliableClientComesBackBeforeTheServerKnowsItWasGone(t *testing.T) {
+	srv := StartT(t, nil)
+	c := dialReliable(t, srv, dialOptions{})
+	rest{t, srv}.text("hubs/chat/:send", "one")
+	c.comeBack() // the old socket is still open
+	c.expect(1, "one")
+	rest{t, srv}.text("hubs/chat/:send", "two")
+	c.expect(2, "two")
+}
+
+func TestProtobufClientComesBack(t *testing.T) {
+	srv := StartT(t, nil)
+	c := &reliableClient{client: dial(t, srv, dialOptions{subprotocols: []string{protocolProtobufReliable}}), srv: srv}
+	hello := c.protobuf().GetSystemMessage().GetConnectedMessage()
+	c.id, c.token = hello.GetConnectionId(), hello.GetReconnectionToken()
+	read := func(want *pb.DataMessage) {
+		t.Helper()
+		got := c.protobuf().GetDataMessage()
+		require.Equal(t, want.GetSequenceId(), got.GetSequenceId())
+		require.Equal(t, want.GetData().GetTextData(), got.GetData().GetTextData())
+	}
+	one, two := uint64(1), uint64(2)
+	text := func(id *uint64, s string) *pb.DataMessage {
+		return &pb.DataMessage{SequenceId: id, Data: &pb.MessageData{Data: &pb.MessageData_TextData{TextData: s}}}
+	}
+	api := rest{t, srv}
+	api.text("hubs/chat/:send", "one")
+	read(text(&one, "one"))
+	c.cut()
+	api.text("hubs/chat/:send", "two")
+	c.reconnect(c.recoverURL("chat"), protocolProtobufReliable)
+	require.NotEmpty(t, c.protobuf().GetSystemMessage().GetConnectedMessage().GetReconnectionToken())
+	read(text(&one, "one"))
+	read(text(&two, "two"))
+	c.tell(`{"sequenceAckMessage":{"sequenceId":2}}`)
+	c.tell(`{"pingMessage":{}}`)
+	require.NotNil(t, c.protobuf().GetPongMessage())
+}
+
+func TestAReliableClientThatCannotComeBackIsClosedWith1008(t *testing.T) {
+	for name, try := range map[string]func(c *reliableClient){
+		"too late": func(c *reliableClient) {
+			c.srv.Advance(recoveryWindow + time.Second)
+			c.reconnect(c.recoverURL("chat"), protocolJSONReliable)
+		},
+		"a wrong token":            func(c *reliableClient) { c.token += "x"; c.reconnect(c.recoverURL("chat"), protocolJSONReliable) },
+		"a wrong connection":       func(c *reliableClient) { c.id += "x"; c.reconnect(c.recoverURL("chat"), protocolJSONReliable) },
+		"a wrong hub":              func(c *reliableClient) { c.reconnect(c.recoverURL("other"), protocolJSONReliable) },
+		"another subprotocol":      func(c *reliableClient) { c.reconnect(c.recoverURL("chat"), protocolProtobufReliable) },
+		"one that is not reliable": func(c *reliableClient) { c.reconnect(c.recoverURL("chat"), protocolJSON) },
+	} {
+		t.Run(name, func(t *testing.T) {
+			c := dialReliable(t, StartT(t, nil), dialOptions{})
+			c.cut()
+			try(c)
+			ce, frames := c.closed()
+			require.Equal(t, websocket.StatusPolicyViolation, ce.Code)
+			require.NotEmpty(t, ce.Reason)
+			require.Empty(t, frames)
+		})
+	}
+}
+
+func TestJustInTime(t *testing.T) {
+	c := dialReliable(t, StartT(t, nil), dialOptions{})
+	c.cut()
+	c.srv.Advance(recoveryWindow - time.Second)
+	c.comeBack()
+	c.srv.Advance(time.Hour)
+	require.Equal(t, `{"type":"pong"}`, c.ask(`{"type":"ping"}`), "the window of the past does not close the new socket")
+}
+
+func TestAReliableClientThatDoesNotComeBackIsGone(t *testing.T) {
+	srv := StartT(t, nil)
+	c := dialReliable(t, srv, dialOptions{user: "ann"})
+	c.cut()
+	srv.Advance(recoveryWindow + time.Second)
+	rest{t, srv}.must(404, "HEAD", "hubs/chat/connections/"+c.id)
+	rest{t, srv}.must(404, "HEAD", "hubs/chat/users/ann")
+}
+
+func TestAReliableClientThatSaysGoodbyeIsGoneAtOnce(t *testing.T) {
+	srv := StartT(t, nil)
+	c := dialReliable(t, srv, dialOptions{user: "ann"})
+	c.ws.Close(websocket.StatusNormalClosure, "")
+	require.NoError(t, srv.WaitForConnections(t.Context(), "chat", 0))
+}
+
+func TestAReliableClientThatIsClosedCannotComeBack(t *testing.T) {
+	srv := StartT(t, nil)
+	api := rest{t, srv}
+	for name, cut := range map[string]bool{"while connected": false, "while cut off": true} {
+		t.Run(name, func(t *testing.T) {
+			c := dialReliable(t, srv, dialOptions{})
+			if cut {
+				c.cut()
+			}
+			api.must(204, "DELETE", "hubs/chat/connections/"+c.id)
+			c.reconnect(c.recoverURL("chat"), protocolJSONReliable)
+			ce, _ := c.closed()
+			require.Equal(t, websocket.StatusPolicyViolation, ce.Code)
+		})
+	}
+}
+
+func TestTooMuchUnacknowledgedClosesAReliableClientForGood(t *testing.T) {
+	for name, tt := range map[string]struct{ messages, size int }{
+		"messages": {maxUnacknowledged, 1},
+		"bytes":    {maxUnacknowledgedBytes / maxMessageSize, maxMessageSize - 100},
+	} {
+		t.Run(name, func(t *testing.T) {
+			srv := StartT(t, nil)
+			c := dialReliable(t, srv, dialOptions{})
+			h := srv.hub("chat")
+			m := func() *message { return &message{payload: payload{dataType: dataText, data: bytes.Repeat([]byte("x"), tt.size)}} }
+			for range tt.messages {
+				h.send(m(), &target{})
+			}
+			require.Equal(t, 1, h.count(&target{}), "so much is allowed")
+			h.send(m(), &target{})
+			require.NoError(t, srv.WaitForConnections(t.Context(), "chat", 0))
+			ce, frames := c.closed()
+			require.Equal(t, websocket.StatusPolicyViolation, ce.Code)
+			require.Contains(t, ce.Reason, "unacknowledged")
+			require.Contains(t, frames[len(frames)-1], "disconnected")
+		})
+	}
+}
+
+func TestAcknowledgingMakesRoom(t *testing.T) {
+	srv := StartT(t, nil)
+	c := dialReliable(t, srv, dialOptions{})
+	h := srv.hub("chat")
+	for i := 1; i <= 3*maxUnacknowledged; i++ {
+		h.send(&message{payload: payload{dataType: dataText, data: []byte(strconv.Itoa(i))}}, &target{})
+		c.expect(i, strconv.Itoa(i))
+		if i%(maxUnacknowledged/2) == 0 {
+			c.write(fmt.Sprintf(`{"type":"sequenceAck","sequenceId":%d}`, i))
+			require.Contains(t, c.ask(`{"type":"ping"}`), "pong")
+		}
+	}
+}
+
+func TestMessagesExpire(t *testing.T) {
+	srv := StartT(t, nil)
+	api := rest{t, srv}
+	c := dialReliable(t, srv, dialOptions{groups: []string{"g"}})
+	sender := dialJSON(t, srv, dialOptions{roles: []string{"webpubsub.sendToGroup"}})
+	api.text("hubs/chat/:send?messageTtlSeconds=60", "written, for a minute")
+	c.expect(1, "written, for a minute")
+	sender.object()
+	c.cut()
+	api.text("hubs/chat/connections/"+c.id+"/:send?messageTtlSeconds=10", "for ten seconds")
+	api.text("hubs/chat/connections/"+c.id+"/:send?messageTtlSeconds=20", "for twenty seconds")
+	api.text("hubs/chat/connections/"+c.id+"/:send", "for ever")
+	require.Contains(t, sender.ask(`{"type":"sendToGroup","group":"g","dataType":"text","data":"short","ttlSeconds":5,"ackId":1}`), "true")
+	srv.Advance(15 * time.Second)
+	c.comeBack()
+	c.expect(1, "written, for a minute")
+	c.expect(2, "for twenty seconds")
+	c.expect(3, "for ever")
+
+	c.cut()
+	srv.Advance(20 * time.Second)
+	c.comeBack()
+	c.expect(1, "written, for a minute")
+	c.expect(3, "for ever")
+	require.Equal(t, `{"type":"pong"}`, c.ask(`{"type":"ping"}`))
+}
+
+func TestExpiredMessagesTakeNoRoom(t *testing.T) {
+	srv := StartT(t, nil)
+	c := dialReliable(t, srv, dialOptions{})
+	h := srv.hub("chat")
+	c.cut()
+	for range maxUnacknowledged {
+		h.send(&message{payload: payload{dataType: dataText, data: []byte("old")}, expires: srv.Now().Add(time.Second)}, &target{})
+	}
+	srv.Advance(2 * time.Second)
+	h.send(&message{payload: payload{dataType: dataText, data: []byte("new")}}, &target{})
+	c.comeBack()
+	c.expect(1, "new")
+}
