@@ -16,6 +16,7 @@ let host = "";
 let recipient = "";      // who a direct message goes to; "" = the room
 const known = new Set(["lobby", room]);
 const shown = new Set(); // ids of the room's messages on the page
+const presences = new Map(); // room -> who is in it: the news may come before we are told that we are in
 const typing = new Map(); // user -> timer
 
 // ---- logging in and connecting
@@ -32,6 +33,7 @@ async function start() {
     return;
   }
   const { name, url } = await answer.json();
+  if (socket) return; // somebody was faster
   user = name;
   $("me").textContent = user;
   connect(url);
@@ -55,18 +57,27 @@ function connect(url) {
     socket = null;
     status("offline");
     left();
-    if (!opened && room !== "lobby") { // a handshake shows a page no reason; most likely we may not enter
-      notice(`You cannot enter ${room}.`, true);
-      known.delete(room);
-      room = "lobby";
+    if (!opened && attempts === 0) { // a handshake shows a page no reason; most likely we may not enter
+      notice(`You cannot enter ${room} right now. Try another room.`, true);
     }
     again();
   };
 }
 
+let retry = 0;
+
 function again() {
   const delay = Math.min(30, 2 ** attempts++) * 1000;
-  setTimeout(start, delay);
+  retry = setTimeout(start, delay);
+}
+
+// go enters a room: by an event, or by connecting to it if we are not connected.
+function go(name) {
+  if (send("enter", { room: name })) return;
+  clearTimeout(retry);
+  room = name;
+  attempts = 0;
+  start();
 }
 
 $("login-form").onsubmit = async (event) => {
@@ -110,7 +121,9 @@ function receive(frame) {
     case "welcome": return enter(data);
     case "message": return data.room === room && group ? showMessage(data) : undefined;
     case "direct": return showMessage(data);
-    case "presence": return data.room === room ? showPeople(data) : undefined;
+    case "presence":
+      presences.set(data.room, data);
+      return data.room === room && group ? showPeople(data) : undefined;
     case "removed":
       notice(data.text, true);
       known.delete(data.room);
@@ -134,12 +147,14 @@ function enter(data) {
   for (const message of data.history) showMessage(message);
   enable(true);
   showRooms();
+  showPeople(presences.get(room) ?? { host: "", people: [] });
 }
 
 // left is being in no room: offline, or removed.
 function left() {
   group = "";
   host = "";
+  presences.clear();
   $("people").replaceChildren();
   for (const timer of typing.values()) clearTimeout(timer);
   typing.clear();
@@ -211,7 +226,7 @@ function showRooms() {
     const li = element("li");
     const button = element("button", "", "# " + name);
     if (name === room && group) button.setAttribute("aria-current", "true");
-    button.onclick = () => send("enter", { room: name });
+    button.onclick = () => go(name);
     li.append(button);
     return li;
   }));
@@ -236,6 +251,7 @@ function clearTyping(name) {
 // ---- what goes
 
 let ackId = 0;
+let lastTyping = 0;
 
 function send(event, data) {
   if (socket?.readyState !== WebSocket.OPEN) return false;
@@ -248,10 +264,10 @@ $("say-form").onsubmit = (event) => {
   const text = $("text").value.trim();
   if (!text) return;
   const sent = recipient ? send("direct", { to: recipient, text }) : send("say", { text });
-  if (sent) $("text").value = "";
+  if (!sent) return;
+  $("text").value = "";
+  lastTyping = 0;
 };
-
-let lastTyping = 0;
 
 $("text").oninput = () => {
   if (recipient || !group || Date.now() - lastTyping < 2000 || socket?.readyState !== WebSocket.OPEN) return;
@@ -262,7 +278,9 @@ $("text").oninput = () => {
 $("room-form").onsubmit = (event) => {
   event.preventDefault();
   const name = $("room-name").value.trim().toLowerCase();
-  if (name && send("enter", { room: name })) $("room-name").value = "";
+  if (!name) return;
+  $("room-name").value = "";
+  go(name);
 };
 
 function writeTo(name) {
