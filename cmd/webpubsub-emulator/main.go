@@ -10,12 +10,22 @@
 // Everything else goes to standard error. SIGINT and SIGTERM end it: clients get a disconnected message, and it exits
 // with 0; with 1 when it cannot start, with 2 when it was called wrongly.
 //
+// The file of -hubs says, by a hub's name, which applications are told of its clients' events:
+//
+//	{"chat": {"eventHandlers": [{
+//	    "urlTemplate": "http://localhost:3000/eventhandler/{event}",
+//	    "systemEvents": ["connect", "connected", "disconnected"],
+//	    "userEventPattern": "*"}]}}
+//
 // Run it with -help for its flags. Each can be given as an environment variable, too: WEBPUBSUB_EMULATOR_ADDR for
 // -addr, WEBPUBSUB_EMULATOR_ACCESS_KEY for -access-key, and so on. A flag wins over its variable.
 package main
 
 import (
+	"bytes"
 	"context"
+	"crypto/tls"
+	"encoding/json"
 	"errors"
 	"flag"
 	"fmt"
@@ -61,7 +71,9 @@ func run(ctx context.Context, args []string, env func(string) string, stdout, st
 		return exitUsage
 	}
 	log := slog.New(slog.NewTextHandler(stderr, &slog.HandlerOptions{Level: cfg.logLevel}))
-	srv, err := emulator.Start(&emulator.Options{Addr: cfg.addr, AccessKey: cfg.accessKey, Logger: log})
+	srv, err := emulator.Start(&emulator.Options{
+		Addr: cfg.addr, AccessKey: cfg.accessKey, TLSConfig: cfg.tls, Hubs: cfg.hubs, Logger: log,
+	})
 	if err != nil {
 		fmt.Fprintf(stderr, "webpubsub-emulator: %v\n", err)
 		return exitFailed
@@ -84,16 +96,22 @@ type config struct {
 	addr      string
 	accessKey string
 	logLevel  slog.Level
+	hubs      map[string]emulator.HubSettings
+	tls       *tls.Config // nil without a certificate
 }
 
 // parse reads the environment, and then the flags over it. It prints nothing but the help that was asked for.
 func parse(args []string, env func(string) string, help io.Writer) (*config, error) {
 	var cfg config
+	var hubs, cert, key string
 	fs := flag.NewFlagSet("webpubsub-emulator", flag.ContinueOnError)
 	fs.SetOutput(io.Discard)
 	fs.StringVar(&cfg.addr, "addr", "127.0.0.1:8080", "the `HOST:PORT` to listen on; no host is 127.0.0.1, port 0 is a free port")
 	fs.StringVar(&cfg.accessKey, "access-key", "", "the access `KEY` that signs tokens (default: a new one each time)")
 	fs.TextVar(&cfg.logLevel, "log-level", slog.LevelInfo, "the least `LEVEL` to log to standard error: debug, info, warn or error")
+	fs.StringVar(&hubs, "hubs", "", "the JSON `FILE` that says which event handlers each hub has (default: none has any)")
+	fs.StringVar(&cert, "tls-cert", "", "the PEM `FILE` of a certificate: speak TLS with it (default: speak plain HTTP)")
+	fs.StringVar(&key, "tls-key", "", "the PEM `FILE` of the certificate's private key")
 
 	var err error
 	fs.VisitAll(func(f *flag.Flag) {
@@ -122,7 +140,40 @@ func parse(args []string, env func(string) string, help io.Writer) (*config, err
 	if host == "" { // every interface, for net.Listen: more than somebody who left it out has asked for
 		cfg.addr = net.JoinHostPort("127.0.0.1", port)
 	}
+	if hubs != "" {
+		if cfg.hubs, err = readHubs(hubs); err != nil {
+			return nil, fmt.Errorf("-hubs: %w", err)
+		}
+	}
+	switch {
+	case (cert == "") != (key == ""):
+		return nil, errors.New("-tls-cert and -tls-key go together")
+	case cert != "":
+		pair, err := tls.LoadX509KeyPair(cert, key)
+		if err != nil {
+			return nil, fmt.Errorf("-tls-cert, -tls-key: %w", err)
+		}
+		cfg.tls = &tls.Config{Certificates: []tls.Certificate{pair}}
+	}
 	return &cfg, nil
+}
+
+// readHubs reads a file of hub settings. A name that no setting has is a mistake, not to be passed over.
+func readHubs(file string) (map[string]emulator.HubSettings, error) {
+	text, err := os.ReadFile(file)
+	if err != nil {
+		return nil, err
+	}
+	var hubs map[string]emulator.HubSettings
+	d := json.NewDecoder(bytes.NewReader(text))
+	d.DisallowUnknownFields()
+	if err := d.Decode(&hubs); err != nil {
+		return nil, fmt.Errorf("%s: %w", file, err)
+	}
+	if _, err := d.Token(); !errors.Is(err, io.EOF) {
+		return nil, fmt.Errorf("%s: there is more after the settings", file)
+	}
+	return hubs, nil
 }
 
 // variable is the environment variable of a flag.

@@ -4,10 +4,13 @@ import (
 	"bufio"
 	"bytes"
 	"context"
+	"crypto/x509"
+	"encoding/pem"
 	"fmt"
 	"io"
 	"net"
 	"net/http"
+	"net/http/httptest"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -18,6 +21,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/Azure/azure-sdk-for-go/sdk/azcore"
 	"github.com/coder/websocket"
 	"github.com/stretchr/testify/require"
 
@@ -181,6 +185,17 @@ func TestTheProgramRefusesToStart(t *testing.T) {
 		{"an unknown level in the environment", nil, "WEBPUBSUB_EMULATOR_LOG_LEVEL=loud", exitUsage,
 			"the environment variable WEBPUBSUB_EMULATOR_LOG_LEVEL: "},
 		{"a key that would break the connection string", []string{"-addr", "127.0.0.1:0", "-access-key", "a;b"}, "", exitFailed, "semicolon"},
+		{"no file of hub settings", []string{"-hubs", filepath.Join(t.TempDir(), "none.json")}, "", exitUsage, "-hubs: open "},
+		{"hub settings that are no JSON", []string{"-hubs", writeFile(t, `{"chat":`)}, "", exitUsage, "unexpected EOF"},
+		{"hub settings and more", []string{"-hubs", writeFile(t, `{}{}`)}, "", exitUsage, "there is more after the settings"},
+		{"an unknown hub setting", []string{"-hubs", writeFile(t, `{"chat":{"handlers":[]}}`)}, "", exitUsage, `unknown field "handlers"`},
+		{"a hub setting that is wrong", []string{"-addr", "127.0.0.1:0", "-hubs",
+			writeFile(t, `{"chat":{"eventHandlers":[{"urlTemplate":"nowhere","userEventPattern":"*"}]}}`)}, "", exitFailed,
+			"hub chat: EventHandlers[0]: "},
+		{"a certificate without a key", []string{"-tls-cert", "cert.pem"}, "", exitUsage, "-tls-cert and -tls-key go together"},
+		{"a key without a certificate", nil, "WEBPUBSUB_EMULATOR_TLS_KEY=key.pem", exitUsage, "-tls-cert and -tls-key go together"},
+		{"a certificate that is none", []string{"-tls-cert", writeFile(t, "{}"), "-tls-key", writeFile(t, "{}")}, "", exitUsage,
+			"-tls-cert, -tls-key: tls: failed to find any PEM data"},
 		{"an unknown flag", []string{"-port", "80"}, "", exitUsage, "flag provided but not defined: -port (-help lists the flags)"},
 		{"an argument", []string{"start"}, "", exitUsage, `unexpected argument "start"`},
 	} {
@@ -197,6 +212,78 @@ func TestTheProgramRefusesToStart(t *testing.T) {
 	}
 }
 
+// writeFile writes a file for one test.
+func writeFile(t *testing.T, text string) string {
+	t.Helper()
+	file := filepath.Join(t.TempDir(), "file")
+	require.NoError(t, os.WriteFile(file, []byte(text), 0o600))
+	return file
+}
+
+func TestHubSettingsSayWhoIsToldOfEvents(t *testing.T) {
+	app := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.Method == http.MethodOptions {
+			w.Header().Set("WebHook-Allowed-Origin", "*")
+			return
+		}
+		said, err := io.ReadAll(r.Body)
+		if err != nil {
+			http.Error(w, err.Error(), http.StatusBadRequest)
+			return
+		}
+		w.Header().Set("Content-Type", "text/plain")
+		fmt.Fprintf(w, "%s: %s", r.URL.Path, said)
+	}))
+	defer app.Close()
+	file := writeFile(t, `{"chat": {"eventHandlers": [{"urlTemplate": "`+app.URL+`/{hub}/{event}", "userEventPattern": "*"}]}}`)
+	p := start(t, []string{"-addr", "127.0.0.1:0"}, "WEBPUBSUB_EMULATOR_HUBS="+file)
+	client, err := webpubsub.NewClientFromConnectionString(p.connectionString(t), "chat", nil)
+	require.NoError(t, err)
+	access, err := client.GetClientAccessToken(t.Context(), nil)
+	require.NoError(t, err)
+	conn, _, err := websocket.Dial(t.Context(), access.URL, nil)
+	require.NoError(t, err)
+	defer conn.CloseNow()
+	require.NoError(t, conn.Write(t.Context(), websocket.MessageText, []byte("hello")))
+	_, frame, err := conn.Read(t.Context())
+	require.NoError(t, err)
+	require.Equal(t, "/chat/message: hello", string(frame))
+	require.NoError(t, conn.CloseNow())
+	p.end(t, syscall.SIGTERM)
+}
+
+func TestWithACertificateItSpeaksTLS(t *testing.T) {
+	other := httptest.NewTLSServer(nil) // has a certificate for 127.0.0.1, and a client that trusts it
+	defer other.Close()
+	pair := other.TLS.Certificates[0]
+	key, err := x509.MarshalPKCS8PrivateKey(pair.PrivateKey)
+	require.NoError(t, err)
+	dir := t.TempDir()
+	certFile, keyFile := filepath.Join(dir, "cert.pem"), filepath.Join(dir, "key.pem")
+	cert := pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: pair.Certificate[0]})
+	require.NoError(t, os.WriteFile(certFile, cert, 0o600))
+	require.NoError(t, os.WriteFile(keyFile, pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: key}), 0o600))
+
+	p := start(t, []string{"-addr", "127.0.0.1:0", "-tls-cert", certFile, "-tls-key", keyFile})
+	connectionString := p.connectionString(t)
+	require.Contains(t, connectionString, "Endpoint=https://127.0.0.1:")
+	client, err := webpubsub.NewClientFromConnectionString(connectionString, "chat",
+		&webpubsub.ClientOptions{ClientOptions: azcore.ClientOptions{Transport: other.Client()}})
+	require.NoError(t, err)
+	access, err := client.GetClientAccessToken(t.Context(), nil)
+	require.NoError(t, err)
+	require.Contains(t, access.URL, "wss://127.0.0.1:")
+	conn, _, err := websocket.Dial(t.Context(), access.URL, &websocket.DialOptions{HTTPClient: other.Client()})
+	require.NoError(t, err)
+	defer conn.CloseNow()
+	require.NoError(t, client.SendToAll(t.Context(), webpubsub.Text("hello"), nil))
+	_, frame, err := conn.Read(t.Context())
+	require.NoError(t, err)
+	require.Equal(t, "hello", string(frame))
+	require.NoError(t, conn.CloseNow())
+	p.end(t, syscall.SIGTERM)
+}
+
 func TestHelp(t *testing.T) {
 	p := start(t, []string{"-help"}, "WEBPUBSUB_EMULATOR_ACCESS_KEY=secret")
 	stdout, err := io.ReadAll(p.stdout)
@@ -206,7 +293,7 @@ func TestHelp(t *testing.T) {
 	help := p.stderr.String()
 	require.Contains(t, help, "for local development")
 	require.NotContains(t, help, "secret")
-	for _, name := range []string{"addr", "access-key", "log-level"} {
+	for _, name := range []string{"addr", "access-key", "log-level", "hubs", "tls-cert", "tls-key"} {
 		require.Contains(t, help, "\n  -"+name+" ")
 		require.Contains(t, help, "\n        WEBPUBSUB_EMULATOR_"+strings.ToUpper(strings.ReplaceAll(name, "-", "_"))+"\n")
 	}
