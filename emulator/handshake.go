@@ -101,22 +101,24 @@ func (s *Server) connectClient(w http.ResponseWriter, r *http.Request) *restErro
 	}
 	sock.permissions = newPermissions(roles)
 
+	// The connection is in its hub before the client knows that it is connected, so that nothing passes it by.
+	sock.hub.add(&sock.connection, groups, func() {
+		sock.enqueue(sock.codec.connected(&sock.connection, reconnectionToken))
+	})
 	ws, nc := s.upgrade(w, r, chosen)
 	if ws == nil {
+		sock.hub.remove(&sock.connection) // nobody was told of it
 		return nil
 	}
-	sock.ws, sock.nc = ws, nc
 	s.log.Debug("client connected", "hub", hubName, "connection", sock.id, "user", sock.userID, "subprotocol", chosen)
 	if s.traffic.on() {
 		s.traffic.publish(trafficEvent{Time: s.clock.now(), Kind: "connection", Hub: hubName, ConnectionID: sock.id,
 			UserID: sock.userID, Text: "connected " + chosen})
 	}
-	sock.hub.add(&sock.connection, groups, func() {
-		sock.enqueue(sock.codec.connected(&sock.connection, reconnectionToken))
-	})
 	if sock.events != nil {
 		sock.events.connected(&sock.connection)
 	}
+	sock.open(ws, nc)
 	if s.isClosing() { // Close may have missed this one
 		nc.hurry(closeHandshakeTimeout)
 		sock.end(closeReason)
@@ -129,20 +131,21 @@ func (s *Server) connectClient(w http.ResponseWriter, r *http.Request) *restErro
 // upgrade answers a handshake and counts the goroutine that the caller starts to read the socket. It returns nil when
 // there is nothing to read.
 func (s *Server) upgrade(w http.ResponseWriter, r *http.Request, subprotocol string) (*websocket.Conn, *netConn) {
+	nc := r.Context().Value(netConnKey{}).(*netConn)
+	if !s.track(nc) {
+		writeError(w, r, &restError{http.StatusServiceUnavailable, "ServiceUnavailable", closeReason, ""})
+		return nil, nil
+	}
 	ws, err := websocket.Accept(w, r, &websocket.AcceptOptions{
 		Subprotocols:       []string{subprotocol},
 		InsecureSkipVerify: true, // the caller has looked at the origin
 	})
 	if err != nil { // Accept has answered
 		s.log.Info("handshake failed", "error", err)
+		s.untrack(nc)
 		return nil, nil
 	}
-	nc := r.Context().Value(netConnKey{}).(*netConn)
 	nc.hijacked()
-	if !s.track(nc) {
-		ws.CloseNow()
-		return nil, nil
-	}
 	return ws, nc
 }
 

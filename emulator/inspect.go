@@ -56,9 +56,9 @@ func (s *Server) Connections(hub string) []Connection {
 	all := make([]Connection, 0, len(h.connections))
 	for _, c := range h.connections {
 		shown := Connection{ID: c.id, UserID: c.userID, Subprotocol: c.subprotocol, Groups: slices.Sorted(maps.Keys(c.groups))}
-		if sock, ok := c.link.(*socket); ok {
+		if sock, ok := c.link.(*socket); ok && sock.reliable != nil {
 			sock.mu.Lock()
-			shown.Recovering = sock.ws == nil
+			shown.Recovering = sock.reliable.deadline != nil
 			sock.mu.Unlock()
 		}
 		all = append(all, shown)

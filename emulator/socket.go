@@ -164,6 +164,19 @@ func (s *socket) fail(code websocket.StatusCode, reason string) {
 	s.goodbye(code, reason)
 }
 
+// open gives the connection its socket.
+func (s *socket) open(ws *websocket.Conn, nc *netConn) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.ws, s.nc = ws, nc
+	if s.closing {
+		nc.SetWriteDeadline(time.Now().Add(handshakeTimeout))
+	}
+	if s.closing || len(s.queue) > 0 {
+		s.wake()
+	}
+}
+
 // goodbye closes the socket once everything before is written. The caller holds s.mu.
 func (s *socket) goodbye(code websocket.StatusCode, reason string) {
 	if s.closing {
