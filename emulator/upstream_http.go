@@ -87,8 +87,8 @@ type connectCertificate struct {
 }
 
 func newConnectBody(r *connectRequest) *connectBody {
-	b := &connectBody{Claims: r.claims, Query: r.query, Headers: r.header.Clone(), Subprotocols: r.subprotocols,
-		ClientCertificates: []connectCertificate{}}
+	b := &connectBody{Claims: r.claims, Query: r.query, Headers: r.header.Clone(),
+		Subprotocols: append([]string{}, r.subprotocols...), ClientCertificates: []connectCertificate{}} // never null
 	delete(b.Headers, "Authorization") // it holds the access token, which is the server's own business
 	for _, c := range r.certificates {
 		sum := sha1.Sum(c.Raw)

@@ -23,58 +23,17 @@ import (
 	"github.com/awps-go/webpubsub/eventhandler"
 )
 
-// eventClient is a real WebSocket client of a server.
-type eventClient struct {
-	t  *testing.T
-	ws *websocket.Conn
-}
-
-// dialEvents connects a client of the hub chat; the answer to a handshake that fails is returned with its error.
-func dialEvents(t *testing.T, s *Server, user, query string, subprotocols ...string) (*eventClient, *http.Response, error) {
+// tryDial connects a client of the hub chat; the answer to a handshake that fails is returned with its error.
+func tryDial(t *testing.T, s *Server, o dialOptions) (*client, *http.Response, error) {
 	t.Helper()
-	token, err := s.clientToken("/client/hubs/chat", user, nil, nil, time.Hour)
-	require.NoError(t, err)
-	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), patience)
 	defer cancel()
-	ws, resp, err := websocket.Dial(ctx, s.Endpoint()+"/client/hubs/chat?access_token="+token+query,
-		&websocket.DialOptions{Subprotocols: subprotocols})
+	ws, resp, err := websocket.Dial(ctx, o.url(t, s), &websocket.DialOptions{Subprotocols: o.subprotocols})
 	if err != nil {
 		return nil, resp, err
 	}
 	t.Cleanup(func() { ws.CloseNow() })
-	return &eventClient{t, ws}, resp, nil
-}
-
-func mustDialEvents(t *testing.T, s *Server, user, query string, subprotocols ...string) *eventClient {
-	t.Helper()
-	c, _, err := dialEvents(t, s, user, query, subprotocols...)
-	require.NoError(t, err)
-	return c
-}
-
-func (c *eventClient) send(text string) {
-	c.t.Helper()
-	require.NoError(c.t, c.ws.Write(c.t.Context(), websocket.MessageText, []byte(text)))
-}
-
-func (c *eventClient) read() string {
-	c.t.Helper()
-	ctx, cancel := context.WithTimeout(c.t.Context(), 20*time.Second)
-	defer cancel()
-	_, data, err := c.ws.Read(ctx)
-	require.NoError(c.t, err)
-	return string(data)
-}
-
-// readClose returns how the server closed the connection.
-func (c *eventClient) readClose() websocket.CloseError {
-	c.t.Helper()
-	ctx, cancel := context.WithTimeout(c.t.Context(), 20*time.Second)
-	defer cancel()
-	_, data, err := c.ws.Read(ctx)
-	var closed websocket.CloseError
-	require.ErrorAs(c.t, err, &closed, "instead of a close frame came %q", data)
-	return closed
+	return &client{t: t, ws: ws}, resp, nil
 }
 
 // eventLog remembers what a handler was told.
@@ -105,7 +64,7 @@ func (l *eventLog) wait(t *testing.T, n int) []string {
 		}
 		select {
 		case <-l.added:
-		case <-time.After(20 * time.Second):
+		case <-time.After(patience):
 			t.Fatalf("the handler was told only %q", lines)
 		}
 	}
@@ -163,15 +122,15 @@ func TestAClientsLifeReachesTheEventHandler(t *testing.T) {
 		require.NoError(t, err)
 		listen(t, s, handler, network)
 
-		c := mustDialEvents(t, s, "ann", "&room=1&room=2", "x", protocolJSON)
-		require.Contains(t, c.read(), `"userId":"Ann"`)
-		c.send(`{"type":"event","event":"order","ackId":1,"dataType":"json","data":{"a":1},"metadata":{"trace":"t"}}`)
-		require.JSONEq(t, `{"type":"message","from":"server","dataType":"json","data":{"n":1},"metadata":{"from":"handler"}}`, c.read())
-		require.JSONEq(t, `{"type":"ack","ackId":1,"success":true}`, c.read())
-		c.send(`{"type":"event","event":"Order","dataType":"text","data":"hi"}`)
-		require.Contains(t, c.read(), `{"n":2}`)
-		c.send(`{"type":"sendToGroup","group":"lobby","dataType":"text","data":"to all"}`) // by the role and group given
-		require.Contains(t, c.read(), `"data":"to all"`)
+		c := dial(t, s, dialOptions{user: "ann", query: "&room=1&room=2", subprotocols: []string{"x", protocolJSON}})
+		require.Contains(t, c.text(), `"userId":"Ann"`)
+		c.write(`{"type":"event","event":"order","ackId":1,"dataType":"json","data":{"a":1},"metadata":{"trace":"t"}}`)
+		require.JSONEq(t, `{"type":"message","from":"server","dataType":"json","data":{"n":1},"metadata":{"from":"handler"}}`, c.text())
+		require.JSONEq(t, `{"type":"ack","ackId":1,"success":true}`, c.text())
+		c.write(`{"type":"event","event":"Order","dataType":"text","data":"hi"}`)
+		require.Contains(t, c.text(), `{"n":2}`)
+		c.write(`{"type":"sendToGroup","group":"lobby","dataType":"text","data":"to all"}`) // by the role and group given
+		require.Contains(t, c.text(), `"data":"to all"`)
 		require.NoError(t, c.ws.Close(websocket.StatusNormalClosure, ""))
 
 		lines := log.wait(t, 5)
@@ -210,15 +169,16 @@ func TestEventsOfRawClients(t *testing.T) {
 		require.NoError(t, err)
 		listen(t, s, handler, network)
 
-		c := mustDialEvents(t, s, "", "", protocolJSON, "my.protocol")
+		c := dial(t, s, dialOptions{subprotocols: []string{protocolJSON, "my.protocol"}})
 		require.Equal(t, "my.protocol", c.ws.Subprotocol(), "the handler's choice wins over the service's own")
-		c.send("quiet")
-		c.send("héllo")
-		require.Equal(t, "you said héllo", c.read())
+		c.write("quiet")
+		c.write("héllo")
+		require.Equal(t, "you said héllo", c.text())
 		require.NoError(t, c.ws.Write(t.Context(), websocket.MessageBinary, []byte{0, 255}))
-		require.Equal(t, "\x00\xff", c.read())
-		c.send("bad")
-		closed := c.readClose()
+		_, data := c.read()
+		require.Equal(t, "\x00\xff", data)
+		c.write("bad")
+		closed, _ := c.closed()
 		require.Equal(t, websocket.StatusInternalError, closed.Code)
 		require.Contains(t, closed.Reason, "I do not like it")
 	})
@@ -238,7 +198,7 @@ func TestARejectionReachesTheHandshake(t *testing.T) {
 		listen(t, s, handler, network)
 		for _, status := range []int{400, 401, 403, 404, 429} {
 			reject = eventhandler.Reject(status, "you may not")
-			_, resp, err := dialEvents(t, s, "ann", "", protocolJSON)
+			_, resp, err := tryDial(t, s, dialOptions{user: "ann", subprotocols: []string{protocolJSON}})
 			require.Error(t, err)
 			body, err := io.ReadAll(resp.Body)
 			require.NoError(t, err)
@@ -257,7 +217,7 @@ func TestWithTheSecondaryKeyAlone(t *testing.T) {
 		handler, err := eventhandler.New(eventhandler.Options{Hub: "chat", AccessKeys: []string{key}})
 		require.NoError(t, err)
 		listen(t, s, handler, true)
-		_, resp, err := dialEvents(t, s, "ann", "")
+		_, resp, err := tryDial(t, s, dialOptions{user: "ann"})
 		if ok {
 			require.NoError(t, err)
 			continue
@@ -315,7 +275,7 @@ func TestEventsAreSentAgain(t *testing.T) {
 				}}, network)
 				refused := make(chan int, 1)
 				go func() {
-					_, resp, err := dialEvents(t, s, "ann", "")
+					_, resp, err := tryDial(t, s, dialOptions{user: "ann"})
 					if err == nil || resp == nil {
 						refused <- 0
 						return
@@ -353,7 +313,7 @@ func TestEventsAreSentAgainAfter1And3And5Seconds(t *testing.T) {
 	done := make(chan struct{})
 	go func() {
 		defer close(done)
-		_, _, _ = dialEvents(t, s, "ann", "")
+		_, _, _ = tryDial(t, s, dialOptions{user: "ann"})
 	}()
 	last := <-tried
 	for _, wait := range []time.Duration{time.Second, 3 * time.Second, 5 * time.Second} {
@@ -377,14 +337,49 @@ func TestAnEventThatSucceedsAtLastIsDelivered(t *testing.T) {
 			fmt.Fprintf(w, "%s at try %d", body, try)
 		}
 	}}, true)
-	c := mustDialEvents(t, s, "ann", "")
-	c.send("hello")
+	c := dial(t, s, dialOptions{user: "ann"})
+	c.write("hello")
 	got := make(chan string, 1)
 	go func() {
 		_, data, err := c.ws.Read(t.Context())
 		got <- fmt.Sprint(string(data), err)
 	}()
 	require.Equal(t, "hello at try 4<nil>", advanceUntil(s, got))
+}
+
+func TestAReliableClientConnectsAndDisconnectsOnce(t *testing.T) {
+	s := StartT(t, nil)
+	log := newEventLog()
+	handler, err := eventhandler.New(eventhandler.Options{
+		Hub: "chat", AccessKeys: []string{s.AccessKey()},
+		OnConnect: func(_ context.Context, r *eventhandler.ConnectRequest) (*eventhandler.ConnectResponse, error) {
+			log.add("%s %s", r.EventID, r.EventName)
+			return &eventhandler.ConnectResponse{SetState: map[string]any{"kept": true}}, nil
+		},
+		OnConnected: func(_ context.Context, r *eventhandler.ConnectedRequest) error {
+			log.add("%s %s", r.EventID, r.EventName)
+			return nil
+		},
+		OnUserEvent: func(_ context.Context, r *eventhandler.UserEventRequest) (*eventhandler.UserEventResponse, error) {
+			log.add("%s %s %s", r.EventID, r.EventName, r.State["kept"])
+			return nil, nil
+		},
+		OnDisconnected: func(_ context.Context, r *eventhandler.DisconnectedRequest) error {
+			log.add("%s %s", r.EventID, r.EventName)
+			return nil
+		},
+	})
+	require.NoError(t, err)
+	listen(t, s, handler, false)
+
+	c := dialReliable(t, s, dialOptions{})
+	c.cut()
+	c.comeBack()
+	c.write(`{"type":"event","event":"back","dataType":"text","data":"x"}`)
+	log.wait(t, 3)
+	c.cut()
+	s.Advance(time.Minute)
+	require.Equal(t, []string{"0 connect", "1 connected", "2 back true", "3 disconnected"}, log.wait(t, 4))
 }
 
 func TestClosingTheServerEndsRetries(t *testing.T) {
@@ -395,7 +390,7 @@ func TestClosingTheServerEndsRetries(t *testing.T) {
 			w.WriteHeader(500)
 		}
 	}}, true)
-	mustDialEvents(t, s, "ann", "")
+	dial(t, s, dialOptions{user: "ann"})
 	log.wait(t, 2)
 	require.NoError(t, s.Close()) // returns, though the next try would come in a second
 }
@@ -453,7 +448,7 @@ func TestValidation(t *testing.T) {
 
 			for range 2 {
 				asked = nil
-				_, resp, err := dialEvents(t, s, "ann", "")
+				_, resp, err := tryDial(t, s, dialOptions{user: "ann"})
 				if test.validate {
 					require.NoError(t, err)
 				}
@@ -472,7 +467,7 @@ func TestValidation(t *testing.T) {
 				require.Zero(t, events, "a handler that does not allow it gets no event")
 				return
 			}
-			mustDialEvents(t, s, "ann", "")
+			dial(t, s, dialOptions{user: "ann"})
 			require.Equal(t, want, asked, "a handler is asked once")
 			require.Equal(t, 2, events)
 		})
@@ -497,9 +492,9 @@ func TestTheFirstHandlerThatTakesAnEventGetsIt(t *testing.T) {
 			named("C", []string{"connected", "Disconnected"}, " * "),
 		}},
 	}})
-	c := mustDialEvents(t, s, "ann", "", protocolJSON)
+	c := dial(t, s, dialOptions{user: "ann", subprotocols: []string{protocolJSON}})
 	for i, event := range []string{"pay.now", "Message", "else", "ORDER"} {
-		c.send(fmt.Sprintf(`{"type":"event","event":%q,"dataType":"text","data":"x","ackId":%d}`, event, i))
+		c.write(fmt.Sprintf(`{"type":"event","event":%q,"dataType":"text","data":"x","ackId":%d}`, event, i))
 	}
 	log.wait(t, 5)
 	require.NoError(t, c.ws.CloseNow())
@@ -516,14 +511,15 @@ func TestTheFirstHandlerThatTakesAnEventGetsIt(t *testing.T) {
 func TestAUserEventThatNobodyTakesFails(t *testing.T) {
 	s := StartT(t, &Options{Hubs: map[string]HubSettings{"chat": {EventHandlers: []EventHandler{
 		{Handler: http.NotFoundHandler(), UserEventPattern: "order"}}}}})
-	c := mustDialEvents(t, s, "ann", "", protocolJSON)
-	c.read()
-	c.send(`{"type":"event","event":"pay","dataType":"text","data":"x","ackId":1}`)
-	require.Contains(t, c.read(), `"success":false,"error":{"name":"InternalServerError"`)
+	c := dial(t, s, dialOptions{user: "ann", subprotocols: []string{protocolJSON}})
+	c.text()
+	c.write(`{"type":"event","event":"pay","dataType":"text","data":"x","ackId":1}`)
+	require.Contains(t, c.text(), `"success":false,"error":{"name":"InternalServerError"`)
 
-	raw := mustDialEvents(t, s, "ann", "")
-	raw.send("x")
-	require.Equal(t, websocket.StatusInternalError, raw.readClose().Code)
+	raw := dial(t, s, dialOptions{user: "ann"})
+	raw.write("x")
+	closed, _ := raw.closed()
+	require.Equal(t, websocket.StatusInternalError, closed.Code)
 }
 
 func TestAnswersThatCannotBePassedOnFailTheEvent(t *testing.T) {
@@ -552,9 +548,9 @@ func TestAnswersThatCannotBePassedOnFailTheEvent(t *testing.T) {
 				w.Header().Set("ce-connectionState", "e30=")
 				io.WriteString(w, test.body)
 			}}, true)
-			c := mustDialEvents(t, s, "ann", "", protocolJSON)
-			c.read()
-			c.send(`{"type":"event","event":"x","dataType":"text","data":"x","ackId":1}`)
+			c := dial(t, s, dialOptions{user: "ann", subprotocols: []string{protocolJSON}})
+			c.text()
+			c.write(`{"type":"event","event":"x","dataType":"text","data":"x","ackId":1}`)
 			answer := make(chan string, 1)
 			go func() {
 				_, data, err := c.ws.Read(t.Context())
@@ -587,7 +583,7 @@ func TestAnswersToConnectThatCannotBeFollowedRefuseTheClient(t *testing.T) {
 			listen(t, s, &scripted{log: newEventLog(), answer: func(w http.ResponseWriter, _ *http.Request, _ int) {
 				io.WriteString(w, body)
 			}}, false)
-			_, resp, err := dialEvents(t, s, "ann", "", "mine")
+			_, resp, err := tryDial(t, s, dialOptions{user: "ann", subprotocols: []string{"mine"}})
 			require.Error(t, err)
 			require.Equal(t, http.StatusInternalServerError, resp.StatusCode)
 		})
@@ -614,11 +610,11 @@ func TestEventsAsTheyAreOnTheWire(t *testing.T) {
 	t.Cleanup(server.Close)
 	s := StartT(t, &Options{AccessKey: "one", SecondaryAccessKey: "two", Hubs: map[string]HubSettings{"chat": {EventHandlers: []EventHandler{
 		{URLTemplate: server.URL + "/on/{event}?code=1&hub={hub}", SystemEvents: allEvents, UserEventPattern: "*"}}}}})
-	c := mustDialEvents(t, s, "jürgen\n<a>", "&x=1", "odd", protocolJSON)
+	c := dial(t, s, dialOptions{user: "jürgen\n<a>", query: "&x=1", subprotocols: []string{"odd", protocolJSON}})
 	var system struct{ ConnectionID string }
-	require.NoError(t, json.Unmarshal([]byte(c.read()), &system))
+	require.NoError(t, json.Unmarshal([]byte(c.text()), &system))
 	id := system.ConnectionID
-	c.send(`{"type":"event","event":"order","data":{"a": [1]},"metadata":{"Trace":"t"}}`)
+	c.write(`{"type":"event","event":"order","data":{"a": [1]},"metadata":{"Trace":"t"}}`)
 	require.NoError(t, func() error { r := <-requests; return checkConnect(r.header, r.uri, r.body, id, s) }())
 	connected, user := <-requests, <-requests
 	common := map[string]string{
@@ -703,7 +699,7 @@ func TestManyClientsEventsKeepTheirOrder(t *testing.T) {
 	listen(t, s, handler, true)
 	var all sync.WaitGroup
 	for n := range clients {
-		c := mustDialEvents(t, s, strconv.Itoa(n), "")
+		c := dial(t, s, dialOptions{user: strconv.Itoa(n)})
 		all.Go(func() {
 			for i := range events {
 				if err := c.ws.Write(t.Context(), websocket.MessageText, []byte(strconv.Itoa(i))); err != nil {
@@ -784,4 +780,5 @@ func TestTheAccessTokenStaysWithTheServer(t *testing.T) {
 	body := <-bodies
 	require.NotContains(t, body, token)
 	require.Contains(t, body, `"X-Agent":["test"]`)
+	require.NotContains(t, body, "null", "what there is none of is empty")
 }
