@@ -1,0 +1,66 @@
+package emulator_test
+
+import (
+	"context"
+	"fmt"
+	"log"
+
+	"github.com/coder/websocket"
+
+	"github.com/awps-go/webpubsub"
+	"github.com/awps-go/webpubsub/emulator"
+	"github.com/awps-go/webpubsub/eventhandler"
+)
+
+// The whole loop in one process: a client sends, the emulator tells the application's event handler, without a second
+// port, and its answer comes back to the client.
+func ExampleServer_SetHubSettings() {
+	ctx := context.Background()
+	srv, err := emulator.Start(nil) // in a test: emulator.StartT(t, nil)
+	if err != nil {
+		log.Fatal(err)
+	}
+	defer srv.Close()
+
+	handler, err := eventhandler.New(eventhandler.Options{
+		Hub:               "chat",
+		ConnectionStrings: []string{srv.ConnectionString()},
+		OnUserEvent: func(_ context.Context, r *eventhandler.UserEventRequest) (*eventhandler.UserEventResponse, error) {
+			return &eventhandler.UserEventResponse{Message: webpubsub.Text(r.UserID + " said " + r.Text())}, nil
+		},
+	})
+	if err != nil {
+		log.Fatal(err)
+	}
+	err = srv.SetHubSettings("chat", emulator.HubSettings{EventHandlers: []emulator.EventHandler{{
+		Handler:          handler, // or URLTemplate: "http://localhost:3000/eventhandler/{event}"
+		SystemEvents:     []string{"connect", "connected", "disconnected"},
+		UserEventPattern: "*",
+	}}})
+	if err != nil {
+		log.Fatal(err)
+	}
+
+	client, err := webpubsub.NewClientFromConnectionString(srv.ConnectionString(), "chat", nil)
+	if err != nil {
+		log.Fatal(err)
+	}
+	access, err := client.GetClientAccessToken(ctx, &webpubsub.ClientAccessTokenOptions{UserID: "ann"})
+	if err != nil {
+		log.Fatal(err)
+	}
+	ws, _, err := websocket.Dial(ctx, access.URL, nil)
+	if err != nil {
+		log.Fatal(err)
+	}
+	defer ws.CloseNow()
+	if err := ws.Write(ctx, websocket.MessageText, []byte("hello")); err != nil {
+		log.Fatal(err)
+	}
+	_, answer, err := ws.Read(ctx)
+	if err != nil {
+		log.Fatal(err)
+	}
+	fmt.Println(string(answer))
+	// Output: ann said hello
+}
