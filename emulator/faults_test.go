@@ -1,0 +1,154 @@
+package emulator
+
+import (
+	"net/http"
+	"testing"
+	"time"
+
+	"github.com/coder/websocket"
+	"github.com/golang-jwt/jwt/v5"
+	"github.com/stretchr/testify/require"
+)
+
+func TestTheNextRequestsThatMatchFail(t *testing.T) {
+	srv := StartT(t, nil)
+	api := rest{t, srv}
+	c := dialJSON(t, srv, dialOptions{user: "ann"})
+	require.NoError(t, srv.InjectFault(Fault{Operation: "SendToAll", Times: 2, Status: 429, RetryAfter: 1500 * time.Millisecond}))
+	require.NoError(t, srv.InjectFault(Fault{Operation: "SendToAll", Status: 503}))
+
+	send := func() response {
+		return api.do("POST", "hubs/chat/:send", []byte("hello"), "Content-Type", "text/plain")
+	}
+	for range 2 {
+		r := send()
+		require.Equal(t, 429, r.status)
+		require.Equal(t, "2", r.header.Get("Retry-After"))
+		require.Equal(t, "InjectedFault", r.errorCode())
+		api.text("hubs/chat/users/ann/:send", "another operation")
+		require.Equal(t, "another operation", c.object()["data"])
+	}
+	r := send()
+	require.Equal(t, 503, r.status)
+	require.Empty(t, r.header.Get("Retry-After"))
+	c.nothing(srv)
+	require.Equal(t, 202, send().status)
+	require.Equal(t, "hello", c.object()["data"])
+}
+
+func TestAFaultForAnyOperationIsNoneForHandshakes(t *testing.T) {
+	srv := StartT(t, nil)
+	require.NoError(t, srv.InjectFault(Fault{Times: 2, Status: 500}))
+	dialJSON(t, srv, dialOptions{})
+	rest{t, srv}.must(500, "HEAD", "hubs/chat/users/ann")
+	rest{t, srv}.must(500, "POST", "hubs/chat/:closeConnections")
+	rest{t, srv}.must(404, "HEAD", "hubs/chat/users/ann")
+}
+
+func TestHandshakesAreRefused(t *testing.T) {
+	srv := StartT(t, nil)
+	require.NoError(t, srv.InjectFault(Fault{Operation: OperationConnect, Times: 2, Status: 503}))
+	target := dialOptions{}.httpURL(t, srv)
+	require.Equal(t, 503, upgradeStatus(t, target))
+	require.Equal(t, 503, upgradeStatus(t, target))
+	require.Equal(t, 101, upgradeStatus(t, target))
+}
+
+func TestAConnectionIsCut(t *testing.T) {
+	for name, tt := range map[string]struct {
+		cut    Cut
+		effect bool
+	}{
+		"before the request takes effect": {CutBeforeEffect, false},
+		"after the request took effect":   {CutAfterEffect, true},
+	} {
+		t.Run(name, func(t *testing.T) {
+			srv := StartT(t, nil)
+			c := dialJSON(t, srv, dialOptions{})
+			require.NoError(t, srv.InjectFault(Fault{Operation: "AddConnectionToGroup", Cut: tt.cut}))
+			target := srv.Endpoint() + "/api/hubs/chat/groups/g/connections/" + c.id
+			req, _ := http.NewRequest("PUT", target, nil)
+			req.Header.Set("Authorization", "Bearer "+sign(t, srv.AccessKey(), jwt.MapClaims{"aud": target, "exp": srv.Now().Add(time.Minute).Unix()}))
+			transport := &http.Transport{DisableKeepAlives: true} // or net/http tries again by itself
+			_, err := transport.RoundTrip(req)
+			require.ErrorContains(t, err, "EOF")
+			require.Equal(t, tt.effect, srv.Connections("chat")[0].Groups != nil)
+			require.Equal(t, 1, srv.RequestCount("AddConnectionToGroup"))
+			require.Equal(t, 0, srv.Requests()[0].Status)
+		})
+	}
+}
+
+func TestADelayedRequestWaitsForTheClock(t *testing.T) {
+	srv := StartT(t, nil)
+	c := dialJSON(t, srv, dialOptions{})
+	require.NoError(t, srv.InjectFault(Fault{Operation: "SendToAll", Delay: time.Minute}))
+	answered := make(chan int, 1)
+	go func() {
+		answered <- rest{t, srv}.do("POST", "hubs/chat/:send", []byte("late"), "Content-Type", "text/plain").status
+	}()
+	require.Eventually(t, func() bool {
+		srv.clock.mu.Lock()
+		defer srv.clock.mu.Unlock()
+		return len(srv.clock.timers) == 1
+	}, patience, time.Millisecond)
+	c.nothing(srv)
+	srv.Advance(59 * time.Second)
+	require.Empty(t, answered)
+	srv.Advance(time.Second)
+	require.Equal(t, 202, <-answered)
+	require.Equal(t, "late", c.object()["data"])
+}
+
+func TestCloseDoesNotWaitForADelay(t *testing.T) {
+	srv := StartT(t, nil)
+	require.NoError(t, srv.InjectFault(Fault{Delay: 24 * time.Hour}))
+	answered := make(chan int, 1)
+	go func() { answered <- rest{t, srv}.do("HEAD", "hubs/chat/users/ann", nil).status }()
+	require.Eventually(t, func() bool {
+		srv.mu.Lock()
+		defer srv.mu.Unlock()
+		return len(srv.faults) == 0
+	}, patience, time.Millisecond)
+	srv.Close()
+	require.Equal(t, 404, <-answered)
+}
+
+func TestFaultsThatCannotBe(t *testing.T) {
+	srv := StartT(t, nil)
+	for name, tt := range map[string]struct {
+		fault Fault
+		want  string
+	}{
+		"an operation unheard of":        {Fault{Operation: "SendToNobody", Status: 500}, `Fault.Operation: there is no operation "SendToNobody"`},
+		"a negative number of times":     {Fault{Times: -1, Status: 500}, "Fault.Times"},
+		"a status that is no error":      {Fault{Status: 202}, "Fault.Status"},
+		"a negative delay":               {Fault{Delay: -1}, "Fault.Delay"},
+		"a Retry-After without a status": {Fault{RetryAfter: 1}, "Fault.RetryAfter"},
+		"a cut unheard of":               {Fault{Cut: 3}, "Fault.Cut"},
+		"an answer that is cut":          {Fault{Cut: CutAfterEffect, Status: 500}, "Fault.Cut"},
+		"half a handshake":               {Fault{Operation: OperationConnect, Cut: CutAfterEffect}, "DropConnection"},
+	} {
+		require.ErrorContains(t, srv.InjectFault(tt.fault), tt.want, name)
+	}
+	require.NoError(t, srv.InjectFault(Fault{Status: 500}))
+	srv.ClearFaults()
+	rest{t, srv}.must(404, "HEAD", "hubs/chat/users/ann")
+}
+
+func TestDroppingAConnection(t *testing.T) {
+	srv := StartT(t, nil)
+	plain := dialJSON(t, srv, dialOptions{})
+	require.True(t, srv.DropConnection("chat", plain.id))
+	_, _, err := plain.ws.Read(t.Context())
+	require.Error(t, err)
+	require.Equal(t, websocket.StatusCode(-1), websocket.CloseStatus(err), "there is no close frame")
+	require.NoError(t, srv.WaitForConnections(t.Context(), "chat", 0))
+	require.False(t, srv.DropConnection("chat", plain.id))
+
+	reliable := dialReliable(t, srv, dialOptions{})
+	require.True(t, srv.DropConnection("chat", reliable.id))
+	require.NoError(t, srv.WaitForRecovering(t.Context(), "chat", 1))
+	reliable.comeBack()
+	require.NoError(t, srv.WaitForRecovering(t.Context(), "chat", 0))
+}

@@ -1,0 +1,133 @@
+package emulator
+
+import (
+	"context"
+	"strconv"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+)
+
+func TestALookInside(t *testing.T) {
+	srv := StartT(t, nil)
+	require.Empty(t, srv.Hubs())
+	require.Empty(t, srv.Connections("chat"))
+	a := dialJSON(t, srv, dialOptions{user: "ann", groups: []string{"g2", "g1"}, roles: []string{"webpubsub.sendToGroup.g1"}})
+	b := dialReliable(t, srv, dialOptions{})
+	dialJSON(t, srv, dialOptions{hub: "Other"})
+	b.cut()
+
+	require.Equal(t, []string{"Other", "chat"}, srv.Hubs())
+	require.ElementsMatch(t, []Connection{
+		{ID: a.id, UserID: "ann", Subprotocol: protocolJSON, Groups: []string{"g1", "g2"}},
+		{ID: b.id, Subprotocol: protocolJSONReliable, Recovering: true},
+	}, srv.Connections("CHAT"))
+	require.Equal(t, []string{"g1", "g2"}, srv.Groups("chat"))
+	require.Equal(t, []string{"ann"}, srv.Users("chat"))
+	require.True(t, srv.HasPermission("chat", a.id, "sendToGroup", "g1"))
+	require.False(t, srv.HasPermission("chat", a.id, "sendToGroup", ""))
+	require.False(t, srv.HasPermission("chat", a.id, "joinLeaveGroup", "g1"))
+	require.False(t, srv.HasPermission("chat", a.id, "none", "g1"))
+	require.False(t, srv.HasPermission("chat", "nobody", "sendToGroup", "g1"))
+}
+
+func TestRequestsAreRemembered(t *testing.T) {
+	srv := StartT(t, nil)
+	api := rest{t, srv}
+	api.must(404, "HEAD", "hubs/chat/users/a%2Fb?api-version=2024-12-01")
+	api.must(404, "POST", "hubs/chat/:dance")
+	got := srv.Requests()
+	require.Len(t, got, 2)
+	require.WithinDuration(t, time.Now(), got[0].Time, time.Minute)
+	got[0].Time, got[1].Time = time.Time{}, time.Time{}
+	require.Equal(t, []Request{
+		{Operation: "UserExists", Method: "HEAD", Path: "/api/hubs/chat/users/a%2Fb?api-version=2024-12-01", Status: 404},
+		{Method: "POST", Path: "/api/hubs/chat/:dance", Status: 404},
+	}, got)
+
+	for i := range maxRequests + 10 {
+		srv.requests.add(Request{Operation: "UserExists", Path: strconv.Itoa(i)})
+	}
+	got = srv.Requests()
+	require.Len(t, got, maxRequests)
+	require.Equal(t, "10", got[0].Path)
+	require.Equal(t, strconv.Itoa(maxRequests+9), got[maxRequests-1].Path)
+	require.Equal(t, maxRequests+11, srv.RequestCount("UserExists"))
+}
+
+func TestWaiting(t *testing.T) {
+	srv := StartT(t, nil)
+	ctx := t.Context()
+	done := make(chan error)
+	go func() { done <- srv.WaitForConnections(ctx, "chat", 2) }()
+	dialJSON(t, srv, dialOptions{user: "ann"})
+	c := dialJSON(t, srv, dialOptions{user: "ann", groups: []string{"g"}})
+	require.NoError(t, <-done)
+	require.NoError(t, srv.WaitForUser(ctx, "chat", "ann", 2))
+	require.NoError(t, srv.WaitForGroup(ctx, "chat", "g", 1))
+
+	go func() { done <- srv.WaitForGroup(ctx, "chat", "g", 0) }()
+	rest{t, srv}.must(204, "DELETE", "hubs/chat/connections/"+c.id)
+	require.NoError(t, <-done)
+	require.NoError(t, srv.WaitForUser(ctx, "chat", "ann", 1))
+
+	ended, cancel := context.WithCancel(ctx)
+	cancel()
+	err := srv.WaitForConnections(ended, "chat", 3)
+	require.ErrorIs(t, err, context.Canceled)
+	require.ErrorContains(t, err, "waiting for 3 connections in hub chat, there are 1")
+	srv.Close()
+	require.ErrorContains(t, srv.WaitForConnections(ctx, "chat", 7), "the server is closed")
+}
+
+func TestTheClockMakesTokensExpire(t *testing.T) {
+	srv := StartT(t, nil)
+	target := dialOptions{}.httpURL(t, srv)
+	srv.Advance(59 * time.Minute)
+	require.Equal(t, 101, upgradeStatus(t, target))
+	srv.Advance(2 * time.Minute)
+	require.Equal(t, 401, upgradeStatus(t, target))
+	require.WithinDuration(t, time.Now().Add(61*time.Minute), srv.Now(), time.Minute)
+	require.Panics(t, func() { srv.Advance(-1) })
+}
+
+func TestTrafficIsShownToThoseWhoWatch(t *testing.T) {
+	srv := StartT(t, nil)
+	api := rest{t, srv}
+	api.text("hubs/chat/:send", "nobody watches")
+	w, stop := srv.traffic.watch(100)
+	c := dialJSON(t, srv, dialOptions{user: "ann", groups: []string{"g"}, roles: []string{"webpubsub.sendToGroup"}})
+	api.text("hubs/chat/groups/g/:send", "from REST")
+	require.Equal(t, "from REST", c.object()["data"])
+	c.write(`{"type":"sendToGroup","group":"g","dataType":"text","data":"from ann"}`)
+	require.Equal(t, "from ann", c.object()["data"])
+	require.NotEmpty(t, c.ask(`{"type":"event","event":"e","dataType":"binary","data":"AP8=","ackId":1}`))
+	stop()
+	stop()
+	api.text("hubs/chat/:send", "nobody watches any more")
+	var got []trafficEvent
+	for len(w.events) > 0 {
+		e := <-w.events
+		e.Time, e.ConnectionID = time.Time{}, ""
+		got = append(got, e)
+	}
+	require.ElementsMatch(t, []trafficEvent{
+		{Kind: "connection", Hub: "chat", UserID: "ann", Text: "connected " + protocolJSON},
+		{Kind: "message", Hub: "chat", Group: "g", Text: "SendToGroup: 1 recipients", Data: "from REST"},
+		{Kind: "rest", Hub: "chat", Status: 202, Text: "POST /api/hubs/chat/groups/g/:send"},
+		{Kind: "message", Hub: "chat", UserID: "ann", Group: "g", Text: "client to group: 1 recipients", Data: "from ann"},
+		{Kind: "event", Hub: "chat", UserID: "ann", Text: "user event e", Data: "binary"},
+	}, got)
+}
+
+func TestAWatcherThatIsTooSlowMissesEventsAndDelaysNobody(t *testing.T) {
+	var feed traffic
+	w, stop := feed.watch(2)
+	defer stop()
+	for range 5 {
+		feed.publish(trafficEvent{})
+	}
+	require.Len(t, w.events, 2)
+	require.EqualValues(t, 3, w.missed.Load())
+}
