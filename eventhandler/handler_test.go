@@ -98,10 +98,10 @@ func TestConnectAnswers(t *testing.T) {
 		"state and user":         {response: &response{UserID: "u", SetState: map[string]any{"s": []string{"ü"}}}, status: 200, body: `{"userId":"u"}`, state: `{"s":["ü"]}`},
 		"MQTT for other clients": {response: &response{MQTTUserProperties: []eventhandler.MQTTUserProperty{{Name: "a", Value: "b"}}}, status: 204},
 
-		"a rejection is status and text":             {err: eventhandler.Reject(403, "not you, <Bob>"), status: 403, body: "not you, <Bob>\n"},
-		"a wrapped rejection, too":                   {err: fmt.Errorf("lookup: %w", eventhandler.Reject(401, "who?")), status: 401, body: "who?\n"},
-		"a rejection wins over a response":           {response: &response{UserID: "u"}, err: eventhandler.Reject(404, "no"), status: 404, body: "no\n"},
-		"a rejection with an MQTT code":              {err: &eventhandler.RejectError{MQTTCode: 0x8A, Reason: "banned"}, status: 403, body: "banned\n"},
+		"a rejection is status and text":             {err: eventhandler.Reject(403, "not you, <Bob>"), status: 403, body: "not you, <Bob>"},
+		"a wrapped rejection, too":                   {err: fmt.Errorf("lookup: %w", eventhandler.Reject(401, "who?")), status: 401, body: "who?"},
+		"a rejection wins over a response":           {response: &response{UserID: "u"}, err: eventhandler.Reject(404, "no"), status: 404, body: "no"},
+		"a rejection with an MQTT code":              {err: &eventhandler.RejectError{MQTTCode: 0x8A, Reason: "banned"}, status: 403, body: "banned"},
 		"any other error is a bare 500":              {err: errors.New("password=secret"), status: 500, body: "the event handler failed\n"},
 		"a rejection with a success status is a 500": {err: eventhandler.Reject(200, "secret"), status: 500, body: "the event handler failed\n"},
 		"a subprotocol nobody offered is a 500":      {response: &response{Subprotocol: "c"}, status: 500, body: "the event handler failed\n"},
@@ -185,7 +185,7 @@ func TestUserEventAnswers(t *testing.T) {
 		"metadata":                {response: &response{Message: webpubsub.Text("x"), Metadata: map[string]string{"trace": "t 1"}}, status: 200, contentType: "text/plain; charset=utf-8", body: "x", metadata: "t 1"},
 		"empty text":              {response: &response{Message: webpubsub.Text("")}, status: 200, contentType: "text/plain; charset=utf-8"},
 
-		"a rejection":                     {err: eventhandler.Reject(429, "slow down"), status: 429, contentType: "text/plain; charset=utf-8", body: "slow down\n"},
+		"a rejection":                     {err: eventhandler.Reject(429, "slow down"), status: 429, contentType: "text/plain; charset=utf-8", body: "slow down"},
 		"another error":                   {err: errors.New("secret"), status: 500, contentType: "text/plain; charset=utf-8", body: "the event handler failed\n"},
 		"JSON that does not encode":       {response: &response{Message: webpubsub.JSON(func() {})}, status: 500, contentType: "text/plain; charset=utf-8", body: "the event handler failed\n"},
 		"a metadata key with a space":     {response: &response{Metadata: map[string]string{"a b": "x"}}, status: 500, contentType: "text/plain; charset=utf-8", body: "the event handler failed\n"},

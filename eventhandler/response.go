@@ -182,7 +182,10 @@ func (e *RejectError) write(w http.ResponseWriter) error {
 		return fmt.Errorf("eventhandler: a rejection's status is 400 to 599, not %d", status)
 	}
 	if !e.forMQTT {
-		http.Error(w, e.Reason, status)
+		w.Header().Set("Content-Type", ContentTypeText+"; charset=utf-8")
+		w.Header().Set("X-Content-Type-Options", "nosniff")
+		w.WriteHeader(status)
+		_, _ = io.WriteString(w, e.Reason)
 		return nil
 	}
 	type mqtt struct {
