@@ -22,7 +22,7 @@ type body interface {
 // body makes the request's body ready to be sent any number of times.
 func (r *request) body(ctx context.Context) (body, error) {
 	if r.stream == nil {
-		return newMemoryBody(r.data), nil
+		return r.memoryBody(r.data), nil
 	}
 	if source, ok := r.stream.(io.ReadSeeker); ok {
 		// A pipe has a Seek that fails: it is a stream like those without.
@@ -41,7 +41,7 @@ func (r *request) body(ctx context.Context) (body, error) {
 	if len(data) > maxStreamCopy {
 		return nil, invalid(r.operation, "message", "is a stream of more than 16 MiB that cannot seek, so that no retry could send it again")
 	}
-	return newMemoryBody(data), nil
+	return r.memoryBody(data), nil
 }
 
 // readAll is io.ReadAll that returns when the context ends, even while a Read blocks.
@@ -70,10 +70,10 @@ type memoryBody struct {
 	data []byte
 }
 
-func newMemoryBody(data []byte) *memoryBody {
-	b := &memoryBody{data: data}
-	b.Reset(data)
-	return b
+func (r *request) memoryBody(data []byte) *memoryBody {
+	r.memory.data = data
+	r.memory.Reset(data)
+	return &r.memory
 }
 
 func (b *memoryBody) open() (io.ReadCloser, error) { return io.NopCloser(bytes.NewReader(b.data)), nil }

@@ -21,22 +21,29 @@ type request struct {
 	client      *ServiceClient
 	operation   string // the name of the client's method, for errors, spans and logs
 	method      string
-	path        []byte // from /api on, escaped
+	url         []byte // up to the query, escaped
 	query       []byte // without the api-version, escaped
-	target      string // path and query as they came from elsewhere, instead of the two above
+	target      string // path and query as they came from elsewhere, instead of the operation's own
 	header      http.Header
 	contentType string // of the body; empty for a request without one
 	data        []byte
 	stream      io.Reader // the body, instead of data
 	secret      bool      // the answer is secret: it is in no log
+	noResult    bool      // there is nothing to read in an answer that is a success
 	err         error     // the first fault
+
+	// Parts of a request that are made with it, in one allocation.
+	urlBuffer [160]byte
+	memory    memoryBody
 }
 
 func (c *ServiceClient) newRequest(operation, method string) *request {
 	r := &request{client: c, operation: operation, method: method}
 	if c == nil || c.azure == nil {
 		r.refuse("client", "is not made by one of the package's constructors")
+		return r
 	}
+	r.url = append(r.urlBuffer[:0], c.endpoint.target...)
 	return r
 }
 
@@ -44,7 +51,7 @@ func (c *ServiceClient) newRequest(operation, method string) *request {
 func (c *ServiceClient) newHubRequest(operation, method string) *request {
 	r := c.newRequest(operation, method)
 	if r.err == nil {
-		r.path = appendEscaped(append(make([]byte, 0, 128), "/api/hubs/"...), c.hub)
+		r.literal("/api/hubs/").escaped(c.hub)
 	}
 	return r
 }
@@ -57,7 +64,7 @@ func (r *request) refuse(argument, format string, args ...any) {
 
 // literal adds to the path what needs no escaping.
 func (r *request) literal(text string) *request {
-	r.path = append(r.path, text...)
+	r.url = append(r.url, text...)
 	return r
 }
 
@@ -77,7 +84,7 @@ func (r *request) group(name string) *request {
 }
 
 func (r *request) escaped(segment string) *request {
-	r.path = appendEscaped(r.path, segment)
+	r.url = appendEscaped(r.url, segment)
 	return r
 }
 
@@ -198,16 +205,15 @@ func (r *request) metadata(metadata map[string]string) {
 	}
 }
 
-// url returns the URL without its api-version, which tryPolicy adds.
-func (r *request) url() string {
-	base := r.client.endpoint.target
+// unversioned returns the URL without its api-version, which tryPolicy adds.
+func (r *request) unversioned() string {
 	switch {
 	case r.target != "":
-		return base + r.target
+		return r.client.endpoint.target + r.target
 	case len(r.query) > 0:
-		return base + string(r.path) + "?" + string(r.query)
+		return string(r.url) + "?" + string(r.query)
 	}
-	return base + string(r.path)
+	return string(r.url)
 }
 
 // withAPIVersion adds the client's api-version, in front, to a query that has none.
@@ -230,12 +236,14 @@ func (r *request) do(ctx context.Context) (*http.Response, error) {
 
 // run is do for an operation that has no result.
 func (r *request) run(ctx context.Context) error {
+	r.noResult = true
 	_, err := r.do(ctx)
 	return err
 }
 
 // exists is do for an operation that asks whether there is something: 404 says no.
 func (r *request) exists(ctx context.Context) (bool, error) {
+	r.noResult = true
 	resp, err := r.send(ctx, func(status int) bool { return isSuccess(status) || status == http.StatusNotFound })
 	return err == nil && resp.StatusCode != http.StatusNotFound, err
 }
@@ -251,6 +259,8 @@ func (r *request) json(ctx context.Context, answer any) error {
 	}
 	return nil
 }
+
+var acceptJSON = []string{contentTypeJSON}
 
 func isSuccess(status int) bool { return status >= 200 && status <= 299 }
 
@@ -273,7 +283,7 @@ func (r *request) send(ctx context.Context, accept func(status int) bool) (resp 
 		defer func() { record.end(ctx, err) }()
 	}
 
-	req, err := runtime.NewRequest(ctx, r.method, r.url())
+	req, err := runtime.NewRequest(ctx, r.method, r.unversioned())
 	if err != nil {
 		return nil, wrapError(r.operation, err)
 	}
@@ -282,7 +292,7 @@ func (r *request) send(ctx context.Context, accept func(status int) bool) (resp 
 		header[name] = values
 	}
 	if header.Get("Accept") == "" {
-		header.Set("Accept", contentTypeJSON)
+		header["Accept"] = acceptJSON
 	}
 	if r.contentType != "" {
 		body, err := r.body(ctx)
@@ -294,12 +304,15 @@ func (r *request) send(ctx context.Context, accept func(status int) bool) (resp 
 			return nil, wrapError(r.operation, err)
 		}
 	}
-	if r.secret {
-		runtime.SkipBodyDownload(req) // which keeps the answer out of azcore's log too
+	if r.noResult || r.secret {
+		runtime.SkipBodyDownload(req) // which would copy nothing at some cost, or the secret into azcore's log
 	}
 	resp, err = c.azure.Pipeline().Do(req)
 	if err != nil {
 		return nil, wrapError(r.operation, err)
+	}
+	if r.noResult && resp.Body != http.NoBody {
+		_, _ = runtime.Payload(resp) // so that the connection can be used again
 	}
 	if record != nil {
 		record.answer = resp

@@ -2,6 +2,7 @@ package webpubsub
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"crypto/hmac"
 	"crypto/sha256"
@@ -94,12 +95,15 @@ type requestClaims struct {
 
 // authorize signs a request for its URL as it is now.
 func (c *ServiceClient) authorize(req *http.Request, key string) error {
+	s := c.key.signer(key)
+	defer c.key.signers.Put(s)
 	now := time.Now()
-	authorization, err := c.key.sign("Bearer ", tokenHeader, &requestClaims{
+	s.request = requestClaims{
 		IssuedAt:  now.Unix(),
 		ExpiresAt: now.Add(requestTokenLifetime).Unix(),
 		Audience:  c.endpoint.audience(req.URL),
-	}, key)
+	}
+	authorization, err := s.sign("Bearer ", tokenHeader, &s.request)
 	if err != nil {
 		return err
 	}
@@ -109,7 +113,10 @@ func (c *ServiceClient) authorize(req *http.Request, key string) error {
 
 // audience is the service's own URL for a request that goes to u, which is behind the reverse proxy if there is one.
 func (e endpoint) audience(u *url.URL) string {
-	sent := u.Scheme + "://" + u.Host + u.RequestURI()
+	// A redirect may have led to a URL without a path, or with a fragment, which is not sent.
+	sent := (&url.URL{
+		Scheme: u.Scheme, Host: u.Host, Path: cmp.Or(u.Path, "/"), RawPath: u.RawPath, RawQuery: u.RawQuery, ForceQuery: u.ForceQuery,
+	}).String()
 	if rest, ok := strings.CutPrefix(sent, e.target); ok && e.target != e.service {
 		return e.service + rest
 	}
@@ -119,30 +126,30 @@ func (e endpoint) audience(u *url.URL) string {
 // tokenHeader is {"alg":"HS256","typ":"JWT"}, encoded once.
 var tokenHeader = base64.RawURLEncoding.EncodeToString([]byte(`{"alg":"HS256","typ":"JWT"}`))
 
-// signer makes tokens one after another, without memory of their own. The state of the hash behind the key, which takes longer
-// to make than a token does to sign, is made once.
+// signer signs one token after another. What it keeps between them, it keeps for speed alone: the state of the hash behind the
+// key takes longer to make than a token to sign.
 type signer struct {
 	key     string
 	hash    hash.Hash
+	request requestClaims
 	claims  bytes.Buffer
 	encoder *json.Encoder // into claims
 	token   []byte
 	sum     []byte
 }
 
-func newSigner(key string) *signer {
-	s := &signer{key: key, hash: hmac.New(sha256.New, []byte(key))}
-	s.encoder = newJSONEncoder(&s.claims)
+// signer returns one for the key, to be put back.
+func (k *accessKey) signer(key string) *signer {
+	s, _ := k.signers.Get().(*signer)
+	if s == nil || s.key != key {
+		s = &signer{key: key, hash: hmac.New(sha256.New, []byte(key))}
+		s.encoder = newJSONEncoder(&s.claims)
+	}
 	return s
 }
 
 // sign makes a JWT of an encoded header and claims, behind a prefix.
-func (k *accessKey) sign(prefix, header string, claims any, key string) (string, error) {
-	s, _ := k.signers.Get().(*signer)
-	if s == nil || s.key != key {
-		s = newSigner(key)
-	}
-	defer k.signers.Put(s)
+func (s *signer) sign(prefix, header string, claims any) (string, error) {
 	s.claims.Reset()
 	if err := s.encoder.Encode(claims); err != nil {
 		return "", err
@@ -260,15 +267,17 @@ func (c *ServiceClient) signClientToken(ctx context.Context, o ClientAccessToken
 	if err != nil {
 		return "", err
 	}
+	s := c.key.signer(key)
+	defer c.key.signers.Put(s)
 	now := time.Now()
-	return c.key.sign("", header, &clientClaims{
+	return s.sign("", header, &clientClaims{
 		Roles:     o.Roles,
 		Groups:    o.Groups,
 		IssuedAt:  now.Unix(),
 		ExpiresAt: now.Add(o.ExpiresIn).Unix(),
 		Audience:  audience,
 		Subject:   o.UserID,
-	}, key)
+	})
 }
 
 // generateToken asks the service for a token.

@@ -447,7 +447,7 @@ func requireSameToken(t *testing.T, want, got, key string, lifetime time.Duratio
 	require.NoError(t, json.Unmarshal(payload, &claims))
 	claims.IssuedAt = 1700000000
 	claims.ExpiresAt = claims.IssuedAt + int64(lifetime/time.Second)
-	token, err := new(accessKey).sign("", tokenHeader, claims, key)
+	token, err := new(accessKey).signer(key).sign("", tokenHeader, claims)
 	require.NoError(t, err)
 	wantPayload, err := base64.RawURLEncoding.DecodeString(strings.Split(want, ".")[1])
 	require.NoError(t, err)
