@@ -1,0 +1,226 @@
+package emulator
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"fmt"
+	"io"
+	"log/slog"
+	"net"
+	"net/http"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/coder/websocket"
+	"github.com/golang-jwt/jwt/v5"
+	"github.com/stretchr/testify/require"
+)
+
+// This file is about those who do not behave: each is answered clearly, and everyone else is served on.
+
+func TestASlowReaderIsClosedWithAReasonAndDelaysNobody(t *testing.T) {
+	srv := StartT(t, nil)
+	slow := dialJSON(t, srv, dialOptions{groups: []string{"g"}})
+	fast := dialJSON(t, srv, dialOptions{groups: []string{"g"}})
+	big := bytes.Repeat([]byte("x"), maxMessageSize)
+	var sent int
+	for srv.hub("chat").count(&target{}) == 2 {
+		require.Less(t, sent, 1000, "the slow client is never closed")
+		srv.hub("chat").send(&message{payload: payload{dataType: dataText, data: big}, group: "g"}, &target{group: "g"})
+		sent++
+		require.Len(t, fast.object()["data"], maxMessageSize)
+	}
+	fast.nothing(srv)
+	ce, frames := slow.closed() // now it reads
+	require.Equal(t, websocket.StatusPolicyViolation, ce.Code)
+	require.Contains(t, ce.Reason, "the client is too slow")
+	require.Contains(t, frames[len(frames)-1], `"event":"disconnected","message":"the client is too slow`)
+	require.Less(t, len(frames), sent)
+	rest{t, srv}.must(404, "HEAD", "hubs/chat/connections/"+slow.id)
+}
+
+func TestAClientThatNeverReadsIsCutOffWhenTheServerCloses(t *testing.T) {
+	srv := StartT(t, nil)
+	stuck := dialJSON(t, srv, dialOptions{})
+	for range 12 {
+		srv.hub("chat").send(&message{payload: payload{dataType: dataText, data: bytes.Repeat([]byte("x"), maxMessageSize)}}, &target{})
+	}
+	srv.Close()
+	require.NotEmpty(t, stuck.id)
+}
+
+// handshake opens a WebSocket by hand, for those who then do not speak WebSocket properly.
+func handshake(t *testing.T, srv *Server) (net.Conn, *bufio.Reader) {
+	t.Helper()
+	c, err := net.Dial("tcp", srv.host)
+	require.NoError(t, err)
+	t.Cleanup(func() { c.Close() })
+	require.NoError(t, c.SetDeadline(time.Now().Add(patience)))
+	target := strings.TrimPrefix(dialOptions{}.httpURL(t, srv), srv.Endpoint())
+	fmt.Fprintf(c, "GET %s HTTP/1.1\r\nHost: %s\r\nConnection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\n"+
+		"Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Protocol: %s\r\n\r\n", target, srv.host, protocolJSON)
+	br := bufio.NewReader(c)
+	resp, err := http.ReadResponse(br, nil)
+	require.NoError(t, err)
+	require.Equal(t, 101, resp.StatusCode)
+	return c, br
+}
+
+func TestHalfOpenConnections(t *testing.T) {
+	for name, leave := range map[string]func(t *testing.T, srv *Server){
+		"a connection without a request": func(t *testing.T, srv *Server) {
+			c, err := net.Dial("tcp", srv.host)
+			require.NoError(t, err)
+			t.Cleanup(func() { c.Close() })
+		},
+		"half a header": func(t *testing.T, srv *Server) {
+			c, err := net.Dial("tcp", srv.host)
+			require.NoError(t, err)
+			t.Cleanup(func() { c.Close() })
+			fmt.Fprint(c, "POST /api/hubs/chat/:send HTTP/1.1\r\nHo")
+		},
+		"half a body": func(t *testing.T, srv *Server) {
+			c, err := net.Dial("tcp", srv.host)
+			require.NoError(t, err)
+			t.Cleanup(func() { c.Close() })
+			token := sign(t, srv.AccessKey(), jwt.MapClaims{"aud": srv.Endpoint() + "/api/hubs/chat/:send", "exp": srv.Now().Add(time.Minute).Unix()})
+			fmt.Fprintf(c, "POST /api/hubs/chat/:send HTTP/1.1\r\nHost: %s\r\nAuthorization: Bearer %s\r\nContent-Type: text/plain\r\nContent-Length: 5\r\n\r\nhel", srv.host, token)
+		},
+		"half a frame": func(t *testing.T, srv *Server) {
+			c, _ := handshake(t, srv)
+			c.Write([]byte{0x81, 0xFE, 0x01})
+		},
+		"a client that answers nothing": func(t *testing.T, srv *Server) { handshake(t, srv) },
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel() // with waiting for those who keep Close waiting
+			srv := StartT(t, nil)
+			bystander := dialJSON(t, srv, dialOptions{user: "bystander"})
+			leave(t, srv)
+			rest{t, srv}.text("hubs/chat/users/bystander/:send", "served on")
+			require.Equal(t, "served on", bystander.object()["data"])
+			srv.Close() // they do not keep it from closing
+		})
+	}
+}
+
+func TestAClientThatLeavesWithoutACloseFrameIsGone(t *testing.T) {
+	for name, leave := range map[string]func(c *net.TCPConn){
+		"it closes the connection":     func(c *net.TCPConn) { c.Close() },
+		"it closes its half":           func(c *net.TCPConn) { c.CloseWrite() },
+		"it resets the connection":     func(c *net.TCPConn) { c.SetLinger(0); c.Close() },
+		"it sends an unmasked frame":   func(c *net.TCPConn) { c.Write([]byte{0x81, 0x01, 'x'}) },
+		"it sends a reserved opcode":   func(c *net.TCPConn) { c.Write([]byte{0x83, 0x80, 0, 0, 0, 0}) },
+		"it sends a lone continuation": func(c *net.TCPConn) { c.Write([]byte{0x80, 0x80, 0, 0, 0, 0}) },
+	} {
+		t.Run(name, func(t *testing.T) {
+			srv := StartT(t, nil)
+			bystander := dialJSON(t, srv, dialOptions{})
+			c, _ := handshake(t, srv)
+			leave(c.(*net.TCPConn))
+			require.NoError(t, srv.WaitForConnections(t.Context(), "chat", 1))
+			bystander.nothing(srv)
+		})
+	}
+}
+
+func TestABodyThatIsCutShortIsNotSent(t *testing.T) {
+	srv := StartT(t, nil)
+	c := dialJSON(t, srv, dialOptions{})
+	conn, err := net.Dial("tcp", srv.host)
+	require.NoError(t, err)
+	defer conn.Close()
+	token := sign(t, srv.AccessKey(), jwt.MapClaims{"aud": srv.Endpoint() + "/api/hubs/chat/:send", "exp": srv.Now().Add(time.Minute).Unix()})
+	fmt.Fprintf(conn, "POST /api/hubs/chat/:send HTTP/1.1\r\nHost: %s\r\nAuthorization: Bearer %s\r\nContent-Type: text/plain\r\nContent-Length: 5\r\n\r\nhel", srv.host, token)
+	require.NoError(t, conn.(*net.TCPConn).CloseWrite())
+	io.Copy(io.Discard, conn)
+	c.nothing(srv)
+}
+
+func TestAFloodOfBadTokensLeavesEveryoneElseServed(t *testing.T) {
+	srv := StartT(t, &Options{Logger: slog.New(slog.DiscardHandler)})
+	c := dialJSON(t, srv, dialOptions{user: "ann"})
+	target := srv.Endpoint() + "/client/hubs/chat?access_token=" +
+		sign(t, "a wrong key", jwt.MapClaims{"aud": srv.Endpoint() + "/client/hubs/chat", "exp": time.Now().Add(time.Hour).Unix()})
+	var flood sync.WaitGroup
+	for range 20 {
+		flood.Go(func() {
+			for range 25 {
+				if got := upgradeStatus(t, target); got != http.StatusUnauthorized {
+					t.Errorf("a bad token is answered %d", got)
+				}
+			}
+		})
+	}
+	for i := range 50 {
+		text := fmt.Sprint(i)
+		rest{t, srv}.text("hubs/chat/users/ann/:send", text)
+		require.Equal(t, text, c.object()["data"])
+	}
+	flood.Wait()
+	require.Len(t, srv.Connections("chat"), 1)
+}
+
+func TestACompressedOrFragmentedMessageIsUnderstood(t *testing.T) {
+	srv := StartT(t, nil)
+	ctx, cancel := context.WithTimeout(t.Context(), patience)
+	defer cancel()
+	ws, _, err := websocket.Dial(ctx, dialOptions{}.url(t, srv), &websocket.DialOptions{Subprotocols: []string{protocolJSON},
+		CompressionMode: websocket.CompressionContextTakeover, CompressionThreshold: 1})
+	require.NoError(t, err)
+	defer ws.CloseNow()
+	c := &client{t: t, ws: ws}
+	c.object()
+	w, err := ws.Writer(ctx, websocket.MessageText)
+	require.NoError(t, err)
+	for _, part := range []string{`{"type":`, `"pi`, `ng"}`} {
+		_, err = w.Write([]byte(part))
+		require.NoError(t, err)
+	}
+	require.NoError(t, w.Close())
+	require.Equal(t, `{"type":"pong"}`, c.text())
+}
+
+func FuzzRESTPaths(f *testing.F) {
+	for _, seed := range []string{"hubs/chat/:send", "hubs/chat/groups/a%2Fb/connections/c", "hubs/chat/users/%20/:send", "health",
+		"hubs//groups/%zz", "hubs/chat/permissions/sendToGroup/connections/c?targetName=g", "hubs/chat/groups/g/connections?top=1&continuationToken=x"} {
+		for _, method := range []string{"GET", "POST", "PUT", "DELETE", "HEAD"} {
+			f.Add(method, seed)
+		}
+	}
+	srv, err := Start(nil)
+	if err != nil {
+		f.Fatal(err)
+	}
+	f.Cleanup(func() { srv.Close() })
+	f.Fuzz(func(t *testing.T, method, path string) {
+		if !isToken(method) || method == http.MethodConnect {
+			return
+		}
+		req, err := http.NewRequest(method, srv.Endpoint()+"/api/"+path, strings.NewReader(`{"groups":["g"]}`))
+		if err != nil || !strings.HasPrefix(req.URL.Path, "/api/") {
+			return
+		}
+		// RequestURI is what goes on the wire, without the fragment.
+		req.Header.Set("Authorization", "Bearer "+sign(t, srv.AccessKey(), jwt.MapClaims{
+			"aud": srv.Endpoint() + req.URL.RequestURI(), "exp": time.Now().Add(time.Minute).Unix()}))
+		req.Header.Set("Content-Type", "application/json")
+		resp, err := restClient.Do(req)
+		if err != nil {
+			return // net/http does not send such a request
+		}
+		defer resp.Body.Close()
+		body, err := io.ReadAll(resp.Body)
+		require.NoError(t, err)
+		require.NotEqual(t, http.StatusUnauthorized, resp.StatusCode, "the URL is signed as it is sent")
+		require.NotEqual(t, http.StatusInternalServerError, resp.StatusCode, string(body))
+		if resp.StatusCode >= 400 && method != http.MethodHead && resp.Header.Get("x-ms-error-code") != "" {
+			var e errorBody
+			require.NoError(t, unmarshal(body, &e))
+			require.NotEmpty(t, e.Message)
+		}
+	})
+}
