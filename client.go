@@ -3,6 +3,7 @@ package webpubsub
 import (
 	"cmp"
 	"context"
+	"fmt"
 	"io"
 	"log/slog"
 	"net/http"
@@ -39,6 +40,7 @@ type ServiceClient struct {
 	versionParam string       // the api-version as an item of a query
 	key          *accessKey   // nil with a TokenCredential
 	log          *slog.Logger // nil for none
+	noRedirects  bool         // the caller's http.Client has rules of its own for them
 }
 
 // hubPattern is the service's own.
@@ -162,8 +164,32 @@ func (p tryPolicy) Do(req *policy.Request) (*http.Response, error) {
 	raw := req.Raw()
 	// Not before: azcore's retry policy parses the query and writes it anew for its log, even if nobody listens.
 	raw.URL.RawQuery = p.client.withAPIVersion(raw.URL.RawQuery)
+	var key string
 	if p.client.key != nil {
-		if err := p.client.authorize(raw, p.client.key.take(raw.Header)); err != nil {
+		key = p.client.key.take(raw.Header)
+	}
+	recordTry(raw)
+	for range 1 + maxRedirects {
+		resp, err := p.send(req, key)
+		if err != nil {
+			return nil, err
+		}
+		location := p.client.redirect(req.Raw(), resp)
+		if location == nil {
+			return resp, nil
+		}
+		runtime.Drain(resp)
+		req = req.Clone(raw.Context()) // the transport may still be at the last one
+		req.Raw().URL, req.Raw().Host = location, location.Host
+	}
+	return nil, fmt.Errorf("stopped after %d redirects", maxRedirects)
+}
+
+// send sends the request to its URL as it is now.
+func (p tryPolicy) send(req *policy.Request, key string) (*http.Response, error) {
+	raw := req.Raw()
+	if p.client.key != nil {
+		if err := p.client.authorize(raw, key); err != nil {
 			return nil, err
 		}
 	}
@@ -176,7 +202,6 @@ func (p tryPolicy) Do(req *policy.Request) (*http.Response, error) {
 		}
 		raw.GetBody = body.open
 	}
-	recordTry(raw)
 	return req.Next()
 }
 

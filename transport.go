@@ -2,7 +2,6 @@ package webpubsub
 
 import (
 	"crypto/tls"
-	"errors"
 	"net"
 	"net/http"
 	"net/url"
@@ -32,37 +31,50 @@ var sharedTransport = sync.OnceValue(func() *http.Transport {
 	}
 })
 
-// transport returns what the client sends through: the caller's transport or the shared one. Redirects are followed as the
-// client's own requests are made, unless the caller's http.Client has rules of its own for them.
+// transport returns what the client sends through: the caller's transport or the shared one. Neither follows redirects, as
+// tryPolicy does, unless the caller's http.Client has rules of its own for them.
 func (c *ServiceClient) transport(given policy.Transporter) policy.Transporter {
 	if given == nil {
-		return &http.Client{Transport: sharedTransport(), CheckRedirect: c.checkRedirect}
+		return roundTripper{sharedTransport()}
 	}
-	if client, ok := given.(*http.Client); ok && client != nil && client.CheckRedirect == nil {
-		withRedirects := *client
-		withRedirects.CheckRedirect = c.checkRedirect
-		return &withRedirects
+	if client, ok := given.(*http.Client); ok && client != nil {
+		c.noRedirects = client.CheckRedirect != nil
+		if !c.noRedirects {
+			withoutRedirects := *client
+			withoutRedirects.CheckRedirect = func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }
+			return &withoutRedirects
+		}
 	}
 	return given
 }
 
-// checkRedirect follows a redirect within the service, signed for where it leads, and no other: credentials go to no
-// other host, nor from https to http, and no send becomes a GET.
-func (c *ServiceClient) checkRedirect(req *http.Request, via []*http.Request) error {
-	if len(via) >= 10 {
-		return errors.New("stopped after 10 redirects")
-	}
-	if first := via[0]; origin(req.URL) != origin(first.URL) || req.Method != first.Method {
-		return http.ErrUseLastResponse
-	}
-	if c.key == nil {
+// roundTripper sends without an http.Client, which copies the headers of every request, as they might be redirected.
+type roundTripper struct {
+	http.RoundTripper
+}
+
+func (t roundTripper) Do(req *http.Request) (*http.Response, error) { return t.RoundTrip(req) }
+
+const maxRedirects = 10
+
+// redirect returns where an answer sends the request instead, or nil. That is within the service, where it is signed anew,
+// and nowhere else: credentials go to no other host, nor from https to http, and no send becomes a GET.
+func (c *ServiceClient) redirect(req *http.Request, resp *http.Response) *url.URL {
+	switch resp.StatusCode {
+	case http.StatusTemporaryRedirect, http.StatusPermanentRedirect:
+	case http.StatusMovedPermanently, http.StatusFound, http.StatusSeeOther:
+		if req.Method != http.MethodGet && req.Method != http.MethodHead {
+			return nil
+		}
+	default:
 		return nil
 	}
-	key, err := c.key.value(req.Context())
-	if err != nil {
-		return err
+	location := resp.Header.Get("Location")
+	to, err := req.URL.Parse(location)
+	if c.noRedirects || location == "" || err != nil || origin(to) != origin(req.URL) {
+		return nil
 	}
-	return c.authorize(req, key)
+	return to
 }
 
 func origin(u *url.URL) string {

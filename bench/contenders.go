@@ -169,7 +169,7 @@ func (mapClaimsPolicy) Do(req *policy.Request) (*http.Response, error) {
 func connectOurs(endpoint string, p payload, transport http.RoundTripper) (func(context.Context) error, error) {
 	options := &webpubsub.ClientOptions{}
 	if transport != nil {
-		options.Transport = &http.Client{Transport: transport}
+		options.Transport = transporter{transport} // as the client's own
 	}
 	client, err := newClient(endpoint, options)
 	if err != nil {
@@ -184,6 +184,12 @@ func connectOurs(endpoint string, p payload, transport http.RoundTripper) (func(
 		return client.SendToGroup(ctx, group, m, nil)
 	}, nil
 }
+
+type transporter struct {
+	http.RoundTripper
+}
+
+func (t transporter) Do(req *http.Request) (*http.Response, error) { return t.RoundTrip(req) }
 
 func newClient(endpoint string, options *webpubsub.ClientOptions) (*webpubsub.ServiceClient, error) {
 	return webpubsub.NewClientFromConnectionString("Endpoint="+endpoint+";AccessKey="+accessKey+";Version=1.0;", hub, options)
