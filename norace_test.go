@@ -1,0 +1,5 @@
+//go:build !race
+
+package webpubsub
+
+const raceEnabled = false
