@@ -23,6 +23,7 @@ import (
 type hub struct {
 	name     string    // as the first client spelled it
 	notifier *notifier // told when connections, groups or users have changed
+	traffic  *traffic  // told what passes
 
 	mu          sync.RWMutex
 	connections map[string]*connection
@@ -32,9 +33,9 @@ type hub struct {
 
 type members map[*connection]struct{}
 
-func newHub(name string, n *notifier) *hub {
-	return &hub{name: name, notifier: n, connections: make(map[string]*connection), groups: make(map[string]members),
-		users: make(map[string]members)}
+func newHub(name string, n *notifier, t *traffic) *hub {
+	return &hub{name: name, notifier: n, traffic: t, connections: make(map[string]*connection),
+		groups: make(map[string]members), users: make(map[string]members)}
 }
 
 // connection is a client of a hub, whatever protocol it speaks. Reliable clients stay one while they recover.
@@ -221,7 +222,11 @@ func (c *connection) end(reason string) {
 
 // left takes a connection out of its hub, if it still is in it, and tells the application why.
 func (c *connection) left(reason string) {
-	if c.hub.remove(c) && c.events != nil {
+	if !c.hub.remove(c) {
+		return
+	}
+	c.show("connection", "disconnected: ", reason)
+	if c.events != nil {
 		c.events.disconnected(c, reason)
 	}
 }

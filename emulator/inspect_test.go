@@ -109,20 +109,24 @@ func TestTrafficIsShownToThoseWhoWatch(t *testing.T) {
 	var got []trafficEvent
 	for len(w.events) > 0 {
 		e := <-w.events
-		e.Time, e.ConnectionID = time.Time{}, ""
+		require.WithinDuration(t, srv.Now(), e.Time, patience)
+		require.Equal(t, e.Kind == "rest", e.Milliseconds > 0, "%+v", e)
+		e.Time, e.ConnectionID, e.Milliseconds = time.Time{}, "", 0
 		got = append(got, e)
 	}
 	require.ElementsMatch(t, []trafficEvent{
 		{Kind: "connection", Hub: "chat", UserID: "ann", Text: "connected " + protocolJSON},
-		{Kind: "message", Hub: "chat", Group: "g", Text: "SendToGroup: 1 recipients", Data: "from REST"},
+		{Kind: "message", Hub: "chat", Group: "g", Text: "SendToGroup: 1 recipient", Data: "from REST"},
 		{Kind: "rest", Hub: "chat", Status: 202, Text: "POST /api/hubs/chat/groups/g/:send"},
-		{Kind: "message", Hub: "chat", UserID: "ann", Group: "g", Text: "client to group: 1 recipients", Data: "from ann"},
-		{Kind: "event", Hub: "chat", UserID: "ann", Text: "user event e", Data: "binary"},
+		{Kind: "message", Hub: "chat", UserID: "ann", Group: "g", Text: "client to group: 1 recipient", Data: "from ann"},
+		{Kind: "event", Hub: "chat", UserID: "ann", Text: "user event e", Data: "binary, 2 bytes"},
+		{Kind: "event", Hub: "chat", UserID: "ann",
+			Text: "event failed: InternalServerError: no event handler takes this event"},
 	}, got)
 }
 
 func TestAWatcherThatIsTooSlowMissesEventsAndDelaysNobody(t *testing.T) {
-	var feed traffic
+	feed := traffic{clock: &clock{}}
 	w, stop := feed.watch(2)
 	defer stop()
 	for range 5 {

@@ -214,6 +214,7 @@ func (s *Server) recoverClient(w http.ResponseWriter, r *http.Request, hubName s
 		if sock, ok := c.link.(*socket); ok && sock.reliable != nil {
 			if fault = sock.attach(ws, nc, chosen, token); fault == "" {
 				s.log.Debug("client came back", "hub", hubName, "connection", id)
+				c.show("connection", "came back", "")
 				go sock.read(ws, nc)
 				return nil
 			}

@@ -120,7 +120,7 @@ func (s *Server) serveREST(w http.ResponseWriter, r *http.Request) {
 	c := &call{Server: s, request: r, writer: w}
 	w.Header().Set("x-ms-request-id", strconv.FormatUint(s.requestIDs.Add(1), 10))
 	status := 0
-	defer func() { c.record(status) }() // also when a fault cuts the connection
+	defer func() { c.record(status, time.Since(started)) }() // also when a fault cuts the connection
 	code, err := c.serve()
 	if err != nil {
 		var e *restError
@@ -143,14 +143,15 @@ func (s *Server) serveREST(w http.ResponseWriter, r *http.Request) {
 }
 
 // record remembers a request and shows it to those who watch.
-func (c *call) record(status int) {
+func (c *call) record(status int, took time.Duration) {
 	r := Request{Method: c.request.Method, Path: c.request.URL.RequestURI(), Status: status, Time: c.clock.now()}
 	if c.route != nil {
 		r.Operation = c.route.operation
 	}
 	c.requests.add(r)
 	if c.traffic.on() {
-		e := trafficEvent{Time: r.Time, Kind: "rest", Status: status, Text: r.Method + " " + r.Path}
+		e := trafficEvent{Kind: "rest", Status: status, Text: r.Method + " " + r.Path,
+			Milliseconds: took.Seconds() * 1000}
 		if c.hub != nil {
 			e.Hub = c.hub.name
 		}

@@ -1,7 +1,6 @@
 package emulator
 
 import (
-	"fmt"
 	"net/http"
 	"time"
 )
@@ -42,9 +41,9 @@ func (c *call) send(t *target) (int, error) {
 	}
 	n := c.hub.send(m, t)
 	if c.traffic.on() {
-		c.traffic.publish(trafficEvent{Time: c.clock.now(), Kind: "message", Hub: c.hub.name, Group: t.group,
+		c.traffic.publish(trafficEvent{Kind: "message", Hub: c.hub.name, Group: t.group,
 			ConnectionID: t.connection, UserID: t.user, Data: p.excerpt(),
-			Text: fmt.Sprintf("%s: %d recipients", c.route.operation, n)})
+			Text: c.route.operation + ": " + plural(n, "recipient")})
 	}
 	return http.StatusAccepted, nil
 }

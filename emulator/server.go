@@ -101,6 +101,7 @@ func Start(opts *Options) (*Server, error) {
 		sockets:      make(map[*netConn]struct{}),
 		quit:         make(chan struct{}),
 	}
+	s.traffic.clock = &s.clock
 	if s.key == "" {
 		s.key = rand.Text() + rand.Text()
 	}
@@ -282,7 +283,7 @@ func (s *Server) hub(name string) *hub {
 	if h := s.hubs[strings.ToLower(name)]; h != nil {
 		return h
 	}
-	return newHub(name, &s.notifier)
+	return newHub(name, &s.notifier, &s.traffic)
 }
 
 // openHub returns the hub of a name and makes it if need be.
@@ -292,7 +293,7 @@ func (s *Server) openHub(name string) *hub {
 	key := strings.ToLower(name)
 	h := s.hubs[key]
 	if h == nil {
-		h = newHub(name, &s.notifier)
+		h = newHub(name, &s.notifier, &s.traffic)
 		s.hubs[key] = h
 	}
 	return h

@@ -250,7 +250,8 @@ func (s *socket) lost(err error) {
 	}
 	s.server.log.Debug("client gone", "hub", s.hub.name, "connection", s.id, "reason", reason)
 	if ce.Code == 0 && s.reliable != nil && !errors.Is(err, websocket.ErrMessageTooBig) && s.detach() {
-		return // it may come back
+		s.show("connection", "cut off: it may come back", "")
+		return
 	}
 	s.left(reason)
 }
@@ -294,8 +295,10 @@ func (s *socket) handle(r *clientRequest) {
 	switch r.kind {
 	case requestJoin:
 		s.hub.change(t, func(c *connection) { s.hub.join(c, r.group) })
+		s.show("group", "joined ", r.group)
 	case requestLeave:
 		s.hub.change(t, func(c *connection) { s.hub.leave(c, r.group) })
+		s.show("group", "left ", r.group)
 	case requestSend:
 		s.publish(r)
 	}
@@ -332,16 +335,16 @@ func (s *socket) publish(r *clientRequest) {
 	}
 	n := s.hub.send(m, t)
 	if s.server.traffic.on() {
-		s.server.traffic.publish(trafficEvent{Time: s.server.clock.now(), Kind: "message", Hub: s.hub.name,
+		s.server.traffic.publish(trafficEvent{Kind: "message", Hub: s.hub.name,
 			ConnectionID: s.id, UserID: s.userID, Group: r.group, Data: r.payload.excerpt(),
-			Text: fmt.Sprintf("client to group: %d recipients", n)})
+			Text: "client to group: " + plural(n, "recipient")})
 	}
 }
 
 // event hands a client's event to the application.
 func (s *socket) event(r *clientRequest) {
 	if s.server.traffic.on() {
-		s.server.traffic.publish(trafficEvent{Time: s.server.clock.now(), Kind: "event", Hub: s.hub.name,
+		s.server.traffic.publish(trafficEvent{Kind: "event", Hub: s.hub.name,
 			ConnectionID: s.id, UserID: s.userID, Data: r.payload.excerpt(), Text: "user event " + r.event})
 	}
 	done := func(reply *payload, err error) {
@@ -368,6 +371,9 @@ func (s *socket) event(r *clientRequest) {
 
 // answer acknowledges a request, if the client asked for that.
 func (s *socket) answer(r *clientRequest, err *ackError) {
+	if err != nil {
+		s.show(trafficKinds[r.kind], r.kind.String()+" failed: ", err.Error())
+	}
 	if r.ackID != nil {
 		s.enqueue(s.codec.ack(*r.ackID, err))
 	} else if err != nil {

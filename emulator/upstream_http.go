@@ -298,7 +298,7 @@ func (u *httpUpstream) record(c *connection, e *event, a *eventAnswer, err error
 		u.server.log.Debug("event", "event", e.name, "hub", c.hub.name, "connectionId", c.id, "status", status)
 	}
 	if u.server.traffic.on() {
-		t := trafficEvent{Time: u.server.clock.now(), Kind: "event", Hub: c.hub.name, ConnectionID: c.id, UserID: c.userID,
+		t := trafficEvent{Kind: "event", Hub: c.hub.name, ConnectionID: c.id, UserID: c.userID,
 			Text: "event " + e.name + ": " + outcome, Status: status}
 		if strings.HasPrefix(e.contentType, "text/") || e.contentType == contentTypes[dataJSON] && e.name != eventConnect {
 			p := payload{dataType: dataText, data: e.body}
