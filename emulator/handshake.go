@@ -2,6 +2,7 @@ package emulator
 
 import (
 	"crypto/rand"
+	"encoding/base64"
 	"errors"
 	"net"
 	"net/http"
@@ -16,6 +17,10 @@ import (
 func (s *Server) serveClient(w http.ResponseWriter, r *http.Request) {
 	if err := s.connectClient(w, r); err != nil {
 		s.log.Info("client refused", "path", r.URL.Path, "status", err.status, "reason", err.message)
+		if s.traffic.on() {
+			hub, _ := clientHub(r)
+			s.traffic.publish(trafficEvent{Kind: "connection", Hub: hub, Status: err.status, Text: "refused: " + err.message})
+		}
 		writeError(w, r, err)
 	}
 }
@@ -52,7 +57,7 @@ func (s *Server) connectClient(w http.ResponseWriter, r *http.Request) *restErro
 		}
 	}
 	if !isWebSocket(r) {
-		return badRequest("Upgrade", "this is not a WebSocket handshake")
+		return badRequest("Upgrade", "this is not a WebSocket handshake of version 13")
 	}
 
 	sock := &socket{server: s}
@@ -104,20 +109,17 @@ func (s *Server) connectClient(w http.ResponseWriter, r *http.Request) *restErro
 	// The connection is in its hub before the client knows that it is connected, so that nothing passes it by.
 	sock.hub.add(&sock.connection, groups, func() {
 		sock.enqueue(sock.codec.connected(&sock.connection, reconnectionToken))
+		if sock.events != nil {
+			sock.events.connected(&sock.connection)
+		}
 	})
 	ws, nc := s.upgrade(w, r, chosen)
 	if ws == nil {
-		sock.hub.remove(&sock.connection) // nobody was told of it
+		sock.left("the handshake failed")
 		return nil
 	}
 	s.log.Debug("client connected", "hub", hubName, "connection", sock.id, "user", sock.userID, "subprotocol", chosen)
-	if s.traffic.on() {
-		s.traffic.publish(trafficEvent{Time: s.clock.now(), Kind: "connection", Hub: hubName, ConnectionID: sock.id,
-			UserID: sock.userID, Text: "connected " + chosen})
-	}
-	if sock.events != nil {
-		sock.events.connected(&sock.connection)
-	}
+	sock.show("connection", "connected ", chosen)
 	sock.open(ws, nc)
 	if s.isClosing() { // Close may have missed this one
 		nc.hurry(closeHandshakeTimeout)
@@ -189,8 +191,12 @@ func offeredSubprotocols(r *http.Request) []string {
 	return offered
 }
 
+// isWebSocket reports whether a request is a handshake that can be answered.
 func isWebSocket(r *http.Request) bool {
-	return r.Method == http.MethodGet && strings.EqualFold(r.Header.Get("Upgrade"), "websocket")
+	key, err := base64.StdEncoding.DecodeString(r.Header.Get("Sec-WebSocket-Key"))
+	return r.Method == http.MethodGet && r.ProtoAtLeast(1, 1) && err == nil && len(key) == 16 &&
+		strings.EqualFold(r.Header.Get("Upgrade"), "websocket") && r.Header.Get("Sec-WebSocket-Version") == "13" &&
+		strings.Contains(strings.ToLower(r.Header.Get("Connection")), "upgrade")
 }
 
 // loopbackOrigin reports whether a web page comes from this machine.

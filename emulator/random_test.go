@@ -7,7 +7,6 @@ import (
 	"log/slog"
 	"math/rand/v2"
 	"net/url"
-	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -338,8 +337,10 @@ func (w *world) leave(a *agent, how func()) {
 func (w *world) audit() {
 	t := w.t
 	var must, may, delivered, lost, duplicated, misdelivered, disordered int
-	sort := func(a, b sending) int { return strings.Compare(a.text(), b.text()) }
-	slices.SortFunc(w.sent, sort)
+	texts := make([]string, len(w.sent))
+	for i := range w.sent {
+		texts[i] = w.sent[i].text()
+	}
 	for _, a := range w.agents {
 		got := make(map[string]int)
 		last := make(map[string]int)
@@ -355,7 +356,7 @@ func (w *world) audit() {
 			last[sender] = n
 		}
 		delivered += len(a.got)
-		for _, s := range w.sent {
+		for i, s := range w.sent {
 			expected, possible := false, false
 			if s.echo || s.sender != a.user {
 				for _, m := range a.memberships[s.group] {
@@ -363,8 +364,8 @@ func (w *world) audit() {
 					possible = possible || m.start < s.end && s.start < m.end
 				}
 			}
-			n := got[s.text()]
-			delete(got, s.text())
+			n := got[texts[i]]
+			delete(got, texts[i])
 			switch {
 			case n > 1:
 				duplicated++
@@ -372,7 +373,7 @@ func (w *world) audit() {
 				misdelivered++
 			case n == 0 && expected:
 				lost++
-				t.Logf("%s (%q) did not get %q", a.user, a.protocol, s.text())
+				t.Logf("%s (%q) did not get %q", a.user, a.protocol, texts[i])
 			}
 			if expected {
 				must++

@@ -245,7 +245,9 @@ func TestTooMuchUnacknowledgedClosesAReliableClientForGood(t *testing.T) {
 			srv := StartT(t, nil)
 			c := dialReliable(t, srv, dialOptions{})
 			h := srv.hub("chat")
-			m := func() *message { return &message{payload: payload{dataType: dataText, data: bytes.Repeat([]byte("x"), tt.size)}} }
+			m := func() *message {
+				return &message{payload: payload{dataType: dataText, data: bytes.Repeat([]byte("x"), tt.size)}}
+			}
 			for range tt.messages {
 				h.send(m(), &target{})
 			}

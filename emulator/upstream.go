@@ -100,7 +100,7 @@ func (q *eventQueue) disconnected(c *connection, reason string) {
 // userEvent sends an event when its turn has come and hands the answer to done. It blocks while too many wait.
 func (q *eventQueue) userEvent(c *connection, e *userEvent, done func(*payload, error)) {
 	q.mu.Lock()
-	for len(q.pending) >= maxPendingEvents && q.server.ctx.Err() == nil {
+	for len(q.pending) >= maxPendingEvents && q.running {
 		q.drained.Wait()
 	}
 	q.mu.Unlock()
