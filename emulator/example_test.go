@@ -1,0 +1,229 @@
+package emulator_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log"
+	"testing"
+	"time"
+
+	"github.com/Azure/azure-sdk-for-go/sdk/azcore"
+	"github.com/Azure/azure-sdk-for-go/sdk/azcore/policy"
+	"github.com/coder/websocket"
+
+	"github.com/awps-go/webpubsub"
+	"github.com/awps-go/webpubsub/emulator"
+)
+
+// start starts an emulator and makes a service client of its hub "chat".
+func start(options *webpubsub.ClientOptions) (*emulator.Server, *webpubsub.ServiceClient) {
+	srv, err := emulator.Start(nil)
+	if err != nil {
+		log.Fatal(err)
+	}
+	client, err := webpubsub.NewClientFromConnectionString(srv.ConnectionString(), "chat", options)
+	if err != nil {
+		log.Fatal(err)
+	}
+	return srv, client
+}
+
+// connect connects a WebSocket client.
+func connect(ctx context.Context, client *webpubsub.ServiceClient, subprotocol string, o webpubsub.ClientAccessTokenOptions) (*websocket.Conn, error) {
+	access, err := client.GetClientAccessToken(ctx, &o)
+	if err != nil {
+		return nil, err
+	}
+	ws, _, err := websocket.Dial(ctx, access.URL, &websocket.DialOptions{Subprotocols: []string{subprotocol}})
+	return ws, err
+}
+
+// A server in a test needs no cleaning up, and logs to the test.
+func ExampleStartT() {
+	_ = func(t *testing.T) {
+		srv := emulator.StartT(t, nil)
+		client, err := webpubsub.NewClientFromConnectionString(srv.ConnectionString(), "chat", nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := client.SendToAll(t.Context(), webpubsub.Text("hello"), nil); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+// Start is for everything that is no test.
+func ExampleStart() {
+	ctx := context.Background()
+	srv, err := emulator.Start(nil)
+	if err != nil {
+		log.Fatal(err)
+	}
+	defer srv.Close()
+	client, err := webpubsub.NewClientFromConnectionString(srv.ConnectionString(), "chat", nil)
+	if err != nil {
+		log.Fatal(err)
+	}
+
+	ws, err := connect(ctx, client, "", webpubsub.ClientAccessTokenOptions{UserID: "ann"})
+	if err != nil {
+		log.Fatal(err)
+	}
+	defer ws.CloseNow()
+	if err := client.SendToUser(ctx, "ann", webpubsub.Text("hello, ann"), nil); err != nil {
+		log.Fatal(err)
+	}
+	_, message, err := ws.Read(ctx)
+	fmt.Printf("%s %v\n", message, err)
+	// Output: hello, ann <nil>
+}
+
+// The next two sends are refused, and the caller is asked to wait. A client that tries again gets through.
+func ExampleServer_InjectFault() {
+	srv, client := start(&webpubsub.ClientOptions{ClientOptions: azcore.ClientOptions{
+		Retry: policy.RetryOptions{RetryDelay: time.Millisecond, MaxRetryDelay: time.Millisecond},
+	}})
+	defer srv.Close()
+
+	if err := srv.InjectFault(emulator.Fault{Operation: "SendToAll", Times: 2, Status: 503}); err != nil {
+		log.Fatal(err)
+	}
+	err := client.SendToAll(context.Background(), webpubsub.Text("hello"), nil)
+	fmt.Println("error:", err)
+	for _, r := range srv.Requests() {
+		fmt.Println(r.Operation, r.Status)
+	}
+	// Output:
+	// error: <nil>
+	// SendToAll 503
+	// SendToAll 503
+	// SendToAll 202
+}
+
+// A client that gives up sees the error of its last try.
+func ExampleServer_InjectFault_throttled() {
+	srv, client := start(&webpubsub.ClientOptions{ClientOptions: azcore.ClientOptions{
+		Retry: policy.RetryOptions{MaxRetries: -1},
+	}})
+	defer srv.Close()
+
+	if err := srv.InjectFault(emulator.Fault{Status: 429, RetryAfter: time.Second}); err != nil {
+		log.Fatal(err)
+	}
+	err := client.SendToAll(context.Background(), webpubsub.Text("hello"), nil)
+	fmt.Println(errors.Is(err, webpubsub.ErrThrottled))
+	// Output: true
+}
+
+// The connection breaks after the request took effect: the caller cannot know, and the message is sent again.
+func ExampleServer_InjectFault_cut() {
+	ctx := context.Background()
+	srv, client := start(&webpubsub.ClientOptions{ClientOptions: azcore.ClientOptions{
+		Retry: policy.RetryOptions{RetryDelay: time.Millisecond, MaxRetryDelay: time.Millisecond},
+	}})
+	defer srv.Close()
+	ws, err := connect(ctx, client, "", webpubsub.ClientAccessTokenOptions{})
+	if err != nil {
+		log.Fatal(err)
+	}
+	defer ws.CloseNow()
+
+	if err := srv.InjectFault(emulator.Fault{Operation: "SendToAll", Cut: emulator.CutAfterEffect}); err != nil {
+		log.Fatal(err)
+	}
+	if err := client.SendToAll(ctx, webpubsub.Text("hello"), nil); err != nil {
+		log.Fatal(err)
+	}
+	for range 2 {
+		_, message, err := ws.Read(ctx)
+		fmt.Printf("%s %v\n", message, err)
+	}
+	// Output:
+	// hello <nil>
+	// hello <nil>
+}
+
+// The next clients are refused: do they try again, and do they wait?
+func ExampleServer_InjectFault_handshakes() {
+	ctx := context.Background()
+	srv, client := start(nil)
+	defer srv.Close()
+
+	if err := srv.InjectFault(emulator.Fault{Operation: emulator.OperationConnect, Times: 2, Status: 503}); err != nil {
+		log.Fatal(err)
+	}
+	for range 3 {
+		ws, err := connect(ctx, client, "", webpubsub.ClientAccessTokenOptions{})
+		fmt.Println("connected:", err == nil)
+		if err == nil {
+			ws.CloseNow()
+		}
+	}
+	// Output:
+	// connected: false
+	// connected: false
+	// connected: true
+}
+
+// A network fails without a close frame.
+func ExampleServer_DropConnection() {
+	ctx := context.Background()
+	srv, client := start(nil)
+	defer srv.Close()
+	ws, err := connect(ctx, client, "", webpubsub.ClientAccessTokenOptions{UserID: "ann"})
+	if err != nil {
+		log.Fatal(err)
+	}
+	defer ws.CloseNow()
+
+	for _, c := range srv.Connections("chat") {
+		fmt.Println("cut off:", c.UserID, srv.DropConnection("chat", c.ID))
+	}
+	_, _, err = ws.Read(ctx)
+	fmt.Println("read failed:", err != nil, "close frame:", websocket.CloseStatus(err) != -1)
+	fmt.Println("gone:", srv.WaitForConnections(ctx, "chat", 0) == nil)
+	// Output:
+	// cut off: ann true
+	// read failed: true close frame: false
+	// gone: true
+}
+
+// No test needs to sleep until a token expires.
+func ExampleServer_Advance() {
+	ctx := context.Background()
+	srv, client := start(nil)
+	defer srv.Close()
+	access, err := client.GetClientAccessToken(ctx, &webpubsub.ClientAccessTokenOptions{ExpiresIn: time.Hour})
+	if err != nil {
+		log.Fatal(err)
+	}
+	srv.Advance(time.Hour + time.Minute)
+	_, response, err := websocket.Dial(ctx, access.URL, nil)
+	fmt.Println(response.StatusCode, err != nil)
+	// Output: 401 true
+}
+
+// What clients do takes effect when the server has seen it; a test waits for that instead of sleeping.
+func ExampleServer_WaitForGroup() {
+	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+	defer cancel()
+	srv, client := start(nil)
+	defer srv.Close()
+	ws, err := connect(ctx, client, "json.webpubsub.azure.v1", webpubsub.ClientAccessTokenOptions{
+		UserID: "ann", Roles: []string{webpubsub.RoleJoinLeaveGroup("room")}})
+	if err != nil {
+		log.Fatal(err)
+	}
+	defer ws.CloseNow()
+	if err := ws.Write(ctx, websocket.MessageText, []byte(`{"type":"joinGroup","group":"room"}`)); err != nil {
+		log.Fatal(err)
+	}
+	if err := srv.WaitForGroup(ctx, "chat", "room", 1); err != nil {
+		log.Fatal(err)
+	}
+	for _, c := range srv.Connections("chat") {
+		fmt.Println(c.UserID, c.Subprotocol, c.Groups)
+	}
+	// Output: ann json.webpubsub.azure.v1 [room]
+}
