@@ -55,16 +55,21 @@ func (s *Server) Connections(hub string) []Connection {
 	defer h.mu.RUnlock()
 	all := make([]Connection, 0, len(h.connections))
 	for _, c := range h.connections {
-		shown := Connection{ID: c.id, UserID: c.userID, Subprotocol: c.subprotocol, Groups: slices.Sorted(maps.Keys(c.groups))}
-		if sock, ok := c.link.(*socket); ok && sock.reliable != nil {
-			sock.mu.Lock()
-			shown.Recovering = sock.reliable.deadline != nil
-			sock.mu.Unlock()
-		}
-		all = append(all, shown)
+		all = append(all, c.inspect())
 	}
 	slices.SortFunc(all, func(a, b Connection) int { return strings.Compare(a.ID, b.ID) })
 	return all
+}
+
+// inspect describes a connection. The caller holds hub.mu.
+func (c *connection) inspect() Connection {
+	shown := Connection{ID: c.id, UserID: c.userID, Subprotocol: c.subprotocol, Groups: slices.Sorted(maps.Keys(c.groups))}
+	if sock, ok := c.link.(*socket); ok && sock.reliable != nil {
+		sock.mu.Lock()
+		shown.Recovering = sock.reliable.deadline != nil
+		sock.mu.Unlock()
+	}
+	return shown
 }
 
 // Groups returns the groups of a hub that have members, in alphabetical order.

@@ -17,6 +17,8 @@ import (
 	"sync"
 	"sync/atomic"
 	"time"
+
+	"github.com/golang-jwt/jwt/v5"
 )
 
 // Options are the settings of a server. The zero value, and nil, are good for tests.
@@ -68,6 +70,9 @@ type Server struct {
 	requests     requestLog
 	notifier     notifier
 	routes       []route
+
+	restVerifier, clientVerifier *jwt.Parser
+
 	upstream     upstream      // nil = nobody
 	events       *httpUpstream // is the upstream, but in tests of other parts
 	requestIDs   atomic.Uint64
@@ -123,6 +128,7 @@ func Start(opts *Options) (*Server, error) {
 		s.log = slog.New(slog.DiscardHandler)
 	}
 	s.routes = restRoutes()
+	s.restVerifier, s.clientVerifier = s.newVerifier(clockSkew), s.newVerifier(0)
 
 	addr := opts.Addr
 	if addr == "" {
@@ -300,6 +306,10 @@ func (s *Server) openHub(name string) *hub {
 }
 
 func (s *Server) serveHTTP(w http.ResponseWriter, r *http.Request) {
+	if file, ok := liveViewPaths[r.URL.Path]; ok { // for its own page only, whatever others may call
+		s.serveLiveView(w, r, file)
+		return
+	}
 	if origin := r.Header.Get("Origin"); loopbackOrigin(origin) {
 		h := w.Header()
 		h.Set("Access-Control-Allow-Origin", origin)
