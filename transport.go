@@ -11,8 +11,9 @@ import (
 	"github.com/Azure/azure-sdk-for-go/sdk/azcore/policy"
 )
 
-// sharedTransport is what all clients send through that were given no transport. It is azcore's, but for the number of
-// idle connections that it keeps: azcore's 10 for each host make every burst of sends connect anew.
+// sharedTransport is what all clients send through that were given no transport. It is azcore's but for two things: it keeps
+// more idle connections, as azcore's 10 for each host make every burst of sends connect anew; and each of them has a buffer
+// of 64 KiB, with which large messages take half the CPU that they take with net/http's 4 KiB.
 var sharedTransport = sync.OnceValue(func() *http.Transport {
 	const idle = 1024
 	dialer := &net.Dialer{Timeout: 30 * time.Second, KeepAlive: 30 * time.Second}
@@ -27,6 +28,7 @@ var sharedTransport = sync.OnceValue(func() *http.Transport {
 		TLSHandshakeTimeout:   10 * time.Second,
 		ExpectContinueTimeout: time.Second,
 		TLSClientConfig:       &tls.Config{MinVersion: tls.VersionTLS12},
+		WriteBufferSize:       64 << 10,
 		DisableCompression:    true, // answers are empty or a few hundred bytes
 	}
 })
