@@ -117,30 +117,49 @@ func jsonFault(err error) string {
 }
 
 func (jsonCodec) message(m *message) *frame {
-	head := struct {
-		Type       string            `json:"type"`
-		From       string            `json:"from"`
-		Group      string            `json:"group,omitempty"`
-		FromUserID string            `json:"fromUserId,omitempty"`
-		DataType   string            `json:"dataType"`
-		Metadata   map[string]string `json:"metadata,omitempty"`
-	}{"message", "server", m.group, m.fromUser, m.dataType.String(), m.metadata}
-	if m.group != "" {
-		head.From = "group"
+	b := make([]byte, 0, len(m.data)+len(m.data)/2+200)
+	b = append(b, `{"type":"message","from":"`...)
+	if m.group == "" {
+		b = append(b, `server"`...)
+	} else {
+		b = append(b, `group","group":`...)
+		b = appendJSONString(b, m.group)
 	}
-	b := marshalJSON(head)
-	b = append(b[:len(b)-1], `,"data":`...)
+	if m.fromUser != "" {
+		b = append(b, `,"fromUserId":`...)
+		b = appendJSONString(b, m.fromUser)
+	}
+	b = append(b, `,"dataType":"`...)
+	b = append(b, m.dataType.String()...)
+	b = append(b, '"')
+	if len(m.metadata) > 0 {
+		b = append(b, `,"metadata":`...)
+		b = append(b, marshalJSON(m.metadata)...)
+	}
+	b = append(b, `,"data":`...)
 	switch m.dataType {
 	case dataJSON:
 		b = append(b, m.data...) // as it was sent, to the byte
 	case dataText:
-		b = append(b, marshalJSON(string(m.data))...)
+		b = appendJSONString(b, string(m.data))
 	default:
 		b = append(b, '"')
 		b = base64.StdEncoding.AppendEncode(b, m.data)
 		b = append(b, '"')
 	}
-	return &frame{typ: websocket.MessageText, data: append(b, '}')}
+	return textFrame(append(b, '}'))
+}
+
+// appendJSONString appends a string with its quotes.
+func appendJSONString(b []byte, s string) []byte {
+	for i := range len(s) {
+		if c := s[i]; c < ' ' || c == '"' || c == '\\' || c >= utf8.RuneSelf {
+			return append(b, marshalJSON(s)...)
+		}
+	}
+	b = append(b, '"')
+	b = append(b, s...)
+	return append(b, '"')
 }
 
 type jsonSystem struct {

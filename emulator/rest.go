@@ -1,10 +1,10 @@
 package emulator
 
 import (
+	"bytes"
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"log/slog"
 	"mime"
 	"net/http"
@@ -144,7 +144,7 @@ func (s *Server) serveREST(w http.ResponseWriter, r *http.Request) {
 
 // record remembers a request and shows it to those who watch.
 func (c *call) record(status int, took time.Duration) {
-	r := Request{Method: c.request.Method, Path: c.request.URL.RequestURI(), Status: status, Time: c.clock.now()}
+	r := Request{Method: c.request.Method, Path: c.request.RequestURI, Status: status, Time: c.clock.now()}
 	if c.route != nil {
 		r.Operation = c.route.operation
 	}
@@ -285,7 +285,9 @@ func (c *call) targetConnection() *target { return &target{connection: c.value("
 
 // body reads the body of a request, up to the size of a message.
 func (c *call) body() ([]byte, error) {
-	b, err := io.ReadAll(http.MaxBytesReader(c.writer, c.request.Body, maxMessageSize))
+	b := make([]byte, 0, max(0, min(c.request.ContentLength, maxMessageSize))+bytes.MinRead)
+	buf := bytes.NewBuffer(b)
+	_, err := buf.ReadFrom(http.MaxBytesReader(c.writer, c.request.Body, maxMessageSize))
 	if tooBig := (*http.MaxBytesError)(nil); errors.As(err, &tooBig) {
 		return nil, &restError{http.StatusRequestEntityTooLarge, "PayloadTooLarge",
 			fmt.Sprintf("the body has more than %d bytes", maxMessageSize), ""}
@@ -293,7 +295,7 @@ func (c *call) body() ([]byte, error) {
 	if err != nil {
 		return nil, badRequest("", "the body was cut short")
 	}
-	return b, nil
+	return buf.Bytes(), nil
 }
 
 // jsonBody reads the body of a request into v.

@@ -73,9 +73,9 @@ type Server struct {
 
 	restVerifier, clientVerifier *jwt.Parser
 
-	upstream     upstream      // nil = nobody
-	events       *httpUpstream // is the upstream, but in tests of other parts
-	requestIDs   atomic.Uint64
+	upstream   upstream      // nil = nobody
+	events     *httpUpstream // is the upstream, but in tests of other parts
+	requestIDs atomic.Uint64
 
 	http   *http.Server
 	quit   chan struct{}   // closed when the server begins to close

@@ -1,12 +1,16 @@
 package emulator
 
 import (
+	"context"
 	"fmt"
 	"net/http"
+	"net/http/httptest"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/coder/websocket"
+	"github.com/golang-jwt/jwt/v5"
 	"github.com/stretchr/testify/require"
 )
 
@@ -98,4 +102,49 @@ func TestPagesOfThisMachineMayCallTheServer(t *testing.T) {
 		status := upgradeStatus(t, strings.Replace(dialOptions{}.url(t, srv), "ws:", "http:", 1), "Origin", origin)
 		require.Equal(t, allowed, status == http.StatusSwitchingProtocols, "%s: %d", origin, status)
 	}
+}
+
+func TestTLS(t *testing.T) {
+	stand := httptest.NewTLSServer(nil) // for its certificate
+	defer stand.Close()
+	srv := StartT(t, &Options{TLSConfig: stand.TLS})
+	require.Regexp(t, `^https://127\.0\.0\.1:\d+$`, srv.Endpoint())
+	require.Contains(t, srv.ConnectionString(), "Endpoint=https://127.0.0.1:")
+
+	hc := stand.Client()
+	defer hc.CloseIdleConnections()
+	target := srv.Endpoint() + "/api/hubs/chat/:send"
+	ctx, cancel := context.WithTimeout(t.Context(), patience)
+	defer cancel()
+	ws, _, err := websocket.Dial(ctx, "wss"+strings.TrimPrefix(dialOptions{}.httpURL(t, srv), "https"),
+		&websocket.DialOptions{HTTPClient: hc, Subprotocols: []string{protocolJSON}})
+	require.NoError(t, err)
+	defer ws.CloseNow()
+	c := &client{t: t, ws: ws}
+	c.object()
+
+	req, _ := http.NewRequest("POST", target, strings.NewReader("hello"))
+	req.Header.Set("Content-Type", "text/plain")
+	req.Header["X-WebPubSub-Metadata-traceID"] = []string{"1"}
+	req.Header.Set("Authorization", "Bearer "+sign(t, srv.AccessKey(), jwt.MapClaims{"aud": target, "exp": srv.Now().Add(time.Minute).Unix()}))
+	resp, err := hc.Do(req)
+	require.NoError(t, err)
+	resp.Body.Close()
+	require.Equal(t, http.StatusAccepted, resp.StatusCode)
+	require.Equal(t, `{"type":"message","from":"server","dataType":"text","metadata":{"traceID":"1"},"data":"hello"}`, c.text())
+	srv.Close()
+	ce, _ := c.closed()
+	require.Equal(t, closeReason, ce.Reason)
+}
+
+func TestBehindAProxyTheAudienceIsTheServersOwnURL(t *testing.T) {
+	srv := StartT(t, nil)
+	target := srv.Endpoint() + "/api/hubs/chat/users/ann"
+	req, _ := http.NewRequest("HEAD", target, nil)
+	req.Host = "proxy.example.com"
+	req.Header.Set("Authorization", "Bearer "+sign(t, srv.AccessKey(), jwt.MapClaims{"aud": target, "exp": srv.Now().Add(time.Minute).Unix()}))
+	resp, err := restClient.Do(req)
+	require.NoError(t, err)
+	resp.Body.Close()
+	require.Equal(t, http.StatusNotFound, resp.StatusCode, "authorized, and there is no such user")
 }
