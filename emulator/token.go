@@ -78,11 +78,16 @@ func (s *Server) verify(verifier *jwt.Parser, token string) (*claims, error) {
 		return nil, errNoToken
 	}
 	var c claims
-	_, err := verifier.ParseWithClaims(token, &c, func(*jwt.Token) (any, error) { return []byte(s.key), nil })
+	_, err := verifier.ParseWithClaims(token, &c, s.tokenKeys)
 	if err != nil {
 		return nil, tokenFault(err)
 	}
 	return &c, nil
+}
+
+// tokenKeys are the keys that may have signed a token.
+func (s *Server) tokenKeys(*jwt.Token) (any, error) {
+	return jwt.VerificationKeySet{Keys: []jwt.VerificationKey{[]byte(s.key), []byte(s.secondaryKey)}}, nil
 }
 
 // tokenFault says what is wrong with a token, and nothing of what is in it.
