@@ -14,7 +14,6 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"runtime"
 	"strings"
 	"sync"
 	"syscall"
@@ -28,24 +27,17 @@ import (
 	"github.com/awps-go/webpubsub"
 )
 
-// program is the built program.
-var program string
+// asProgram is the environment variable that makes the test binary be the program.
+const asProgram = "TEST_BINARY_IS_THE_PROGRAM"
 
+// TestMain runs the tests, or is the program for them: so what they start is built from what they are built from, with
+// the race detector if they have it. A program built by the tests would be out of sight of go test's cache, which then
+// reports as passed what it has not run.
 func TestMain(m *testing.M) {
-	dir, err := os.MkdirTemp("", "webpubsub-emulator")
-	if err != nil {
-		panic(err)
+	if os.Getenv(asProgram) != "" {
+		main()
 	}
-	program = filepath.Join(dir, "webpubsub-emulator")
-	if runtime.GOOS == "windows" {
-		program += ".exe"
-	}
-	if out, err := exec.Command("go", "build", "-o", program, ".").CombinedOutput(); err != nil {
-		panic(fmt.Sprintf("building the program: %v\n%s", err, out))
-	}
-	code := m.Run()
-	os.RemoveAll(dir)
-	os.Exit(code)
+	os.Exit(m.Run())
 }
 
 // process is the program, running.
@@ -58,10 +50,13 @@ type process struct {
 // start starts the program on a free port, with further arguments and environment variables.
 func start(t *testing.T, args []string, env ...string) *process {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
 	t.Cleanup(cancel)
+	program, err := os.Executable()
+	require.NoError(t, err)
 	p := &process{Cmd: exec.CommandContext(ctx, program, args...), stderr: &safeBuffer{}}
-	p.Env = append(os.Environ(), env...)
+	// The race detector would have each program sleep for a second before it ends.
+	p.Env = append(append(os.Environ(), asProgram+"=1", "GORACE=atexit_sleep_ms=0"), env...)
 	p.Stderr = p.stderr
 	stdout, err := p.StdoutPipe()
 	require.NoError(t, err)
@@ -81,10 +76,16 @@ func (p *process) connectionString(t *testing.T) string {
 	return connectionString
 }
 
-// end sends a signal and waits for the program's end. It returns what else was on standard output.
-func (p *process) end(t *testing.T, signal os.Signal) string {
+// end asks the program to end and waits for it. It returns what else was on standard output.
+func (p *process) end(t *testing.T) string {
 	t.Helper()
-	require.NoError(t, p.Process.Signal(signal))
+	require.NoError(t, p.Process.Signal(syscall.SIGTERM))
+	return p.wait(t)
+}
+
+// wait waits for the program's end, which must be a clean one. It returns what else was on standard output.
+func (p *process) wait(t *testing.T) string {
+	t.Helper()
 	rest, err := io.ReadAll(p.stdout)
 	require.NoError(t, err)
 	require.NoError(t, p.Wait(), "standard error: %s", p.stderr)
@@ -132,15 +133,14 @@ func TestASignalEndsTheProgramCleanly(t *testing.T) {
 			require.NoError(t, err)
 			require.Contains(t, string(frame), `"connected"`)
 
-			ended := make(chan string, 1)
-			go func() { ended <- p.end(t, signal) }()
+			require.NoError(t, p.Process.Signal(signal))
 			_, frame, err = conn.Read(t.Context())
 			require.NoError(t, err)
 			require.Contains(t, string(frame), `"disconnected"`)
 			_, _, err = conn.Read(t.Context())
 			require.NotEqual(t, websocket.StatusCode(-1), websocket.CloseStatus(err), "the client gets a close frame: %v", err)
 
-			require.Empty(t, <-ended, "the connection string is the only line on standard output")
+			require.Empty(t, p.wait(t), "the connection string is the only line on standard output")
 			logged := p.stderr.String()
 			require.Contains(t, logged, "local development only")
 			require.NotContains(t, logged, key)
@@ -153,7 +153,7 @@ func TestAFlagWinsOverItsVariable(t *testing.T) {
 	p := start(t, []string{"-addr", ":0", "-access-key", "flag"},
 		"WEBPUBSUB_EMULATOR_ADDR=nowhere", "WEBPUBSUB_EMULATOR_ACCESS_KEY=variable", "WEBPUBSUB_EMULATOR_LOG_LEVEL=error")
 	require.Regexp(t, `^Endpoint=http://127\.0\.0\.1:[1-9][0-9]*;AccessKey=flag;`, p.connectionString(t))
-	require.Empty(t, p.end(t, syscall.SIGTERM))
+	require.Empty(t, p.end(t))
 	require.Empty(t, p.stderr.String(), "the log level of the environment holds")
 }
 
@@ -163,7 +163,7 @@ func TestWithoutAKeyEachRunHasItsOwn(t *testing.T) {
 		p := start(t, []string{"-addr", "127.0.0.1:0"})
 		_, key, _ := strings.Cut(p.connectionString(t), "AccessKey=")
 		keys[key] = true
-		p.end(t, syscall.SIGTERM)
+		p.end(t)
 	}
 	require.Len(t, keys, 2)
 }
@@ -249,7 +249,7 @@ func TestHubSettingsSayWhoIsToldOfEvents(t *testing.T) {
 	require.NoError(t, err)
 	require.Equal(t, "/chat/message: hello", string(frame))
 	require.NoError(t, conn.CloseNow())
-	p.end(t, syscall.SIGTERM)
+	p.end(t)
 }
 
 func TestWithACertificateItSpeaksTLS(t *testing.T) {
@@ -281,7 +281,7 @@ func TestWithACertificateItSpeaksTLS(t *testing.T) {
 	require.NoError(t, err)
 	require.Equal(t, "hello", string(frame))
 	require.NoError(t, conn.CloseNow())
-	p.end(t, syscall.SIGTERM)
+	p.end(t)
 }
 
 func TestHelp(t *testing.T) {
@@ -319,5 +319,5 @@ func TestHealth(t *testing.T) {
 	require.NoError(t, err)
 	require.NoError(t, resp.Body.Close())
 	require.Equal(t, http.StatusOK, resp.StatusCode)
-	p.end(t, syscall.SIGTERM)
+	p.end(t)
 }
