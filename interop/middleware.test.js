@@ -1,0 +1,202 @@
+// The emulator's events, answered by @azure/web-pubsub-express as they would be in Azure.
+
+import assert from "node:assert/strict";
+import { once } from "node:events";
+import { mkdtemp, rm, writeFile } from "node:fs/promises";
+import { createServer } from "node:http";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { after, before, test } from "node:test";
+import { WebPubSubEventHandler } from "@azure/web-pubsub-express";
+import { connect, connectRaw, Inbox, startEmulator } from "./emulator.js";
+
+// One application for all hubs. Its path tells which: a middleware serves one hub.
+const middlewares = new Map();
+const requests = []; // what arrived: method, hub, event and ce-id
+const app = createServer((req, res) => {
+  const [, hub] = /^\/([^/]*)\//.exec(req.url);
+  requests.push({ method: req.method, hub, type: req.headers["ce-type"], id: req.headers["ce-id"] });
+  req.baseUrl = ""; // what the middleware reads of an Express request, and node's has not
+  req.path = req.url.split("?")[0];
+  middlewares.get(hub)(req, res, () => res.writeHead(404).end("the middleware passed this request on"));
+});
+
+let emulator;
+let directory;
+const hubs = ["accept", "states", "kinds", "reject", "fails", "allowed", "not_allowed", "order"];
+before(async () => {
+  app.listen(0, "127.0.0.1");
+  await once(app, "listening");
+  const urlTemplate = `http://127.0.0.1:${app.address().port}/{hub}/{event}`;
+  const systemEvents = ["connect", "connected", "disconnected"];
+  const settings = { eventHandlers: [{ urlTemplate, systemEvents, userEventPattern: "*" }] };
+  directory = await mkdtemp(join(tmpdir(), "interop-"));
+  const file = join(directory, "hubs.json");
+  await writeFile(file, JSON.stringify(Object.fromEntries(hubs.map((hub) => [hub, settings]))));
+  emulator = await startEmulator("-hubs", file);
+});
+after(async () => {
+  const { code, signal } = await emulator.stop();
+  app.close();
+  app.closeAllConnections();
+  await rm(directory, { recursive: true });
+  assert.deepEqual({ code, signal }, { code: 0, signal: null });
+});
+
+/** Answer a hub's events, and return a service client of that hub. */
+function handle(hub, options) {
+  middlewares.set(hub, new WebPubSubEventHandler(hub, { path: `/${hub}/`, ...options }).getMiddleware());
+  return emulator.hub(hub);
+}
+
+test("connect is accepted with a user, groups, roles and a subprotocol", async (t) => {
+  const asked = new Inbox();
+  const service = handle("accept", {
+    handleConnect(req, res) {
+      asked.push(req);
+      res.success({
+        userId: "alice",
+        groups: ["room"],
+        roles: ["webpubsub.sendToGroup.room"],
+        subprotocol: "json.webpubsub.azure.v1",
+      });
+    },
+  });
+  const { url } = await service.getClientAccessToken({ userId: "somebody" });
+  const { socket, inbox } = await connectRaw(t, `${url}&color=red`, ["other", "json.webpubsub.azure.v1"]);
+  assert.equal(socket.protocol, "json.webpubsub.azure.v1");
+  assert.equal(JSON.parse(await inbox.next()).userId, "alice");
+  assert.equal(await service.userExists("alice"), true);
+  assert.equal(await service.groupExists("room"), true);
+  socket.send(JSON.stringify({ type: "sendToGroup", group: "room", ackId: 1, dataType: "text", data: "x" }));
+  const frames = (await inbox.take(2)).map((f) => JSON.parse(f));
+  assert.ok(frames.some((f) => f.type === "ack" && f.success));
+  assert.ok(frames.some((f) => f.type === "message" && f.data === "x" && f.fromUserId === "alice"));
+
+  const req = await asked.next();
+  assert.equal(req.context.hub, "accept");
+  assert.equal(req.context.eventName, "connect");
+  assert.equal(req.context.userId, "somebody");
+  assert.match(req.context.signature, /^sha256=[0-9a-f]{64}(,sha256=[0-9a-f]{64})?$/);
+  assert.equal(req.context.origin, new URL(emulator.endpoint).host);
+  assert.deepEqual(req.subprotocols, ["other", "json.webpubsub.azure.v1"]);
+  assert.deepEqual(req.queries.color, ["red"]);
+  assert.deepEqual(req.claims.sub, ["somebody"]);
+  assert.deepEqual(req.clientCertificates, []);
+  const { token } = await service.getClientAccessToken();
+  assert.ok(!JSON.stringify(req).includes(token.split(".")[0]), "the application is not shown the token");
+});
+
+test("states come back on every later event, and change with an answer", async (t) => {
+  const seen = new Inbox();
+  const service = handle("states", {
+    handleConnect(req, res) {
+      seen.push(["connect", structuredClone(req.context.states)]);
+      res.setState("name", "Grüße ☃");
+      res.setState("n", { list: [1, null] });
+      res.success();
+    },
+    onConnected: (req) => seen.push(["connected", structuredClone(req.context.states)]),
+    handleUserEvent(req, res) {
+      seen.push([req.context.eventName, structuredClone(req.context.states)]);
+      if (req.data === "change") res.setState("n", 2);
+      res.success();
+    },
+    onDisconnected: (req) => seen.push(["disconnected", structuredClone(req.context.states), req.reason]),
+  });
+  const alice = await connect(t, service);
+  await alice.client.sendEvent("one", "change", "text");
+  await alice.client.sendEvent("two", "x", "text");
+  await service.closeConnection(alice.connectionId, { reason: "enough" });
+  const first = { name: "Grüße ☃", n: { list: [1, null] } };
+  const second = { ...first, n: 2 };
+  const events = await seen.take(5);
+  assert.deepEqual(
+    events.map(([name, states]) => [name, states]),
+    [["connect", {}], ["connected", first], ["one", first], ["two", second], ["disconnected", second]],
+  );
+  assert.equal(events[4][2], "enough");
+});
+
+test("user events arrive as they were sent, and their answers are messages from the server", async (t) => {
+  const seen = new Inbox();
+  const service = handle("kinds", {
+    handleUserEvent(req, res) {
+      seen.push([req.context.eventName, req.dataType, req.dataType === "binary" ? Buffer.from(req.data) : req.data]);
+      if (req.context.eventName === "silent") return res.success();
+      res.success(req.dataType === "json" ? JSON.stringify(req.data) : req.data, req.dataType);
+    },
+  });
+  const alice = await connect(t, service);
+  const bytes = Uint8Array.from([0, 127, 128, 255]);
+  await alice.client.sendEvent("echo", "Grüße ☃", "text");
+  await alice.client.sendEvent("echo", { a: [1, null] }, "json");
+  await alice.client.sendEvent("echo", bytes.buffer, "binary");
+  await alice.client.sendEvent("silent", "x", "text");
+  const sent = [
+    { dataType: "text", data: "Grüße ☃" },
+    { dataType: "json", data: { a: [1, null] } },
+    { dataType: "binary", data: Buffer.from(bytes) },
+  ];
+  assert.deepEqual(await seen.take(4), [...sent.map((m) => ["echo", m.dataType, m.data]), ["silent", "text", "x"]]);
+  await service.sendToAll("end", { contentType: "text/plain" });
+  assert.deepEqual(await alice.inbox.take(4), [...sent, { dataType: "text", data: "end" }]);
+
+  const raw = await connectRaw(t, (await service.getClientAccessToken()).url);
+  raw.socket.send("hello");
+  assert.deepEqual(await seen.next(), ["message", "text", "hello"]);
+  assert.equal(await raw.inbox.next(), "hello");
+});
+
+test("a rejection reaches the handshake with its status", async (t) => {
+  const service = handle("reject", { handleConnect: (req, res) => res.fail(req.queries.status ? 401 : 403, "not you") });
+  const { url } = await service.getClientAccessToken();
+  await assert.rejects(connectRaw(t, url), /403/);
+  await assert.rejects(connectRaw(t, `${url}&status=401`), /401/);
+});
+
+test("a failed user event fails its ack, and closes a raw client with 1011", async (t) => {
+  const service = handle("fails", { handleUserEvent: (req, res) => res.fail(400, "no") });
+  const alice = await connect(t, service);
+  await assert.rejects(alice.client.sendEvent("x", "x", "text"), (err) => err.errorDetail?.name === "InternalServerError");
+  const raw = await connectRaw(t, (await service.getClientAccessToken()).url);
+  raw.socket.send("x");
+  assert.equal((await raw.closed()).code, 1011);
+});
+
+test("a middleware that allows this endpoint among others is sent events", async (t) => {
+  const service = handle("allowed", { allowedEndpoints: ["https://other.example", emulator.endpoint] });
+  await connect(t, service);
+  const ofHub = requests.filter((r) => r.hub === "allowed");
+  assert.equal(ofHub[0].method, "OPTIONS", "validated before the first event");
+  assert.equal(ofHub[1].type, "azure.webpubsub.sys.connect");
+});
+
+test("a middleware that allows only others is sent nothing", async (t) => {
+  const service = handle("not_allowed", { allowedEndpoints: ["https://other.example"] });
+  const { url } = await service.getClientAccessToken();
+  await assert.rejects(connectRaw(t, url), /500/);
+  assert.deepEqual(requests.filter((r) => r.hub === "not_allowed" && r.method === "POST"), []);
+});
+
+test("events of one connection are numbered, in order", async (t) => {
+  const done = new Inbox();
+  const service = handle("order", {
+    handleUserEvent: (req, res) => res.success(),
+    onDisconnected: () => done.push("disconnected"),
+  });
+  const alice = await connect(t, service);
+  await Promise.all([1, 2, 3, 4].map((i) => alice.client.sendEvent(`e${i}`, "x", "text")));
+  await service.closeConnection(alice.connectionId);
+  await done.next();
+  const posted = requests.filter((r) => r.hub === "order" && r.method === "POST");
+  assert.deepEqual(posted.map((r) => [r.id, r.type.replace(/^azure\.webpubsub\.(sys|user)\./, "")]), [
+    ["0", "connect"],
+    ["1", "connected"],
+    ["2", "e1"],
+    ["3", "e2"],
+    ["4", "e3"],
+    ["5", "e4"],
+    ["6", "disconnected"],
+  ]);
+});
