@@ -15,6 +15,7 @@ import (
 	"github.com/Azure/azure-sdk-for-go/sdk/azcore/cloud"
 	"github.com/Azure/azure-sdk-for-go/sdk/azcore/policy"
 	"github.com/Azure/azure-sdk-for-go/sdk/azcore/runtime"
+	"github.com/awps-go/webpubsub/internal/keycredential"
 )
 
 const (
@@ -63,14 +64,11 @@ func NewClientFromConnectionString(connectionString, hub string, options *Client
 // access token. For the hub's name see [NewClientFromConnectionString].
 func NewClientWithKeyCredential(endpoint, hub string, credential *azcore.KeyCredential, options *ClientOptions) (*ServiceClient, error) {
 	const operation = "NewClientWithKeyCredential"
-	if credential == nil || *credential == (azcore.KeyCredential{}) {
-		return nil, invalid(operation, "credential", "is nil: make one with azcore.NewKeyCredential")
+	source, err := keycredential.New(credential)
+	if err != nil {
+		return nil, invalid(operation, "credential", "%v", err)
 	}
-	key := newAccessKey(credential)
-	if value, err := key.value(context.Background()); err != nil || value == "" {
-		return nil, invalid(operation, "credential", "holds an empty key")
-	}
-	return newClient(operation, endpoint, hub, key, nil, valueOf(options))
+	return newClient(operation, endpoint, hub, &accessKey{credential: source}, nil, valueOf(options))
 }
 
 // NewClient returns a client for a hub of the service at the endpoint, https://NAME.webpubsub.azure.com, that
@@ -136,8 +134,8 @@ func newClient(operation, serviceURL, hub string, key *accessKey, bearer policy.
 	switch {
 	case bearer != nil:
 		pipeline.PerRetry = append(pipeline.PerRetry, bearer)
-	case key.policy != nil:
-		pipeline.PerRetry = append(pipeline.PerRetry, key.policy)
+	case key.credential != nil:
+		pipeline.PerRetry = append(pipeline.PerRetry, key.credential.Policy)
 	}
 	pipeline.PerRetry = append(pipeline.PerRetry, tryPolicy{c})
 	if c.azure, err = azcore.NewClient(moduleName, moduleVersion, pipeline, &azureOptions); err != nil {

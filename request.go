@@ -2,7 +2,6 @@ package webpubsub
 
 import (
 	"context"
-	"fmt"
 	"io"
 	"net/http"
 	"strconv"
@@ -12,7 +11,7 @@ import (
 	"unicode/utf8"
 
 	"github.com/Azure/azure-sdk-for-go/sdk/azcore/runtime"
-	"golang.org/x/net/http/httpguts"
+	"github.com/awps-go/webpubsub/internal/metadata"
 )
 
 // request is one REST operation on its way. An operation names its path, its query and its body by the methods below,
@@ -172,36 +171,16 @@ func (r *request) message(m Message, metadata map[string]string) {
 }
 
 // metadata adds the headers that carry a message's metadata, their names' case kept.
-func (r *request) metadata(metadata map[string]string) {
-	const prefix, maxKey, maxValue, maxAll = "X-WebPubSub-Metadata-", 256, 1024, 8 << 10
-	if len(metadata) == 0 {
+func (r *request) metadata(m map[string]string) {
+	if len(m) == 0 {
 		return
 	}
-	total := 0
-	seen := make(map[string]bool, len(metadata))
-	r.header = make(http.Header, len(metadata))
-	for key, value := range metadata {
-		argument := fmt.Sprintf("options.Metadata[%q]", key)
-		switch {
-		case !httpguts.ValidHeaderFieldName(key):
-			r.refuse(argument, "has a key that is no HTTP token")
-		case len(key) > maxKey:
-			r.refuse(argument, "has a key longer than %d bytes", maxKey)
-		case seen[strings.ToLower(key)]:
-			r.refuse(argument, "has a key that another one repeats in other case")
-		case strings.ContainsFunc(value, func(c rune) bool { return c < ' ' || c > '~' }):
-			r.refuse(argument, "is not printable ASCII")
-		case strings.TrimSpace(value) != value:
-			r.refuse(argument, "begins or ends with a space, which HTTP drops")
-		case len(value) > maxValue:
-			r.refuse(argument, "is longer than %d bytes", maxValue)
-		}
-		total += len(key) + len(value)
-		seen[strings.ToLower(key)] = true
-		r.header[prefix+key] = []string{value}
+	if item, problem := metadata.Check(m); problem != "" {
+		r.refuse("options.Metadata"+item, "%s", problem)
 	}
-	if total > maxAll {
-		r.refuse("options.Metadata", "is larger than 8 KiB in all")
+	r.header = make(http.Header, len(m))
+	for key, value := range m {
+		r.header[metadata.Prefix+key] = []string{value}
 	}
 }
 

@@ -17,9 +17,7 @@ import (
 	"time"
 	"unicode/utf8"
 
-	"github.com/Azure/azure-sdk-for-go/sdk/azcore"
-	"github.com/Azure/azure-sdk-for-go/sdk/azcore/policy"
-	"github.com/Azure/azure-sdk-for-go/sdk/azcore/runtime"
+	"github.com/awps-go/webpubsub/internal/keycredential"
 	"github.com/golang-jwt/jwt/v5"
 )
 
@@ -32,57 +30,29 @@ const (
 	minClientTokenLifetime     = time.Minute
 )
 
-// keyHeader carries a credential's key from azcore's policy, the one public way to read it, to ours, which takes it off.
-const keyHeader = "X-Webpubsub-Access-Key"
-
 // accessKey is where the key comes from: a connection string, or a credential whose key may change at any time.
 type accessKey struct {
-	fixed  string
-	policy policy.Policy    // puts a credential's key into keyHeader; nil for a fixed key
-	reader runtime.Pipeline // is the policy and nothing else
+	fixed      string
+	credential *keycredential.Source // nil for a fixed key
 
 	signers sync.Pool // of *signer
 }
 
-func newAccessKey(credential *azcore.KeyCredential) *accessKey {
-	k := &accessKey{policy: runtime.NewKeyCredentialPolicy(credential, keyHeader, &runtime.KeyCredentialPolicyOptions{
-		InsecureAllowCredentialWithHTTP: true, // the key itself never leaves
-	})}
-	k.reader = runtime.NewPipeline("", "", runtime.PipelineOptions{PerCall: []policy.Policy{k.policy, echoPolicy{}}},
-		&policy.ClientOptions{Telemetry: policy.TelemetryOptions{Disabled: true}})
-	return k
-}
-
-// echoPolicy answers a request with its own headers, and sends it nowhere.
-type echoPolicy struct{}
-
-func (echoPolicy) Do(req *policy.Request) (*http.Response, error) {
-	return &http.Response{Header: req.Raw().Header}, nil
-}
-
 // value returns the key as it is now.
 func (k *accessKey) value(ctx context.Context) (string, error) {
-	if k.policy == nil {
+	if k.credential == nil {
 		return k.fixed, nil
 	}
-	req, err := runtime.NewRequest(ctx, http.MethodGet, "http://localhost")
-	if err != nil {
-		return "", err
-	}
-	resp, err := k.reader.Do(req)
-	if err != nil {
-		return "", err
-	}
-	return resp.Header.Get(keyHeader), nil
+	return k.credential.Key(ctx)
 }
 
-// take returns the key for a request that has passed the policy, and takes it off the request.
+// take returns the key for a request, and takes it off if the credential's policy has put it there.
 func (k *accessKey) take(header http.Header) string {
-	if k.policy == nil {
+	if k.credential == nil {
 		return k.fixed
 	}
-	key := header.Get(keyHeader)
-	header.Del(keyHeader)
+	key := header.Get(keycredential.Header)
+	header.Del(keycredential.Header)
 	return key
 }
 

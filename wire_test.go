@@ -16,6 +16,7 @@ import (
 
 	"github.com/Azure/azure-sdk-for-go/sdk/azcore"
 	"github.com/Azure/azure-sdk-for-go/sdk/azcore/policy"
+	"github.com/awps-go/webpubsub/internal/keycredential"
 	"github.com/golang-jwt/jwt/v5"
 	"github.com/stretchr/testify/require"
 )
@@ -155,7 +156,7 @@ func TestRequestsAreThoseOfTheOfficialSDK(t *testing.T) {
 					continue
 				}
 				requireSigned(t, req, recording.Client.key())
-				require.Empty(t, req.Header.Get(keyHeader), "the key must not leave the process")
+				require.Empty(t, req.Header.Get(keycredential.Header), "the key must not leave the process")
 			}
 			if recording.Audience != "" && !differently {
 				requireSameTarget(t, recording.Audience, audienceOf(t, req))

@@ -31,7 +31,7 @@ func TestNewRefusesOptionsThatAreWrong(t *testing.T) {
 		"no key":                      {eventhandler.Options{Hub: "chat"}, "AccessKeys is empty"},
 		"an empty key":                {eventhandler.Options{Hub: "chat", AccessKeys: []string{"k", ""}}, "AccessKeys[1] is empty"},
 		"a nil credential":            {eventhandler.Options{Hub: "chat", KeyCredentials: make([]*azcore.KeyCredential, 1)}, "KeyCredentials[0] is nil"},
-		"an empty credential":         {eventhandler.Options{Hub: "chat", KeyCredentials: []*azcore.KeyCredential{azcore.NewKeyCredential("")}}, "KeyCredentials[0] holds no key"},
+		"an empty credential":         {eventhandler.Options{Hub: "chat", KeyCredentials: []*azcore.KeyCredential{azcore.NewKeyCredential("")}}, "KeyCredentials[0] holds an empty key"},
 		"a wrong connection string":   {eventhandler.Options{Hub: "chat", ConnectionStrings: []string{"AccessKey=secret"}}, "ConnectionStrings[0]"},
 		"a key that would not count":  {eventhandler.Options{Hub: "chat", AccessKeys: ok, DangerouslyDisableSignatureVerification: true}, "DangerouslyDisableSignatureVerification"},
 		"an origin that is a URL":     {eventhandler.Options{Hub: "chat", AccessKeys: ok, AllowedOrigins: []string{"https://a"}}, "AllowedOrigins[0]"},

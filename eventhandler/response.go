@@ -2,16 +2,15 @@ package eventhandler
 
 import (
 	"encoding/json"
-	"errors"
 	"fmt"
 	"io"
 	"net/http"
 	"reflect"
 	"slices"
 	"strings"
-	"unicode/utf8"
 
 	"github.com/awps-go/webpubsub"
+	"github.com/awps-go/webpubsub/internal/metadata"
 )
 
 // writer writes the answer to an event. An error says that the answer broke off in its midst.
@@ -206,7 +205,7 @@ func (e *RejectError) write(w http.ResponseWriter) error {
 }
 
 // newHeader returns the headers for a changed state and for metadata.
-func newHeader(state State, set map[string]any, metadata map[string]string) (http.Header, error) {
+func newHeader(state State, set map[string]any, m map[string]string) (http.Header, error) {
 	header := http.Header{}
 	if len(set) > 0 {
 		value, err := state.with(set)
@@ -215,59 +214,30 @@ func newHeader(state State, set map[string]any, metadata map[string]string) (htt
 		}
 		header.Set("ce-connectionState", value)
 	}
-	size := 0
-	for key, value := range metadata {
-		if err := checkMetadata(key, value); err != nil {
-			return nil, fmt.Errorf("eventhandler: Metadata %q: %w", key, err)
-		}
-		if size += len(key) + len(value); size > maxMetadataBytes {
-			return nil, fmt.Errorf("eventhandler: Metadata is larger than %d bytes", maxMetadataBytes)
-		}
-		if header.Get(metadataPrefix+key) != "" {
-			return nil, fmt.Errorf("eventhandler: Metadata has two keys %q that differ in case alone", key)
-		}
-		header.Set(metadataPrefix+key, value)
+	if item, problem := metadata.Check(m); problem != "" {
+		return nil, fmt.Errorf("eventhandler: Metadata%s %s", item, problem)
+	}
+	for key, value := range m {
+		header[metadata.Prefix+key] = []string{value}
 	}
 	return header, nil
 }
 
-const (
-	metadataPrefix        = "X-Webpubsub-Metadata-" // as net/http writes it
-	maxMetadataBytes      = 8 << 10
-	maxMetadataKeyBytes   = 256
-	maxMetadataValueBytes = 1024
-
-	tokenCharacters = "!#$%&'*+-.^_`|~0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
-)
-
-func checkMetadata(key, value string) error {
-	switch {
-	case key == "" || strings.ContainsFunc(key, func(r rune) bool { return !strings.ContainsRune(tokenCharacters, r) }):
-		return errors.New("the key is no HTTP token")
-	case len(key) > maxMetadataKeyBytes:
-		return fmt.Errorf("the key is longer than %d bytes", maxMetadataKeyBytes)
-	case len(value) > maxMetadataValueBytes:
-		return fmt.Errorf("the value is longer than %d bytes", maxMetadataValueBytes)
-	case strings.ContainsFunc(value, func(r rune) bool { return r < ' ' || r >= 0x7F && r <= utf8.MaxRune }):
-		return errors.New("the value is not printable ASCII")
-	case strings.TrimSpace(value) != value:
-		return errors.New("the value starts or ends with a space")
-	}
-	return nil
-}
+// metadataPrefix is metadata.Prefix as net/http reads it.
+var metadataPrefix = http.CanonicalHeaderKey(metadata.Prefix)
 
 // requestMetadata returns the metadata of a user event.
 func requestMetadata(header http.Header) map[string]string {
-	var metadata map[string]string
+	var m map[string]string
 	for name, values := range header {
 		if key, found := strings.CutPrefix(name, metadataPrefix); found && key != "" {
-			if metadata == nil {
-				metadata = map[string]string{}
+			if m == nil {
+				m = map[string]string{}
 			}
-			metadata[strings.ToLower(key)] = strings.Join(values, ",")
+			m[strings.ToLower(key)] = strings.Join(values, ",")
 		}
 	}
-	return metadata
+	return m
 }
 
 func copyHeader(w http.ResponseWriter, header http.Header) {

@@ -7,14 +7,10 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
-	"net/http"
 	"strings"
 
-	"github.com/Azure/azure-sdk-for-go/sdk/azcore"
-	"github.com/Azure/azure-sdk-for-go/sdk/azcore/policy"
-	"github.com/Azure/azure-sdk-for-go/sdk/azcore/runtime"
-
 	"github.com/awps-go/webpubsub"
+	"github.com/awps-go/webpubsub/internal/keycredential"
 )
 
 // keys returns a function for each key, which returns it as it is at that time.
@@ -36,14 +32,11 @@ func (o *Options) keys() ([]func() (string, error), error) {
 	}
 	for i, credential := range o.KeyCredentials {
 		name := fmt.Sprintf("KeyCredentials[%d]", i)
-		if credential == nil {
-			return nil, invalid(name, "is nil")
+		source, err := keycredential.New(credential)
+		if err != nil {
+			return nil, invalid(name, err.Error())
 		}
-		read := keyReader(credential)
-		if key, err := read(); err != nil || key == "" {
-			return nil, invalid(name, "holds no key")
-		}
-		keys = append(keys, read)
+		keys = append(keys, func() (string, error) { return source.Key(context.Background()) })
 	}
 	switch {
 	case len(keys) == 0 && !o.DangerouslyDisableSignatureVerification:
@@ -53,33 +46,6 @@ func (o *Options) keys() ([]func() (string, error), error) {
 		return nil, invalid("DangerouslyDisableSignatureVerification", "is set, and so are keys")
 	}
 	return keys, nil
-}
-
-// keyReader returns a function that reads the key of a credential. azcore shows a key to a request's headers only, so
-// one is made for it, which goes no further than the policy behind.
-func keyReader(credential *azcore.KeyCredential) func() (string, error) {
-	const header = "Key"
-	pipeline := runtime.NewPipeline("", "", runtime.PipelineOptions{
-		PerCall: []policy.Policy{runtime.NewKeyCredentialPolicy(credential, header, nil), echoPolicy{}},
-	}, &policy.ClientOptions{Telemetry: policy.TelemetryOptions{Disabled: true}})
-	return func() (string, error) {
-		request, err := runtime.NewRequest(context.Background(), http.MethodGet, "https://localhost")
-		if err != nil {
-			return "", err
-		}
-		response, err := pipeline.Do(request)
-		if err != nil {
-			return "", err
-		}
-		return response.Header.Get(header), nil
-	}
-}
-
-// echoPolicy answers a request with its own headers, and sends it nowhere.
-type echoPolicy struct{}
-
-func (echoPolicy) Do(request *policy.Request) (*http.Response, error) {
-	return &http.Response{Header: request.Raw().Header}, nil
 }
 
 // maxSignatures is how many signatures a header may list; the service sends two.
