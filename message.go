@@ -77,6 +77,11 @@ func (m Message) ContentType() string {
 	return m.contentType
 }
 
+// IsZero says whether the message is the zero Message. One that could not be made is not.
+func (m Message) IsZero() bool {
+	return m.contentType == "" && m.err == nil
+}
+
 // Reader returns a reader of the message's body, for code that carries messages elsewhere than to the service (the
 // eventhandler package answers events with them). Its error says why there is no body: JSON that did not encode, text
 // that is not UTF-8, or the zero Message. For a BinaryStream it is the stream itself, which can be read once.
@@ -84,7 +89,7 @@ func (m Message) Reader() (io.Reader, error) {
 	switch {
 	case m.err != nil:
 		return nil, m.err
-	case m.contentType == "":
+	case m.IsZero():
 		return nil, errors.New("the message is empty: make one with Text, JSON, Binary or BinaryStream")
 	case m.stream != nil:
 		return m.stream, nil

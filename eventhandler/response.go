@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"io"
 	"net/http"
-	"reflect"
 	"slices"
 	"strings"
 
@@ -98,7 +97,7 @@ func (u *UserEventResponse) writer(r *UserEventRequest) (writer, error) {
 	if err != nil {
 		return nil, err
 	}
-	if reflect.ValueOf(u.Message).IsZero() {
+	if u.Message.IsZero() {
 		return func(w http.ResponseWriter) error {
 			copyHeader(w, header)
 			w.WriteHeader(http.StatusNoContent)
