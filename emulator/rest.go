@@ -310,11 +310,17 @@ func (c *call) jsonBody(v any) error {
 	return nil
 }
 
+// messageTypes are the types a message may have.
+var messageTypes = []string{"application/json", "text/plain", "application/octet-stream"}
+
 // payload reads the message in the body of a request, with the metadata in its headers.
 func (c *call) payload() (payload, error) {
 	var p payload
 	contentType := c.request.Header.Get("Content-Type")
-	mediaType, _, err := mime.ParseMediaType(contentType)
+	mediaType, err := contentType, error(nil)
+	if !slices.Contains(messageTypes, contentType) {
+		mediaType, _, err = mime.ParseMediaType(contentType)
+	}
 	switch {
 	case err != nil:
 		return p, badRequest("Content-Type", "the Content-Type %.64q cannot be read", contentType)
@@ -325,8 +331,8 @@ func (c *call) payload() (payload, error) {
 	case mediaType == "application/octet-stream":
 		p.dataType = dataBinary
 	default:
-		return p, badRequest("Content-Type",
-			"the Content-Type %.64q is none of application/json, text/plain, application/octet-stream", contentType)
+		return p, badRequest("Content-Type", "the Content-Type %.64q is none of %s", contentType,
+			strings.Join(messageTypes, ", "))
 	}
 	if p.data, err = c.body(); err != nil {
 		return p, err

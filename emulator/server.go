@@ -71,7 +71,7 @@ type Server struct {
 	notifier     notifier
 	routes       []route
 
-	restVerifier, clientVerifier *jwt.Parser
+	restTokens, clientTokens *jwt.Validator
 
 	upstream   upstream      // nil = nobody
 	events     *httpUpstream // is the upstream, but in tests of other parts
@@ -128,7 +128,7 @@ func Start(opts *Options) (*Server, error) {
 		s.log = slog.New(slog.DiscardHandler)
 	}
 	s.routes = restRoutes()
-	s.restVerifier, s.clientVerifier = s.newVerifier(clockSkew), s.newVerifier(0)
+	s.restTokens, s.clientTokens = s.newValidator(clockSkew), s.newValidator(0)
 
 	addr := opts.Addr
 	if addr == "" {
