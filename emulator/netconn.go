@@ -15,6 +15,15 @@ import (
 // metadataHeader begins the request headers that carry a message's metadata.
 const metadataHeader = "X-Webpubsub-Metadata-"
 
+// cutMetadataHeader returns the key that the name of a metadata header, in any case, ends with.
+func cutMetadataHeader(name string) (key string, ok bool) {
+	n := len(metadataHeader)
+	if len(name) <= n || !strings.EqualFold(name[:n], metadataHeader) {
+		return "", false
+	}
+	return name[n:], true
+}
+
 // netConn is an accepted connection. It knows two things that net/http and the WebSocket library keep to themselves:
 // the spelling of metadata headers (net/http canonicalises it, but the key's case is the application's), and when the
 // last frame of a WebSocket has been written, so that closing waits for the peer only so long.
@@ -131,18 +140,18 @@ func (h *headerNames) keep(b []byte) {
 }
 
 func (h *headerNames) note(line []byte) {
-	n := len(metadataHeader)
-	if len(line) <= n || !strings.EqualFold(string(line[:n]), metadataHeader) {
+	if len(line) <= len(metadataHeader) || !bytes.EqualFold(line[:len(metadataHeader)], []byte(metadataHeader)) {
 		return
 	}
-	key, _, ok := bytes.Cut(line[n:], []byte(":"))
-	if !ok {
+	name, _, found := bytes.Cut(line, []byte(":"))
+	if !found {
 		return
 	}
+	key := string(name[len(metadataHeader):])
 	if h.seen == nil || len(h.seen) >= maxHeaderNames {
 		h.seen = make(map[string]string)
 	}
-	h.seen[strings.ToLower(string(key))] = string(key)
+	h.seen[strings.ToLower(key)] = key
 }
 
 // listener hands out netConns.

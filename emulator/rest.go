@@ -355,8 +355,8 @@ func (c *call) payload() (payload, error) {
 func metadata(r *http.Request) map[string]string {
 	var m map[string]string
 	for name, values := range r.Header {
-		key, ok := strings.CutPrefix(name, metadataHeader)
-		if !ok || key == "" {
+		key, ok := cutMetadataHeader(name)
+		if !ok {
 			continue
 		}
 		if m == nil {

@@ -238,7 +238,7 @@ func (a *eventAnswer) payload() (*payload, error) {
 		return nil, fmt.Errorf("the answer of the event handler has the content type %.80q, which no message has", contentType)
 	}
 	for name, values := range a.header {
-		if key, ok := strings.CutPrefix(name, metadataHeader); ok && key != "" {
+		if key, ok := cutMetadataHeader(name); ok {
 			if p.metadata == nil {
 				p.metadata = make(map[string]string)
 			}
