@@ -141,6 +141,27 @@ func TestAReliableClientComesBackBeforeTheServerKnowsItWasGone(t *testing.T) {
 	c.expect(2, "two")
 }
 
+func TestAcknowledgingWhileMessagesAreSentAgain(t *testing.T) {
+	srv := StartT(t, nil)
+	c := dialReliable(t, srv, dialOptions{})
+	c.cut()
+	h := srv.hub("chat")
+	big := strings.Repeat("x", maxMessageSize-200) // so that the socket cannot take them all at once
+	for range 15 {
+		h.send(&message{payload: payload{dataType: dataText, data: []byte(big)}}, &target{})
+	}
+	c.comeBack()
+	for i := 1; i <= 15; i++ {
+		c.expect(i, big)
+	}
+	c.cut() // nothing is acknowledged: all of them come again
+	c.comeBack()
+	for i := 1; i <= 15; i++ {
+		c.expect(i, big)
+		c.write(fmt.Sprintf(`{"type":"sequenceAck","sequenceId":%d}`, i))
+	}
+}
+
 func TestProtobufClientComesBack(t *testing.T) {
 	srv := StartT(t, nil)
 	c := &reliableClient{client: dial(t, srv, dialOptions{subprotocols: []string{protocolProtobufReliable}}), srv: srv}
