@@ -59,6 +59,7 @@ type contender struct {
 
 var contenders = []contender{
 	{"floor", connectFloor},
+	{"floor, 64 KiB buffers", connectBufferedFloor},
 	{"azcore", connectAzcore},
 	{"ours", connectOurs},
 }
@@ -77,7 +78,7 @@ func mapClaimsToken(audience string) (string, error) {
 // beforehand.
 func connectFloor(endpoint string, p payload, transport http.RoundTripper) (func(context.Context) error, error) {
 	if transport == nil {
-		transport = &http.Transport{MaxIdleConns: 1024, MaxIdleConnsPerHost: 1024, DisableCompression: true}
+		transport = newTransport()
 	}
 	client := &http.Client{Transport: transport}
 	target := endpoint + groupPath() + "?api-version=" + apiVersion
@@ -111,6 +112,20 @@ func connectFloor(endpoint string, p payload, transport http.RoundTripper) (func
 		}
 		return nil
 	}, nil
+}
+
+func newTransport() *http.Transport {
+	return &http.Transport{MaxIdleConns: 1024, MaxIdleConnsPerHost: 1024, DisableCompression: true}
+}
+
+// connectBufferedFloor is the floor with write buffers as our transport has them: it tells what they are good for.
+func connectBufferedFloor(endpoint string, p payload, transport http.RoundTripper) (func(context.Context) error, error) {
+	if transport == nil {
+		buffered := newTransport()
+		buffered.WriteBufferSize = 64 << 10
+		transport = buffered
+	}
+	return connectFloor(endpoint, p, transport)
 }
 
 // connectAzcore is azcore as its generated clients use it, with a policy that signs every request by golang-jwt's MapClaims.
