@@ -32,7 +32,8 @@ type reliable struct {
 	resend   int        // where in sent to go on writing again; len(sent) = nowhere
 	deadline *timer     // ends the wait for a client that was cut off; nil while there is a socket
 
-	reading sync.Mutex // held as long as a socket is read
+	attaching sync.Mutex // held while a socket takes over from another
+	reading   sync.Mutex // held as long as a socket is read
 }
 
 // sequence is a message that was written under a sequence id.
@@ -172,6 +173,8 @@ func (s *socket) attach(ws *websocket.Conn, nc *netConn, subprotocol, token stri
 		return "the reconnection token is wrong"
 	}
 	defer s.hub.notifier.notify()
+	s.reliable.attaching.Lock()
+	defer s.reliable.attaching.Unlock()
 	s.drop()                  // the server may not have noticed yet that the old socket is dead
 	s.reliable.reading.Lock() // from here on nobody reads it
 	s.mu.Lock()

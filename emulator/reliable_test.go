@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"strconv"
 	"strings"
+	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -160,6 +162,27 @@ func TestAcknowledgingWhileMessagesAreSentAgain(t *testing.T) {
 		c.expect(i, big)
 		c.write(fmt.Sprintf(`{"type":"sequenceAck","sequenceId":%d}`, i))
 	}
+}
+
+func TestOfTwoSocketsThatComeBackAtOnceOneTakesOver(t *testing.T) {
+	srv := StartT(t, nil)
+	c := dialReliable(t, srv, dialOptions{})
+	for range 20 {
+		var greeted atomic.Int32
+		var dialing sync.WaitGroup
+		for range 2 {
+			again := &reliableClient{client: &client{t: t, id: c.id}, srv: srv, token: c.token}
+			dialing.Go(func() {
+				again.reconnect(again.recoverURL("chat"), protocolJSONReliable)
+				if _, _, err := again.ws.Read(t.Context()); err == nil { // or the other has taken over already
+					greeted.Add(1)
+				}
+			})
+		}
+		dialing.Wait()
+		require.NotZero(t, greeted.Load())
+	}
+	require.Len(t, srv.Connections("chat"), 1)
 }
 
 func TestProtobufClientComesBack(t *testing.T) {
