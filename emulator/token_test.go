@@ -52,6 +52,8 @@ func TestRESTTakesOnlyTokensForTheRequestSignedWithTheKey(t *testing.T) {
 		"the audience without query":   {"Bearer " + sign(t, "the key", claims(strings.Split(target, "?")[0], now+60)), 401},
 		"the audience of another path": {"Bearer " + sign(t, "the key", claims(srv.Endpoint()+"/api/hubs/chat", now+60)), 401},
 		"the audience of another host": {"Bearer " + sign(t, "the key", claims(strings.Replace(target, "127.0.0.1", "localhost", 1), now+60)), 401},
+		"with a key id in its header":  {"Bearer " + withHeader(t, "the key", "HS256", claims(target, now+60)), 200},
+		"a header that lies":           {"Bearer " + withHeader(t, "the key", "HS384", claims(target, now+60)), 401},
 		"no signature":                 {"Bearer " + none, 401},
 		"another algorithm":            {"Bearer " + hs512, 401},
 		"no token at all":              {"", 401},
@@ -60,6 +62,16 @@ func TestRESTTakesOnlyTokensForTheRequestSignedWithTheKey(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) { require.Equal(t, tt.want, get(t, target, tt.authorization)) })
 	}
+}
+
+// withHeader makes a token that is signed by HS256, whatever its header says, and has a key id.
+func withHeader(t *testing.T, key, algorithm string, claims jwt.MapClaims) string {
+	t.Helper()
+	token := jwt.NewWithClaims(jwt.SigningMethodHS256, claims)
+	token.Header["alg"], token.Header["kid"] = algorithm, "1"
+	s, err := token.SignedString([]byte(key))
+	require.NoError(t, err)
+	return s
 }
 
 func TestAudiencesThatAreTheSameURL(t *testing.T) {
