@@ -4,7 +4,6 @@ import (
 	"crypto/rand"
 	"encoding/base64"
 	"errors"
-	"net"
 	"net/http"
 	"net/url"
 	"slices"
@@ -33,8 +32,9 @@ func (s *Server) connectClient(w http.ResponseWriter, r *http.Request) *restErro
 	if !hubPattern.MatchString(hubName) {
 		return badRequest("hub", "the hub name %.140q does not match %s", hubName, hubPattern)
 	}
-	if origin := r.Header.Get("Origin"); origin != "" && !loopbackOrigin(origin) && !sameOrigin(r, origin) {
-		return &restError{http.StatusForbidden, "Forbidden", "the origin " + shorten(origin, 100) + " may not connect", "Origin"}
+	if origin := r.Header.Get("Origin"); origin != "" && !loopbackOrigin(origin) && !s.ownOrigin(r, origin) {
+		return &restError{http.StatusForbidden, "Forbidden",
+			"the origin " + shorten(origin, 100) + " may not connect: only pages of this machine may", "Origin"}
 	}
 	if err := s.strike(s.takeFault(OperationConnect), w, r); err != nil {
 		return err
@@ -197,19 +197,4 @@ func isWebSocket(r *http.Request) bool {
 	return r.Method == http.MethodGet && r.ProtoAtLeast(1, 1) && err == nil && len(key) == 16 &&
 		strings.EqualFold(r.Header.Get("Upgrade"), "websocket") && r.Header.Get("Sec-WebSocket-Version") == "13" &&
 		strings.Contains(strings.ToLower(r.Header.Get("Connection")), "upgrade")
-}
-
-// loopbackOrigin reports whether a web page comes from this machine.
-func loopbackOrigin(origin string) bool {
-	u, err := url.Parse(origin)
-	if err != nil || u.Host == "" {
-		return false
-	}
-	ip := net.ParseIP(u.Hostname())
-	return u.Hostname() == "localhost" || ip != nil && ip.IsLoopback()
-}
-
-func sameOrigin(r *http.Request, origin string) bool {
-	u, err := url.Parse(origin)
-	return err == nil && strings.EqualFold(u.Host, r.Host)
 }

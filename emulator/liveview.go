@@ -5,9 +5,7 @@ import (
 	"embed"
 	"fmt"
 	"maps"
-	"net"
 	"net/http"
-	"net/netip"
 	"net/url"
 	"regexp"
 	"slices"
@@ -16,8 +14,8 @@ import (
 )
 
 // This file is the live view: a page at / that shows the hubs, their connections and groups, and the traffic as it
-// passes. It asks for no token, so it is for this machine's own pages only; see serveLiveView. Nobody watching, it
-// costs an atomic load per event; somebody watching, what they are too slow for is dropped and counted, for them.
+// passes. It asks for no token, so no other page may read it; see serveLiveView. Nobody watching, it costs an atomic load
+// per event; somebody watching, what they are too slow for is dropped, and they are told how much that was.
 
 //go:embed liveview
 var liveViewFiles embed.FS
@@ -92,29 +90,9 @@ func (s *Server) serveLiveView(w http.ResponseWriter, r *http.Request, file stri
 	}
 }
 
-// ownHost reports whether a request names this machine, or the address it came in at, as the host that it is for.
-func ownHost(r *http.Request) bool {
-	u, err := url.Parse("//" + r.Host)
-	if err != nil || u.User != nil {
-		return false
-	}
-	if loopbackHost(u.Hostname()) {
-		return true
-	}
-	ip, err := netip.ParseAddr(u.Hostname())
-	local, ok := r.Context().Value(http.LocalAddrContextKey).(*net.TCPAddr)
-	return err == nil && ok && ip.Unmap() == local.AddrPort().Addr().Unmap()
-}
-
-// loopbackHost reports whether a host is this machine, whoever asks.
-func loopbackHost(host string) bool {
-	ip, err := netip.ParseAddr(host)
-	return strings.EqualFold(host, "localhost") || err == nil && ip.Unmap().IsLoopback()
-}
-
 // foreignPage says what is wrong with who asks, or "". To come to the page by a link is well, wherever that is.
 func (s *Server) foreignPage(r *http.Request) string {
-	if origin := r.Header.Get("Origin"); origin != "" && !strings.EqualFold(origin, s.scheme+"://"+r.Host) {
+	if origin := r.Header.Get("Origin"); origin != "" && !s.ownOrigin(r, origin) {
 		return "the origin " + shorten(origin, 100) + " may not see the live view"
 	}
 	switch site := r.Header.Get("Sec-Fetch-Site"); {

@@ -1,0 +1,421 @@
+package emulator
+
+import (
+	"bufio"
+	"context"
+	"encoding/json"
+	"fmt"
+	"io"
+	"io/fs"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"net/netip"
+	"net/url"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+)
+
+// ask sends a request with a body of none. A header "Host" is the host it is for.
+func ask(t testing.TB, method, target string, headers ...string) response {
+	t.Helper()
+	req, err := http.NewRequest(method, target, nil)
+	require.NoError(t, err)
+	for i := 0; i < len(headers); i += 2 {
+		if headers[i] == "Host" {
+			req.Host = headers[i+1]
+		} else {
+			req.Header.Set(headers[i], headers[i+1])
+		}
+	}
+	resp, err := restClient.Do(req)
+	require.NoError(t, err)
+	defer resp.Body.Close()
+	if resp.Header.Get("Content-Type") == "text/event-stream" || resp.StatusCode == http.StatusSwitchingProtocols {
+		return response{resp.StatusCode, resp.Header, ""} // what follows has no end
+	}
+	b, err := io.ReadAll(resp.Body)
+	require.NoError(t, err)
+	return response{resp.StatusCode, resp.Header, string(b)}
+}
+
+// page is what the live view's script sees.
+type page struct {
+	t      testing.TB
+	body   io.Closer
+	events *bufio.Scanner
+	state  liveState
+	seen   []trafficEvent
+	missed int64
+}
+
+// openPage opens the stream and reads the first state.
+func openPage(t testing.TB, srv *Server) *page {
+	t.Helper()
+	req, err := http.NewRequest("GET", srv.Endpoint()+liveViewStream, nil)
+	require.NoError(t, err)
+	ctx, cancel := context.WithTimeout(context.Background(), patience)
+	t.Cleanup(cancel)
+	resp, err := (&http.Transport{DisableKeepAlives: true}).RoundTrip(req.WithContext(ctx))
+	require.NoError(t, err)
+	t.Cleanup(func() { resp.Body.Close() })
+	require.Equal(t, http.StatusOK, resp.StatusCode)
+	require.Equal(t, "text/event-stream", resp.Header.Get("Content-Type"))
+	p := &page{t: t, body: resp.Body, events: bufio.NewScanner(resp.Body)}
+	p.events.Buffer(nil, 64<<20)
+	require.True(t, p.next())
+	require.Equal(t, srv.Endpoint(), p.state.Endpoint)
+	return p
+}
+
+// next takes in one event of the stream and reports whether there was one.
+func (p *page) next() bool {
+	p.t.Helper()
+	event := ""
+	for p.events.Scan() {
+		line := p.events.Text()
+		if name, ok := strings.CutPrefix(line, "event: "); ok {
+			event = name
+		}
+		data, ok := strings.CutPrefix(line, "data: ")
+		if !ok {
+			continue
+		}
+		switch event {
+		case "state":
+			p.state = liveState{}
+			require.NoError(p.t, json.Unmarshal([]byte(data), &p.state), data)
+		case "traffic":
+			var t liveTraffic
+			require.NoError(p.t, json.Unmarshal([]byte(data), &t), data)
+			p.seen = append(p.seen, t.Events...)
+			p.missed = t.Missed
+		default:
+			p.t.Fatalf("the stream has an event %q: %s", event, data)
+		}
+		return true
+	}
+	return false
+}
+
+// until reads until something is so.
+func (p *page) until(what string, so func() bool) {
+	p.t.Helper()
+	for !so() {
+		if !p.next() {
+			p.t.Fatalf("the stream ended (%v) before %s: the state was %+v, the traffic %+v", p.events.Err(), what, p.state, p.seen)
+		}
+	}
+}
+
+// sees reads until the traffic has an event with a text in it, and returns the event.
+func (p *page) sees(text string) trafficEvent {
+	p.t.Helper()
+	var found trafficEvent
+	p.until(fmt.Sprintf("the traffic said %q", text), func() bool {
+		for _, e := range p.seen {
+			if strings.Contains(e.Text+"\n"+e.Data, text) {
+				found = e
+				return true
+			}
+		}
+		return false
+	})
+	return found
+}
+
+func TestLiveViewServesItsFilesUnderAStrictPolicy(t *testing.T) {
+	srv := StartT(t, nil)
+	for path, contentType := range map[string]string{
+		"/": "text/html; charset=utf-8", "/liveview/app.js": "text/javascript; charset=utf-8",
+		"/liveview/style.css": "text/css; charset=utf-8", "/liveview/icon.svg": "image/svg+xml",
+	} {
+		r := ask(t, "GET", srv.Endpoint()+path)
+		require.Equal(t, http.StatusOK, r.status, path)
+		require.Equal(t, contentType, r.header.Get("Content-Type"))
+		require.Equal(t, liveViewPolicy, r.header.Get("Content-Security-Policy"))
+		require.Equal(t, "nosniff", r.header.Get("X-Content-Type-Options"))
+		require.Equal(t, "no-store", r.header.Get("Cache-Control"))
+		require.Equal(t, "same-origin", r.header.Get("Cross-Origin-Resource-Policy"))
+		require.NotContains(t, strings.ReplaceAll(r.body, "http://www.w3.org/2000/svg", ""), "://", "%s needs nothing from elsewhere", path)
+		require.NotRegexp(t, `(?i)innerHTML|outerHTML|insertAdjacentHTML|document\.write|\beval\b| on\w+=| style=`, r.body, path)
+
+		require.Equal(t, http.StatusOK, ask(t, "HEAD", srv.Endpoint()+path).status)
+		r = ask(t, "POST", srv.Endpoint()+path)
+		require.Equal(t, http.StatusMethodNotAllowed, r.status)
+		require.Equal(t, "GET, HEAD", r.header.Get("Allow"))
+	}
+	files, err := fs.Glob(liveViewFiles, "liveview/*")
+	require.NoError(t, err)
+	require.Len(t, files, len(liveViewPaths)-1, "every embedded file is served")
+	for _, path := range []string{"/liveview", "/liveview/", "/liveview/index.html", "/liveview/../server.go", "/index.html"} {
+		require.Equal(t, http.StatusNotFound, ask(t, "GET", srv.Endpoint()+path).status, path)
+	}
+}
+
+func TestLiveViewIsForItsOwnPageOnly(t *testing.T) {
+	srv := StartT(t, nil)
+	_, port, err := net.SplitHostPort(srv.host)
+	require.NoError(t, err)
+	for name, tt := range map[string]struct {
+		headers []string
+		page    int // the status of the page
+		stream  int // the status of what feeds it
+	}{
+		"a program":                             {nil, 200, 200},
+		"the page":                              {[]string{"Sec-Fetch-Site", "same-origin"}, 200, 200},
+		"the page, with its origin":             {[]string{"Origin", srv.Endpoint()}, 200, 200},
+		"somebody who typed the address":        {[]string{"Sec-Fetch-Site", "none", "Sec-Fetch-Mode", "navigate"}, 200, 200},
+		"localhost":                             {[]string{"Host", "localhost:" + port}, 200, 200},
+		"Localhost, behind a port mapping":      {[]string{"Host", "LocalHost:1"}, 200, 200},
+		"another loopback address":              {[]string{"Host", "127.0.0.2:" + port}, 200, 200},
+		"IPv6 loopback":                         {[]string{"Host", "[::1]:" + port}, 200, 200},
+		"no port":                               {[]string{"Host", "127.0.0.1"}, 200, 200},
+		"a link from elsewhere":                 {[]string{"Sec-Fetch-Site", "cross-site", "Sec-Fetch-Mode", "navigate"}, 200, 403},
+		"a foreign page":                        {[]string{"Origin", "https://evil.example"}, 403, 403},
+		"a sandboxed page":                      {[]string{"Origin", "null"}, 403, 403},
+		"a foreign page that hides its origin":  {[]string{"Sec-Fetch-Site", "cross-site", "Sec-Fetch-Mode", "no-cors"}, 403, 403},
+		"another page of this machine":          {[]string{"Origin", "http://localhost:3000", "Sec-Fetch-Site", "same-site"}, 403, 403},
+		"this port under another scheme":        {[]string{"Origin", "https://" + srv.host}, 403, 403},
+		"a name that resolves to us":            {[]string{"Host", "evil.example:" + port}, 403, 403},
+		"a name that resolves to us, as origin": {[]string{"Host", "evil.example:" + port, "Origin", "http://evil.example:" + port}, 403, 403},
+		"a name like ours":                      {[]string{"Host", "localhost.evil.example"}, 403, 403},
+		"a name like our address":               {[]string{"Host", "127.0.0.1.evil.example"}, 403, 403},
+		"an address that is not ours":           {[]string{"Host", "192.0.2.1:" + port}, 403, 403},
+		"a host with a user":                    {[]string{"Host", "localhost@evil.example"}, 403, 403},
+	} {
+		t.Run(name, func(t *testing.T) {
+			for path, want := range map[string]int{"/": tt.page, "/liveview/app.js": tt.stream, liveViewStream: tt.stream} {
+				r := ask(t, "GET", srv.Endpoint()+path, tt.headers...)
+				require.Equal(t, want, r.status, "%s: %s", path, r.body)
+				require.Empty(t, r.header.Get("Access-Control-Allow-Origin"), path)
+				if want == 403 {
+					require.Equal(t, "Forbidden", r.errorCode())
+				}
+			}
+		})
+	}
+}
+
+func TestTheAddressARequestCameInAtIsAnOwnHost(t *testing.T) {
+	for host, own := range map[string]bool{
+		"192.0.2.7:8080": true, "192.0.2.7": true, "192.0.2.8:8080": false, "machine.example:8080": false, "": false, "[": false,
+	} {
+		r := httptest.NewRequest("GET", "/", nil)
+		r.Host = host
+		addr := net.TCPAddrFromAddrPort(netip.MustParseAddrPort("[::ffff:192.0.2.7]:8080"))
+		r = r.WithContext(context.WithValue(r.Context(), http.LocalAddrContextKey, addr))
+		require.Equal(t, own, ownHost(r), host)
+	}
+}
+
+func TestLiveViewShowsTheStateAsItChanges(t *testing.T) {
+	srv := StartT(t, nil)
+	p := openPage(t, srv)
+	require.Empty(t, p.state.Hubs)
+
+	ann := dialReliable(t, srv, dialOptions{user: "ann", groups: []string{"a", "b"}, roles: []string{"webpubsub.joinLeaveGroup"}})
+	dial(t, srv, dialOptions{hub: "Other"})
+	want := []liveHub{
+		{Name: "Other", ConnectionCount: 1, Groups: []liveGroup{},
+			Connections: []liveConnection{{ID: srv.Connections("other")[0].ID, Groups: []string{}}}},
+		{Name: "chat", ConnectionCount: 1, GroupCount: 2, UserCount: 1, Groups: []liveGroup{{"a", 1}, {"b", 1}},
+			Connections: []liveConnection{{ID: ann.id, UserID: "ann", Subprotocol: protocolJSONReliable, GroupCount: 2,
+				Groups: []string{"a", "b"}}}},
+	}
+	is := func() bool { return fmt.Sprintf("%+v", p.state.Hubs) == fmt.Sprintf("%+v", want) }
+	p.until("both clients were there", is)
+
+	ann.write(`{"type":"leaveGroup","group":"b"}`)
+	want[1].GroupCount, want[1].Groups = 1, []liveGroup{{"a", 1}}
+	want[1].Connections[0].GroupCount, want[1].Connections[0].Groups = 1, []string{"a"}
+	p.until("ann was out of b", is)
+	require.True(t, srv.DropConnection("chat", ann.id))
+	want[1].Connections[0].Recovering = true
+	p.until("ann was cut off", is)
+	srv.Advance(time.Minute)
+	want[1] = liveHub{Name: "chat", Connections: []liveConnection{}, Groups: []liveGroup{}}
+	p.until("ann was gone", is)
+}
+
+func TestLiveViewShowsTheTraffic(t *testing.T) {
+	srv := StartT(t, nil)
+	p := openPage(t, srv)
+	c := dialJSON(t, srv, dialOptions{user: "ann", roles: []string{"webpubsub.joinLeaveGroup"}})
+	e := p.sees("connected " + protocolJSON)
+	require.Equal(t, trafficEvent{Time: e.Time, Kind: "connection", Hub: "chat", ConnectionID: c.id, UserID: "ann", Text: e.Text}, e)
+	c.ask(`{"type":"joinGroup","group":"g","ackId":1}`)
+	require.Equal(t, "group", p.sees("joined g").Kind)
+
+	rest{t, srv}.text("hubs/chat/groups/g/:send", `<img src=x onerror=alert(1)>`)
+	e = p.sees("SendToGroup: 1 recipient")
+	require.Equal(t, []any{"message", "g", `<img src=x onerror=alert(1)>`}, []any{e.Kind, e.Group, e.Data})
+	e = p.sees("POST /api/hubs/chat/groups/g/:send")
+	require.Equal(t, []any{"rest", 202, true}, []any{e.Kind, e.Status, e.Milliseconds > 0})
+	require.Equal(t, 404, ask(t, "GET", srv.Endpoint()+"/api/nothing").status)
+	require.Equal(t, 404, p.sees("GET /api/nothing").Status)
+
+	c.write(`{"type":"sendToGroup","group":"g","data":"x"}`)
+	require.Equal(t, "message", p.sees("sendToGroup failed: Forbidden").Kind)
+	c.write(`{"type":"event","event":"hello","data":1}`)
+	require.Equal(t, "event", p.sees("user event hello").Kind)
+	require.Equal(t, 401, upgradeStatus(t, srv.Endpoint()+"/client/hubs/chat"))
+	require.Equal(t, 401, p.sees("refused: ").Status)
+	rest{t, srv}.must(204, "DELETE", "hubs/chat/connections/"+c.id+"?reason=bye")
+	require.Equal(t, c.id, p.sees("disconnected: bye").ConnectionID)
+}
+
+func TestLiveViewShowsNoKeyAndNoToken(t *testing.T) {
+	srv := StartT(t, &Options{AccessKey: "primary+key/with=signs", SecondaryAccessKey: "the secondary key"})
+	p := openPage(t, srv)
+	access, err := url.Parse(dialOptions{user: "ann"}.url(t, srv))
+	require.NoError(t, err)
+	token := access.Query().Get("access_token")
+	header, claims, _ := strings.Cut(token, ".")
+	for name, tt := range map[string]struct{ data, want string }{
+		"a client's URL":           {access.String(), strings.Replace(access.String(), token, redacted, 1)},
+		"a token":                  {`{"token":"` + token + `"}`, `{"token":"REDACTED"}`},
+		"the beginning of a token": {header + "." + claims[:10], redacted},
+		"an access token by name":  {"?access_token=opaque-value&x=1", "?access_token=REDACTED&x=1"},
+		"JSON":                     {`{"reconnectionToken": "ABCDEFGHIJ", "x": 1}`, `{"reconnectionToken": "REDACTED", "x": 1}`},
+		"JSON in JSON":             {`{"x":"{\"access_token\":\"ABCDEFGHIJ\"}"}`, `{"x":"{\"access_token\":\"REDACTED\"}"}`},
+		"a header":                 {"Authorization: Bearer abc.def_ghi", "Authorization: Bearer REDACTED"},
+		"a connection string": {"Endpoint=http://x;AccessKey=abcdefgh+/==;Version=1.0;",
+			"Endpoint=http://x;AccessKey=REDACTED;Version=1.0;"},
+		"the server's own":    {srv.ConnectionString(), "Endpoint=" + srv.Endpoint() + ";AccessKey=REDACTED;Version=1.0;"},
+		"the key":             {"it is primary+key/with=signs!", "it is REDACTED!"},
+		"the key in a query":  {"k=primary%2Bkey%2Fwith%3Dsigns", "k=REDACTED"},
+		"the secondary key":   {"it is the secondary key!", "it is REDACTED!"},
+		"a text without any":  {`{"token":"short","key":"value","eyJ":"a.b.c"}`, `{"token":"short","key":"value","eyJ":"a.b.c"}`},
+		"a token that is cut": {strings.Repeat(".", 490) + " " + token, strings.Repeat(".", 490) + " " + redacted},
+		"a text that is long": {strings.Repeat("x", 600), strings.Repeat("x", maxTrafficData) + "…"},
+		"a key beyond what is shown": {strings.Repeat("x", 500) + " the secondary key",
+			strings.Repeat("x", 500) + " " + redacted},
+	} {
+		t.Run(name, func(t *testing.T) {
+			p.seen = nil
+			rest{t, srv}.text("hubs/chat/:send", tt.data)
+			require.Equal(t, tt.want, p.sees("SendToAll").Data)
+		})
+	}
+
+	// Wherever else it may be.
+	p.seen = nil
+	c := dialJSON(t, srv, dialOptions{user: token, groups: []string{token}, roles: []string{"webpubsub.joinLeaveGroup"}})
+	c.ask(`{"type":"joinGroup","group":"the secondary key","ackId":1}`)
+	require.Equal(t, redacted, p.sees("joined REDACTED").UserID)
+	ask(t, "GET", srv.Endpoint()+"/api/hubs/chat/:send?access_token="+token)
+	p.sees("GET /api/hubs/chat/:send?access_token=REDACTED")
+	p.until("the group was there", func() bool { return len(p.state.Hubs) == 1 && p.state.Hubs[0].GroupCount == 2 })
+	for _, secret := range []string{token, claims, srv.AccessKey(), "the secondary key"} {
+		require.NotContains(t, fmt.Sprintf("%+v %+v", p.state, p.seen), secret)
+	}
+}
+
+func TestAPageThatDoesNotReadDelaysNobodyAndIsToldWhatItMissed(t *testing.T) {
+	srv := StartT(t, nil)
+	p := openPage(t, srv)
+	watching := func() *watcher {
+		srv.traffic.mu.Lock()
+		defer srv.traffic.mu.Unlock()
+		for w := range srv.traffic.watchers {
+			return w
+		}
+		return nil
+	}()
+	published := 0
+	for ; watching.missed.Load() < 100; published++ { // does not return if the page can block it
+		srv.traffic.publish(trafficEvent{Kind: "message", Text: "flood", Data: strings.Repeat("x", maxTrafficData)})
+	}
+	rest{t, srv}.text("hubs/chat/:send", "served on")
+	p.until("every event was seen or counted", func() bool {
+		return p.missed >= 100 && int64(len(p.seen))+p.missed >= int64(published)
+	})
+}
+
+func TestAnOpenPageDoesNotKeepTheServerFromClosing(t *testing.T) {
+	srv := StartT(t, nil)
+	p := openPage(t, srv)
+	require.NoError(t, srv.Close())
+	for p.next() {
+	}
+	require.NoError(t, p.events.Err(), "the stream ends as it should")
+}
+
+func TestNobodyIsWatchedForOnceThePageIsClosed(t *testing.T) {
+	srv := StartT(t, nil)
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	srv.streamLiveView(httptest.NewRecorder(), httptest.NewRequest("GET", liveViewStream, nil).WithContext(ctx))
+	require.False(t, srv.traffic.on())
+	require.Zero(t, srv.notifier.waiting.Load())
+}
+
+func TestLiveViewShowsPartOfALargeStateAndCountsTheRest(t *testing.T) {
+	srv := StartT(t, nil)
+	const connections, groups = maxShownConnections + 7, maxShownGroups + 5
+	h := srv.openHub("big")
+	for i := range connections {
+		var in []string
+		if i == 0 {
+			for g := range groups {
+				in = append(in, fmt.Sprintf("group %03d", g))
+			}
+		}
+		c := &connection{id: fmt.Sprintf("c%04d", i), hub: h, userID: fmt.Sprintf("user %04d", i), link: &socket{server: srv}}
+		h.add(c, in, func() {})
+		defer h.remove(c) // before Close says goodbye to it
+	}
+	for i := range maxShownHubs {
+		srv.openHub(fmt.Sprintf("hub%02d", i))
+	}
+	state := openPage(t, srv).state
+	require.Equal(t, maxShownHubs+1, state.HubCount)
+	require.Len(t, state.Hubs, maxShownHubs)
+	big := state.Hubs[0]
+	require.Equal(t, []int{connections, connections, groups}, []int{big.ConnectionCount, big.UserCount, big.GroupCount})
+	require.Len(t, big.Connections, maxShownConnections)
+	require.Len(t, big.Groups, maxShownGroups)
+	require.Equal(t, "c0000", big.Connections[0].ID)
+	require.Len(t, big.Connections[0].Groups, maxShownMemberships)
+	require.Equal(t, groups, big.Connections[0].GroupCount)
+}
+
+func TestPagesElsewhereMayNotReadAnswersOrConnect(t *testing.T) {
+	srv := StartT(t, nil)
+	for name, tt := range map[string]struct {
+		host, origin string
+		allowed      bool
+	}{
+		"a page of localhost":            {"", "http://localhost:3000", true},
+		"a page of an IPv4 loopback":     {"", "http://127.1.2.3:8000", true},
+		"a page of the IPv6 loopback":    {"", "https://[::1]", true},
+		"a page elsewhere":               {"", "https://evil.example", false},
+		"a page under a name like ours":  {"", "http://127.0.0.1.evil.example", false},
+		"a page without an origin":       {"", "null", false},
+		"a page whose name is ours, too": {"evil.example:80", "http://evil.example:80", false},
+	} {
+		t.Run(name, func(t *testing.T) {
+			host := tt.host
+			if host == "" {
+				host = srv.host
+			}
+			want := map[bool]string{true: tt.origin}[tt.allowed]
+			for _, path := range []string{"/api/health", "/api/hubs/chat/:send", "/api/nothing"} { // 200, 405, 404
+				r := ask(t, "HEAD", srv.Endpoint()+path, "Origin", tt.origin, "Host", host)
+				require.Equal(t, want, r.header.Get("Access-Control-Allow-Origin"), path)
+				require.Empty(t, r.header.Get("Access-Control-Allow-Credentials"), path)
+			}
+			target := strings.Replace(dialOptions{}.url(t, srv), "ws:", "http:", 1)
+			status := 403
+			if tt.allowed {
+				status = 101
+			}
+			require.Equal(t, status, ask(t, "GET", target, "Origin", tt.origin, "Host", host, "Connection", "Upgrade",
+				"Upgrade", "websocket", "Sec-WebSocket-Version", "13", "Sec-WebSocket-Key", "dGhlIHNhbXBsZSBub25jZQ==").status)
+		})
+	}
+}
