@@ -1,9 +1,11 @@
 package main
 
 import (
+	"cmp"
 	"fmt"
 	"math"
 	"os"
+	"slices"
 	"strings"
 )
 
@@ -62,9 +64,25 @@ func writePlot(file string, rows []row, all []*figures) error {
 			fmt.Fprintf(&path, "%c%.1f %.1f", "ML"[min(i, 1)], x(p.concurrency), y(p.cpu))
 			fmt.Fprintf(&b, `<circle cx="%.1f" cy="%.1f" r="3.5" fill="%s"/>`+"\n", x(p.concurrency), y(p.cpu), colors[n])
 		}
-		last := line[len(line)-1]
-		fmt.Fprintf(&b, `<path d="%s" fill="none" stroke="%s" stroke-width="2"/>`, path.String(), colors[n])
-		fmt.Fprintf(&b, `<text x="%d" y="%.1f" fill="%s">%s</text>`+"\n", width-right+10, y(last.cpu)+4, colors[n], all[n].name)
+		fmt.Fprintf(&b, `<path d="%s" fill="none" stroke="%s" stroke-width="2"/>`+"\n", path.String(), colors[n])
+	}
+	// The names stand at the ends of their lines, from the top down, none on another.
+	order := make([]int, len(lines))
+	for n := range order {
+		order[n] = n
+	}
+	last := func(n int) float64 { return y(lines[n][len(lines[n])-1].cpu) }
+	slices.SortFunc(order, func(n, m int) int { return cmp.Compare(last(n), last(m)) })
+	above := 0.0
+	for _, n := range order {
+		above = max(last(n)+4, above+15)
+		fmt.Fprintf(&b, `<text x="%d" y="%.1f" fill="%s">%s</text>`+"\n", width-right+10, above, colors[n], all[n].name)
+		if all[n].name == javaScriptName {
+			above += 15
+			fmt.Fprintf(&b, `<text x="%d" y="%.1f" fill="%s" font-size="11">(mostly one defect,</text>`+"\n", width-right+10, above, colors[n])
+			above += 13
+			fmt.Fprintf(&b, `<text x="%d" y="%.1f" fill="%s" font-size="11">see the README)</text>`+"\n", width-right+10, above, colors[n])
+		}
 	}
 	b.WriteString("</svg>\n")
 	return os.WriteFile(file, []byte(b.String()), 0o644)
