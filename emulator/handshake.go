@@ -15,13 +15,43 @@ import (
 // serveClient answers the handshake of a WebSocket client, at /client/hubs/{hub} or /client/?hub={hub}.
 func (s *Server) serveClient(w http.ResponseWriter, r *http.Request) {
 	if err := s.connectClient(w, r); err != nil {
-		s.log.Info("client refused", "path", r.URL.Path, "status", err.status, "reason", err.message)
-		if s.traffic.on() {
-			hub, _ := clientHub(r)
-			s.traffic.publish(trafficEvent{Kind: "connection", Hub: hub, Status: err.status, Text: "refused: " + err.message})
-		}
-		writeError(w, r, err)
+		hub, _ := clientHub(r)
+		s.refuseClient(w, r, hub, err)
 	}
+}
+
+// refuseClient answers a handshake with what is wrong with it.
+func (s *Server) refuseClient(w http.ResponseWriter, r *http.Request, hub string, err *restError) {
+	s.log.Info("client refused", "path", r.URL.Path, "status", err.status, "reason", err.message)
+	if s.traffic.on() {
+		s.traffic.publish(trafficEvent{Kind: "connection", Hub: hub, Status: err.status, Text: "refused: " + err.message})
+	}
+	writeError(w, r, err)
+}
+
+// admit looks at what a handshake says before its token: the hub, and the page it comes from.
+func (s *Server) admit(w http.ResponseWriter, r *http.Request, hub string) *restError {
+	if !hubPattern.MatchString(hub) {
+		return badRequest("hub", "the hub name %.140q does not match %s", hub, hubPattern)
+	}
+	if origin := r.Header.Get("Origin"); origin != "" && !loopbackOrigin(origin) && !s.ownOrigin(r, origin) {
+		return &restError{http.StatusForbidden, "Forbidden",
+			"the origin " + shorten(origin, 100) + " may not connect: only pages of this machine may", "Origin"}
+	}
+	return s.strike(s.takeFault(OperationConnect), w, r)
+}
+
+// acceptable looks at what a handshake says with its token.
+func acceptable(r *http.Request, c *claims) *restError {
+	for _, g := range c.Groups {
+		if fault := checkGroup(g); fault != "" {
+			return badRequest("webpubsub.group", "%s", fault)
+		}
+	}
+	if !isWebSocket(r) {
+		return badRequest("Upgrade", "this is not a WebSocket handshake of version 13")
+	}
+	return nil
 }
 
 func (s *Server) connectClient(w http.ResponseWriter, r *http.Request) *restError {
@@ -29,14 +59,7 @@ func (s *Server) connectClient(w http.ResponseWriter, r *http.Request) *restErro
 	if !ok {
 		return &restError{http.StatusNotFound, "NotFound", "clients connect at /client/hubs/{hub}", ""}
 	}
-	if !hubPattern.MatchString(hubName) {
-		return badRequest("hub", "the hub name %.140q does not match %s", hubName, hubPattern)
-	}
-	if origin := r.Header.Get("Origin"); origin != "" && !loopbackOrigin(origin) && !s.ownOrigin(r, origin) {
-		return &restError{http.StatusForbidden, "Forbidden",
-			"the origin " + shorten(origin, 100) + " may not connect: only pages of this machine may", "Origin"}
-	}
-	if err := s.strike(s.takeFault(OperationConnect), w, r); err != nil {
+	if err := s.admit(w, r, hubName); err != nil {
 		return err
 	}
 	query := r.URL.Query()
@@ -51,13 +74,8 @@ func (s *Server) connectClient(w http.ResponseWriter, r *http.Request) *restErro
 	if bad != nil {
 		return bad
 	}
-	for _, g := range claims.Groups {
-		if fault := checkGroup(g); fault != "" {
-			return badRequest("webpubsub.group", "%s", fault)
-		}
-	}
-	if !isWebSocket(r) {
-		return badRequest("Upgrade", "this is not a WebSocket handshake of version 13")
+	if err := acceptable(r, claims); err != nil {
+		return err
 	}
 
 	sock := &socket{server: s}

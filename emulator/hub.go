@@ -25,6 +25,8 @@ type hub struct {
 	notifier *notifier // told when connections, groups or users have changed
 	traffic  *traffic  // told what passes
 
+	mqttEntry sync.Mutex // held, above mu, while an MQTT client takes its id
+
 	mu          sync.RWMutex
 	connections map[string]*connection
 	groups      map[string]members // only those that have members
@@ -45,6 +47,7 @@ type connection struct {
 	userID      string // "" = anonymous
 	subprotocol string // as negotiated; "" = none
 	link        link
+	mqtt        *mqttClient // is the link, of an MQTT client; nil for any other
 	events      *eventQueue // nil when there is nobody to tell
 
 	// guarded by hub.mu
@@ -276,4 +279,31 @@ func (c *connection) allows(p permission, group string) bool {
 	c.hub.mu.RLock()
 	defer c.hub.mu.RUnlock()
 	return c.permissions.allows(p, group)
+}
+
+// publish sends a client's message to a group. noEcho spares the client its copy.
+func (c *connection) publish(m *message, noEcho bool) {
+	m.fromUser = c.userID
+	t := &target{group: m.group}
+	if noEcho {
+		t.noEcho = c
+	}
+	n := c.hub.send(m, t)
+	if c.hub.traffic.on() {
+		c.hub.traffic.publish(trafficEvent{Kind: "message", Hub: c.hub.name, ConnectionID: c.id, UserID: c.userID,
+			Group: m.group, Data: m.excerpt(), Text: "client to group: " + plural(n, "recipient")})
+	}
+}
+
+// event hands a client's event to the application, and what comes of it to done.
+func (c *connection) event(e *userEvent, done func(reply *payload, err error)) {
+	if c.hub.traffic.on() {
+		c.hub.traffic.publish(trafficEvent{Kind: "event", Hub: c.hub.name, ConnectionID: c.id, UserID: c.userID,
+			Data: e.excerpt(), Text: "user event " + e.name})
+	}
+	if c.events == nil {
+		done(nil, errNoHandler)
+		return
+	}
+	c.events.userEvent(c, e, done)
 }

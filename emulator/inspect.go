@@ -33,7 +33,7 @@ type Connection struct {
 	UserID      string   // "" for an anonymous client
 	Subprotocol string   // as negotiated; "" for a client without
 	Groups      []string // in alphabetical order
-	Recovering  bool     // a reliable client that was cut off and has time left to come back
+	Recovering  bool     // a reliable or MQTT client that was cut off and has time left to come back
 }
 
 // Hubs returns the names of the hubs that clients have connected to, in alphabetical order.
@@ -68,6 +68,8 @@ func (c *connection) inspect() Connection {
 		sock.mu.Lock()
 		shown.Recovering = sock.reliable.deadline != nil
 		sock.mu.Unlock()
+	} else if c.mqtt != nil {
+		shown.Recovering = c.mqtt.away()
 	}
 	return shown
 }
@@ -231,7 +233,7 @@ func (s *Server) WaitForUser(ctx context.Context, hub, userID string, n int) err
 	return s.wait(ctx, n, "connections of user "+userID, func() int { return s.hub(hub).count(&target{user: userID}) })
 }
 
-// WaitForRecovering waits until exactly n reliable clients of a hub are cut off and may come back. See
+// WaitForRecovering waits until exactly n clients of a hub, reliable or of MQTT, are cut off and may come back. See
 // [Server.WaitForConnections].
 func (s *Server) WaitForRecovering(ctx context.Context, hub string, n int) error {
 	return s.wait(ctx, n, "recovering connections in hub "+hub, func() int {

@@ -44,9 +44,10 @@ type payload struct {
 // goroutine; what it hands out (its frames) is shared and never changes.
 type message struct {
 	payload
-	group    string    // the group it was sent to; "" if it comes from the server
-	fromUser string    // the user who sent it, if a client did
-	expires  time.Time // when it is not worth delivering any more; zero = always
+	group    string      // the group it was sent to; "" if it comes from the server
+	fromUser string      // the user who sent it, if a client did
+	expires  time.Time   // when it is not worth delivering any more; zero = always
+	mqtt     *mqttOrigin // nil unless an MQTT client has published it
 
 	frames [codecKinds]*frame
 }
@@ -60,7 +61,7 @@ type frame struct {
 }
 
 // frameFor encodes the message for a protocol, once.
-func (m *message) frameFor(c codec) *frame {
+func (m *message) frameFor(c encoder) *frame {
 	k := c.kind()
 	if m.frames[k] == nil {
 		f := c.message(m)

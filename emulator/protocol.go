@@ -11,10 +11,9 @@ import (
 // codec is one client protocol: how it writes what the service says, and how it reads what a client says. Two codecs
 // of a kind encode a message alike. A protocol that has no word for something returns a nil frame.
 type codec interface {
-	kind() codecKind
+	encoder
 	decode(typ websocket.MessageType, data []byte) (clientRequest, error)
 
-	message(m *message) *frame
 	connected(c *connection, reconnectionToken string) *frame
 	disconnected(reason string) *frame
 	ack(id uint64, err *ackError) *frame
@@ -23,12 +22,20 @@ type codec interface {
 	sequenced(data []byte, id uint64) []byte
 }
 
+// encoder is how a protocol writes a message. Two of a kind write it alike.
+type encoder interface {
+	kind() codecKind
+	message(m *message) *frame
+}
+
 type codecKind uint8
 
 const (
 	codecRaw codecKind = iota
 	codecJSON
 	codecProtobuf
+	codecMQTT311
+	codecMQTT5
 	codecKinds
 )
 

@@ -326,6 +326,8 @@ func (s *Server) serveHTTP(w http.ResponseWriter, r *http.Request) {
 	switch path := r.URL.Path; {
 	case path == "/client" || strings.HasPrefix(path, "/client/"):
 		s.serveClient(w, r)
+	case strings.HasPrefix(path, clientPaths["mqtt"]):
+		s.serveMQTT(w, r)
 	case strings.HasPrefix(path, "/api/"):
 		s.serveREST(w, r)
 	default:

@@ -240,20 +240,24 @@ func (s *socket) isClosing() bool {
 
 // lost ends a connection whose socket is gone.
 func (s *socket) lost(err error) {
-	reason := "the connection was lost"
-	var ce websocket.CloseError
-	switch {
-	case errors.As(err, &ce):
-		reason = fmt.Sprintf("the client closed the connection: %d %s", ce.Code, ce.Reason)
-	case errors.Is(err, websocket.ErrMessageTooBig):
-		reason = fmt.Sprintf("the client sent a message of more than %d bytes", maxMessageSize)
-	}
+	reason := lostReason(err)
 	s.server.log.Debug("client gone", "hub", s.hub.name, "connection", s.id, "reason", reason)
-	if ce.Code == 0 && s.reliable != nil && !errors.Is(err, websocket.ErrMessageTooBig) && s.detach() {
+	if websocket.CloseStatus(err) < 0 && s.reliable != nil && !errors.Is(err, websocket.ErrMessageTooBig) && s.detach() {
 		s.show("connection", "cut off: it may come back", "")
 		return
 	}
 	s.left(reason)
+}
+
+// lostReason is why a socket could not be read any more.
+func lostReason(err error) string {
+	if ce, ok := errors.AsType[websocket.CloseError](err); ok {
+		return fmt.Sprintf("the client closed the connection: %d %s", ce.Code, ce.Reason)
+	}
+	if errors.Is(err, websocket.ErrMessageTooBig) {
+		return fmt.Sprintf("the client sent a message of more than %d bytes", maxMessageSize)
+	}
+	return "the connection was lost"
 }
 
 // handle does what a client asks for.
@@ -325,29 +329,16 @@ func (r *clientRequest) check() string {
 
 // publish sends a client's message to a group.
 func (s *socket) publish(r *clientRequest) {
-	m := &message{payload: r.payload, group: r.group, fromUser: s.userID}
+	m := &message{payload: r.payload, group: r.group}
 	if r.ttlSeconds > 0 {
 		m.expires = s.server.clock.now().Add(time.Duration(r.ttlSeconds) * time.Second)
 	}
-	t := &target{group: r.group}
-	if r.noEcho {
-		t.noEcho = &s.connection
-	}
-	n := s.hub.send(m, t)
-	if s.server.traffic.on() {
-		s.server.traffic.publish(trafficEvent{Kind: "message", Hub: s.hub.name,
-			ConnectionID: s.id, UserID: s.userID, Group: r.group, Data: r.payload.excerpt(),
-			Text: "client to group: " + plural(n, "recipient")})
-	}
+	s.connection.publish(m, r.noEcho)
 }
 
 // event hands a client's event to the application.
 func (s *socket) event(r *clientRequest) {
-	if s.server.traffic.on() {
-		s.server.traffic.publish(trafficEvent{Kind: "event", Hub: s.hub.name,
-			ConnectionID: s.id, UserID: s.userID, Data: r.payload.excerpt(), Text: "user event " + r.event})
-	}
-	done := func(reply *payload, err error) {
+	s.connection.event(&userEvent{name: r.event, payload: r.payload}, func(reply *payload, err error) {
 		if err != nil {
 			s.server.log.Info("event failed", "hub", s.hub.name, "connection", s.id, "event", r.event, "error", err)
 			if s.codec.kind() == codecRaw {
@@ -361,12 +352,7 @@ func (s *socket) event(r *clientRequest) {
 			s.deliver(&message{payload: *reply})
 		}
 		s.answer(r, nil)
-	}
-	if s.events == nil {
-		done(nil, errNoHandler)
-		return
-	}
-	s.events.userEvent(&s.connection, &userEvent{name: r.event, payload: r.payload}, done)
+	})
 }
 
 // answer acknowledges a request, if the client asked for that.

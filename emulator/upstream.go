@@ -37,6 +37,7 @@ type connectRequest struct {
 	header       http.Header
 	subprotocols []string
 	certificates []*x509.Certificate
+	mqtt         *mqttConnect // nil unless the client speaks MQTT
 }
 
 // connectReply is what the application makes of a handshake it accepts. Zero fields leave the token's word.
@@ -45,6 +46,8 @@ type connectReply struct {
 	groups      []string // in addition to the token's
 	roles       []string // in addition to the token's
 	subprotocol string   // one of those the client offered
+
+	mqtt *mqttConnack // also of a handshake that is rejected; nil = nothing is said
 }
 
 // rejection refuses a handshake with a status that reaches the client.

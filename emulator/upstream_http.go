@@ -79,6 +79,7 @@ type connectBody struct {
 	Headers            map[string][]string  `json:"headers"`
 	Subprotocols       []string             `json:"subprotocols"`
 	ClientCertificates []connectCertificate `json:"clientCertificates"`
+	MQTT               *mqttConnect         `json:"mqtt,omitempty"`
 }
 
 type connectCertificate struct {
@@ -88,7 +89,8 @@ type connectCertificate struct {
 
 func newConnectBody(r *connectRequest) *connectBody {
 	b := &connectBody{Claims: r.claims, Query: r.query, Headers: r.header.Clone(),
-		Subprotocols: append([]string{}, r.subprotocols...), ClientCertificates: []connectCertificate{}} // never null
+		Subprotocols: append([]string{}, r.subprotocols...), ClientCertificates: []connectCertificate{}, // never null
+		MQTT: r.mqtt}
 	delete(b.Headers, "Authorization") // it holds the access token, which is the server's own business
 	for _, c := range r.certificates {
 		sum := sha1.Sum(c.Raw)
@@ -112,7 +114,13 @@ func (u *httpUpstream) connect(ctx context.Context, c *connection, r *connectReq
 	}
 	switch {
 	case a.status >= 400:
-		return connectReply{}, &rejection{a.status, a.reason()}
+		var refused struct {
+			MQTT *mqttConnack `json:"mqtt"`
+		}
+		if r.mqtt != nil && json.Unmarshal(a.body, &refused) != nil {
+			refused.MQTT = nil // then the status and the text have to do
+		}
+		return connectReply{mqtt: refused.MQTT}, &rejection{a.status, a.reason()}
 	case a.status/100 != 2:
 		return connectReply{}, fmt.Errorf("the event handler answered with %d", a.status)
 	}
@@ -121,6 +129,8 @@ func (u *httpUpstream) connect(ctx context.Context, c *connection, r *connectReq
 		Groups      []string `json:"groups"`
 		Roles       []string `json:"roles"`
 		Subprotocol string   `json:"subprotocol"`
+
+		MQTT *mqttConnack `json:"mqtt"`
 	}
 	if len(bytes.TrimSpace(a.body)) > 0 {
 		if err := json.Unmarshal(a.body, &reply); err != nil {
@@ -137,7 +147,8 @@ func (u *httpUpstream) connect(ctx context.Context, c *connection, r *connectReq
 		}
 	}
 	c.events.setState(a)
-	return connectReply{userID: reply.UserID, groups: reply.Groups, roles: reply.Roles, subprotocol: reply.Subprotocol}, nil
+	return connectReply{userID: reply.UserID, groups: reply.Groups, roles: reply.Roles, subprotocol: reply.Subprotocol,
+		mqtt: reply.MQTT}, nil
 }
 
 func (u *httpUpstream) connected(ctx context.Context, c *connection) {
@@ -145,9 +156,14 @@ func (u *httpUpstream) connected(ctx context.Context, c *connection) {
 }
 
 func (u *httpUpstream) disconnected(ctx context.Context, c *connection, reason string) {
-	u.notify(ctx, c, systemEvent(eventDisconnected, struct {
-		Reason string `json:"reason"`
-	}{reason}))
+	body := struct {
+		Reason string          `json:"reason"`
+		MQTT   *mqttDisconnect `json:"mqtt,omitempty"`
+	}{Reason: reason}
+	if c.mqtt != nil {
+		body.MQTT = c.mqtt.disconnection()
+	}
+	u.notify(ctx, c, systemEvent(eventDisconnected, body))
 }
 
 // notify sends an event whose answer means nothing.
@@ -333,6 +349,11 @@ func (u *httpUpstream) try(ctx context.Context, h *eventHandler, c *connection, 
 		{"ce-subprotocol", c.subprotocol},
 		{"ce-connectionState", c.events.state},
 		{"ce-signature", u.signature(c.id)},
+	}
+	if c.mqtt != nil {
+		physicalID, sessionID := c.mqtt.identity()
+		r.Header.Set("ce-physicalConnectionId", physicalID)
+		r.Header.Set("ce-sessionId", sessionID)
 	}
 	for _, header := range headers {
 		if header.value != "" {

@@ -1,0 +1,205 @@
+package emulator
+
+import (
+	"context"
+	"net/http"
+	"net/url"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/coder/websocket"
+	"github.com/eclipse/paho.golang/paho"
+	mqtt "github.com/eclipse/paho.mqtt.golang"
+	"github.com/golang-jwt/jwt/v5"
+	"github.com/stretchr/testify/require"
+)
+
+// mqttURL is where an MQTT client connects, with its token.
+func (o dialOptions) mqttURL(t testing.TB, srv *Server) string {
+	claims := jwt.MapClaims{"aud": srv.Endpoint() + "/clients/mqtt/hubs/chat", "exp": srv.clock.now().Add(time.Hour).Unix()}
+	if o.user != "" {
+		claims["sub"] = o.user
+	}
+	if o.roles != nil {
+		claims["role"] = o.roles
+	}
+	if o.groups != nil {
+		claims["webpubsub.group"] = o.groups
+	}
+	return "ws" + strings.TrimPrefix(srv.Endpoint(), "http") + "/clients/mqtt/hubs/chat?access_token=" +
+		sign(t, srv.AccessKey(), claims) + o.query
+}
+
+// everything is the roles of a client that may do everything.
+var everything = []string{"webpubsub.joinLeaveGroup", "webpubsub.sendToGroup"}
+
+// soon is a context for one step of a test.
+func soon(t testing.TB) context.Context {
+	ctx, cancel := context.WithTimeout(context.Background(), patience)
+	t.Cleanup(cancel)
+	return ctx
+}
+
+// paho5 is Eclipse Paho's client of MQTT 5.0.
+type paho5 struct {
+	*paho.Client
+	t        testing.TB
+	messages chan *paho.Publish
+	goodbye  chan *paho.Disconnect
+}
+
+// newPaho5 is a client whose WebSocket is open.
+func newPaho5(t testing.TB, srv *Server, o dialOptions) *paho5 {
+	t.Helper()
+	ws, _, err := websocket.Dial(soon(t), o.mqttURL(t, srv), &websocket.DialOptions{Subprotocols: []string{"mqtt"}})
+	require.NoError(t, err)
+	ws.SetReadLimit(-1)
+	conn := websocket.NetConn(context.Background(), ws, websocket.MessageBinary)
+	c := &paho5{t: t, messages: make(chan *paho.Publish, 100), goodbye: make(chan *paho.Disconnect, 1)}
+	c.Client = paho.NewClient(paho.ClientConfig{Conn: conn, PacketTimeout: patience,
+		OnServerDisconnect: func(d *paho.Disconnect) { c.goodbye <- d },
+		OnPublishReceived: []func(paho.PublishReceived) (bool, error){func(r paho.PublishReceived) (bool, error) {
+			c.messages <- r.Packet
+			return true, nil
+		}}})
+	t.Cleanup(func() { ws.CloseNow() })
+	return c
+}
+
+func dialPaho5(t testing.TB, srv *Server, o dialOptions, id string) (*paho5, *paho.Connack) {
+	t.Helper()
+	c := newPaho5(t, srv, o)
+	ack, err := c.Connect(soon(t), &paho.Connect{ClientID: id, CleanStart: true, KeepAlive: 30})
+	require.NoError(t, err)
+	t.Cleanup(func() {
+		c.Disconnect(&paho.Disconnect{})
+		<-c.Done()
+	})
+	return c, ack
+}
+
+func (c *paho5) subscribe(topics ...string) *paho.Suback {
+	c.t.Helper()
+	s := &paho.Subscribe{}
+	for _, topic := range topics {
+		s.Subscriptions = append(s.Subscriptions, paho.SubscribeOptions{Topic: topic, QoS: 1})
+	}
+	ack, err := c.Subscribe(soon(c.t), s)
+	require.NotNil(c.t, ack, "%v", err)
+	return ack
+}
+
+func (c *paho5) message() *paho.Publish {
+	c.t.Helper()
+	select {
+	case p := <-c.messages:
+		return p
+	case <-time.After(patience):
+		require.Fail(c.t, "no message came")
+		return nil
+	}
+}
+
+// dialPaho311 connects Eclipse Paho's client of MQTT 3.1.1.
+func dialPaho311(t testing.TB, srv *Server, o dialOptions, id string) (mqtt.Client, <-chan mqtt.Message) {
+	t.Helper()
+	messages := make(chan mqtt.Message, 100)
+	c := mqtt.NewClient(mqtt.NewClientOptions().AddBroker(o.mqttURL(t, srv)).SetClientID(id).SetProtocolVersion(4).
+		SetAutoReconnect(false).SetDefaultPublishHandler(func(_ mqtt.Client, m mqtt.Message) { messages <- m }))
+	done(t, c.Connect())
+	t.Cleanup(func() { c.Disconnect(0) })
+	return c, messages
+}
+
+// done waits for what a client of MQTT 3.1.1 does.
+func done(t testing.TB, token mqtt.Token) {
+	t.Helper()
+	require.True(t, token.WaitTimeout(patience))
+	require.NoError(t, token.Error())
+}
+
+func TestMQTTClientsTalkToOthers(t *testing.T) {
+	srv := StartT(t, nil)
+	new, _ := dialPaho5(t, srv, dialOptions{user: "new", roles: everything}, "m5")
+	old, oldMessages := dialPaho311(t, srv, dialOptions{user: "old", roles: everything}, "m311")
+	web := dialJSON(t, srv, dialOptions{groups: []string{"room"}})
+	raw := dial(t, srv, dialOptions{groups: []string{"room"}})
+
+	require.Equal(t, []byte{1}, new.subscribe("room").Reasons)
+	done(t, old.Subscribe("room", 1, nil))
+
+	_, err := new.Publish(soon(t), &paho.Publish{Topic: "room", QoS: 1, Payload: []byte(`{"a":1}`), Properties: &paho.PublishProperties{
+		ContentType: "application/json", User: paho.UserProperties{{Key: "k", Value: "v"}}}})
+	require.NoError(t, err)
+	require.Equal(t, map[string]any{"type": "message", "from": "group", "group": "room", "fromUserId": "new", "dataType": "json",
+		"data": map[string]any{"a": 1.0}, "metadata": map[string]any{"k": "v"}}, web.object())
+	require.Equal(t, `{"a":1}`, raw.text())
+	m := new.message()
+	require.Equal(t, "room", m.Topic)
+	require.Equal(t, `{"a":1}`, string(m.Payload))
+	m311 := <-oldMessages
+	require.Equal(t, "room", m311.Topic())
+	require.Equal(t, `{"a":1}`, string(m311.Payload()))
+
+	done(t, old.Publish("room", 1, false, []byte{1, 2}))
+	require.Equal(t, "AQI=", web.object()["data"])
+	require.Equal(t, []byte{1, 2}, new.message().Payload)
+
+	rest{t, srv}.text("hubs/chat/groups/room/:send", "hello", "X-WebPubSub-Metadata-Key", "value")
+	m = new.message()
+	require.Equal(t, "room", m.Topic)
+	require.Equal(t, "hello", string(m.Payload))
+	require.Equal(t, "text/plain", m.Properties.ContentType)
+	require.Equal(t, paho.UserProperties{{Key: "Key", Value: "value"}}, m.Properties.User)
+	require.Equal(t, []byte{1, 2}, (<-oldMessages).Payload())
+	require.Equal(t, "hello", string((<-oldMessages).Payload()))
+}
+
+func TestMQTTClientIsAConnectionOfItsHub(t *testing.T) {
+	srv := StartT(t, nil)
+	c, _ := dialPaho5(t, srv, dialOptions{user: "ann", groups: []string{"first"}}, "the id")
+	r := rest{t, srv}
+	path := "hubs/chat/connections/" + url.PathEscape("the id")
+	r.must(200, "HEAD", path)
+	r.must(200, "HEAD", "hubs/chat/users/ann")
+	r.must(200, "HEAD", "hubs/chat/groups/first")
+	require.JSONEq(t, `{"value":[{"connectionId":"the id","userId":"ann"}]}`,
+		r.must(200, "GET", "hubs/chat/groups/first/connections").body)
+
+	require.Equal(t, []byte{0x87}, c.subscribe("room").Reasons)
+	r.must(200, "PUT", "hubs/chat/permissions/joinLeaveGroup/connections/the%20id?targetName=room")
+	require.Equal(t, []byte{1}, c.subscribe("room").Reasons)
+	r.must(200, "HEAD", "hubs/chat/groups/room")
+	r.must(204, "DELETE", "hubs/chat/groups/room/connections/the%20id")
+	r.must(404, "HEAD", "hubs/chat/groups/room")
+
+	for _, target := range []string{"hubs/chat/:send", "hubs/chat/users/ann/:send", path + "/:send"} {
+		r.text(target, target)
+		m := c.message()
+		require.Equal(t, "$webpubsub/server/messages", m.Topic)
+		require.Equal(t, target, string(m.Payload))
+	}
+	r.must(204, "DELETE", path+"?reason=enough")
+	d := <-c.goodbye
+	require.Equal(t, byte(0x98), d.ReasonCode)
+	require.Equal(t, "enough", d.Properties.ReasonString)
+	r.must(404, "HEAD", path)
+}
+
+func TestMQTTHandshakesThatAreRefused(t *testing.T) {
+	srv := StartT(t, nil)
+	address := "http" + strings.TrimPrefix(dialOptions{}.mqttURL(t, srv), "ws")
+	bare, _, _ := strings.Cut(address, "?")
+	for name, test := range map[string]struct {
+		url     string
+		headers []string
+		status  int
+	}{
+		"a good one":     {address, []string{"Sec-WebSocket-Protocol", "mqtt"}, http.StatusSwitchingProtocols},
+		"without token":  {bare, []string{"Sec-WebSocket-Protocol", "mqtt"}, http.StatusUnauthorized},
+		"no subprotocol": {address, nil, http.StatusBadRequest},
+	} {
+		t.Run(name, func(t *testing.T) { require.Equal(t, test.status, upgradeStatus(t, test.url, test.headers...)) })
+	}
+}
