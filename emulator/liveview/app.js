@@ -143,7 +143,8 @@ const kindNames = { rest: "REST", message: "message", event: "event", connection
 function describe(e) {
   if (e.kind !== "rest") return element("span", "text", e.text);
   const [, method, path, query] = e.text.match(/^(\S+) ([^?]*)(.*)$/s) ?? [null, "", e.text, ""];
-  return element("span", "text", element("b", "", method), " ", element("span", "path", path), element("span", "query", query));
+  const segments = path.split(/(?<=\/)/).flatMap((s) => [s, element("wbr")]); // where a long path may be broken
+  return element("span", "text", element("b", "", method), " ", element("span", "path", ...segments), element("span", "query", query));
 }
 
 function renderEvent(e) {

@@ -26,7 +26,7 @@ import (
 const patience = 30 * time.Second
 
 // startBrowser starts a browser with an empty profile, which ends with the test.
-func startBrowser(t *testing.T) context.Context {
+func startBrowser(t *testing.T, more ...chromedp.ExecAllocatorOption) context.Context {
 	t.Helper()
 	path := os.Getenv("CHROMIUM")
 	for _, name := range []string{"chromium", "chromium-browser", "google-chrome"} {
@@ -43,6 +43,7 @@ func startBrowser(t *testing.T) context.Context {
 	options := append(chromedp.DefaultExecAllocatorOptions[:], chromedp.ExecPath(path), chromedp.UserDataDir(t.TempDir()),
 		chromedp.Headless, chromedp.NoSandbox, chromedp.DisableGPU, chromedp.NoFirstRun, chromedp.NoDefaultBrowserCheck,
 		chromedp.Flag("disable-quic", true), chromedp.Flag("disable-component-update", true), chromedp.WindowSize(1100, 720))
+	options = append(options, more...)
 	allocator, cancelAllocator := chromedp.NewExecAllocator(context.Background(), options...)
 	ctx, cancel := chromedp.NewContext(allocator)
 	t.Cleanup(func() {
@@ -113,10 +114,14 @@ func (p *page) fill(selector, text string) {
 // until waits for a JavaScript expression to become true.
 func (p *page) until(expression string, args ...any) {
 	p.t.Helper()
-	expression = fmt.Sprintf(expression, args...)
+	if len(args) > 0 {
+		expression = fmt.Sprintf(expression, args...)
+	}
 	ctx, cancel := context.WithTimeout(p.ctx, patience)
 	defer cancel()
-	if _, err := chromedp.Run(ctx, chromedp.Poll[bool](expression, chromedp.WithPollingTimeout(0))); err != nil {
+	// Not chromedp.Poll, which makes a function of a string: a page with a strict policy does not let it.
+	poll := fmt.Sprintf("new Promise((resolve) => { (function look() { (%s) ? resolve(true) : requestAnimationFrame(look); })(); })", expression)
+	if _, err := chromedp.Run(ctx, chromedp.Evaluate[bool](poll, chromedp.EvalAwaitPromise)); err != nil {
 		p.t.Fatalf("on the page of %s, %s did not become true: %v", p.name, expression, err)
 	}
 }
