@@ -96,8 +96,8 @@ func (e endpoint) audience(u *url.URL) string {
 // tokenHeader is {"alg":"HS256","typ":"JWT"}, encoded once.
 var tokenHeader = base64.RawURLEncoding.EncodeToString([]byte(`{"alg":"HS256","typ":"JWT"}`))
 
-// signer signs one token after another. What it keeps between them, it keeps for speed alone: the state of the hash behind the
-// key takes longer to make than a token to sign.
+// signer makes one token after another. It is golang-jwt's HS256 for one key: golang-jwt's own makes the hash behind the key
+// anew for each token, which takes longer than to sign one. What else it keeps between tokens is for speed too.
 type signer struct {
 	key     string
 	hash    hash.Hash
@@ -126,11 +126,30 @@ func (s *signer) sign(prefix, header string, claims any) (string, error) {
 	}
 	s.token = append(append(append(s.token[:0], prefix...), header...), '.')
 	s.token = base64.RawURLEncoding.AppendEncode(s.token, trimJSON(s.claims.Bytes()))
-	s.hash.Reset()
-	s.hash.Write(s.token[len(prefix):])
-	s.sum = s.hash.Sum(s.sum[:0])
-	s.token = base64.RawURLEncoding.AppendEncode(append(s.token, '.'), s.sum)
+	signature, err := s.Sign(string(s.token[len(prefix):]), nil)
+	if err != nil {
+		return "", err
+	}
+	s.token = base64.RawURLEncoding.AppendEncode(append(s.token, '.'), signature)
 	return string(s.token), nil
+}
+
+var _ jwt.SigningMethod = (*signer)(nil)
+
+// Alg is as in [jwt.SigningMethod].
+func (s *signer) Alg() string { return jwt.SigningMethodHS256.Alg() }
+
+// Sign is as in [jwt.SigningMethod], by the signer's own key. What it returns is good until it is called again.
+func (s *signer) Sign(signingString string, _ any) ([]byte, error) {
+	s.hash.Reset()
+	s.hash.Write([]byte(signingString))
+	s.sum = s.hash.Sum(s.sum[:0])
+	return s.sum, nil
+}
+
+// Verify is as in [jwt.SigningMethod], by the signer's own key.
+func (s *signer) Verify(signingString string, signature []byte, _ any) error {
+	return jwt.SigningMethodHS256.Verify(signingString, signature, []byte(s.key))
 }
 
 // clientClaims are the claims of a client access token, in the order in which the JavaScript SDK writes them.
