@@ -241,13 +241,13 @@ var (
 		`Bearer\s+)[A-Za-z0-9%._~+/=-]{6,}`)
 )
 
-// keyReplacer takes the server's keys out of texts, as they are and as they are in a query. A key that is so short
+// keyReplacer takes the server's keys out of texts, as they are and as they are in a URL. A key of a few characters
 // keeps no secret, and to take it out would leave no text readable.
 func (s *Server) keyReplacer() *strings.Replacer {
 	var pairs []string
 	for _, key := range []string{s.key, s.secondaryKey} {
 		if len(key) >= 8 {
-			pairs = append(pairs, key, redacted, url.QueryEscape(key), redacted)
+			pairs = append(pairs, key, redacted, url.QueryEscape(key), redacted, url.PathEscape(key), redacted)
 		}
 	}
 	return strings.NewReplacer(pairs...)

@@ -179,6 +179,7 @@ func TestLiveViewIsForItsOwnPageOnly(t *testing.T) {
 		"a sandboxed page":                      {[]string{"Origin", "null"}, 403, 403},
 		"a foreign page that hides its origin":  {[]string{"Sec-Fetch-Site", "cross-site", "Sec-Fetch-Mode", "no-cors"}, 403, 403},
 		"another page of this machine":          {[]string{"Origin", "http://localhost:3000", "Sec-Fetch-Site", "same-site"}, 403, 403},
+		"another page that hides its origin":    {[]string{"Sec-Fetch-Site", "same-site", "Sec-Fetch-Mode", "no-cors"}, 403, 403},
 		"this port under another scheme":        {[]string{"Origin", "https://" + srv.host}, 403, 403},
 		"a name that resolves to us":            {[]string{"Host", "evil.example:" + port}, 403, 403},
 		"a name that resolves to us, as origin": {[]string{"Host", "evil.example:" + port, "Origin", "http://evil.example:" + port}, 403, 403},
@@ -309,6 +310,8 @@ func TestLiveViewShowsNoKeyAndNoToken(t *testing.T) {
 	require.Equal(t, redacted, p.sees("joined REDACTED").UserID)
 	ask(t, "GET", srv.Endpoint()+"/api/hubs/chat/:send?access_token="+token)
 	p.sees("GET /api/hubs/chat/:send?access_token=REDACTED")
+	rest{t, srv}.text("hubs/chat/groups/the%20secondary%20key/:send", "x")
+	p.sees("/api/hubs/chat/groups/REDACTED/:send")
 	p.until("the group was there", func() bool { return len(p.state.Hubs) == 1 && p.state.Hubs[0].GroupCount == 2 })
 	for _, secret := range []string{token, claims, srv.AccessKey(), "the secondary key"} {
 		require.NotContains(t, fmt.Sprintf("%+v %+v", p.state, p.seen), secret)
