@@ -10,6 +10,9 @@
 // Everything else goes to standard error. SIGINT and SIGTERM end it: clients get a disconnected message, and it exits
 // with 0; with 1 when it cannot start, with 2 when it was called wrongly.
 //
+// A browser that opens the endpoint sees the live view: hubs, connections, groups, and the traffic as it passes, without
+// keys and tokens. Whoever reaches the endpoint may look.
+//
 // The file of -hubs says, by a hub's name, which applications are told of its clients' events:
 //
 //	{"chat": {"eventHandlers": [{
@@ -80,6 +83,7 @@ func run(ctx context.Context, args []string, env func(string) string, stdout, st
 	}
 	defer srv.Close()
 	log.Info("for local development only")
+	log.Info("watch it in a browser", "url", srv.Endpoint()+"/")
 	if !isLoopback(cfg.addr) {
 		log.Warn("other machines may reach this emulator, which is not built for that", "addr", cfg.addr)
 	}
