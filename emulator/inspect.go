@@ -246,3 +246,9 @@ func (s *Server) WaitForRecovering(ctx context.Context, hub string, n int) error
 		return recovering
 	})
 }
+
+// WaitForRequests waits until at least n REST requests of an operation, such as "SendToAll", have been answered since the server
+// started, whatever the answer. See [Server.WaitForConnections].
+func (s *Server) WaitForRequests(ctx context.Context, operation string, n int) error {
+	return s.wait(ctx, n, operation+" requests", func() int { return min(n, s.RequestCount(operation)) })
+}

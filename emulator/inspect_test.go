@@ -72,6 +72,12 @@ func TestWaiting(t *testing.T) {
 	require.NoError(t, <-done)
 	require.NoError(t, srv.WaitForUser(ctx, "chat", "ann", 1))
 
+	go func() { done <- srv.WaitForRequests(ctx, "GroupExists", 2) }()
+	for range 2 {
+		rest{t, srv}.must(404, "HEAD", "hubs/chat/groups/g")
+	}
+	require.NoError(t, <-done)
+
 	ended, cancel := context.WithCancel(ctx)
 	cancel()
 	err := srv.WaitForConnections(ended, "chat", 3)

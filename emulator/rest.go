@@ -149,6 +149,7 @@ func (c *call) record(status int, took time.Duration) {
 		r.Operation = c.route.operation
 	}
 	c.requests.add(r)
+	c.notifier.notify()
 	if c.traffic.on() {
 		e := trafficEvent{Kind: "rest", Status: status, Text: r.Method + " " + r.Path,
 			Milliseconds: took.Seconds() * 1000}

@@ -252,7 +252,7 @@ func (s *socket) lost(err error) {
 // lostReason is why a socket could not be read any more.
 func lostReason(err error) string {
 	if ce, ok := errors.AsType[websocket.CloseError](err); ok {
-		return fmt.Sprintf("the client closed the connection: %d %s", ce.Code, ce.Reason)
+		return strings.TrimSpace(fmt.Sprintf("the client closed the connection: %d %s", ce.Code, ce.Reason))
 	}
 	if errors.Is(err, websocket.ErrMessageTooBig) {
 		return fmt.Sprintf("the client sent a message of more than %d bytes", maxMessageSize)
