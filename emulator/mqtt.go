@@ -348,10 +348,10 @@ func (s *mqttStream) Read(p []byte) (int, error) {
 			if err != nil {
 				return 0, err
 			}
+			s.message = message
 			if typ != websocket.MessageBinary && !s.lenient {
 				return 0, newMQTTFault(packets.ErrProtocolViolation, "MQTT packets come in binary frames")
 			}
-			s.message = message
 		}
 		n, err := s.message.Read(p)
 		if err == io.EOF {

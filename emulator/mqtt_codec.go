@@ -229,7 +229,8 @@ func mqttProperties(m *message) packets.Properties {
 		p.PayloadFormat, p.PayloadFormatFlag = 1, true
 	}
 	for _, key := range slices.Sorted(maps.Keys(m.metadata)) {
-		p.User = append(p.User, packets.UserProperty{Key: key, Val: m.metadata[key]})
+		value := strings.ReplaceAll(m.metadata[key], "\x00", "\uFFFD") // which MQTT does not take
+		p.User = append(p.User, packets.UserProperty{Key: key, Val: value})
 	}
 	return p
 }
