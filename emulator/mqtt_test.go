@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/coder/websocket"
+	"github.com/eclipse/paho.golang/packets"
 	"github.com/eclipse/paho.golang/paho"
 	mqtt "github.com/eclipse/paho.mqtt.golang"
 	"github.com/golang-jwt/jwt/v5"
@@ -55,7 +56,7 @@ func newPaho5(t testing.TB, srv *Server, o dialOptions) *paho5 {
 	ws, _, err := websocket.Dial(soon(t), o.mqttURL(t, srv), &websocket.DialOptions{Subprotocols: []string{"mqtt"}})
 	require.NoError(t, err)
 	ws.SetReadLimit(-1)
-	conn := websocket.NetConn(context.Background(), ws, websocket.MessageBinary)
+	conn := packets.NewThreadSafeConn(websocket.NetConn(context.Background(), ws, websocket.MessageBinary))
 	c := &paho5{t: t, messages: make(chan *paho.Publish, 100), goodbye: make(chan *paho.Disconnect, 1)}
 	c.Client = paho.NewClient(paho.ClientConfig{Conn: conn, PacketTimeout: patience,
 		OnServerDisconnect: func(d *paho.Disconnect) { c.goodbye <- d },

@@ -598,8 +598,10 @@ func TestMQTTReceiveMaximumIsRespected(t *testing.T) {
 		rest{t, srv}.text("hubs/chat/groups/room/:send", fmt.Sprint(i))
 	}
 	first, second := c.expect(packets.Publish), c.expect(packets.Publish)
-	c.send(packetOf(packets.Pingreq))
-	c.expect(packets.Pingresp) // and not the third
+	for range 20 {
+		c.send(packetOf(packets.Pingreq))
+		c.expect(packets.Pingresp) // and not the third
+	}
 	c.acknowledge(second.PacketID)
 	third := c.expect(packets.Publish)
 	require.Equal(t, "2", string(third.Payload))
@@ -634,6 +636,40 @@ func TestMQTTClientsThatTakeOnlySmallPacketsAreSparedLargeOnes(t *testing.T) {
 	rest{t, srv}.text("hubs/chat/groups/room/:send", strings.Repeat("x", 100))
 	rest{t, srv}.text("hubs/chat/groups/room/:send", "small")
 	require.Equal(t, "small", string(c.expect(packets.Publish).Payload))
+}
+
+func TestMQTTReasonsAreLeftOutForClientsThatWantNone(t *testing.T) {
+	srv := StartT(t, nil)
+	for name, change := range map[string]func(p *packets.Properties){
+		"it asks for no problem information": func(p *packets.Properties) { p.RequestProblemInfo, p.RequestProblemInfoFlag = 0, true },
+		"it takes small packets only":        func(p *packets.Properties) { p.MaximumPacketSize = 50 },
+	} {
+		t.Run(name, func(t *testing.T) {
+			connect := connectPacket("id")
+			change(&connect.Properties)
+			c, _ := dialWire(t, srv, mqtt5, dialOptions{}, connect)
+			c.send(publishPacket("room", 1, "x"))
+			ack := c.expect(packets.Puback)
+			require.Equal(t, byte(0x87), ack.ReasonCode)
+			require.Empty(t, ack.Properties.ReasonString)
+		})
+	}
+}
+
+func TestMQTTMessagesOfQualityOfService0AreNotKeptForClientsThatAreAway(t *testing.T) {
+	srv := StartT(t, nil)
+	o := dialOptions{roles: everything, groups: []string{"1"}}
+	c, _ := dialWire(t, srv, mqtt5, o, keeping(connectPacket("id")))
+	s := subscribePacket("0")
+	s.Filters[0].Qos = 0
+	c.send(s)
+	c.expect(packets.Suback)
+	c.ws.CloseNow()
+	require.NoError(t, srv.WaitForRecovering(soon(t), "chat", 1))
+	rest{t, srv}.text("hubs/chat/groups/0/:send", "at most once")
+	rest{t, srv}.text("hubs/chat/groups/1/:send", "at least once")
+	c, _ = dialWire(t, srv, mqtt5, o, keeping(connectPacket("id")))
+	require.Equal(t, "at least once", string(c.expect(packets.Publish).Payload))
 }
 
 func TestMQTTWills(t *testing.T) {
