@@ -366,7 +366,7 @@ func TestRedirects(t *testing.T) {
 	redirect := 0
 	location := ""
 	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, req *http.Request) {
-		requireSigned(t, withHost(req), testKey)
+		require.Equal(t, urlOf(req), signedFor(t, req, testKey))
 		if strings.HasPrefix(req.URL.Path, "/api/") {
 			http.Redirect(w, req, location, redirect)
 			return
@@ -404,15 +404,12 @@ func TestRedirects(t *testing.T) {
 	}
 }
 
-// withHost gives a request that a server got the URL that it was sent to.
-func withHost(req *http.Request) *http.Request {
-	req.URL.Scheme, req.URL.Host = "http", req.Host
-	return req
-}
+// urlOf is the URL that a server's request was sent to.
+func urlOf(req *http.Request) string { return "http://" + req.Host + req.URL.RequestURI() }
 
 func TestTheKeyOfACredentialSignsRedirectsToo(t *testing.T) {
 	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, req *http.Request) {
-		requireSigned(t, withHost(req), "credential")
+		require.Equal(t, urlOf(req), signedFor(t, req, "credential"))
 		if strings.HasPrefix(req.URL.Path, "/api/") {
 			http.Redirect(w, req, "/moved", http.StatusTemporaryRedirect)
 		}
