@@ -2,9 +2,14 @@ package emulator
 
 import (
 	"context"
+	"fmt"
+	"log/slog"
+	"math/rand/v2"
 	"net/http"
 	"net/url"
+	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -13,6 +18,7 @@ import (
 	"github.com/eclipse/paho.golang/paho"
 	mqtt "github.com/eclipse/paho.mqtt.golang"
 	"github.com/golang-jwt/jwt/v5"
+	wire "github.com/mochi-mqtt/server/v2/packets"
 	"github.com/stretchr/testify/require"
 )
 
@@ -190,17 +196,89 @@ func TestMQTTClientIsAConnectionOfItsHub(t *testing.T) {
 
 func TestMQTTHandshakesThatAreRefused(t *testing.T) {
 	srv := StartT(t, nil)
-	address := "http" + strings.TrimPrefix(dialOptions{}.mqttURL(t, srv), "ws")
-	bare, _, _ := strings.Cut(address, "?")
-	for name, test := range map[string]struct {
-		url     string
-		headers []string
-		status  int
-	}{
-		"a good one":     {address, []string{"Sec-WebSocket-Protocol", "mqtt"}, http.StatusSwitchingProtocols},
-		"without token":  {bare, []string{"Sec-WebSocket-Protocol", "mqtt"}, http.StatusUnauthorized},
-		"no subprotocol": {address, nil, http.StatusBadRequest},
-	} {
-		t.Run(name, func(t *testing.T) { require.Equal(t, test.status, upgradeStatus(t, test.url, test.headers...)) })
+	base := srv.Endpoint() + "/clients/mqtt/hubs/"
+	token := func(aud, key string, lifetime time.Duration, groups ...string) string {
+		return sign(t, key, jwt.MapClaims{"aud": aud, "exp": srv.clock.now().Add(lifetime).Unix(), "webpubsub.group": groups})
 	}
+	good := token(base+"chat", srv.AccessKey(), time.Hour)
+	for name, test := range map[string]struct {
+		hub, token string
+		headers    []string
+		status     int
+	}{
+		"a good token":               {"chat", good, nil, http.StatusSwitchingProtocols},
+		"a good token in its header": {"chat", "", []string{"Authorization", "Bearer " + good}, http.StatusSwitchingProtocols},
+		"no token":                   {"chat", "", nil, http.StatusUnauthorized},
+		"a token for another hub":    {"other", good, nil, http.StatusUnauthorized},
+		"a token for clients not of MQTT": {"chat", token(srv.Endpoint()+"/client/hubs/chat", srv.AccessKey(), time.Hour), nil,
+			http.StatusUnauthorized},
+		"a token for them, by query": {"chat", token(srv.Endpoint()+"/client/?hub=chat", srv.AccessKey(), time.Hour), nil,
+			http.StatusUnauthorized},
+		"a token of another key":       {"chat", token(base+"chat", "another", time.Hour), nil, http.StatusUnauthorized},
+		"a token that has expired":     {"chat", token(base+"chat", srv.AccessKey(), -time.Second), nil, http.StatusUnauthorized},
+		"a bad hub":                    {"1", good, nil, http.StatusBadRequest},
+		"no hub":                       {"", good, nil, http.StatusBadRequest},
+		"something behind the hub":     {"chat/x", good, nil, http.StatusBadRequest},
+		"a group without a name":       {"chat", token(base+"chat", srv.AccessKey(), time.Hour, " "), nil, http.StatusBadRequest},
+		"another subprotocol":          {"chat", good, []string{"Sec-WebSocket-Protocol", "mqttv3.1"}, http.StatusBadRequest},
+		"a page of another machine's":  {"chat", good, []string{"Origin", "https://example.com"}, http.StatusForbidden},
+		"an upgrade to something else": {"chat", good, []string{"Upgrade", "h2c"}, http.StatusBadRequest},
+	} {
+		t.Run(name, func(t *testing.T) {
+			headers := append([]string{"Sec-WebSocket-Protocol", "mqtt"}, test.headers...)
+			target := base + test.hub
+			if test.token != "" {
+				target += "?access_token=" + test.token
+			}
+			require.Equal(t, test.status, upgradeStatus(t, target, headers...))
+		})
+	}
+	require.NoError(t, srv.InjectFault(Fault{Operation: OperationConnect, Status: http.StatusServiceUnavailable}))
+	require.Equal(t, http.StatusServiceUnavailable,
+		upgradeStatus(t, base+"chat?access_token="+good, "Sec-WebSocket-Protocol", "mqtt"))
+}
+
+func TestManyMQTTClientsComeAndGo(t *testing.T) {
+	srv := StartT(t, &Options{Logger: slog.New(slog.DiscardHandler)})
+	const clients, rounds = 40, 10
+	var all sync.WaitGroup
+	for i := range clients {
+		all.Go(func() {
+			random := rand.New(rand.NewPCG(uint64(i), 4711))
+			version := []mqttVersion{mqtt311, mqtt5}[i%2]
+			for range rounds {
+				id := fmt.Sprint("client ", i/4) // four clients, of two versions, take over each other's sessions
+				connect := connectPacket(id)
+				if random.IntN(2) == 0 {
+					connect = keeping(connect)
+				}
+				c := openWire(t, srv, version, dialOptions{roles: everything, groups: []string{"all"}})
+				if !c.try(connect) || !c.try(subscribePacket("a", "b")) || !c.try(publishPacket("a", 1, "x")) {
+					continue
+				}
+				switch random.IntN(4) {
+				case 0:
+					c.try(packetOf(wire.Disconnect))
+				case 1:
+					srv.DropConnection("chat", id)
+				case 2:
+					srv.hub("chat").close(&target{connection: id}, "enough")
+				}
+				for range 3 {
+					if _, err := c.tryRead(); err != nil {
+						break
+					}
+				}
+				srv.hub("chat").send(&message{payload: payload{dataType: dataText, data: []byte("x")}, group: "all"}, &target{group: "all"})
+				c.ws.CloseNow()
+			}
+		})
+	}
+	all.Wait()
+	require.NoError(t, srv.wait(soon(t), 0, "clients that are not gone", func() int {
+		return len(slices.DeleteFunc(srv.Connections("chat"), func(c Connection) bool { return c.Recovering }))
+	}))
+	srv.Advance(recoveryWindow) // for the sessions that are left
+	require.NoError(t, srv.WaitForConnections(soon(t), "chat", 0))
+	require.Empty(t, srv.Groups("chat"))
 }

@@ -101,6 +101,11 @@ func (c *mqttWire) send(pk packets.Packet) {
 	c.write(c.encode(pk))
 }
 
+// try sends a packet unless the connection is gone.
+func (c *mqttWire) try(pk packets.Packet) bool {
+	return c.ws.Write(soon(c.t), websocket.MessageBinary, c.encode(pk)) == nil
+}
+
 // tryRead reads a packet, or the end.
 func (c *mqttWire) tryRead() (*packets.Packet, error) {
 	c.t.Helper()

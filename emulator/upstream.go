@@ -19,7 +19,8 @@ type upstream interface {
 	// listens reports whether anything of a hub is told at all. It is asked once for each connection.
 	listens(hub string) bool
 	// connect asks whether a client may connect, before its handshake is answered. c is not in its hub yet: its id,
-	// hub and user are those of the token. A *rejection is passed on to the client; any other error is a 500.
+	// hub and user are those of the token. A *rejection is passed on to the client; any other error is a 500. An MQTT
+	// client's handshake has been answered by then: it is its CONNECT packet that is, by a code of MQTT.
 	connect(ctx context.Context, c *connection, r *connectRequest) (connectReply, error)
 	// connected tells that a client is connected.
 	connected(ctx context.Context, c *connection)
