@@ -1,0 +1,916 @@
+package soak
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"log/slog"
+	"math"
+	"math/rand/v2"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/coder/websocket"
+	"github.com/stretchr/testify/require"
+
+	"github.com/awps-go/webpubsub"
+	"github.com/awps-go/webpubsub/emulator"
+	"github.com/awps-go/webpubsub/eventhandler"
+)
+
+// TestSoak lets 200 clients of all protocols in two hubs join, leave, send, drop out and come back at random, while every
+// kind of send, membership, permission and question goes through the service client, and an event handler hears of it
+// all. After every round, of a few steps of each client, it goes through the books: who was meant by a message got it,
+// once, as it was sent, and in the order of its sender; who was not did not.
+//
+// The books are kept by a counter that every step moves. A step takes effect somewhere between the count before it and
+// the count after it, which leaves three cases: a message that must have arrived, one that must not, and one that was
+// sent while its receiver came or went, which may.
+func TestSoak(t *testing.T) {
+	const clients = 200
+	srv := emulator.StartT(t, &emulator.Options{Logger: slog.New(slog.DiscardHandler)})
+	w := &world{t: t, srv: srv}
+	w.random = random(t, 0)
+	for _, name := range []string{"soak", "Other"} {
+		h := &place{name: name, client: newClient(t, srv.ConnectionString(), name, nil)}
+		h.listen(t, srv)
+		w.places = append(w.places, h)
+	}
+	var agents []*agent
+	var wg sync.WaitGroup
+	var mu sync.Mutex
+	for i := range clients {
+		wg.Go(func() {
+			r := random(t, i+1)
+			a, err := w.enter(w.places[min(i%4, 1)^1], r) // a quarter is in the other hub
+			if err != nil {
+				t.Error(err)
+				return
+			}
+			mu.Lock()
+			agents = append(agents, a)
+			mu.Unlock()
+		})
+	}
+	wg.Wait()
+	require.False(t, t.Failed())
+
+	for end := time.Now().Add(*duration); time.Now().Before(end) && !t.Failed(); w.rounds++ {
+		for _, h := range w.places {
+			h.budget.Store(sendsPerRound)
+		}
+		for i := range agents {
+			wg.Go(func() {
+				var err error
+				for range 1 + agents[i].random.IntN(8) {
+					if agents[i], err = w.step(agents[i]); err != nil {
+						t.Errorf("%s: %v", agents[i], err)
+						return
+					}
+				}
+			})
+		}
+		wg.Wait()
+		for _, a := range agents {
+			wg.Go(func() {
+				if err := a.settled(); err != nil {
+					t.Errorf("%s: %v", a, err)
+				}
+			})
+		}
+		wg.Wait()
+		w.audit()
+	}
+
+	for _, a := range agents {
+		if err := w.leave(a, a.goodbye); err != nil {
+			t.Errorf("%s: %v", a, err)
+		}
+	}
+	srv.Advance(time.Minute) // those who did not come back cannot any more
+	for _, h := range w.places {
+		ctx, cancel := patient()
+		defer cancel()
+		require.NoError(t, srv.WaitForConnections(ctx, h.name, 0))
+		require.Empty(t, srv.Groups(h.name))
+		require.Empty(t, srv.Users(h.name))
+		for h.told[connectedEvent].Load() != h.entered.Load() || h.told[disconnectedEvent].Load() != h.entered.Load() {
+			select {
+			case <-h.news:
+			case <-ctx.Done():
+				t.Fatalf("of %d clients in %s, the event handler was told of %d that connected and %d that disconnected", h.entered.Load(),
+					h.name, h.told[connectedEvent].Load(), h.told[disconnectedEvent].Load())
+			}
+		}
+	}
+	f := &w.figures
+	figures(t, "%d clients, %d connections, %d drops that were recovered, %d rounds, %v", clients, w.places[0].entered.Load()+w.places[1].entered.Load(),
+		w.recovered.Load(), w.rounds, *duration)
+	figures(t, "messages sent %d; deliveries: expected %d, possible besides %d, delivered %d; lost %d, duplicated %d, misdelivered %d, "+
+		"out of order %d, changed %d", f.sent, f.expected, f.possible, f.delivered, f.lost, f.duplicated, f.misdelivered, f.disordered, f.changed)
+	require.Greater(t, f.expected, f.sent, "the test sends to somebody")
+	require.Positive(t, w.recovered.Load())
+	require.Zero(t, f.lost, "lost")
+	require.Zero(t, f.duplicated, "duplicated")
+	require.Zero(t, f.misdelivered, "misdelivered")
+	require.Zero(t, f.disordered, "out of order")
+	require.Zero(t, f.changed, "changed")
+}
+
+const (
+	groupCount = 8
+	teamCount  = 12 // users who have several connections
+
+	// sendsPerRound keeps a reliable client, which is cut off when it has 1,000 messages to acknowledge, from falling so
+	// far behind: after a round everyone has read everything.
+	sendsPerRound = 800
+
+	never = math.MaxInt64
+)
+
+// world is what the clients have in common.
+type world struct {
+	t         *testing.T
+	srv       *emulator.Server
+	places    []*place
+	random    *rand.Rand
+	count     atomic.Int64
+	names     atomic.Int64
+	numbers   atomic.Int64
+	recovered atomic.Int64
+	rounds    int
+	figures   struct{ sent, expected, possible, delivered, lost, duplicated, misdelivered, disordered, changed int }
+}
+
+// place is a hub.
+type place struct {
+	name    string
+	client  *webpubsub.ServiceClient
+	budget  atomic.Int64 // how many more sends this round may have
+	entered atomic.Int64
+	ids     sync.Map // agent's name -> connection id, as the event handler was told
+	told    [2]atomic.Int64
+	news    chan struct{}
+
+	mu      sync.Mutex // guards everything below
+	present []*agent
+	agents  []*agent   // of this round: those who have left, too
+	sent    []*sending // in this round
+}
+
+const (
+	connectedEvent = iota
+	disconnectedEvent
+)
+
+// listen makes an event handler that is told of all that happens in the hub.
+func (h *place) listen(t *testing.T, srv *emulator.Server) {
+	h.news = make(chan struct{}, 1)
+	tell := func(event int) {
+		h.told[event].Add(1)
+		select {
+		case h.news <- struct{}{}:
+		default:
+		}
+	}
+	handler, err := eventhandler.New(eventhandler.Options{
+		Hub:               h.name,
+		ConnectionStrings: []string{srv.ConnectionString()},
+		Logger:            slog.New(slog.NewTextHandler(t.Output(), nil)),
+		OnConnect: func(_ context.Context, r *eventhandler.ConnectRequest) (*eventhandler.ConnectResponse, error) {
+			h.ids.Store(r.Query.Get("agent"), r.ConnectionID)
+			var groups []string
+			if group := r.Query.Get("handlerGroup"); group != "" {
+				groups = append(groups, group)
+			}
+			return &eventhandler.ConnectResponse{Groups: groups, SetState: map[string]any{"agent": r.Query.Get("agent")}}, nil
+		},
+		OnConnected: func(context.Context, *eventhandler.ConnectedRequest) error {
+			tell(connectedEvent)
+			return nil
+		},
+		OnDisconnected: func(context.Context, *eventhandler.DisconnectedRequest) error {
+			tell(disconnectedEvent)
+			return nil
+		},
+		OnUserEvent: func(_ context.Context, r *eventhandler.UserEventRequest) (*eventhandler.UserEventResponse, error) {
+			var agent string
+			if _, err := r.State.Get("agent", &agent); err != nil {
+				return nil, err
+			}
+			if id, _ := h.ids.Load(agent); id != r.ConnectionID {
+				return nil, fmt.Errorf("the event of %s comes with the state of %s", r.ConnectionID, agent)
+			}
+			message := webpubsub.Binary(r.Data)
+			switch r.ContentType {
+			case eventhandler.ContentTypeJSON:
+				message = webpubsub.JSON(json.RawMessage(r.Data))
+			case eventhandler.ContentTypeText:
+				message = webpubsub.Text(r.Text())
+			}
+			return &eventhandler.UserEventResponse{Message: message}, nil
+		},
+	})
+	require.NoError(t, err)
+	require.NoError(t, srv.SetHubSettings(h.name, emulator.HubSettings{EventHandlers: []emulator.EventHandler{{
+		Handler: handler, SystemEvents: []string{"connect", "connected", "disconnected"}, UserEventPattern: "*"}}}))
+}
+
+// sending is one message.
+type sending struct {
+	number     int64
+	sender     *agent
+	start, end int64
+
+	// Who it is for: everyone, or the members of a group, a user, one agent. Of these those who pass.
+	group    string
+	user     string
+	only     *agent
+	nobody   bool
+	excluded []*agent
+	filter   func(a *agent, at func(*spans) bool) bool
+
+	dataType, from, fromUser string // as it arrives
+}
+
+// text is what a message says: its number, and something to fill frames of many sizes.
+func text(number int64) string {
+	size := number % 200
+	if number%101 == 0 {
+		size = 10_000
+	}
+	return strconv.FormatInt(number, 10) + " " + strings.Repeat("é", int(size/2))
+}
+
+// body is what a message holds: the text as its type has it.
+func (s *sending) body() []byte {
+	switch body := text(s.number); s.dataType {
+	case "json":
+		return []byte(`{"text":"` + body + `"}`)
+	case "binary":
+		return []byte("\xff\x00" + body)
+	default:
+		return []byte(body)
+	}
+}
+
+// spans are the times of being somewhere. One begins between start and in, and ends between out and end.
+type spans []span
+
+type span struct{ start, in, out, end int64 }
+
+func (s *spans) begin(now int64) { *s = append(*s, span{now, never, never, never}) }
+
+func (s spans) last() *span { return &s[len(s)-1] }
+
+func (s spans) open() bool { return len(s) > 0 && s.last().out == never }
+
+// throughout says whether one of the spans has all of the time of a message in it.
+func (m *sending) throughout(s *spans) bool {
+	return slices.ContainsFunc(*s, func(s span) bool { return s.in < m.start && m.end < s.out })
+}
+
+// meanwhile says whether one of the spans has any of it.
+func (m *sending) meanwhile(s *spans) bool {
+	return slices.ContainsFunc(*s, func(s span) bool { return s.start < m.end && m.start < s.end })
+}
+
+// reaches says whether the message is for the agent, if it is where at says that it is.
+func (m *sending) reaches(a *agent, at func(*spans) bool) bool {
+	switch {
+	case m.nobody, !at(&a.here), slices.Contains(m.excluded, a), m.filter != nil && !m.filter(a, at):
+		return false
+	case m.only != nil:
+		return a == m.only
+	case m.user != "":
+		return a.user == m.user
+	case m.group != "":
+		return at(&a.groups[groupIndex(m.group)])
+	}
+	return true
+}
+
+func groupName(i int) string { return fmt.Sprintf("group %d/é", i) }
+
+func groupIndex(name string) int {
+	i, _ := strconv.Atoi(name[len("group "):strings.Index(name, "/")])
+	return i
+}
+
+// agent is one connection, with the books of what it did and got.
+type agent struct {
+	*client
+	w       *world
+	place   *place
+	random  *rand.Rand
+	name    string
+	user    string
+	alone   bool // nobody else is this user
+	toGroup int  // of a raw client: the group that it sends to; -1 for one that sends events
+	here    spans
+	groups  [groupCount]spans
+	revoked int // the group that it may not send to; -1 for none
+
+	mu  sync.Mutex
+	got []arrival
+}
+
+func (a *agent) String() string {
+	return fmt.Sprintf("%s of %s in %s (%q)", a.name, a.user, a.place.name, a.protocol)
+}
+
+// arrival is a message as it came.
+type arrival struct {
+	number                          int64
+	dataType, from, group, fromUser string
+	whole                           bool
+}
+
+func (a *agent) receive(f frame) {
+	got := arrival{dataType: f.dataType, from: f.from, group: f.group, fromUser: f.fromUser}
+	body := f.data
+	if cut, ok := bytes.CutPrefix(body, []byte(`{"text":"`)); ok {
+		body = bytes.TrimSuffix(cut, []byte(`"}`))
+		got.dataType = "json" // also of a raw client, for which it is text
+	}
+	body = bytes.TrimPrefix(body, []byte("\xff\x00"))
+	number, _, _ := strings.Cut(string(body), " ")
+	got.number, _ = strconv.ParseInt(number, 10, 64)
+	got.whole = bytes.Equal((&sending{number: got.number, dataType: got.dataType}).body(), f.data)
+	a.mu.Lock()
+	a.got = append(a.got, got)
+	a.mu.Unlock()
+}
+
+func (w *world) now() int64 { return w.count.Add(1) }
+
+// enter connects a new client.
+func (w *world) enter(h *place, r *rand.Rand) (*agent, error) {
+	ctx, cancel := patient()
+	defer cancel()
+	n := w.names.Add(1)
+	a := &agent{w: w, place: h, random: r, name: fmt.Sprintf("a%d", n), alone: r.IntN(2) == 0, toGroup: -1, revoked: -1}
+	a.user = fmt.Sprintf("user %d'é", n)
+	if !a.alone {
+		a.user = fmt.Sprintf("team %d", r.IntN(teamCount))
+	}
+	protocol := protocols[r.IntN(len(protocols))]
+	query := "&agent=" + a.name
+	if protocol == raw && r.IntN(2) == 0 {
+		a.toGroup = r.IntN(groupCount)
+		query += fmt.Sprintf("&webpubsub_mode=sendToGroup&group=group+%d%%2F%%C3%%A9", a.toGroup)
+	}
+	options := &webpubsub.ClientAccessTokenOptions{UserID: a.user, Roles: []string{webpubsub.RoleJoinLeaveAnyGroup, webpubsub.RoleSendToAnyGroup}}
+	a.here.begin(w.now())
+	if g := r.IntN(groupCount); r.IntN(2) == 0 {
+		a.groups[g].begin(w.now())
+		options.Groups = []string{groupName(g)}
+	}
+	if g := r.IntN(groupCount); r.IntN(3) == 0 && !a.groups[g].open() {
+		a.groups[g].begin(w.now())
+		query += fmt.Sprintf("&handlerGroup=group+%d%%2F%%C3%%A9", g)
+	}
+	h.mu.Lock()
+	h.agents = append(h.agents, a)
+	h.mu.Unlock()
+	access, err := h.client.GetClientAccessToken(ctx, options)
+	if err != nil {
+		return nil, err
+	}
+	if a.client, err = connect(ctx, access.URL+query, protocol, a.receive); err != nil {
+		return nil, err
+	}
+	now := w.now()
+	a.here.last().in = now
+	for g := range a.groups {
+		if a.groups[g].open() {
+			a.groups[g].last().in = now
+		}
+	}
+	h.entered.Add(1)
+	id, _ := h.ids.Load(a.name)
+	if a.id == "" {
+		a.id, _ = id.(string)
+	}
+	if a.id != id || a.id == "" {
+		return nil, fmt.Errorf("the connection %q of %s is %v for the event handler", a.id, a.name, id)
+	}
+	h.mu.Lock()
+	h.present = append(h.present, a)
+	h.mu.Unlock()
+	return a, nil
+}
+
+// settled returns when the client has read all that it was sent until now.
+func (a *agent) settled() error {
+	return a.client.settled(func(text string) error {
+		ctx, cancel := patient()
+		defer cancel()
+		return a.place.client.SendToConnection(ctx, a.id, webpubsub.Text(text), nil)
+	})
+}
+
+// someone is a client of the hub who is here, or was a moment ago.
+func (h *place) someone(r *rand.Rand) *agent {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return h.present[r.IntN(len(h.present))]
+}
+
+// step does one thing at random, and returns the agent, or the one in its place.
+func (w *world) step(a *agent) (*agent, error) {
+	ctx, cancel := patient()
+	defer cancel()
+	g := a.random.IntN(groupCount)
+	switch n := a.random.IntN(100); {
+	case n < 15 && !a.groups[g].open():
+		return a, a.join(ctx, g)
+	case n < 22 && a.groups[g].open():
+		return a, a.part(ctx, g)
+	case n < 24:
+		return a, a.partAll(ctx)
+	case n < 29:
+		return a, a.look(ctx, g)
+	case n < 32 && a.protocol != raw:
+		return a, a.forbidden(ctx, g)
+	case n < 37 && a.reliable():
+		return a, a.dropAndComeBack(ctx)
+	case n < 40 && a.reliable():
+		return a, a.dropWhileSending(ctx, g)
+	case n < 43:
+		if err := w.leave(a, a.goodbye); err != nil {
+			return a, err
+		}
+		fresh, err := w.enter(a.place, a.random)
+		if err != nil {
+			return a, err
+		}
+		return fresh, nil
+	case a.place.budget.Add(-10) < 0: // more than any of the sends below
+		a.place.budget.Add(10)
+		return a, nil
+	case n < 50 && a.toGroup < 0:
+		a.place.budget.Add(9)
+		return a, a.event(ctx)
+	case n < 70 && (a.protocol != raw || a.toGroup >= 0):
+		burst := 1 + a.random.IntN(4)
+		a.place.budget.Add(int64(10 - burst))
+		return a, a.publish(ctx, g, burst)
+	default:
+		a.place.budget.Add(9)
+		return a, a.send(ctx, g)
+	}
+}
+
+func (a *agent) join(ctx context.Context, g int) error {
+	a.groups[g].begin(a.w.now())
+	client, name := a.place.client, groupName(g)
+	var err error
+	switch n := a.random.IntN(5); {
+	case n == 0:
+		err = client.AddConnectionToGroup(ctx, name, a.id, nil)
+	case n == 1 && a.alone:
+		err = client.AddUserToGroup(ctx, name, a.user, nil)
+	case n < 3 || a.protocol == raw:
+		err = client.AddConnectionsToGroups(ctx, []string{name}, webpubsub.FormatFilter("connectionId eq %v", a.id), nil)
+	default:
+		err = a.must(request{Type: "joinGroup", Group: name})
+	}
+	a.groups[g].last().in = a.w.now()
+	return err
+}
+
+func (a *agent) part(ctx context.Context, g int) error {
+	a.groups[g].last().out = a.w.now()
+	client, name := a.place.client, groupName(g)
+	var err error
+	switch n := a.random.IntN(5); {
+	case n == 0:
+		err = client.RemoveConnectionFromGroup(ctx, name, a.id, nil)
+	case n == 1 && a.alone:
+		err = client.RemoveUserFromGroup(ctx, name, a.user, nil)
+	case n < 3 || a.protocol == raw:
+		err = client.RemoveConnectionsFromGroups(ctx, []string{name}, webpubsub.FormatFilter("connectionId eq %v", a.id), nil)
+	default:
+		err = a.must(request{Type: "leaveGroup", Group: name})
+	}
+	a.groups[g].last().end = a.w.now()
+	return err
+}
+
+func (a *agent) partAll(ctx context.Context) error {
+	return a.end(a.groups[:], func() error {
+		if a.alone && a.random.IntN(2) == 0 {
+			return a.place.client.RemoveUserFromAllGroups(ctx, a.user, nil)
+		}
+		return a.place.client.RemoveConnectionFromAllGroups(ctx, a.id, nil)
+	})
+}
+
+// end ends what is open, somewhere within how.
+func (a *agent) end(all []spans, how func() error) error {
+	out := a.w.now()
+	var ending []*span
+	for i := range all {
+		if all[i].open() {
+			all[i].last().out = out
+			ending = append(ending, all[i].last())
+		}
+	}
+	err := how()
+	end := a.w.now()
+	for _, s := range ending {
+		s.end = end
+	}
+	return err
+}
+
+// must asks for what must succeed.
+func (a *agent) must(r request) error {
+	failed, err := a.ask(r)
+	if err == nil && failed != "" {
+		err = fmt.Errorf("%s of %s: %s", r.Type, r.Group, failed)
+	}
+	return err
+}
+
+// leave ends a connection, after all that it was sent has been read.
+func (w *world) leave(a *agent, how func(context.Context) error) error {
+	ctx, cancel := patient()
+	defer cancel()
+	a.place.mu.Lock()
+	a.place.present = slices.DeleteFunc(a.place.present, func(other *agent) bool { return other == a })
+	a.place.mu.Unlock()
+	all := append([]spans{a.here}, a.groups[:]...) // of which end changes the spans within
+	return a.end(all, func() error {
+		if err := a.settled(); err != nil {
+			return err
+		}
+		if err := how(ctx); err != nil {
+			return err
+		}
+		return a.waitEnd()
+	})
+}
+
+// goodbye ends the connection in one of many ways.
+func (a *agent) goodbye(ctx context.Context) error {
+	switch n := a.random.IntN(5); {
+	case n == 0:
+		return a.place.client.CloseConnection(ctx, a.id, &webpubsub.CloseConnectionOptions{Reason: "bye"})
+	case n == 1 && a.alone:
+		return a.place.client.CloseUserConnections(ctx, a.user, &webpubsub.CloseUserConnectionsOptions{Reason: "bye, user"})
+	case n == 2:
+		return a.ws.CloseNow()
+	case n == 3:
+		if !a.w.srv.DropConnection(a.place.name, a.id) {
+			return errors.New("there is nothing to drop")
+		}
+		return nil
+	default:
+		// The other side's answer may be lost, as the reader reads it: that is the library's business.
+		_ = a.ws.Close(websocket.StatusNormalClosure, "")
+		return nil
+	}
+}
+
+// look asks the service about what the books know.
+func (a *agent) look(ctx context.Context, g int) error {
+	client, name := a.place.client, groupName(g)
+	if ok, err := client.ConnectionExists(ctx, a.id, nil); err != nil || !ok {
+		return fmt.Errorf("ConnectionExists: %t, %w", ok, err)
+	}
+	if ok, err := client.UserExists(ctx, a.user, nil); err != nil || !ok {
+		return fmt.Errorf("UserExists: %t, %w", ok, err)
+	}
+	if ok, err := client.GroupExists(ctx, name, nil); err != nil || !ok && a.groups[g].open() {
+		return fmt.Errorf("GroupExists: %t, %w", ok, err)
+	}
+	found := false
+	for member, err := range client.ConnectionsInGroup(ctx, name, &webpubsub.ListConnectionsInGroupOptions{MaxPageSize: 7}) {
+		if err != nil {
+			return err
+		}
+		found = found || member == webpubsub.GroupMember{ConnectionID: a.id, UserID: a.user}
+	}
+	if found != a.groups[g].open() {
+		return fmt.Errorf("ConnectionsInGroup has it: %t; that it is a member: %t", found, !found)
+	}
+	return nil
+}
+
+// forbidden sends what it may not, which nobody gets.
+func (a *agent) forbidden(ctx context.Context, g int) error {
+	client, name := a.place.client, groupName(g)
+	options := &webpubsub.RevokePermissionOptions{TargetName: name}
+	if err := client.RevokePermission(ctx, webpubsub.PermissionSendToGroup, a.id, options); err != nil {
+		return err
+	}
+	m := a.write1(&sending{group: name, nobody: true})
+	failed, err := a.ask(m.request(name, true))
+	a.post(m)
+	if err != nil || failed != "Forbidden" {
+		return fmt.Errorf("a send without the permission: %q, %w", failed, err)
+	}
+	if err := client.GrantPermission(ctx, webpubsub.PermissionSendToGroup, a.id, &webpubsub.GrantPermissionOptions{TargetName: name}); err != nil {
+		return err
+	}
+	ok, err := client.HasPermission(ctx, webpubsub.PermissionSendToGroup, a.id, &webpubsub.HasPermissionOptions{TargetName: name})
+	if err == nil && !ok {
+		err = errors.New("it has not the permission that it was granted")
+	}
+	return err
+}
+
+// write1 begins to send a message.
+func (a *agent) write1(m *sending) *sending {
+	m.sender, m.number, m.start = a, a.w.numbers.Add(1), a.w.now()
+	if m.dataType == "" {
+		m.dataType = []string{"json", "text", "binary"}[a.random.IntN(3)]
+	}
+	if a.protocol == raw && m.dataType == "json" && m.fromUser != "" {
+		m.dataType = "text" // a raw client's frames are nothing else
+	}
+	m.end = never
+	return m
+}
+
+// post enters a message in the books, which was sent now.
+func (a *agent) post(m *sending) {
+	m.end = a.w.now()
+	a.place.mu.Lock()
+	a.place.sent = append(a.place.sent, m)
+	a.place.mu.Unlock()
+}
+
+func (m *sending) request(group string, noEcho bool) request {
+	return request{Type: "sendToGroup", Group: group, NoEcho: noEcho, DataType: m.dataType, data: m.body()}
+}
+
+// dropAndComeBack cuts the connection, from one end or the other.
+func (a *agent) dropAndComeBack(ctx context.Context) error {
+	if a.random.IntN(2) == 0 {
+		_ = a.ws.CloseNow()
+	} else {
+		a.w.srv.DropConnection(a.place.name, a.id)
+	}
+	return a.comeBack(ctx)
+}
+
+func (a *agent) comeBack(ctx context.Context) error {
+	if err := a.waitEnd(); err != nil {
+		return err
+	}
+	a.w.recovered.Add(1)
+	base := "ws" + strings.TrimPrefix(a.w.srv.Endpoint(), "http") + "/client/hubs/" + a.place.name
+	return a.client.comeBack(ctx, base)
+}
+
+// dropWhileSending cuts the connection before a message is acknowledged, and sends it again under the same ackId.
+func (a *agent) dropWhileSending(ctx context.Context, g int) error {
+	m := a.write1(&sending{group: groupName(g), from: "group", fromUser: a.user})
+	r := a.withAckID(m.request(m.group, false))
+	if err := a.write(r); err != nil {
+		return err
+	}
+	_ = a.ws.CloseNow()
+	if err := a.comeBack(ctx); err != nil {
+		return err
+	}
+	if err := a.write(r); err != nil {
+		return err
+	}
+	failed, err := a.acked(*r.AckID)
+	a.post(m)
+	if err == nil && failed != "" && failed != "Duplicate" {
+		err = errors.New(failed)
+	}
+	return err
+}
+
+// publish sends a few messages to a group, and waits for the last.
+func (a *agent) publish(ctx context.Context, g, burst int) error {
+	if a.toGroup >= 0 {
+		g = a.toGroup
+	}
+	var all []*sending
+	for i := range burst {
+		m := a.write1(&sending{group: groupName(g), from: "group", fromUser: a.user})
+		all = append(all, m)
+		r := m.request(m.group, a.protocol != raw && a.random.IntN(2) == 0)
+		if r.NoEcho {
+			m.excluded = append(m.excluded, a)
+		}
+		var err error
+		switch {
+		case i < burst-1:
+			err = a.write(r)
+		case a.protocol == raw: // the server reads a ping after what was sent before
+			if err = a.write(r); err == nil {
+				err = a.ws.Ping(ctx)
+			}
+		default:
+			err = a.must(r)
+		}
+		if err != nil {
+			return err
+		}
+	}
+	for _, m := range all {
+		a.post(m)
+	}
+	return nil
+}
+
+// event sends an event, which the event handler answers with what it holds.
+func (a *agent) event(ctx context.Context) error {
+	m := a.write1(&sending{only: a, from: "server", fromUser: ""})
+	if a.protocol == raw && m.dataType == "json" {
+		m.dataType = "text"
+	}
+	r := request{Type: "event", Event: "echo", DataType: m.dataType, data: m.body()}
+	if a.protocol != raw {
+		err := a.must(r)
+		a.post(m)
+		return err
+	}
+	// A raw client has no ack; its answer is the message. Nothing else is asked of it meanwhile.
+	if err := a.write(r); err != nil {
+		return err
+	}
+	arrived := func() bool {
+		a.mu.Lock()
+		defer a.mu.Unlock()
+		return slices.ContainsFunc(a.got, func(got arrival) bool { return got.number == m.number })
+	}
+	for !arrived() {
+		if err := a.settled(); err != nil {
+			return err
+		}
+	}
+	a.post(m)
+	return nil
+}
+
+// send sends a message through the service client.
+func (a *agent) send(ctx context.Context, g int) error {
+	m := &sending{from: "server"}
+	other := a.place.someone(a.random)
+	var excluded []string
+	var filter webpubsub.Filter
+	kind := a.random.IntN(4)
+	if kind%2 == 0 { // to all, or to a group
+		for range a.random.IntN(3) {
+			someone := a.place.someone(a.random)
+			m.excluded, excluded = append(m.excluded, someone), append(excluded, someone.id)
+		}
+	}
+	if kind != 3 {
+		switch a.random.IntN(8) {
+		case 0:
+			filter = webpubsub.FormatFilter("userId ne %v", other.user)
+			m.filter = func(b *agent, _ func(*spans) bool) bool { return b.user != other.user }
+		case 1:
+			filter = webpubsub.FormatFilter("not (connectionId in %v)", []string{a.id, other.id})
+			m.filter = func(b *agent, _ func(*spans) bool) bool { return b != a && b != other }
+		case 2:
+			filter = "protocol eq null or startswith(protocol, 'protobuf')"
+			m.filter = func(b *agent, _ func(*spans) bool) bool { return !strings.HasPrefix(b.protocol, "json") }
+		case 3:
+			wanted := a.random.IntN(groupCount)
+			filter = webpubsub.FormatFilter("%v in groups", groupName(wanted))
+			m.filter = func(b *agent, at func(*spans) bool) bool { return at(&b.groups[wanted]) }
+		}
+	}
+	switch kind {
+	case 1:
+		m.user = other.user
+	case 2:
+		m.group, m.from = groupName(g), "group"
+	case 3:
+		m.only = other
+	}
+	var metadata map[string]string
+	var ttl time.Duration
+	if a.random.IntN(4) == 0 {
+		metadata, ttl = map[string]string{"Agent": a.name}, 5*time.Minute
+	}
+	a.write1(m)
+	message := webpubsub.Text(text(m.number))
+	switch {
+	case m.dataType == "json":
+		message = webpubsub.JSON(struct {
+			Text string `json:"text"`
+		}{text(m.number)})
+	case m.dataType == "binary" && a.random.IntN(2) == 0:
+		message = webpubsub.BinaryStream(bytes.NewReader(m.body()))
+	case m.dataType == "binary":
+		message = webpubsub.Binary(m.body())
+	}
+	client := a.place.client
+	var err error
+	switch kind {
+	case 0:
+		err = client.SendToAll(ctx, message, &webpubsub.SendToAllOptions{Excluded: excluded, Filter: filter, MessageTTL: ttl, Metadata: metadata})
+	case 1:
+		err = client.SendToUser(ctx, m.user, message, &webpubsub.SendToUserOptions{Filter: filter, MessageTTL: ttl, Metadata: metadata})
+	case 2:
+		err = client.SendToGroup(ctx, m.group, message, &webpubsub.SendToGroupOptions{Excluded: excluded, Filter: filter, MessageTTL: ttl, Metadata: metadata})
+	case 3:
+		err = client.SendToConnection(ctx, other.id, message, &webpubsub.SendToConnectionOptions{MessageTTL: ttl, Metadata: metadata})
+	}
+	a.post(m)
+	return err
+}
+
+// audit goes through the books of a round, in which nothing is on its way any more, and begins new ones.
+func (w *world) audit() {
+	for _, h := range w.places {
+		w.auditPlace(h)
+		inside := make(map[string]emulator.Connection)
+		for _, c := range w.srv.Connections(h.name) {
+			inside[c.ID] = c
+		}
+		for _, a := range h.present {
+			groups := []string{}
+			for g := range a.groups {
+				if a.groups[g].open() {
+					groups = append(groups, groupName(g))
+				}
+				a.groups[g] = slices.DeleteFunc(a.groups[g], func(s span) bool { return s.out != never })
+			}
+			c := inside[a.id]
+			if !slices.Equal(append([]string{}, c.Groups...), groups) || c.UserID != a.user || c.Recovering {
+				w.t.Errorf("%s is in %q, but for the server it is %+v", a, groups, c)
+			}
+		}
+		h.agents, h.sent = slices.Clone(h.present), nil
+	}
+}
+
+func (w *world) auditPlace(h *place) {
+	f := &w.figures
+	f.sent += len(h.sent)
+	byNumber := make(map[int64]*sending, len(h.sent))
+	for _, m := range h.sent {
+		byNumber[m.number] = m
+	}
+	for _, a := range h.agents {
+		a.mu.Lock()
+		got := a.got
+		a.got = nil
+		a.mu.Unlock()
+		f.delivered += len(got)
+		times := make(map[int64]int, len(got))
+		last := make(map[*agent]int64)
+		for _, arrived := range got {
+			m := byNumber[arrived.number]
+			times[arrived.number]++
+			if m == nil || !m.reaches(a, m.meanwhile) {
+				f.misdelivered++
+				w.t.Errorf("%s got %+v, which was not for it", a, arrived)
+				continue
+			}
+			if times[arrived.number] > 1 {
+				f.duplicated++
+				w.t.Errorf("%s got %+v again", a, arrived)
+				continue
+			}
+			if arrived.number < last[m.sender] {
+				f.disordered++
+				w.t.Errorf("%s got %d after %d of %s", a, arrived.number, last[m.sender], m.sender)
+			}
+			last[m.sender] = arrived.number
+			want := arrival{number: m.number, dataType: m.dataType, from: m.from, group: m.group, fromUser: m.fromUser, whole: true}
+			if a.protocol == raw {
+				want.from, want.group, want.fromUser = "", "", ""
+			}
+			if strings.HasPrefix(a.protocol, "protobuf") {
+				want.fromUser = "" // which that protocol has no field for
+			}
+			if arrived != want {
+				f.changed++
+				w.t.Errorf("%s got %+v, not %+v", a, arrived, want)
+			}
+		}
+		for _, m := range h.sent {
+			switch {
+			case m.reaches(a, m.throughout):
+				f.expected++
+				if times[m.number] == 0 {
+					f.lost++
+					w.t.Errorf("%s did not get %d from %s", a, m.number, m.sender)
+				}
+			case m.reaches(a, m.meanwhile):
+				f.possible++
+			}
+		}
+	}
+}
