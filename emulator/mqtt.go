@@ -48,7 +48,8 @@ func (s *Server) connectMQTT(w http.ResponseWriter, r *http.Request, hubName str
 	}
 	query := r.URL.Query()
 	query.Del("access_token")
-	h := &mqttHandshake{server: s, hub: s.openHub(hubName), user: claims.Subject, roles: claims.Roles, groups: claims.Groups,
+	h := &mqttHandshake{server: s, hub: s.openHub(hubName), user: claims.Subject,
+		roles: claims.Roles, groups: claims.Groups,
 		request: connectRequest{claims: tokenClaims(r), query: query, header: r.Header, subprotocols: offered,
 			certificates: peerCertificates(r)}}
 	ws, nc := s.upgrade(w, r, mqttSubprotocol)
@@ -153,7 +154,8 @@ func (h *mqttHandshake) accept(pk *packets.Packet, n *mqttConn) (*mqttClient, er
 	c := &mqttClient{server: h.server, version: mqttVersion(pk.ProtocolVersion), conn: n, physicalID: n.physicalID,
 		sessionID: rand.Text(), subscriptions: make(map[string]packets.Subscription)}
 	// The hosted service's connection id is the MQTT client's id, so that it may be found by it.
-	c.connection = connection{id: p.ClientIdentifier, hub: h.hub, userID: h.user, subprotocol: mqttSubprotocol, link: c, mqtt: c}
+	c.connection = connection{id: p.ClientIdentifier, hub: h.hub, userID: h.user, subprotocol: mqttSubprotocol,
+		link: c, mqtt: c}
 	if c.id == "" {
 		c.id = rand.Text()
 	}
@@ -186,7 +188,8 @@ func (h *mqttHandshake) accept(pk *packets.Packet, n *mqttConn) (*mqttClient, er
 	if p.WillFlag {
 		will, fault := newMQTTWill(pk)
 		if fault == nil && !c.permissions.allows(permissionSendToGroup, will.message.group) {
-			fault = newMQTTFault(packets.ErrNotAuthorized, "the client may not send its will to the group %.64q", will.message.group)
+			fault = newMQTTFault(packets.ErrNotAuthorized, "the client may not send its will to the group %.64q",
+				will.message.group)
 		}
 		if fault != nil {
 			r := &mqttRefusal{code: fault.code, reason: fault.reason}
@@ -229,7 +232,8 @@ func (h *mqttHandshake) enter(c *mqttClient, n *mqttConn, clean bool, announce f
 			c.events.connected(&c.connection)
 		}
 	})
-	h.server.log.Debug("MQTT client connected", "hub", h.hub.name, "connection", c.id, "user", c.userID, "version", c.version)
+	h.server.log.Debug("MQTT client connected", "hub", h.hub.name, "connection", c.id, "user", c.userID,
+		"version", c.version)
 	c.show("connection", "connected ", mqttSubprotocol)
 	return c, nil
 }
@@ -269,7 +273,8 @@ func checkMQTTConnect(pk *packets.Packet) error {
 		return refuseMQTT(packets.ErrClientIdentifierNotValid, mqtt311ClientID,
 			"the client id is longer than %d bytes", maxMQTTClientID)
 	case pk.Properties.AuthenticationMethod != "":
-		return refuseMQTT(packets.ErrBadAuthenticationMethod, 0, "there is no authentication but by access token, user name and password")
+		return refuseMQTT(packets.ErrBadAuthenticationMethod, 0,
+			"there is no authentication but by access token, user name and password")
 	case p.WillQos > maxMQTTQoS:
 		return refuseMQTT(packets.ErrQosNotSupported, 0, "the quality of service is %d at most", maxMQTTQoS)
 	case p.WillRetain:

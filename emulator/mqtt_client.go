@@ -490,7 +490,8 @@ func (c *mqttClient) disconnection() *mqttDisconnect {
 	if c.farewell != nil || c.version != mqtt5 {
 		return cmp.Or(c.farewell, &mqttDisconnect{})
 	}
-	return &mqttDisconnect{DisconnectPacket: &mqttDisconnectPacket{packets.ErrAdministrativeAction.Code, []mqttUserProperty{}}}
+	last := &mqttDisconnectPacket{packets.ErrAdministrativeAction.Code, []mqttUserProperty{}}
+	return &mqttDisconnect{DisconnectPacket: last}
 }
 
 // read reads the client until its connection ends.
@@ -645,7 +646,8 @@ func (c *mqttClient) forbidden(p permission, group string) *mqttFault {
 // raise hands an event to the application. The packet is acknowledged when the application has answered.
 func (c *mqttClient) raise(n *mqttConn, pk *packets.Packet, e *userEvent) {
 	if !eventPattern.MatchString(e.name) {
-		c.answer(n, pk, newMQTTFault(packets.ErrTopicNameInvalid, "the event name %.64q does not match %s", e.name, eventPattern))
+		c.answer(n, pk, newMQTTFault(packets.ErrTopicNameInvalid,
+			"the event name %.64q does not match %s", e.name, eventPattern))
 		return
 	}
 	c.event(e, func(reply *payload, err error) {

@@ -188,9 +188,11 @@ func mqttTopic(group string) (string, bool) {
 func mqttGroup(topic string) (string, *mqttFault) {
 	switch {
 	case strings.ContainsAny(topic, "+#"):
-		return "", newMQTTFault(packets.ErrWildcardSubscriptionsNotSupported, "topics are groups: %.64q with a wildcard is none", topic)
+		return "", newMQTTFault(packets.ErrWildcardSubscriptionsNotSupported,
+			"topics are groups: %.64q with a wildcard is none", topic)
 	case strings.HasPrefix(topic, "$share/"):
-		return "", newMQTTFault(packets.ErrSharedSubscriptionsNotSupported, "there are no shared subscriptions, such as %.64q", topic)
+		return "", newMQTTFault(packets.ErrSharedSubscriptionsNotSupported,
+			"there are no shared subscriptions, such as %.64q", topic)
 	case strings.HasPrefix(topic, mqttReserved):
 		return "", newMQTTFault(packets.ErrTopicFilterInvalid, "the topic %.64q is none of the service's", topic)
 	}
@@ -246,7 +248,8 @@ func mqttForwarded(p *packets.Properties) packets.Properties {
 func mqttPayload(properties *packets.Properties, data []byte) (payload, *mqttFault) {
 	p := payload{dataType: dataBinary, data: data, metadata: mqttMetadata(properties.User)}
 	unfit := func(what string) (payload, *mqttFault) {
-		return p, newMQTTFault(packets.ErrPayloadFormatInvalid, "the payload is not the %s that its properties say it is", what)
+		return p, newMQTTFault(packets.ErrPayloadFormatInvalid,
+			"the payload is not the %s that its properties say it is", what)
 	}
 	if properties.PayloadFormatFlag && properties.PayloadFormat == 1 {
 		if p.dataType = dataText; !utf8.Valid(data) {
@@ -377,7 +380,8 @@ type mqttConnect struct {
 }
 
 func newMQTTConnect(pk *packets.Packet) *mqttConnect {
-	c := &mqttConnect{ProtocolVersion: mqttVersion(pk.ProtocolVersion), UserProperties: toMQTTUserProperties(pk.Properties.User)}
+	c := &mqttConnect{ProtocolVersion: mqttVersion(pk.ProtocolVersion),
+		UserProperties: toMQTTUserProperties(pk.Properties.User)}
 	if pk.Connect.UsernameFlag {
 		name := string(pk.Connect.Username)
 		c.Username = &name

@@ -19,6 +19,7 @@ import (
 // mqttApplication is an application that writes down what it is told of MQTT clients. reject, if set, decides.
 func mqttApplication(t *testing.T, s *Server, log *eventLog, reject func() error) {
 	t.Helper()
+	connects := 0
 	ids := map[string]string{"": ""} // the physical connections and sessions, by their order
 	name := func(kind, id string) string {
 		if _, ok := ids[id]; !ok {
@@ -43,8 +44,9 @@ func mqttApplication(t *testing.T, s *Server, log *eventLog, reject func() error
 			if reject != nil {
 				return nil, reject()
 			}
+			connects++
 			return &eventhandler.ConnectResponse{UserID: "Ann", Groups: []string{"lobby"},
-				Roles: []string{webpubsub.RoleSendToGroup("lobby")}, SetState: map[string]any{"n": 1},
+				Roles: []string{webpubsub.RoleSendToGroup("lobby")}, SetState: map[string]any{"n": connects},
 				MQTTUserProperties: []eventhandler.MQTTUserProperty{{Name: "from", Value: "application"}}}, nil
 		},
 		OnConnected: func(_ context.Context, r *eventhandler.ConnectedRequest) error { tell(&r.Event, ""); return nil },
@@ -153,19 +155,21 @@ func TestTheApplicationIsAskedAgainWhenAnMQTTClientComesBack(t *testing.T) {
 	log.wait(t, 2)
 	c.ws.CloseNow()
 	require.NoError(t, srv.WaitForRecovering(soon(t), "chat", 1))
-	_, ack := dialWire(t, srv, mqtt5, dialOptions{}, keeping(connectPacket("id")))
+	c, ack := dialWire(t, srv, mqtt5, dialOptions{}, keeping(connectPacket("id")))
 	require.True(t, ack.SessionPresent)
-	log.wait(t, 3)
+	c.send(publishPacket("$webpubsub/server/events/order", 1, "tea"))
+	log.wait(t, 4)
 	srv.DropConnection("chat", "id")
 	require.NoError(t, srv.WaitForRecovering(soon(t), "chat", 1))
 	srv.Advance(31 * time.Second)
-	lines := log.wait(t, 4)
+	lines := log.wait(t, 5)
 	for i, want := range []string{`0 connect of id, user "", physical1, session2: `, `1 connected of id, user "Ann", physical1, session2: `,
 		`0 connect of id, user "", physical3, session2: `,
-		`2 disconnected of id, user "Ann", physical3, session2: the client did not come back in time: the connection was lost; `} {
+		`2 order of id, user "Ann", physical3, session2: application/octet-stream tea map[] state=2`,
+		`3 disconnected of id, user "Ann", physical3, session2: the client did not come back in time: the connection was lost; `} {
 		require.True(t, strings.HasPrefix(lines[i], want), lines[i])
 	}
-	require.Len(t, lines, 4)
+	require.Len(t, lines, 5)
 }
 
 func TestAnMQTTClientIsToldWhyTheApplicationRejectsIt(t *testing.T) {

@@ -20,6 +20,8 @@ import (
 	"github.com/golang-jwt/jwt/v5"
 	wire "github.com/mochi-mqtt/server/v2/packets"
 	"github.com/stretchr/testify/require"
+
+	"github.com/awps-go/webpubsub"
 )
 
 // mqttURL is where an MQTT client connects, with its token.
@@ -236,6 +238,21 @@ func TestMQTTHandshakesThatAreRefused(t *testing.T) {
 	require.NoError(t, srv.InjectFault(Fault{Operation: OperationConnect, Status: http.StatusServiceUnavailable}))
 	require.Equal(t, http.StatusServiceUnavailable,
 		upgradeStatus(t, base+"chat?access_token="+good, "Sec-WebSocket-Protocol", "mqtt"))
+}
+
+func TestMQTTClientsConnectWithTheServiceClientsTokens(t *testing.T) {
+	srv := StartT(t, nil)
+	service, err := webpubsub.NewClientFromConnectionString(srv.ConnectionString(), "chat", nil)
+	require.NoError(t, err)
+	access, err := service.GetClientAccessToken(t.Context(), &webpubsub.ClientAccessTokenOptions{UserID: "ann",
+		Roles: []string{webpubsub.RoleJoinLeaveGroup("room")}, Protocol: webpubsub.ClientProtocolMQTT})
+	require.NoError(t, err)
+	c := mqtt.NewClient(mqtt.NewClientOptions().AddBroker(access.URL).SetClientID("id").SetAutoReconnect(false))
+	done(t, c.Connect())
+	t.Cleanup(func() { c.Disconnect(0) })
+	done(t, c.Subscribe("room", 1, nil))
+	require.Equal(t, []Connection{{ID: "id", UserID: "ann", Subprotocol: "mqtt", Groups: []string{"room"}}},
+		srv.Connections("chat"))
 }
 
 func TestManyMQTTClientsComeAndGo(t *testing.T) {

@@ -245,7 +245,7 @@ func TestMQTTConnectPacketsThatAreRefused(t *testing.T) {
 		reason        string
 	}{
 		"a client id of another user":                 {connectPacket("ann's"), 2, 0x85, "the client id is another user's"},
-		"a client id of a client that speaks no MQTT": {connectPacket(web.id), 2, 0x85, "the client id is another user's"},
+		"a client id of a client that is not of MQTT": {connectPacket(web.id), 2, 0x85, "the client id is another user's"},
 		"a long client id":                            {connectPacket(strings.Repeat("x", 257)), 2, 0x85, "the client id is longer than 256 bytes"},
 		"a will of quality of service 2": {func() packets.Packet { pk := will("room"); pk.Connect.WillQos = 2; return pk }(),
 			0, 0x9B, "the quality of service is 1 at most"},
@@ -594,6 +594,37 @@ func TestMQTTSessionsAreTakenOver(t *testing.T) {
 	})
 }
 
+func TestMQTTDisconnectDecidesOnTheSessionAgain(t *testing.T) {
+	srv := StartT(t, nil)
+	disconnect := func(seconds uint32) packets.Packet {
+		pk := packetOf(packets.Disconnect)
+		pk.Properties.SessionExpiryInterval, pk.Properties.SessionExpiryIntervalFlag = seconds, true
+		return pk
+	}
+	t.Run("to end it", func(t *testing.T) {
+		c, _ := dialWire(t, srv, mqtt5, dialOptions{}, keeping(connectPacket("id")))
+		c.send(disconnect(0))
+		c.closed()
+		require.NoError(t, srv.WaitForConnections(soon(t), "chat", 0))
+	})
+	t.Run("to keep it for less", func(t *testing.T) {
+		c, _ := dialWire(t, srv, mqtt5, dialOptions{}, keeping(connectPacket("id")))
+		c.send(disconnect(3))
+		c.closed()
+		require.NoError(t, srv.WaitForRecovering(soon(t), "chat", 1))
+		srv.Advance(4 * time.Second)
+		require.Empty(t, srv.Connections("chat"))
+	})
+	t.Run("but not to keep it if CONNECT did not", func(t *testing.T) {
+		c, _ := dialWire(t, srv, mqtt5, dialOptions{}, connectPacket("id"))
+		c.send(disconnect(3))
+		_, last := c.closed()
+		require.NotNil(t, last)
+		require.Equal(t, byte(0x82), last.ReasonCode)
+		require.NoError(t, srv.WaitForConnections(soon(t), "chat", 0))
+	})
+}
+
 func TestMQTTReceiveMaximumIsRespected(t *testing.T) {
 	srv := StartT(t, nil)
 	connect := connectPacket("id")
@@ -694,6 +725,10 @@ func TestMQTTWills(t *testing.T) {
 			rest{c.t, srv}.must(204, "DELETE", "hubs/chat/connections/id")
 		}, true},
 		"breaks the protocol": {nil, func(_ *Server, c *mqttWire) { c.write([]byte{0, 0}) }, true},
+		"is replaced by one that takes over its session": {func(pk *packets.Packet) { *pk = keeping(*pk) },
+			func(srv *Server, c *mqttWire) {
+				dialWire(c.t, srv, mqtt5, dialOptions{roles: everything}, keeping(connectPacket("id")))
+			}, true},
 		"does not come back in time": {func(pk *packets.Packet) {
 			*pk = keeping(*pk)
 			pk.Connect.WillProperties.WillDelayInterval = 100
