@@ -1,0 +1,181 @@
+package soak
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"runtime"
+	"sync"
+	"testing"
+
+	"github.com/coder/websocket"
+	"github.com/stretchr/testify/require"
+
+	"github.com/awps-go/webpubsub"
+	"github.com/awps-go/webpubsub/emulator"
+	"github.com/awps-go/webpubsub/eventhandler"
+)
+
+// TestMemory sends and connects, many times over, and looks at what is left of it on the heap: nothing that grows with
+// how often it was done. It is no measure of what a send or a client costs while it is there.
+func TestMemory(t *testing.T) {
+	srv := emulator.StartT(t, &emulator.Options{Logger: slog.New(slog.DiscardHandler)})
+	handler, err := eventhandler.New(eventhandler.Options{Hub: "soak", ConnectionStrings: []string{srv.ConnectionString()}})
+	require.NoError(t, err)
+	require.NoError(t, srv.SetHubSettings("soak", emulator.HubSettings{EventHandlers: []emulator.EventHandler{{
+		Handler: handler, SystemEvents: []string{"connect", "connected", "disconnected"}}}}))
+	m := &memory{srv: srv, service: newClient(t, srv.ConnectionString(), "soak", nil)}
+	for _, protocol := range protocols {
+		c, err := m.connect(protocol)
+		require.NoError(t, err)
+		m.receivers = append(m.receivers, c)
+	}
+
+	// Pools, connections and the emulator's memory of the last 1,000 requests fill up first.
+	require.NoError(t, m.sendMany(max(*sends/10, 1_500)))
+	require.NoError(t, m.connectMany(max(*sends/100, 150)))
+	before := m.heap(t)
+	require.NoError(t, m.sendMany(*sends))
+	sent := m.heap(t)
+	require.NoError(t, m.connectMany(*sends/10))
+	after := m.heap(t)
+	figures(t, "heap before %d KiB; after %d sends %+d KiB; after %d connects and disconnects %+d KiB more", before>>10, *sends,
+		(sent-before)>>10, *sends/10, (after-sent)>>10)
+	const bound = 8 << 20 // far more than the pools' coming and going, far less than any leak at full length
+	require.Less(t, sent-before, int64(bound), "what the sends left on the heap")
+	require.Less(t, after-sent, int64(bound), "what the clients left on the heap")
+
+	for _, c := range m.receivers {
+		_ = c.ws.CloseNow()
+		require.NoError(t, c.waitEnd())
+	}
+}
+
+type memory struct {
+	srv       *emulator.Server
+	service   *webpubsub.ServiceClient
+	receivers []*client
+}
+
+// heap is what is on the heap that something still holds, once no client is there but the receivers.
+func (m *memory) heap(t *testing.T) int64 {
+	ctx, cancel := patient()
+	defer cancel()
+	require.NoError(t, m.srv.WaitForConnections(ctx, "soak", len(m.receivers)))
+	for range 3 { // pools let go at the second
+		runtime.GC()
+	}
+	var stats runtime.MemStats
+	runtime.ReadMemStats(&stats)
+	return int64(stats.HeapAlloc)
+}
+
+func (m *memory) connect(protocol string) (*client, error) {
+	ctx, cancel := patient()
+	defer cancel()
+	access, err := m.service.GetClientAccessToken(ctx, &webpubsub.ClientAccessTokenOptions{UserID: "user of " + protocol,
+		Groups: []string{"room"}, Roles: []string{webpubsub.RoleJoinLeaveAnyGroup}})
+	if err != nil {
+		return nil, err
+	}
+	return connect(ctx, access.URL, protocol, func(frame) {})
+}
+
+// concurrently calls do for the numbers below n, 16 at a time.
+func concurrently(n int, do func(i int) error) error {
+	const workers = 16
+	failed := make(chan error, workers)
+	var wg sync.WaitGroup
+	for w := range workers {
+		wg.Go(func() {
+			for i := w; i < n; i += workers {
+				if err := do(i); err != nil {
+					failed <- err
+					return
+				}
+			}
+		})
+	}
+	wg.Wait()
+	close(failed)
+	return <-failed
+}
+
+// sendMany sends to the receivers, and lets them read.
+func (m *memory) sendMany(n int) error {
+	const batch = 500 // of the 1,000 that a reliable client may leave unacknowledged
+	messages := []webpubsub.Message{webpubsub.Text("a text of some length"), webpubsub.JSON(map[string]int{"a": 1}), webpubsub.Binary(make([]byte, 300))}
+	for done := 0; done < n; done += batch {
+		err := concurrently(min(batch, n-done), func(i int) error {
+			ctx, cancel := patient()
+			defer cancel()
+			message := messages[i%len(messages)]
+			switch i % 3 {
+			case 0:
+				return m.service.SendToAll(ctx, message, &webpubsub.SendToAllOptions{Filter: "userId ne 'nobody'"})
+			case 1:
+				return m.service.SendToUser(ctx, "user of "+protocols[i%len(protocols)], message, nil)
+			default:
+				return m.service.SendToGroup(ctx, "room", message, &webpubsub.SendToGroupOptions{Metadata: map[string]string{"a": "b"}})
+			}
+		})
+		for _, c := range m.receivers {
+			if err == nil {
+				err = c.settled(m.toRaw)
+			}
+		}
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// toRaw sends a text to the raw receiver.
+func (m *memory) toRaw(text string) error {
+	ctx, cancel := patient()
+	defer cancel()
+	return m.service.SendToUser(ctx, "user of ", webpubsub.Text(text), nil)
+}
+
+// connectMany lets clients come and go.
+func (m *memory) connectMany(n int) error {
+	return concurrently(n, func(i int) error {
+		ctx, cancel := patient()
+		defer cancel()
+		c, err := m.connect(protocols[i%len(protocols)])
+		if err != nil {
+			return err
+		}
+		if c.protocol != raw {
+			if failed, err := c.ask(request{Type: "joinGroup", Group: fmt.Sprintf("room %d", i)}); err != nil || failed != "" {
+				return fmt.Errorf("joinGroup: %q, %w", failed, err)
+			}
+		}
+		if c.reliable() {
+			m.srv.DropConnection("soak", c.id)
+			if err := c.waitEnd(); err != nil {
+				return err
+			}
+			if err := c.comeBack(ctx, "ws"+m.srv.Endpoint()[len("http"):]+"/client/hubs/soak"); err != nil {
+				return err
+			}
+		}
+		return m.end(ctx, c, i/len(protocols))
+	})
+}
+
+// end ends a connection in one of several ways.
+func (m *memory) end(ctx context.Context, c *client, way int) error {
+	switch {
+	case c.protocol != raw && way%3 == 0:
+		if err := m.service.CloseConnection(ctx, c.id, nil); err != nil {
+			return err
+		}
+	case !c.reliable() && way%3 == 1:
+		_ = c.ws.CloseNow()
+	default:
+		_ = c.ws.Close(websocket.StatusNormalClosure, "")
+	}
+	return c.waitEnd()
+}
