@@ -183,6 +183,12 @@ func reachableHost(addr net.Addr) string {
 	return net.JoinHostPort(host, port)
 }
 
+// String names the server; it holds no secret.
+func (s *Server) String() string { return "emulator.Server(" + s.endpoint + ")" }
+
+// GoString is String, so that %#v does not print the keys.
+func (s *Server) GoString() string { return s.String() }
+
 // Endpoint returns the server's base URL, such as "http://127.0.0.1:41234", without a trailing slash.
 func (s *Server) Endpoint() string { return s.endpoint }
 

@@ -23,6 +23,13 @@ func TestServerStartsOnAFreePortAndTellsHowToReachIt(t *testing.T) {
 	require.Equal(t, "Endpoint="+srv.Endpoint()+";AccessKey=a=key/with+signs=;Version=1.0;", srv.ConnectionString())
 }
 
+func TestAServerIsPrintedWithoutItsKeys(t *testing.T) {
+	srv := StartT(t, &Options{AccessKey: "marked-key", SecondaryAccessKey: "marked-secondary"})
+	for _, verb := range []string{"%v", "%+v", "%#v", "%s"} {
+		require.Equal(t, "emulator.Server("+srv.Endpoint()+")", fmt.Sprintf(verb, srv), verb)
+	}
+}
+
 func TestStartRefuses(t *testing.T) {
 	for name, tt := range map[string]struct {
 		opts Options
