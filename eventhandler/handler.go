@@ -93,6 +93,7 @@ func New(options Options) (*Handler, error) {
 	if err != nil {
 		return nil, err
 	}
+	options.AccessKeys, options.KeyCredentials, options.ConnectionStrings = nil, nil, nil // whoever prints a Handler prints no key
 	h := &Handler{options: options, keys: keys, logger: options.Logger}
 	for i, origin := range options.AllowedOrigins {
 		if origin == "" || strings.ContainsAny(origin, "/, \t") {

@@ -2,6 +2,7 @@ package eventhandler_test
 
 import (
 	"context"
+	"fmt"
 	"net/http"
 	"strings"
 	"testing"
@@ -43,6 +44,17 @@ func TestAnEventIsGenuineIfOneKeyHasSignedIt(t *testing.T) {
 			answer := do(t, newEvent(url, "sys.connect", "application/json", "{}", with("ce-signature", test.signature)))
 			require.Equal(t, test.status, answer.status, answer.body)
 		})
+	}
+}
+
+func TestAHandlerIsPrintedWithoutItsKeys(t *testing.T) {
+	handler, err := eventhandler.New(eventhandler.Options{
+		Hub: "chat", AccessKeys: []string{"marked-key"}, ConnectionStrings: []string{"Endpoint=https://h;AccessKey=marked-key"},
+	})
+	require.NoError(t, err)
+	for _, verb := range []string{"%v", "%+v", "%#v", "%s"} {
+		require.NotContains(t, fmt.Sprintf(verb, handler), "marked-key", verb)
+		require.NotContains(t, fmt.Sprintf(verb, *handler), "marked-key", verb)
 	}
 }
 
