@@ -5,7 +5,11 @@ import (
 	"context"
 	"errors"
 	"io"
-	"sync"
+	"net/http"
+	"sync/atomic"
+
+	"github.com/Azure/azure-sdk-for-go/sdk/azcore/policy"
+	"github.com/Azure/azure-sdk-for-go/sdk/azcore/runtime"
 )
 
 // maxStreamCopy is how much of a stream that cannot seek is read into memory, so that a retry can send it again.
@@ -31,7 +35,7 @@ func (r *request) body(ctx context.Context) (body, error) {
 			if err != nil {
 				return nil, wrapError(r.operation, err)
 			}
-			return &streamBody{source: source, start: start, size: max(end-start, 0)}, nil
+			return &streamBody{ctx: ctx, start: start, size: max(end-start, 0), busy: make(chan struct{}, 1), source: source}, nil
 		}
 	}
 	data, err := readAll(ctx, io.LimitReader(r.stream, maxStreamCopy+1))
@@ -80,55 +84,121 @@ func (b *memoryBody) open() (io.ReadCloser, error) { return io.NopCloser(bytes.N
 func (b *memoryBody) detach()                      {}
 func (b *memoryBody) Close() error                 { return nil }
 
-// streamBody is a body that is read from a source which can seek, from where it stood when the call began.
+// streamBody is a body that is read from a source which can seek, from where it stood when the call began. Only one reader
+// at a time reads the source, and who waits for a Read of it that blocks waits no longer than the call's context.
 type streamBody struct {
+	ctx         context.Context
 	start, size int64
 
-	mu      sync.Mutex
-	source  io.ReadSeeker // nil once detached
+	busy    chan struct{} // holds one item while somebody is at the fields below
+	source  io.ReadSeeker
 	current *streamReader // the one reader that may still read the source
+
+	reading  atomic.Bool // a Read of the source is under way
+	detached atomic.Bool
 }
 
 var errDetached = errors.New("webpubsub: the call that sends this stream has ended")
 
-func (b *streamBody) Read(p []byte) (int, error) {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	if b.source == nil {
-		return 0, errDetached
+// acquire waits for the source; release gives it back.
+func (b *streamBody) acquire() error {
+	select {
+	case b.busy <- struct{}{}:
+	default:
+		select {
+		case b.busy <- struct{}{}:
+		case <-b.ctx.Done():
+			return b.ctx.Err()
+		}
 	}
-	return b.source.Read(p)
+	if b.detached.Load() {
+		b.release()
+		return errDetached
+	}
+	return nil
+}
+
+func (b *streamBody) release() { <-b.busy }
+
+func (b *streamBody) Read(p []byte) (int, error) {
+	if err := b.acquire(); err != nil {
+		return 0, err
+	}
+	defer b.release()
+	return b.read(p)
+}
+
+// read reads the source, which the caller has acquired. It begins no Read when the context has ended, so that whoever
+// knows of its end and sees none under way need not fear one.
+func (b *streamBody) read(p []byte) (int, error) {
+	b.reading.Store(true)
+	defer b.reading.Store(false)
+	if err := b.ctx.Err(); err != nil {
+		return 0, err
+	}
+	n, err := b.source.Read(p)
+	if err != nil && err != io.EOF {
+		err = &sourceError{err}
+	}
+	return n, err
+}
+
+// send sends the request whose body this is. net/http waits for a Read of a body that blocks, also when the context has
+// ended; send does not.
+func (b *streamBody) send(pipeline runtime.Pipeline, req *policy.Request) (*http.Response, error) {
+	type result struct {
+		resp *http.Response
+		err  error
+	}
+	done := make(chan result, 1)
+	go func() {
+		resp, err := pipeline.Do(req)
+		done <- result{resp, err}
+	}()
+	select {
+	case <-b.ctx.Done():
+		if b.reading.Load() {
+			return nil, b.ctx.Err()
+		}
+		result := <-done
+		return result.resp, result.err
+	case result := <-done:
+		return result.resp, result.err
+	}
 }
 
 func (b *streamBody) Seek(offset int64, whence int) (int64, error) {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	switch {
-	case b.source == nil:
-		return 0, errDetached
-	case whence == io.SeekEnd && offset == 0: // azcore asks for the size
-		return b.size, nil
-	case whence != io.SeekStart:
-		return 0, errors.New("webpubsub: a request's body seeks from its start only")
+	if err := b.acquire(); err != nil {
+		return 0, err
 	}
-	position, err := b.source.Seek(b.start+offset, io.SeekStart)
-	return position - b.start, err
+	defer b.release()
+	switch whence {
+	case io.SeekEnd: // azcore asks for the size
+		return b.size + offset, nil
+	case io.SeekStart:
+		position, err := b.source.Seek(b.start+offset, io.SeekStart)
+		return position - b.start, err
+	}
+	return 0, errors.New("webpubsub: a request's body seeks from its start or end only")
 }
 
 func (b *streamBody) open() (io.ReadCloser, error) {
-	if _, err := b.Seek(0, io.SeekStart); err != nil {
+	if err := b.acquire(); err != nil {
 		return nil, err
 	}
-	b.mu.Lock()
-	defer b.mu.Unlock()
+	defer b.release()
+	if _, err := b.source.Seek(b.start, io.SeekStart); err != nil {
+		return nil, err
+	}
 	b.current = &streamReader{body: b, left: b.size}
 	return b.current, nil
 }
 
 func (b *streamBody) detach() {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	b.source, b.current = nil, nil
+	if b.acquire() == nil {
+		defer b.release()
+	}
+	b.detached.Store(true)
 }
 
 func (b *streamBody) Close() error { return nil } // the source is the caller's
@@ -140,17 +210,27 @@ type streamReader struct {
 }
 
 func (r *streamReader) Read(p []byte) (int, error) {
-	r.body.mu.Lock()
-	defer r.body.mu.Unlock()
+	if err := r.body.acquire(); err != nil {
+		return 0, err
+	}
+	defer r.body.release()
 	if r.body.current != r {
 		return 0, errDetached
 	}
 	if r.left == 0 {
 		return 0, io.EOF
 	}
-	n, err := r.body.source.Read(p[:min(int64(len(p)), r.left)])
+	n, err := r.body.read(p[:min(int64(len(p)), r.left)])
 	r.left -= int64(n)
 	return n, err
 }
 
 func (r *streamReader) Close() error { return nil }
+
+// sourceError is an error of the caller's stream, which no retry would mend.
+type sourceError struct{ error }
+
+func (e *sourceError) Unwrap() error { return e.error }
+
+// NonRetriable is what azcore's retry policy looks for.
+func (e *sourceError) NonRetriable() {}

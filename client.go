@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"maps"
 	"net/http"
 	"reflect"
 	"regexp"
@@ -81,7 +82,7 @@ func NewClientWithKeyCredential(endpoint, hub string, credential *azcore.KeyCred
 // [NewClientFromConnectionString].
 func NewClient(endpoint, hub string, credential azcore.TokenCredential, options *ClientOptions) (*ServiceClient, error) {
 	const operation = "NewClient"
-	if v := reflect.ValueOf(credential); !v.IsValid() || v.Kind() == reflect.Pointer && v.IsNil() {
+	if isNil(credential) {
 		return nil, invalid(operation, "credential", "is nil")
 	}
 	o := valueOf(options)
@@ -92,6 +93,12 @@ func NewClient(endpoint, hub string, credential azcore.TokenCredential, options 
 	bearer := runtime.NewBearerTokenPolicy(credential, []string{strings.TrimSuffix(audience, "/") + "/.default"},
 		&policy.BearerTokenOptions{InsecureAllowCredentialWithHTTP: o.InsecureAllowCredentialWithHTTP})
 	return newClient(operation, endpoint, hub, nil, bearer, o)
+}
+
+// isNil says whether an interface holds nothing, or a nil pointer.
+func isNil(v any) bool {
+	value := reflect.ValueOf(v)
+	return !value.IsValid() || value.Kind() == reflect.Pointer && value.IsNil()
 }
 
 // tokenAudience returns the service's audience in a cloud; it is empty for one that is not known.
@@ -255,7 +262,12 @@ func (c *ServiceClient) SendRequest(ctx context.Context, req *http.Request) (*ht
 		}
 		r.target = target
 		r.method = req.Method
-		r.header = req.Header
+		r.header = maps.Clone(req.Header)
+		for name := range r.header {
+			if strings.EqualFold(name, "Authorization") { // which is ours, in any spelling
+				delete(r.header, name)
+			}
+		}
 		if req.Body != nil && req.Body != http.NoBody {
 			defer req.Body.Close()
 			r.stream = io.Reader(req.Body)

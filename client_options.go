@@ -39,8 +39,8 @@ type SendToAllOptions struct {
 	MessageTTL time.Duration
 
 	// Metadata goes with the message to clients of the JSON and protobuf subprotocols. It travels as HTTP headers: a key
-	// is an HTTP token of at most 256 bytes, and no two keys may differ in case alone; a value is printable ASCII, of at
-	// most 1,024 bytes, with no space at its ends; all together are at most 8 KiB.
+	// is an HTTP token of at most 256 bytes, whose case HTTP/2 does not keep, and no two keys may differ in case alone; a
+	// value is printable ASCII, of at most 1,024 bytes, with no space at its ends; all together are at most 8 KiB.
 	Metadata map[string]string
 }
 

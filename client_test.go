@@ -129,6 +129,8 @@ func TestBadArgumentsAreRefusedBeforeAnythingIsSent(t *testing.T) {
 		{"JSON that does not marshal", "message", client.SendToAll(ctx, JSON(math.Inf(1)), nil)},
 		{"JSON of a channel", "message", client.SendToGroup(ctx, "g", JSON(make(chan int)), nil)},
 		{"text that is not UTF-8", "message", client.SendToUser(ctx, "u", Text("a\xffb"), nil)},
+		{"a stream that is a nil pointer", "message", client.SendToAll(ctx, BinaryStream((*strings.Reader)(nil)), nil)},
+		{"a nil context for a token", "ctx", second(client.GetClientAccessToken(nilContext, nil))},
 		{"a nil stream", "message", client.SendToConnection(ctx, "id", BinaryStream(nil), nil)},
 		{"a permission that there is not", "permission", client.GrantPermission(ctx, "fly", "id", nil)},
 		{"no permission", "permission", second(client.HasPermission(ctx, "", "id", nil))},
@@ -379,6 +381,7 @@ func TestSendRequest(t *testing.T) {
 	var got []sent
 	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, req *http.Request) {
 		body, _ := io.ReadAll(req.Body)
+		require.Len(t, req.Header.Values("Authorization"), 1)
 		got = append(got, sent{req.Method, req.URL.RequestURI(), req.Header.Get("Content-Type"), req.Header.Get("Accept"), req.Header.Get("X-Own"), string(body)})
 		w.WriteHeader(http.StatusTeapot)
 		_, _ = io.WriteString(w, "short and stout")
@@ -393,6 +396,7 @@ func TestSendRequest(t *testing.T) {
 		req.Header.Set("X-Own", "1")
 		req.Header.Set("Accept", "text/plain")
 		req.Header.Set("Authorization", "Basic mine")
+		req.Header["authorization"] = []string{"Basic mine"} //nolint:staticcheck // another spelling
 		resp, err := client.SendRequest(context.Background(), req)
 		require.NoError(t, err, "every status is an answer")
 		require.Equal(t, http.StatusTeapot, resp.StatusCode)
@@ -425,6 +429,44 @@ func TestReverseProxyGetsTheRequestAndTheServiceTheAudience(t *testing.T) {
 	_, err := client.NewListConnectionsInGroupPager("a b", &ListConnectionsInGroupOptions{ContinuationToken: "next"}).NextPage(context.Background())
 	require.NoError(t, err)
 	require.Equal(t, "/apim/api/hubs/chat/groups/a%20b/connections?api-version=2024-12-01&continuationToken=next", target)
+}
+
+func TestAProxyMayBeAPathOfTheServicesOwnHost(t *testing.T) {
+	var target string
+	client := newTestClient(t, testEndpoint, func(o *ClientOptions) {
+		o.ReverseProxyEndpoint = testEndpoint + "/proxy"
+		o.Transport = transportFunc(func(req *http.Request) (*http.Response, error) {
+			target = req.URL.String()
+			return answer(req, 200, ""), nil
+		})
+	})
+	for _, from := range []string{"/api/health", testEndpoint + "/api/health", testEndpoint + "/proxy/api/health"} {
+		req, err := http.NewRequest("GET", from, nil)
+		require.NoError(t, err)
+		_, err = client.SendRequest(context.Background(), req)
+		require.NoError(t, err)
+		require.Equal(t, testEndpoint+"/proxy/api/health?api-version=2024-12-01", target, "from %s", from)
+	}
+}
+
+func TestATransportThatIsANilPointerIsNone(t *testing.T) {
+	client := newTestClient(t, testEndpoint, func(o *ClientOptions) { o.Transport = (*http.Client)(nil) })
+	ctx, cancel := context.WithCancel(context.Background())
+	cancel()
+	require.ErrorIs(t, client.SendToAll(ctx, Text("hello"), nil), context.Canceled)
+	_, err := client.GetClientAccessToken(ctx, nil)
+	require.ErrorIs(t, err, context.Canceled)
+}
+
+func TestATokenThatTheServiceDidNotMakeIsAnError(t *testing.T) {
+	for _, body := range []string{"", "{}", "null", `{"token":""}`} {
+		client, err := NewClient(testEndpoint, "chat", staticToken("token"), &ClientOptions{ClientOptions: azcore.ClientOptions{
+			Transport: transportFunc(func(req *http.Request) (*http.Response, error) { return answer(req, 200, body), nil }),
+		}})
+		require.NoError(t, err)
+		_, err = client.GetClientAccessToken(context.Background(), nil)
+		require.ErrorContains(t, err, "holds no token", "body %q", body)
+	}
 }
 
 func TestPaging(t *testing.T) {

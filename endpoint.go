@@ -2,6 +2,7 @@ package webpubsub
 
 import (
 	"net/url"
+	"slices"
 	"strconv"
 	"strings"
 )
@@ -88,7 +89,11 @@ func (e endpoint) rest(u *url.URL) (string, bool) {
 		return rest, strings.HasPrefix(rest, "/")
 	}
 	absolute := baseURL(&url.URL{Scheme: strings.ToLower(u.Scheme), Host: strings.ToLower(u.Host)}) + rest
-	for _, base := range []string{e.service, e.target} {
+	bases := []string{e.service, e.target}
+	if len(e.target) > len(e.service) { // a proxy may be a path of the service's own host
+		slices.Reverse(bases)
+	}
+	for _, base := range bases {
 		if rest, ok := strings.CutPrefix(absolute, base); ok && strings.HasPrefix(rest, "/") {
 			return rest, true
 		}

@@ -86,7 +86,7 @@ func newServiceError(operation string, resp *http.Response) error {
 	if resp.Request != nil {
 		request := *resp.Request
 		request.Header = request.Header.Clone()
-		token = strings.TrimPrefix(request.Header.Get("Authorization"), "Bearer ")
+		token = bearerToken(request.Header)
 		request.Header.Del("Authorization")
 		resp.Request = &request
 	}
@@ -147,7 +147,7 @@ func (e *serviceError) Error() string {
 	var b strings.Builder
 	fmt.Fprintf(&b, "webpubsub: %s: %d %s", e.operation, e.response.StatusCode, http.StatusText(e.response.StatusCode))
 	if e.response.ErrorCode != "" {
-		b.WriteString(": " + e.response.ErrorCode)
+		b.WriteString(": " + oneLine(e.response.ErrorCode))
 	}
 	if e.text != "" {
 		b.WriteString(": " + e.text)
@@ -165,9 +165,11 @@ func (e *serviceError) Unwrap() error        { return e.response }
 
 // wrapError puts the operation's name before an error that came from below: the context, the network, the credential.
 func wrapError(operation string, err error) error {
-	// net/http's error holds the URL, and azcore's credentials write their own requests into theirs.
-	if urlError := (*url.Error)(nil); errors.As(err, &urlError) {
-		urlError.URL = redact(urlError.URL, "")
+	// An http.Client's error holds the URL. It is copied, not changed: it may be somebody else's too.
+	if urlError, ok := err.(*url.Error); ok {
+		clean := *urlError
+		clean.URL = redact(clean.URL, "")
+		err = &clean
 	}
 	if text := err.Error(); redact(text, "") != text {
 		err = &redactedError{redact(text, ""), err}

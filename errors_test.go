@@ -9,6 +9,7 @@ import (
 	"net"
 	"net/http"
 	"net/http/httptest"
+	"net/url"
 	"os"
 	"path/filepath"
 	"strings"
@@ -17,7 +18,7 @@ import (
 	"time"
 
 	"github.com/Azure/azure-sdk-for-go/sdk/azcore"
-	"github.com/golang-jwt/jwt/v5"
+	"github.com/Azure/azure-sdk-for-go/sdk/azcore/policy"
 	"github.com/stretchr/testify/require"
 )
 
@@ -262,37 +263,32 @@ type failing struct{}
 func (failing) Read([]byte) (int, error) { return 0, io.ErrNoProgress }
 
 func TestEachTryIsSignedAnew(t *testing.T) {
-	var tokens []string
+	credential := azcore.NewKeyCredential("first")
+	var keys []string
+	signedBy := func(req *http.Request, key string) {
+		require.Equal(t, urlOf(req), signedFor(t, req, key))
+		keys = append(keys, key)
+	}
 	server, _ := flakyServer(t, func(w http.ResponseWriter, req *http.Request) {
-		tokens = append(tokens, bearer(t, req))
-		// The next second, so that a token made anew is another one.
-		issued := jwt.MapClaims{}
-		_, _, err := jwt.NewParser().ParseUnverified(tokens[0], issued)
-		require.NoError(t, err)
-		<-time.After(time.Until(time.Unix(int64(issued["iat"].(float64))+1, 0)))
+		signedBy(req, "first")
+		credential.Update("second") // so that a token made anew is another one
 		w.WriteHeader(503)
-	}, func(w http.ResponseWriter, req *http.Request) {
-		tokens = append(tokens, bearer(t, req))
+	}, func(_ http.ResponseWriter, req *http.Request) {
+		signedBy(req, "second")
 	})
-	client := newTestClient(t, server.URL, nil)
+	client, err := NewClientWithKeyCredential(server.URL, "chat", credential, &ClientOptions{ClientOptions: azcore.ClientOptions{
+		Retry: policy.RetryOptions{RetryDelay: 1}}})
+	require.NoError(t, err)
 	require.NoError(t, client.SendToAll(context.Background(), Text("hello"), nil))
-	require.Len(t, tokens, 2)
-	require.NotEqual(t, tokens[0], tokens[1])
+	require.Equal(t, []string{"first", "second"}, keys)
 }
 
-func TestRetryAfterIsObeyed(t *testing.T) {
-	server, _ := flakyServer(t, status(429, "Retry-After", "3600"))
+func TestARetryAfterBeyondTheLongestDelayIsNotWaitedFor(t *testing.T) {
+	server, bodies := flakyServer(t, status(429, "Retry-After", "3600"))
 	client := newTestClient(t, server.URL, nil)
-	// An hour is more than ClientOptions.Retry.MaxRetryDelay: the call does not wait, and does not try again too early.
 	err := client.SendToAll(context.Background(), Text("hello"), nil)
 	require.ErrorIs(t, err, ErrThrottled)
-
-	server, bodies := flakyServer(t, status(429, "Retry-After", "1"))
-	client = newTestClient(t, server.URL, nil) // which would not wait at all between tries
-	begin := time.Now()
-	require.NoError(t, client.SendToAll(context.Background(), Text("hello"), nil))
-	require.GreaterOrEqual(t, time.Since(begin), time.Second)
-	require.Equal(t, []string{"failed", "hello"}, bodies())
+	require.Equal(t, []string{"failed"}, bodies(), "and the service is not asked again too early")
 }
 
 func TestRetriesEnd(t *testing.T) {
@@ -336,6 +332,9 @@ func TestACancelledContextReturnsAtOnceWithItsOwnError(t *testing.T) {
 			reached <- struct{}{}
 			return client.SendToAll(ctx, BinaryStream(blocked), nil)
 		},
+		"while a stream that can seek blocks": func(ctx context.Context) error {
+			return client.SendToAll(ctx, BinaryStream(&blockingSeeker{reached: reached, release: release}), nil)
+		},
 	} {
 		t.Run(name, func(t *testing.T) {
 			cause := errors.New("enough")
@@ -357,6 +356,65 @@ func TestACancelledContextReturnsAtOnceWithItsOwnError(t *testing.T) {
 	ctx, cancel = context.WithTimeout(context.Background(), time.Millisecond)
 	defer cancel()
 	require.ErrorIs(t, client.SendToAll(ctx, Text("hello"), nil), context.DeadlineExceeded)
+}
+
+// blockingSeeker is a megabyte that does not come.
+type blockingSeeker struct{ reached, release chan struct{} }
+
+func (s *blockingSeeker) Read([]byte) (int, error) {
+	s.reached <- struct{}{}
+	<-s.release
+	return 0, io.EOF
+}
+
+func (s *blockingSeeker) Seek(_ int64, whence int) (int64, error) {
+	return map[int]int64{io.SeekEnd: 1 << 20}[whence], nil
+}
+
+func TestAStreamThatFailsMidwayIsNotTriedAgain(t *testing.T) {
+	server, _ := flakyServer(t)
+	tries := 0
+	client := newTestClient(t, server.URL, func(o *ClientOptions) {
+		o.PerRetryPolicies = []policy.Policy{policyFunc(func(req *policy.Request) (*http.Response, error) {
+			tries++
+			return req.Next()
+		})}
+	})
+	source := struct {
+		io.Reader
+		io.Seeker
+	}{io.MultiReader(strings.NewReader("half"), failing{}), strings.NewReader("half and half")}
+	err := client.SendToAll(context.Background(), BinaryStream(source), nil)
+	require.ErrorIs(t, err, io.ErrNoProgress)
+	require.Equal(t, 1, tries)
+}
+
+func TestWhatIsRedactedAndWhatIsNot(t *testing.T) {
+	for text, want := range map[string]string{
+		"Invalid signature: audience mismatch":                  "Invalid signature: audience mismatch",
+		"The bearer token has expired.":                         "The bearer token has expired.",
+		`Bearer realm="", error="invalid_token"`:                `Bearer realm="", error="invalid_token"`,
+		"wss://a/client?access_token=abc&b=c":                   "wss://a/client?access_token=REDACTED&b=c",
+		`{"a":"the bearer of news","password":"hunter2","b":1}`: `{"a":"the bearer of news","password":"REDACTED","b":1}`,
+		"Authorization: Bearer abcdefghijklmnop0123":            "Authorization: Bearer REDACTED",
+		"token eyJhbGciOiJIUzI1NiJ9.eyJhIjoxfQ.c2ln is bad":     "token REDACTED is bad",
+		"Endpoint=https://a;AccessKey=abc/+=;Version=1.0":       "Endpoint=https://a;AccessKey=REDACTED;Version=1.0",
+	} {
+		require.Equal(t, want, redact(text, ""))
+	}
+	require.Equal(t, "my REDACTED token", redact("my opaque token", "opaque"))
+}
+
+func TestAnErrorThatIsNotOursIsNotChanged(t *testing.T) {
+	shared := &url.Error{Op: "Post", URL: "https://a/?access_token=marked-secret", Err: io.ErrUnexpectedEOF}
+	client := newTestClient(t, testEndpoint, func(o *ClientOptions) {
+		o.Retry.MaxRetries = -1
+		o.Transport = transportFunc(func(*http.Request) (*http.Response, error) { return nil, shared })
+	})
+	err := client.SendToAll(context.Background(), Text("hello"), nil)
+	require.ErrorIs(t, err, io.ErrUnexpectedEOF)
+	require.NotContains(t, err.Error(), "marked-secret")
+	require.Contains(t, shared.URL, "marked-secret")
 }
 
 func TestRedirects(t *testing.T) {

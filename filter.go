@@ -25,8 +25,9 @@ type Filter string
 //	webpubsub.FormatFilter("userId ne %v and %v in groups", user, group)
 //	webpubsub.FormatFilter("userId in %v", []string{"user1", "user2"})
 //
-// Every %v takes the next value and %% is a percent sign; %v must not stand within quotes, which it brings along. Values
-// are strings, integers and bools, nil for null, pointers to these, and slices of these for in.
+// Every %v takes the next value and %% is a percent sign; %v must not stand within quotes, which it brings along, as a list
+// brings its parentheses. Values are strings, integers and bools, nil for null, pointers to these, and slices of these for
+// in.
 //
 // A format or value that makes no filter does not panic: the operation that is given the result refuses it with
 // [ErrInvalidArgument] and says what is wrong.
@@ -83,7 +84,10 @@ func appendValue(b *strings.Builder, v reflect.Value, list bool) (problem string
 	case reflect.Pointer, reflect.Interface:
 		return appendValue(b, v.Elem(), list)
 	case reflect.Slice, reflect.Array:
-		if !list || v.Len() == 0 {
+		switch {
+		case v.Type().Elem().Kind() == reflect.Uint8:
+			return "is bytes: give a string"
+		case !list || v.Len() == 0:
 			return "is an empty list or a list of lists"
 		}
 		for i := range v.Len() {

@@ -56,6 +56,7 @@ func TestFormatFilterRefuses(t *testing.T) {
 		{"a float", FormatFilter("length(userId) gt %v", 1.5), "value 1 is a float64"},
 		{"a struct", FormatFilter("userId eq %v", struct{}{}), "value 1 is a struct"},
 		{"an empty list", FormatFilter("userId in %v", []string{}), "value 1 is an empty list"},
+		{"bytes", FormatFilter("userId eq %v", []byte("user1")), "value 1 is bytes"},
 		{"a list of lists", FormatFilter("userId in %v", [][]string{{"a"}}), "list of lists"},
 		{"a float in a list", FormatFilter("userId in %v", []float64{1}), "is a float64"},
 		{"a control character", FormatFilter("userId eq %v", "a\nb"), "control characters"},

@@ -85,24 +85,26 @@ func (r *record) end(ctx context.Context, err error) {
 		attrs = append(attrs, slog.String("error", err.Error()))
 	}
 	debug := r.log.Enabled(ctx, slog.LevelDebug)
+	var token string // which the service may echo
 	if r.last != nil {
-		attrs = append(attrs, headerAttr("requestHeaders", r.last.Header))
+		token = bearerToken(r.last.Header)
+		attrs = append(attrs, headerAttr("requestHeaders", r.last.Header, token))
 		if debug && r.request.stream == nil && len(r.request.data) > 0 {
-			attrs = append(attrs, bodyAttr("requestBody", r.request.data))
+			attrs = append(attrs, bodyAttr("requestBody", r.request.data, token))
 		}
 	}
 	if resp != nil {
-		attrs = append(attrs, headerAttr("responseHeaders", resp.Header))
+		attrs = append(attrs, headerAttr("responseHeaders", resp.Header, token))
 		if debug && !r.request.secret {
 			if body, err := runtime.Payload(resp); err == nil && len(body) > 0 {
-				attrs = append(attrs, bodyAttr("responseBody", body))
+				attrs = append(attrs, bodyAttr("responseBody", body, token))
 			}
 		}
 	}
 	r.log.LogAttrs(ctx, level, "webpubsub: "+r.request.operation, attrs...)
 }
 
-func headerAttr(key string, header http.Header) slog.Attr {
+func headerAttr(key string, header http.Header, token string) slog.Attr {
 	names := make([]string, 0, len(header))
 	for name := range header {
 		names = append(names, name)
@@ -112,16 +114,16 @@ func headerAttr(key string, header http.Header) slog.Attr {
 	for _, name := range names {
 		value := redacted
 		if !sensitive(name) {
-			value = redact(strings.Join(header[name], ", "), "")
+			value = redact(strings.Join(header[name], ", "), token)
 		}
 		attrs = append(attrs, slog.String(name, value))
 	}
 	return slog.Attr{Key: key, Value: slog.GroupValue(attrs...)}
 }
 
-func bodyAttr(key string, body []byte) slog.Attr {
+func bodyAttr(key string, body []byte, token string) slog.Attr {
 	text := string(body[:min(len(body), maxLoggedBody)])
-	return slog.String(key, redact(strings.ToValidUTF8(text, "\uFFFD"), ""))
+	return slog.String(key, redact(strings.ToValidUTF8(text, "\uFFFD"), token))
 }
 
 // sensitive says whether a header or a query parameter of that name holds a secret.
@@ -151,15 +153,20 @@ func redactURL(u *url.URL) string {
 }
 
 // secrets are what keys and tokens look like in other people's words: JWTs, bearer tokens, and the values of names that
-// hold them.
-var secrets = regexp.MustCompile(`()eyJ[\w-]*\.[\w-]+\.[\w-]*` +
-	`|((?i:\bbearer\s+))[\w.~+/=-]+` +
-	`|((?i:(?:\w+_token|access[_-]?key|subscription-key|\bsig|signature|secret|password)["']?\s*[=:]\s*["']?))[^\s&;"'<>]+`)
+// hold them, as in a query or in JSON.
+var secrets = regexp.MustCompile(`eyJ[\w-]*\.[\w-]+\.[\w-]*` +
+	`|((?i:\bbearer\s+))[\w.~+/=-]{16,}` +
+	`|((?i:(?:\w+_token|access[_-]?key|subscription-key|\bsig|signature|secret|password)(?:=|["']\s*:\s*["'])))[^\s&;"'<>]+`)
 
 // redact takes secrets out of text, and the token if it is not empty.
 func redact(text, token string) string {
 	if token != "" {
 		text = strings.ReplaceAll(text, token, redacted)
 	}
-	return secrets.ReplaceAllString(text, "$1$2$3"+redacted)
+	return secrets.ReplaceAllString(text, "${1}${2}"+redacted)
+}
+
+// bearerToken returns the token that a request carries, or nothing.
+func bearerToken(header http.Header) string {
+	return strings.TrimPrefix(header.Get("Authorization"), "Bearer ")
 }

@@ -9,6 +9,7 @@ import (
 	"log/slog"
 	"net/http"
 	"net/http/httptest"
+	"path"
 	"strings"
 	"sync"
 	"testing"
@@ -229,7 +230,7 @@ func TestTelemetryNamesTheModule(t *testing.T) {
 		return answer(req, 202, ""), nil
 	})
 	require.NoError(t, client.SendToAll(context.Background(), Text("hello"), nil))
-	require.True(t, strings.HasPrefix(agent, "azsdk-go-webpubsub/"+moduleVersion+" ("), agent)
+	require.True(t, strings.HasPrefix(agent, "azsdk-go-"+path.Base(moduleName)+"/"+moduleVersion+" ("), agent)
 }
 
 func TestPoliciesOfTheCallerRun(t *testing.T) {

@@ -41,7 +41,7 @@ func Text(text string) Message {
 
 // JSON returns a message with the content type application/json that holds v as encoding/json writes it, but with <, >
 // and & as they are. The value is encoded at once, so that changing v later does not change the message. A string
-// becomes a JSON string, with its quotes; a [json.RawMessage] is sent as it is, compacted.
+// becomes a JSON string, with its quotes, and what is not UTF-8 in it becomes U+FFFD; a [json.RawMessage] is compacted.
 //
 // Sending a value that does not encode is an [ErrInvalidArgument] which wraps the encoder's error.
 func JSON(v any) Message {
@@ -61,11 +61,11 @@ func Binary(data []byte) Message {
 // BinaryStream returns a message with the content type application/octet-stream whose body is read from r while it is
 // sent, from where r stands now to its end. r is not closed.
 //
-// If r is an [io.Seeker], nothing is copied: its length is taken by seeking, and it is rewound for a retry. If it is
-// not, it is read into memory when the message is sent, so that a retry can send it again; more than 16 MiB is then an
+// If r is an [io.Seeker], nothing is copied: its length is taken by seeking, and it is rewound for a retry. A Read of it
+// that blocks may outlive a call whose context ends. If it is not, it is read into memory when the message is sent, so that a retry can send it again; more than 16 MiB is then an
 // [ErrInvalidArgument].
 func BinaryStream(r io.Reader) Message {
-	if r == nil {
+	if isNil(r) {
 		return Message{err: errors.New("the stream is nil")}
 	}
 	return Message{contentType: contentTypeBinary, stream: r}

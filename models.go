@@ -36,7 +36,8 @@ const (
 )
 
 // ClientAccessToken lets one client connect, as [ServiceClient.GetClientAccessToken] returns it. Its JSON form is what
-// clients of the other SDKs expect of a negotiate endpoint. Printing or logging one leaves the token out.
+// clients of the other SDKs expect of a negotiate endpoint, token and all. Printing one, or logging it as an attribute of
+// log/slog, leaves the token out.
 type ClientAccessToken struct {
 	// Token is the JWT.
 	Token string `json:"token"`

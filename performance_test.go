@@ -7,6 +7,7 @@ import (
 	"net"
 	"net/http"
 	"net/http/httptest"
+	"path"
 	"runtime"
 	"slices"
 	"strings"
@@ -205,7 +206,7 @@ func TestAzcoreStillRetriesTracesLogsAndNamesItself(t *testing.T) {
 
 	require.Len(t, agents, 2, "the send is tried again")
 	for _, agent := range agents {
-		require.True(t, strings.HasPrefix(agent, "chat azsdk-go-webpubsub/"+moduleVersion+" ("), agent)
+		require.True(t, strings.HasPrefix(agent, "chat azsdk-go-"+path.Base(moduleName)+"/"+moduleVersion+" ("), agent)
 	}
 	require.Equal(t, []string{"ServiceClient.SendToGroup", "HTTP POST", "Service Unavailable", "HTTP POST", "Accepted"}, spans)
 	events = slices.DeleteFunc(events, func(e azlog.Event) bool { return e == azlog.EventRetryPolicy })

@@ -286,7 +286,11 @@ func (r *request) send(ctx context.Context, accept func(status int) bool) (resp 
 	if r.noResult || r.secret {
 		runtime.SkipBodyDownload(req) // which would copy nothing at some cost, or the secret into azcore's log
 	}
-	resp, err = c.azure.Pipeline().Do(req)
+	if stream, ok := req.Body().(*streamBody); ok {
+		resp, err = stream.send(c.azure.Pipeline(), req)
+	} else {
+		resp, err = c.azure.Pipeline().Do(req)
+	}
 	if err != nil {
 		return nil, wrapError(r.operation, err)
 	}

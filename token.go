@@ -8,6 +8,7 @@ import (
 	"crypto/sha256"
 	"encoding/base64"
 	"encoding/json"
+	"errors"
 	"hash"
 	"net/http"
 	"net/url"
@@ -181,18 +182,21 @@ func (c *ServiceClient) GetClientAccessToken(ctx context.Context, options *Clien
 		r.refuse("options.Protocol", "is none of the package's")
 	}
 	r.checkClientToken(&o)
+	if ctx == nil {
+		r.refuse("ctx", "is nil")
+	}
 	if r.err != nil {
 		return ClientAccessToken{}, r.err
+	}
+	if err := ctx.Err(); err != nil {
+		return ClientAccessToken{}, wrapError(r.operation, err)
 	}
 
 	var token string
 	var err error
 	audience := c.endpoint.client + path + c.hub
 	if c.key != nil {
-		token, err = c.signClientToken(ctx, o, audience)
-		if err != nil {
-			err = wrapError(r.operation, err)
-		}
+		token, err = r.signClientToken(ctx, o, audience)
 	} else {
 		token, err = r.generateToken(ctx, o)
 	}
@@ -238,7 +242,7 @@ func (r *request) checkClientToken(o *ClientAccessTokenOptions) {
 	}
 }
 
-func (c *ServiceClient) signClientToken(ctx context.Context, o ClientAccessTokenOptions, audience string) (string, error) {
+func (r *request) signClientToken(ctx context.Context, o ClientAccessTokenOptions, audience string) (string, error) {
 	header := tokenHeader
 	if len(o.JWTHeaders) > 0 {
 		headers := map[string]any{"typ": "JWT"}
@@ -248,16 +252,17 @@ func (c *ServiceClient) signClientToken(ctx context.Context, o ClientAccessToken
 		headers["alg"] = jwt.SigningMethodHS256.Alg()
 		encoded, err := json.Marshal(headers)
 		if err != nil {
-			return "", &argumentError{operation: "GetClientAccessToken", argument: "options.JWTHeaders", problem: err.Error(), cause: err}
+			return "", &argumentError{operation: r.operation, argument: "options.JWTHeaders", problem: err.Error(), cause: err}
 		}
 		header = base64.RawURLEncoding.EncodeToString(encoded)
 	}
-	key, err := c.key.value(ctx)
+	keys := r.client.key
+	key, err := keys.value(ctx)
 	if err != nil {
-		return "", err
+		return "", wrapError(r.operation, err)
 	}
-	s := c.key.signer(key)
-	defer c.key.signers.Put(s)
+	s := keys.signer(key)
+	defer keys.signers.Put(s)
 	now := time.Now()
 	return s.sign("", header, &clientClaims{
 		Roles:     o.Roles,
@@ -290,6 +295,9 @@ func (r *request) generateToken(ctx context.Context, o ClientAccessTokenOptions)
 	}
 	if err := r.json(ctx, &answer); err != nil {
 		return "", err
+	}
+	if answer.Token == "" {
+		return "", wrapError(r.operation, errors.New("the service's answer holds no token"))
 	}
 	return answer.Token, nil
 }

@@ -36,10 +36,10 @@ var sharedTransport = sync.OnceValue(func() *http.Transport {
 // transport returns what the client sends through: the caller's transport or the shared one. Neither follows redirects, as
 // tryPolicy does, unless the caller's http.Client has rules of its own for them.
 func (c *ServiceClient) transport(given policy.Transporter) policy.Transporter {
-	if given == nil {
+	if isNil(given) {
 		return roundTripper{sharedTransport()}
 	}
-	if client, ok := given.(*http.Client); ok && client != nil {
+	if client, ok := given.(*http.Client); ok {
 		c.noRedirects = client.CheckRedirect != nil
 		if !c.noRedirects {
 			withoutRedirects := *client

@@ -1244,7 +1244,7 @@ const file_emulator_internal_pb_webpubsub_proto_rawDesc = "" +
 	"binaryData\x12;\n" +
 	"\rprotobuf_data\x18\x03 \x01(\v2\x14.google.protobuf.AnyH\x00R\fprotobufData\x12\x1d\n" +
 	"\tjson_data\x18\x04 \x01(\tH\x00R\bjsonDataB\x06\n" +
-	"\x04dataB3Z1github.com/awps-go/webpubsub/emulator/internal/pbb\x06proto3"
+	"\x04dataB\x16Z\x14emulator/internal/pbb\x06proto3"
 
 var (
 	file_emulator_internal_pb_webpubsub_proto_rawDescOnce sync.Once
