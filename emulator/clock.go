@@ -1,6 +1,7 @@
 package emulator
 
 import (
+	"slices"
 	"sync"
 	"time"
 )
@@ -74,6 +75,7 @@ func (c *clock) advance(d time.Duration) {
 		}
 	}
 	c.mu.Unlock()
+	slices.SortFunc(due, func(a, b *timer) int { return a.at.Compare(b.at) })
 	for _, t := range due {
 		t.fire()
 	}

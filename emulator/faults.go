@@ -106,8 +106,6 @@ func (s *Server) strike(f Fault, w http.ResponseWriter, r *http.Request) *restEr
 		t := s.clock.afterFunc(f.Delay, func() { close(due) })
 		select {
 		case <-due:
-		case <-r.Context().Done():
-			t.stop()
 		case <-s.quit:
 			t.stop()
 		}

@@ -14,9 +14,9 @@ import (
 
 // This file is what a test sees of a server beside its wire: its clock, its state, and a way to wait for a state.
 
-// Advance moves the server's clock forward: tokens expire, messages die, delayed answers are given, and reliable
-// clients that were cut off run out of time to come back. All that has become due has happened when it returns. A
-// negative d is an hour long gone, and panics.
+// Advance moves the server's clock forward: tokens expire, messages die, and reliable clients that were cut off run out
+// of time to come back, all before it returns. Requests that a fault delays go on, in their own time: WaitForRequests
+// waits for them. A negative d is an hour long gone, and panics.
 func (s *Server) Advance(d time.Duration) {
 	if d < 0 {
 		panic("emulator: Advance moves the clock forward only")
@@ -101,8 +101,8 @@ func (s *Server) HasPermission(hub, connectionID, permission, group string) bool
 	return ok && c != nil && c.permissions.allows(p, group)
 }
 
-// DropConnection cuts a client's connection without a close frame, as a network does that fails. It reports whether
-// there was a connection to cut. A reliable client may come back; any other is gone from the hub soon.
+// DropConnection cuts a client's connection without a close frame, as a network does that fails. It reports whether the
+// hub has that connection. A reliable client may come back; any other is gone from the hub soon.
 func (s *Server) DropConnection(hub, connectionID string) bool {
 	h := s.hub(hub)
 	h.mu.RLock()

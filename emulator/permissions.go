@@ -112,8 +112,8 @@ func (p *permissions) revoke(perm permission, group string) error {
 		return nil
 	}
 	g := p[perm]
-	if !g.all && len(g.patterns) == 0 { // nothing wider is left that would have to be overridden
-		delete(g.groups, group)
+	delete(g.groups, group)
+	if !p.allows(perm, group) { // nothing wider is left that would have to be overridden
 		return nil
 	}
 	return g.set(group, false)

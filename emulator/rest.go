@@ -188,11 +188,13 @@ func (c *call) serve() (int, error) {
 		if err := c.checkNames(); err != nil {
 			return 0, err
 		}
-		c.hub = c.Server.hub(c.value("hub"))
 	}
 	f := c.takeFault(c.route.operation)
 	if err := c.strike(f, c.writer, c.request); err != nil {
 		return 0, err
+	}
+	if c.route.operation != opGetServiceStatus {
+		c.hub = c.Server.hub(c.value("hub")) // as it is after a delay
 	}
 	status, err := c.route.run(c)
 	if f.Cut == CutAfterEffect {

@@ -17,6 +17,7 @@ import (
 	"sync"
 	"sync/atomic"
 	"time"
+	"unicode"
 
 	"github.com/golang-jwt/jwt/v5"
 )
@@ -27,13 +28,13 @@ type Options struct {
 	// emulator is not built to face a network: think twice before it listens anywhere else.
 	Addr string
 
-	// AccessKey signs the tokens that the server accepts. The default is a random one. It must not contain a
-	// semicolon, which would end it in a connection string.
+	// AccessKey signs the tokens that the server accepts. The default is a random one. It must not hold
+	// a semicolon, which would end it in a connection string, a control character, or white space at its ends.
 	AccessKey string
 
 	// SecondaryAccessKey is the second key of the resource: it signs events along with AccessKey, and the server accepts
-	// tokens that it has signed just as well, so that a test can rotate keys. The default is a random one. It must not
-	// contain a semicolon either.
+	// tokens that it has signed just as well, so that a test can rotate keys. The default is a random one. What it must not
+	// hold is the same.
 	SecondaryAccessKey string
 
 	// Hubs says, by a hub's name, which applications are told of the hub's events. A hub that is not in it tells nobody,
@@ -89,6 +90,7 @@ type Server struct {
 	stopped bool                  // no new goroutines
 	hubs    map[string]*hub       // by lower-case name
 	sockets map[*netConn]struct{} // the open WebSocket connections
+	unused  map[net.Conn]struct{} // connections without a request yet
 	faults  []*fault              // what is to go wrong next
 }
 
@@ -104,6 +106,7 @@ func Start(opts *Options) (*Server, error) {
 		acceptBearer: opts.AcceptBearer,
 		hubs:         make(map[string]*hub),
 		sockets:      make(map[*netConn]struct{}),
+		unused:       make(map[net.Conn]struct{}),
 		quit:         make(chan struct{}),
 	}
 	s.traffic.clock = &s.clock
@@ -111,15 +114,23 @@ func Start(opts *Options) (*Server, error) {
 		s.key = rand.Text() + rand.Text()
 	}
 	s.secondaryKey = cmp.Or(opts.SecondaryAccessKey, rand.Text()+rand.Text())
-	if strings.Contains(s.key, ";") {
-		return nil, errors.New("emulator: Options.AccessKey contains a semicolon")
+	for name, key := range map[string]string{"AccessKey": s.key, "SecondaryAccessKey": s.secondaryKey} {
+		if strings.ContainsFunc(key, func(r rune) bool { return r == ';' || unicode.IsControl(r) }) || strings.TrimSpace(key) != key {
+			return nil, fmt.Errorf("emulator: Options.%s has a semicolon, a control character or white space at its ends", name)
+		}
 	}
-	if strings.Contains(s.secondaryKey, ";") {
-		return nil, errors.New("emulator: Options.SecondaryAccessKey contains a semicolon")
+	if c := opts.TLSConfig; c != nil && len(c.Certificates) == 0 && c.GetCertificate == nil && c.GetConfigForClient == nil {
+		return nil, errors.New("emulator: Options.TLSConfig has no certificate")
 	}
 	s.events = newHTTPUpstream(s)
 	s.upstream = s.events
+	names := make(map[string]bool)
 	for hub, settings := range opts.Hubs {
+		if key := strings.ToLower(hub); names[key] {
+			return nil, fmt.Errorf("emulator: Options.Hubs has the hub %q twice, in different case", key)
+		} else {
+			names[key] = true
+		}
 		if err := s.SetHubSettings(hub, settings); err != nil {
 			return nil, err
 		}
@@ -164,13 +175,24 @@ func Start(opts *Options) (*Server, error) {
 // netConnKey is the context key of a request's netConn.
 type netConnKey struct{}
 
-// connState keeps net/http's goroutines in the count of those that Close waits for.
-func (s *Server) connState(_ net.Conn, state http.ConnState) {
+// connState keeps net/http's goroutines in the count of those that Close waits for, and the connections on which nothing
+// was asked yet, which net/http would wait for: HTTP clients keep some in reserve.
+func (s *Server) connState(c net.Conn, state http.ConnState) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
 	switch state {
 	case http.StateNew:
 		s.wg.Add(1)
-	case http.StateClosed, http.StateHijacked:
-		s.wg.Done()
+		if s.closing {
+			c.Close()
+			return
+		}
+		s.unused[c] = struct{}{}
+	default:
+		delete(s.unused, c)
+		if state == http.StateClosed || state == http.StateHijacked {
+			s.wg.Done()
+		}
 	}
 }
 
@@ -224,6 +246,9 @@ func (s *Server) Close() error {
 	s.closed.Do(func() {
 		s.mu.Lock()
 		s.closing = true
+		for c := range s.unused {
+			c.Close()
+		}
 		s.mu.Unlock()
 		close(s.quit)
 		ctx, cancel := context.WithTimeout(context.Background(), closeTimeout)

@@ -36,6 +36,7 @@ type socket struct {
 	queuedBytes int
 	writing     bool // a goroutine writes
 	closing     bool // the queue is written, then goodbye is said
+	dropped     bool // it was to be cut before it had a socket
 	closeCode   websocket.StatusCode
 	closeReason string
 	acked       idSet     // ackIds that were used
@@ -169,6 +170,9 @@ func (s *socket) open(ws *websocket.Conn, nc *netConn) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.ws, s.nc = ws, nc
+	if s.dropped {
+		nc.Close()
+	}
 	if s.closing {
 		nc.SetWriteDeadline(time.Now().Add(handshakeTimeout))
 	}
@@ -192,12 +196,14 @@ func (s *socket) goodbye(code websocket.StatusCode, reason string) {
 	}
 }
 
-// drop cuts the connection.
+// drop cuts the connection, now or as soon as its handshake is through.
 func (s *socket) drop() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.nc != nil {
 		s.nc.Close()
+	} else if s.reliable == nil || s.reliable.deadline == nil {
+		s.dropped = true
 	}
 }
 
