@@ -110,10 +110,14 @@ func (up *jsonUpstream) payload() (payload, string) {
 
 // jsonFault says what is wrong with JSON in a client's words rather than in Go's.
 func jsonFault(err error) string {
-	if e, ok := err.(*json.UnmarshalTypeError); ok && e.Field != "" {
+	switch e, ok := err.(*json.UnmarshalTypeError); {
+	case !ok:
+		return err.Error()
+	case e.Field == "":
+		return "it is no object but of type " + e.Value
+	default:
 		return fmt.Sprintf("%s is a %s", e.Field, e.Value)
 	}
-	return err.Error()
 }
 
 func (jsonCodec) message(m *message) *frame {
