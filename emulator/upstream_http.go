@@ -12,10 +12,13 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"log/slog"
 	"mime"
 	"net"
 	"net/http"
+	"net/textproto"
 	"net/url"
+	"runtime/debug"
 	"slices"
 	"strconv"
 	"strings"
@@ -275,8 +278,8 @@ func (u *httpUpstream) send(ctx context.Context, h *eventHandler, c *connection,
 		a, err := u.try(ctx, h, c, id, now, e)
 		u.record(c, e, a, err)
 		again := err != nil || a.status == http.StatusRequestTimeout || a.status >= 500
-		_, refused := errors.AsType[*validationError](err)
-		if !again || refused || try == len(eventRetries) || ctx.Err() != nil {
+		_, final := errors.AsType[*finalError](err)
+		if !again || final || try == len(eventRetries) || ctx.Err() != nil {
 			return a, err
 		}
 		if err := u.server.clock.sleep(ctx, eventRetries[try]); err != nil {
@@ -369,6 +372,9 @@ func (u *httpUpstream) try(ctx context.Context, h *eventHandler, c *connection, 
 // do makes a request and reads the answer. Its errors leave the URL out, whose query may hold a secret.
 func (u *httpUpstream) do(h *eventHandler, r *http.Request) (*eventAnswer, error) {
 	resp, err := h.client.Do(r)
+	if errors.Is(err, errBrokeOff) {
+		return nil, errBrokeOff
+	}
 	if urlError, ok := errors.AsType[*url.Error](err); ok {
 		return nil, fmt.Errorf("the event handler cannot be reached: %w", urlError.Err)
 	}
@@ -381,15 +387,15 @@ func (u *httpUpstream) do(h *eventHandler, r *http.Request) (*eventAnswer, error
 	case err != nil:
 		return nil, errors.New("the answer of the event handler broke off")
 	case len(body) > maxEventAnswer:
-		return nil, fmt.Errorf("the answer of the event handler is longer than %d bytes", maxEventAnswer)
+		return nil, &finalError{fmt.Sprintf("the answer of the event handler is longer than %d bytes", maxEventAnswer)}
 	}
 	return &eventAnswer{resp.StatusCode, resp.Header, body}, nil
 }
 
-// validationError says that a handler takes no requests of this server. Asking again would not help.
-type validationError struct{ reason string }
+// finalError is one that sending the event again would not help against.
+type finalError struct{ reason string }
 
-func (e *validationError) Error() string { return e.reason }
+func (e *finalError) Error() string { return e.reason }
 
 // validate asks a handler, before it is sent its first event, whether it takes requests of this server: CloudEvents'
 // abuse protection.
@@ -403,7 +409,7 @@ func (u *httpUpstream) validate(ctx context.Context, h *eventHandler) error {
 	for _, method := range []string{http.MethodOptions, http.MethodGet} {
 		r, err := http.NewRequestWithContext(ctx, method, h.url(eventValidate), nil)
 		if err != nil {
-			return &validationError{"the URL template of the event handler makes no URL"}
+			return &finalError{"the URL template of the event handler makes no URL"}
 		}
 		r.Header.Set("WebHook-Request-Origin", u.server.host)
 		r.Header.Set("ce-awpsversion", "1.0") // the JavaScript middleware looks at nothing without it
@@ -418,9 +424,9 @@ func (u *httpUpstream) validate(ctx context.Context, h *eventHandler) error {
 	case a.status == http.StatusRequestTimeout || a.status >= 500:
 		return fmt.Errorf("the event handler answered the validation with %d", a.status)
 	case a.status/100 != 2:
-		return &validationError{fmt.Sprintf("the event handler refused the validation with %d", a.status)}
+		return &finalError{fmt.Sprintf("the event handler refused the validation with %d", a.status)}
 	case !u.allowed(a.header.Values("WebHook-Allowed-Origin")):
-		return &validationError{"the event handler does not allow the origin " + u.server.host}
+		return &finalError{"the event handler does not allow the origin " + u.server.host}
 	}
 	h.validated = true
 	return nil
@@ -473,14 +479,18 @@ func headerValue(text string) string {
 func isControl(r rune) bool { return r < ' ' || r >= 0x7F && r <= 0x9F }
 
 // inProcess is a transport that calls a handler, so that a test needs no second port.
-type inProcess struct{ handler http.Handler }
+type inProcess struct {
+	handler http.Handler
+	log     *slog.Logger // of panics, as net/http's server has its own
+}
 
-func (t inProcess) RoundTrip(r *http.Request) (resp *http.Response, err error) {
-	defer func() {
-		if v := recover(); v != nil { // net/http's server would cut the connection
-			err = fmt.Errorf("the handler panicked: %v", v)
-		}
-	}()
+// errBrokeOff is a handler that has ended without an answer, by a panic or by runtime.Goexit (as in t.FailNow), where
+// net/http's server would cut the connection.
+var errBrokeOff = errors.New("the event handler broke off")
+
+// RoundTrip calls the handler on a goroutine of its own, so that one that ends its goroutine takes no other with it,
+// and one that outlasts its context, which is the application's own affair, holds nobody up.
+func (t inProcess) RoundTrip(r *http.Request) (*http.Response, error) {
 	in := r.Clone(r.Context())
 	in.RequestURI = r.URL.RequestURI()
 	in.Host = r.URL.Host
@@ -488,21 +498,57 @@ func (t inProcess) RoundTrip(r *http.Request) (resp *http.Response, err error) {
 	if in.Body == nil {
 		in.Body = http.NoBody
 	}
-	in.Header = make(http.Header, len(r.Header)) // with the names as a server would have read them
-	for name, values := range r.Header {
-		in.Header[http.CanonicalHeaderKey(name)] = values
+	in.Header = received(r.Header)
+	type outcome struct {
+		w        *answerWriter // nil = it broke off
+		panicked any
+		stack    []byte
 	}
-	w := &answerWriter{header: make(http.Header)}
-	t.handler.ServeHTTP(w, in)
-	w.WriteHeader(http.StatusOK)
-	return &http.Response{
-		StatusCode: w.status, Status: strconv.Itoa(w.status) + " " + http.StatusText(w.status),
-		Proto: "HTTP/1.1", ProtoMajor: 1, ProtoMinor: 1,
-		Header: w.sent, Body: io.NopCloser(&w.body), ContentLength: int64(w.body.Len()), Request: r,
-	}, nil
+	ended := make(chan outcome, 1)
+	go func() {
+		var o outcome
+		defer func() {
+			if o.panicked = recover(); o.panicked != nil {
+				o.stack = debug.Stack()
+			}
+			ended <- o
+		}()
+		w := &answerWriter{header: make(http.Header)} // this goroutine's own until the handler has returned
+		t.handler.ServeHTTP(w, in)
+		w.end()
+		o.w = w
+	}()
+	select {
+	case <-r.Context().Done():
+		return nil, r.Context().Err()
+	case o := <-ended:
+		if o.panicked != nil && o.panicked != http.ErrAbortHandler {
+			t.log.Error("the event handler panicked", "panic", fmt.Sprint(o.panicked), "stack", string(o.stack))
+		}
+		w := o.w
+		if w == nil {
+			return nil, errBrokeOff
+		}
+		return &http.Response{
+			StatusCode: w.status, Status: strconv.Itoa(w.status) + " " + http.StatusText(w.status),
+			Proto: "HTTP/1.1", ProtoMajor: 1, ProtoMinor: 1,
+			Header: w.sent, Body: io.NopCloser(&w.body), ContentLength: int64(w.body.Len()), Request: r,
+		}, nil
+	}
 }
 
-// answerWriter keeps what a handler answers.
+// received returns a header as the other end of a network would have read it.
+func received(header http.Header) http.Header {
+	h := make(http.Header, len(header))
+	for name, values := range header {
+		for _, value := range values {
+			h.Add(name, textproto.TrimString(value))
+		}
+	}
+	return h
+}
+
+// answerWriter keeps what a handler answers, as net/http's server would have sent it.
 type answerWriter struct {
 	header http.Header
 	status int // 0 = not yet written
@@ -520,5 +566,17 @@ func (w *answerWriter) WriteHeader(status int) {
 
 func (w *answerWriter) Write(p []byte) (int, error) {
 	w.WriteHeader(http.StatusOK)
+	if w.status == http.StatusNoContent || w.status == http.StatusNotModified {
+		return 0, http.ErrBodyNotAllowed
+	}
 	return w.body.Write(p)
+}
+
+// end finishes the answer when the handler has returned. What it has written without a content type gets one.
+func (w *answerWriter) end() {
+	w.WriteHeader(http.StatusOK)
+	_, typed := w.sent["Content-Type"]
+	if w.sent = received(w.sent); !typed && w.body.Len() > 0 && w.sent.Get("Content-Encoding") == "" {
+		w.sent.Set("Content-Type", http.DetectContentType(w.body.Bytes()))
+	}
 }

@@ -1,14 +1,17 @@
 package emulator
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
+	"log/slog"
 	"net/http"
 	"net/http/httptest"
 	"net/url"
+	"runtime"
 	"slices"
 	"strconv"
 	"strings"
@@ -395,6 +398,128 @@ func TestClosingTheServerEndsRetries(t *testing.T) {
 	require.NoError(t, s.Close()) // returns, though the next try would come in a second
 }
 
+func TestAHandlerInProcessThatBreaksOffLeavesItsEventWithoutAnAnswer(t *testing.T) {
+	for name, end := range map[string]func(){
+		"by runtime.Goexit, as t.Fatal does": runtime.Goexit,
+		"by a panic":                         func() { panic("a secret of the application") },
+		"by http.ErrAbortHandler":            func() { panic(http.ErrAbortHandler) },
+	} {
+		t.Run(name, func(t *testing.T) {
+			var logged safeBuffer
+			s := StartT(t, &Options{Logger: slog.New(slog.NewTextHandler(&logged, nil))})
+			listen(t, s, &scripted{log: newEventLog(), answer: func(_ http.ResponseWriter, r *http.Request, _ int) {
+				if r.Header.Get("ce-eventName") == "x" {
+					end()
+				}
+			}}, false)
+			c := dialJSON(t, s, dialOptions{user: "ann"})
+			c.write(`{"type":"event","event":"x","dataType":"text","data":"x","ackId":1}`)
+			answer := make(chan string, 1)
+			go func() {
+				_, data, err := c.ws.Read(t.Context())
+				answer <- fmt.Sprint(string(data), err)
+			}()
+			data := advanceUntil(s, answer)
+			require.Contains(t, data, "the event handler broke off")
+			require.NotContains(t, data, "a secret")
+			require.Equal(t, name == "by a panic", strings.Contains(logged.String(), "a secret of the application"))
+			c.write(`{"type":"event","event":"y","dataType":"text","data":"y","ackId":2}`)
+			require.Contains(t, c.text(), `"success":true`, "the next event is taken")
+		})
+	}
+}
+
+// safeBuffer is a buffer for many goroutines.
+type safeBuffer struct {
+	mu sync.Mutex
+	b  bytes.Buffer
+}
+
+func (b *safeBuffer) Write(p []byte) (int, error) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.b.Write(p)
+}
+
+func (b *safeBuffer) String() string {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.b.String()
+}
+
+func TestClosingTheServerDoesNotWaitForAHandlerInProcessThatIgnoresItsContext(t *testing.T) {
+	for _, event := range []string{"x", "connected"} {
+		t.Run(event, func(t *testing.T) {
+			called, release, returned := make(chan bool, 1), make(chan bool), make(chan bool)
+			s := StartT(t, nil)
+			listen(t, s, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+				w.Header().Set("WebHook-Allowed-Origin", "*")
+				if r.Header.Get("ce-eventName") == event {
+					defer close(returned)
+					called <- true
+					<-release
+					w.Header().Set("X", "written when nobody reads it any more")
+					io.WriteString(w, "late")
+				}
+			}), false)
+			c := dialJSON(t, s, dialOptions{user: "ann"})
+			c.write(`{"type":"event","event":"x","dataType":"text","data":"x"}`)
+			<-called
+			require.NoError(t, s.Close())
+			close(release)
+			<-returned
+		})
+	}
+}
+
+func TestAHandlerInProcessAnswersAsOneOnTheNetwork(t *testing.T) {
+	for name, test := range map[string]struct {
+		answer func(w http.ResponseWriter)
+		want   string // a part of the ack, or of the message before it
+	}{
+		"text without a content type": {func(w http.ResponseWriter) { io.WriteString(w, "plain text") }, `"data":"plain text"`},
+		"a page without a content type": {func(w http.ResponseWriter) { io.WriteString(w, "<html>") },
+			`the content type \"text/html\", which no message has`},
+		"a body after 204": {func(w http.ResponseWriter) {
+			w.WriteHeader(http.StatusNoContent)
+			if _, err := io.WriteString(w, "x"); !errors.Is(err, http.ErrBodyNotAllowed) {
+				panic(err)
+			}
+		}, `"success":true`},
+		"metadata with spaces around it": {func(w http.ResponseWriter) {
+			w.Header().Set("Content-Type", "text/plain")
+			w.Header()["X-WebPubSub-Metadata-a"] = []string{" b "}
+			io.WriteString(w, "x")
+		}, `"metadata":{"a":"b"}`},
+	} {
+		t.Run(name, func(t *testing.T) {
+			overBoth(t, func(t *testing.T, network bool) {
+				s := StartT(t, nil)
+				listen(t, s, &scripted{log: newEventLog(), answer: func(w http.ResponseWriter, r *http.Request, _ int) {
+					if r.Header.Get("ce-eventName") == "x" {
+						test.answer(w)
+					}
+				}}, network)
+				c := dialJSON(t, s, dialOptions{user: "ann"})
+				require.Contains(t, c.ask(`{"type":"event","event":"x","dataType":"text","data":"x","ackId":1}`), test.want)
+			})
+		})
+	}
+}
+
+func TestAnAnswerOverTheLimitIsAskedForOnce(t *testing.T) {
+	s := StartT(t, nil)
+	log := newEventLog()
+	listen(t, s, &scripted{log: log, answer: func(w http.ResponseWriter, r *http.Request, _ int) {
+		if r.Header.Get("ce-eventName") == "x" {
+			w.Write(make([]byte, maxEventAnswer+1))
+		}
+	}}, false)
+	c := dialJSON(t, s, dialOptions{user: "ann"})
+	require.Contains(t, c.ask(`{"type":"event","event":"x","dataType":"text","data":"x","ackId":1}`), "longer than")
+	require.Len(t, log.wait(t, 3), 3, "connect, connected and x")
+}
+
 func TestValidation(t *testing.T) {
 	type request struct{ method, path, origin, version string }
 	for name, test := range map[string]struct {
@@ -682,7 +807,7 @@ func checkConnect(header http.Header, uri, body, id string, s *Server) error {
 }
 
 func TestManyClientsEventsKeepTheirOrder(t *testing.T) {
-	const clients, events = 16, 60
+	const clients, events = 64, 157 // more than 10,000 in all
 	var mu sync.Mutex
 	got := map[string][]string{}
 	s := StartT(t, nil)
@@ -696,7 +821,7 @@ func TestManyClientsEventsKeepTheirOrder(t *testing.T) {
 		},
 	})
 	require.NoError(t, err)
-	listen(t, s, handler, true)
+	listen(t, s, handler, false)
 	var all sync.WaitGroup
 	for n := range clients {
 		c := dial(t, s, dialOptions{user: strconv.Itoa(n)})

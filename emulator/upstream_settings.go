@@ -3,6 +3,7 @@ package emulator
 import (
 	"errors"
 	"fmt"
+	"log/slog"
 	"net/http"
 	"net/url"
 	"regexp"
@@ -31,7 +32,10 @@ type EventHandler struct {
 	// validate. It may be left out if Handler is set, and is "http://localhost/eventhandler/{event}" then.
 	URLTemplate string `json:"urlTemplate"`
 
-	// Handler, if set, is called in place of sending the request over the network.
+	// Handler, if set, is called in place of sending the request over the network. It has a goroutine of its own for
+	// each request, so that it may end as any handler may, by a panic or a t.Fatal too: the event has no answer then.
+	// A handler that goes on when its request's context has ended is waited for no longer, by Close neither; what it
+	// still does is the application's own.
 	Handler http.Handler `json:"-"`
 
 	// SystemEvents are which of connect, connected and disconnected the handler takes, in any case.
@@ -66,11 +70,12 @@ type eventHandler struct {
 
 var placeholder = regexp.MustCompile(`\{[^{}]*\}`)
 
-// newEventHandler checks one handler's settings. over is the client for those on the network.
-func newEventHandler(hub string, e EventHandler, over *http.Client) (*eventHandler, error) {
+// newEventHandler checks one handler's settings. over is the client for those on the network, log that of those in
+// process.
+func newEventHandler(hub string, e EventHandler, over *http.Client, log *slog.Logger) (*eventHandler, error) {
 	h := &eventHandler{hub: hub, template: e.URLTemplate, client: over}
 	if e.Handler != nil {
-		h.client = newEventClient(inProcess{e.Handler})
+		h.client = newEventClient(inProcess{e.Handler, log})
 		if h.template == "" {
 			h.template = inProcessTemplate
 		}
@@ -157,7 +162,7 @@ func (s *Server) SetHubSettings(hub string, settings HubSettings) error {
 	handlers := make([]*eventHandler, len(settings.EventHandlers))
 	for i, e := range settings.EventHandlers {
 		var err error
-		if handlers[i], err = newEventHandler(hub, e, s.events.client); err != nil {
+		if handlers[i], err = newEventHandler(hub, e, s.events.client, s.log); err != nil {
 			return fmt.Errorf("emulator: hub %s: EventHandlers[%d]: %w", hub, i, err)
 		}
 	}
