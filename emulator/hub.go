@@ -13,7 +13,9 @@ import (
 //
 //	hub.mu       one hub: its connections, their groups, users and permissions
 //	socket.mu    one client: what waits to be written to it and what it has not acknowledged
+//	  and mqttClient.mu, an MQTT client's
 //	Server.mu    which hubs there are, which sockets are open, what a test has asked for
+//	  and, just above it, eventQueue.mu: what the application is still to be told of one connection
 //
 // (netConn.mu, clock.mu and the like guard a field or two, and under them nothing else is locked.) A send holds hub.mu
 // for reading while it puts the message into the queue of every recipient, which never blocks. Nothing is written to

@@ -76,17 +76,19 @@ type Server struct {
 
 	upstream   upstream      // nil = nobody
 	events     *httpUpstream // is the upstream, but in tests of other parts
+	telling    atomic.Int64  // connections of which the upstream is being told something
 	requestIDs atomic.Uint64
 
 	http   *http.Server
 	quit   chan struct{}   // closed when the server begins to close
-	ctx    context.Context // ends when it has said goodbye to its clients
+	ctx    context.Context // ends when it has said goodbye to its clients, and the application has heard of it
 	cancel context.CancelFunc
 	closed sync.Once
 	wg     sync.WaitGroup // every goroutine of the server's own
 
 	mu      sync.Mutex            // guards everything below
-	closing bool                  // no new connections
+	closing bool                  // no new clients
+	shut    bool                  // no new requests
 	stopped bool                  // no new goroutines
 	hubs    map[string]*hub       // by lower-case name
 	sockets map[*netConn]struct{} // the open WebSocket connections
@@ -110,6 +112,9 @@ func Start(opts *Options) (*Server, error) {
 		quit:         make(chan struct{}),
 	}
 	s.traffic.clock = &s.clock
+	if s.log == nil {
+		s.log = slog.New(slog.DiscardHandler)
+	}
 	if s.key == "" {
 		s.key = rand.Text() + rand.Text()
 	}
@@ -134,9 +139,6 @@ func Start(opts *Options) (*Server, error) {
 		if err := s.SetHubSettings(hub, settings); err != nil {
 			return nil, err
 		}
-	}
-	if s.log == nil {
-		s.log = slog.New(slog.DiscardHandler)
 	}
 	s.routes = restRoutes()
 	s.restTokens, s.clientTokens = s.newValidator(clockSkew), s.newValidator(0)
@@ -183,7 +185,7 @@ func (s *Server) connState(c net.Conn, state http.ConnState) {
 	switch state {
 	case http.StateNew:
 		s.wg.Add(1)
-		if s.closing {
+		if s.shut {
 			c.Close()
 			return
 		}
@@ -231,7 +233,7 @@ func (s *Server) SecondaryConnectionString() string {
 const closeReason = "the server is shutting down"
 
 const (
-	// closeTimeout is how long Close lets requests and writes that are under way finish.
+	// closeTimeout is how long Close lets the application, and then requests and writes that are under way, finish.
 	closeTimeout = time.Second
 	// closeHandshakeTimeout is how long Close waits for a client to answer the close frame.
 	closeHandshakeTimeout = 50 * time.Millisecond
@@ -239,26 +241,17 @@ const (
 	handshakeTimeout = 5 * time.Second
 )
 
-// Close stops the server: requests that are under way are answered, clients get a disconnected message and a close
-// frame, and nothing of the server is left running when it returns. It takes about a second when somebody does not
-// read what they are sent. Closing again does nothing. The error is always nil.
+// Close stops the server: clients get a disconnected message and a close frame, event handlers hear of it, requests that
+// are under way are answered, and nothing of the server is left running when it returns. It takes about a second when
+// somebody does not read what they are sent, and another when an event handler takes its time. An event that fails is
+// not sent again. Closing again does nothing. The error is always nil.
 func (s *Server) Close() error {
 	s.closed.Do(func() {
 		s.mu.Lock()
 		s.closing = true
-		for c := range s.unused {
-			c.Close()
-		}
-		s.mu.Unlock()
-		close(s.quit)
-		ctx, cancel := context.WithTimeout(context.Background(), closeTimeout)
-		defer cancel()
-		s.http.Shutdown(ctx)
-		s.http.Close()
-
-		s.mu.Lock()
 		hubs := slices.Collect(maps.Values(s.hubs))
 		s.mu.Unlock()
+		close(s.quit)
 		for _, h := range hubs {
 			h.close(&target{}, closeReason)
 		}
@@ -267,6 +260,20 @@ func (s *Server) Close() error {
 			nc.SetWriteDeadline(time.Now().Add(closeTimeout))
 			nc.hurry(closeHandshakeTimeout)
 		}
+		s.mu.Unlock()
+		s.drain() // while requests are still served, which an event handler may want to make
+
+		s.mu.Lock()
+		s.shut = true
+		for c := range s.unused {
+			c.Close()
+		}
+		s.mu.Unlock()
+		ctx, cancel := context.WithTimeout(context.Background(), closeTimeout)
+		defer cancel()
+		s.http.Shutdown(ctx)
+		s.http.Close()
+		s.mu.Lock()
 		s.stopped = true
 		s.mu.Unlock()
 		s.cancel()
@@ -274,6 +281,24 @@ func (s *Server) Close() error {
 		s.log.Info("emulator closed", "endpoint", s.endpoint)
 	})
 	return nil
+}
+
+// drain waits until the application has heard of everything, for a while.
+func (s *Server) drain() {
+	s.notifier.waiting.Add(1)
+	defer s.notifier.waiting.Add(-1)
+	patience := time.After(closeTimeout)
+	for {
+		changed := s.notifier.changes() // before looking, so that no change is missed
+		if s.telling.Load() == 0 {
+			return
+		}
+		select {
+		case <-changed:
+		case <-patience:
+			return
+		}
+	}
 }
 
 // spawn runs f in a goroutine that Close waits for. It reports false, and does nothing, when the server is closed.

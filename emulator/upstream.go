@@ -14,7 +14,8 @@ import (
 // every user event fails.
 //
 // For one connection the calls come one at a time and in order: connect, connected, its user events, disconnected.
-// They are never made under a lock of the emulator's, and ctx ends when the server closes.
+// They are never made under a lock of the emulator's, and ctx ends a
+// while after the server has begun to close.
 type upstream interface {
 	// listens reports whether anything of a hub is told at all. It is asked once for each connection.
 	listens(hub string) bool
@@ -117,6 +118,7 @@ func (q *eventQueue) add(f func(context.Context)) {
 	q.pending = append(q.pending, f)
 	if !q.running && q.server.spawn(q.run) {
 		q.running = true
+		q.server.telling.Add(1)
 	}
 }
 
@@ -132,4 +134,6 @@ func (q *eventQueue) run() {
 		q.mu.Lock()
 	}
 	q.running, q.pending = false, nil
+	q.server.telling.Add(-1)
+	q.server.notifier.notify()
 }

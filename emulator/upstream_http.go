@@ -279,26 +279,24 @@ func (u *httpUpstream) send(ctx context.Context, h *eventHandler, c *connection,
 		u.record(c, e, a, err)
 		again := err != nil || a.status == http.StatusRequestTimeout || a.status >= 500
 		_, final := errors.AsType[*finalError](err)
-		if !again || final || try == len(eventRetries) || ctx.Err() != nil {
+		if !again || final || try == len(eventRetries) || !u.server.sleep(ctx, eventRetries[try]) {
 			return a, err
-		}
-		if err := u.server.clock.sleep(ctx, eventRetries[try]); err != nil {
-			return nil, err
 		}
 	}
 }
 
-// sleep waits until d has passed on the clock, or until ctx ends.
-func (c *clock) sleep(ctx context.Context, d time.Duration) error {
+// sleep waits until d has passed on the clock. It reports false at once when ctx ends or the server closes.
+func (s *Server) sleep(ctx context.Context, d time.Duration) bool {
 	passed := make(chan struct{})
-	t := c.afterFunc(d, func() { close(passed) })
+	t := s.clock.afterFunc(d, func() { close(passed) })
 	defer t.stop()
 	select {
 	case <-passed:
-		return nil
+		return true
 	case <-ctx.Done():
-		return ctx.Err()
+	case <-s.quit:
 	}
+	return false
 }
 
 // record tells the log and the live view of an attempt.

@@ -396,6 +396,34 @@ func TestClosingTheServerEndsRetries(t *testing.T) {
 	dial(t, s, dialOptions{user: "ann"})
 	log.wait(t, 2)
 	require.NoError(t, s.Close()) // returns, though the next try would come in a second
+	require.Len(t, log.wait(t, 3), 3, "connect, connected once, disconnected")
+}
+
+func TestClosingTheServerTellsTheApplicationWhileItIsStillServed(t *testing.T) {
+	overBoth(t, func(t *testing.T, network bool) {
+		s := StartT(t, nil)
+		log := newEventLog()
+		handler, err := eventhandler.New(eventhandler.Options{
+			Hub: "chat", ConnectionStrings: []string{s.ConnectionString()},
+			OnDisconnected: func(ctx context.Context, r *eventhandler.DisconnectedRequest) error {
+				client, err := webpubsub.NewClientFromConnectionString(s.ConnectionString(), "chat", nil)
+				if err != nil {
+					return err
+				}
+				here, err := client.UserExists(ctx, r.UserID, nil)
+				log.add("%s: %s, still here: %t, %v", r.UserID, r.Reason, here, err)
+				return err
+			},
+		})
+		require.NoError(t, err)
+		listen(t, s, handler, network)
+		dialJSON(t, s, dialOptions{user: "ann"})
+		dialReliable(t, s, dialOptions{user: "ben"}).cut()
+		require.NoError(t, s.WaitForRecovering(t.Context(), "chat", 1))
+		require.NoError(t, s.Close())
+		require.ElementsMatch(t, []string{"ann: " + closeReason + ", still here: false, <nil>",
+			"ben: " + closeReason + ", still here: false, <nil>"}, log.wait(t, 2))
+	})
 }
 
 func TestAHandlerInProcessThatBreaksOffLeavesItsEventWithoutAnAnswer(t *testing.T) {
@@ -406,12 +434,15 @@ func TestAHandlerInProcessThatBreaksOffLeavesItsEventWithoutAnAnswer(t *testing.
 	} {
 		t.Run(name, func(t *testing.T) {
 			var logged safeBuffer
-			s := StartT(t, &Options{Logger: slog.New(slog.NewTextHandler(&logged, nil))})
-			listen(t, s, &scripted{log: newEventLog(), answer: func(_ http.ResponseWriter, r *http.Request, _ int) {
+			handler := &scripted{log: newEventLog(), answer: func(_ http.ResponseWriter, r *http.Request, _ int) {
 				if r.Header.Get("ce-eventName") == "x" {
 					end()
 				}
-			}}, false)
+			}}
+			s := StartT(t, &Options{
+				Logger: slog.New(slog.NewTextHandler(&logged, nil)),
+				Hubs:   map[string]HubSettings{"chat": {EventHandlers: []EventHandler{{Handler: handler, UserEventPattern: "*"}}}},
+			})
 			c := dialJSON(t, s, dialOptions{user: "ann"})
 			c.write(`{"type":"event","event":"x","dataType":"text","data":"x","ackId":1}`)
 			answer := make(chan string, 1)
