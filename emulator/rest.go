@@ -90,17 +90,12 @@ func unauthorized(err error) *restError {
 	return &restError{http.StatusUnauthorized, "Unauthorized", err.Error(), ""}
 }
 
-// errorBody is the JSON of an error, also of the inner one.
+// errorBody is the JSON of an error. The service's may have an inner one, too; this server has no more to say.
 type errorBody struct {
-	Code    string       `json:"code"`
-	Message string       `json:"message"`
-	Target  string       `json:"target,omitempty"`
-	Details []errorBody  `json:"details"`
-	Inner   *errorDetail `json:"inner,omitempty"`
-}
-
-type errorDetail struct {
-	Code string `json:"code"`
+	Code    string      `json:"code"`
+	Message string      `json:"message"`
+	Target  string      `json:"target,omitempty"`
+	Details []errorBody `json:"details"`
 }
 
 func writeError(w http.ResponseWriter, r *http.Request, e *restError) {

@@ -104,7 +104,7 @@ type config struct {
 	tls       *tls.Config // nil without a certificate
 }
 
-// parse reads the environment, and then the flags over it. It prints nothing but the help that was asked for.
+// parse reads the flags, and the environment where a flag is not given. It prints nothing but the help that was asked for.
 func parse(args []string, env func(string) string, help io.Writer) (*config, error) {
 	var cfg config
 	var hubs, cert, key string
@@ -117,17 +117,6 @@ func parse(args []string, env func(string) string, help io.Writer) (*config, err
 	fs.StringVar(&cert, "tls-cert", "", "the PEM `FILE` of a certificate: speak TLS with it (default: speak plain HTTP)")
 	fs.StringVar(&key, "tls-key", "", "the PEM `FILE` of the certificate's private key")
 
-	var err error
-	fs.VisitAll(func(f *flag.Flag) {
-		if value := env(variable(f)); value != "" && err == nil {
-			if setErr := f.Value.Set(value); setErr != nil {
-				err = fmt.Errorf("the environment variable %s: %w", variable(f), setErr)
-			}
-		}
-	})
-	if err != nil {
-		return nil, err
-	}
 	switch err := fs.Parse(args); {
 	case errors.Is(err, flag.ErrHelp):
 		printHelp(help, fs)
@@ -136,6 +125,19 @@ func parse(args []string, env func(string) string, help io.Writer) (*config, err
 		return nil, err
 	case fs.NArg() > 0:
 		return nil, fmt.Errorf("unexpected argument %q", fs.Arg(0))
+	}
+	given := make(map[string]bool)
+	fs.Visit(func(f *flag.Flag) { given[f.Name] = true })
+	var err error
+	fs.VisitAll(func(f *flag.Flag) {
+		if value := env(variable(f)); value != "" && !given[f.Name] && err == nil {
+			if setErr := f.Value.Set(value); setErr != nil {
+				err = fmt.Errorf("the environment variable %s: %w", variable(f), setErr)
+			}
+		}
+	})
+	if err != nil {
+		return nil, err
 	}
 	host, port, err := net.SplitHostPort(cfg.addr)
 	if err != nil {

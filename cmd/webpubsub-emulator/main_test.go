@@ -150,11 +150,11 @@ func TestASignalEndsTheProgramCleanly(t *testing.T) {
 }
 
 func TestAFlagWinsOverItsVariable(t *testing.T) {
-	p := start(t, []string{"-addr", ":0", "-access-key", "flag"},
-		"WEBPUBSUB_EMULATOR_ADDR=nowhere", "WEBPUBSUB_EMULATOR_ACCESS_KEY=variable", "WEBPUBSUB_EMULATOR_LOG_LEVEL=error")
+	p := start(t, []string{"-addr", ":0", "-access-key", "flag", "-log-level", "error"},
+		"WEBPUBSUB_EMULATOR_ADDR=nowhere", "WEBPUBSUB_EMULATOR_ACCESS_KEY=variable", "WEBPUBSUB_EMULATOR_LOG_LEVEL=loud")
 	require.Regexp(t, `^Endpoint=http://127\.0\.0\.1:[1-9][0-9]*;AccessKey=flag;`, p.connectionString(t))
 	require.Empty(t, p.end(t))
-	require.Empty(t, p.stderr.String(), "the log level of the environment holds")
+	require.Empty(t, p.stderr.String())
 }
 
 func TestWithoutAKeyEachRunHasItsOwn(t *testing.T) {
@@ -221,6 +221,7 @@ func writeFile(t *testing.T, text string) string {
 }
 
 func TestHubSettingsSayWhoIsToldOfEvents(t *testing.T) {
+	gone := make(chan string, 1)
 	app := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if r.Method == http.MethodOptions {
 			w.Header().Set("WebHook-Allowed-Origin", "*")
@@ -231,12 +232,16 @@ func TestHubSettingsSayWhoIsToldOfEvents(t *testing.T) {
 			http.Error(w, err.Error(), http.StatusBadRequest)
 			return
 		}
+		if r.URL.Path == "/chat/disconnected" {
+			gone <- string(said)
+		}
 		w.Header().Set("Content-Type", "text/plain")
 		fmt.Fprintf(w, "%s: %s", r.URL.Path, said)
 	}))
 	defer app.Close()
-	file := writeFile(t, `{"chat": {"eventHandlers": [{"urlTemplate": "`+app.URL+`/{hub}/{event}", "userEventPattern": "*"}]}}`)
-	p := start(t, []string{"-addr", "127.0.0.1:0"}, "WEBPUBSUB_EMULATOR_HUBS="+file)
+	file := writeFile(t, `{"chat": {"eventHandlers": [{"urlTemplate": "`+app.URL+`/{hub}/{event}",
+		"systemEvents": ["disconnected"], "userEventPattern": "*"}]}}`)
+	p := start(t, []string{"-addr", "127.0.0.1:0"}, "WEBPUBSUB_EMULATOR_HUBS="+file, "WEBPUBSUB_EMULATOR_LOG_LEVEL=error")
 	client, err := webpubsub.NewClientFromConnectionString(p.connectionString(t), "chat", nil)
 	require.NoError(t, err)
 	access, err := client.GetClientAccessToken(t.Context(), nil)
@@ -248,8 +253,9 @@ func TestHubSettingsSayWhoIsToldOfEvents(t *testing.T) {
 	_, frame, err := conn.Read(t.Context())
 	require.NoError(t, err)
 	require.Equal(t, "/chat/message: hello", string(frame))
-	require.NoError(t, conn.CloseNow())
 	p.end(t)
+	require.Contains(t, <-gone, "shutting down", "the application hears that the program has ended")
+	require.Empty(t, p.stderr.String(), "the log level of the environment holds")
 }
 
 func TestWithACertificateItSpeaksTLS(t *testing.T) {
