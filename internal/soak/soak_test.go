@@ -25,7 +25,7 @@ import (
 	"github.com/awps-go/webpubsub/eventhandler"
 )
 
-// TestSoak lets 200 clients of all protocols in two hubs join, leave, send, drop out and come back at random, while every
+// TestSoak lets 200 clients of every protocol but MQTT, in two hubs, join, leave, send, drop out and come back at random, while every
 // kind of send, membership, permission and question goes through the service client, and an event handler hears of it
 // all. After every round, of a few steps of each client, it goes through the books: who was meant by a message got it,
 // once, as it was sent, and in the order of its sender; who was not did not.
