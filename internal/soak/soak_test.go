@@ -25,10 +25,10 @@ import (
 	"github.com/awps-go/webpubsub/eventhandler"
 )
 
-// TestSoak lets 200 clients of every protocol but MQTT, in two hubs, join, leave, send, drop out and come back at random, while every
-// kind of send, membership, permission and question goes through the service client, and an event handler hears of it
-// all. After every round, of a few steps of each client, it goes through the books: who was meant by a message got it,
-// once, as it was sent, and in the order of its sender; who was not did not.
+// TestSoak lets 200 clients of every protocol but MQTT, in two hubs, join, leave, send, drop out and come back at
+// random, while every kind of send, membership, permission and question goes through the service client, and an event
+// handler hears of it all. After every round, of a few steps of each client, it goes through the books: who was meant by
+// a message got it, once, as it was sent, and in the order of its sender; who was not did not.
 //
 // The books are kept by a counter that every step moves. A step takes effect somewhere between the count before it and
 // the count after it, which leaves three cases: a message that must have arrived, one that must not, and one that was
