@@ -3,7 +3,9 @@ package webpubsub
 import (
 	"bytes"
 	"context"
+	"crypto/tls"
 	"io"
+	"log"
 	"net"
 	"net/http"
 	"net/http/httptest"
@@ -139,6 +141,40 @@ func TestBurstsOfSendsShareConnections(t *testing.T) {
 		require.EqualValues(t, 20*test.burst, sends.Load())
 		require.LessOrEqual(t, connections.Load(), test.limit, "connections for bursts of %d sends", test.burst)
 	}
+}
+
+func TestTheSharedTransportSpeaksHTTP2OverTLSThatIsNotTooOld(t *testing.T) {
+	transport := sharedTransport().Clone() // which trusts the test's certificates, too
+	defer transport.CloseIdleConnections()
+	var protocols []string
+	start := func(newest uint16) string {
+		server := httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, req *http.Request) {
+			protocols = append(protocols, req.Proto)
+			w.WriteHeader(http.StatusAccepted)
+		}))
+		server.EnableHTTP2 = true
+		server.TLS = &tls.Config{MinVersion: tls.VersionTLS10, MaxVersion: newest}
+		server.Config.ErrorLog = log.New(io.Discard, "", 0)
+		server.StartTLS()
+		t.Cleanup(server.Close)
+		transport.TLSClientConfig.RootCAs = server.Client().Transport.(*http.Transport).TLSClientConfig.RootCAs
+		return server.URL
+	}
+	send := func(endpoint string) error {
+		client := newTestClient(t, endpoint, func(o *ClientOptions) {
+			o.Transport = roundTripper{transport}
+			o.Retry.MaxRetries = -1
+		})
+		return client.SendToGroup(context.Background(), "room", smallMessage, nil)
+	}
+	require.NoError(t, send(start(tls.VersionTLS13)))
+	require.NoError(t, send(start(tls.VersionTLS12)))
+	require.ErrorContains(t, send(start(tls.VersionTLS11)), "protocol version")
+	require.Equal(t, []string{"HTTP/2.0", "HTTP/2.0"}, protocols)
+
+	require.Zero(t, transport.MaxConnsPerHost, "it would queue sends behind a slow service")
+	require.Equal(t, &http.HTTP2Config{SendPingTimeout: 10 * time.Second, PingTimeout: 5 * time.Second}, transport.HTTP2,
+		"azcore's, which notice a dead connection")
 }
 
 func TestASeekableStreamIsNotCopied(t *testing.T) {
