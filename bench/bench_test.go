@@ -56,6 +56,36 @@ func checkRequest(r *http.Request, p payload) error {
 	return err
 }
 
+// What is broadcast, or sent to one, arrives at as many clients as there are, from each broadcaster.
+func TestEveryBroadcasterReachesItsClients(t *testing.T) {
+	for _, b := range broadcasters {
+		t.Run(b.name, func(t *testing.T) {
+			crowd, endpoint, first := startCrowd(t, b.start, 3)
+			post(t, crowd, endpoint+broadcastPath(), 3)
+			post(t, crowd, endpoint+sendPath(first), 1)
+			require.EqualValues(t, 3+3+1, crowd.arrived.Load(), "each was told that it is connected, and one has two messages")
+		})
+	}
+}
+
+// startCrowd starts a broadcaster and connects clients to it. It returns the id of one of them, too.
+func startCrowd(t testing.TB, start func() (string, func() string, error), clients int) (c *crowd, endpoint, first string) {
+	endpoint, id, err := start()
+	require.NoError(t, err)
+	c = &crowd{all: make(chan error, 1)}
+	token, err := mapClaimsToken(endpoint + clientPath())
+	require.NoError(t, err)
+	require.NoError(t, c.connect(clientJob{URL: endpoint + clientPath(), Token: token, Connect: clients}, &clientResult{}))
+	return c, endpoint, id()
+}
+
+// post sends a message that is to reach so many clients.
+func post(t testing.TB, c *crowd, url string, reach int) {
+	token, err := mapClaimsToken(url)
+	require.NoError(t, err)
+	require.NoError(t, c.post(clientJob{URL: url, Token: token, Posts: 1, Reach: reach}, &clientResult{}))
+}
+
 // BenchmarkSend sends over loopback to a server in this process; the command measures with one of its own.
 func BenchmarkSend(b *testing.B) {
 	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {

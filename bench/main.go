@@ -24,6 +24,10 @@ func main() {
 	js := flag.Bool("js", true, "measure the JavaScript SDK, if js/node_modules is there")
 	plot := flag.String("plot", "cpu.svg", "the file for the plot; empty for none")
 	serving := flag.Bool("serve", false, "be the server's process")
+	emulators := flag.Bool("emulator", false, "measure the emulator instead of the client")
+	clients := flag.Int("clients", 20_000, "with -emulator: the most clients that are connected")
+	broadcasting := flag.String("broadcast", "", "be the process of the broadcaster of this name")
+	holding := flag.Bool("hold", false, "be a process that holds WebSocket clients")
 	working := flag.String("work", "", "be the process of the contender of this name")
 	flag.Parse()
 
@@ -38,6 +42,17 @@ func main() {
 				err = work(c)
 			}
 		}
+	case *broadcasting != "":
+		err = errors.New("no broadcaster " + *broadcasting)
+		for _, b := range broadcasters {
+			if b.name == *broadcasting {
+				err = broadcast(b.start)
+			}
+		}
+	case *holding:
+		err = hold()
+	case *emulators:
+		err = benchEmulator(*runs, *clients)
 	default:
 		err = bench(*runs, *requests, *js, *plot)
 	}
