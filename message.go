@@ -100,22 +100,13 @@ func (m Message) Reader() (io.Reader, error) {
 // marshalJSON is json.Marshal that escapes no more than JSON asks for, as the other SDKs do.
 func marshalJSON(v any) ([]byte, error) {
 	var buf bytes.Buffer
-	if err := newJSONEncoder(&buf).Encode(v); err != nil {
+	encoder := json.NewEncoder(&buf)
+	encoder.SetEscapeHTML(false)
+	if err := encoder.Encode(v); err != nil {
 		return nil, err
 	}
-	return trimJSON(buf.Bytes()), nil
-}
-
-func newJSONEncoder(w io.Writer) *json.Encoder {
-	encoder := json.NewEncoder(w)
-	encoder.SetEscapeHTML(false)
-	return encoder
-}
-
-// trimJSON takes off what newJSONEncoder's encoder writes more than it should: the line's end, and the escapes of the two
-// separators that it always escapes.
-func trimJSON(data []byte) []byte {
-	data = bytes.TrimSuffix(data, []byte("\n"))
+	data := bytes.TrimSuffix(buf.Bytes(), []byte("\n"))
+	// Two separators are always escaped.
 	if bytes.Contains(data, []byte(`\u202`)) {
 		data = escapes.ReplaceAllFunc(data, func(escape []byte) []byte {
 			switch string(escape) {
@@ -127,7 +118,7 @@ func trimJSON(data []byte) []byte {
 			return escape
 		})
 	}
-	return data
+	return data, nil
 }
 
 // escapes matches the escapes in a JSON text, among them those of the two separators.

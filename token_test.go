@@ -24,6 +24,19 @@ func TestTheSignerIsAsGoodAsTheLibrarys(t *testing.T) {
 	require.Error(t, jwt.SigningMethodHS256.Verify("a.b", signed(t, other, "a.b"), []byte(testKey)), "a key that has changed signs anew")
 }
 
+func TestClaimsAreWrittenAsJSONWritesThem(t *testing.T) {
+	odd := []string{"plain", "", `a "quoted" \ text`, "<&>", "tab\tand\x00\x7f", "Jürgen \u2028 \U0001F600"}
+	for _, c := range []claims{
+		{IssuedAt: 1700000000, ExpiresAt: 1700003600, Audience: "https://name.webpubsub.azure.com/api/hubs/chat/:send?api-version=2024-12-01"},
+		{Roles: odd, Groups: odd[:1], IssuedAt: -1, ExpiresAt: 1 << 60, Audience: odd[2], Subject: odd[4]},
+		{Roles: []string{}, Groups: odd[2:4], Audience: odd[5], Subject: odd[5]},
+	} {
+		want, err := marshalJSON(c)
+		require.NoError(t, err)
+		require.Equal(t, string(want), string(c.appendJSON(nil)))
+	}
+}
+
 func signed(t *testing.T, signer *signer, text string) []byte {
 	t.Helper()
 	signature, err := signer.Sign(text, nil)

@@ -436,13 +436,13 @@ func TestClientAccessTokensAreThoseOfTheOfficialSDK(t *testing.T) {
 // requireSameToken puts the recorded clock into our token and compares it with the recorded one, byte for byte.
 func requireSameToken(t *testing.T, want, got, key string, lifetime time.Duration) {
 	t.Helper()
-	var claims clientClaims
+	var c claims
 	payload, err := base64.RawURLEncoding.DecodeString(strings.Split(got, ".")[1])
 	require.NoError(t, err)
-	require.NoError(t, json.Unmarshal(payload, &claims))
-	claims.IssuedAt = 1700000000
-	claims.ExpiresAt = claims.IssuedAt + int64(lifetime/time.Second)
-	token, err := new(accessKey).signer(key).sign("", tokenHeader, claims)
+	require.NoError(t, json.Unmarshal(payload, &c))
+	c.IssuedAt = 1700000000
+	c.ExpiresAt = c.IssuedAt + int64(lifetime/time.Second)
+	token, err := new(accessKey).signer(key).sign("", tokenHeader, c)
 	require.NoError(t, err)
 	wantPayload, err := base64.RawURLEncoding.DecodeString(strings.Split(want, ".")[1])
 	require.NoError(t, err)
