@@ -170,7 +170,7 @@ func (h *Handler) serveEvent(w http.ResponseWriter, r *http.Request) error {
 		if h.options.OnUserEvent == nil {
 			return refuse(http.StatusNotFound, "nobody takes user events here")
 		}
-		request := &UserEventRequest{Event: event, Metadata: requestMetadata(r.Header)}
+		request := &UserEventRequest{Event: event}
 		if err := h.readUserEvent(w, r, request); err != nil {
 			return err
 		}
@@ -213,27 +213,22 @@ func notify[R any](h *Handler, w http.ResponseWriter, r *http.Request, event *Ev
 func (h *Handler) answer(w http.ResponseWriter, r *http.Request, event *Event,
 	function func(context.Context) (writer, error),
 ) {
-	write, err := func() (write writer, err error) {
-		defer func() {
-			switch v := recover(); {
-			case v == http.ErrAbortHandler:
-				panic(v)
-			case v != nil:
-				err = &panicError{value: v, stack: debug.Stack()}
-			}
-		}()
-		return function(r.Context())
-	}()
-	if err == nil && write == nil {
-		w.WriteHeader(http.StatusNoContent)
+	out := &answerWriter{ResponseWriter: w}
+	err := protect(func() error {
+		write, err := function(r.Context())
+		if err == nil && write == nil {
+			w.WriteHeader(http.StatusNoContent)
+		} else if err == nil {
+			err = write(out)
+		}
+		return err
+	})
+	if err == nil {
 		return
 	}
-	if err == nil {
-		if err = write(w); err != nil { // a reply that broke off: the service must not take what it got for the whole
-			h.logError(r, event, "the answer broke off", err)
-			panic(http.ErrAbortHandler)
-		}
-		return
+	if out.begun { // the service must not take what it got for the whole
+		h.logError(r, event, "the answer broke off", err)
+		panic(http.ErrAbortHandler)
 	}
 	if rejection, ok := errors.AsType[*RejectError](err); ok {
 		if err = rejection.write(w); err == nil {
@@ -242,6 +237,35 @@ func (h *Handler) answer(w http.ResponseWriter, r *http.Request, event *Event,
 	}
 	h.logError(r, event, "event failed", err)
 	http.Error(w, "the event handler failed", http.StatusInternalServerError)
+}
+
+// answerWriter knows whether anything of the answer has been written.
+type answerWriter struct {
+	http.ResponseWriter
+	begun bool
+}
+
+func (a *answerWriter) WriteHeader(status int) {
+	a.begun = true
+	a.ResponseWriter.WriteHeader(status)
+}
+
+func (a *answerWriter) Write(p []byte) (int, error) {
+	a.begun = true
+	return a.ResponseWriter.Write(p)
+}
+
+// protect calls a function of the application, and makes an error of its panic.
+func protect(function func() error) (err error) {
+	defer func() {
+		switch v := recover(); {
+		case v == http.ErrAbortHandler:
+			panic(v)
+		case v != nil:
+			err = &panicError{value: v, stack: debug.Stack()}
+		}
+	}()
+	return function()
 }
 
 // panicError is a panic of a function of the application.

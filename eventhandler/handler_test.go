@@ -8,6 +8,7 @@ import (
 	"io"
 	"log/slog"
 	"net/http"
+	"net/http/httptest"
 	"net/url"
 	"strings"
 	"testing"
@@ -209,23 +210,60 @@ func TestUserEventAnswers(t *testing.T) {
 			require.Equal(t, test.contentType, answer.header.Get("Content-Type"))
 			require.Equal(t, test.body, answer.body)
 			require.Equal(t, test.metadata, answer.header.Get("X-WebPubSub-Metadata-trace"))
+			if test.status >= 400 { // a text of the application, maybe with a client's words in it
+				require.Equal(t, "nosniff", answer.header.Get("X-Content-Type-Options"))
+			}
 		})
 	}
 }
 
-func TestAReplyWhoseStreamFailsIsCutOff(t *testing.T) {
-	url := serve(t, eventhandler.Options{
-		OnUserEvent: func(context.Context, *eventhandler.UserEventRequest) (*eventhandler.UserEventResponse, error) {
-			stream := io.MultiReader(strings.NewReader(strings.Repeat("x", 64<<10)), iotest.ErrReader(errors.New("disk")))
-			return &eventhandler.UserEventResponse{Message: webpubsub.BinaryStream(stream)}, nil
-		},
-	})
-	response, err := http.DefaultClient.Do(newEvent(url, "user.message", "text/plain", "hi"))
-	if err == nil {
-		_, err = io.ReadAll(response.Body)
-		response.Body.Close()
+// panicReader is a stream of the application that panics.
+type panicReader struct{}
+
+func (panicReader) Read([]byte) (int, error) { panic("a bug") }
+
+func TestAReplyWhoseStreamFails(t *testing.T) {
+	half := strings.NewReader(strings.Repeat("x", 64<<10))
+	for name, test := range map[string]struct {
+		stream io.Reader
+		cutOff bool
+		log    string
+	}{
+		"before its first byte":         {iotest.ErrReader(errors.New("disk")), false, "event failed"},
+		"in its midst":                  {io.MultiReader(half, iotest.ErrReader(errors.New("disk"))), true, "the answer broke off"},
+		"before its first byte, by bug": {panicReader{}, false, "panic: a bug"},
+		"in its midst, by bug":          {io.MultiReader(strings.NewReader("half"), panicReader{}), true, "panic: a bug"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			var log bytes.Buffer
+			handler, err := eventhandler.New(eventhandler.Options{
+				Hub: "chat", AccessKeys: []string{testKey}, Logger: slog.New(slog.NewTextHandler(&log, nil)),
+				OnUserEvent: func(context.Context, *eventhandler.UserEventRequest) (*eventhandler.UserEventResponse, error) {
+					return &eventhandler.UserEventResponse{Message: webpubsub.BinaryStream(test.stream)}, nil
+				},
+			})
+			require.NoError(t, err)
+			ended := make(chan bool, 1)
+			server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+				defer func() { ended <- true }()
+				handler.ServeHTTP(w, r)
+			}))
+			defer server.Close()
+			response, err := http.DefaultClient.Do(newEvent(server.URL, "user.message", "text/plain", "hi"))
+			if err == nil {
+				_, err = io.ReadAll(response.Body)
+				response.Body.Close()
+			}
+			<-ended
+			if test.cutOff {
+				require.Error(t, err, "the service must be able to tell half a message from a whole one")
+			} else {
+				require.NoError(t, err)
+				require.Equal(t, http.StatusInternalServerError, response.StatusCode)
+			}
+			require.Contains(t, log.String(), test.log)
+		})
 	}
-	require.Error(t, err, "the service must be able to tell half a message from a whole one")
 }
 
 func TestNotificationsReachTheirFunctions(t *testing.T) {

@@ -10,14 +10,16 @@ import (
 	"strings"
 	"time"
 	"unicode/utf8"
+
+	"github.com/awps-go/webpubsub/internal/metadata"
 )
 
 const (
 	// maxHeaderBytes is more than the longest ce- header: group names reach 1,024 characters, ids are shorter.
 	maxHeaderBytes = 8 << 10
 
-	// maxStateBytes is for ce-connectionState, of which the service documents no limit; more would not fit with the
-	// other headers into what common servers take.
+	// maxStateBytes is for ce-connectionState, of which the service documents no limit. net/http takes far more; what
+	// stands before a handler may take less, as nginx does with 8 KiB for a header.
 	maxStateBytes = 32 << 10
 )
 
@@ -166,14 +168,21 @@ func mediaType(r *http.Request) (string, error) {
 
 // readBody reads the whole body, up to Options.MaxBodyBytes.
 func (h *Handler) readBody(w http.ResponseWriter, r *http.Request) ([]byte, error) {
-	data, err := io.ReadAll(http.MaxBytesReader(w, r.Body, h.options.MaxBodyBytes))
+	if encoding := r.Header.Get("Content-Encoding"); encoding != "" && !strings.EqualFold(encoding, "identity") {
+		return nil, refuse(http.StatusUnsupportedMediaType, "the body has a content encoding, which the service does not use")
+	}
+	body := r.Body
+	if body == nil { // a request that no server has read
+		body = http.NoBody
+	}
+	data, err := io.ReadAll(http.MaxBytesReader(w, body, h.options.MaxBodyBytes))
 	if tooLarge, ok := errors.AsType[*http.MaxBytesError](err); ok {
 		return nil, refuse(http.StatusRequestEntityTooLarge, "the body is larger than %d bytes", tooLarge.Limit)
 	}
 	if err != nil {
 		return nil, refuse(http.StatusBadRequest, "the body broke off")
 	}
-	if r.ContentLength >= 0 && int64(len(data)) != r.ContentLength { // a request that no server has read
+	if r.ContentLength >= 0 && int64(len(data)) != r.ContentLength { // again, of no server
 		return nil, refuse(http.StatusBadRequest, "the body is not as long as the header Content-Length says")
 	}
 	return data, nil
@@ -192,6 +201,9 @@ func (h *Handler) readSystemBody(w http.ResponseWriter, r *http.Request, request
 	if err != nil {
 		return err
 	}
+	if !utf8.Valid(data) {
+		return refuse(http.StatusBadRequest, "the body is not valid UTF-8")
+	}
 	if !bytes.HasPrefix(bytes.TrimSpace(data), []byte("{")) {
 		return refuse(http.StatusBadRequest, "the body is no JSON object")
 	}
@@ -201,8 +213,11 @@ func (h *Handler) readSystemBody(w http.ResponseWriter, r *http.Request, request
 	return nil
 }
 
-// readUserEvent reads the payload of a user event.
+// readUserEvent reads the payload and the metadata of a user event.
 func (h *Handler) readUserEvent(w http.ResponseWriter, r *http.Request, request *UserEventRequest) (err error) {
+	if request.Metadata, err = readMetadata(r.Header); err != nil {
+		return err
+	}
 	if request.ContentType, err = mediaType(r); err != nil {
 		return err
 	}
@@ -214,11 +229,35 @@ func (h *Handler) readUserEvent(w http.ResponseWriter, r *http.Request, request 
 	if request.Data, err = h.readBody(w, r); err != nil {
 		return err
 	}
+	text := request.ContentType == ContentTypeText || request.ContentType == ContentTypeJSON
 	switch {
-	case request.ContentType == ContentTypeText && !utf8.Valid(request.Data):
-		return refuse(http.StatusBadRequest, "the text is not valid UTF-8")
+	case text && !utf8.Valid(request.Data):
+		return refuse(http.StatusBadRequest, "the body is not valid UTF-8")
 	case request.ContentType == ContentTypeJSON && !json.Valid(request.Data):
 		return refuse(http.StatusBadRequest, "the body is not valid JSON")
 	}
 	return nil
+}
+
+// metadataPrefix is metadata.Prefix as net/http reads it.
+var metadataPrefix = http.CanonicalHeaderKey(metadata.Prefix)
+
+// readMetadata reads the metadata of a user event.
+func readMetadata(header http.Header) (map[string]string, error) {
+	var m map[string]string
+	for name := range header {
+		key, found := strings.CutPrefix(name, metadataPrefix)
+		if !found || key == "" {
+			continue
+		}
+		value, err := oneHeader(header, name, maxHeaderBytes)
+		if err != nil {
+			return nil, err
+		}
+		if m == nil {
+			m = map[string]string{}
+		}
+		m[strings.ToLower(key)] = value
+	}
+	return m, nil
 }

@@ -5,6 +5,7 @@ import (
 	"bytes"
 	"context"
 	"fmt"
+	"io"
 	"log/slog"
 	"net"
 	"net/http"
@@ -94,6 +95,12 @@ func TestBadEventsAreRefusedAndReachNoFunction(t *testing.T) {
 		"an empty signature":                 edited(401, "ce-signature", with("ce-signature", "sha256=")),
 		"more signatures than keys can make": edited(401, "more than 8", with("ce-signature", sign("c1", "1", "2", "3", "4", "5", "6", "7", "8", testKey))),
 		"a wrong signature on bad headers":   edited(401, "ce-signature", func(r *http.Request) { with("ce-type", "")(r); with("ce-signature", "x")(r) }),
+		"a body with a content encoding":     edited(415, "content encoding", with("Content-Encoding", "gzip")),
+		"a metadata key twice":               edited(400, "there 2 times", twice("X-WebPubSub-Metadata-a")),
+		"a metadata value that is too long":  edited(400, "is longer than 8192", with("X-WebPubSub-Metadata-a", strings.Repeat("x", 8193))),
+		"a metadata value with a tab":        edited(400, "control character", with("X-WebPubSub-Metadata-a", "a\tb")),
+		"JSON that is not UTF-8":             {"user.message", "application/json", "\"\xff\"", nil, 400, "UTF-8"},
+		"a connect event that is not UTF-8":  {"sys.connect", "application/json", "{\"claims\":{\"sub\":[\"\xff\"]}}", nil, 400, "UTF-8"},
 		"text that is not UTF-8":             {"user.message", "text/plain", "\xff", nil, 400, "UTF-8"},
 		"JSON that is not JSON":              {"user.message", "application/json", `{"a":`, nil, 400, "not valid JSON"},
 		"an empty body of JSON":              {"user.message", "application/json", ``, nil, 400, "not valid JSON"},
@@ -148,6 +155,34 @@ func TestControlCharactersAreRefusedWithoutAServer(t *testing.T) {
 			handler.ServeHTTP(w, newEvent("http://h", "sys.connected", "application/json", "{}", with("ce-userId", value)))
 			require.Equal(t, http.StatusBadRequest, w.Code)
 			require.Equal(t, "the header ce-userId holds a control character\n", w.Body.String())
+		})
+	}
+}
+
+func TestABodyThatNoServerHasRead(t *testing.T) {
+	handler, err := eventhandler.New(eventhandler.Options{
+		Hub: "chat", AccessKeys: []string{testKey}, Logger: slog.New(slog.DiscardHandler),
+		OnUserEvent: func(context.Context, *eventhandler.UserEventRequest) (*eventhandler.UserEventResponse, error) {
+			return nil, nil
+		},
+	})
+	require.NoError(t, err)
+	for name, test := range map[string]struct {
+		body   io.ReadCloser
+		length int64
+		status int
+	}{
+		"none":                              {nil, 0, 204},
+		"one of unknown length":             {io.NopCloser(strings.NewReader("hi")), -1, 204},
+		"one that is shorter than its size": {io.NopCloser(strings.NewReader("hi")), 3, 400},
+		"none, with a size":                 {nil, 1, 400},
+	} {
+		t.Run(name, func(t *testing.T) {
+			r := newEvent("http://h", "user.message", "text/plain", "")
+			r.Body, r.ContentLength = test.body, test.length
+			w := httptest.NewRecorder()
+			handler.ServeHTTP(w, r)
+			require.Equal(t, test.status, w.Code, w.Body)
 		})
 	}
 }

@@ -6,13 +6,12 @@ import (
 	"io"
 	"net/http"
 	"slices"
-	"strings"
 
 	"github.com/awps-go/webpubsub"
 	"github.com/awps-go/webpubsub/internal/metadata"
 )
 
-// writer writes the answer to an event. An error says that the answer broke off in its midst.
+// writer writes the answer to an event.
 type writer func(http.ResponseWriter) error
 
 // ConnectResponse accepts a client. Its zero value accepts it as it is.
@@ -220,23 +219,6 @@ func newHeader(state State, set map[string]any, m map[string]string) (http.Heade
 		header[metadata.Prefix+key] = []string{value}
 	}
 	return header, nil
-}
-
-// metadataPrefix is metadata.Prefix as net/http reads it.
-var metadataPrefix = http.CanonicalHeaderKey(metadata.Prefix)
-
-// requestMetadata returns the metadata of a user event.
-func requestMetadata(header http.Header) map[string]string {
-	var m map[string]string
-	for name, values := range header {
-		if key, found := strings.CutPrefix(name, metadataPrefix); found && key != "" {
-			if m == nil {
-				m = map[string]string{}
-			}
-			m[strings.ToLower(key)] = strings.Join(values, ",")
-		}
-	}
-	return m
 }
 
 func copyHeader(w http.ResponseWriter, header http.Header) {

@@ -24,8 +24,10 @@ func TestStateIsKeptAndChangedByName(t *testing.T) {
 	// As the JavaScript middleware writes it:
 	// Buffer.from(JSON.stringify({calledTime:1,user:{name:"ü"},gone:true})).toString("base64")
 	const javaScript = "eyJjYWxsZWRUaW1lIjoxLCJ1c2VyIjp7Im5hbWUiOiLDvCJ9LCJnb25lIjp0cnVlfQ=="
+	var sent eventhandler.State
 	url := serve(t, eventhandler.Options{
 		OnUserEvent: func(_ context.Context, r *eventhandler.UserEventRequest) (*eventhandler.UserEventResponse, error) {
+			sent = r.State
 			var times int
 			if _, err := r.State.Get("calledTime", &times); err != nil {
 				return nil, err
@@ -38,6 +40,7 @@ func TestStateIsKeptAndChangedByName(t *testing.T) {
 	})
 	first := do(t, newEvent(url, "user.message", "text/plain", "hi", with("ce-connectionState", javaScript)))
 	require.JSONEq(t, `{"calledTime":2,"user":{"name":"ü"},"new":null}`, decodeState(t, first))
+	require.Equal(t, "1", string(sent["calledTime"]), "a request's state is what was when the event was sent")
 
 	second := do(t, newEvent(url, "user.message", "text/plain", "hi",
 		with("ce-connectionState", first.header.Get("ce-connectionState"))))

@@ -1,0 +1,197 @@
+package eventhandler_test
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"encoding/json"
+	"flag"
+	"fmt"
+	"io"
+	"log/slog"
+	"net/http"
+	"net/http/httptest"
+	"net/http/httputil"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/coder/websocket"
+	"github.com/mochi-mqtt/server/v2/packets"
+	"github.com/stretchr/testify/require"
+
+	"github.com/awps-go/webpubsub"
+	"github.com/awps-go/webpubsub/emulator"
+	"github.com/awps-go/webpubsub/eventhandler"
+)
+
+// record has what the emulator sends, and what the handler makes of it, written to testdata/emulator:
+//
+//	go test ./eventhandler -run TestRequestsOfTheEmulator -record
+var record = flag.Bool("record", false, "record testdata/emulator anew")
+
+const recordings = "testdata/emulator"
+
+// recorded is what a handler makes of a request.
+type recorded struct {
+	Status  int
+	Event   *eventhandler.Event `json:",omitempty"` // of a request whose JSON is without it
+	Request any                 `json:",omitempty"`
+}
+
+// recordingOptions are those of a handler that keeps what its functions get.
+func recordingOptions(got *recorded) eventhandler.Options {
+	return eventhandler.Options{
+		Hub: "chat", AccessKeys: []string{testKey}, Logger: slog.New(slog.DiscardHandler),
+		OnConnect: func(_ context.Context, r *eventhandler.ConnectRequest) (*eventhandler.ConnectResponse, error) {
+			got.Request = r
+			return &eventhandler.ConnectResponse{UserID: "Ann", SetState: map[string]any{"n": 1}}, nil
+		},
+		OnConnected: func(_ context.Context, r *eventhandler.ConnectedRequest) error {
+			got.Event, got.Request = &r.Event, r
+			return nil
+		},
+		OnUserEvent: func(_ context.Context, r *eventhandler.UserEventRequest) (*eventhandler.UserEventResponse, error) {
+			got.Request = r
+			return &eventhandler.UserEventResponse{Message: webpubsub.Text("ok")}, nil
+		},
+		OnDisconnected: func(_ context.Context, r *eventhandler.DisconnectedRequest) error {
+			got.Event, got.Request = &r.Event, r
+			return nil
+		},
+	}
+}
+
+func TestRequestsOfTheEmulator(t *testing.T) {
+	if *record {
+		recordRequests(t)
+	}
+	files, err := filepath.Glob(recordings + "/*.http")
+	require.NoError(t, err)
+	require.Len(t, files, 10)
+	for _, file := range files {
+		t.Run(filepath.Base(file), func(t *testing.T) {
+			data, err := os.ReadFile(file)
+			require.NoError(t, err)
+			r, err := http.ReadRequest(bufio.NewReader(bytes.NewReader(data)))
+			require.NoError(t, err)
+			var got recorded
+			handler, err := eventhandler.New(recordingOptions(&got))
+			require.NoError(t, err)
+			w := httptest.NewRecorder()
+			handler.ServeHTTP(w, r)
+			got.Status = w.Code
+			have, err := json.MarshalIndent(got, "", "  ")
+			require.NoError(t, err)
+			golden := strings.TrimSuffix(file, ".http") + ".json"
+			if *record {
+				require.NoError(t, os.WriteFile(golden, append(have, '\n'), 0o600))
+			}
+			want, err := os.ReadFile(golden)
+			require.NoError(t, err)
+			require.JSONEq(t, string(want), string(have))
+		})
+	}
+}
+
+// recordRequests lets two clients of the emulator live, and writes what it tells of them.
+func recordRequests(t *testing.T) {
+	old, err := filepath.Glob(recordings + "/*")
+	require.NoError(t, err)
+	for _, file := range old {
+		require.NoError(t, os.Remove(file))
+	}
+	require.NoError(t, os.MkdirAll(recordings, 0o700))
+	srv := emulator.StartT(t, &emulator.Options{AccessKey: testKey, SecondaryAccessKey: "the secondary key"})
+	handler, err := eventhandler.New(recordingOptions(&recorded{}))
+	require.NoError(t, err)
+	told := make(chan string, 100)
+	number := 0 // the clients live one after the other, so that their requests come so
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		request, err := httputil.DumpRequest(r, true)
+		if err != nil {
+			t.Error(err)
+		}
+		name := r.Header.Get("ce-eventName")
+		if name == "" {
+			name = "validate"
+		}
+		kind := "json"
+		if r.Header.Get("ce-physicalConnectionId") != "" {
+			kind = "mqtt"
+		}
+		number++
+		if err := os.WriteFile(fmt.Sprintf("%s/%02d-%s-%s.http", recordings, number, kind, name), request, 0o600); err != nil {
+			t.Error(err)
+		}
+		handler.ServeHTTP(w, r)
+		told <- name
+	}))
+	defer server.Close()
+	require.NoError(t, srv.SetHubSettings("chat", emulator.HubSettings{EventHandlers: []emulator.EventHandler{{
+		URLTemplate: server.URL + "/eventhandler/{event}", SystemEvents: []string{"connect", "connected", "disconnected"},
+		UserEventPattern: "*"}}}))
+	client, err := webpubsub.NewClientFromConnectionString(srv.ConnectionString(), "chat", nil)
+	require.NoError(t, err)
+	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+	defer cancel()
+	connect := func(o webpubsub.ClientAccessTokenOptions, query, subprotocol string) *websocket.Conn {
+		access, err := client.GetClientAccessToken(ctx, &o)
+		require.NoError(t, err)
+		ws, _, err := websocket.Dial(ctx, access.URL+query, &websocket.DialOptions{Subprotocols: []string{subprotocol}})
+		require.NoError(t, err)
+		return ws
+	}
+	until := func(name string) {
+		for {
+			select {
+			case got := <-told:
+				if got == name {
+					return
+				}
+			case <-ctx.Done():
+				t.Fatalf("the handler was not told of %s", name)
+			}
+		}
+	}
+
+	ws := connect(webpubsub.ClientAccessTokenOptions{UserID: "ann", Roles: []string{webpubsub.RoleSendToAnyGroup}}, "&room=lobby",
+		"json.webpubsub.azure.v1")
+	until("connected")
+	for _, frame := range []string{
+		`{"type":"event","event":"order","dataType":"json","data":{"item":"tea"},"metadata":{"trace":"t1"}}`,
+		`{"type":"event","event":"say","dataType":"text","data":"héllo"}`,
+		`{"type":"event","event":"picture","dataType":"binary","data":"AP8="}`,
+	} {
+		require.NoError(t, ws.Write(ctx, websocket.MessageText, []byte(frame)))
+		until(strings.Split(frame, `"`)[7])
+	}
+	_ = ws.CloseNow()
+	until("disconnected")
+
+	ws = connect(webpubsub.ClientAccessTokenOptions{UserID: "ann", Protocol: webpubsub.ClientProtocolMQTT}, "", "mqtt")
+	for _, pk := range []packets.Packet{
+		{FixedHeader: packets.FixedHeader{Type: packets.Connect}, ProtocolVersion: 5,
+			Connect: packets.ConnectParams{ProtocolName: []byte("MQTT"), Clean: true, ClientIdentifier: "device", Keepalive: 60,
+				UsernameFlag: true, Username: []byte("ann"), PasswordFlag: true, Password: []byte("not a secret")},
+			Properties: packets.Properties{User: []packets.UserProperty{{Key: "app", Val: "1.0"}}}},
+		{FixedHeader: packets.FixedHeader{Type: packets.Disconnect}, ProtocolVersion: 5, ReasonCode: 4,
+			Properties: packets.Properties{User: []packets.UserProperty{{Key: "why", Val: "bye"}}}},
+	} {
+		var packet bytes.Buffer
+		if pk.FixedHeader.Type == packets.Connect {
+			err = pk.ConnectEncode(&packet)
+		} else {
+			err = pk.DisconnectEncode(&packet)
+		}
+		require.NoError(t, err)
+		require.NoError(t, ws.Write(ctx, websocket.MessageBinary, packet.Bytes()))
+		if pk.FixedHeader.Type == packets.Connect {
+			until("connected")
+		}
+	}
+	_, _ = io.Copy(io.Discard, websocket.NetConn(ctx, ws, websocket.MessageBinary))
+	until("disconnected")
+}
