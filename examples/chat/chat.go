@@ -66,6 +66,8 @@ type message struct {
 	To   string    `json:"to,omitempty"`
 	Text string    `json:"text"`
 	At   time.Time `json:"at"`
+
+	event string // what the service calls the event that said it
 }
 
 // welcome is what a connection is told when it has entered a room.
@@ -192,7 +194,7 @@ func (c *Chat) onUserEvent(ctx context.Context, r *eventhandler.UserEventRequest
 	}
 	switch r.EventName {
 	case "say":
-		err = c.say(ctx, r.ConnectionID, name, r.UserID, cmd.Text)
+		err = c.say(ctx, &r.Event, name, cmd.Text)
 	case "direct":
 		err = c.direct(ctx, r.UserID, cmd.To, cmd.Text)
 	case "enter":
@@ -257,13 +259,14 @@ func (c *Chat) welcome(name, user string) welcome {
 	return welcome{Type: "welcome", Room: name, Group: group(name), User: user, History: history}
 }
 
-// say tells a room what somebody says. Whether they may is the service's to know.
-func (c *Chat) say(ctx context.Context, connectionID, name, user, text string) error {
+// say tells a room what somebody says. Whether they may is the service's to know. If it fails the service sends the event
+// again, and what has been said then is the same message, not another.
+func (c *Chat) say(ctx context.Context, e *eventhandler.Event, name, text string) error {
 	text, err := checkText(text)
 	if err != nil {
 		return err
 	}
-	maySpeak, err := c.service.HasPermission(ctx, webpubsub.PermissionSendToGroup, connectionID,
+	maySpeak, err := c.service.HasPermission(ctx, webpubsub.PermissionSendToGroup, e.ConnectionID,
 		&webpubsub.HasPermissionOptions{TargetName: group(name)})
 	if err != nil {
 		return err
@@ -271,14 +274,24 @@ func (c *Chat) say(ctx context.Context, connectionID, name, user, text string) e
 	if !maySpeak {
 		return eventhandler.Reject(http.StatusForbidden, "you cannot speak in "+name)
 	}
+	m := c.remember(name, message{Type: "message", Room: name, From: e.UserID, Text: text, At: time.Now().UTC(),
+		event: e.ConnectionID + " " + e.EventID})
+	return c.service.SendToGroup(ctx, group(name), webpubsub.JSON(m), nil)
+}
+
+// remember adds a message to its room's history, with the next id, unless it is there.
+func (c *Chat) remember(name string, m message) message {
 	r := c.room(name)
 	c.mu.Lock()
+	defer c.mu.Unlock()
+	if i := slices.IndexFunc(r.history, func(other message) bool { return other.event == m.event }); i >= 0 {
+		return r.history[i]
+	}
 	r.last++
-	m := message{Type: "message", ID: r.last, Room: name, From: user, Text: text, At: time.Now().UTC()}
+	m.ID = r.last
 	r.history = append(r.history, m)
 	r.history = r.history[max(0, len(r.history)-historyLength):]
-	c.mu.Unlock()
-	return c.service.SendToGroup(ctx, group(name), webpubsub.JSON(m), nil)
+	return m
 }
 
 // direct sends a message to one user, on all of their connections, and to the sender's own.
@@ -306,23 +319,36 @@ func (c *Chat) direct(ctx context.Context, from, to, text string) error {
 
 // move takes a connection out of one room and into another.
 func (c *Chat) move(ctx context.Context, r *eventhandler.UserEventRequest, from, to string) error {
-	maySpeak, err := c.enter(to, r.UserID)
+	could, err := c.enter(to, r.UserID)
 	if err != nil || from == to {
-		return err
-	}
-	if err := c.service.RemoveConnectionFromGroup(ctx, group(from), r.ConnectionID, nil); err != nil {
-		return err
-	}
-	if err := c.permit(ctx, r.ConnectionID, from, false); err != nil {
 		return err
 	}
 	if err := c.service.AddConnectionToGroup(ctx, group(to), r.ConnectionID, nil); err != nil {
 		return err
 	}
-	if err := c.permit(ctx, r.ConnectionID, to, maySpeak); err != nil {
+	if err := c.permit(ctx, r.ConnectionID, to, could); err != nil {
+		return err
+	}
+	// The host may have removed or muted the user meanwhile, without finding this connection in the room.
+	can, err := c.enter(to, r.UserID)
+	if err != nil {
+		return errors.Join(err, c.leave(ctx, r.ConnectionID, to))
+	}
+	if can != could {
+		if err := c.permit(ctx, r.ConnectionID, to, can); err != nil {
+			return err
+		}
+	}
+	if err := c.leave(ctx, r.ConnectionID, from); err != nil {
 		return err
 	}
 	return errors.Join(c.tellPresence(ctx, from), c.tellPresence(ctx, to))
+}
+
+// leave takes a connection out of a room, and the permission to speak there from it.
+func (c *Chat) leave(ctx context.Context, connectionID, name string) error {
+	return errors.Join(c.service.RemoveConnectionFromGroup(ctx, group(name), connectionID, nil),
+		c.permit(ctx, connectionID, name, false))
 }
 
 // remove takes a user out of a room, on all of their connections, for good.

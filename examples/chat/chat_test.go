@@ -11,15 +11,18 @@ import (
 	"net/http/httptest"
 	"net/url"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
+	"github.com/Azure/azure-sdk-for-go/sdk/azcore"
 	"github.com/coder/websocket"
 	"github.com/stretchr/testify/require"
 	"go.uber.org/goleak"
 
 	"github.com/awps-go/webpubsub"
 	"github.com/awps-go/webpubsub/emulator"
+	"github.com/awps-go/webpubsub/eventhandler"
 )
 
 func TestMain(m *testing.M) {
@@ -29,11 +32,17 @@ func TestMain(m *testing.M) {
 // startChat starts the chat on an emulator and returns the page's URL. network says how the emulator calls its events.
 func startChat(t *testing.T, network bool) string {
 	t.Helper()
-	log := slog.New(slog.DiscardHandler)
-	service := emulator.StartT(t, nil)
-	client, err := webpubsub.NewClientFromConnectionString(service.ConnectionString(), hubName, nil)
+	page, _, _ := startChatWith(t, network, nil)
+	return page
+}
+
+func startChatWith(t *testing.T, network bool, options *webpubsub.ClientOptions) (page string, chat *Chat, service *emulator.Server) {
+	t.Helper()
+	service = emulator.StartT(t, nil)
+	client, err := webpubsub.NewClientFromConnectionString(service.ConnectionString(), hubName, options)
 	require.NoError(t, err)
-	events, err := NewChat(client, log).Handler(service.ConnectionString())
+	chat = NewChat(client, slog.New(slog.DiscardHandler))
+	events, err := chat.Handler(service.ConnectionString())
 	require.NoError(t, err)
 	server := httptest.NewServer(newServer(client, events))
 	t.Cleanup(server.Close)
@@ -44,7 +53,7 @@ func startChat(t *testing.T, network bool) string {
 		handler.Handler = events
 	}
 	require.NoError(t, service.SetHubSettings(hubName, emulator.HubSettings{EventHandlers: []emulator.EventHandler{handler}}))
-	return server.URL
+	return server.URL, chat, service
 }
 
 // browser is somebody with a cookie jar.
@@ -213,6 +222,88 @@ func TestRooms(t *testing.T) {
 	ann.people("ann")
 }
 
+// interceptor is a transport that calls a function once, before the next PUT to a path that begins so.
+type interceptor struct {
+	mu     sync.Mutex
+	prefix string
+	before func()
+}
+
+func (i *interceptor) Do(r *http.Request) (*http.Response, error) {
+	i.mu.Lock()
+	before := i.before
+	if before != nil && r.Method == http.MethodPut && strings.HasPrefix(r.URL.Path, i.prefix) {
+		i.before = nil
+	} else {
+		before = nil
+	}
+	i.mu.Unlock()
+	if before != nil {
+		before()
+	}
+	return http.DefaultTransport.RoundTrip(r)
+}
+
+func TestWhatTheHostDoesWhileSomebodyEntersCounts(t *testing.T) {
+	for name, test := range map[string]struct {
+		host    func(chat *Chat, ctx context.Context) error
+		wantErr string
+		room    string
+	}{
+		"removing them": {func(chat *Chat, ctx context.Context) error { return chat.remove(ctx, "garden", "ann", "bob") },
+			"you have been removed from garden", "lobby"},
+		"muting them": {func(chat *Chat, ctx context.Context) error { return chat.mute(ctx, "garden", "ann", "bob", true) },
+			"you cannot speak in garden", "garden"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			way := &interceptor{}
+			defer http.DefaultTransport.(*http.Transport).CloseIdleConnections()
+			page, chat, service := startChatWith(t, false, &webpubsub.ClientOptions{ClientOptions: azcore.ClientOptions{Transport: way}})
+			join(t, page, "ann", "garden")
+			_, bob, _ := join(t, page, "bob", "lobby")
+			way.mu.Lock()
+			way.prefix, way.before = "/api/hubs/chat/groups/room-garden/connections/", func() {
+				if err := test.host(chat, t.Context()); err != nil {
+					t.Error(err)
+				}
+			}
+			way.mu.Unlock()
+			bob.send("enter", map[string]any{"room": "garden"})
+			bob.send("say", map[string]any{"text": "hello"})
+			if test.room == "lobby" {
+				require.Equal(t, test.wantErr, bob.expect("error")["text"])
+				require.Equal(t, "lobby", bob.expect("message")["room"])
+			} else {
+				require.Equal(t, test.wantErr, bob.expect("error")["text"])
+			}
+			for _, c := range service.Connections(hubName) {
+				if c.UserID == "bob" {
+					require.Equal(t, []string{group(test.room)}, c.Groups)
+				}
+			}
+		})
+	}
+}
+
+func TestWhatIsSaidIsSaidOnceThoughItsEventComesAgain(t *testing.T) {
+	page, chat, service := startChatWith(t, false, nil)
+	_, ann, _ := join(t, page, "ann", "lobby")
+	said := &eventhandler.UserEventRequest{
+		Event: eventhandler.Event{ConnectionID: service.Connections(hubName)[0].ID, UserID: "ann", EventName: "say", EventID: "7",
+			State: eventhandler.State{"room": json.RawMessage(`"lobby"`)}},
+		ContentType: eventhandler.ContentTypeJSON, Data: []byte(`{"text":"once"}`),
+	}
+	require.NoError(t, service.InjectFault(emulator.Fault{Operation: "SendToGroup", Status: http.StatusBadRequest}))
+	_, err := chat.onUserEvent(t.Context(), said)
+	require.Error(t, err, "and the service sends the event again")
+	for range 2 {
+		_, err = chat.onUserEvent(t.Context(), said)
+		require.NoError(t, err)
+		require.EqualValues(t, 1, ann.expect("message")["id"])
+	}
+	require.Len(t, chat.welcome("lobby", "ann").History, 1)
+}
+
 func TestDirectMessages(t *testing.T) {
 	page := startChat(t, false)
 	_, ann, _ := join(t, page, "ann", "lobby")
@@ -344,6 +435,11 @@ func TestLogin(t *testing.T) {
 	require.Equal(t, "änn is taken.\n", body)
 	status, _ = ann.post("/api/logout", "{}")
 	require.Equal(t, http.StatusNoContent, status)
+	_, _, err = tab.ws.Read(t.Context())
+	for err == nil { // what was on its way
+		_, _, err = tab.ws.Read(t.Context())
+	}
+	require.Equal(t, websocket.StatusNormalClosure, websocket.CloseStatus(err), "nobody chats on under the name")
 	status, _ = ann.post("/api/negotiate", "{}")
 	require.Equal(t, http.StatusUnauthorized, status)
 	status, _ = other.post("/api/login", `{"name":"änn"}`)

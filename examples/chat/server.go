@@ -32,7 +32,7 @@ func newServer(service *webpubsub.ServiceClient, events http.Handler) http.Handl
 	s := &sessions{byID: make(map[string]session)}
 	api := http.NewServeMux()
 	api.HandleFunc("POST /api/login", s.login)
-	api.HandleFunc("POST /api/logout", s.logout)
+	api.HandleFunc("POST /api/logout", func(w http.ResponseWriter, r *http.Request) { s.logout(w, r, service) })
 	api.HandleFunc("POST /api/negotiate", func(w http.ResponseWriter, r *http.Request) { s.negotiate(w, r, service) })
 
 	mux := http.NewServeMux()
@@ -108,9 +108,16 @@ func (s *sessions) add(name string) (id string, status int) {
 	return id, http.StatusNoContent
 }
 
-// logout ends the session, so that the name is free again.
-func (s *sessions) logout(w http.ResponseWriter, r *http.Request) {
-	if cookie, err := r.Cookie(cookieName); err == nil {
+// logout ends the session and the user's connections, so that the name is free again.
+func (s *sessions) logout(w http.ResponseWriter, r *http.Request, service *webpubsub.ServiceClient) {
+	if name := s.user(r); name != "" {
+		err := service.CloseUserConnections(r.Context(), name, &webpubsub.CloseUserConnectionsOptions{Reason: "logged out"})
+		if err != nil {
+			http.Error(w, "The chat is not there right now.", http.StatusBadGateway)
+			return
+		}
+	}
+	if cookie, err := r.Cookie(cookieName); err == nil { // last, so that nobody else has the name while it has connections
 		s.mu.Lock()
 		delete(s.byID, cookie.Value)
 		s.mu.Unlock()
