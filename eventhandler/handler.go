@@ -1,10 +1,13 @@
 package eventhandler
 
 import (
+	"bufio"
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"log/slog"
+	"maps"
 	"net/http"
 	"runtime/debug"
 	"strings"
@@ -156,7 +159,7 @@ func (h *Handler) serveEvent(w http.ResponseWriter, r *http.Request) error {
 		if err := read(request); err != nil {
 			return err
 		}
-		h.answer(w, r, &event, func(ctx context.Context) (writer, error) {
+		h.answer(w, r, &event, func(ctx context.Context) (*answer, error) {
 			if h.options.OnConnect == nil {
 				return nil, nil
 			}
@@ -164,7 +167,7 @@ func (h *Handler) serveEvent(w http.ResponseWriter, r *http.Request) error {
 			if response == nil || err != nil {
 				return nil, mqttRejection(request, err)
 			}
-			return response.writer(request)
+			return response.answer(request)
 		})
 	case kindUserEvent:
 		if h.options.OnUserEvent == nil {
@@ -174,12 +177,12 @@ func (h *Handler) serveEvent(w http.ResponseWriter, r *http.Request) error {
 		if err := h.readUserEvent(w, r, request); err != nil {
 			return err
 		}
-		h.answer(w, r, &event, func(ctx context.Context) (writer, error) {
+		h.answer(w, r, &event, func(ctx context.Context) (*answer, error) {
 			response, err := h.options.OnUserEvent(ctx, request)
 			if response == nil || err != nil {
 				return nil, err
 			}
-			return response.writer(request)
+			return response.answer(request)
 		})
 	case kindConnected:
 		return notify(h, w, r, &event, &ConnectedRequest{Event: event}, h.options.OnConnected)
@@ -200,7 +203,7 @@ func notify[R any](h *Handler, w http.ResponseWriter, r *http.Request, event *Ev
 	if err := h.readSystemBody(w, r, request); err != nil {
 		return err
 	}
-	h.answer(w, r, event, func(ctx context.Context) (writer, error) {
+	h.answer(w, r, event, func(ctx context.Context) (*answer, error) {
 		if function == nil {
 			return nil, nil
 		}
@@ -209,50 +212,56 @@ func notify[R any](h *Handler, w http.ResponseWriter, r *http.Request, event *Ev
 	return nil
 }
 
-// answer calls function and writes what comes of it: what the writer writes, 204 if that is nil, or the error.
+// answer calls function and writes what it returns, 204 for nil. An error is a rejection or a bare 500.
 func (h *Handler) answer(w http.ResponseWriter, r *http.Request, event *Event,
-	function func(context.Context) (writer, error),
+	function func(context.Context) (*answer, error),
 ) {
-	out := &answerWriter{ResponseWriter: w}
+	begun := false
 	err := protect(func() error {
-		write, err := function(r.Context())
-		if err == nil && write == nil {
-			w.WriteHeader(http.StatusNoContent)
-		} else if err == nil {
-			err = write(out)
+		a, err := function(r.Context())
+		if rejection, ok := errors.AsType[*RejectError](err); ok {
+			a, err = rejection.answer()
 		}
-		return err
+		if err != nil {
+			return err
+		}
+		if a == nil {
+			a = &answer{http.StatusNoContent, nil, http.NoBody}
+		}
+		source := &errorReader{r: a.body}
+		body := bufio.NewReader(source)
+		if _, _ = body.Peek(1); source.err != nil { // nothing of the answer has been written yet
+			return source.err
+		}
+		begun = true
+		maps.Copy(w.Header(), a.header)
+		w.WriteHeader(a.status)
+		_, _ = io.Copy(w, body) // if the service has gone, there is nobody to tell
+		return source.err
 	})
-	if err == nil {
-		return
-	}
-	if out.begun { // the service must not take what it got for the whole
+	switch {
+	case err == nil:
+	case begun: // the service must not take what it got for the whole
 		h.logError(r, event, "the answer broke off", err)
 		panic(http.ErrAbortHandler)
+	default:
+		h.logError(r, event, "event failed", err)
+		http.Error(w, "the event handler failed", http.StatusInternalServerError)
 	}
-	if rejection, ok := errors.AsType[*RejectError](err); ok {
-		if err = rejection.write(w); err == nil {
-			return
-		}
+}
+
+// errorReader remembers the error of a reader.
+type errorReader struct {
+	r   io.Reader
+	err error
+}
+
+func (e *errorReader) Read(p []byte) (int, error) {
+	n, err := e.r.Read(p)
+	if err != nil && err != io.EOF {
+		e.err = err
 	}
-	h.logError(r, event, "event failed", err)
-	http.Error(w, "the event handler failed", http.StatusInternalServerError)
-}
-
-// answerWriter knows whether anything of the answer has been written.
-type answerWriter struct {
-	http.ResponseWriter
-	begun bool
-}
-
-func (a *answerWriter) WriteHeader(status int) {
-	a.begun = true
-	a.ResponseWriter.WriteHeader(status)
-}
-
-func (a *answerWriter) Write(p []byte) (int, error) {
-	a.begun = true
-	return a.ResponseWriter.Write(p)
+	return n, err
 }
 
 // protect calls a function of the application, and makes an error of its panic.

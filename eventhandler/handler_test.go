@@ -187,6 +187,8 @@ func TestUserEventAnswers(t *testing.T) {
 		"empty text":              {response: &response{Message: webpubsub.Text("")}, status: 200, contentType: "text/plain; charset=utf-8"},
 
 		"a rejection":                     {err: eventhandler.Reject(429, "slow down"), status: 429, contentType: "text/plain; charset=utf-8", body: "slow down"},
+		"a rejection that is nil":         {err: (*eventhandler.RejectError)(nil), status: 500, contentType: "text/plain; charset=utf-8", body: "the event handler failed\n"},
+		"an error that panics":            {err: panicError{}, status: 500, contentType: "text/plain; charset=utf-8", body: "the event handler failed\n"},
 		"another error":                   {err: errors.New("secret"), status: 500, contentType: "text/plain; charset=utf-8", body: "the event handler failed\n"},
 		"JSON that does not encode":       {response: &response{Message: webpubsub.JSON(func() {})}, status: 500, contentType: "text/plain; charset=utf-8", body: "the event handler failed\n"},
 		"a metadata key with a space":     {response: &response{Metadata: map[string]string{"a b": "x"}}, status: 500, contentType: "text/plain; charset=utf-8", body: "the event handler failed\n"},
@@ -217,6 +219,12 @@ func TestUserEventAnswers(t *testing.T) {
 	}
 }
 
+// panicError is an error of the application that panics.
+type panicError struct{}
+
+func (panicError) Error() string { return "an error" }
+func (panicError) Unwrap() error { panic("a bug") }
+
 // panicReader is a stream of the application that panics.
 type panicReader struct{}
 
@@ -239,7 +247,8 @@ func TestAReplyWhoseStreamFails(t *testing.T) {
 			handler, err := eventhandler.New(eventhandler.Options{
 				Hub: "chat", AccessKeys: []string{testKey}, Logger: slog.New(slog.NewTextHandler(&log, nil)),
 				OnUserEvent: func(context.Context, *eventhandler.UserEventRequest) (*eventhandler.UserEventResponse, error) {
-					return &eventhandler.UserEventResponse{Message: webpubsub.BinaryStream(test.stream)}, nil
+					return &eventhandler.UserEventResponse{Message: webpubsub.BinaryStream(test.stream),
+						Metadata: map[string]string{"a": "b"}, SetState: map[string]any{"n": 1}}, nil
 				},
 			})
 			require.NoError(t, err)
@@ -260,6 +269,8 @@ func TestAReplyWhoseStreamFails(t *testing.T) {
 			} else {
 				require.NoError(t, err)
 				require.Equal(t, http.StatusInternalServerError, response.StatusCode)
+				require.Empty(t, response.Header.Get("ce-connectionState")+response.Header.Get("X-WebPubSub-Metadata-a"),
+					"an event that failed changes nothing")
 			}
 			require.Contains(t, log.String(), test.log)
 		})

@@ -50,7 +50,7 @@ const mqtt311 = 4
 // rejection stay as they are.
 func mqttRejection(r *ConnectRequest, err error) error {
 	rejection, ok := errors.AsType[*RejectError](err)
-	if r.MQTT == nil || !ok {
+	if r.MQTT == nil || !ok || rejection == nil {
 		return err
 	}
 	complete := *rejection

@@ -211,6 +211,9 @@ func TestABodyCutShortIsRefused(t *testing.T) {
 			require.NoError(t, err)
 			defer response.Body.Close()
 			require.Equal(t, http.StatusBadRequest, response.StatusCode)
+			reason, err := io.ReadAll(response.Body)
+			require.NoError(t, err)
+			require.Equal(t, "the body broke off\n", string(reason))
 		})
 	}
 }

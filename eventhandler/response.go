@@ -1,18 +1,25 @@
 package eventhandler
 
 import (
+	"bytes"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"net/http"
 	"slices"
+	"strings"
 
 	"github.com/awps-go/webpubsub"
 	"github.com/awps-go/webpubsub/internal/metadata"
 )
 
-// writer writes the answer to an event.
-type writer func(http.ResponseWriter) error
+// answer is what the service is told.
+type answer struct {
+	status int
+	header http.Header
+	body   io.Reader
+}
 
 // ConnectResponse accepts a client. Its zero value accepts it as it is.
 type ConnectResponse struct {
@@ -39,7 +46,7 @@ type ConnectResponse struct {
 	MQTTUserProperties []MQTTUserProperty
 }
 
-func (c *ConnectResponse) writer(r *ConnectRequest) (writer, error) {
+func (c *ConnectResponse) answer(r *ConnectRequest) (*answer, error) {
 	if c.Subprotocol != "" && !slices.Contains(r.Subprotocols, c.Subprotocol) {
 		return nil, fmt.Errorf("eventhandler: ConnectResponse: the client does not offer the subprotocol %q", c.Subprotocol)
 	}
@@ -64,16 +71,11 @@ func (c *ConnectResponse) writer(r *ConnectRequest) (writer, error) {
 	if err != nil {
 		return nil, fmt.Errorf("eventhandler: ConnectResponse: %w", err)
 	}
-	return func(w http.ResponseWriter) error {
-		copyHeader(w, header)
-		if string(data) == "{}" {
-			w.WriteHeader(http.StatusNoContent)
-			return nil
-		}
-		w.Header().Set("Content-Type", ContentTypeJSON+"; charset=utf-8")
-		_, _ = w.Write(data) // if the service has gone, there is nobody to tell
-		return nil
-	}, nil
+	if string(data) == "{}" {
+		return &answer{http.StatusNoContent, header, http.NoBody}, nil
+	}
+	header.Set("Content-Type", ContentTypeJSON+"; charset=utf-8")
+	return &answer{http.StatusOK, header, bytes.NewReader(data)}, nil
 }
 
 // UserEventResponse is the answer to a user event. Its zero value is success without a message.
@@ -91,17 +93,13 @@ type UserEventResponse struct {
 	SetState map[string]any
 }
 
-func (u *UserEventResponse) writer(r *UserEventRequest) (writer, error) {
+func (u *UserEventResponse) answer(r *UserEventRequest) (*answer, error) {
 	header, err := newHeader(r.State, u.SetState, u.Metadata)
 	if err != nil {
 		return nil, err
 	}
 	if u.Message.IsZero() {
-		return func(w http.ResponseWriter) error {
-			copyHeader(w, header)
-			w.WriteHeader(http.StatusNoContent)
-			return nil
-		}, nil
+		return &answer{http.StatusNoContent, header, http.NoBody}, nil
 	}
 	body, err := u.Message.Reader()
 	if err != nil {
@@ -111,28 +109,8 @@ func (u *UserEventResponse) writer(r *UserEventRequest) (writer, error) {
 	if contentType != ContentTypeBinary {
 		contentType += "; charset=utf-8"
 	}
-	return func(w http.ResponseWriter) error {
-		copyHeader(w, header)
-		w.Header().Set("Content-Type", contentType)
-		// Only a failure to read is the application's; when the service has gone there is nobody to tell.
-		source := &errorReader{r: body}
-		_, _ = io.Copy(w, source)
-		return source.err
-	}, nil
-}
-
-// errorReader remembers the error of a reader.
-type errorReader struct {
-	r   io.Reader
-	err error
-}
-
-func (e *errorReader) Read(p []byte) (int, error) {
-	n, err := e.r.Read(p)
-	if err != nil && err != io.EOF {
-		e.err = err
-	}
-	return n, err
+	header.Set("Content-Type", contentType)
+	return &answer{http.StatusOK, header, body}, nil
 }
 
 // RejectError is a decision of the application against an event; see [Reject].
@@ -172,18 +150,17 @@ func (e *RejectError) status() int {
 	return e.Status
 }
 
-// write answers with the rejection. Its error says that it is none, and nothing has been written then.
-func (e *RejectError) write(w http.ResponseWriter) error {
+func (e *RejectError) answer() (*answer, error) {
+	if e == nil {
+		return nil, errors.New("eventhandler: the error is a nil *RejectError")
+	}
 	status := e.status()
 	if status < 400 || status > 599 {
-		return fmt.Errorf("eventhandler: a rejection's status is 400 to 599, not %d", status)
+		return nil, fmt.Errorf("eventhandler: a rejection's status is 400 to 599, not %d", status)
 	}
 	if !e.forMQTT {
-		w.Header().Set("Content-Type", ContentTypeText+"; charset=utf-8")
-		w.Header().Set("X-Content-Type-Options", "nosniff")
-		w.WriteHeader(status)
-		_, _ = io.WriteString(w, e.Reason)
-		return nil
+		header := http.Header{"Content-Type": {ContentTypeText + "; charset=utf-8"}, "X-Content-Type-Options": {"nosniff"}}
+		return &answer{status, header, strings.NewReader(e.Reason)}, nil
 	}
 	type mqtt struct {
 		Code           byte               `json:"code"`
@@ -194,12 +171,9 @@ func (e *RejectError) write(w http.ResponseWriter) error {
 		MQTT mqtt `json:"mqtt"`
 	}{mqtt{e.MQTTCode, e.Reason, e.MQTTUserProperties}})
 	if err != nil {
-		return err
+		return nil, err
 	}
-	w.Header().Set("Content-Type", ContentTypeJSON+"; charset=utf-8")
-	w.WriteHeader(status)
-	_, _ = w.Write(data)
-	return nil
+	return &answer{status, http.Header{"Content-Type": {ContentTypeJSON + "; charset=utf-8"}}, bytes.NewReader(data)}, nil
 }
 
 // newHeader returns the headers for a changed state and for metadata.
@@ -219,10 +193,4 @@ func newHeader(state State, set map[string]any, m map[string]string) (http.Heade
 		header[metadata.Prefix+key] = []string{value}
 	}
 	return header, nil
-}
-
-func copyHeader(w http.ResponseWriter, header http.Header) {
-	for name, values := range header {
-		w.Header()[name] = values
-	}
 }
