@@ -94,7 +94,7 @@ func (s *Server) connectClient(w http.ResponseWriter, r *http.Request) *restErro
 		var rejected *rejection
 		switch {
 		case errors.As(err, &rejected):
-			return &restError{rejected.status, http.StatusText(rejected.status), rejected.reason, ""}
+			return &restError{rejected.status, "Rejected", rejected.reason, ""}
 		case err != nil:
 			return &restError{http.StatusInternalServerError, "InternalServerError", "the connect event failed: " + err.Error(), ""}
 		}

@@ -272,6 +272,10 @@ func checkMQTTConnect(pk *packets.Packet) error {
 	case len(p.ClientIdentifier) > maxMQTTClientID:
 		return refuseMQTT(packets.ErrClientIdentifierNotValid, mqtt311ClientID,
 			"the client id is longer than %d bytes", maxMQTTClientID)
+	case headerValue(p.ClientIdentifier) != p.ClientIdentifier || strings.TrimSpace(p.ClientIdentifier) != p.ClientIdentifier:
+		// An event's ce-connectionId could not carry it as it is, and ce-signature is of that.
+		return refuseMQTT(packets.ErrClientIdentifierNotValid, mqtt311ClientID,
+			"the client id has control characters or white space at its ends")
 	case pk.Properties.AuthenticationMethod != "":
 		return refuseMQTT(packets.ErrBadAuthenticationMethod, 0,
 			"there is no authentication but by access token, user name and password")
@@ -304,9 +308,6 @@ func mqttRejection(err error, answer *mqttConnack, version mqttVersion) *mqttRef
 		}
 	}
 	if answer != nil {
-		if answer.Reason != "" {
-			r.reason = answer.Reason
-		}
 		r.properties = answer.UserProperties
 		if version == mqtt5 && answer.Code >= packets.ErrUnspecifiedError.Code {
 			r.code = answer.Code

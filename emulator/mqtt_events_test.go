@@ -180,7 +180,8 @@ func TestAnMQTTClientIsToldWhyTheApplicationRejectsIt(t *testing.T) {
 		reason     string
 		properties bool
 	}{
-		"unauthorized": {eventhandler.Reject(http.StatusUnauthorized, "who are you"), 5, 0x87, "who are you", false},
+		"unauthorized":   {eventhandler.Reject(http.StatusUnauthorized, "who are you"), 5, 0x87, "who are you", false},
+		"without a text": {eventhandler.Reject(http.StatusUnauthorized, ""), 5, 0x87, "the event handler answered 401", false},
 		"a code of its own": {&eventhandler.RejectError{Status: http.StatusForbidden, Reason: "go away", MQTTCode: 0x8A,
 			MQTTUserProperties: properties}, 5, 0x8A, "go away", true},
 	} {

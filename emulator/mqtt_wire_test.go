@@ -247,6 +247,8 @@ func TestMQTTConnectPacketsThatAreRefused(t *testing.T) {
 		"a client id of another user":                 {connectPacket("ann's"), 2, 0x85, "the client id is another user's"},
 		"a client id of a client that is not of MQTT": {connectPacket(web.id), 2, 0x85, "the client id is another user's"},
 		"a long client id":                            {connectPacket(strings.Repeat("x", 257)), 2, 0x85, "the client id is longer than 256 bytes"},
+		"a client id with a line's end":               {connectPacket("a\nb"), 2, 0x85, "the client id has control characters or white space at its ends"},
+		"a client id with a space at its end":         {connectPacket("dev "), 2, 0x85, "the client id has control characters or white space at its ends"},
 		"a will of quality of service 2": {func() packets.Packet { pk := will("room"); pk.Connect.WillQos = 2; return pk }(),
 			0, 0x9B, "the quality of service is 1 at most"},
 		"a will to retain": {func() packets.Packet { pk := will("room"); pk.Connect.WillRetain = true; return pk }(),

@@ -120,10 +120,11 @@ func (u *httpUpstream) connect(ctx context.Context, c *connection, r *connectReq
 		var refused struct {
 			MQTT *mqttConnack `json:"mqtt"`
 		}
-		if r.mqtt != nil && json.Unmarshal(a.body, &refused) != nil {
-			refused.MQTT = nil // then the status and the text have to do
+		if r.mqtt != nil && json.Unmarshal(a.body, &refused) == nil && refused.MQTT != nil {
+			a.body = []byte(refused.MQTT.Reason) // the text of an answer for MQTT
+			return connectReply{mqtt: refused.MQTT}, &rejection{a.status, a.reason()}
 		}
-		return connectReply{mqtt: refused.MQTT}, &rejection{a.status, a.reason()}
+		return connectReply{}, &rejection{a.status, a.reason()}
 	case a.status/100 != 2:
 		return connectReply{}, fmt.Errorf("the event handler answered with %d", a.status)
 	}
@@ -569,6 +570,9 @@ func (w *answerWriter) Write(p []byte) (int, error) {
 	}
 	return w.body.Write(p)
 }
+
+// Flush is as in [http.Flusher]. The service takes an answer when all of it is there.
+func (w *answerWriter) Flush() { w.WriteHeader(http.StatusOK) }
 
 // end finishes the answer when the handler has returned. What it has written without a content type gets one.
 func (w *answerWriter) end() {

@@ -509,6 +509,12 @@ func TestAHandlerInProcessAnswersAsOneOnTheNetwork(t *testing.T) {
 		want   string // a part of the ack, or of the message before it
 	}{
 		"text without a content type": {func(w http.ResponseWriter) { io.WriteString(w, "plain text") }, `"data":"plain text"`},
+		"text that is flushed": {func(w http.ResponseWriter) {
+			w.Header().Set("Content-Type", "text/plain")
+			io.WriteString(w, "flushed ")
+			w.(http.Flusher).Flush()
+			io.WriteString(w, "text")
+		}, `"data":"flushed text"`},
 		"a page without a content type": {func(w http.ResponseWriter) { io.WriteString(w, "<html>") },
 			`the content type \"text/html\", which no message has`},
 		"a body after 204": {func(w http.ResponseWriter) {
