@@ -50,25 +50,27 @@ type room struct {
 	name    string
 	host    string
 	history []message
-	last    int // id of the last message
+	last    int64 // when the last message was said, or the room was made
 	muted   map[string]bool
 	banned  map[string]bool
 
 	presence sync.Mutex // held while the room is told who is in it, so that the newest news comes last
 }
 
-// message is one message. Its id orders the messages of a room.
+// message is one message.
 type message struct {
-	Type string    `json:"type"` // message or direct
-	ID   int       `json:"id"`
-	Room string    `json:"room,omitempty"`
-	From string    `json:"from"`
-	To   string    `json:"to,omitempty"`
-	Text string    `json:"text"`
-	At   time.Time `json:"at"`
-
-	event string // what the service calls the event that said it
+	Type string `json:"type"` // message or direct
+	ID   string `json:"id"`
+	Room string `json:"room,omitempty"`
+	From string `json:"from"`
+	To   string `json:"to,omitempty"`
+	Text string `json:"text"`
+	At   int64  `json:"at"` // Unix milliseconds; no two messages of a room have the same
 }
+
+// messageID returns the id of the message that an event says. It is the service's name for the event: so a message has
+// the same id if its event comes again, and no other message has it, not after a restart either.
+func messageID(e *eventhandler.Event) string { return e.ConnectionID + "-" + e.EventID }
 
 // welcome is what a connection is told when it has entered a room.
 type welcome struct {
@@ -196,7 +198,7 @@ func (c *Chat) onUserEvent(ctx context.Context, r *eventhandler.UserEventRequest
 	case "say":
 		err = c.say(ctx, &r.Event, name, cmd.Text)
 	case "direct":
-		err = c.direct(ctx, r.UserID, cmd.To, cmd.Text)
+		err = c.direct(ctx, &r.Event, cmd.To, cmd.Text)
 	case "enter":
 		err = c.move(ctx, r, name, cmd.Room)
 		if err == nil { // the state is how every later event knows the room
@@ -226,13 +228,12 @@ func (c *Chat) enter(name, user string) (maySpeak bool, err error) {
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	r := c.rooms[name]
-	if r == nil {
-		if len(c.rooms) >= maxRooms {
-			return false, eventhandler.Reject(http.StatusForbidden, "there are enough rooms")
-		}
-		r = &room{name: name, host: user, muted: make(map[string]bool), banned: make(map[string]bool)}
-		c.rooms[name] = r
+	if c.rooms[name] == nil && len(c.rooms) >= maxRooms {
+		return false, eventhandler.Reject(http.StatusForbidden, "there are enough rooms")
+	}
+	r := c.room(name)
+	if r.host == "" {
+		r.host = user
 	}
 	if r.banned[user] {
 		return false, eventhandler.Reject(http.StatusForbidden, "you have been removed from "+name)
@@ -240,22 +241,22 @@ func (c *Chat) enter(name, user string) (maySpeak bool, err error) {
 	return !r.muted[user], nil
 }
 
-// room returns a room that somebody has entered.
+// room returns a room, with c.mu held. One that it does not know it makes: there may be people in it all the same, whose
+// connections are older than this process. It has no host until somebody enters.
 func (c *Chat) room(name string) *room {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	if r := c.rooms[name]; r != nil {
-		return r
+	r := c.rooms[name]
+	if r == nil {
+		r = &room{name: name, last: time.Now().UnixMilli(), muted: make(map[string]bool), banned: make(map[string]bool)}
+		c.rooms[name] = r
 	}
-	return &room{name: name} // of a connection that is older than this process
+	return r
 }
 
 // welcome returns what a user is told on entering a room.
 func (c *Chat) welcome(name, user string) welcome {
-	r := c.room(name)
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	history := append([]message{}, r.history...)
+	history := append([]message{}, c.room(name).history...)
 	return welcome{Type: "welcome", Room: name, Group: group(name), User: user, History: history}
 }
 
@@ -274,28 +275,28 @@ func (c *Chat) say(ctx context.Context, e *eventhandler.Event, name, text string
 	if !maySpeak {
 		return eventhandler.Reject(http.StatusForbidden, "you cannot speak in "+name)
 	}
-	m := c.remember(name, message{Type: "message", Room: name, From: e.UserID, Text: text, At: time.Now().UTC(),
-		event: e.ConnectionID + " " + e.EventID})
+	m := c.remember(name, message{Type: "message", ID: messageID(e), Room: name, From: e.UserID, Text: text})
 	return c.service.SendToGroup(ctx, group(name), webpubsub.JSON(m), nil)
 }
 
-// remember adds a message to its room's history, with the next id, unless it is there.
+// remember adds a message to its room's history, with the time, unless it is there.
 func (c *Chat) remember(name string, m message) message {
-	r := c.room(name)
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if i := slices.IndexFunc(r.history, func(other message) bool { return other.event == m.event }); i >= 0 {
+	r := c.room(name)
+	if i := slices.IndexFunc(r.history, func(other message) bool { return other.ID == m.ID }); i >= 0 {
 		return r.history[i]
 	}
-	r.last++
-	m.ID = r.last
+	r.last = max(r.last+1, time.Now().UnixMilli())
+	m.At = r.last
 	r.history = append(r.history, m)
 	r.history = r.history[max(0, len(r.history)-historyLength):]
 	return m
 }
 
-// direct sends a message to one user, on all of their connections, and to the sender's own.
-func (c *Chat) direct(ctx context.Context, from, to, text string) error {
+// direct sends a message to one user, on all of their connections, and to the sender's own. If the second fails, the
+// service sends the event again and the first gets the message again; the page knows it by its id.
+func (c *Chat) direct(ctx context.Context, e *eventhandler.Event, to, text string) error {
 	text, err := checkText(text)
 	if err != nil {
 		return err
@@ -310,11 +311,12 @@ func (c *Chat) direct(ctx context.Context, from, to, text string) error {
 	if !present {
 		return eventhandler.Reject(http.StatusNotFound, to+" is not here")
 	}
-	m := webpubsub.JSON(message{Type: "direct", From: from, To: to, Text: text, At: time.Now().UTC()})
-	if err := c.service.SendToUser(ctx, to, m, nil); err != nil || from == to {
+	m := webpubsub.JSON(message{Type: "direct", ID: messageID(e), From: e.UserID, To: to, Text: text,
+		At: time.Now().UnixMilli()})
+	if err := c.service.SendToUser(ctx, to, m, nil); err != nil || e.UserID == to {
 		return err
 	}
-	return c.service.SendToUser(ctx, from, m, nil)
+	return c.service.SendToUser(ctx, e.UserID, m, nil)
 }
 
 // move takes a connection out of one room and into another.
@@ -408,9 +410,9 @@ func (c *Chat) mute(ctx context.Context, name, host, user string, muted bool) er
 
 // host changes a room for somebody else, as only its host may.
 func (c *Chat) host(name, host, user string, change func(*room)) error {
-	r := c.room(name)
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	r := c.room(name)
 	switch {
 	case r.host != host:
 		return eventhandler.Reject(http.StatusForbidden, "only the host of "+name+" can do that")
@@ -447,7 +449,9 @@ func (c *Chat) connections(ctx context.Context, name, user string) ([]string, er
 
 // tellPresence tells a room who is in it, as the service knows it.
 func (c *Chat) tellPresence(ctx context.Context, name string) error {
+	c.mu.Lock()
 	r := c.room(name)
+	c.mu.Unlock()
 	r.presence.Lock()
 	defer r.presence.Unlock()
 	names := map[string]bool{}

@@ -39,6 +39,13 @@ func startChat(t *testing.T, network bool) string {
 func startChatWith(t *testing.T, network bool, options *webpubsub.ClientOptions) (page string, chat *Chat, service *emulator.Server) {
 	t.Helper()
 	service = emulator.StartT(t, nil)
+	page, chat = startChatOn(t, service, network, options)
+	return page, chat, service
+}
+
+// startChatOn starts the chat on a service, which may have served another chat until now.
+func startChatOn(t *testing.T, service *emulator.Server, network bool, options *webpubsub.ClientOptions) (page string, chat *Chat) {
+	t.Helper()
 	client, err := webpubsub.NewClientFromConnectionString(service.ConnectionString(), hubName, options)
 	require.NoError(t, err)
 	chat = NewChat(client, slog.New(slog.DiscardHandler))
@@ -53,7 +60,7 @@ func startChatWith(t *testing.T, network bool, options *webpubsub.ClientOptions)
 		handler.Handler = events
 	}
 	require.NoError(t, service.SetHubSettings(hubName, emulator.HubSettings{EventHandlers: []emulator.EventHandler{handler}}))
-	return server.URL, chat, service
+	return server.URL, chat
 }
 
 // browser is somebody with a cookie jar.
@@ -180,7 +187,7 @@ func TestTwoPeopleChat(t *testing.T) {
 			ann.send("say", map[string]any{"text": " hello <b>bob</b> "})
 			for _, tab := range []*tab{ann, bob} {
 				m := tab.expect("message")
-				require.Equal(t, []any{"ann", "hello <b>bob</b>", float64(1)}, []any{m["from"], m["text"], m["id"]})
+				require.Equal(t, []any{"ann", "hello <b>bob</b>"}, []any{m["from"], m["text"]})
 			}
 			bob.send("say", map[string]any{"text": "hi"})
 			require.Equal(t, "hi", ann.expect("message")["text"])
@@ -288,6 +295,7 @@ func TestWhatTheHostDoesWhileSomebodyEntersCounts(t *testing.T) {
 func TestWhatIsSaidIsSaidOnceThoughItsEventComesAgain(t *testing.T) {
 	page, chat, service := startChatWith(t, false, nil)
 	_, ann, _ := join(t, page, "ann", "lobby")
+	ann.people("ann") // the fault is not for this
 	said := &eventhandler.UserEventRequest{
 		Event: eventhandler.Event{ConnectionID: service.Connections(hubName)[0].ID, UserID: "ann", EventName: "say", EventID: "7",
 			State: eventhandler.State{"room": json.RawMessage(`"lobby"`)}},
@@ -299,9 +307,60 @@ func TestWhatIsSaidIsSaidOnceThoughItsEventComesAgain(t *testing.T) {
 	for range 2 {
 		_, err = chat.onUserEvent(t.Context(), said)
 		require.NoError(t, err)
-		require.EqualValues(t, 1, ann.expect("message")["id"])
+		require.Equal(t, chat.welcome("lobby", "ann").History[0].ID, ann.expect("message")["id"])
 	}
 	require.Len(t, chat.welcome("lobby", "ann").History, 1)
+}
+
+func TestADirectMessageHasTheSameIDWhenItsEventComesAgain(t *testing.T) {
+	page, chat, _ := startChatWith(t, false, nil)
+	_, bob, _ := join(t, page, "bob", "lobby")
+	var ids []any
+	for _, event := range []string{"7", "7", "8"} {
+		_, err := chat.onUserEvent(t.Context(), &eventhandler.UserEventRequest{
+			Event: eventhandler.Event{ConnectionID: "anns", UserID: "ann", EventName: "direct", EventID: event,
+				State: eventhandler.State{"room": json.RawMessage(`"lobby"`)}},
+			ContentType: eventhandler.ContentTypeJSON, Data: []byte(`{"to":"bob","text":"psst"}`),
+		})
+		require.NoError(t, err)
+		ids = append(ids, bob.expect("direct")["id"])
+	}
+	require.Equal(t, ids[0], ids[1])
+	require.NotEqual(t, ids[1], ids[2])
+}
+
+func TestThoseWhoStayConnectedChatOnAfterARestart(t *testing.T) {
+	service := emulator.StartT(t, nil)
+	page, _ := startChatOn(t, service, false, nil)
+	_, ann, _ := join(t, page, "ann", "lobby")
+	_, bob, _ := join(t, page, "bob", "lobby")
+	ann.people("ann", "bob")
+	var said []map[string]any
+	say := func(text string) {
+		t.Helper()
+		ann.send("say", map[string]any{"text": text})
+		said = append(said, bob.expect("message"))
+	}
+	say("before")
+
+	page, _ = startChatOn(t, service, false, nil)
+	say("after")
+	say("and again")
+	ids := map[any]bool{}
+	for _, m := range said {
+		ids[m["id"]] = true
+	}
+	require.Len(t, ids, 3, "no two messages have the same id")
+	require.Less(t, said[1]["at"], said[2]["at"], "a later message has a later time")
+
+	// Nobody hosts the room now, until somebody enters.
+	ann.send("mute", map[string]any{"user": "bob", "muted": true})
+	require.Equal(t, "only the host of lobby can do that", ann.expect("error")["text"])
+	_, eve, welcome := join(t, page, "eve", "lobby")
+	require.Equal(t, []string{"after", "and again"}, texts(welcome["history"]))
+	require.Equal(t, "eve", bob.expect("presence")["host"])
+	eve.send("mute", map[string]any{"user": "bob", "muted": true})
+	bob.expect("muted")
 }
 
 func TestDirectMessages(t *testing.T) {

@@ -15,7 +15,6 @@ let attempts = 0;        // connections that failed since the last that did not
 let host = "";
 let recipient = "";      // who a direct message goes to; "" = the room
 const known = new Set(["lobby", room]);
-const shown = new Set(); // ids of the room's messages on the page
 const presences = new Map(); // room -> who is in it: the news may come before we are told that we are in
 const typing = new Map(); // user -> timer
 
@@ -137,7 +136,7 @@ function receive(frame) {
 }
 
 function enter(data) {
-  if (data.room !== room || !group) $("messages").replaceChildren(), shown.clear();
+  if (data.room !== room || !group) $("messages").replaceChildren();
   room = data.room;
   group = data.group;
   known.add(room);
@@ -173,22 +172,21 @@ function status(state) {
 }
 
 function showMessage(m) {
-  if (m.type === "message") {
-    if (shown.has(m.id)) return;
-    shown.add(m.id);
-  }
+  const others = [...$("messages").children];
+  if (others.some((other) => other.dataset.id === m.id)) return; // it may come again, and with the history
   const li = element("li", m.type);
   const from = m.type === "direct" ? (m.from === user ? `you to ${m.to}` : `${m.from} to you`) : m.from;
   const time = element("time", "", new Date(m.at).toLocaleTimeString([], { hour: "2-digit", minute: "2-digit" }));
-  time.dateTime = m.at;
+  time.dateTime = new Date(m.at).toISOString();
   const head = element("div");
   head.append(element("span", "from", from), time);
   const body = element("div", "body");
   body.append(head, element("div", "text", m.text));
   li.append(face(m.from), body);
-  if (m.id) li.dataset.id = m.id;
-  // History and new messages may cross on their way; ids say what comes first.
-  const after = m.id && [...$("messages").children].find((other) => Number(other.dataset.id) > m.id);
+  li.dataset.id = m.id;
+  li.dataset.at = m.at;
+  // History and new messages may cross on their way; their times say what comes first.
+  const after = others.find((other) => Number(other.dataset.at) > m.at);
   after ? after.before(li) : $("messages").append(li);
   li.scrollIntoView({ block: "end" });
   clearTyping(m.from);
