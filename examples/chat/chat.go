@@ -51,6 +51,7 @@ type room struct {
 	host    string
 	history []message
 	last    int64 // when the last message was said, or the room was made
+	people  int   // how many were in it when it was last told who is
 	muted   map[string]bool
 	banned  map[string]bool
 
@@ -228,8 +229,10 @@ func (c *Chat) enter(name, user string) (maySpeak bool, err error) {
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if c.rooms[name] == nil && len(c.rooms) >= maxRooms {
-		return false, eventhandler.Reject(http.StatusForbidden, "there are enough rooms")
+	for c.rooms[name] == nil && len(c.rooms) >= maxRooms {
+		if !c.forgetRoom() {
+			return false, eventhandler.Reject(http.StatusForbidden, "there are enough rooms")
+		}
 	}
 	r := c.room(name)
 	if r.host == "" {
@@ -250,6 +253,22 @@ func (c *Chat) room(name string) *room {
 		c.rooms[name] = r
 	}
 	return r
+}
+
+// forgetRoom makes place for a room, with c.mu held: of the rooms that nobody is in it forgets the one that has been
+// silent for the longest time. If somebody is entering just then, that does no harm: entering makes the room again.
+func (c *Chat) forgetRoom() bool {
+	var oldest *room
+	for _, r := range c.rooms {
+		if r.people == 0 && (oldest == nil || r.last < oldest.last) {
+			oldest = r
+		}
+	}
+	if oldest == nil {
+		return false
+	}
+	delete(c.rooms, oldest.name)
+	return true
 }
 
 // welcome returns what a user is told on entering a room.
@@ -462,6 +481,7 @@ func (c *Chat) tellPresence(ctx context.Context, name string) error {
 		names[member.UserID] = true
 	}
 	c.mu.Lock()
+	r.people = len(names)
 	now := presence{Type: "presence", Room: name, Host: r.host, People: []person{}}
 	for _, user := range slices.Sorted(maps.Keys(names)) {
 		now.People = append(now.People, person{Name: user, Muted: r.muted[user]})

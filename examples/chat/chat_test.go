@@ -229,6 +229,30 @@ func TestRooms(t *testing.T) {
 	ann.people("ann")
 }
 
+func TestNobodyCanTakeAllRooms(t *testing.T) {
+	page, chat, _ := startChatWith(t, false, nil)
+	_, ann, _ := join(t, page, "ann", "lobby")
+	ann.people("ann")
+	ann.send("say", map[string]any{"text": "hello"})
+	ann.expect("message")
+	for i := range 2 * maxRooms { // as somebody who goes from room to room
+		_, err := chat.enter(fmt.Sprint("room", i), "eve")
+		require.NoError(t, err)
+	}
+	_, bob, _ := join(t, page, "bob", "garden")
+	bob.send("enter", map[string]any{"room": "lobby"})
+	require.Equal(t, []string{"hello"}, texts(bob.expect("welcome")["history"]), "a room that somebody is in is not forgotten")
+
+	chat.mu.Lock()
+	require.Len(t, chat.rooms, maxRooms)
+	for _, r := range chat.rooms { // as if somebody were in each
+		r.people = 1
+	}
+	chat.mu.Unlock()
+	_, err := chat.enter("one-more", "eve")
+	require.ErrorContains(t, err, "there are enough rooms")
+}
+
 // interceptor is a transport that calls a function once, before the next PUT to a path that begins so.
 type interceptor struct {
 	mu     sync.Mutex
