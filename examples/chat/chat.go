@@ -38,8 +38,9 @@ func group(room string) string { return "room-" + room }
 // Chat is the application's side of the chat. Who is connected, who is in which room and who may speak there is the
 // service's to know; Chat remembers the rooms themselves: what was said, who hosts them, and who is banned or muted.
 type Chat struct {
-	service *webpubsub.ServiceClient
-	log     *slog.Logger
+	service  *webpubsub.ServiceClient
+	sessions *sessions
+	log      *slog.Logger
 
 	mu    sync.Mutex // guards rooms
 	rooms map[string]*room
@@ -102,9 +103,9 @@ type notice struct {
 	Text string `json:"text"`
 }
 
-// NewChat returns a chat that talks to the service through a client of its hub.
-func NewChat(service *webpubsub.ServiceClient, log *slog.Logger) *Chat {
-	return &Chat{service: service, log: log, rooms: make(map[string]*room)}
+// NewChat returns a chat that talks to the service through a client of its hub, for those who have sessions.
+func NewChat(service *webpubsub.ServiceClient, sessions *sessions, log *slog.Logger) *Chat {
+	return &Chat{service: service, sessions: sessions, log: log, rooms: make(map[string]*room)}
 }
 
 // Handler returns the handler of the service's events. The event handler must be set to the system events connect,
@@ -121,10 +122,11 @@ func (c *Chat) Handler(connectionString string) (*eventhandler.Handler, error) {
 	})
 }
 
-// onConnect lets a client into the room that its URL names. The room is remembered in the connection's state, which the
-// service sends along with every later event.
+// onConnect lets a client into the room that its URL names, if the session that gave it the URL is still open: the token
+// outlives it. The room is remembered in the connection's state, which the service sends along with every later event.
 func (c *Chat) onConnect(_ context.Context, r *eventhandler.ConnectRequest) (*eventhandler.ConnectResponse, error) {
-	if !validName.MatchString(r.UserID) {
+	session := r.Query.Get("session")
+	if !c.sessions.open(session, r.UserID) {
 		return nil, eventhandler.Reject(http.StatusUnauthorized, "log in first")
 	}
 	name := r.Query.Get("room")
@@ -135,7 +137,8 @@ func (c *Chat) onConnect(_ context.Context, r *eventhandler.ConnectRequest) (*ev
 	if err != nil {
 		return nil, err
 	}
-	response := &eventhandler.ConnectResponse{Groups: []string{group(name)}, SetState: map[string]any{"room": name}}
+	response := &eventhandler.ConnectResponse{Groups: []string{group(name)},
+		SetState: map[string]any{"room": name, "session": session}}
 	if maySpeak {
 		response.Roles = []string{webpubsub.RoleSendToGroup(group(name))}
 	}
@@ -148,7 +151,15 @@ func (c *Chat) onConnected(ctx context.Context, r *eventhandler.ConnectedRequest
 	if err != nil {
 		return err
 	}
-	// The host may have muted or removed the user since connect, when this connection was not in the room yet.
+	// Since connect, when the service did not know this connection yet, the user may have logged out, and the host may have
+	// removed or muted them.
+	var session string
+	if _, err := r.State.Get("session", &session); err != nil {
+		return err
+	}
+	if !c.sessions.open(session, r.UserID) {
+		return c.service.CloseConnection(ctx, r.ConnectionID, &webpubsub.CloseConnectionOptions{Reason: "logged out"})
+	}
 	maySpeak, err := c.enter(name, r.UserID)
 	if err != nil {
 		return c.service.CloseConnection(ctx, r.ConnectionID,

@@ -48,10 +48,11 @@ func startChatOn(t *testing.T, service *emulator.Server, network bool, options *
 	t.Helper()
 	client, err := webpubsub.NewClientFromConnectionString(service.ConnectionString(), hubName, options)
 	require.NoError(t, err)
-	chat = NewChat(client, slog.New(slog.DiscardHandler))
+	log := slog.New(slog.DiscardHandler)
+	chat = NewChat(client, newSessions(client, log), log)
 	events, err := chat.Handler(service.ConnectionString())
 	require.NoError(t, err)
-	server := httptest.NewServer(newServer(client, events))
+	server := httptest.NewServer(newServer(chat.sessions, events))
 	t.Cleanup(server.Close)
 	handler := emulator.EventHandler{SystemEvents: []string{"connect", "connected", "disconnected"}, UserEventPattern: "*"}
 	if network {
@@ -92,16 +93,27 @@ type tab struct {
 	ws *websocket.Conn
 }
 
-// open connects as the page does.
-func (b *browser) open(room string) (*tab, *http.Response, error) {
+// negotiate returns a URL to connect to.
+func (b *browser) negotiate() string {
 	b.t.Helper()
 	status, body := b.post("/api/negotiate", "{}")
 	require.Equal(b.t, http.StatusOK, status, body)
 	var access struct{ URL string }
 	require.NoError(b.t, json.Unmarshal([]byte(body), &access))
+	return access.URL
+}
+
+// open connects as the page does.
+func (b *browser) open(room string) (*tab, *http.Response, error) {
+	b.t.Helper()
+	return b.connect(b.negotiate(), room)
+}
+
+func (b *browser) connect(to, room string) (*tab, *http.Response, error) {
+	b.t.Helper()
 	ctx, cancel := context.WithTimeout(b.t.Context(), 20*time.Second)
 	defer cancel()
-	ws, resp, err := websocket.Dial(ctx, access.URL+"&room="+url.QueryEscape(room),
+	ws, resp, err := websocket.Dial(ctx, to+"&room="+url.QueryEscape(room),
 		&websocket.DialOptions{Subprotocols: []string{"json.webpubsub.azure.v1"}})
 	if err != nil {
 		return nil, resp, err
@@ -145,6 +157,18 @@ func (tab *tab) expect(kind string) map[string]any {
 			return frame.Data
 		}
 	}
+}
+
+// closed waits until the service has closed the connection.
+func (tab *tab) closed() {
+	tab.t.Helper()
+	ctx, cancel := context.WithTimeout(tab.t.Context(), 20*time.Second)
+	defer cancel()
+	_, _, err := tab.ws.Read(ctx)
+	for err == nil { // what was on its way
+		_, _, err = tab.ws.Read(ctx)
+	}
+	require.Equal(tab.t, websocket.StatusNormalClosure, websocket.CloseStatus(err))
 }
 
 // people waits until the room has the people, in order, as "name" or "name (muted)".
@@ -518,11 +542,7 @@ func TestLogin(t *testing.T) {
 	require.Equal(t, "änn is taken.\n", body)
 	status, _ = ann.post("/api/logout", "{}")
 	require.Equal(t, http.StatusNoContent, status)
-	_, _, err = tab.ws.Read(t.Context())
-	for err == nil { // what was on its way
-		_, _, err = tab.ws.Read(t.Context())
-	}
-	require.Equal(t, websocket.StatusNormalClosure, websocket.CloseStatus(err), "nobody chats on under the name")
+	tab.closed() // nobody chats on under the name
 	status, _ = ann.post("/api/negotiate", "{}")
 	require.Equal(t, http.StatusUnauthorized, status)
 	status, _ = other.post("/api/login", `{"name":"änn"}`)
@@ -539,6 +559,82 @@ func TestLogin(t *testing.T) {
 	require.NoError(t, err)
 	resp.Body.Close()
 	require.Equal(t, http.StatusForbidden, resp.StatusCode, "another site's page gets no URL")
+}
+
+func TestAURLIsGoodForItsSessionOnly(t *testing.T) {
+	page, chat, service := startChatWith(t, false, nil)
+	mallory := newBrowser(t, page)
+	status, _ := mallory.post("/api/login", `{"name":"alice"}`)
+	require.Equal(t, http.StatusNoContent, status)
+	old := mallory.negotiate()
+	status, _ = mallory.post("/api/logout", "{}")
+	require.Equal(t, http.StatusNoContent, status)
+
+	_, alice, _ := join(t, page, "alice", "lobby")
+	_, resp, err := mallory.connect(old, "lobby")
+	require.Error(t, err)
+	require.Equal(t, http.StatusUnauthorized, resp.StatusCode, "the name is somebody else's now")
+
+	status, _ = mallory.post("/api/login", `{"name":"mallory"}`)
+	require.Equal(t, http.StatusNoContent, status)
+	token, _, _ := strings.Cut(old, "&session=")
+	_, session, _ := strings.Cut(mallory.negotiate(), "&session=")
+	_, resp, err = mallory.connect(token+"&session="+session, "lobby")
+	require.Error(t, err)
+	require.Equal(t, http.StatusUnauthorized, resp.StatusCode, "nor does a session under another name help")
+
+	// A session that ends between connect and connected.
+	require.NoError(t, chat.onConnected(t.Context(), &eventhandler.ConnectedRequest{Event: eventhandler.Event{
+		ConnectionID: service.Connections(hubName)[0].ID, UserID: "alice",
+		State: eventhandler.State{"room": json.RawMessage(`"lobby"`), "session": json.RawMessage(`"ended"`)}}}))
+	alice.closed()
+}
+
+func TestASessionThatExpiresEndsItsConnections(t *testing.T) {
+	page, chat, _ := startChatWith(t, false, nil)
+	anns, ann, _ := join(t, page, "ann", "lobby")
+	chat.sessions.mu.Lock()
+	for _, session := range chat.sessions.byID {
+		session.expiry.Reset(0)
+	}
+	chat.sessions.mu.Unlock()
+	ann.closed()
+	status, _ := anns.post("/api/negotiate", "{}")
+	require.Equal(t, http.StatusUnauthorized, status)
+	join(t, page, "ann", "lobby")
+}
+
+func TestABrowserIsLoggedInOnce(t *testing.T) {
+	page := startChat(t, false)
+	browser, ann, _ := join(t, page, "ann", "lobby")
+	join(t, page, "eve", "lobby")
+	status, _ := browser.post("/api/login", `{"name":"eve"}`)
+	require.Equal(t, http.StatusConflict, status)
+	ann.send("say", map[string]any{"text": "I am still here"})
+	ann.expect("message")
+
+	for _, name := range []string{"bob", "BOB"} {
+		status, _ = browser.post("/api/login", `{"name":"`+name+`"}`)
+		require.Equal(t, http.StatusNoContent, status)
+	}
+	ann.closed()
+	join(t, page, "ann", "lobby")
+	bob, _, err := browser.open("lobby")
+	require.NoError(t, err)
+	require.Equal(t, "BOB", bob.expect("welcome")["user"])
+}
+
+func TestANameIsGivenWithoutTheConnectionsOfAnEarlierRun(t *testing.T) {
+	service := emulator.StartT(t, nil)
+	page, _ := startChatOn(t, service, false, nil)
+	_, before, _ := join(t, page, "ann", "lobby")
+	page, _ = startChatOn(t, service, false, nil)
+
+	require.NoError(t, service.InjectFault(emulator.Fault{Operation: "CloseUserConnections", Status: http.StatusBadRequest}))
+	status, _ := newBrowser(t, page).post("/api/login", `{"name":"ann"}`)
+	require.Equal(t, http.StatusBadGateway, status, "rather than share the name")
+	join(t, page, "ann", "lobby")
+	before.closed()
 }
 
 func TestTheProgramServesThePage(t *testing.T) {

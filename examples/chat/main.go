@@ -56,7 +56,8 @@ func run(ctx context.Context, addr, connectionString string, log *slog.Logger, s
 	if err != nil {
 		return err
 	}
-	events, err := NewChat(client, log).Handler(connectionString)
+	sessions := newSessions(client, log)
+	events, err := NewChat(client, sessions, log).Handler(connectionString)
 	if err != nil {
 		return err
 	}
@@ -75,7 +76,7 @@ func run(ctx context.Context, addr, connectionString string, log *slog.Logger, s
 	if err != nil {
 		return err
 	}
-	server := &http.Server{Handler: newServer(client, events), ReadHeaderTimeout: 10 * time.Second}
+	server := &http.Server{Handler: newServer(sessions, events), ReadHeaderTimeout: 10 * time.Second}
 	context.AfterFunc(ctx, func() {
 		ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
 		defer cancel()
