@@ -12,6 +12,7 @@ import (
 	"strings"
 	"sync"
 	"time"
+	"unicode/utf8"
 
 	"github.com/awps-go/webpubsub"
 	"github.com/awps-go/webpubsub/eventhandler"
@@ -23,12 +24,13 @@ const hubName = "chat"
 const (
 	defaultRoom   = "lobby"
 	historyLength = 50   // messages that a room remembers
-	maxTextLength = 2000 // bytes of one message
+	maxTextLength = 2000 // characters of one message
 	maxRooms      = 1000
 )
 
 var (
-	validName = regexp.MustCompile(`^[\p{L}\p{N}_-]{1,24}$`)
+	// Many scripts write letters with marks, \p{M}; a name of marks alone would be one that nobody sees.
+	validName = regexp.MustCompile(`^[\p{L}\p{N}_-][\p{L}\p{M}\p{N}_-]{0,23}$`)
 	validRoom = regexp.MustCompile(`^[a-z0-9_-]{1,24}$`)
 )
 
@@ -517,7 +519,7 @@ func checkText(text string) (string, error) {
 	switch {
 	case text == "":
 		return "", eventhandler.Reject(http.StatusBadRequest, "there is nothing to send")
-	case len(text) > maxTextLength:
+	case utf8.RuneCountInString(text) > maxTextLength:
 		return "", eventhandler.Reject(http.StatusRequestEntityTooLarge, "the message is too long")
 	}
 	return text, nil

@@ -501,6 +501,7 @@ func TestWrongInputIsAnswered(t *testing.T) {
 	}{
 		"nothing to say":      {"say", map[string]any{"text": "  "}, "there is nothing to send"},
 		"too much to say":     {"say", map[string]any{"text": strings.Repeat("x", 2001)}, "the message is too long"},
+		"too much Cyrillic":   {"say", map[string]any{"text": strings.Repeat("ж", 2001)}, "the message is too long"},
 		"to nobody":           {"direct", map[string]any{"text": "x"}, "to whom?"},
 		"removing oneself":    {"remove", map[string]any{"user": "ann"}, "to whom?"},
 		"muting nobody":       {"mute", map[string]any{"muted": true}, "to whom?"},
@@ -511,12 +512,36 @@ func TestWrongInputIsAnswered(t *testing.T) {
 			require.Equal(t, test.want, ann.expect("error")["text"])
 		})
 	}
+	longest := strings.Repeat("ж", 2000)
+	ann.send("say", map[string]any{"text": longest})
+	require.Equal(t, longest, ann.expect("message")["text"], "its bytes do not count")
 	require.NoError(t, ann.ws.Write(t.Context(), websocket.MessageText,
 		[]byte(`{"type":"event","event":"dance","ackId":1,"dataType":"json","data":{}}`)))
 	require.Contains(t, ann.ack(), "there is no event dance")
 	require.NoError(t, ann.ws.Write(t.Context(), websocket.MessageText,
 		[]byte(`{"type":"event","event":"say","ackId":2,"dataType":"text","data":"x"}`)))
 	require.Contains(t, ann.ack(), "takes JSON")
+}
+
+func TestNamesAreInAnyScript(t *testing.T) {
+	page := startChat(t, true)
+	for _, name := range []string{"Änn", "A\u0308nne", "नमस्ते", "สมชาย", "日本語"} {
+		_, tab, welcome := join(t, page, name, "lobby")
+		require.Equal(t, name, welcome["user"])
+		tab.send("direct", map[string]any{"to": name, "text": "note to self"})
+		require.Equal(t, name, tab.expect("direct")["to"])
+	}
+	for name, want := range map[string]int{
+		"änn":           http.StatusConflict,
+		"a\u0308NNE":    http.StatusConflict,
+		"\u0308":        http.StatusBadRequest,
+		"a\u200db":      http.StatusBadRequest,
+		"\u2067a":       http.StatusBadRequest,
+		"नमस्ते नमस्ते": http.StatusBadRequest,
+	} {
+		status, _ := newBrowser(t, page).post("/api/login", `{"name":"`+name+`"}`)
+		require.Equal(t, want, status, "%q", name)
+	}
 }
 
 func TestLogin(t *testing.T) {
