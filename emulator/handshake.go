@@ -66,7 +66,7 @@ func (s *Server) connectClient(w http.ResponseWriter, r *http.Request) *restErro
 	if query.Has("awps_connection_id") && isWebSocket(r) {
 		return s.recoverClient(w, r, hubName)
 	}
-	claims, err := s.authorizeClient(r, "/client/hubs/", hubName)
+	claims, err := s.authorizeClient(r, clientPaths["default"], hubName)
 	if err != nil {
 		return unauthorized(err)
 	}
@@ -86,7 +86,7 @@ func (s *Server) connectClient(w http.ResponseWriter, r *http.Request) *restErro
 	if i := slices.IndexFunc(offered, func(p string) bool { _, ok := subprotocols[p]; return ok }); i >= 0 {
 		chosen = offered[i]
 	}
-	if s.upstream != nil && s.upstream.listens(hubName) {
+	if s.upstream.listens(hubName) {
 		sock.events = newEventQueue(s)
 		query.Del("access_token")
 		reply, err := s.upstream.connect(r.Context(), &sock.connection, &connectRequest{claims: tokenClaims(r),
@@ -99,10 +99,6 @@ func (s *Server) connectClient(w http.ResponseWriter, r *http.Request) *restErro
 			return &restError{http.StatusInternalServerError, "InternalServerError", "the connect event failed: " + err.Error(), ""}
 		}
 		if reply.subprotocol != "" {
-			if !slices.Contains(offered, reply.subprotocol) {
-				return &restError{http.StatusInternalServerError, "InternalServerError",
-					"the connect event chose a subprotocol that the client does not offer", ""}
-			}
 			chosen = reply.subprotocol
 		}
 		if reply.userID != "" {
@@ -173,7 +169,7 @@ func (s *Server) upgrade(w http.ResponseWriter, r *http.Request, subprotocol str
 func clientHub(r *http.Request) (string, bool) {
 	if path := r.URL.EscapedPath(); path == "/client" || path == "/client/" {
 		return r.URL.Query().Get("hub"), true
-	} else if rest, ok := strings.CutPrefix(path, "/client/hubs/"); ok && !strings.Contains(rest, "/") {
+	} else if rest, ok := strings.CutPrefix(path, clientPaths["default"]); ok && !strings.Contains(rest, "/") {
 		hub, err := url.PathUnescape(rest)
 		return hub, err == nil
 	}

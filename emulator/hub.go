@@ -11,6 +11,7 @@ import (
 // The state of the emulator is in three rooms, each with its own lock; a goroutine that holds one may only enter one
 // further down this list:
 //
+//	hub.mqttEntry and reliable.attaching, then reliable.reading: a client that comes back takes its place, once
 //	hub.mu       one hub: its connections, their groups, users and permissions
 //	socket.mu    one client: what waits to be written to it and what it has not acknowledged
 //	  and mqttClient.mu, an MQTT client's
@@ -27,7 +28,7 @@ type hub struct {
 	notifier *notifier // told when connections, groups or users have changed
 	traffic  *traffic  // told what passes
 
-	mqttEntry sync.Mutex // held, above mu, while an MQTT client takes its id
+	mqttEntry sync.Mutex // held while an MQTT client takes its id
 
 	mu          sync.RWMutex
 	connections map[string]*connection
@@ -146,6 +147,24 @@ func (h *hub) leave(c *connection, group string) {
 	}
 }
 
+// joinGroup puts the connection into a group, if it is still in its hub.
+func (c *connection) joinGroup(group string) {
+	defer c.hub.notifier.notify()
+	c.hub.mu.Lock()
+	defer c.hub.mu.Unlock()
+	c.hub.join(c, group)
+}
+
+// leaveGroup takes the connection out of a group and reports whether it was in it.
+func (c *connection) leaveGroup(group string) bool {
+	defer c.hub.notifier.notify()
+	c.hub.mu.Lock()
+	defer c.hub.mu.Unlock()
+	was := c.groups.Has(group)
+	c.hub.leave(c, group)
+	return was
+}
+
 // leaveAll takes a connection out of all its groups. The caller holds h.mu.
 func (h *hub) leaveAll(c *connection) {
 	for g := range c.groups {
@@ -255,21 +274,18 @@ func (h *hub) count(t *target) int {
 	return n
 }
 
-// member is a connection as lists show it.
-type member struct{ connectionID, userID string }
-
 // list returns up to limit members of a group, in the order of their ids, that come after a given one, and whether
 // there are more.
-func (h *hub) list(group, after string, limit int) ([]member, bool) {
+func (h *hub) list(group, after string, limit int) ([]groupMember, bool) {
 	h.mu.RLock()
-	all := make([]member, 0, len(h.groups[group]))
+	all := make([]groupMember, 0, len(h.groups[group]))
 	for c := range h.groups[group] {
 		if c.id > after {
-			all = append(all, member{c.id, c.userID})
+			all = append(all, groupMember{c.id, c.userID})
 		}
 	}
 	h.mu.RUnlock()
-	slices.SortFunc(all, func(a, b member) int { return strings.Compare(a.connectionID, b.connectionID) })
+	slices.SortFunc(all, func(a, b groupMember) int { return strings.Compare(a.ConnectionID, b.ConnectionID) })
 	if len(all) > limit {
 		return all[:limit], true
 	}

@@ -1,9 +1,15 @@
 package emulator
 
 import (
+	"encoding/json"
+	"mime"
+	"slices"
 	"time"
+	"unicode/utf8"
 
 	"github.com/coder/websocket"
+	"google.golang.org/protobuf/proto"
+	"google.golang.org/protobuf/types/known/anypb"
 )
 
 // maxMessageSize bounds the body of a REST send and a frame from a client, in bytes.
@@ -32,12 +38,38 @@ func parseDataType(name string) (dataType, bool) {
 	return 0, false
 }
 
+// contentTypes are what HTTP calls the data types.
+var contentTypes = [...]string{"application/json", "text/plain", "application/octet-stream", "application/x-protobuf"}
+
+// parseContentType returns the data type that a Content-Type names.
+func parseContentType(contentType string) (dataType, bool) {
+	i := slices.Index(contentTypes[:], contentType)
+	if i < 0 {
+		mediaType, _, _ := mime.ParseMediaType(contentType)
+		i = slices.Index(contentTypes[:], mediaType)
+	}
+	return dataType(max(i, 0)), i >= 0
+}
+
 // payload is what an application or a client sends: its type, its bytes and what they say about it. Text and JSON
 // are UTF-8. A payload does not change once it is made.
 type payload struct {
 	dataType dataType
 	data     []byte
 	metadata map[string]string
+}
+
+// unfit says what the data should be, for its type, and is not; "" if it is.
+func (p *payload) unfit() string {
+	switch {
+	case (p.dataType == dataJSON || p.dataType == dataText) && !utf8.Valid(p.data):
+		return "UTF-8"
+	case p.dataType == dataJSON && !json.Valid(p.data):
+		return "JSON"
+	case p.dataType == dataProtobuf && proto.Unmarshal(p.data, &anypb.Any{}) != nil:
+		return "google.protobuf.Any"
+	}
+	return ""
 }
 
 // message is one payload on its way to any number of connections. It is made, and handed to every connection, by one

@@ -166,7 +166,7 @@ func (h *mqttHandshake) accept(pk *packets.Packet, n *mqttConn) (*mqttClient, er
 	}
 	clean := p.Clean
 	answer := &mqttConnack{}
-	if s := h.server; s.upstream != nil && s.upstream.listens(h.hub.name) {
+	if s := h.server; s.upstream.listens(h.hub.name) {
 		if old := h.hub.mqttClient(c.id); old != nil && !clean {
 			c.sessionID = old.sessionID
 		}

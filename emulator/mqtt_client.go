@@ -240,7 +240,7 @@ func (c *mqttClient) nextMessage(n *mqttConn) []byte {
 			c.resend++
 			return data
 		}
-		c.acknowledged(c.resend)
+		c.forget(c.resend)
 	}
 	window := maxMQTTInflight
 	if n.receiveMaximum > 0 {
@@ -296,8 +296,8 @@ func (c *mqttClient) newID() uint16 {
 	}
 }
 
-// acknowledged forgets a message in flight. The caller holds c.mu.
-func (c *mqttClient) acknowledged(i int) {
+// forget drops a message in flight. The caller holds c.mu.
+func (c *mqttClient) forget(i int) {
 	c.bytes -= len(c.inflight[i].frame.data)
 	c.inflight = slices.Delete(c.inflight, i, i+1)
 	if i < c.resend {
@@ -583,7 +583,7 @@ func (c *mqttClient) acknowledge(id uint16) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if i := slices.IndexFunc(c.inflight, func(d mqttDelivery) bool { return d.id == id }); i >= 0 {
-		c.acknowledged(i)
+		c.forget(i)
 		c.wake(c.conn)
 	}
 }
@@ -716,7 +716,7 @@ func (c *mqttClient) join(s packets.Subscription) *mqttFault {
 	c.subscriptions[s.Filter] = s
 	c.mu.Unlock()
 	if s.Filter != mqttServerMessages {
-		c.hub.change(&target{connection: c.id}, func(member *connection) { c.hub.join(member, s.Filter) })
+		c.joinGroup(s.Filter)
 		c.show("group", "joined ", s.Filter)
 	}
 	return nil
@@ -757,10 +757,7 @@ func (c *mqttClient) leave(topic string) (code byte, fault *mqttFault) {
 		if !c.allows(permissionJoinLeaveGroup, group) {
 			return 0, c.forbidden(permissionJoinLeaveGroup, group)
 		}
-		c.hub.change(&target{connection: c.id}, func(member *connection) {
-			existed = existed || member.groups.Has(group) // by the application's doing
-			c.hub.leave(member, group)
-		})
+		existed = c.leaveGroup(group) || existed // it may be in it by the application's doing
 		c.show("group", "left ", group)
 	}
 	c.mu.Lock()

@@ -4,20 +4,15 @@ import (
 	"bufio"
 	"bytes"
 	"encoding/binary"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"maps"
 	"math"
-	"mime"
 	"slices"
 	"strings"
-	"unicode/utf8"
 
 	"github.com/coder/websocket"
 	"github.com/mochi-mqtt/server/v2/packets"
-	"google.golang.org/protobuf/proto"
-	"google.golang.org/protobuf/types/known/anypb"
 )
 
 // This file is how MQTT puts things: packets, and what topics and properties are in the service's words. Reading and
@@ -247,31 +242,17 @@ func mqttForwarded(p *packets.Properties) packets.Properties {
 // what the bytes are, so that they are binary.
 func mqttPayload(properties *packets.Properties, data []byte) (payload, *mqttFault) {
 	p := payload{dataType: dataBinary, data: data, metadata: mqttMetadata(properties.User)}
-	unfit := func(what string) (payload, *mqttFault) {
+	if properties.PayloadFormatFlag && properties.PayloadFormat == 1 {
+		p.dataType = dataText
+	}
+	what := p.unfit()
+	if t, ok := parseContentType(properties.ContentType); ok && what == "" {
+		p.dataType = t
+		what = p.unfit()
+	}
+	if what != "" {
 		return p, newMQTTFault(packets.ErrPayloadFormatInvalid,
 			"the payload is not the %s that its properties say it is", what)
-	}
-	if properties.PayloadFormatFlag && properties.PayloadFormat == 1 {
-		if p.dataType = dataText; !utf8.Valid(data) {
-			return unfit("UTF-8")
-		}
-	}
-	contentType, _, _ := mime.ParseMediaType(properties.ContentType)
-	switch contentType {
-	case contentTypes[dataJSON]:
-		if p.dataType = dataJSON; !json.Valid(data) || !utf8.Valid(data) {
-			return unfit("JSON")
-		}
-	case contentTypes[dataText]:
-		if p.dataType = dataText; !utf8.Valid(data) {
-			return unfit("UTF-8")
-		}
-	case contentTypes[dataBinary]:
-		p.dataType = dataBinary
-	case contentTypes[dataProtobuf]:
-		if p.dataType = dataProtobuf; proto.Unmarshal(data, &anypb.Any{}) != nil {
-			return unfit("google.protobuf.Any")
-		}
 	}
 	return p, nil
 }

@@ -3,9 +3,11 @@ package emulator
 import (
 	"fmt"
 	"regexp"
+	"strings"
 	"unicode/utf8"
 
 	"github.com/coder/websocket"
+	"golang.org/x/net/http/httpguts"
 )
 
 // codec is one client protocol: how it writes what the service says, and how it reads what a client says. Two codecs
@@ -135,7 +137,7 @@ func checkGroup(name string) string {
 		return "the group name is empty"
 	case !utf8.ValidString(name):
 		return "the group name is not valid UTF-8"
-	case blank(name):
+	case strings.TrimSpace(name) == "":
 		return "the group name is only white space"
 	case utf8.RuneCountInString(name) > maxGroupName:
 		return fmt.Sprintf("the group name has more than %d characters", maxGroupName)
@@ -148,7 +150,7 @@ func checkMetadata(metadata map[string]string) string {
 	total := 0
 	for key, value := range metadata {
 		switch {
-		case !isToken(key):
+		case !httpguts.ValidHeaderFieldName(key):
 			return fmt.Sprintf("the metadata key %q is not an HTTP token", key)
 		case len(key) > maxMetadataKey:
 			return fmt.Sprintf("the metadata key %.32q... is longer than %d bytes", key, maxMetadataKey)

@@ -6,14 +6,12 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"mime"
 	"net/http"
 	"net/url"
 	"slices"
 	"strconv"
 	"strings"
 	"time"
-	"unicode/utf8"
 
 	"github.com/awps-go/webpubsub/emulator/internal/odata"
 )
@@ -254,7 +252,7 @@ func (c *call) checkNames() error {
 	return nil
 }
 
-// filter reads the filter of a request; an empty one is none.
+// parseFilter reads the filter of a request; an empty one is none.
 func parseFilter(filter string) (*odata.Expr, error) {
 	if filter == "" {
 		return nil, nil
@@ -308,38 +306,19 @@ func (c *call) jsonBody(v any) error {
 	return nil
 }
 
-// messageTypes are the types a message may have.
-var messageTypes = []string{"application/json", "text/plain", "application/octet-stream"}
-
 // payload reads the message in the body of a request, with the metadata in its headers.
-func (c *call) payload() (payload, error) {
-	var p payload
+func (c *call) payload() (p payload, err error) {
 	contentType := c.request.Header.Get("Content-Type")
-	mediaType, err := contentType, error(nil)
-	if !slices.Contains(messageTypes, contentType) {
-		mediaType, _, err = mime.ParseMediaType(contentType)
-	}
-	switch {
-	case err != nil:
-		return p, badRequest("Content-Type", "the Content-Type %.64q cannot be read", contentType)
-	case mediaType == "application/json":
-		p.dataType = dataJSON
-	case mediaType == "text/plain":
-		p.dataType = dataText
-	case mediaType == "application/octet-stream":
-		p.dataType = dataBinary
-	default:
+	var ok bool
+	if p.dataType, ok = parseContentType(contentType); !ok || p.dataType == dataProtobuf {
 		return p, badRequest("Content-Type", "the Content-Type %.64q is none of %s", contentType,
-			strings.Join(messageTypes, ", "))
+			strings.Join(contentTypes[:dataProtobuf], ", "))
 	}
 	if p.data, err = c.body(); err != nil {
 		return p, err
 	}
-	if p.dataType == dataJSON && !json.Valid(p.data) {
-		return p, badRequest("", "the body is not valid JSON")
-	}
-	if p.dataType != dataBinary && !utf8.Valid(p.data) {
-		return p, badRequest("", "the body is not valid UTF-8")
+	if what := p.unfit(); what != "" {
+		return p, badRequest("", "the body is not valid %s", what)
 	}
 	if p.metadata = metadata(c.request); p.metadata != nil {
 		if fault := checkMetadata(p.metadata); fault != "" {

@@ -70,12 +70,9 @@ func (c *call) listConnections() (int, error) {
 	page := struct {
 		Value    []groupMember `json:"value"`
 		NextLink string        `json:"nextLink,omitempty"`
-	}{Value: make([]groupMember, len(list))}
-	for i, m := range list {
-		page.Value[i] = groupMember{m.connectionID, m.userID}
-	}
+	}{Value: list}
 	if left := top - len(list); more && left > 0 {
-		next := url.Values{"continuationToken": {newContinuation(c.value("hub"), group, list[len(list)-1].connectionID)}}
+		next := url.Values{"continuationToken": {newContinuation(c.value("hub"), group, list[len(list)-1].ConnectionID)}}
 		if c.query.Has("api-version") {
 			next.Set("api-version", c.query.Get("api-version"))
 		}

@@ -5,25 +5,19 @@ import (
 	"time"
 )
 
-// The names of the operations.
-const (
-	opGetServiceStatus     = "GetServiceStatus"
-	opGetClientAccessToken = "GetClientAccessToken"
-	opCloseAllConnections  = "CloseAllConnections"
-	opAddToGroups          = "AddConnectionsToGroups"
-	opRemoveFromGroups     = "RemoveConnectionsFromGroups"
-)
+// opGetServiceStatus is the name of the operation that needs no token.
+const opGetServiceStatus = "GetServiceStatus"
 
 // hubRoutes are the operations on the service and on a hub as a whole.
 func hubRoutes() []route {
 	return []route{
 		newRoute(opGetServiceStatus, http.MethodHead, "health", func(*call) (int, error) { return http.StatusOK, nil }),
-		newRoute(opGetClientAccessToken, http.MethodPost, "hubs/{hub}/:generateToken", (*call).generateToken),
-		newRoute(opCloseAllConnections, http.MethodPost, "hubs/{hub}/:closeConnections",
+		newRoute("GetClientAccessToken", http.MethodPost, "hubs/{hub}/:generateToken", (*call).generateToken),
+		newRoute("CloseAllConnections", http.MethodPost, "hubs/{hub}/:closeConnections",
 			func(c *call) (int, error) { return c.closeConnections(&target{}) }),
-		newRoute(opAddToGroups, http.MethodPost, "hubs/{hub}/:addToGroups",
+		newRoute("AddConnectionsToGroups", http.MethodPost, "hubs/{hub}/:addToGroups",
 			func(c *call) (int, error) { return c.changeGroups((*hub).join) }),
-		newRoute(opRemoveFromGroups, http.MethodPost, "hubs/{hub}/:removeFromGroups",
+		newRoute("RemoveConnectionsFromGroups", http.MethodPost, "hubs/{hub}/:removeFromGroups",
 			func(c *call) (int, error) { return c.changeGroups((*hub).leave) }),
 	}
 }

@@ -74,9 +74,8 @@ type Server struct {
 
 	restTokens, clientTokens *jwt.Validator
 
-	upstream   upstream      // nil = nobody
-	events     *httpUpstream // is the upstream, but in tests of other parts
-	telling    atomic.Int64  // connections of which the upstream is being told something
+	upstream   *httpUpstream
+	telling    atomic.Int64 // connections of which the upstream is being told something
 	requestIDs atomic.Uint64
 
 	http   *http.Server
@@ -127,8 +126,7 @@ func Start(opts *Options) (*Server, error) {
 	if c := opts.TLSConfig; c != nil && len(c.Certificates) == 0 && c.GetCertificate == nil && c.GetConfigForClient == nil {
 		return nil, errors.New("emulator: Options.TLSConfig has no certificate")
 	}
-	s.events = newHTTPUpstream(s)
-	s.upstream = s.events
+	s.upstream = newHTTPUpstream(s)
 	names := make(map[string]bool)
 	for hub, settings := range opts.Hubs {
 		if key := strings.ToLower(hub); names[key] {
@@ -278,6 +276,7 @@ func (s *Server) Close() error {
 		s.mu.Unlock()
 		s.cancel()
 		s.wg.Wait()
+		s.upstream.client.CloseIdleConnections()
 		s.log.Info("emulator closed", "endpoint", s.endpoint)
 	})
 	return nil

@@ -301,13 +301,12 @@ func (s *socket) handle(r *clientRequest) {
 			permissionNames[need], r.group)})
 		return
 	}
-	t := &target{connection: s.id}
 	switch r.kind {
 	case requestJoin:
-		s.hub.change(t, func(c *connection) { s.hub.join(c, r.group) })
+		s.joinGroup(r.group)
 		s.show("group", "joined ", r.group)
 	case requestLeave:
-		s.hub.change(t, func(c *connection) { s.hub.leave(c, r.group) })
+		s.leaveGroup(r.group)
 		s.show("group", "left ", r.group)
 	case requestSend:
 		s.publish(r)

@@ -2,13 +2,8 @@ package emulator
 
 import (
 	"strings"
-	"unicode"
 	"unicode/utf8"
 )
-
-func blank(s string) bool {
-	return strings.IndexFunc(s, func(r rune) bool { return !unicode.IsSpace(r) }) < 0
-}
 
 func isASCII(s string) bool {
 	for i := range len(s) {
@@ -17,18 +12,6 @@ func isASCII(s string) bool {
 		}
 	}
 	return true
-}
-
-// isToken reports whether s is a token as RFC 9110 defines it for header names.
-func isToken(s string) bool {
-	for i := range len(s) {
-		c := s[i]
-		letter := 'a' <= c && c <= 'z' || 'A' <= c && c <= 'Z' || '0' <= c && c <= '9'
-		if !letter && strings.IndexByte("!#$%&'*+-.^_`|~", c) < 0 {
-			return false
-		}
-	}
-	return s != ""
 }
 
 // shorten cuts s to at most n bytes without breaking a character.

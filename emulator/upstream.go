@@ -10,28 +10,6 @@ import (
 	"sync"
 )
 
-// upstream is the application: what the service tells it and asks it. A server without one has nobody to tell, and
-// every user event fails.
-//
-// For one connection the calls come one at a time and in order: connect, connected, its user events, disconnected.
-// They are never made under a lock of the emulator's, and ctx ends a
-// while after the server has begun to close.
-type upstream interface {
-	// listens reports whether anything of a hub is told at all. It is asked once for each connection.
-	listens(hub string) bool
-	// connect asks whether a client may connect, before its handshake is answered. c is not in its hub yet: its id,
-	// hub and user are those of the token. A *rejection is passed on to the client; any other error is a 500. An MQTT
-	// client's handshake has been answered by then: it is its CONNECT packet that is, by a code of MQTT.
-	connect(ctx context.Context, c *connection, r *connectRequest) (connectReply, error)
-	// connected tells that a client is connected.
-	connected(ctx context.Context, c *connection)
-	// userEvent tells what a client said. A reply that is not nil goes to the client as a message from the server.
-	// An error, such as errNoHandler, fails the event.
-	userEvent(ctx context.Context, c *connection, e *userEvent) (*payload, error)
-	// disconnected tells that a client is gone for good.
-	disconnected(ctx context.Context, c *connection, reason string)
-}
-
 // connectRequest is a handshake as the application sees it.
 type connectRequest struct {
 	claims       map[string][]string
@@ -124,7 +102,6 @@ func (q *eventQueue) add(f func(context.Context)) {
 
 func (q *eventQueue) run() {
 	q.mu.Lock()
-	defer q.mu.Unlock()
 	for len(q.pending) > 0 {
 		f := q.pending[0]
 		q.pending = q.pending[1:]
@@ -134,6 +111,7 @@ func (q *eventQueue) run() {
 		q.mu.Lock()
 	}
 	q.running, q.pending = false, nil
+	q.mu.Unlock()
 	q.server.telling.Add(-1)
 	q.server.notifier.notify()
 }

@@ -13,7 +13,6 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
-	"mime"
 	"net"
 	"net/http"
 	"net/textproto"
@@ -37,7 +36,10 @@ const (
 	maxEventAnswer = maxMessageSize
 )
 
-// httpUpstream is the upstream that posts events to the event handlers of the hubs' settings.
+// httpUpstream tells the application what happens, by posting events to the event handlers of the hubs' settings.
+//
+// For one connection the calls come one at a time and in order: connect, connected, its user events, disconnected. They
+// are never made under a lock of the emulator's, and their ctx ends a while after the server has begun to close.
 type httpUpstream struct {
 	hubEventHandlers
 	server *Server
@@ -105,6 +107,9 @@ func newConnectBody(r *connectRequest) *connectBody {
 	return b
 }
 
+// connect asks whether a client may connect, before its handshake is answered. c is not in its hub yet: its id, hub and
+// user are those of the token. A *rejection is passed on to the client; any other error is a 500. An MQTT client's
+// handshake has been answered by then: it is its CONNECT packet that is, by a code of MQTT.
 func (u *httpUpstream) connect(ctx context.Context, c *connection, r *connectRequest) (connectReply, error) {
 	c.events.sent = 1 // connect is the event 0, also when nobody hears of it
 	h := u.find(c.hub.name, takesSystem(eventConnect))
@@ -155,10 +160,12 @@ func (u *httpUpstream) connect(ctx context.Context, c *connection, r *connectReq
 		mqtt: reply.MQTT}, nil
 }
 
+// connected tells that a client is connected.
 func (u *httpUpstream) connected(ctx context.Context, c *connection) {
 	u.notify(ctx, c, systemEvent(eventConnected, struct{}{}))
 }
 
+// disconnected tells that a client is gone for good.
 func (u *httpUpstream) disconnected(ctx context.Context, c *connection, reason string) {
 	body := struct {
 		Reason string          `json:"reason"`
@@ -177,6 +184,8 @@ func (u *httpUpstream) notify(ctx context.Context, c *connection, e *event) {
 	}
 }
 
+// userEvent tells what a client said. A reply that is not nil goes to the client as a message from the server. An error,
+// such as errNoHandler, fails the event.
 func (u *httpUpstream) userEvent(ctx context.Context, c *connection, e *userEvent) (*payload, error) {
 	h := u.find(c.hub.name, takesUser(e.name))
 	if h == nil {
@@ -211,14 +220,6 @@ func (q *eventQueue) setState(a *eventAnswer) {
 	}
 }
 
-// contentTypes are those of events and of the answers to them.
-var contentTypes = map[dataType]string{
-	dataJSON:     "application/json",
-	dataText:     "text/plain",
-	dataBinary:   "application/octet-stream",
-	dataProtobuf: "application/x-protobuf",
-}
-
 // eventAnswer is what a handler has answered.
 type eventAnswer struct {
 	status int
@@ -239,23 +240,14 @@ func (a *eventAnswer) payload() (*payload, error) {
 	if len(a.body) == 0 {
 		return nil, nil
 	}
-	contentType, _, _ := mime.ParseMediaType(a.header.Get("Content-Type"))
-	p := &payload{data: a.body}
-	switch contentType {
-	case "application/json":
-		if p.dataType = dataJSON; !json.Valid(a.body) {
-			return nil, errors.New("the answer of the event handler is not the JSON that it says it is")
-		}
-	case "text/plain":
-		if p.dataType = dataText; !utf8.Valid(a.body) {
-			return nil, errors.New("the answer of the event handler is text that is not UTF-8")
-		}
-	case "application/octet-stream":
-		p.dataType = dataBinary
-	case "application/x-protobuf":
-		p.dataType = dataProtobuf
-	default:
+	contentType := a.header.Get("Content-Type")
+	t, ok := parseContentType(contentType)
+	if !ok {
 		return nil, fmt.Errorf("the answer of the event handler has the content type %.80q, which no message has", contentType)
+	}
+	p := &payload{dataType: t, data: a.body}
+	if what := p.unfit(); what != "" {
+		return nil, fmt.Errorf("the answer of the event handler is not valid %s", what)
 	}
 	for name, values := range a.header {
 		if key, ok := cutMetadataHeader(name); ok {
@@ -363,7 +355,7 @@ func (u *httpUpstream) try(ctx context.Context, h *eventHandler, c *connection, 
 		}
 	}
 	for key, value := range e.metadata {
-		r.Header["X-WebPubSub-Metadata-"+key] = []string{value} // as it is: the key's case is the client's
+		r.Header["X-WebPubSub-Metadata-"+key] = []string{headerValue(value)} // as it is: the key's case is the client's
 	}
 	return u.do(h, r)
 }

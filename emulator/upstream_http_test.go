@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"net"
 	"net/http"
 	"net/http/httptest"
 	"net/url"
@@ -399,6 +400,37 @@ func TestClosingTheServerEndsRetries(t *testing.T) {
 	require.Len(t, log.wait(t, 3), 3, "connect, connected once, disconnected")
 }
 
+func TestClosingTheServerClosesItsConnectionsToHandlers(t *testing.T) {
+	open := make(map[net.Conn]bool)
+	changed := make(chan int, 100)
+	var mu sync.Mutex
+	handler := httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		w.Header().Set("WebHook-Allowed-Origin", "*")
+	}))
+	handler.Config.ConnState = func(c net.Conn, state http.ConnState) {
+		mu.Lock()
+		defer mu.Unlock()
+		if open[c] = true; state == http.StateClosed {
+			delete(open, c)
+		}
+		changed <- len(open)
+	}
+	handler.Start()
+	defer handler.Close()
+	s := StartT(t, &Options{Hubs: map[string]HubSettings{"chat": {EventHandlers: []EventHandler{
+		{URLTemplate: handler.URL, SystemEvents: allEvents}}}}})
+	dialJSON(t, s, dialOptions{user: "ann"})
+	require.Equal(t, 1, <-changed)
+	require.NoError(t, s.Close())
+	for n := 1; n > 0; {
+		select {
+		case n = <-changed:
+		case <-time.After(patience):
+			t.Fatalf("%d connections to the event handler are left open", n)
+		}
+	}
+}
+
 func TestClosingTheServerTellsTheApplicationWhileItIsStillServed(t *testing.T) {
 	overBoth(t, func(t *testing.T, network bool) {
 		s := StartT(t, nil)
@@ -516,7 +548,7 @@ func TestAHandlerInProcessAnswersAsOneOnTheNetwork(t *testing.T) {
 			io.WriteString(w, "text")
 		}, `"data":"flushed text"`},
 		"a page without a content type": {func(w http.ResponseWriter) { io.WriteString(w, "<html>") },
-			`the content type \"text/html\", which no message has`},
+			`the content type \"text/html; charset=utf-8\", which no message has`},
 		"a body after 204": {func(w http.ResponseWriter) {
 			w.WriteHeader(http.StatusNoContent)
 			if _, err := io.WriteString(w, "x"); !errors.Is(err, http.ErrBodyNotAllowed) {
@@ -691,8 +723,10 @@ func TestAnswersThatCannotBePassedOnFailTheEvent(t *testing.T) {
 	}{
 		"a web page":                {"text/html", "<p>", "content type", nil},
 		"no content type":           {"", "x", "content type", nil},
-		"JSON that is none":         {"application/json", "{", "not the JSON", nil},
-		"text that is not UTF-8":    {"text/plain", "\xff", "not UTF-8", nil},
+		"JSON that is none":         {"application/json", "{", "not valid JSON", nil},
+		"JSON that is not UTF-8":    {"application/json", "\"\xff\"", "not valid UTF-8", nil},
+		"protobuf that is none":     {"application/x-protobuf", "\xff", "not valid google.protobuf.Any", nil},
+		"text that is not UTF-8":    {"text/plain", "\xff", "not valid UTF-8", nil},
 		"a body over the limit":     {"text/plain", strings.Repeat("x", 1<<20+1), "longer than", nil},
 		"metadata outside ASCII":    {"text/plain", "x", "ASCII", http.Header{"X-Webpubsub-Metadata-A": {"ü"}}},
 		"metadata that is too long": {"text/plain", "x", "longer than", http.Header{"X-Webpubsub-Metadata-A": {strings.Repeat("x", 1025)}}},
@@ -776,7 +810,7 @@ func TestEventsAsTheyAreOnTheWire(t *testing.T) {
 	var system struct{ ConnectionID string }
 	require.NoError(t, json.Unmarshal([]byte(c.text()), &system))
 	id := system.ConnectionID
-	c.write(`{"type":"event","event":"order","data":{"a": [1]},"metadata":{"Trace":"t"}}`)
+	c.write(`{"type":"event","event":"order","data":{"a": [1]},"metadata":{"Trace":"t\nu"}}`)
 	require.NoError(t, func() error { r := <-requests; return checkConnect(r.header, r.uri, r.body, id, s) }())
 	connected, user := <-requests, <-requests
 	common := map[string]string{
@@ -803,7 +837,7 @@ func TestEventsAsTheyAreOnTheWire(t *testing.T) {
 		_, err := time.Parse(time.RFC3339, test.got.header.Get("ce-time"))
 		require.NoError(t, err)
 	}
-	require.Equal(t, "t", user.header.Get("X-WebPubSub-Metadata-Trace"))
+	require.Equal(t, "t%0Au", user.header.Get("X-WebPubSub-Metadata-Trace"))
 
 	client, err := webpubsub.NewClientFromConnectionString(s.ConnectionString(), "chat", nil)
 	require.NoError(t, err)

@@ -162,12 +162,12 @@ func (s *Server) SetHubSettings(hub string, settings HubSettings) error {
 	handlers := make([]*eventHandler, len(settings.EventHandlers))
 	for i, e := range settings.EventHandlers {
 		var err error
-		if handlers[i], err = newEventHandler(hub, e, s.events.client, s.log); err != nil {
+		if handlers[i], err = newEventHandler(hub, e, s.upstream.client, s.log); err != nil {
 			return fmt.Errorf("emulator: hub %s: EventHandlers[%d]: %w", hub, i, err)
 		}
 	}
-	s.events.mu.Lock()
-	defer s.events.mu.Unlock()
-	s.events.hubs[strings.ToLower(hub)] = handlers
+	s.upstream.mu.Lock()
+	defer s.upstream.mu.Unlock()
+	s.upstream.hubs[strings.ToLower(hub)] = handlers
 	return nil
 }

@@ -419,12 +419,14 @@ func listenBadly(t *testing.T, o *outputs, srv *emulator.Server) {
 			_, _ = w.Write(answer.Body.Bytes())
 		})
 	}
+	nobody := httptest.NewServer(nil)
+	nobody.Close()
 	for hub, handlers := range map[string][]emulator.EventHandler{
 		"soak": {{Handler: record(handler), SystemEvents: []string{"connect", "connected", "disconnected"}, UserEventPattern: "*"}},
 		// This one does not accept the events' signatures.
 		"other": {{Handler: record(other), SystemEvents: []string{"connect"}}},
 		// Nobody is there. The URL holds the key of an Azure Function, as it does in production.
-		"away": {{URLTemplate: "http://127.0.0.1:1/{event}?code=" + url.QueryEscape(markedFunction), SystemEvents: []string{"connect"}}},
+		"away": {{URLTemplate: nobody.URL + "/{event}?code=" + url.QueryEscape(markedFunction), SystemEvents: []string{"connect"}}},
 	} {
 		require.NoError(t, srv.SetHubSettings(hub, emulator.HubSettings{EventHandlers: handlers}))
 	}
