@@ -3,10 +3,11 @@ package webpubsub
 import (
 	"context"
 	"log/slog"
+	"maps"
 	"net/http"
 	"net/url"
 	"regexp"
-	"sort"
+	"slices"
 	"strings"
 	"time"
 
@@ -105,13 +106,8 @@ func (r *record) end(ctx context.Context, err error) {
 }
 
 func headerAttr(key string, header http.Header, token string) slog.Attr {
-	names := make([]string, 0, len(header))
-	for name := range header {
-		names = append(names, name)
-	}
-	sort.Strings(names)
-	attrs := make([]slog.Attr, 0, len(names))
-	for _, name := range names {
+	attrs := make([]slog.Attr, 0, len(header))
+	for _, name := range slices.Sorted(maps.Keys(header)) {
 		value := redacted
 		if !sensitive(name) {
 			value = redact(strings.Join(header[name], ", "), token)

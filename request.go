@@ -7,7 +7,6 @@ import (
 	"strconv"
 	"strings"
 	"time"
-	"unicode"
 	"unicode/utf8"
 
 	"github.com/Azure/azure-sdk-for-go/sdk/azcore/runtime"
@@ -105,7 +104,7 @@ func (r *request) checkGroup(argument, name string) {
 	switch {
 	case utf8.RuneCountInString(name) > limit:
 		r.refuse(argument, "is longer than %d characters", limit)
-	case strings.TrimFunc(name, unicode.IsSpace) == "":
+	case strings.TrimSpace(name) == "":
 		r.refuse(argument, "is all white space")
 	}
 }

@@ -84,9 +84,8 @@ type UserEventResponse struct {
 	// does an empty body.
 	Message webpubsub.Message
 
-	// Metadata goes with the message to clients of the JSON and protobuf subprotocols, as in
-	// [webpubsub.SendToAllOptions]: a key is an HTTP token of at most 256 bytes, a value ASCII of at most 1,024, and
-	// all together are at most 8 KiB.
+	// Metadata goes with the message to clients of the JSON and protobuf subprotocols; its limits are those of
+	// [webpubsub.SendToAllOptions].
 	Metadata map[string]string
 
 	// SetState changes values of the connection's state, as in [ConnectResponse].

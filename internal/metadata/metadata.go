@@ -18,20 +18,23 @@ func Check(metadata map[string]string) (item, problem string) {
 	total := 0
 	seen := make(map[string]bool, len(metadata))
 	for key, value := range metadata {
-		item, lower := fmt.Sprintf("[%q]", key), strings.ToLower(key)
+		lower := strings.ToLower(key)
 		switch {
 		case !httpguts.ValidHeaderFieldName(key):
-			return item, "has a key that is no HTTP token"
+			problem = "has a key that is no HTTP token"
 		case len(key) > maxKey:
-			return item, fmt.Sprintf("has a key longer than %d bytes", maxKey)
+			problem = fmt.Sprintf("has a key longer than %d bytes", maxKey)
 		case seen[lower]:
-			return item, "has a key that another one repeats in other case"
+			problem = "has a key that another one repeats in other case"
 		case strings.ContainsFunc(value, func(c rune) bool { return c < ' ' || c > '~' }):
-			return item, "is not printable ASCII"
+			problem = "is not printable ASCII"
 		case strings.TrimSpace(value) != value:
-			return item, "begins or ends with a space, which HTTP drops"
+			problem = "begins or ends with a space, which HTTP drops"
 		case len(value) > maxValue:
-			return item, fmt.Sprintf("is longer than %d bytes", maxValue)
+			problem = fmt.Sprintf("is longer than %d bytes", maxValue)
+		}
+		if problem != "" {
+			return fmt.Sprintf("[%q]", key), problem
 		}
 		seen[lower] = true
 		total += len(key) + len(value)
