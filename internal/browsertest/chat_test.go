@@ -3,19 +3,31 @@ package browsertest
 import (
 	"bufio"
 	"bytes"
+	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"strings"
+	"sync"
 	"syscall"
 	"testing"
 
 	"github.com/chromedp/chromedp"
 	"github.com/stretchr/testify/require"
+
+	"github.com/awps-go/webpubsub"
+	"github.com/awps-go/webpubsub/emulator"
 )
 
 // startChat builds and starts examples/chat on its emulator, and returns the URL of its page.
 func startChat(t *testing.T) string {
+	t.Helper()
+	url, _ := startChatOn(t, "", "127.0.0.1:0")
+	return url
+}
+
+// startChatOn starts it on the service of a connection string. stop ends it before the test ends.
+func startChatOn(t *testing.T, connectionString, addr string) (url string, stop func()) {
 	t.Helper()
 	binary := filepath.Join(t.TempDir(), "chat")
 	build := exec.Command("go", "build", "-C", "../..", "-o", binary, "./examples/chat")
@@ -23,13 +35,13 @@ func startChat(t *testing.T) string {
 	require.NoError(t, err, "%s", out)
 
 	var log bytes.Buffer
-	chat := exec.Command(binary, "-addr", "127.0.0.1:0")
-	chat.Env = append(os.Environ(), "WEBPUBSUB_CONNECTION_STRING=")
+	chat := exec.Command(binary, "-addr", addr)
+	chat.Env = append(os.Environ(), "WEBPUBSUB_CONNECTION_STRING="+connectionString)
 	chat.Stderr = &log
 	stdout, err := chat.StdoutPipe()
 	require.NoError(t, err)
 	require.NoError(t, chat.Start())
-	t.Cleanup(func() {
+	stop = sync.OnceFunc(func() {
 		_ = chat.Process.Signal(syscall.SIGTERM)
 		if err := chat.Wait(); err != nil {
 			t.Errorf("the chat ended with %v", err)
@@ -38,11 +50,12 @@ func startChat(t *testing.T) string {
 			t.Logf("the chat's log:\n%s", &log)
 		}
 	})
+	t.Cleanup(stop)
 	line, err := bufio.NewReader(stdout).ReadString('\n')
 	require.NoError(t, err)
 	_, url, found := strings.Cut(strings.TrimSpace(line), "The chat is open at ")
 	require.True(t, found, line)
-	return url
+	return url, stop
 }
 
 // enter logs a user in and waits until they are in the lobby.
@@ -149,6 +162,97 @@ func TestTwoPeopleChatInTwoBrowsers(t *testing.T) {
 	// Whoever logs out makes room for another.
 	eve.do(chromedp.Click(chromedp.CSS("#logout")), chromedp.WaitVisible(chromedp.CSS("#login-form")))
 	bob.until(`document.querySelectorAll("#people li").length === 1`)
+}
+
+func TestAChatThatRestartsUnderItsPages(t *testing.T) {
+	browser := startBrowser(t)
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	require.NoError(t, err)
+	addr := listener.Addr().String() // both runs have it
+	require.NoError(t, listener.Close())
+	srv := emulator.StartT(t, nil)
+	require.NoError(t, srv.SetHubSettings("chat", emulator.HubSettings{EventHandlers: []emulator.EventHandler{{
+		URLTemplate:  "http://" + addr + "/eventhandler/{event}",
+		SystemEvents: []string{"connect", "connected", "disconnected"}, UserEventPattern: "*",
+	}}}))
+	url, stop := startChatOn(t, srv.ConnectionString(), addr)
+	ann, bob := newPage(t, browser, "ann"), newPage(t, browser, "bob")
+	ann.enter(url)
+	bob.enter(url)
+	ann.say("before")
+	bob.sees("#messages li.message", "before")
+	stop()
+	startChatOn(t, srv.ConnectionString(), addr)
+	for _, text := range []string{"after", "and again"} {
+		ann.say(text)
+		ann.sees("#messages li.message", text)
+		bob.sees("#messages li.message", text)
+	}
+
+	// A message that comes again is shown once.
+	direct := webpubsub.JSON(map[string]any{"type": "direct", "id": "x-1", "from": "ann", "to": "bob", "text": "psst", "at": 1})
+	service := serviceClient(t, srv, "chat")
+	for range 2 {
+		require.NoError(t, service.SendToUser(t.Context(), "bob", direct, nil))
+	}
+	ann.say("the end")
+	bob.sees("#messages li.message", "the end")
+	bob.until(`document.querySelectorAll("#messages li.direct").length === 1`)
+}
+
+func TestWhatThePageKeeps(t *testing.T) {
+	browser := startBrowser(t)
+	url := startChat(t)
+	ann, bob := newPage(t, browser, "ann"), newPage(t, browser, "bob")
+
+	// An address that names no room is the lobby's, and one in upper case is the room's.
+	ann.enter(url + "#No room")
+	ann.sees("#room", "lobby")
+	bob.enter(url + "#Lobby")
+	bob.sees("#room", "lobby")
+	bob.until(`document.querySelector("#rooms").textContent === "# lobby"`)
+
+	// Bob goes to another room and comes back: his direct messages are where they were.
+	ann.say("first")
+	bob.sees("#messages li.message", "first")
+	ann.do(chromedp.Click(chromedp.CSS(`#people [data-name=bob] .who`)), chromedp.WaitVisible(chromedp.CSS("#to")))
+	ann.say("between us")
+	bob.sees("#messages li.direct", "between us")
+	ann.do(chromedp.Click(chromedp.CSS("#to")))
+	ann.say("last")
+	bob.sees("#messages li.message", "last")
+	bob.fill("#room-name", "garden")
+	bob.sees("#room", "garden")
+	bob.until(`[...document.querySelectorAll("#messages .text")].map((e) => e.textContent).join() === "between us"`)
+	bob.fill("#room-name", "lobby")
+	bob.sees("#room", "lobby")
+	bob.until(`[...document.querySelectorAll("#messages .text")].map((e) => e.textContent).join() === "first,between us,last"`)
+
+	// As many letters as the field takes can be sent.
+	long := strings.Repeat("ж", 2000)
+	bob.do(chromedp.SetValue(chromedp.CSS("#text"), long), chromedp.Click(chromedp.CSS("#send")))
+	ann.sees("#messages .text", long)
+
+	// Who asks for another room while the page connects comes to that.
+	eve := newPage(t, browser, "eve")
+	eve.do(chromedp.Navigate(url), chromedp.WaitVisible(chromedp.CSS("#login-form")))
+	evaluate[bool](eve, `new MutationObserver((_, observer) => {
+		if (document.querySelector("#status").dataset.state !== "connecting") return;
+		observer.disconnect();
+		queueMicrotask(() => { // once there is a socket
+			document.querySelector("#room-name").value = "garden";
+			document.querySelector("#room-form").requestSubmit();
+		});
+	}).observe(document.querySelector("#status"), { attributes: true }) === undefined`)
+	eve.fill("#name", "eve")
+	eve.connected()
+	eve.sees("#room", "garden")
+
+	// One name is one, however a keyboard composes it.
+	zoe := newPage(t, browser, "zoe")
+	zoe.do(chromedp.Navigate(url), chromedp.WaitVisible(chromedp.CSS("#login-form")),
+		chromedp.SetValue(chromedp.CSS("#name"), "Zoe\u0308"), chromedp.Click(chromedp.CSS("#login-form button")))
+	zoe.until(`document.querySelector("#me").textContent === "Zo\u00eb"`)
 }
 
 // screenshot writes a picture into the directory that BROWSERTEST_SCREENSHOTS names, if it does.

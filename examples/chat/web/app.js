@@ -8,9 +8,11 @@ const post = (path, body) => fetch(path, {
 });
 
 let user = "";
-let room = location.hash.slice(1) || "lobby";
+let room = location.hash.slice(1).toLowerCase(); // where we are, or want to be
+if (!/^[a-z0-9_-]{1,24}$/.test(room)) room = "lobby";
 let group = "";          // the room's group, once we are in it
 let socket = null;
+let greeted = false;     // whether the application has welcomed this socket
 let attempts = 0;        // connections that failed since the last that did not
 let host = "";
 let recipient = "";      // who a direct message goes to; "" = the room
@@ -33,6 +35,7 @@ async function start() {
   }
   const { name, url } = await answer.json();
   if (socket) return; // somebody was faster
+  if (name !== user) $("messages").replaceChildren(); // another user's
   user = name;
   $("me").textContent = user;
   connect(url);
@@ -47,8 +50,10 @@ function show(which) {
 function connect(url) {
   status("connecting");
   let opened = false;
-  const ws = new WebSocket(url + "&room=" + encodeURIComponent(room), "json.webpubsub.azure.v1");
+  const wanted = room;
+  const ws = new WebSocket(url + "&room=" + encodeURIComponent(wanted), "json.webpubsub.azure.v1");
   socket = ws;
+  greeted = false;
   ws.onopen = () => { opened = true; attempts = 0; };
   ws.onmessage = (event) => receive(JSON.parse(event.data));
   ws.onclose = () => {
@@ -57,7 +62,7 @@ function connect(url) {
     status("offline");
     left();
     if (!opened && attempts === 0) { // a handshake shows a page no reason; most likely we may not enter
-      notice(`You cannot enter ${room} right now. Try another room.`, true);
+      notice(`You cannot enter ${wanted} right now. Try another room.`, true);
     }
     again();
   };
@@ -70,19 +75,21 @@ function again() {
   retry = setTimeout(start, delay);
 }
 
-// go enters a room: by an event, or by connecting to it if we are not connected.
+// go enters a room: by an event, or by connecting to it if we are not connected. While we are connecting to another it
+// waits for the welcome.
 function go(name) {
-  if (send("enter", { room: name })) return;
-  clearTimeout(retry);
+  if (greeted && send("enter", { room: name })) return;
   room = name;
   attempts = 0;
+  if (socket) return;
+  clearTimeout(retry);
   start();
 }
 
 $("login-form").onsubmit = async (event) => {
   event.preventDefault();
   $("login-error").textContent = "";
-  const answer = await post("/api/login", { name: $("name").value.trim() }).catch(() => null);
+  const answer = await post("/api/login", { name: $("name").value.trim().normalize() }).catch(() => null);
   if (!answer?.ok) {
     $("login-error").textContent = answer ? await answer.text() : "The chat is not there right now.";
     return;
@@ -136,7 +143,11 @@ function receive(frame) {
 }
 
 function enter(data) {
-  if (data.room !== room || !group) $("messages").replaceChildren();
+  if (!greeted && data.room !== room) send("enter", { room }); // wanted since we began to connect
+  greeted = true;
+  if (data.room !== room || !group) { // what was said to us alone stays: no history has it
+    for (const li of document.querySelectorAll("#messages > :not(.direct)")) li.remove();
+  }
   room = data.room;
   group = data.group;
   known.add(room);
@@ -144,6 +155,7 @@ function enter(data) {
   $("room").textContent = room;
   document.title = "#" + room + " · Chat";
   for (const message of data.history) showMessage(message);
+  $("messages").lastElementChild?.scrollIntoView({ block: "end" });
   enable(true);
   showRooms();
   showPeople(presences.get(room) ?? { host: "", people: [] });
