@@ -29,42 +29,77 @@ func (r *request) body(ctx context.Context) (body, error) {
 		return r.memoryBody(r.data), nil
 	}
 	if source, ok := r.stream.(io.ReadSeeker); ok {
-		// A pipe has a Seek that fails: it is a stream like those without.
+		// A pipe has a Seek that fails, and a device or a file of /proc says that it is empty: they are streams like those
+		// without.
 		if start, err := source.Seek(0, io.SeekCurrent); err == nil {
 			end, err := source.Seek(0, io.SeekEnd)
 			if err != nil {
 				return nil, wrapError(r.operation, err)
 			}
-			return &streamBody{ctx: ctx, start: start, size: max(end-start, 0), busy: make(chan struct{}, 1), source: source}, nil
+			if end > start {
+				return &streamBody{ctx: ctx, start: start, size: end - start, busy: make(chan struct{}, 1), source: source}, nil
+			}
+			if _, err := source.Seek(start, io.SeekStart); err != nil {
+				return nil, wrapError(r.operation, err)
+			}
 		}
 	}
-	data, err := readAll(ctx, io.LimitReader(r.stream, maxStreamCopy+1))
+	// A Read that blocks must not hold the call up when the context ends.
+	data, err := await(ctx, func() bool { return true }, func() ([]byte, error) {
+		return io.ReadAll(io.LimitReader(&contextReader{ctx, r.stream}, maxStreamCopy+1))
+	})
 	if err != nil {
 		return nil, wrapError(r.operation, err)
 	}
 	if len(data) > maxStreamCopy {
-		return nil, invalid(r.operation, "message", "is a stream of more than 16 MiB that cannot seek, so that no retry could send it again")
+		return nil, invalid(r.operation, r.bodyArgument, "is a stream of more than 16 MiB that cannot seek, so that no retry could send it again")
 	}
 	return r.memoryBody(data), nil
 }
 
-// readAll is io.ReadAll that returns when the context ends, even while a Read blocks.
-func readAll(ctx context.Context, r io.Reader) ([]byte, error) {
+// contextReader begins no Read when the context has ended.
+type contextReader struct {
+	ctx context.Context
+	r   io.Reader
+}
+
+func (c *contextReader) Read(p []byte) (int, error) {
+	if err := c.ctx.Err(); err != nil {
+		return 0, err
+	}
+	return c.r.Read(p)
+}
+
+// await calls f on a goroutine of its own and returns what it returns or, when the context ends while f is blocked, the
+// context's error. A panic of f is the caller's.
+func await[T any](ctx context.Context, blocked func() bool, f func() (T, error)) (T, error) {
 	type result struct {
-		data []byte
-		err  error
+		value    T
+		err      error
+		panicked any
 	}
 	done := make(chan result, 1)
 	go func() {
-		data, err := io.ReadAll(r)
-		done <- result{data, err}
+		r := result{err: errors.New("webpubsub: the goroutine of the call was ended")} // by runtime.Goexit
+		defer func() {
+			r.panicked = recover()
+			done <- r
+		}()
+		r.value, r.err = f()
 	}()
+	var r result
 	select {
-	case result := <-done:
-		return result.data, result.err
+	case r = <-done:
 	case <-ctx.Done():
-		return nil, ctx.Err()
+		if blocked() {
+			return r.value, ctx.Err()
+		}
+		r = <-done
 	}
+	if r.panicked != nil {
+		panic(r.panicked)
+	}
+	return r.value, r.err
 }
 
 // memoryBody is a body in memory. Each try gets a reader that net/http knows as such, so that it writes headers and body
@@ -138,7 +173,7 @@ func (b *streamBody) read(p []byte) (int, error) {
 	}
 	n, err := b.source.Read(p)
 	if err != nil && err != io.EOF {
-		err = &sourceError{err}
+		err = &finalError{err}
 	}
 	return n, err
 }
@@ -146,25 +181,7 @@ func (b *streamBody) read(p []byte) (int, error) {
 // send sends the request whose body this is. net/http waits for a Read of a body that blocks, also when the context has
 // ended; send does not.
 func (b *streamBody) send(pipeline runtime.Pipeline, req *policy.Request) (*http.Response, error) {
-	type result struct {
-		resp *http.Response
-		err  error
-	}
-	done := make(chan result, 1)
-	go func() {
-		resp, err := pipeline.Do(req)
-		done <- result{resp, err}
-	}()
-	select {
-	case <-b.ctx.Done():
-		if b.reading.Load() {
-			return nil, b.ctx.Err()
-		}
-		result := <-done
-		return result.resp, result.err
-	case result := <-done:
-		return result.resp, result.err
-	}
+	return await(b.ctx, b.reading.Load, func() (*http.Response, error) { return pipeline.Do(req) })
 }
 
 func (b *streamBody) Seek(offset int64, whence int) (int64, error) {
@@ -222,15 +239,18 @@ func (r *streamReader) Read(p []byte) (int, error) {
 	}
 	n, err := r.body.read(p[:min(int64(len(p)), r.left)])
 	r.left -= int64(n)
+	if err == io.EOF && r.left > 0 {
+		err = &finalError{errors.New("webpubsub: the stream has become shorter while it was sent")}
+	}
 	return n, err
 }
 
 func (r *streamReader) Close() error { return nil }
 
-// sourceError is an error of the caller's stream, which no retry would mend.
-type sourceError struct{ error }
+// finalError is an error that no retry would mend, as one of the caller's stream.
+type finalError struct{ error }
 
-func (e *sourceError) Unwrap() error { return e.error }
+func (e *finalError) Unwrap() error { return e.error }
 
 // NonRetriable is what azcore's retry policy looks for.
-func (e *sourceError) NonRetriable() {}
+func (e *finalError) NonRetriable() {}

@@ -3,8 +3,6 @@ package webpubsub
 import (
 	"cmp"
 	"context"
-	"fmt"
-	"io"
 	"log/slog"
 	"maps"
 	"net/http"
@@ -17,6 +15,7 @@ import (
 	"github.com/Azure/azure-sdk-for-go/sdk/azcore/policy"
 	"github.com/Azure/azure-sdk-for-go/sdk/azcore/runtime"
 	"github.com/awps-go/webpubsub/internal/keycredential"
+	"golang.org/x/net/http/httpguts"
 )
 
 const (
@@ -42,7 +41,8 @@ type ServiceClient struct {
 	versionParam string       // the api-version as an item of a query
 	key          *accessKey   // nil with a TokenCredential
 	log          *slog.Logger // nil for none
-	noRedirects  bool         // the caller's http.Client has rules of its own for them
+
+	checkRedirect func(*http.Request, []*http.Request) error // the caller's http.Client's
 }
 
 // hubPattern is the service's own.
@@ -95,10 +95,10 @@ func NewClient(endpoint, hub string, credential azcore.TokenCredential, options 
 	return newClient(operation, endpoint, hub, nil, bearer, o)
 }
 
-// isNil says whether an interface holds nothing, or a nil pointer.
+// isNil says whether an interface holds nothing, or a nil pointer or function.
 func isNil(v any) bool {
 	value := reflect.ValueOf(v)
-	return !value.IsValid() || value.Kind() == reflect.Pointer && value.IsNil()
+	return !value.IsValid() || (value.Kind() == reflect.Pointer || value.Kind() == reflect.Func) && value.IsNil()
 }
 
 // tokenAudience returns the service's audience in a cloud; it is empty for one that is not known.
@@ -174,20 +174,27 @@ func (p tryPolicy) Do(req *policy.Request) (*http.Response, error) {
 		key = p.client.key.take(raw.Header)
 	}
 	recordTry(raw)
-	for range 1 + maxRedirects {
+	var via []*http.Request
+	for {
 		resp, err := p.send(req, key)
 		if err != nil {
 			return nil, err
 		}
-		location := p.client.redirect(req.Raw(), resp)
+		location := redirect(req.Raw(), resp)
 		if location == nil {
 			return resp, nil
 		}
-		runtime.Drain(resp)
+		via = append(via, req.Raw())
 		req = req.Clone(raw.Context()) // the transport may still be at the last one
 		req.Raw().URL, req.Raw().Host = location, location.Host
+		if err := p.client.checkRedirect(req.Raw(), via); err == http.ErrUseLastResponse {
+			return resp, nil
+		} else if err != nil {
+			runtime.Drain(resp)
+			return nil, &finalError{err}
+		}
+		runtime.Drain(resp)
 	}
-	return nil, fmt.Errorf("stopped after %d redirects", maxRedirects)
 }
 
 // send sends the request to its URL as it is now.
@@ -207,7 +214,12 @@ func (p tryPolicy) send(req *policy.Request, key string) (*http.Response, error)
 		}
 		raw.GetBody = body.open
 	}
-	return req.Next()
+	resp, err := req.Next()
+	if err != nil && resp != nil && !isSuccess(resp.StatusCode) { // its body broke off; the status is what matters
+		resp.Body = http.NoBody
+		return resp, nil
+	}
+	return resp, err
 }
 
 // SendToAll sends a message to every connection of the hub.
@@ -252,9 +264,14 @@ func (c *ServiceClient) GetServiceStatus(ctx context.Context, options *GetServic
 // Any answer is returned, whatever its status, with its body in memory; an error says that there was none.
 func (c *ServiceClient) SendRequest(ctx context.Context, req *http.Request) (*http.Response, error) {
 	r := c.newRequest("SendRequest", "")
+	if req != nil && req.Body != nil {
+		defer req.Body.Close()
+	}
 	switch {
 	case req == nil || req.URL == nil:
 		r.refuse("req", "is nil or has no URL")
+	case req.Method != "" && !httpguts.ValidHeaderFieldName(req.Method):
+		r.refuse("req", "has a method that is no HTTP token")
 	case r.err == nil:
 		target, ok := c.endpoint.rest(req.URL)
 		if !ok {
@@ -269,8 +286,7 @@ func (c *ServiceClient) SendRequest(ctx context.Context, req *http.Request) (*ht
 			}
 		}
 		if req.Body != nil && req.Body != http.NoBody {
-			defer req.Body.Close()
-			r.stream = io.Reader(req.Body)
+			r.stream, r.bodyArgument = req.Body, "req"
 			r.contentType = req.Header.Get("Content-Type")
 			if r.contentType == "" {
 				r.contentType = contentTypeBinary

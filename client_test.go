@@ -127,6 +127,7 @@ func TestBadArgumentsAreRefusedBeforeAnythingIsSent(t *testing.T) {
 		{"metadata keys that differ in case", "options.Metadata[", client.SendToAll(ctx, hello, &SendToAllOptions{Metadata: map[string]string{"a": "1", "A": "2"}})},
 		{"a message that is none", "message", client.SendToAll(ctx, Message{}, nil)},
 		{"JSON that does not marshal", "message", client.SendToAll(ctx, JSON(math.Inf(1)), nil)},
+		{"JSON that is not UTF-8", "message", client.SendToAll(ctx, JSON(json.RawMessage("\"\xff\"")), nil)},
 		{"JSON of a channel", "message", client.SendToGroup(ctx, "g", JSON(make(chan int)), nil)},
 		{"text that is not UTF-8", "message", client.SendToUser(ctx, "u", Text("a\xffb"), nil)},
 		{"a stream that is a nil pointer", "message", client.SendToAll(ctx, BinaryStream((*strings.Reader)(nil)), nil)},
@@ -144,6 +145,7 @@ func TestBadArgumentsAreRefusedBeforeAnythingIsSent(t *testing.T) {
 		{"a lifetime under zero", "options.ExpiresIn", token(ClientAccessTokenOptions{ExpiresIn: -time.Hour})},
 		{"a token's empty role", "options.Roles[0]", token(ClientAccessTokenOptions{Roles: []string{""}})},
 		{"a token's role for an empty group", "options.Roles[0]", token(ClientAccessTokenOptions{Roles: []string{RoleSendToGroup("")}})},
+		{"a token's role for no pattern", "options.Roles[1]", token(ClientAccessTokenOptions{Roles: []string{RoleSendToGroup("v1."), RoleJoinLeaveGroups("")}})},
 		{"a token's empty group", "options.Groups[1]", token(ClientAccessTokenOptions{Groups: []string{"a", ""}})},
 		{"a token's user that is not UTF-8", "options.UserID", token(ClientAccessTokenOptions{UserID: "\xff"})},
 		{"a token's protocol that there is not", "options.Protocol", token(ClientAccessTokenOptions{Protocol: "AMQP"})},
@@ -153,12 +155,15 @@ func TestBadArgumentsAreRefusedBeforeAnythingIsSent(t *testing.T) {
 		{"half minutes of a token that the service makes", "options.ExpiresIn", second(entra.GetClientAccessToken(ctx, &ClientAccessTokenOptions{ExpiresIn: 90 * time.Second}))},
 		{"no request", "req", second(client.SendRequest(ctx, nil))},
 		{"a request without a URL", "req", second(client.SendRequest(ctx, &http.Request{}))},
+		{"a request with a method of two words", "req", second(client.SendRequest(ctx, &http.Request{Method: "GE T", URL: &url.URL{Path: "/api/health"}}))},
+		{"a request with a stream of more than 16 MiB", "req", second(client.SendRequest(ctx, httptest.NewRequest("POST", "/api/x", io.LimitReader(zeros{}, maxStreamCopy+1))))},
 		{"a request to another host", "req", do("GET", "https://evil.example/api/health")},
 		{"a request to a host that begins like the service", "req", do("GET", testEndpoint+".evil.example/api/health")},
 		{"a request to another scheme", "req", do("GET", "http://contoso.webpubsub.azure.com/api/health")},
 		{"a request with a user", "req", do("GET", "https://u:p@contoso.webpubsub.azure.com/api/health")},
 		{"a request to a path without a slash", "req", do("GET", "api/health")},
 		{"a nil context", "ctx", client.SendToAll(nilContext, hello, nil)},
+		{"a nil context to log", "ctx", client.SendToAll(WithLogger(nilContext, nil), hello, nil)},
 		{"a zero client", "client", new(ServiceClient).SendToAll(ctx, hello, nil)},
 		{"a nil client", "client", (*ServiceClient)(nil).SendToUser(ctx, "u", hello, nil)},
 		{"a zero client's token", "client", second(new(ServiceClient).GetClientAccessToken(ctx, nil))},
@@ -204,6 +209,7 @@ func TestConstructorsRefuse(t *testing.T) {
 		{"an endpoint with a wrong port", key("https://contoso:65536", "chat", nil), "endpoint: has a port"},
 		{"an endpoint with a port of letters", key("https://contoso:SECRETKEY", "chat", nil), "endpoint: is not a URL"},
 		{"an endpoint with a host that is not ASCII", key("https://bücher.example", "chat", nil), "endpoint: has a host that is not ASCII"},
+		{"an endpoint with a zone", key("http://[fe80::1%25eth0]", "chat", nil), "endpoint: has a host with an escape or a zone"},
 		{"an empty hub", key(testEndpoint, "", nil), "hub: must be"},
 		{"a hub that begins with a digit", key(testEndpoint, "1a", nil), "hub: must be"},
 		{"a hub with a slash", key(testEndpoint, "a/b", nil), "hub: must be"},
@@ -217,10 +223,12 @@ func TestConstructorsRefuse(t *testing.T) {
 		{"an empty key", none(NewClientWithKeyCredential(testEndpoint, "chat", azcore.NewKeyCredential(""), nil)), "credential: holds an empty key"},
 		{"a nil token credential", none(NewClient(testEndpoint, "chat", nil, nil)), "credential: is nil"},
 		{"a token credential that is a nil pointer", none(NewClient(testEndpoint, "chat", (*panickingCredential)(nil), nil)), "credential: is nil"},
+		{"a token credential that is a nil function", none(NewClient(testEndpoint, "chat", credentialFunc(nil), nil)), "credential: is nil"},
 		{"a token credential over http", none(NewClient("http://contoso", "chat", staticToken("t"), nil)), "endpoint: must be https"},
 		{"a token credential over an http proxy", none(NewClient(testEndpoint, "chat", staticToken("t"), &ClientOptions{ReverseProxyEndpoint: "http://proxy"})), "must be https"},
 		{"a cloud that is not known", none(NewClient(testEndpoint, "chat", staticToken("t"), &ClientOptions{ClientOptions: azcore.ClientOptions{Cloud: cloud.AzureGovernment}})), "options.Cloud"},
-		{"an empty connection string", none(NewClientFromConnectionString("", "chat", nil)), "connectionString: Endpoint is missing"},
+		{"an empty connection string", none(NewClientFromConnectionString("", "chat", nil)), "connectionString: is empty"},
+		{"a connection string without an endpoint", none(NewClientFromConnectionString("AccessKey=SECRETKEY", "chat", nil)), "connectionString: Endpoint is missing"},
 		{"a connection string without a key", none(NewClientFromConnectionString("Endpoint=https://contoso;", "chat", nil)), "connectionString: AccessKey is missing"},
 		{"a connection string with an empty key", none(NewClientFromConnectionString("Endpoint=https://contoso;AccessKey=", "chat", nil)), "connectionString: AccessKey is empty"},
 		{"a key that is no connection string", none(NewClientFromConnectionString("SECRETKEY", "chat", nil)), "connectionString: part 1 is not name=value"},
@@ -389,6 +397,14 @@ func TestSendRequest(t *testing.T) {
 	defer server.Close()
 	client := newTestClient(t, server.URL, nil)
 
+	for _, target := range []string{server.URL, server.URL + "?a=b"} {
+		req, err := http.NewRequest("GET", target, nil)
+		require.NoError(t, err)
+		_, err = client.SendRequest(context.Background(), req)
+		require.NoError(t, err)
+	}
+	require.Equal(t, []string{"/?api-version=2024-12-01", "/?api-version=2024-12-01&a=b"}, []string{got[0].target, got[1].target})
+	got = nil
 	for _, target := range []string{"/api/new%2Fthing?a=b%20c", server.URL + "/api/new%2Fthing?a=b%20c"} {
 		req, err := http.NewRequest("PATCH", target, strings.NewReader("body"))
 		require.NoError(t, err)
@@ -473,6 +489,7 @@ func TestPaging(t *testing.T) {
 	pages := []struct{ link, want string }{
 		{testEndpoint + "/api/hubs/chat/groups/room/connections?api-version=2024-12-01&continuationToken=p1", "p1"},
 		{"/api/hubs/chat/groups/room/connections?continuationToken=p%262", "p&2"},
+		{testEndpoint + "/api/hubs/chat/groups/room/connections?continuationToken=p;3", "p;3"},
 		{"", ""},
 	}
 	var targets []string
@@ -493,6 +510,7 @@ func TestPaging(t *testing.T) {
 		"/api/hubs/chat/groups/room/connections?api-version=2024-12-01&maxpagesize=1&top=9",
 		"/api/hubs/chat/groups/room/connections?api-version=2024-12-01&continuationToken=p1",
 		"/api/hubs/chat/groups/room/connections?api-version=2024-12-01&continuationToken=p%262",
+		"/api/hubs/chat/groups/room/connections?api-version=2024-12-01&continuationToken=p;3",
 	}, targets)
 
 	targets = nil

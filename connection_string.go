@@ -63,6 +63,9 @@ func parseConnectionString(operation, connectionString string) (ConnectionString
 		}
 		values[strings.ToLower(name)] = value
 	}
+	if strings.TrimSpace(connectionString) == "" {
+		return refuse("is empty (is the environment variable set?)")
+	}
 	if values["endpoint"] == "" {
 		return refuse("Endpoint is missing")
 	}

@@ -10,7 +10,7 @@
 // A connection is one client's WebSocket connection to the service; the service gives it an id. A hub is a set of
 // connections that belong together, such as those of one application; a [ServiceClient] is for one hub. A group is a set
 // of a hub's connections, which join and leave it at any time; it is there as long as it has a connection. A user is the
-// name that a connection was made under; a user may have many connections, and a connection may have none. A message is a
+// name that a connection was made under; a user may have many connections, and a connection may have no user. A message is a
 // body with a content type: [Text], [JSON], [Binary] or [BinaryStream]. A subprotocol is what a client speaks over its
 // WebSocket: without one it sees messages as they are, with json.webpubsub.azure.v1 in JSON frames.
 //

@@ -50,6 +50,8 @@ func parseEndpoint(endpoint string) (*url.URL, string) {
 		return nil, "has no host"
 	case strings.ContainsFunc(u.Host, func(r rune) bool { return r > '~' }):
 		return nil, "has a host that is not ASCII: write it in its xn-- form"
+	case strings.Contains(u.Host, "%"):
+		return nil, "has a host with an escape or a zone"
 	case strings.HasSuffix(u.Host, ":") || port > 65535:
 		return nil, "has a port that is no port number"
 	case u.User != nil:
@@ -94,8 +96,11 @@ func (e endpoint) rest(u *url.URL) (string, bool) {
 		slices.Reverse(bases)
 	}
 	for _, base := range bases {
-		if rest, ok := strings.CutPrefix(absolute, base); ok && strings.HasPrefix(rest, "/") {
+		switch rest, ok := strings.CutPrefix(absolute, base); {
+		case ok && strings.HasPrefix(rest, "/"):
 			return rest, true
+		case ok && (rest == "" || strings.HasPrefix(rest, "?")):
+			return "/" + rest, true
 		}
 	}
 	return "", false

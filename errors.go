@@ -21,8 +21,8 @@ var (
 	// wrong with it. Nothing was sent.
 	ErrInvalidArgument = errors.New("webpubsub: invalid argument")
 
-	// ErrUnauthorized: the service did not accept the credential (401): a wrong key, an expired token, a clock that is
-	// off by more than five minutes, or an endpoint that is not the service's own (see ClientOptions.ReverseProxyEndpoint).
+	// ErrUnauthorized: the service did not accept the credential (401): a wrong key, an expired token, a clock that is more
+	// than an hour slow, or an endpoint that is not the service's own (see ClientOptions.ReverseProxyEndpoint).
 	ErrUnauthorized = errors.New("webpubsub: unauthorized")
 
 	// ErrForbidden: the credential is valid but may not do this (403), as when a role assignment is missing.
@@ -72,16 +72,14 @@ func (e *argumentError) Unwrap() error        { return e.cause }
 type serviceError struct {
 	operation string
 	text      string // the service's own words, redacted, on one line
+	cause     error  // why there are none: the body could not be read; or nil
 	response  *azcore.ResponseError
 }
 
 // newServiceError takes the response over. What the service says is redacted before anything can print it, as a gateway
 // may echo the request's token.
 func newServiceError(operation string, resp *http.Response) error {
-	body, err := runtime.Payload(resp)
-	if err != nil {
-		return fmt.Errorf("webpubsub: %s: %s, and its body could not be read: %w", operation, resp.Status, err)
-	}
+	body, cause := runtime.Payload(resp)
 	var token string
 	if resp.Request != nil {
 		request := *resp.Request
@@ -99,14 +97,14 @@ func newServiceError(operation string, resp *http.Response) error {
 	}
 
 	code, text := errorFields(body)
+	if cause != nil {
+		text = "its body could not be read: " + cause.Error()
+	}
 	if code == "" {
 		code = resp.Header.Get("x-ms-error-code")
 	}
-	responseError := new(azcore.ResponseError)
-	if !errors.As(runtime.NewResponseErrorWithErrorCode(resp, code), &responseError) {
-		responseError = &azcore.ResponseError{ErrorCode: code, StatusCode: resp.StatusCode, RawResponse: resp}
-	}
-	return &serviceError{operation: operation, text: text, response: responseError}
+	responseError, _ := errors.AsType[*azcore.ResponseError](runtime.NewResponseErrorWithErrorCode(resp, code))
+	return &serviceError{operation: operation, text: text, cause: cause, response: responseError}
 }
 
 // errorFields finds the code and the text of an error body: {"code","message"}, the same under "error", or, where there is
@@ -161,18 +159,24 @@ func (e *serviceError) Error() string {
 }
 
 func (e *serviceError) Is(target error) bool { return target == statusErrors[e.response.StatusCode] }
-func (e *serviceError) Unwrap() error        { return e.response }
+
+func (e *serviceError) Unwrap() []error {
+	if e.cause != nil {
+		return []error{e.response, e.cause}
+	}
+	return []error{e.response}
+}
 
 // wrapError puts the operation's name before an error that came from below: the context, the network, the credential.
 func wrapError(operation string, err error) error {
 	// An http.Client's error holds the URL. It is copied, not changed: it may be somebody else's too.
 	if urlError, ok := err.(*url.Error); ok {
 		clean := *urlError
-		clean.URL = redact(clean.URL, "")
+		clean.URL = redactURL(clean.URL)
 		err = &clean
 	}
-	if text := err.Error(); redact(text, "") != text {
-		err = &redactedError{redact(text, ""), err}
+	if text := err.Error(); redact(text) != text {
+		err = &redactedError{redact(text), err}
 	}
 	return fmt.Errorf("webpubsub: %s: %w", operation, err)
 }

@@ -15,6 +15,7 @@ import (
 	"strings"
 	"sync/atomic"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/Azure/azure-sdk-for-go/sdk/azcore"
@@ -252,6 +253,62 @@ type zeros struct{}
 
 func (zeros) Read(p []byte) (int, error) { return len(p), nil }
 
+func TestAStreamThatCannotSeekIsNotReadAfterTheCall(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		client := newRecordingClient(t, nil)
+		release := make(chan struct{})
+		reads := 0
+		stream := readerFunc(func(p []byte) (int, error) {
+			reads++
+			<-release
+			return len(p), nil
+		})
+		ctx, cancel := context.WithCancel(t.Context())
+		done := make(chan error)
+		go func() { done <- client.SendToAll(ctx, BinaryStream(stream), nil) }()
+		synctest.Wait()
+		cancel()
+		require.ErrorIs(t, <-done, context.Canceled)
+		close(release)
+		synctest.Wait()
+		require.Equal(t, 1, reads, "the Read that was under way")
+		require.ErrorIs(t, client.SendToAll(ctx, BinaryStream(stream), nil), context.Canceled)
+		synctest.Wait()
+		require.Equal(t, 1, reads)
+	})
+}
+
+type readerFunc func([]byte) (int, error)
+
+func (f readerFunc) Read(p []byte) (int, error) { return f(p) }
+
+func TestAPanicOfAStreamOrAPolicyIsTheCallers(t *testing.T) {
+	client := newTestClient(t, testEndpoint, func(o *ClientOptions) {
+		o.PerCallPolicies = []policy.Policy{policyFunc(func(*policy.Request) (*http.Response, error) { panic("a bug") })}
+	})
+	for name, stream := range map[string]io.Reader{
+		"a stream that cannot seek":           readerFunc(func([]byte) (int, error) { panic("a bug") }),
+		"a policy, with a stream that can":    strings.NewReader("stream"),
+		"a policy, with a stream that cannot": io.MultiReader(strings.NewReader("stream")),
+	} {
+		require.PanicsWithValue(t, "a bug", func() { _ = client.SendToAll(t.Context(), BinaryStream(stream), nil) }, name)
+	}
+}
+
+func TestAStreamThatSaysItIsEmptyIsRead(t *testing.T) {
+	server, bodies := flakyServer(t, status(503))
+	client := newTestClient(t, server.URL, nil)
+	for text, want := range map[string]string{"a file of /proc": "a file of /proc", "": ""} {
+		source := struct {
+			io.Reader
+			io.Seeker
+		}{strings.NewReader(text), strings.NewReader("")}
+		require.NoError(t, client.SendToAll(t.Context(), BinaryStream(source), nil))
+		sent := bodies()
+		require.Equal(t, want, sent[len(sent)-1])
+	}
+}
+
 func TestAStreamThatFailsIsTheError(t *testing.T) {
 	client := newRecordingClient(t, nil)
 	err := client.SendToAll(context.Background(), BinaryStream(io.MultiReader(strings.NewReader("a"), failing{})), nil)
@@ -281,6 +338,98 @@ func TestEachTryIsSignedAnew(t *testing.T) {
 	require.NoError(t, err)
 	require.NoError(t, client.SendToAll(context.Background(), Text("hello"), nil))
 	require.Equal(t, []string{"first", "second"}, keys)
+}
+
+func TestAKeyThatAnUpdateHasEmptiedSignsNothing(t *testing.T) {
+	credential := azcore.NewKeyCredential("key")
+	client, err := NewClientWithKeyCredential(testEndpoint, "chat", credential, &ClientOptions{ClientOptions: azcore.ClientOptions{
+		Transport: transportFunc(func(*http.Request) (*http.Response, error) {
+			t.Error("a request was sent")
+			return nil, io.ErrUnexpectedEOF
+		})}})
+	require.NoError(t, err)
+	credential.Update("")
+	require.ErrorContains(t, client.SendToAll(t.Context(), Text("hello"), nil), "the credential's key is empty")
+	_, err = client.GetClientAccessToken(t.Context(), nil)
+	require.ErrorContains(t, err, "the credential's key is empty")
+}
+
+func TestRetryAfterIsObeyed(t *testing.T) {
+	for _, header := range []string{"Retry-After", "retry-after-ms", "x-ms-retry-after-ms"} {
+		t.Run(header, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				var tries []time.Time
+				client := newTestClient(t, testEndpoint, func(o *ClientOptions) {
+					o.Retry.RetryDelay = time.Hour // what is waited without the header
+					o.Transport = transportFunc(func(req *http.Request) (*http.Response, error) {
+						if tries = append(tries, time.Now()); len(tries) == 2 {
+							return answer(req, 202, ""), nil
+						}
+						resp := answer(req, 429, "")
+						resp.Header.Set(header, map[bool]string{true: "7", false: "7000"}[header == "Retry-After"])
+						return resp, nil
+					})
+				})
+				require.NoError(t, client.SendToAll(t.Context(), Text("hello"), nil))
+				require.Equal(t, 7*time.Second, tries[1].Sub(tries[0]), "by the test's clock")
+			})
+		})
+	}
+}
+
+func TestAnErrorWhoseBodyBreaksOffIsStillThatError(t *testing.T) {
+	broken := func(w http.ResponseWriter, req *http.Request) {
+		_, _ = io.Copy(io.Discard, req.Body)
+		w.Header().Set("Content-Length", "100")
+		w.WriteHeader(http.StatusTooManyRequests)
+		_, _ = io.WriteString(w, `{"code":"half`)
+		w.(http.Flusher).Flush()
+		panic(http.ErrAbortHandler)
+	}
+	server, bodies := flakyServer(t, broken, broken, broken)
+	client := newTestClient(t, server.URL, nil)
+	require.NoError(t, client.SendToAll(t.Context(), Text("hello"), nil))
+	require.Equal(t, []string{"hello"}, bodies(), "it is tried again")
+
+	server, _ = flakyServer(t, broken)
+	err := newTestClient(t, server.URL, func(o *ClientOptions) { o.Retry.MaxRetries = -1 }).SendToAll(t.Context(), Text("hello"), nil)
+	require.EqualError(t, err, "webpubsub: SendToAll: 429 Too Many Requests")
+	require.ErrorIs(t, err, ErrThrottled)
+	var responseError *azcore.ResponseError
+	require.ErrorAs(t, err, &responseError)
+}
+
+func TestABodyThatHangsEndsWithItsContext(t *testing.T) {
+	ctx, cancel := context.WithCancel(t.Context())
+	client := newRecordingClient(t, func(req *http.Request) (*http.Response, error) {
+		resp := answer(req, http.StatusFound, "")
+		resp.Body = &hangingBody{ctx: ctx, reached: cancel}
+		return resp, nil
+	})
+	err := client.SendToAll(ctx, Text("hello"), nil)
+	require.ErrorIs(t, err, context.Canceled)
+	require.ErrorContains(t, err, "302")
+}
+
+// hangingBody is the body of an answer that does not come, as net/http has it.
+type hangingBody struct {
+	ctx     context.Context
+	reached func()
+	closed  bool
+}
+
+func (b *hangingBody) Read([]byte) (int, error) {
+	if b.closed {
+		return 0, http.ErrBodyReadAfterClose
+	}
+	b.reached()
+	<-b.ctx.Done()
+	return 0, b.ctx.Err()
+}
+
+func (b *hangingBody) Close() error {
+	b.closed = true
+	return nil
 }
 
 func TestARetryAfterBeyondTheLongestDelayIsNotWaitedFor(t *testing.T) {
@@ -390,6 +539,12 @@ func TestAStreamThatFailsMidwayIsNotTriedAgain(t *testing.T) {
 	err := client.SendToAll(context.Background(), BinaryStream(source), nil)
 	require.ErrorIs(t, err, io.ErrNoProgress)
 	require.Equal(t, 1, tries)
+
+	tries = 0
+	source.Reader = strings.NewReader("half")
+	err = client.SendToAll(context.Background(), BinaryStream(source), nil)
+	require.ErrorContains(t, err, "the stream has become shorter")
+	require.Equal(t, 1, tries)
 }
 
 func TestWhatIsRedactedAndWhatIsNot(t *testing.T) {
@@ -402,9 +557,14 @@ func TestWhatIsRedactedAndWhatIsNot(t *testing.T) {
 		"Authorization: Bearer abcdefghijklmnop0123":            "Authorization: Bearer REDACTED",
 		"token eyJhbGciOiJIUzI1NiJ9.eyJhIjoxfQ.c2ln is bad":     "token REDACTED is bad",
 		"Endpoint=https://a;AccessKey=abc/+=;Version=1.0":       "Endpoint=https://a;AccessKey=REDACTED;Version=1.0",
+		`{"token":"opaque"}`:                                    `{"token":"REDACTED"}`,
+		`{"accessToken": "opaque"}`:                             `{"accessToken": "REDACTED"}`,
+		`{"text":"{\"access_token\":\"opaque\"}"}`:              `{"text":"{\"access_token\":\"REDACTED\"}"}`,
 	} {
-		require.Equal(t, want, redact(text, ""))
+		require.Equal(t, want, redact(text))
 	}
+	require.Equal(t, "https://a/b?%61ccess_%74oken=REDACTED&c=d&token=REDACTED&code=REDACTED",
+		redactURL("https://a/b?%61ccess_%74oken=opaque&c=d&token=opaque&code=opaque"))
 	require.Equal(t, "my REDACTED token", redact("my opaque token", "opaque"))
 }
 
@@ -463,6 +623,54 @@ func TestRedirects(t *testing.T) {
 			require.ErrorContains(t, send(307, "/api/loop", Text("hello")), "10 redirects")
 		})
 	}
+}
+
+func TestTheRulesOfTheCallersClientForRedirects(t *testing.T) {
+	elsewhere := httptest.NewServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) { t.Error("another host was reached") }))
+	defer elsewhere.Close()
+	var targets []string
+	location := "/moved"
+	server := httptest.NewTLSServer(http.HandlerFunc(func(w http.ResponseWriter, req *http.Request) {
+		targets = append(targets, req.URL.Path)
+		if req.URL.Path != "/moved" {
+			http.Redirect(w, req, location, http.StatusTemporaryRedirect)
+		}
+	}))
+	defer server.Close()
+	send := func(rule error) error {
+		targets = nil
+		own := server.Client()
+		own.CheckRedirect = func(req *http.Request, via []*http.Request) error {
+			require.Equal(t, "/moved", req.URL.Path)
+			require.Len(t, via, 1)
+			return rule
+		}
+		client, err := NewClient(server.URL, "chat", staticToken("entra"), &ClientOptions{ClientOptions: azcore.ClientOptions{Transport: own}})
+		require.NoError(t, err)
+		return client.SendToAll(context.Background(), Text("hello"), nil)
+	}
+	require.NoError(t, send(nil))
+	require.Equal(t, []string{"/api/hubs/chat/:send", "/moved"}, targets)
+	require.ErrorContains(t, send(http.ErrUseLastResponse), "307")
+	require.Equal(t, []string{"/api/hubs/chat/:send"}, targets)
+	rule := errors.New("no redirects here")
+	require.ErrorIs(t, send(rule), rule)
+	require.Equal(t, []string{"/api/hubs/chat/:send"}, targets, "and no retry")
+
+	location = elsewhere.URL + "/moved"
+	require.ErrorContains(t, send(nil), "307", "no rule sends a token elsewhere")
+}
+
+func TestALoopOfRedirectsIsWalkedOnce(t *testing.T) {
+	requests := 0
+	client := newRecordingClient(t, func(req *http.Request) (*http.Response, error) {
+		requests++
+		resp := answer(req, http.StatusTemporaryRedirect, "")
+		resp.Header = http.Header{"Location": {"/api/loop"}}
+		return resp, nil
+	})
+	require.ErrorContains(t, client.SendToAll(context.Background(), Text("hello"), nil), "10 redirects")
+	require.Equal(t, 1+maxRedirects, requests)
 }
 
 // urlOf is the URL that a server's request was sent to.

@@ -13,8 +13,8 @@ import (
 //
 //	userId eq 'user1' and not ('admins' in groups)
 //
-// It knows the names userId, connectionId, groups and protocol, the operators or, and, eq, ne, gt, ge, lt, le, in and
-// not, and the functions length, tolower, toupper, trim, contains, startswith, endswith, indexof, concat and substring.
+// It knows the names userId, connectionId, groups and protocol, in any case, the operators or, and, eq, ne, gt, ge, lt, le,
+// in and not, and the functions length, tolower, toupper, trim, contains, startswith, endswith, indexof, concat and substring.
 // The empty filter is every connection.
 //
 // Write a constant as it is; put values into a filter with [FormatFilter], never by joining strings.

@@ -7,6 +7,7 @@ import (
 	"net/http"
 	"net/url"
 	"strconv"
+	"strings"
 
 	"github.com/Azure/azure-sdk-for-go/sdk/azcore/runtime"
 )
@@ -111,9 +112,8 @@ func (c *ServiceClient) NewListConnectionsInGroupPager(group string, options *Li
 				return ListConnectionsInGroupPage{}, err
 			}
 			page := ListConnectionsInGroupPage{Members: answer.Value, nextLink: answer.NextLink}
-			if link, err := url.Parse(answer.NextLink); err == nil {
-				page.ContinuationToken = link.Query().Get("continuationToken")
-			}
+			_, query, _ := strings.Cut(answer.NextLink, "?")
+			page.ContinuationToken = queryValue(query, "continuationToken")
 			return page, nil
 		},
 	})
@@ -174,5 +174,5 @@ func (r *request) next(link string) {
 			return
 		}
 	}
-	r.err = wrapError(r.operation, errors.New("the service's link to the next page leads to another host or scheme, and is not followed"))
+	r.err = wrapError(r.operation, errors.New("the service's link to the next page leads away from the service, to another host, scheme or path, and is not followed"))
 }

@@ -25,8 +25,12 @@ const redacted = "REDACTED"
 // A call is one record: at level Info, or Warn if it ended in an error. It has the operation, the method, the URL, the
 // status, the duration from begin to end, the number of tries and the headers of the last try and its answer. If the
 // logger is enabled for Debug, it has the first 4 KiB of both bodies too; the body of a stream is never logged. Keys,
-// tokens, the Authorization header and access_token in URLs are always left out.
+// tokens, the Authorization header and access_token in URLs are always left out. A call that is refused for its arguments
+// leaves no record, nor does a client access token that is made without a request.
 func WithLogger(ctx context.Context, log *slog.Logger) context.Context {
+	if ctx == nil {
+		return nil // which every call refuses
+	}
 	return context.WithValue(ctx, loggerKey{}, log)
 }
 
@@ -76,7 +80,7 @@ func (r *record) end(ctx context.Context, err error) {
 	}
 	attrs := []slog.Attr{slog.String("operation", r.request.operation)}
 	if r.last != nil {
-		attrs = append(attrs, slog.String("method", r.last.Method), slog.String("url", redactURL(r.last.URL)))
+		attrs = append(attrs, slog.String("method", r.last.Method), slog.String("url", redactURL(r.last.URL.String())))
 	}
 	if resp != nil {
 		attrs = append(attrs, slog.Int("status", resp.StatusCode))
@@ -86,40 +90,44 @@ func (r *record) end(ctx context.Context, err error) {
 		attrs = append(attrs, slog.String("error", err.Error()))
 	}
 	debug := r.log.Enabled(ctx, slog.LevelDebug)
-	var token string // which the service may echo
+	var token, key string // which the service may echo, or a message hold
+	if keys := r.request.client.key; keys != nil {
+		key, _ = keys.value(ctx)
+	}
 	if r.last != nil {
 		token = bearerToken(r.last.Header)
-		attrs = append(attrs, headerAttr("requestHeaders", r.last.Header, token))
+		attrs = append(attrs, headerAttr("requestHeaders", r.last.Header, token, key))
 		if debug && r.request.stream == nil && len(r.request.data) > 0 {
-			attrs = append(attrs, bodyAttr("requestBody", r.request.data, token))
+			attrs = append(attrs, bodyAttr("requestBody", r.request.data, token, key))
 		}
 	}
 	if resp != nil {
-		attrs = append(attrs, headerAttr("responseHeaders", resp.Header, token))
+		attrs = append(attrs, headerAttr("responseHeaders", resp.Header, token, key))
 		if debug && !r.request.secret {
 			if body, err := runtime.Payload(resp); err == nil && len(body) > 0 {
-				attrs = append(attrs, bodyAttr("responseBody", body, token))
+				attrs = append(attrs, bodyAttr("responseBody", body, token, key))
 			}
 		}
 	}
 	r.log.LogAttrs(ctx, level, "webpubsub: "+r.request.operation, attrs...)
 }
 
-func headerAttr(key string, header http.Header, token string) slog.Attr {
+func headerAttr(name string, header http.Header, known ...string) slog.Attr {
 	attrs := make([]slog.Attr, 0, len(header))
 	for _, name := range slices.Sorted(maps.Keys(header)) {
 		value := redacted
 		if !sensitive(name) {
-			value = redact(strings.Join(header[name], ", "), token)
+			value = redact(strings.Join(header[name], ", "), known...)
 		}
 		attrs = append(attrs, slog.String(name, value))
 	}
-	return slog.Attr{Key: key, Value: slog.GroupValue(attrs...)}
+	return slog.Attr{Key: name, Value: slog.GroupValue(attrs...)}
 }
 
-func bodyAttr(key string, body []byte, token string) slog.Attr {
-	text := string(body[:min(len(body), maxLoggedBody)])
-	return slog.String(key, redact(strings.ToValidUTF8(text, "\uFFFD"), token))
+// bodyAttr redacts the whole of a body before it cuts it: half a secret is one too, and does not look like it.
+func bodyAttr(name string, body []byte, known ...string) slog.Attr {
+	text := redact(string(body), known...)
+	return slog.String(name, strings.ToValidUTF8(text[:min(len(text), maxLoggedBody)], "\uFFFD"))
 }
 
 // sensitive says whether a header or a query parameter of that name holds a secret.
@@ -133,31 +141,34 @@ func sensitive(name string) bool {
 	return name == "sig" || name == "code"
 }
 
-// redactURL writes a URL without the secrets in its query.
-func redactURL(u *url.URL) string {
-	text, query, found := strings.Cut(u.String(), "?")
+// redactURL takes the secrets in the query out of a URL.
+func redactURL(text string) string {
+	text, query, found := strings.Cut(text, "?")
 	if !found {
 		return text
 	}
 	items := strings.Split(query, "&")
 	for i, item := range items {
-		if name, _, _ := strings.Cut(item, "="); sensitive(name) {
+		name, _, _ := strings.Cut(item, "=")
+		if plain, err := url.QueryUnescape(name); err != nil || sensitive(plain) {
 			items[i] = name + "=" + redacted
 		}
 	}
-	return redact(text+"?"+strings.Join(items, "&"), "")
+	return redact(text + "?" + strings.Join(items, "&"))
 }
 
 // secrets are what keys and tokens look like in other people's words: JWTs, bearer tokens, and the values of names that
 // hold them, as in a query or in JSON.
 var secrets = regexp.MustCompile(`eyJ[\w-]*\.[\w-]+\.[\w-]*` +
 	`|((?i:\bbearer\s+))[\w.~+/=-]{16,}` +
-	`|((?i:(?:\w+_token|access[_-]?key|subscription-key|\bsig|signature|secret|password)(?:=|["']\s*:\s*["'])))[^\s&;"'<>]+`)
+	`|((?i:(?:\w*token|access[_-]?key|subscription-key|\bsig|signature|secret|password)(?:=|\\*["']\s*:\s*\\*["'])))[^\s&;"'<>\\]+`)
 
-// redact takes secrets out of text, and the token if it is not empty.
-func redact(text, token string) string {
-	if token != "" {
-		text = strings.ReplaceAll(text, token, redacted)
+// redact takes secrets out of text: what looks like one, and what is known to be one.
+func redact(text string, known ...string) string {
+	for _, secret := range known {
+		if secret != "" {
+			text = strings.ReplaceAll(text, secret, redacted)
+		}
 	}
 	return secrets.ReplaceAllString(text, "${1}${2}"+redacted)
 }

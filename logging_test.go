@@ -97,6 +97,16 @@ func TestBodiesAtDebug(t *testing.T) {
 	require.NotContains(t, all[1], "requestBody")
 }
 
+func TestASecretThatTheLimitCutsInTwoIsLeftOut(t *testing.T) {
+	log, records := logTo(t, slog.LevelDebug)
+	client := newTestClient(t, echoServer(t, 200).URL, func(o *ClientOptions) { o.Logger = log })
+	for _, secret := range []string{testKey, "Bearer abcdefghijklmnop0123"} {
+		message := strings.Repeat(" ", maxLoggedBody-10) + secret
+		require.NoError(t, client.SendToAll(t.Context(), Text(message), nil))
+		require.NotContains(t, records()[0]["requestBody"], secret[:10])
+	}
+}
+
 func TestLoggingForOneCall(t *testing.T) {
 	server := echoServer(t, 200)
 	log, records := logTo(t, slog.LevelInfo)

@@ -46,14 +46,18 @@ func Text(text string) Message {
 // Sending a value that does not encode is an [ErrInvalidArgument] which wraps the encoder's error.
 func JSON(v any) Message {
 	data, err := marshalJSON(v)
+	if err == nil && !utf8.Valid(data) { // a json.RawMessage or a json.Marshaler may be
+		err = errors.New("the JSON is not valid UTF-8")
+	}
 	if err != nil {
 		return Message{err: err}
 	}
 	return Message{contentType: contentTypeJSON, data: data}
 }
 
-// Binary returns a message with the content type application/octet-stream. The data is not copied: do not change it
-// until the call that sends it has returned. It may be empty.
+// Binary returns a message with the content type application/octet-stream. The data is not copied, so do not change it from
+// then on: when the service answers before it has read everything, as with 413, a call returns while the data may still be
+// read. To use a buffer again, send a copy of it (bytes.Clone). The data may be empty.
 func Binary(data []byte) Message {
 	return Message{contentType: contentTypeBinary, data: data}
 }
@@ -61,7 +65,7 @@ func Binary(data []byte) Message {
 // BinaryStream returns a message with the content type application/octet-stream whose body is read from r while it is
 // sent, from where r stands now to its end. r is not closed.
 //
-// If r is an [io.Seeker], nothing is copied: its length is taken by seeking, and it is rewound for a retry. A call waits for
+// If r is an [io.Seeker] that is not empty, nothing is copied: its length is taken by seeking, and it is rewound for a retry. A call waits for
 // a Read of it that blocks, also when the service has answered already, until its context ends; then the Read may outlive
 // the call. Any other stream is read into memory when the message is sent, so that a retry can send it again; more than
 // 16 MiB is then an [ErrInvalidArgument].

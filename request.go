@@ -4,6 +4,7 @@ import (
 	"context"
 	"io"
 	"net/http"
+	"net/url"
 	"strconv"
 	"strings"
 	"time"
@@ -14,7 +15,7 @@ import (
 )
 
 // request is one REST operation on its way. An operation names its path, its query and its body by the methods below,
-// each of which checks what it is given; do, the one way to the service, refuses the request if any of them found fault.
+// each of which checks what it is given; send, the one way to the service, refuses the request if any found fault.
 type request struct {
 	client      *ServiceClient
 	operation   string // the name of the client's method, for errors, spans and logs
@@ -29,6 +30,8 @@ type request struct {
 	secret      bool      // the answer is secret: it is in no log
 	noResult    bool      // there is nothing to read in an answer that is a success
 	err         error     // the first fault
+
+	bodyArgument string // the argument that the body is from, for errors
 
 	// Parts of a request that are made with it, in one allocation.
 	urlBuffer [160]byte
@@ -165,7 +168,7 @@ func (r *request) message(m Message, metadata map[string]string) {
 	if _, err := m.Reader(); err != nil && r.err == nil {
 		r.err = &argumentError{operation: r.operation, argument: "message", problem: err.Error(), cause: err}
 	}
-	r.contentType, r.data, r.stream = m.contentType, m.data, m.stream
+	r.contentType, r.data, r.stream, r.bodyArgument = m.contentType, m.data, m.stream, "message"
 	r.metadata(metadata)
 }
 
@@ -192,6 +195,17 @@ func (r *request) unversioned() string {
 		return string(r.url) + "?" + string(r.query)
 	}
 	return string(r.url)
+}
+
+// queryValue returns the value of a name in a query; url.Values would drop an item with a semicolon.
+func queryValue(query, name string) string {
+	for item := range strings.SplitSeq(query, "&") {
+		if value, ok := strings.CutPrefix(item, name+"="); ok {
+			value, _ = url.QueryUnescape(value)
+			return value
+		}
+	}
+	return ""
 }
 
 // withAPIVersion adds the client's api-version, in front, to a query that has none.
@@ -293,14 +307,14 @@ func (r *request) send(ctx context.Context, accept func(status int) bool) (resp 
 	if err != nil {
 		return nil, wrapError(r.operation, err)
 	}
-	if r.noResult && resp.Body != http.NoBody {
-		_, _ = runtime.Payload(resp) // so that the connection can be used again
-	}
 	if record != nil {
 		record.answer = resp
 	}
 	if !accept(resp.StatusCode) {
 		return nil, newServiceError(r.operation, resp)
+	}
+	if r.noResult && resp.Body != http.NoBody {
+		_, _ = runtime.Payload(resp) // so that the connection can be used again
 	}
 	return resp, nil
 }

@@ -11,6 +11,7 @@ import (
 	"hash"
 	"net/http"
 	"net/url"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -58,7 +59,10 @@ func (k *accessKey) take(header http.Header) string {
 
 // authorize signs a request for its URL as it is now.
 func (c *ServiceClient) authorize(req *http.Request, key string) error {
-	s := c.key.signer(key)
+	s, err := c.key.signer(key)
+	if err != nil {
+		return err
+	}
 	defer c.key.signers.Put(s)
 	now := time.Now()
 	authorization, err := s.sign("Bearer ", tokenHeader, claims{
@@ -150,13 +154,16 @@ type signer struct {
 	sum     []byte
 }
 
-// signer returns one for the key, to be put back.
-func (k *accessKey) signer(key string) *signer {
+// signer returns one for the key, to be put back. An empty key is what a credential's Update has left.
+func (k *accessKey) signer(key string) (*signer, error) {
+	if key == "" {
+		return nil, &finalError{errors.New("the credential's key is empty")}
+	}
 	s, _ := k.signers.Get().(*signer)
 	if s == nil || s.key != key {
 		s = &signer{key: key, hash: hmac.New(sha256.New, []byte(key))}
 	}
-	return s
+	return s, nil
 }
 
 // sign makes a JWT of an encoded header and claims, behind a prefix.
@@ -242,7 +249,7 @@ func (r *request) checkClientToken(o *ClientAccessTokenOptions) {
 	}
 	for i, role := range o.Roles {
 		switch {
-		case role == "" || strings.HasPrefix(role, "webpubsub.") && strings.HasSuffix(role, "."):
+		case role == "" || slices.Contains(rolesOfNoGroup, role):
 			r.refuse("options.Roles["+strconv.Itoa(i)+"]", "is empty or names no group")
 		case !utf8.ValidString(role):
 			r.refuse("options.Roles["+strconv.Itoa(i)+"]", "is not valid UTF-8")
@@ -270,6 +277,9 @@ func (r *request) checkClientToken(o *ClientAccessTokenOptions) {
 	}
 }
 
+// rolesOfNoGroup are what the functions for roles make of an empty group or pattern.
+var rolesOfNoGroup = []string{RoleSendToGroup(""), RoleJoinLeaveGroup(""), RoleSendToGroups(""), RoleJoinLeaveGroups("")}
+
 func (r *request) signClientToken(ctx context.Context, o ClientAccessTokenOptions, audience string) (string, error) {
 	header := tokenHeader
 	if len(o.JWTHeaders) > 0 {
@@ -289,7 +299,10 @@ func (r *request) signClientToken(ctx context.Context, o ClientAccessTokenOption
 	if err != nil {
 		return "", wrapError(r.operation, err)
 	}
-	s := keys.signer(key)
+	s, err := keys.signer(key)
+	if err != nil {
+		return "", wrapError(r.operation, err)
+	}
 	defer keys.signers.Put(s)
 	now := time.Now()
 	return s.sign("", header, claims{

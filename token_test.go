@@ -10,7 +10,8 @@ import (
 func TestTheSignerIsAsGoodAsTheLibrarys(t *testing.T) {
 	key := &accessKey{fixed: testKey}
 	for range 3 { // the second time with what the first has left
-		signer := key.signer(testKey)
+		signer, err := key.signer(testKey)
+		require.NoError(t, err)
 		token, err := jwt.NewWithClaims(signer, jwt.RegisteredClaims{Subject: "user1"}).SignedString(nil)
 		require.NoError(t, err)
 		want, err := jwt.NewWithClaims(jwt.SigningMethodHS256, jwt.RegisteredClaims{Subject: "user1"}).SignedString([]byte(testKey))
@@ -20,7 +21,8 @@ func TestTheSignerIsAsGoodAsTheLibrarys(t *testing.T) {
 		require.Error(t, signer.Verify("a.c", signed(t, signer, "a.b"), nil))
 		key.signers.Put(signer)
 	}
-	other := key.signer("another key")
+	other, err := key.signer("another key")
+	require.NoError(t, err)
 	require.Error(t, jwt.SigningMethodHS256.Verify("a.b", signed(t, other, "a.b"), []byte(testKey)), "a key that has changed signs anew")
 }
 

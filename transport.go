@@ -2,6 +2,7 @@ package webpubsub
 
 import (
 	"crypto/tls"
+	"fmt"
 	"net"
 	"net/http"
 	"net/url"
@@ -33,19 +34,25 @@ var sharedTransport = sync.OnceValue(func() *http.Transport {
 	}
 })
 
-// transport returns what the client sends through: the caller's transport or the shared one. Neither follows redirects, as
-// tryPolicy does, unless the caller's http.Client has rules of its own for them.
+// transport returns what the client sends through: the caller's transport or the shared one. Neither follows redirects:
+// tryPolicy does, by the rules of the caller's http.Client if it has any.
 func (c *ServiceClient) transport(given policy.Transporter) policy.Transporter {
+	c.checkRedirect = func(_ *http.Request, via []*http.Request) error {
+		if len(via) > maxRedirects {
+			return fmt.Errorf("stopped after %d redirects", maxRedirects)
+		}
+		return nil
+	}
 	if isNil(given) {
 		return roundTripper{sharedTransport()}
 	}
 	if client, ok := given.(*http.Client); ok {
-		c.noRedirects = client.CheckRedirect != nil
-		if !c.noRedirects {
-			withoutRedirects := *client
-			withoutRedirects.CheckRedirect = func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }
-			return &withoutRedirects
+		if client.CheckRedirect != nil {
+			c.checkRedirect = client.CheckRedirect
 		}
+		withoutRedirects := *client
+		withoutRedirects.CheckRedirect = func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }
+		return &withoutRedirects
 	}
 	return given
 }
@@ -61,7 +68,7 @@ const maxRedirects = 10
 
 // redirect returns where an answer sends the request instead, or nil. That is within the service, where it is signed anew,
 // and nowhere else: credentials go to no other host, nor from https to http, and no send becomes a GET.
-func (c *ServiceClient) redirect(req *http.Request, resp *http.Response) *url.URL {
+func redirect(req *http.Request, resp *http.Response) *url.URL {
 	switch resp.StatusCode {
 	case http.StatusTemporaryRedirect, http.StatusPermanentRedirect:
 	case http.StatusMovedPermanently, http.StatusFound, http.StatusSeeOther:
@@ -73,7 +80,7 @@ func (c *ServiceClient) redirect(req *http.Request, resp *http.Response) *url.UR
 	}
 	location := resp.Header.Get("Location")
 	to, err := req.URL.Parse(location)
-	if c.noRedirects || location == "" || err != nil || origin(to) != origin(req.URL) {
+	if location == "" || err != nil || origin(to) != origin(req.URL) {
 		return nil
 	}
 	return to

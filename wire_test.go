@@ -442,7 +442,9 @@ func requireSameToken(t *testing.T, want, got, key string, lifetime time.Duratio
 	require.NoError(t, json.Unmarshal(payload, &c))
 	c.IssuedAt = 1700000000
 	c.ExpiresAt = c.IssuedAt + int64(lifetime/time.Second)
-	token, err := new(accessKey).signer(key).sign("", tokenHeader, c)
+	signer, err := new(accessKey).signer(key)
+	require.NoError(t, err)
+	token, err := signer.sign("", tokenHeader, c)
 	require.NoError(t, err)
 	wantPayload, err := base64.RawURLEncoding.DecodeString(strings.Split(want, ".")[1])
 	require.NoError(t, err)
