@@ -5,6 +5,7 @@ import (
 	"net/http"
 	"slices"
 	"strconv"
+	"strings"
 	"time"
 )
 
@@ -13,8 +14,9 @@ const OperationConnect = "Connect"
 
 // Fault is something that goes wrong on purpose. Its zero value does nothing; set what should happen.
 type Fault struct {
-	// Operation is what goes wrong: a REST operation by the name of the service client's method, such as "SendToAll"
-	// or "ListConnectionsInGroup", or OperationConnect, the handshake of a client. "" is any REST operation.
+	// Operation is what goes wrong: a REST operation by the name of the service client's method, such as "SendToAll", or
+	// OperationConnect, the handshake of a client. The listing behind ConnectionsInGroup and its pager is
+	// "ListConnectionsInGroup". "" is any REST operation.
 	Operation string
 
 	// Times is how many requests it goes wrong for: the next ones that match. 0 means 1. Of several faults that match
@@ -49,12 +51,27 @@ type fault struct {
 	left int
 }
 
-// InjectFault makes requests go wrong: the next Times that match. It fails if the fault is none that can happen.
+// checkOperation fails if there is no REST operation of a name.
+func (s *Server) checkOperation(name string) error {
+	var names []string
+	for _, r := range s.routes {
+		names = append(names, r.operation)
+	}
+	if slices.Contains(names, name) {
+		return nil
+	}
+	slices.Sort(names)
+	return fmt.Errorf("there is no operation %q, but %s", name, strings.Join(names, ", "))
+}
+
+// InjectFault makes requests go wrong: the next Times that match. It fails if the fault cannot happen.
 func (s *Server) InjectFault(f Fault) error {
+	if f.Operation != "" && f.Operation != OperationConnect {
+		if err := s.checkOperation(f.Operation); err != nil {
+			return fmt.Errorf("emulator: Fault.Operation: %w", err)
+		}
+	}
 	switch {
-	case f.Operation != "" && f.Operation != OperationConnect && !slices.ContainsFunc(s.routes,
-		func(r route) bool { return r.operation == f.Operation }):
-		return fmt.Errorf("emulator: Fault.Operation: there is no operation %q", f.Operation)
 	case f.Times < 0:
 		return fmt.Errorf("emulator: Fault.Times is %d", f.Times)
 	case f.Status != 0 && (f.Status < 400 || f.Status > 599):

@@ -148,6 +148,7 @@ func TestDroppingAConnection(t *testing.T) {
 
 	reliable := dialReliable(t, srv, dialOptions{})
 	require.True(t, srv.DropConnection("chat", reliable.id))
+	require.True(t, srv.Connections("chat")[0].Recovering, "the server knows of it")
 	require.NoError(t, srv.WaitForRecovering(t.Context(), "chat", 1))
 	reliable.comeBack()
 	require.NoError(t, srv.WaitForRecovering(t.Context(), "chat", 0))

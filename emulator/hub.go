@@ -65,8 +65,8 @@ type link interface {
 	deliver(m *message)
 	// close says goodbye with a reason, after everything that was queued before, and closes.
 	close(reason string)
-	// drop cuts the connection without a word.
-	drop()
+	// drop cuts the connection without a word, and returns what it has cut: nil if there was nothing.
+	drop() *netConn
 }
 
 // groupSet is the groups of a connection.

@@ -15,8 +15,13 @@ import (
 // This file is what a test sees of a server beside its wire: its clock, its state, and a way to wait for a state.
 
 // Advance moves the server's clock forward: tokens expire, messages die, and reliable clients that were cut off run out
-// of time to come back, all before it returns. Requests that a fault delays go on, in their own time: WaitForRequests
-// waits for them. A negative d is an hour long gone, and panics.
+// of time to come back, all before it returns. Of a client that has cut its own connection the server learns a moment
+// later: wait for it with WaitForRecovering first. Requests that a fault delays go on, in their own time: WaitForRequests
+// waits for them. It panics if d is negative.
+//
+// Service clients sign by the machine's clock: to the server their tokens are older by all that Advance has added. Those
+// of requests are refused after an hour and five minutes of it, and a client access token after its lifetime, however
+// fresh. Let clients connect first, and look at the server by its methods then.
 func (s *Server) Advance(d time.Duration) {
 	if d < 0 {
 		panic("emulator: Advance moves the clock forward only")
@@ -102,7 +107,9 @@ func (s *Server) HasPermission(hub, connectionID, permission, group string) bool
 }
 
 // DropConnection cuts a client's connection without a close frame, as a network does that fails. It reports whether the
-// hub has that connection. A reliable client may come back; any other is gone from the hub soon.
+// hub has that connection. When it returns, a reliable client has begun to run out of time to come back, and any other is
+// gone from the hub; but if so many events of the client wait for the application that the server does not read it, that
+// comes later.
 func (s *Server) DropConnection(hub, connectionID string) bool {
 	h := s.hub(hub)
 	h.mu.RLock()
@@ -111,7 +118,18 @@ func (s *Server) DropConnection(hub, connectionID string) bool {
 	if c == nil {
 		return false
 	}
-	c.link.drop()
+	if nc := c.link.drop(); nc != nil {
+		ctx, cancel := context.WithTimeout(context.Background(), closeTimeout)
+		defer cancel()
+		_ = s.wait(ctx, 0, "", func() int { // until the server has noticed
+			s.mu.Lock()
+			defer s.mu.Unlock()
+			if _, open := s.sockets[nc]; open {
+				return 1
+			}
+			return 0
+		})
+	}
 	return true
 }
 
@@ -247,8 +265,12 @@ func (s *Server) WaitForRecovering(ctx context.Context, hub string, n int) error
 	})
 }
 
-// WaitForRequests waits until at least n REST requests of an operation, such as "SendToAll", have been answered since the server
-// started, whatever the answer. See [Server.WaitForConnections].
+// WaitForRequests waits until at least n REST requests of an operation, such as "SendToAll", have been answered since the
+// server started, whatever the answer. It fails if there is no such operation: see [Fault]. See also
+// [Server.WaitForConnections].
 func (s *Server) WaitForRequests(ctx context.Context, operation string, n int) error {
+	if err := s.checkOperation(operation); err != nil {
+		return fmt.Errorf("emulator: WaitForRequests: %w", err)
+	}
 	return s.wait(ctx, n, operation+" requests", func() int { return min(n, s.RequestCount(operation)) })
 }

@@ -317,12 +317,14 @@ func (c *mqttClient) close(reason string) {
 }
 
 // drop cuts the network connection.
-func (c *mqttClient) drop() {
+func (c *mqttClient) drop() *netConn {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if c.conn != nil {
-		c.conn.nc.Close()
+	if c.conn == nil {
+		return nil
 	}
+	c.conn.nc.Close()
+	return c.conn.nc
 }
 
 // finish ends the session. The caller holds c.mu, and takes the client out of its hub.

@@ -20,17 +20,17 @@ func groupRoutes() []route {
 			func(c *call) (int, error) { return c.closeConnections(&target{group: c.value("group")}) }),
 		newRoute("ListConnectionsInGroup", http.MethodGet, group+"/connections", (*call).listConnections),
 		newRoute("AddConnectionToGroup", http.MethodPut, group+"/connections/{connectionId}",
-			func(c *call) (int, error) { return c.joinGroup(c.targetConnection()) }),
+			func(c *call) (int, error) { return c.joinGroup(c.targetConnection(), "there is no such connection") }),
 		newRoute("RemoveConnectionFromGroup", http.MethodDelete, group+"/connections/{connectionId}",
 			func(c *call) (int, error) { return c.leaveGroup(c.targetConnection()) }),
 	}
 }
 
-// joinGroup adds the connections that are meant to the path's group; there must be one.
-func (c *call) joinGroup(t *target) (int, error) {
+// joinGroup adds the connections that are meant to the path's group. If there are none, it fails with the text nobody.
+func (c *call) joinGroup(t *target, nobody string) (int, error) {
 	group := c.value("group")
 	if c.hub.change(t, func(member *connection) { c.hub.join(member, group) }) == 0 {
-		return 0, notFound("there is no such connection")
+		return 0, notFound("%s", nobody)
 	}
 	return http.StatusOK, nil
 }

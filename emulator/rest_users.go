@@ -11,7 +11,7 @@ func userRoutes() []route {
 		newRoute("CloseUserConnections", http.MethodPost, user+"/:closeConnections",
 			func(c *call) (int, error) { return c.closeConnections(c.targetUser()) }),
 		newRoute("AddUserToGroup", http.MethodPut, user+"/groups/{group}",
-			func(c *call) (int, error) { return c.joinGroup(c.targetUser()) }),
+			func(c *call) (int, error) { return c.joinGroup(c.targetUser(), "the user has no connection") }),
 		newRoute("RemoveUserFromGroup", http.MethodDelete, user+"/groups/{group}",
 			func(c *call) (int, error) { return c.leaveGroup(c.targetUser()) }),
 		newRoute("RemoveUserFromAllGroups", http.MethodDelete, user+"/groups",

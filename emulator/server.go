@@ -334,6 +334,7 @@ func (s *Server) untrack(nc *netConn) {
 	s.mu.Lock()
 	delete(s.sockets, nc)
 	s.mu.Unlock()
+	s.notifier.notify()
 	s.wg.Done()
 }
 

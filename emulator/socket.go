@@ -197,7 +197,7 @@ func (s *socket) goodbye(code websocket.StatusCode, reason string) {
 }
 
 // drop cuts the connection, now or as soon as its handshake is through.
-func (s *socket) drop() {
+func (s *socket) drop() *netConn {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.nc != nil {
@@ -205,6 +205,7 @@ func (s *socket) drop() {
 	} else if s.reliable == nil || s.reliable.deadline == nil {
 		s.dropped = true
 	}
+	return s.nc
 }
 
 // read reads the client until its connection ends.
