@@ -7,13 +7,13 @@ import (
 	"maps"
 	"net/http"
 	"reflect"
-	"regexp"
 	"strings"
 
 	"github.com/Azure/azure-sdk-for-go/sdk/azcore"
 	"github.com/Azure/azure-sdk-for-go/sdk/azcore/cloud"
 	"github.com/Azure/azure-sdk-for-go/sdk/azcore/policy"
 	"github.com/Azure/azure-sdk-for-go/sdk/azcore/runtime"
+	"github.com/awps-go/webpubsub/internal/hubname"
 	"github.com/awps-go/webpubsub/internal/keycredential"
 	"golang.org/x/net/http/httpguts"
 )
@@ -44,9 +44,6 @@ type ServiceClient struct {
 
 	checkRedirect func(*http.Request, []*http.Request) error // the caller's http.Client's
 }
-
-// hubPattern is the service's own.
-var hubPattern = regexp.MustCompile("^[A-Za-z][A-Za-z0-9_`,.[\\]]{0,127}$")
 
 // NewClientFromConnectionString returns a client for a hub of the service that the connection string names, as the Azure
 // portal shows it; [ParseConnectionString] says what it may hold. Requests are signed with its access key. Hub names are
@@ -125,8 +122,8 @@ func newClient(operation, serviceURL, hub string, key *accessKey, bearer policy.
 		return nil, invalid(operation, "endpoint", "must be https with a TokenCredential: its tokens are not sent in clear "+
 			"text unless options.InsecureAllowCredentialWithHTTP says so")
 	}
-	if !hubPattern.MatchString(hub) {
-		return nil, invalid(operation, "hub", "must be a letter, then up to 127 letters, digits and any of _`,.[]")
+	if problem := hubname.Problem(hub); problem != "" {
+		return nil, invalid(operation, "hub", "%s", problem)
 	}
 	version := cmp.Or(options.APIVersion, defaultAPIVersion)
 	if string(appendEscaped(nil, version)) != version {

@@ -210,7 +210,7 @@ func TestConstructorsRefuse(t *testing.T) {
 		{"an endpoint with a port of letters", key("https://contoso:SECRETKEY", "chat", nil), "endpoint: is not a URL"},
 		{"an endpoint with a host that is not ASCII", key("https://bücher.example", "chat", nil), "endpoint: has a host that is not ASCII"},
 		{"an endpoint with a zone", key("http://[fe80::1%25eth0]", "chat", nil), "endpoint: has a host with an escape or a zone"},
-		{"an empty hub", key(testEndpoint, "", nil), "hub: must be"},
+		{"an empty hub", key(testEndpoint, "", nil), "hub: is empty"},
 		{"a hub that begins with a digit", key(testEndpoint, "1a", nil), "hub: must be"},
 		{"a hub with a slash", key(testEndpoint, "a/b", nil), "hub: must be"},
 		{"a hub with a line break", key(testEndpoint, "a\n", nil), "hub: must be"},

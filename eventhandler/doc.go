@@ -52,7 +52,7 @@
 // # What is verified
 //
 // No function is called for a request that is not in order. Each ce- header must be there once, be of sane length and
-// free of control characters; ce-signature must be made with one of the keys (401 otherwise; [Options]); the event
+// free of control characters; ce-signature must be made with one of the keys (401 otherwise; see [Options]); the event
 // must be for the hub (404); its type known, its body whole, of an allowed size and the content type that it says. The
 // answer to a request that is not says what is wrong with it, in one line.
 //

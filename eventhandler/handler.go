@@ -15,6 +15,7 @@ import (
 	"github.com/Azure/azure-sdk-for-go/sdk/azcore"
 
 	"github.com/awps-go/webpubsub"
+	"github.com/awps-go/webpubsub/internal/hubname"
 )
 
 // defaultMaxBodyBytes leaves room for the service's largest message, of about 1 MB, and for any connect event.
@@ -80,11 +81,11 @@ type Handler struct {
 }
 
 // New returns a handler of the events of options.Hub. Its errors are [webpubsub.ErrInvalidArgument] and name the
-// option: no hub, no key or an empty one, keys along with DangerouslyDisableSignatureVerification, a connection string
+// option: no hub or a name that none has, no key or an empty one, keys along with DangerouslyDisableSignatureVerification, a connection string
 // or an origin that is none, or a negative MaxBodyBytes.
 func New(options Options) (*Handler, error) {
-	if options.Hub == "" {
-		return nil, invalid("Hub", "is empty")
+	if problem := hubname.Problem(options.Hub); problem != "" {
+		return nil, invalid("Hub", problem)
 	}
 	if options.MaxBodyBytes < 0 {
 		return nil, invalid("MaxBodyBytes", "is negative")

@@ -29,6 +29,7 @@ func TestNewRefusesOptionsThatAreWrong(t *testing.T) {
 		fault   string
 	}{
 		"no hub":                      {eventhandler.Options{AccessKeys: ok}, "Hub is empty"},
+		"a hub that none is":          {eventhandler.Options{Hub: "my-hub", AccessKeys: ok}, "Hub must be a letter, then"},
 		"no key":                      {eventhandler.Options{Hub: "chat"}, "AccessKeys is empty"},
 		"an empty key":                {eventhandler.Options{Hub: "chat", AccessKeys: []string{"k", ""}}, "AccessKeys[1] is empty"},
 		"a nil credential":            {eventhandler.Options{Hub: "chat", KeyCredentials: make([]*azcore.KeyCredential, 1)}, "KeyCredentials[0] is nil"},

@@ -133,11 +133,12 @@ type RejectError struct {
 }
 
 // Reject returns a *[RejectError] with a status from 400 to 599 and a text that the client sees. Returned by a function
-// of [Options], it is the answer to the event.
+// of [Options], it is the answer to the event. With any other status it is an error like any other: a 500.
 func Reject(status int, reason string) error {
 	return &RejectError{Status: status, Reason: reason}
 }
 
+// Error has the status and the reason.
 func (e *RejectError) Error() string {
 	return fmt.Sprintf("eventhandler: rejected with status %d: %s", e.status(), e.Reason)
 }

@@ -1,0 +1,18 @@
+// Package hubname checks the names of hubs.
+package hubname
+
+import "regexp"
+
+// pattern is the service's own.
+var pattern = regexp.MustCompile("^[A-Za-z][A-Za-z0-9_`,.[\\]]{0,127}$")
+
+// Problem says what is wrong with a hub's name, in words that follow it; it is empty for a name that is right.
+func Problem(name string) string {
+	switch {
+	case name == "":
+		return "is empty"
+	case pattern.MatchString(name):
+		return ""
+	}
+	return "must be a letter, then up to 127 letters, digits and any of _`,.[]"
+}
