@@ -23,7 +23,8 @@ import (
 // This file is about those who do not behave: each is answered clearly, and everyone else is served on.
 
 func TestASlowReaderIsClosedWithAReasonAndDelaysNobody(t *testing.T) {
-	srv := StartT(t, nil)
+	var logged safeBuffer
+	srv := StartT(t, &Options{Logger: slog.New(slog.NewTextHandler(&logged, nil))})
 	slow := dialJSON(t, srv, dialOptions{groups: []string{"g"}})
 	fast := dialJSON(t, srv, dialOptions{groups: []string{"g"}})
 	big := bytes.Repeat([]byte("x"), maxMessageSize)
@@ -40,7 +41,35 @@ func TestASlowReaderIsClosedWithAReasonAndDelaysNobody(t *testing.T) {
 	require.Contains(t, ce.Reason, "the client is too slow")
 	require.Contains(t, frames[len(frames)-1], `"event":"disconnected","message":"the client is too slow`)
 	require.Less(t, len(frames), sent)
+	require.Contains(t, logged.String(), "connection="+slow.id+" reason=\"the client is too slow")
 	rest{t, srv}.must(404, "HEAD", "hubs/chat/connections/"+slow.id)
+}
+
+func TestWhatExpiresWhileASlowReaderDoesNotReadIsDroppedAndTakesNoRoom(t *testing.T) {
+	srv := StartT(t, nil)
+	slow := dialJSON(t, srv, dialOptions{})
+	slow.ws.SetReadLimit(-1)
+	send := func(n int, text string, ttl time.Duration) {
+		for range n {
+			m := &message{payload: payload{dataType: dataText, data: []byte(text)}}
+			if ttl > 0 {
+				m.expires = srv.Now().Add(ttl)
+			}
+			srv.hub("chat").send(m, &target{})
+		}
+	}
+	big := strings.Repeat("x", maxMessageSize)
+	send(12, big, 0) // more than the network takes
+	send(maxQueuedFrames-100, "old", time.Second)
+	srv.Advance(2 * time.Second)
+	send(200, "new", 0)
+	for range 12 {
+		require.Len(t, slow.object()["data"], maxMessageSize)
+	}
+	for range 200 {
+		require.Equal(t, "new", slow.object()["data"])
+	}
+	slow.nothing(srv)
 }
 
 func TestAClientThatNeverReadsIsCutOffWhenTheServerCloses(t *testing.T) {

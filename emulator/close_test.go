@@ -71,7 +71,8 @@ func TestOptionsThatAreWrong(t *testing.T) {
 }
 
 func TestARevokedGroupFreesItsPlaceUnlessAPatternAllowsIt(t *testing.T) {
-	p := newPermissions([]string{"webpubsub.sendToGroups.x*"})
+	p, err := newPermissions([]string{"webpubsub.sendToGroups.x*"})
+	require.NoError(t, err)
 	require.NoError(t, p.grant(permissionSendToGroup, "g"))
 	require.NoError(t, p.revoke(permissionSendToGroup, "g"))
 	require.NoError(t, p.revoke(permissionSendToGroup, "x1"))

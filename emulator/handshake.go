@@ -118,7 +118,9 @@ func (s *Server) connectClient(w http.ResponseWriter, r *http.Request) *restErro
 			reconnectionToken = sock.reliable.token
 		}
 	}
-	sock.permissions = newPermissions(roles)
+	if sock.permissions, err = newPermissions(roles); err != nil {
+		return &restError{http.StatusBadRequest, "BadRequest", err.Error(), "role"}
+	}
 
 	// The connection is in its hub before the client knows that it is connected, so that nothing passes it by.
 	sock.hub.add(&sock.connection, groups, func() {

@@ -223,7 +223,7 @@ func (h *hub) live(keys *strings.Replacer) liveHub {
 		for _, g := range shown.Groups[:min(len(shown.Groups), maxShownMemberships)] {
 			groups = append(groups, redact(keys, g))
 		}
-		live.Connections = append(live.Connections, liveConnection{ID: shown.ID, UserID: redact(keys, shown.UserID),
+		live.Connections = append(live.Connections, liveConnection{ID: redact(keys, shown.ID), UserID: redact(keys, shown.UserID),
 			Subprotocol: shown.Subprotocol, Groups: groups, GroupCount: len(shown.Groups), Recovering: shown.Recovering})
 	}
 	return live
@@ -236,9 +236,9 @@ var (
 	// tokenPattern is a JSON Web Token, or the beginning of one.
 	tokenPattern = regexp.MustCompile(`\beyJ[A-Za-z0-9_-]{6,}(\.[A-Za-z0-9_-]*){1,2}`)
 	// secretPattern is a value whose name says that it is a secret: in a query, in JSON, in a connection string, or in
-	// a header.
-	secretPattern = regexp.MustCompile(`(?i)\b((?:access_token|awps_reconnection_token|reconnectionToken|AccessKey)\\*"?\s*[:=]\s*\\*"?|` +
-		`Bearer\s+)[A-Za-z0-9%._~+/=-]{6,}`)
+	// a header; also percent-encoded, as in the path of a request.
+	secretPattern = regexp.MustCompile(`(?i)\b((?:access_token|awps_reconnection_token|reconnectionToken|AccessKey)\\*(?:"|%22)?\s*(?:[:=]|%3[AD])\s*\\*(?:"|%22)?|` +
+		`Bearer(?:\s|\+|%20)+)[A-Za-z0-9%._~+/=-]{6,}`)
 )
 
 // keyReplacer takes the server's keys out of texts, as they are and as they are in a URL. A key of a few characters
@@ -265,6 +265,7 @@ func redact(keys *strings.Replacer, text string) string {
 // redactEvent is what a page is shown of an event.
 func redactEvent(keys *strings.Replacer, e trafficEvent) trafficEvent {
 	e.Text = shorten(redact(keys, e.Text), 2*maxTrafficData)
+	e.ConnectionID = redact(keys, e.ConnectionID) // an MQTT client chooses its own
 	e.UserID = redact(keys, e.UserID)
 	e.Group = redact(keys, e.Group)
 	if data := redact(keys, e.Data); len(data) > maxTrafficData {

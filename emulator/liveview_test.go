@@ -283,6 +283,8 @@ func TestLiveViewShowsNoKeyAndNoToken(t *testing.T) {
 		"an access token by name":  {"?access_token=opaque-value&x=1", "?access_token=REDACTED&x=1"},
 		"JSON":                     {`{"reconnectionToken": "ABCDEFGHIJ", "x": 1}`, `{"reconnectionToken": "REDACTED", "x": 1}`},
 		"JSON in JSON":             {`{"x":"{\"access_token\":\"ABCDEFGHIJ\"}"}`, `{"x":"{\"access_token\":\"REDACTED\"}"}`},
+		"encoded names of secrets": {"?reason=AccessKey%3Dabcdefghijkl%3B", "?reason=AccessKey%3DREDACTED"},
+		"an encoded header":        {"?reason=Bearer+abcdefghijkl&a=Bearer%20abcdefghijkl", "?reason=Bearer+REDACTED&a=Bearer%20REDACTED"},
 		"a header":                 {"Authorization: Bearer abc.def_ghi", "Authorization: Bearer REDACTED"},
 		"a connection string": {"Endpoint=http://x;AccessKey=abcdefgh+/==;Version=1.0;",
 			"Endpoint=http://x;AccessKey=REDACTED;Version=1.0;"},
@@ -312,6 +314,8 @@ func TestLiveViewShowsNoKeyAndNoToken(t *testing.T) {
 	p.sees("GET /api/hubs/chat/:send?access_token=REDACTED")
 	rest{t, srv}.text("hubs/chat/groups/the%20secondary%20key/:send", "x")
 	p.sees("/api/hubs/chat/groups/REDACTED/:send")
+	dialWire(t, srv, mqtt5, dialOptions{}, connectPacket("the secondary key")) // who chooses its own id
+	require.Equal(t, redacted, p.sees("connected mqtt").ConnectionID)
 	p.until("the group was there", func() bool { return len(p.state.Hubs) == 1 && p.state.Hubs[0].GroupCount == 2 })
 	for _, secret := range []string{token, claims, srv.AccessKey(), "the secondary key"} {
 		require.NotContains(t, fmt.Sprintf("%+v %+v", p.state, p.seen), secret)

@@ -184,7 +184,10 @@ func (h *mqttHandshake) accept(pk *packets.Packet, n *mqttConn) (*mqttClient, er
 			answer = reply.mqtt
 		}
 	}
-	c.permissions = newPermissions(h.roles)
+	var err error
+	if c.permissions, err = newPermissions(h.roles); err != nil {
+		return nil, refuseMQTT(packets.ErrQuotaExceeded, mqtt311Forbidden, "%v", err)
+	}
 	if p.WillFlag {
 		will, fault := newMQTTWill(pk)
 		if fault == nil && !c.permissions.allows(permissionSendToGroup, will.message.group) {

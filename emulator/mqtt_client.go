@@ -130,9 +130,13 @@ func (c *mqttClient) deliver(m *message) {
 	if c.conn == nil && d.qos == 0 {
 		return // at most once, and not now
 	}
-	waiting := len(c.queue) + len(c.inflight)
-	if waiting >= maxQueuedFrames || c.bytes+len(d.frame.data) > maxQueuedBytes {
-		c.overflow(fmt.Sprintf("the client is too slow: %d messages, %d bytes wait for it", waiting, c.bytes))
+	waiting := func() int { return len(c.queue) + len(c.inflight) }
+	full := func() bool { return waiting() >= maxQueuedFrames || c.bytes+len(d.frame.data) > maxQueuedBytes }
+	if full() {
+		c.dropExpired()
+	}
+	if full() {
+		c.overflow(fmt.Sprintf("the client is too slow: %d messages, %d bytes wait for it", waiting(), c.bytes))
 		return
 	}
 	c.queue = append(c.queue, d)
@@ -155,6 +159,17 @@ func (c *mqttClient) tell(n *mqttConn, pk *packets.Packet) {
 	c.wake(n)
 }
 
+// dropExpired forgets messages that wait and whose time is over. The caller holds c.mu.
+func (c *mqttClient) dropExpired() {
+	c.queue = slices.DeleteFunc(c.queue, func(d mqttDelivery) bool {
+		expired := d.frame.expired(&c.server.clock)
+		if expired {
+			c.bytes -= len(d.frame.data)
+		}
+		return expired
+	})
+}
+
 // overflow gives up a client that does not keep up: what waited for it is dropped. The caller holds c.mu.
 func (c *mqttClient) overflow(reason string) {
 	c.queue, c.inflight, c.resend, c.bytes = nil, nil, 0, 0
@@ -162,7 +177,7 @@ func (c *mqttClient) overflow(reason string) {
 		c.conn.control = nil
 	}
 	c.finish(packets.ErrQuotaExceeded, websocket.StatusPolicyViolation, reason)
-	c.server.spawn(func() { c.left(reason) }) // not here: the caller may hold hub.mu
+	c.server.leaveBehind(&c.connection, reason)
 }
 
 // encode encodes a packet as a connection wants it.

@@ -23,7 +23,8 @@ func loopbackOrigin(origin string) bool {
 // loopbackHost reports whether a host is this machine, whoever asks.
 func loopbackHost(host string) bool {
 	ip, err := netip.ParseAddr(host)
-	return strings.EqualFold(host, "localhost") || err == nil && ip.Unmap().IsLoopback()
+	name := strings.ToLower(host)
+	return name == "localhost" || strings.HasSuffix(name, ".localhost") || err == nil && ip.Unmap().IsLoopback()
 }
 
 // ownOrigin reports whether a web page comes from the address that it asks for something.

@@ -39,8 +39,9 @@ type grants struct {
 	groups   map[string]bool // groups by name, which override the above: true grants, false denies
 }
 
-// newPermissions reads the roles of a token. Roles that are none of the service's mean nothing to it.
-func newPermissions(roles []string) permissions {
+// newPermissions reads the roles of a token. Roles that are none of the service's mean nothing to it. It fails when they
+// name too many groups.
+func newPermissions(roles []string) (permissions, error) {
 	var p permissions
 	for _, role := range roles {
 		role, ok := strings.CutPrefix(role, "webpubsub.")
@@ -52,14 +53,16 @@ func newPermissions(roles []string) permissions {
 			if !targeted {
 				p.edit(perm).all = true
 			} else if target != "" {
-				p.edit(perm).set(target, true)
+				if err := p.edit(perm).set(target, true); err != nil {
+					return p, err
+				}
 			}
 		} else if perm, ok := parsePermission(strings.TrimSuffix(name, "s")); ok && target != "" {
 			g := p.edit(perm)
 			g.patterns = append(g.patterns, target)
 		}
 	}
-	return p
+	return p, nil
 }
 
 func (p *permissions) edit(perm permission) *grants {

@@ -2,6 +2,7 @@ package emulator
 
 import (
 	"fmt"
+	"io"
 	"strings"
 	"testing"
 
@@ -28,9 +29,30 @@ func TestRolePatterns(t *testing.T) {
 	require.False(t, matchGroup(strings.Repeat("*a", 500), strings.Repeat("a", 1000)+"b"), "and it ends")
 }
 
+func TestATokenWithRolesForTooManyGroupsIsRefused(t *testing.T) {
+	var roles []string
+	for i := range maxGrants + 1 {
+		roles = append(roles, fmt.Sprint("webpubsub.sendToGroup.g", i), fmt.Sprint("webpubsub.sendToGroups.p", i))
+	}
+	srv := StartT(t, nil)
+	_, resp, err := tryDial(t, srv, dialOptions{roles: roles})
+	require.Error(t, err)
+	require.Equal(t, 400, resp.StatusCode)
+	body, err := io.ReadAll(resp.Body)
+	require.NoError(t, err)
+	require.Contains(t, string(body), "the connection has 1000 groups for this permission already")
+	dialJSON(t, srv, dialOptions{roles: roles[:2*maxGrants]})
+
+	c := openWire(t, srv, mqtt5, dialOptions{roles: roles})
+	c.send(connectPacket("id"))
+	_, ack := c.closed()
+	require.Equal(t, byte(0x97), ack.ReasonCode)
+}
+
 func TestRolesGrantAndDeny(t *testing.T) {
-	p := newPermissions([]string{"webpubsub.sendToGroup", "webpubsub.joinLeaveGroup.a.b", "webpubsub.joinLeaveGroups.x.*",
+	p, err := newPermissions([]string{"webpubsub.sendToGroup", "webpubsub.joinLeaveGroup.a.b", "webpubsub.joinLeaveGroups.x.*",
 		"webpubsub.sendToGroups.", "something.else", "webpubsub.none", ""})
+	require.NoError(t, err)
 	for name, tt := range map[string]struct {
 		perm  permission
 		group string

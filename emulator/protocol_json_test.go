@@ -148,6 +148,13 @@ func TestIDSet(t *testing.T) {
 	for id := range uint64(12) {
 		require.Equal(t, id == 1 || id == 2 || id == 11, s.add(id), id)
 	}
+	var top idSet
+	for _, id := range []uint64{math.MaxUint64, math.MaxUint64 - 1, math.MaxUint64 - 2} {
+		require.True(t, top.add(id), id)
+	}
+	for _, id := range []uint64{math.MaxUint64, math.MaxUint64 - 1, math.MaxUint64 - 2} {
+		require.False(t, top.add(id), id)
+	}
 	var run idSet
 	for id := range uint64(100_000) {
 		run.add(id)

@@ -80,14 +80,7 @@ func (r *reliable) dropExpired(s *socket) {
 	}
 	clear(r.sent[len(kept):])
 	r.sent, r.resend = kept, resend
-	s.queue = slices.DeleteFunc(s.queue, func(f *frame) bool {
-		expired := f.sequenced && f.expired(&s.server.clock)
-		if expired {
-			r.release(f)
-			s.queuedBytes -= len(f.data)
-		}
-		return expired
-	})
+	s.dropExpired()
 }
 
 // first gives a message its sequence id. The caller holds s.mu.

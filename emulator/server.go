@@ -312,6 +312,15 @@ func (s *Server) spawn(f func()) bool {
 	return true
 }
 
+// leaveBehind takes a client that does not keep up out of its hub. It says so in the log, as the client may be cut off
+// before it has read why. The caller may hold any lock but Server.mu.
+func (s *Server) leaveBehind(c *connection, reason string) {
+	s.spawn(func() {
+		s.log.Info("closing a client", "hub", c.hub.name, "connection", c.id, "reason", reason)
+		c.left(reason)
+	})
+}
+
 func (s *Server) isClosing() bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()

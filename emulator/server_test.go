@@ -96,8 +96,8 @@ func TestStartTLogsToTheTestUntilItEnds(t *testing.T) {
 func TestPagesOfThisMachineMayCallTheServer(t *testing.T) {
 	srv := StartT(t, nil)
 	for origin, allowed := range map[string]bool{
-		"http://localhost:3000": true, "http://127.0.0.1": true, "http://[::1]:8080": true,
-		"https://example.com": false, "null": false, "http://localhost.example.com": false,
+		"http://localhost:3000": true, "http://127.0.0.1": true, "http://[::1]:8080": true, "http://app.localhost:3000": true,
+		"https://example.com": false, "http://evillocalhost": false, "null": false, "http://localhost.example.com": false,
 	} {
 		req, _ := http.NewRequest("OPTIONS", srv.Endpoint()+"/api/hubs/chat/:send", nil)
 		req.Header.Set("Origin", origin)

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -56,7 +57,11 @@ func (s *socket) enqueue(f *frame) {
 	if s.closing {
 		return
 	}
-	if len(s.queue) >= maxQueuedFrames || s.queuedBytes+len(f.data) > maxQueuedBytes {
+	full := func() bool { return len(s.queue) >= maxQueuedFrames || s.queuedBytes+len(f.data) > maxQueuedBytes }
+	if full() {
+		s.dropExpired()
+	}
+	if full() {
 		s.overflow(fmt.Sprintf("the client is too slow: %d messages, %d bytes wait for it", len(s.queue), s.queuedBytes))
 		return
 	}
@@ -71,12 +76,26 @@ func (s *socket) enqueue(f *frame) {
 	s.wake()
 }
 
+// dropExpired forgets messages that wait and whose time is over. The caller holds s.mu.
+func (s *socket) dropExpired() {
+	s.queue = slices.DeleteFunc(s.queue, func(f *frame) bool {
+		expired := f.expired(&s.server.clock)
+		if expired {
+			s.queuedBytes -= len(f.data)
+			if s.reliable != nil && f.sequenced {
+				s.reliable.release(f)
+			}
+		}
+		return expired
+	})
+}
+
 // overflow gives up a client that does not keep up. What waited for it is dropped; it is told why, if it still reads,
 // and cut off after a while if it does not. The caller holds s.mu.
 func (s *socket) overflow(reason string) {
 	s.queue, s.queuedBytes = nil, 0
 	s.goodbye(websocket.StatusPolicyViolation, reason)
-	s.server.spawn(func() { s.left(reason) }) // not here: the caller may hold hub.mu
+	s.server.leaveBehind(&s.connection, reason)
 }
 
 // wake starts the writer if it does not run. The caller holds s.mu.
@@ -404,7 +423,7 @@ func (s *idSet) add(id uint64) bool {
 		s.others[id] = struct{}{}
 		return true
 	}
-	for ok := true; ok; _, ok = s.others[s.high] {
+	for ok := true; ok && s.high+1 != 0; _, ok = s.others[s.high] { // the largest number of all stays among the others
 		delete(s.others, s.high)
 		s.high++
 	}
