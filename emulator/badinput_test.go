@@ -72,6 +72,30 @@ func TestWhatExpiresWhileASlowReaderDoesNotReadIsDroppedAndTakesNoRoom(t *testin
 	slow.nothing(srv)
 }
 
+func TestAFrameOverTheLimitClosesAClientOfAnyProtocolAndNobodyElse(t *testing.T) {
+	srv := StartT(t, nil)
+	bystander := dialJSON(t, srv, dialOptions{})
+	for name, tt := range map[string]struct {
+		subprotocols []string
+		typ          websocket.MessageType
+	}{
+		"raw, text":         {nil, websocket.MessageText},
+		"raw, binary":       {nil, websocket.MessageBinary},
+		"reliable JSON":     {[]string{protocolJSONReliable}, websocket.MessageText},
+		"protobuf":          {[]string{protocolProtobuf}, websocket.MessageBinary},
+		"reliable protobuf": {[]string{protocolProtobufReliable}, websocket.MessageBinary},
+	} {
+		t.Run(name, func(t *testing.T) {
+			c := dial(t, srv, dialOptions{subprotocols: tt.subprotocols})
+			_ = c.ws.Write(t.Context(), tt.typ, make([]byte, maxMessageSize+1)) // of which the server may read no more
+			ce, _ := c.closed()
+			require.Equal(t, websocket.StatusMessageTooBig, ce.Code)
+			require.NoError(t, srv.WaitForConnections(soon(t), "chat", 1), "nor is it kept for a client that may come back")
+		})
+	}
+	bystander.nothing(srv)
+}
+
 func TestAClientThatNeverReadsIsCutOffWhenTheServerCloses(t *testing.T) {
 	srv := StartT(t, nil)
 	stuck := dialJSON(t, srv, dialOptions{})
