@@ -12,6 +12,7 @@ import (
 	"net/url"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -128,9 +129,16 @@ func TestNetworkErrorsHoldNoSecret(t *testing.T) {
 
 // flakyServer answers the first requests as given, and 202 after that.
 func flakyServer(t *testing.T, answers ...http.HandlerFunc) (server *httptest.Server, bodies func() []string) {
+	handler, bodies := flaky(answers...)
+	server = httptest.NewServer(handler)
+	t.Cleanup(server.Close)
+	return server, bodies
+}
+
+func flaky(answers ...http.HandlerFunc) (handler http.HandlerFunc, bodies func() []string) {
 	var n atomic.Int32
 	all := make(chan string, 100)
-	server = httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, req *http.Request) {
+	handler = func(w http.ResponseWriter, req *http.Request) {
 		i := int(n.Add(1)) - 1
 		if i < len(answers) {
 			answers[i](w, req)
@@ -144,9 +152,8 @@ func flakyServer(t *testing.T, answers ...http.HandlerFunc) (server *httptest.Se
 		}
 		all <- string(body)
 		w.WriteHeader(http.StatusAccepted)
-	}))
-	t.Cleanup(server.Close)
-	return server, func() []string {
+	}
+	return handler, func() []string {
 		var bodies []string
 		for len(all) > 0 {
 			bodies = append(bodies, <-all)
@@ -205,6 +212,22 @@ func TestRetriesSendTheWholeBodyAgain(t *testing.T) {
 			require.Equal(t, []string{"failed", "failed", text}, bodies(), "the connection that was cut counts nowhere")
 		})
 	}
+}
+
+func TestEntraOverTLSThroughEveryFault(t *testing.T) {
+	var tokens []string
+	flaky, bodies := flaky(status(429, "Retry-After", "0"), status(500), cut, status(307, "Location", "/moved"))
+	server := httptest.NewTLSServer(http.HandlerFunc(func(w http.ResponseWriter, req *http.Request) {
+		tokens = append(tokens, req.Header.Get("Authorization"))
+		flaky(w, req)
+	}))
+	defer server.Close()
+	client, err := NewClient(server.URL, "chat", staticToken("entra"), &ClientOptions{ClientOptions: azcore.ClientOptions{
+		Transport: server.Client(), Retry: policy.RetryOptions{RetryDelay: 1}}})
+	require.NoError(t, err)
+	require.NoError(t, client.SendToAll(t.Context(), BinaryStream(strings.NewReader("hello")), nil))
+	require.Equal(t, []string{"failed", "failed", "failed", "hello"}, bodies(), "the connection that was cut counts nowhere")
+	require.Equal(t, slices.Repeat([]string{"Bearer entra"}, 5), tokens)
 }
 
 // countingSeeker counts what is read, to show that nothing is copied ahead.
