@@ -59,15 +59,23 @@ func TestWhatExpiresWhileASlowReaderDoesNotReadIsDroppedAndTakesNoRoom(t *testin
 		}
 	}
 	big := strings.Repeat("x", maxMessageSize)
-	send(12, big, 0) // more than the network takes
+	send(8, big, 0) // more than the network takes
+	send(8, big, time.Second)
 	send(maxQueuedFrames-100, "old", time.Second)
 	srv.Advance(2 * time.Second)
 	send(200, "new", 0)
-	for range 12 {
+	send(8, big, 0)
+	for range 8 {
 		require.Len(t, slow.object()["data"], maxMessageSize)
 	}
-	for range 200 {
+	for data := slow.object()["data"]; data != "new"; data = slow.object()["data"] {
+		require.Len(t, data, maxMessageSize, "the one that was being written")
+	}
+	for range 199 {
 		require.Equal(t, "new", slow.object()["data"])
+	}
+	for range 8 {
+		require.Len(t, slow.object()["data"], maxMessageSize)
 	}
 	slow.nothing(srv)
 }

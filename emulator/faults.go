@@ -51,9 +51,9 @@ type fault struct {
 	left int
 }
 
-// checkOperation fails if there is no REST operation of a name.
-func (s *Server) checkOperation(name string) error {
-	var names []string
+// checkOperation fails if there is no REST operation of a name, nor one of the others.
+func (s *Server) checkOperation(name string, others ...string) error {
+	names := others
 	for _, r := range s.routes {
 		names = append(names, r.operation)
 	}
@@ -61,13 +61,13 @@ func (s *Server) checkOperation(name string) error {
 		return nil
 	}
 	slices.Sort(names)
-	return fmt.Errorf("there is no operation %q, but %s", name, strings.Join(names, ", "))
+	return fmt.Errorf("there is no operation %q: the operations are %s", name, strings.Join(names, ", "))
 }
 
 // InjectFault makes requests go wrong: the next Times that match. It fails if the fault cannot happen.
 func (s *Server) InjectFault(f Fault) error {
-	if f.Operation != "" && f.Operation != OperationConnect {
-		if err := s.checkOperation(f.Operation); err != nil {
+	if f.Operation != "" {
+		if err := s.checkOperation(f.Operation, OperationConnect); err != nil {
 			return fmt.Errorf("emulator: Fault.Operation: %w", err)
 		}
 	}

@@ -121,6 +121,7 @@ func TestFaultsThatCannotBe(t *testing.T) {
 		want  string
 	}{
 		"an operation unheard of":        {Fault{Operation: "SendToNobody", Status: 500}, `Fault.Operation: there is no operation "SendToNobody"`},
+		"a handshake in lower case":      {Fault{Operation: "connect", Status: 500}, "CloseUserConnections, Connect, "},
 		"a negative number of times":     {Fault{Times: -1, Status: 500}, "Fault.Times"},
 		"a status that is no error":      {Fault{Status: 202}, "Fault.Status"},
 		"a negative delay":               {Fault{Delay: -1}, "Fault.Delay"},

@@ -8,7 +8,7 @@ import (
 	"github.com/awps-go/webpubsub/emulator/internal/odata"
 )
 
-// The state of the emulator is in three rooms, each with its own lock; a goroutine that holds one may only enter one
+// The state of the emulator is in a few rooms, each with its own lock; a goroutine that holds one may only enter one
 // further down this list:
 //
 //	hub.mqttEntry and reliable.attaching, then reliable.reading: a client that comes back takes its place, once
@@ -20,7 +20,8 @@ import (
 //
 // (netConn.mu, clock.mu and the like guard a field or two, and under them nothing else is locked.) A send holds hub.mu
 // for reading while it puts the message into the queue of every recipient, which never blocks. Nothing is written to
-// or read from the network, and no application is called, under any of these locks.
+// or read from the network, and no application is called, under any of these locks but reading, which is held for as long as
+// a socket is read.
 
 // hub is a set of connections that can reach each other. Its name is compared without regard to case.
 type hub struct {

@@ -108,8 +108,8 @@ func (s *Server) HasPermission(hub, connectionID, permission, group string) bool
 
 // DropConnection cuts a client's connection without a close frame, as a network does that fails. It reports whether the
 // hub has that connection. When it returns, a reliable client has begun to run out of time to come back, and any other is
-// gone from the hub; but if so many events of the client wait for the application that the server does not read it, that
-// comes later.
+// gone from the hub; but if so many events of the client wait for the application that the server does not read it, it
+// returns after a second, and that comes later.
 func (s *Server) DropConnection(hub, connectionID string) bool {
 	h := s.hub(hub)
 	h.mu.RLock()
@@ -118,19 +118,29 @@ func (s *Server) DropConnection(hub, connectionID string) bool {
 	if c == nil {
 		return false
 	}
-	if nc := c.link.drop(); nc != nil {
-		ctx, cancel := context.WithTimeout(context.Background(), closeTimeout)
-		defer cancel()
-		_ = s.wait(ctx, 0, "", func() int { // until the server has noticed
-			s.mu.Lock()
-			defer s.mu.Unlock()
-			if _, open := s.sockets[nc]; open {
-				return 1
-			}
-			return 0
-		})
-	}
+	nc := c.link.drop()
+	ctx, cancel := context.WithTimeout(context.Background(), closeTimeout)
+	defer cancel()
+	_ = s.wait(ctx, 1, "", func() int { // until the server has noticed
+		if nc == nil { // it is away already, or its handshake under way
+			h.mu.RLock()
+			defer h.mu.RUnlock()
+			return count(!c.member || c.inspect().Recovering)
+		}
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		_, open := s.sockets[nc]
+		return count(!open)
+	})
 	return true
+}
+
+// count is 1 for true and 0 for false.
+func count(is bool) int {
+	if is {
+		return 1
+	}
+	return 0
 }
 
 // Request is a REST request that was served.

@@ -72,7 +72,7 @@ func TestWaiting(t *testing.T) {
 	require.NoError(t, <-done)
 	require.NoError(t, srv.WaitForUser(ctx, "chat", "ann", 1))
 
-	require.ErrorContains(t, srv.WaitForRequests(ctx, "ExistsGroup", 1), `there is no operation "ExistsGroup", but AddConnectionToGroup`)
+	require.ErrorContains(t, srv.WaitForRequests(ctx, "ExistsGroup", 1), `there is no operation "ExistsGroup": the operations are AddConnectionToGroup`)
 	go func() { done <- srv.WaitForRequests(ctx, "GroupExists", 2) }()
 	for range 2 {
 		rest{t, srv}.must(404, "HEAD", "hubs/chat/groups/g")

@@ -45,8 +45,9 @@ var contentTypes = [...]string{"application/json", "text/plain", "application/oc
 func parseContentType(contentType string) (dataType, bool) {
 	i := slices.Index(contentTypes[:], contentType)
 	if i < 0 {
-		mediaType, _, _ := mime.ParseMediaType(contentType)
-		i = slices.Index(contentTypes[:], mediaType)
+		if mediaType, _, err := mime.ParseMediaType(contentType); err == nil {
+			i = slices.Index(contentTypes[:], mediaType)
+		}
 	}
 	return dataType(max(i, 0)), i >= 0
 }
@@ -104,4 +105,6 @@ func (m *message) frameFor(c encoder) *frame {
 }
 
 // expired reports whether a frame is not worth delivering any more.
-func (f *frame) expired(c *clock) bool { return !f.expires.IsZero() && !f.expires.After(c.now()) }
+func (f *frame) expired(c *clock) bool { return !f.expires.IsZero() && f.expiredAt(c.now()) }
+
+func (f *frame) expiredAt(now time.Time) bool { return !f.expires.IsZero() && !f.expires.After(now) }

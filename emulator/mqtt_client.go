@@ -160,8 +160,9 @@ func (c *mqttClient) tell(n *mqttConn, pk *packets.Packet) {
 
 // dropExpired forgets messages that wait and whose time is over. The caller holds c.mu.
 func (c *mqttClient) dropExpired() {
+	now := c.server.clock.now()
 	c.queue = slices.DeleteFunc(c.queue, func(d mqttDelivery) bool {
-		expired := d.frame.expired(&c.server.clock)
+		expired := d.frame.expiredAt(now)
 		if expired {
 			c.bytes -= len(d.frame.data)
 		}

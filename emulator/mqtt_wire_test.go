@@ -511,6 +511,27 @@ func TestMQTTQualityOfServiceIsTheLesserOne(t *testing.T) {
 	})
 }
 
+func TestWhatExpiresInAnMQTTSessionTakesNoRoom(t *testing.T) {
+	srv := StartT(t, nil)
+	o := dialOptions{user: "ann", roles: everything}
+	c, _ := dialWire(t, srv, mqtt5, o, keeping(connectPacket("id")))
+	c.send(subscribePacket("room"))
+	c.expect(packets.Suback)
+	require.True(t, srv.DropConnection("chat", "id"))
+	send := func(text string, expires time.Time) {
+		srv.hub("chat").send(&message{payload: payload{dataType: dataText, data: []byte(text)}, group: "room", expires: expires},
+			&target{group: "room"})
+	}
+	for range maxQueuedFrames {
+		send("old", srv.Now().Add(time.Second))
+	}
+	srv.Advance(2 * time.Second)
+	send("new", time.Time{})
+	c, ack := dialWire(t, srv, mqtt5, o, keeping(connectPacket("id")))
+	require.True(t, ack.SessionPresent)
+	require.Equal(t, "new", string(c.expect(packets.Publish).Payload))
+}
+
 func TestMQTTSessionsOutliveTheirConnections(t *testing.T) {
 	both(t, func(t *testing.T, version mqttVersion) {
 		srv := StartT(t, nil)

@@ -17,14 +17,13 @@ func loopbackOrigin(origin string) bool {
 	if err != nil || u.Host == "" {
 		return false
 	}
-	return loopbackHost(u.Hostname())
+	return loopbackHost(u.Hostname()) || strings.HasSuffix(strings.ToLower(u.Hostname()), ".localhost") // so browsers have it
 }
 
 // loopbackHost reports whether a host is this machine, whoever asks.
 func loopbackHost(host string) bool {
 	ip, err := netip.ParseAddr(host)
-	name := strings.ToLower(host)
-	return name == "localhost" || strings.HasSuffix(name, ".localhost") || err == nil && ip.Unmap().IsLoopback()
+	return strings.EqualFold(host, "localhost") || err == nil && ip.Unmap().IsLoopback()
 }
 
 // ownOrigin reports whether a web page comes from the address that it asks for something.

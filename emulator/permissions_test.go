@@ -43,10 +43,12 @@ func TestATokenWithRolesForTooManyGroupsIsRefused(t *testing.T) {
 	require.Contains(t, string(body), "the connection has 1000 groups for this permission already")
 	dialJSON(t, srv, dialOptions{roles: roles[:2*maxGrants]})
 
-	c := openWire(t, srv, mqtt5, dialOptions{roles: roles})
-	c.send(connectPacket("id"))
-	_, ack := c.closed()
-	require.Equal(t, byte(0x97), ack.ReasonCode)
+	both(t, func(t *testing.T, version mqttVersion) {
+		c := openWire(t, srv, version, dialOptions{roles: roles})
+		c.send(connectPacket("id"))
+		_, ack := c.closed()
+		require.Equal(t, map[mqttVersion]byte{mqtt311: 5, mqtt5: 0x97}[version], ack.ReasonCode)
+	})
 }
 
 func TestRolesGrantAndDeny(t *testing.T) {

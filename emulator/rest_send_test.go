@@ -107,6 +107,8 @@ func TestSendRefuses(t *testing.T) {
 	}{
 		"no content type":         {"hubs/chat/:send", "", "x", nil, 400, "Content-Type"},
 		"another content type":    {"hubs/chat/:send", "image/png", "x", nil, 400, "Content-Type"},
+		"protobuf":                {"hubs/chat/:send", "application/x-protobuf", "", nil, 400, "Content-Type"},
+		"half a parameter":        {"hubs/chat/:send", "application/json; charset", "{}", nil, 400, "Content-Type"},
 		"JSON that is none":       {"hubs/chat/:send", "application/json", "{", nil, 400, ""},
 		"text that is not UTF-8":  {"hubs/chat/:send", "text/plain", "\xff", nil, 400, ""},
 		"too many bytes":          {"hubs/chat/:send", "text/plain", strings.Repeat("x", maxMessageSize+1), nil, 413, ""},

@@ -347,7 +347,7 @@ func (s *Server) untrack(nc *netConn) {
 	s.wg.Done()
 }
 
-// hub returns the hub of a name, and whether there is one; if not, an empty one that nobody else sees.
+// hub returns the hub of a name; if there is none, an empty one that nobody else sees.
 func (s *Server) hub(name string) *hub {
 	s.mu.Lock()
 	defer s.mu.Unlock()

@@ -78,8 +78,9 @@ func (s *socket) enqueue(f *frame) {
 
 // dropExpired forgets messages that wait and whose time is over. The caller holds s.mu.
 func (s *socket) dropExpired() {
+	now := s.server.clock.now()
 	s.queue = slices.DeleteFunc(s.queue, func(f *frame) bool {
-		expired := f.expired(&s.server.clock)
+		expired := f.expiredAt(now)
 		if expired {
 			s.queuedBytes -= len(f.data)
 			if s.reliable != nil && f.sequenced {

@@ -44,7 +44,10 @@ type httpUpstream struct {
 }
 
 func newHTTPUpstream(s *Server) *httpUpstream {
-	transport := http.DefaultTransport.(*http.Transport).Clone()
+	transport := &http.Transport{Proxy: http.ProxyFromEnvironment}
+	if ours, ok := http.DefaultTransport.(*http.Transport); ok { // tests may have put something else there
+		transport = ours.Clone()
+	}
 	transport.MaxIdleConnsPerHost = 256 // one for each of many connections whose events are on their way at once
 	return &httpUpstream{
 		hubEventHandlers: hubEventHandlers{hubs: make(map[string][]*eventHandler)},
@@ -146,6 +149,9 @@ func (u *httpUpstream) connect(ctx context.Context, c *connection, r *connectReq
 	if reply.Subprotocol != "" && !slices.Contains(r.subprotocols, reply.Subprotocol) {
 		return connectReply{}, fmt.Errorf("the answer to connect picks the subprotocol %.80q, which the client does not offer",
 			reply.Subprotocol)
+	}
+	if _, err := newPermissions(reply.Roles); err != nil {
+		return connectReply{}, fmt.Errorf("the answer to connect: %w", err)
 	}
 	for _, group := range reply.Groups {
 		if fault := checkGroup(group); fault != "" {

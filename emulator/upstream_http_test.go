@@ -207,7 +207,7 @@ func TestARejectionReachesTheHandshake(t *testing.T) {
 			body, err := io.ReadAll(resp.Body)
 			require.NoError(t, err)
 			require.Equal(t, status, resp.StatusCode)
-			require.Contains(t, string(body), "you may not")
+			require.Contains(t, string(body), `"code":"Rejected","message":"you may not"`)
 		}
 	})
 }
@@ -547,6 +547,10 @@ func TestAHandlerInProcessAnswersAsOneOnTheNetwork(t *testing.T) {
 			w.(http.Flusher).Flush()
 			io.WriteString(w, "text")
 		}, `"data":"flushed text"`},
+		"text without a content type that is flushed": {func(w http.ResponseWriter) {
+			w.(http.Flusher).Flush()
+			io.WriteString(w, "text")
+		}, `the content type \"\", which no message has`},
 		"a page without a content type": {func(w http.ResponseWriter) { io.WriteString(w, "<html>") },
 			`the content type \"text/html; charset=utf-8\", which no message has`},
 		"a body after 204": {func(w http.ResponseWriter) {
@@ -771,6 +775,7 @@ func TestAnswersToConnectThatCannotBeFollowedRefuseTheClient(t *testing.T) {
 		"JSON of another shape":         `{"groups":"g"}`,
 		"a subprotocol nobody offers":   `{"subprotocol":"other"}`,
 		"a group with no name":          `{"groups":[""]}`,
+		"roles for too many groups":     `{"roles":["webpubsub.sendToGroup.g` + strings.Join(numbers(maxGrants+1), `","webpubsub.sendToGroup.g`) + `"]}`,
 		"a group with a name too long":  `{"groups":["` + strings.Repeat("g", 1025) + `"]}`,
 		"a group with a name of blanks": `{"groups":[" "]}`,
 	} {
@@ -784,6 +789,14 @@ func TestAnswersToConnectThatCannotBeFollowedRefuseTheClient(t *testing.T) {
 			require.Equal(t, http.StatusInternalServerError, resp.StatusCode)
 		})
 	}
+}
+
+func numbers(n int) []string {
+	var all []string
+	for i := range n {
+		all = append(all, fmt.Sprint(i))
+	}
+	return all
 }
 
 func TestEventsAsTheyAreOnTheWire(t *testing.T) {
@@ -811,8 +824,18 @@ func TestEventsAsTheyAreOnTheWire(t *testing.T) {
 	require.NoError(t, json.Unmarshal([]byte(c.text()), &system))
 	id := system.ConnectionID
 	c.write(`{"type":"event","event":"order","data":{"a": [1]},"metadata":{"Trace":"t\nu"}}`)
-	require.NoError(t, func() error { r := <-requests; return checkConnect(r.header, r.uri, r.body, id, s) }())
-	connected, user := <-requests, <-requests
+	next := func() sent {
+		select {
+		case r := <-requests:
+			return r
+		case <-time.After(patience):
+			t.Fatal("the event did not come")
+			return sent{}
+		}
+	}
+	connect := next()
+	require.NoError(t, checkConnect(connect.header, connect.uri, connect.body, id, s))
+	connected, user := next(), next()
 	common := map[string]string{
 		"Ce-Specversion": "1.0", "Ce-Awpsversion": "1.0", "Ce-Source": "/hubs/chat/client/" + id, "Ce-Hub": "chat", "Ce-Connectionid": id,
 		"Ce-Userid": "jürgen%0A<a>", "Ce-Subprotocol": protocolJSON, "Ce-Connectionstate": "any text",
@@ -842,7 +865,7 @@ func TestEventsAsTheyAreOnTheWire(t *testing.T) {
 	client, err := webpubsub.NewClientFromConnectionString(s.ConnectionString(), "chat", nil)
 	require.NoError(t, err)
 	require.NoError(t, client.CloseConnection(t.Context(), id, &webpubsub.CloseConnectionOptions{Reason: "enough"}))
-	gone := <-requests
+	gone := next()
 	require.Equal(t, "3", gone.header.Get("ce-id"))
 	require.Equal(t, `{"reason":"enough"}`, gone.body)
 }

@@ -106,8 +106,14 @@ func (w *answerWriter) Write(p []byte) (int, error) {
 	return w.body.Write(p)
 }
 
-// Flush is as in [http.Flusher]. The service takes an answer when all of it is there.
-func (w *answerWriter) Flush() { w.WriteHeader(http.StatusOK) }
+// Flush is as in [http.Flusher]: the headers are sent, before there is a body to tell a content type from. The service takes
+// an answer when all of it is there.
+func (w *answerWriter) Flush() {
+	w.WriteHeader(http.StatusOK)
+	if _, typed := w.sent["Content-Type"]; !typed && w.body.Len() == 0 {
+		w.sent["Content-Type"] = nil
+	}
+}
 
 // end finishes the answer when the handler has returned. What it has written without a content type gets one.
 func (w *answerWriter) end() {
