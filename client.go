@@ -171,6 +171,7 @@ func (p tryPolicy) Do(req *policy.Request) (*http.Response, error) {
 		key = p.client.key.take(raw.Header)
 	}
 	recordTry(raw)
+	cookies := raw.Header["Cookie"] // without those that an http.Client adds from its Jar, to each request
 	var via []*http.Request
 	for {
 		resp, err := p.send(req, key)
@@ -183,7 +184,10 @@ func (p tryPolicy) Do(req *policy.Request) (*http.Response, error) {
 		}
 		via = append(via, req.Raw())
 		req = req.Clone(raw.Context()) // the transport may still be at the last one
-		req.Raw().URL, req.Raw().Host = location, location.Host
+		req.Raw().URL, req.Raw().Host, req.Raw().Response = location, location.Host, resp
+		if req.Raw().Header.Del("Cookie"); cookies != nil {
+			req.Raw().Header["Cookie"] = cookies
+		}
 		if err := p.client.checkRedirect(req.Raw(), via); err == http.ErrUseLastResponse {
 			return resp, nil
 		} else if err != nil {
@@ -213,11 +217,17 @@ func (p tryPolicy) send(req *policy.Request, key string) (*http.Response, error)
 	}
 	resp, err := req.Next()
 	if err != nil && resp != nil && !isSuccess(resp.StatusCode) { // its body broke off; the status is what matters
-		resp.Body = http.NoBody
+		resp.Body = brokenBody{err}
 		return resp, nil
 	}
 	return resp, err
 }
+
+// brokenBody is the body of an answer that broke off.
+type brokenBody struct{ err error }
+
+func (b brokenBody) Read([]byte) (int, error) { return 0, b.err }
+func (b brokenBody) Close() error             { return nil }
 
 // SendToAll sends a message to every connection of the hub.
 //
@@ -258,7 +268,8 @@ func (c *ServiceClient) GetServiceStatus(ctx context.Context, options *GetServic
 // /api/hubs/chat/:send; one of another host is an [ErrInvalidArgument]. The api-version is added if the query has none.
 // The request itself is not changed; its body is read and closed, and treated as that of a [BinaryStream].
 //
-// Any answer is returned, whatever its status, with its body in memory; an error says that there was none.
+// Any answer is returned, whatever its status, with its body in memory; an error says that there was none. Reading the body
+// of an answer with another status than 2xx fails if that broke off.
 func (c *ServiceClient) SendRequest(ctx context.Context, req *http.Request) (*http.Response, error) {
 	r := c.newRequest("SendRequest", "")
 	if req != nil && req.Body != nil {

@@ -8,6 +8,7 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"net/http/cookiejar"
 	"net/http/httptest"
 	"net/url"
 	"os"
@@ -305,7 +306,7 @@ type readerFunc func([]byte) (int, error)
 
 func (f readerFunc) Read(p []byte) (int, error) { return f(p) }
 
-func TestAPanicOfAStreamOrAPolicyIsTheCallers(t *testing.T) {
+func TestAPanicOnAGoroutineOfTheClientIsTheCallers(t *testing.T) {
 	client := newTestClient(t, testEndpoint, func(o *ClientOptions) {
 		o.PerCallPolicies = []policy.Policy{policyFunc(func(*policy.Request) (*http.Response, error) { panic("a bug") })}
 	})
@@ -416,10 +417,19 @@ func TestAnErrorWhoseBodyBreaksOffIsStillThatError(t *testing.T) {
 
 	server, _ = flakyServer(t, broken)
 	err := newTestClient(t, server.URL, func(o *ClientOptions) { o.Retry.MaxRetries = -1 }).SendToAll(t.Context(), Text("hello"), nil)
-	require.EqualError(t, err, "webpubsub: SendToAll: 429 Too Many Requests")
+	require.EqualError(t, err, "webpubsub: SendToAll: 429 Too Many Requests: its body could not be read: body download policy: unexpected EOF")
 	require.ErrorIs(t, err, ErrThrottled)
 	var responseError *azcore.ResponseError
 	require.ErrorAs(t, err, &responseError)
+
+	server, _ = flakyServer(t, broken)
+	req, err := http.NewRequest("GET", "/api/x", nil)
+	require.NoError(t, err)
+	resp, err := newTestClient(t, server.URL, func(o *ClientOptions) { o.Retry.MaxRetries = -1 }).SendRequest(t.Context(), req)
+	require.NoError(t, err)
+	require.Equal(t, http.StatusTooManyRequests, resp.StatusCode)
+	_, err = io.ReadAll(resp.Body)
+	require.ErrorIs(t, err, io.ErrUnexpectedEOF)
 }
 
 func TestABodyThatHangsEndsWithItsContext(t *testing.T) {
@@ -583,6 +593,9 @@ func TestWhatIsRedactedAndWhatIsNot(t *testing.T) {
 		`{"token":"opaque"}`:                                    `{"token":"REDACTED"}`,
 		`{"accessToken": "opaque"}`:                             `{"accessToken": "REDACTED"}`,
 		`{"text":"{\"access_token\":\"opaque\"}"}`:              `{"text":"{\"access_token\":\"REDACTED\"}"}`,
+		`{"accessKey":"abc\u002Bdef=","b":1}`:                   `{"accessKey":"REDACTED","b":1}`,
+		`{"signature":"sha\/secretpart"}`:                       `{"signature":"REDACTED"}`,
+		`{"text":"{\"access_token\":\"opa\\u002Bque\"}"}`:       `{"text":"{\"access_token\":\"REDACTED\"}"}`,
 	} {
 		require.Equal(t, want, redact(text))
 	}
@@ -665,6 +678,7 @@ func TestTheRulesOfTheCallersClientForRedirects(t *testing.T) {
 		own := server.Client()
 		own.CheckRedirect = func(req *http.Request, via []*http.Request) error {
 			require.Equal(t, "/moved", req.URL.Path)
+			require.Equal(t, http.StatusTemporaryRedirect, req.Response.StatusCode)
 			require.Len(t, via, 1)
 			return rule
 		}
@@ -682,6 +696,30 @@ func TestTheRulesOfTheCallersClientForRedirects(t *testing.T) {
 
 	location = elsewhere.URL + "/moved"
 	require.ErrorContains(t, send(nil), "307", "no rule sends a token elsewhere")
+}
+
+func TestARedirectCarriesTheCookiesOfAJarOnce(t *testing.T) {
+	var cookies []string
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, req *http.Request) {
+		cookies = append(cookies, req.Header.Get("Cookie"))
+		http.SetCookie(w, &http.Cookie{Name: "n", Value: fmt.Sprint(len(cookies)), Path: "/"})
+		if req.URL.Path != "/moved" {
+			http.Redirect(w, req, "/moved", http.StatusTemporaryRedirect)
+		}
+	}))
+	defer server.Close()
+	jar, err := cookiejar.New(nil)
+	require.NoError(t, err)
+	client := newTestClient(t, server.URL, func(o *ClientOptions) { o.Transport = &http.Client{Jar: jar} })
+	defer http.DefaultTransport.(*http.Transport).CloseIdleConnections()
+	for range 2 {
+		req, err := http.NewRequest("GET", "/api/x", nil)
+		require.NoError(t, err)
+		req.Header.Set("Cookie", "own=1")
+		_, err = client.SendRequest(t.Context(), req)
+		require.NoError(t, err)
+	}
+	require.Equal(t, []string{"own=1", "own=1; n=1", "own=1; n=2", "own=1; n=3"}, cookies)
 }
 
 func TestALoopOfRedirectsIsWalkedOnce(t *testing.T) {

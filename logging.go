@@ -124,9 +124,10 @@ func headerAttr(name string, header http.Header, known ...string) slog.Attr {
 	return slog.Attr{Key: name, Value: slog.GroupValue(attrs...)}
 }
 
-// bodyAttr redacts the whole of a body before it cuts it: half a secret is one too, and does not look like it.
+// bodyAttr redacts more of a body than it logs: half a secret is one too, and does not look like it.
 func bodyAttr(name string, body []byte, known ...string) slog.Attr {
-	text := redact(string(body), known...)
+	const longestSecret = 16 << 10
+	text := redact(string(body[:min(len(body), maxLoggedBody+longestSecret)]), known...)
 	return slog.String(name, strings.ToValidUTF8(text[:min(len(text), maxLoggedBody)], "\uFFFD"))
 }
 
@@ -161,7 +162,7 @@ func redactURL(text string) string {
 // hold them, as in a query or in JSON.
 var secrets = regexp.MustCompile(`eyJ[\w-]*\.[\w-]+\.[\w-]*` +
 	`|((?i:\bbearer\s+))[\w.~+/=-]{16,}` +
-	`|((?i:(?:\w*token|access[_-]?key|subscription-key|\bsig|signature|secret|password)(?:=|\\*["']\s*:\s*\\*["'])))[^\s&;"'<>\\]+`)
+	`|((?i:(?:\w*token|access[_-]?key|subscription-key|\bsig|signature|secret|password)(?:=|\\*["']\s*:\s*\\*["'])))(?:[^\s&;"'<>\\]|\\+[^"'\\])+`)
 
 // redact takes secrets out of text: what looks like one, and what is known to be one.
 func redact(text string, known ...string) string {

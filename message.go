@@ -65,10 +65,10 @@ func Binary(data []byte) Message {
 // BinaryStream returns a message with the content type application/octet-stream whose body is read from r while it is
 // sent, from where r stands now to its end. r is not closed.
 //
-// If r is an [io.Seeker] that is not empty, nothing is copied: its length is taken by seeking, and it is rewound for a retry. A call waits for
-// a Read of it that blocks, also when the service has answered already, until its context ends; then the Read may outlive
-// the call. Any other stream is read into memory when the message is sent, so that a retry can send it again; more than
-// 16 MiB is then an [ErrInvalidArgument].
+// If r is an [io.Seeker] that is not empty, nothing is copied: its length is taken by seeking, and it is rewound for a
+// retry. Any other stream is read into memory when the message is sent, so that a retry can send it again; more than 16 MiB
+// is then an [ErrInvalidArgument]. A call waits for a Read that blocks, also when the service has answered already, until
+// its context ends; that Read may outlive the call, and no other begins.
 func BinaryStream(r io.Reader) Message {
 	if isNil(r) {
 		return Message{err: errors.New("the stream is nil")}

@@ -1,7 +1,6 @@
 package eventhandler
 
 import (
-	"bufio"
 	"context"
 	"errors"
 	"fmt"
@@ -81,8 +80,8 @@ type Handler struct {
 }
 
 // New returns a handler of the events of options.Hub. Its errors are [webpubsub.ErrInvalidArgument] and name the
-// option: no hub or a name that none has, no key or an empty one, keys along with DangerouslyDisableSignatureVerification, a connection string
-// or an origin that is none, or a negative MaxBodyBytes.
+// option: no hub or a name that none has, no key or an empty one, keys along with
+// DangerouslyDisableSignatureVerification, a connection string or an origin that is none, or a negative MaxBodyBytes.
 func New(options Options) (*Handler, error) {
 	if problem := hubname.Problem(options.Hub); problem != "" {
 		return nil, invalid("Hub", problem)
@@ -229,16 +228,20 @@ func (h *Handler) answer(w http.ResponseWriter, r *http.Request, event *Event,
 		if a == nil {
 			a = &answer{http.StatusNoContent, nil, http.NoBody}
 		}
-		source := &errorReader{r: a.body}
-		body := bufio.NewReader(source)
-		if _, _ = body.Peek(1); source.err != nil { // nothing of the answer has been written yet
-			return source.err
+		body := &errorReader{r: a.body}
+		var first [512]byte
+		n, _ := io.ReadAtLeast(body, first[:], 1)
+		if body.err != nil { // nothing of the answer has been written yet
+			return body.err
 		}
 		begun = true
 		maps.Copy(w.Header(), a.header)
 		w.WriteHeader(a.status)
-		_, _ = io.Copy(w, body) // if the service has gone, there is nobody to tell
-		return source.err
+		if n > 0 { // if the service has gone, there is nobody to tell
+			_, _ = w.Write(first[:n])
+			_, _ = io.Copy(w, body)
+		}
+		return body.err
 	})
 	switch {
 	case err == nil:
