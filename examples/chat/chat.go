@@ -12,6 +12,7 @@ import (
 	"strings"
 	"sync"
 	"time"
+	"unicode"
 	"unicode/utf8"
 
 	"github.com/awps-go/webpubsub"
@@ -33,6 +34,14 @@ var (
 	validName = regexp.MustCompile(`^[\p{L}\p{N}_-][\p{L}\p{M}\p{N}_-]{0,23}$`)
 	validRoom = regexp.MustCompile(`^[a-z0-9_-]{1,24}$`)
 )
+
+// isName says whether a text can be a name. Some letters and marks are there to be seen by nobody: a name that has one
+// looks like another's.
+func isName(s string) bool {
+	return validName.MatchString(s) && !strings.ContainsFunc(s, func(r rune) bool {
+		return unicode.In(r, unicode.Variation_Selector, unicode.Other_Default_Ignorable_Code_Point)
+	})
+}
 
 // group is the group of a room. Who is in the room is in the group, and nobody else.
 func group(room string) string { return "room-" + room }
@@ -333,7 +342,7 @@ func (c *Chat) direct(ctx context.Context, e *eventhandler.Event, to, text strin
 	if err != nil {
 		return err
 	}
-	if !validName.MatchString(to) {
+	if !isName(to) {
 		return eventhandler.Reject(http.StatusBadRequest, "to whom?")
 	}
 	present, err := c.service.UserExists(ctx, to, nil)
@@ -448,7 +457,7 @@ func (c *Chat) host(name, host, user string, change func(*room)) error {
 	switch {
 	case r.host != host:
 		return eventhandler.Reject(http.StatusForbidden, "only the host of "+name+" can do that")
-	case user == host || !validName.MatchString(user):
+	case user == host || !isName(user):
 		return eventhandler.Reject(http.StatusBadRequest, "to whom?")
 	}
 	change(r)

@@ -537,10 +537,41 @@ func TestNamesAreInAnyScript(t *testing.T) {
 		"\u0308":        http.StatusBadRequest,
 		"a\u200db":      http.StatusBadRequest,
 		"\u2067a":       http.StatusBadRequest,
+		"alice\u034f":   http.StatusBadRequest,
 		"नमस्ते नमस्ते": http.StatusBadRequest,
 	} {
 		status, _ := newBrowser(t, page).post("/api/login", `{"name":"`+name+`"}`)
 		require.Equal(t, want, status, "%q", name)
+	}
+}
+
+func TestNoNameHasWhatNobodySees(t *testing.T) {
+	for _, name := range []string{
+		"alice", "a-b_1", "नमस्ते", "क्षत्रिय", "علي", "مُحَمَّد", "Ame\u0301lie", "ᠮᠣᠩᠭᠣᠯ", "ខ្មែរ", "김철수",
+	} {
+		require.True(t, isName(name), "%+q", name)
+	}
+	for name, r := range map[string]rune{
+		"combining grapheme joiner": 0x34f, "Hangul choseong filler": 0x115f, "Hangul jungseong filler": 0x1160,
+		"Khmer inherent aq": 0x17b4, "Mongolian variation selector 1": 0x180b, "Mongolian variation selector 4": 0x180f,
+		"Hangul filler": 0x3164, "halfwidth Hangul filler": 0xffa0, "variation selector 1": 0xfe00,
+		"variation selector 16": 0xfe0f, "variation selector 17": 0xe0100, "variation selector 256": 0xe01ef,
+	} {
+		t.Run(name, func(t *testing.T) {
+			require.False(t, isName("alice"+string(r)))
+			require.False(t, isName("ali"+string(r)+"ce"))
+			require.False(t, isName(string(r)))
+		})
+	}
+
+	page := startChat(t, false)
+	_, ann, _ := join(t, page, "ann", "lobby")
+	for event, data := range map[string]map[string]any{
+		"direct": {"to": "bob\ufe0f", "text": "x"},
+		"mute":   {"user": "bob\ufe0f", "muted": true},
+	} {
+		ann.send(event, data)
+		require.Equal(t, "to whom?", ann.expect("error")["text"])
 	}
 }
 
@@ -626,7 +657,88 @@ func TestASessionThatExpiresEndsItsConnections(t *testing.T) {
 	ann.closed()
 	status, _ := anns.post("/api/negotiate", "{}")
 	require.Equal(t, http.StatusUnauthorized, status)
+	isFree(t, page, "ann")
+}
+
+// isFree waits until somebody else can log in under a name, which is once the chat knows that its connections are closed.
+func isFree(t *testing.T, page, name string) {
+	t.Helper()
+	b := newBrowser(t, page)
+	require.Eventually(t, func() bool {
+		status, _ := b.post("/api/login", `{"name":"`+name+`"}`)
+		return status == http.StatusNoContent
+	}, 20*time.Second, time.Millisecond)
+}
+
+// failToClose lets the next requests to close a user's connections fail.
+func failToClose(t *testing.T, service *emulator.Server, times int) {
+	t.Helper()
+	require.NoError(t, service.InjectFault(emulator.Fault{Operation: "CloseUserConnections", Times: times,
+		Status: http.StatusBadRequest}))
+}
+
+func TestALogoutThatFailsIsTriedAgain(t *testing.T) {
+	page, _, service := startChatWith(t, false, nil)
+	anns, ann, _ := join(t, page, "ann", "lobby")
+	before := anns.negotiate()
+	failToClose(t, service, 2)
+	for range 2 {
+		status, _ := anns.post("/api/logout", "{}")
+		require.Equal(t, http.StatusBadGateway, status)
+		status, _ = anns.post("/api/negotiate", "{}")
+		require.Equal(t, http.StatusUnauthorized, status)
+		_, resp, err := anns.connect(before, "lobby")
+		require.Error(t, err)
+		require.Equal(t, http.StatusUnauthorized, resp.StatusCode, "the session is closed")
+		status, _ = newBrowser(t, page).post("/api/login", `{"name":"ann"}`)
+		require.Equal(t, http.StatusConflict, status, "somebody chats under the name")
+	}
+	ann.send("say", map[string]any{"text": "I am still here"})
+	ann.expect("message")
+
+	status, _ := anns.post("/api/logout", "{}")
+	require.Equal(t, http.StatusNoContent, status)
+	ann.closed()
+	to, err := url.Parse(page)
+	require.NoError(t, err)
+	require.Empty(t, anns.client.Jar.Cookies(to))
 	join(t, page, "ann", "lobby")
+}
+
+func TestASessionThatCouldNotBeEndedIsEndedLater(t *testing.T) {
+	page, chat, service := startChatWith(t, false, nil)
+	chat.sessions.retry = time.Millisecond
+	anns, ann, _ := join(t, page, "ann", "lobby")
+	failToClose(t, service, 3)
+	status, _ := anns.post("/api/logout", "{}")
+	require.Equal(t, http.StatusBadGateway, status)
+	ann.closed()
+	isFree(t, page, "ann")
+}
+
+func TestWhoseLogoutHasFailedCanLogIn(t *testing.T) {
+	for _, name := range []string{"ann", "bob"} {
+		t.Run(name, func(t *testing.T) {
+			page, _, service := startChatWith(t, false, nil)
+			browser, ann, _ := join(t, page, "ann", "lobby")
+			failToClose(t, service, 1)
+			status, _ := browser.post("/api/logout", "{}")
+			require.Equal(t, http.StatusBadGateway, status)
+			failToClose(t, service, 2) // the old session's, and the new name's
+			status, _ = browser.post("/api/login", `{"name":"`+name+`"}`)
+			require.Equal(t, http.StatusBadGateway, status)
+
+			status, _ = browser.post("/api/login", `{"name":"`+name+`"}`)
+			require.Equal(t, http.StatusNoContent, status)
+			ann.closed()
+			tab, _, err := browser.open("lobby")
+			require.NoError(t, err)
+			require.Equal(t, name, tab.expect("welcome")["user"])
+			if name != "ann" {
+				join(t, page, "ann", "lobby")
+			}
+		})
+	}
 }
 
 func TestABrowserIsLoggedInOnce(t *testing.T) {
@@ -655,9 +767,11 @@ func TestANameIsGivenWithoutTheConnectionsOfAnEarlierRun(t *testing.T) {
 	_, before, _ := join(t, page, "ann", "lobby")
 	page, _ = startChatOn(t, service, false, nil)
 
-	require.NoError(t, service.InjectFault(emulator.Fault{Operation: "CloseUserConnections", Status: http.StatusBadRequest}))
-	status, _ := newBrowser(t, page).post("/api/login", `{"name":"ann"}`)
-	require.Equal(t, http.StatusBadGateway, status, "rather than share the name")
+	failToClose(t, service, 2)
+	for range 2 { // a login that fails does not take the name
+		status, _ := newBrowser(t, page).post("/api/login", `{"name":"ann"}`)
+		require.Equal(t, http.StatusBadGateway, status, "rather than share the name")
+	}
 	join(t, page, "ann", "lobby")
 	before.closed()
 }

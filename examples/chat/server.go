@@ -50,7 +50,7 @@ func (s *sessions) login(w http.ResponseWriter, r *http.Request) {
 		http.Error(w, "the body is not JSON with a name", http.StatusBadRequest)
 		return
 	}
-	if !validName.MatchString(body.Name) {
+	if !isName(body.Name) {
 		http.Error(w, "A name is up to 24 letters, digits, - and _.", http.StatusBadRequest)
 		return
 	}
@@ -64,10 +64,9 @@ func (s *sessions) login(w http.ResponseWriter, r *http.Request) {
 		http.Error(w, "The chat is full.", status)
 		return
 	}
-	// The name may still have connections: of a session that an earlier run of this process knew, or that could not be
-	// closed when it ended.
+	// The name may still have connections: of a session that an earlier run of this process knew.
 	if err := errors.Join(s.end(r.Context(), old), s.closeConnections(r.Context(), body.Name)); err != nil {
-		_ = s.end(r.Context(), sessionID(cookie))
+		s.forget(sessionID(cookie))
 		http.Error(w, "The chat is not there right now.", http.StatusBadGateway)
 		return
 	}
@@ -76,14 +75,15 @@ func (s *sessions) login(w http.ResponseWriter, r *http.Request) {
 	w.WriteHeader(status)
 }
 
-// logout ends the session and the user's connections, so that the name is free again.
+// logout ends the session and the user's connections, so that the name is free again. If that fails the cookie stays, for
+// another try.
 func (s *sessions) logout(w http.ResponseWriter, r *http.Request) {
 	id, _ := s.of(r)
-	http.SetCookie(w, &http.Cookie{Name: cookieName, Path: "/", MaxAge: -1})
 	if err := s.end(r.Context(), id); err != nil {
 		http.Error(w, "The chat is not there right now.", http.StatusBadGateway)
 		return
 	}
+	http.SetCookie(w, &http.Cookie{Name: cookieName, Path: "/", MaxAge: -1})
 	w.WriteHeader(http.StatusNoContent)
 }
 

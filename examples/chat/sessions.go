@@ -18,6 +18,7 @@ const (
 	cookieName      = "chat_session"
 	sessionLifetime = 24 * time.Hour
 	maxSessions     = 10_000
+	endTimeout      = 30 * time.Second // of an end that no request waits for
 )
 
 // sessions are who is logged in. A name belongs to the browser that logged in with it, until it logs out or a day has
@@ -25,18 +26,20 @@ const (
 type sessions struct {
 	service *webpubsub.ServiceClient
 	log     *slog.Logger
+	retry   time.Duration // until a session that could not be ended is ended again
 
-	mu   sync.Mutex // guards byID
-	byID map[string]session
+	mu   sync.Mutex // guards byID and what is in it
+	byID map[string]*session
 }
 
 type session struct {
 	name   string
-	expiry *time.Timer
+	closed bool        // nothing connects any more, but what has connected may be there still: the name is not free
+	expiry *time.Timer // ends it
 }
 
 func newSessions(service *webpubsub.ServiceClient, log *slog.Logger) *sessions {
-	return &sessions{service: service, log: log, byID: make(map[string]session)}
+	return &sessions{service: service, log: log, retry: time.Minute, byID: make(map[string]*session)}
 }
 
 // sessionID returns the id of the session that a cookie stands for. Ids are in URLs, and so in logs; the cookie cannot be
@@ -46,7 +49,7 @@ func sessionID(cookie string) string {
 	return hex.EncodeToString(sum[:])
 }
 
-// of returns the session of a request's cookie; its name is "" if there is none.
+// of returns the session of a request's cookie; its name is "" if it is not open.
 func (s *sessions) of(r *http.Request) (id, name string) {
 	cookie, err := r.Cookie(cookieName)
 	if err != nil {
@@ -55,15 +58,18 @@ func (s *sessions) of(r *http.Request) (id, name string) {
 	id = sessionID(cookie.Value)
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return id, s.byID[id].name
+	if found := s.byID[id]; found != nil && !found.closed {
+		name = found.name
+	}
+	return id, name
 }
 
 // open says whether a session is open and the user's.
 func (s *sessions) open(id, user string) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	found, ok := s.byID[id]
-	return ok && found.name == user
+	found := s.byID[id]
+	return found != nil && !found.closed && found.name == user
 }
 
 // add opens a session for a name that nobody has, or that only the session old has. It returns the session's cookie.
@@ -80,25 +86,44 @@ func (s *sessions) add(name, old string) (cookie string, status int) {
 	}
 	cookie = rand.Text()
 	id := sessionID(cookie)
-	s.byID[id] = session{name, time.AfterFunc(sessionLifetime, func() {
-		if err := s.end(context.Background(), id); err != nil {
-			s.log.Warn("closing the connections of a session that has expired", "error", err)
+	s.byID[id] = &session{name: name, expiry: time.AfterFunc(sessionLifetime, func() {
+		ctx, cancel := context.WithTimeout(context.Background(), endTimeout)
+		defer cancel()
+		if err := s.end(ctx, id); err != nil {
+			s.log.Warn("closing the connections of a session that is over", "error", err)
 		}
 	})}
 	return cookie, http.StatusNoContent
 }
 
-// end ends a session and its user's connections, if there is one.
+// end ends a session and its user's connections, if there is one. When the connections cannot be closed the session is
+// closed and keeps its name, which somebody chats under still; it is ended again later, or sooner by whoever has its cookie.
 func (s *sessions) end(ctx context.Context, id string) error {
 	s.mu.Lock()
-	found, ok := s.byID[id]
-	delete(s.byID, id) // first, so that nothing connects any more
+	found := s.byID[id]
+	if found != nil {
+		found.closed = true // first, so that nothing connects any more
+	}
 	s.mu.Unlock()
-	if !ok {
+	if found == nil {
 		return nil
 	}
-	found.expiry.Stop()
-	return s.closeConnections(ctx, found.name)
+	if err := s.closeConnections(ctx, found.name); err != nil {
+		found.expiry.Reset(s.retry)
+		return err
+	}
+	s.forget(id)
+	return nil
+}
+
+// forget makes a session's name free. The session has no connections: they are closed, or nobody ever had its cookie.
+func (s *sessions) forget(id string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if found := s.byID[id]; found != nil {
+		found.expiry.Stop()
+		delete(s.byID, id)
+	}
 }
 
 // closeConnections closes what connections a user has.
