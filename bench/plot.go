@@ -57,7 +57,7 @@ func writePlot(file string, rows []row, all []*figures) error {
 			x(p.concurrency), top, height-bottom, height-bottom+20, p.concurrency)
 	}
 	fmt.Fprintf(&b, `<text x="%d" y="%d" text-anchor="middle">sends at once</text>`+"\n", (left+width-right)/2, height-15)
-	colors := []string{"#555555", "#aaaaaa", "#c0392b", "#1f6fb4", "#b8860b"}
+	colors := []string{"#555555", "#aaaaaa", "#7d8f2e", "#c0392b", "#1f6fb4", "#b8860b"}
 	for n, line := range lines {
 		var path strings.Builder
 		for i, p := range line {
