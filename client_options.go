@@ -11,10 +11,10 @@ import (
 //
 // The embedded [azcore.ClientOptions] are those of every client of the Azure SDK for Go: Transport, Retry, Telemetry,
 // TracingProvider, Logging, Cloud, APIVersion, InsecureAllowCredentialWithHTTP and policies of one's own. Of these,
-// APIVersion is 2024-12-01 if it is empty; Transport is, if it is nil, one that all clients of this package share and
-// that keeps as many idle connections as bursts of sends need (an *http.Client is asked by its CheckRedirect for redirects
-// within the service, and never follows one elsewhere; its Timeout is for each request of a call); and Cloud decides the scope of tokens from a
-// TokenCredential (see [NewClient]).
+// APIVersion is 2024-12-01 if it is empty; Transport is, if it is nil, one that all clients of this package share and that
+// keeps as many idle connections as bursts of sends need; and Cloud decides the scope of tokens from a TokenCredential (see
+// [NewClient]). Redirects are followed within the service only. If Transport is an *http.Client, its CheckRedirect is asked
+// for each of them, and its Timeout is for each request of a call.
 type ClientOptions struct {
 	azcore.ClientOptions
 
