@@ -42,7 +42,7 @@ type ServiceClient struct {
 	key          *accessKey   // nil with a TokenCredential
 	log          *slog.Logger // nil for none
 
-	checkRedirect func(*http.Request, []*http.Request) error // the caller's http.Client's
+	checkRedirect func(*http.Request, []*http.Request) error // as an http.Client's: the caller's, or one of our own
 }
 
 // NewClientFromConnectionString returns a client for a hub of the service that the connection string names, as the Azure

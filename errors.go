@@ -98,7 +98,7 @@ func newServiceError(operation string, resp *http.Response) error {
 
 	code, text := errorFields(body)
 	if cause != nil {
-		text = "its body could not be read: " + cause.Error()
+		text = "its body could not be read: " + oneLine(redact(cause.Error(), token))
 	}
 	if code == "" {
 		code = resp.Header.Get("x-ms-error-code")

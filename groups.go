@@ -113,7 +113,8 @@ func (c *ServiceClient) NewListConnectionsInGroupPager(group string, options *Li
 			}
 			page := ListConnectionsInGroupPage{Members: answer.Value, nextLink: answer.NextLink}
 			_, query, _ := strings.Cut(answer.NextLink, "?")
-			page.ContinuationToken = queryValue(query, "continuationToken")
+			token, _ := queryValue(query, "continuationToken")
+			page.ContinuationToken, _ = url.QueryUnescape(token)
 			return page, nil
 		},
 	})
@@ -174,5 +175,6 @@ func (r *request) next(link string) {
 			return
 		}
 	}
-	r.err = wrapError(r.operation, errors.New("the service's link to the next page leads away from the service, to another host, scheme or path, and is not followed"))
+	r.err = wrapError(r.operation, errors.New("the service's link to the next page leads away from the service, to another host, "+
+		"scheme or path, and is not followed"))
 }

@@ -112,7 +112,7 @@ func (r *record) end(ctx context.Context, err error) {
 	r.log.LogAttrs(ctx, level, "webpubsub: "+r.request.operation, attrs...)
 }
 
-func headerAttr(name string, header http.Header, known ...string) slog.Attr {
+func headerAttr(key string, header http.Header, known ...string) slog.Attr {
 	attrs := make([]slog.Attr, 0, len(header))
 	for _, name := range slices.Sorted(maps.Keys(header)) {
 		value := redacted
@@ -121,14 +121,14 @@ func headerAttr(name string, header http.Header, known ...string) slog.Attr {
 		}
 		attrs = append(attrs, slog.String(name, value))
 	}
-	return slog.Attr{Key: name, Value: slog.GroupValue(attrs...)}
+	return slog.Attr{Key: key, Value: slog.GroupValue(attrs...)}
 }
 
 // bodyAttr redacts more of a body than it logs: half a secret is one too, and does not look like it.
-func bodyAttr(name string, body []byte, known ...string) slog.Attr {
+func bodyAttr(key string, body []byte, known ...string) slog.Attr {
 	const longestSecret = 16 << 10
 	text := redact(string(body[:min(len(body), maxLoggedBody+longestSecret)]), known...)
-	return slog.String(name, strings.ToValidUTF8(text[:min(len(text), maxLoggedBody)], "\uFFFD"))
+	return slog.String(key, strings.ToValidUTF8(text[:min(len(text), maxLoggedBody)], "\uFFFD"))
 }
 
 // sensitive says whether a header or a query parameter of that name holds a secret.

@@ -4,7 +4,6 @@ import (
 	"context"
 	"io"
 	"net/http"
-	"net/url"
 	"strconv"
 	"strings"
 	"time"
@@ -197,15 +196,15 @@ func (r *request) unversioned() string {
 	return string(r.url)
 }
 
-// queryValue returns the value of a name in a query; url.Values would drop an item with a semicolon.
-func queryValue(query, name string) string {
+// queryValue returns the value of a name in a query, escaped, and whether there is one; url.Values would drop an item with a
+// semicolon.
+func queryValue(query, name string) (value string, ok bool) {
 	for item := range strings.SplitSeq(query, "&") {
-		if value, ok := strings.CutPrefix(item, name+"="); ok {
-			value, _ = url.QueryUnescape(value)
-			return value
+		if key, value, _ := strings.Cut(item, "="); key == name {
+			return value, true
 		}
 	}
-	return ""
+	return "", false
 }
 
 // withAPIVersion adds the client's api-version, in front, to a query that has none.
@@ -213,10 +212,8 @@ func (c *ServiceClient) withAPIVersion(query string) string {
 	if query == "" {
 		return c.versionParam
 	}
-	for item := range strings.SplitSeq(query, "&") {
-		if name, _, _ := strings.Cut(item, "="); name == "api-version" {
-			return query
-		}
+	if _, ok := queryValue(query, "api-version"); ok {
+		return query
 	}
 	return c.versionParam + "&" + query
 }

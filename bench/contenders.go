@@ -123,12 +123,17 @@ func newTransport() *http.Transport {
 	return &http.Transport{MaxIdleConns: 1024, MaxIdleConnsPerHost: 1024, DisableCompression: true}
 }
 
-// connectBufferedFloor is the floor with write buffers as our transport has them: it tells what they are good for.
+// newBufferedTransport has write buffers as our transport has them.
+func newBufferedTransport() *http.Transport {
+	transport := newTransport()
+	transport.WriteBufferSize = 64 << 10
+	return transport
+}
+
+// connectBufferedFloor is the floor with those buffers: it tells what they are good for.
 func connectBufferedFloor(endpoint string, p payload, transport http.RoundTripper) (func(context.Context) error, error) {
 	if transport == nil {
-		buffered := newTransport()
-		buffered.WriteBufferSize = 64 << 10
-		transport = buffered
+		transport = newBufferedTransport()
 	}
 	return connectFloor(endpoint, p, transport)
 }
@@ -138,9 +143,7 @@ func connectBufferedFloor(endpoint string, p payload, transport http.RoundTrippe
 // read.
 func connectPipeline(endpoint string, p payload, transport http.RoundTripper) (func(context.Context) error, error) {
 	if transport == nil {
-		buffered := newTransport()
-		buffered.WriteBufferSize = 64 << 10
-		transport = buffered
+		transport = newBufferedTransport()
 	}
 	target := endpoint + groupPath() + "?api-version=" + apiVersion
 	token, err := mapClaimsToken(target)

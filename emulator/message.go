@@ -104,7 +104,7 @@ func (m *message) frameFor(c encoder) *frame {
 	return m.frames[k]
 }
 
-// expired reports whether a frame is not worth delivering any more.
+// expired reports whether a frame is not worth delivering any more. Of one that never expires it asks no clock.
 func (f *frame) expired(c *clock) bool { return !f.expires.IsZero() && f.expiredAt(c.now()) }
 
 func (f *frame) expiredAt(now time.Time) bool { return !f.expires.IsZero() && !f.expires.After(now) }
