@@ -285,8 +285,8 @@ func (c *ServiceClient) SendRequest(ctx context.Context, req *http.Request) (*ht
 		if !ok {
 			r.refuse("req", "has a URL that is not the service's")
 		}
-		r.target = target
-		r.method = req.Method
+		r.goTo(target)
+		r.method = cmp.Or(req.Method, http.MethodGet)
 		r.header = maps.Clone(req.Header)
 		for name := range r.header {
 			if strings.EqualFold(name, "Authorization") { // which is ours, in any spelling

@@ -9,9 +9,10 @@ import (
 
 // endpoint is where the service is. All its URLs have no trailing slash.
 type endpoint struct {
-	service string // the service's own URL: the audience of tokens for requests begins with it
-	target  string // where requests go: the service, or its path below the reverse proxy's URL
-	client  string // the service's URL as the caller gave it: client URLs and the audience of client tokens begin with it
+	service string   // the service's own URL: the audience of tokens for requests begins with it
+	target  string   // where requests go: the service, or its path below the reverse proxy's URL
+	base    *url.URL // the target
+	client  string   // the service's URL as the caller gave it: client URLs and the audience of client tokens begin with it
 }
 
 func newEndpoint(operation, service, proxy string) (endpoint, error) {
@@ -28,6 +29,7 @@ func newEndpoint(operation, service, proxy string) (endpoint, error) {
 		}
 		e.target = baseURL(p) + u.EscapedPath()
 	}
+	e.base, _ = url.Parse(e.target) // made of two that were parsed
 	return e, nil
 }
 

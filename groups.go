@@ -171,7 +171,7 @@ func (r *request) next(link string) {
 	u, err := url.Parse(link)
 	if err == nil {
 		if target, ok := r.client.endpoint.rest(u); ok {
-			r.target = target
+			r.goTo(target)
 			return
 		}
 	}

@@ -3,7 +3,9 @@ package webpubsub
 import (
 	"context"
 	"io"
+	"maps"
 	"net/http"
+	"net/url"
 	"strconv"
 	"strings"
 	"time"
@@ -19,9 +21,8 @@ type request struct {
 	client      *ServiceClient
 	operation   string // the name of the client's method, for errors, spans and logs
 	method      string
-	url         []byte // up to the query, escaped
+	path        []byte // escaped
 	query       []byte // without the api-version, escaped
-	target      string // path and query as they came from elsewhere, instead of the operation's own
 	header      http.Header
 	contentType string // of the body; empty for a request without one
 	data        []byte
@@ -33,8 +34,8 @@ type request struct {
 	bodyArgument string // the argument that the body is from, for errors
 
 	// Parts of a request that are made with it, in one allocation.
-	urlBuffer [160]byte
-	memory    memoryBody
+	pathBuffer [128]byte
+	memory     memoryBody
 }
 
 func (c *ServiceClient) newRequest(operation, method string) *request {
@@ -43,8 +44,7 @@ func (c *ServiceClient) newRequest(operation, method string) *request {
 		r.refuse("client", "is not made by one of the package's constructors")
 		return r
 	}
-	r.url = append(r.urlBuffer[:0], c.endpoint.target...)
-	return r
+	return r.literal(c.endpoint.base.EscapedPath())
 }
 
 // newHubRequest begins the path with the client's hub.
@@ -64,7 +64,10 @@ func (r *request) refuse(argument, format string, args ...any) {
 
 // literal adds to the path what needs no escaping.
 func (r *request) literal(text string) *request {
-	r.url = append(r.url, text...)
+	if r.path == nil {
+		r.path = r.pathBuffer[:0]
+	}
+	r.path = append(r.path, text...)
 	return r
 }
 
@@ -84,7 +87,7 @@ func (r *request) group(name string) *request {
 }
 
 func (r *request) escaped(segment string) *request {
-	r.url = appendEscaped(r.url, segment)
+	r.path = appendEscaped(r.path, segment)
 	return r
 }
 
@@ -185,15 +188,23 @@ func (r *request) metadata(m map[string]string) {
 	}
 }
 
-// unversioned returns the URL without its api-version, which tryPolicy adds.
-func (r *request) unversioned() string {
-	switch {
-	case r.target != "":
-		return r.client.endpoint.target + r.target
-	case len(r.query) > 0:
-		return string(r.url) + "?" + string(r.query)
+// goTo sets path and query to what came from elsewhere, below the client's endpoint.
+func (r *request) goTo(target string) {
+	path, query, _ := strings.Cut(target, "?")
+	r.path, r.query = nil, []byte(query)
+	r.literal(r.client.endpoint.base.EscapedPath()).literal(path)
+}
+
+// url returns the URL without its api-version, which tryPolicy adds.
+func (r *request) url() *url.URL {
+	base := r.client.endpoint.base
+	path := string(r.path)
+	u := &url.URL{Scheme: base.Scheme, Host: base.Host, Path: path, RawQuery: string(r.query)}
+	if u.EscapedPath() != path { // it has escapes, or goes without one that net/url would make
+		u.RawPath = path
+		u.Path, _ = url.PathUnescape(path) // whose escapes are ours or have been parsed
 	}
-	return string(r.url)
+	return u
 }
 
 // queryValue returns the value of a name in a query, escaped, and whether there is one; url.Values would drop an item with a
@@ -272,13 +283,14 @@ func (r *request) send(ctx context.Context, accept func(status int) bool) (resp 
 		defer func() { record.end(ctx, err) }()
 	}
 
-	req, err := runtime.NewRequest(ctx, r.method, r.unversioned())
+	// As http.NewRequest makes it, which would parse a URL.
+	u, header := r.url(), make(http.Header, len(r.header)+4)
+	maps.Copy(header, r.header)
+	req, err := runtime.NewRequestFromRequest((&http.Request{
+		Method: r.method, URL: u, Host: u.Host, Proto: "HTTP/1.1", ProtoMajor: 1, ProtoMinor: 1, Header: header,
+	}).WithContext(ctx))
 	if err != nil {
 		return nil, wrapError(r.operation, err)
-	}
-	header := req.Raw().Header
-	for name, values := range r.header {
-		header[name] = values
 	}
 	if header.Get("Accept") == "" {
 		header["Accept"] = acceptJSON

@@ -80,9 +80,10 @@ func (c *ServiceClient) authorize(req *http.Request, key string) error {
 // audience is the service's own URL for a request that goes to u, which is behind the reverse proxy if there is one.
 func (e endpoint) audience(u *url.URL) string {
 	// A redirect may have led to a URL without a path, or with a fragment, which is not sent.
-	sent := (&url.URL{
-		Scheme: u.Scheme, Host: u.Host, Path: cmp.Or(u.Path, "/"), RawPath: u.RawPath, RawQuery: u.RawQuery, ForceQuery: u.ForceQuery,
-	}).String()
+	sent := u.Scheme + "://" + u.Host + cmp.Or(u.EscapedPath(), "/") + "?" + u.RawQuery
+	if u.RawQuery == "" && !u.ForceQuery {
+		sent = strings.TrimSuffix(sent, "?")
+	}
 	if rest, ok := strings.CutPrefix(sent, e.target); ok && e.target != e.service {
 		return e.service + rest
 	}
