@@ -139,14 +139,16 @@ func connectBufferedFloor(endpoint string, p payload, transport http.RoundTrippe
 }
 
 // connectPipeline is azcore's pipeline with all that can be taken out of it taken out: it tells what the rest costs, below which
-// no client on azcore can come. It has the transport and the single write of ours, a token made beforehand, and nothing to
-// read.
+// no client on azcore can come. It has the single write of ours, a token and a URL made beforehand, and nothing to read.
 func connectPipeline(endpoint string, p payload, transport http.RoundTripper) (func(context.Context) error, error) {
 	if transport == nil {
 		transport = newBufferedTransport()
 	}
-	target := endpoint + groupPath() + "?api-version=" + apiVersion
-	token, err := mapClaimsToken(target)
+	target, err := url.Parse(endpoint + groupPath())
+	if err != nil {
+		return nil, err
+	}
+	token, err := mapClaimsToken(target.String() + "?api-version=" + apiVersion)
 	if err != nil {
 		return nil, err
 	}
@@ -156,12 +158,15 @@ func connectPipeline(endpoint string, p payload, transport http.RoundTripper) (f
 		return nil, err
 	}
 	return func(ctx context.Context) error {
-		req, err := runtime.NewRequest(ctx, http.MethodPost, target)
+		u := *target
+		req, err := runtime.NewRequestFromRequest((&http.Request{
+			Method: http.MethodPost, URL: &u, Host: u.Host, Header: http.Header{
+				"Accept": {"application/json"}, "Authorization": {"Bearer " + token},
+			},
+		}).WithContext(ctx))
 		if err != nil {
 			return err
 		}
-		req.Raw().Header["Accept"] = []string{"application/json"}
-		req.Raw().Header["Authorization"] = []string{"Bearer " + token}
 		if err := req.SetBody(streaming.NopCloser(p.reader()), p.contentType()); err != nil {
 			return err
 		}
@@ -178,11 +183,13 @@ func connectPipeline(endpoint string, p payload, transport http.RoundTripper) (f
 	}, nil
 }
 
-// bodyPolicy puts back the body that azcore has wrapped, so that net/http knows it as one in memory.
+// bodyPolicy puts back the body that azcore has wrapped, so that net/http knows it as one in memory, and adds the query, which
+// azcore's retry policy would parse.
 type bodyPolicy struct{ payload }
 
 func (b bodyPolicy) Do(req *policy.Request) (*http.Response, error) {
 	req.Raw().Body = io.NopCloser(b.reader())
+	req.Raw().URL.RawQuery = "api-version=" + apiVersion
 	return req.Next()
 }
 

@@ -25,18 +25,24 @@ type station struct {
 	connected       int
 }
 
-// broadcasterFigures are what one broadcaster was measured at, for each crowd.
+// broadcasterFigures are what one broadcaster was measured at.
 type broadcasterFigures struct {
 	name      string
-	stations  []*station // another for each so many clients as the number of open files allows
+	stations  []*station  // of this run; another for each so many clients as the number of open files allows
+	processes map[int]int // by the number of clients: of servers
 	empty     serverState
-	connect   map[int]float64   // µs per client
-	memory    map[int]float64   // bytes per client
-	resident  map[int]float64   // the same of the process
-	broadcast map[int][]float64 // ms, for each run
-	cpu       map[int][]float64 // ms of the server's process for a broadcast, for each run
-	send      map[int][]float64 // µs, for each run
+	connect   figuresOf // µs per client
+	memory    figuresOf // bytes per client
+	resident  figuresOf // the same of the process
+	broadcast figuresOf // ms
+	cpu       figuresOf // ms of the server's process for a broadcast
+	send      figuresOf // µs
 }
+
+// figuresOf are figures by the number of clients, one for each run.
+type figuresOf map[int][]float64
+
+func (f figuresOf) add(n int, x float64) { f[n] = append(f[n], x) }
 
 func benchEmulator(runs, most int) error {
 	executable, err := os.Executable()
@@ -52,38 +58,45 @@ func benchEmulator(runs, most int) error {
 		return err
 	}
 	var all []*broadcasterFigures
+	for _, b := range broadcasters {
+		all = append(all, &broadcasterFigures{name: b.name, processes: map[int]int{}, connect: figuresOf{}, memory: figuresOf{}, resident: figuresOf{},
+			broadcast: figuresOf{}, cpu: figuresOf{}, send: figuresOf{}})
+	}
+	sizes := slices.DeleteFunc(slices.Clone(crowds), func(n int) bool { return n > most })
+	for run := range runs {
+		if err := benchEmulatorOnce(executable, limit, sizes, all, run); err != nil {
+			return err
+		}
+	}
+	printEmulator(all, sizes, starts)
+	fmt.Printf("\n%d runs, interleaved; %d cores, %s, %s/%s.\n", runs, runtime.NumCPU(), runtime.Version(), runtime.GOOS, runtime.GOARCH)
+	return nil
+}
+
+// benchEmulatorOnce measures everything once, with new processes.
+func benchEmulatorOnce(executable string, limit int, sizes []int, all []*broadcasterFigures, run int) error {
 	defer func() {
 		for _, f := range all {
 			for _, s := range f.stations {
 				s.clients.close()
 				s.server.close()
 			}
+			f.stations = nil
 		}
 	}()
-	for _, b := range broadcasters {
-		f := &broadcasterFigures{name: b.name, connect: map[int]float64{}, memory: map[int]float64{}, resident: map[int]float64{},
-			broadcast: map[int][]float64{}, cpu: map[int][]float64{}, send: map[int][]float64{}}
-		all = append(all, f)
-	}
-	sizes := slices.DeleteFunc(slices.Clone(crowds), func(n int) bool { return n > most })
 	for _, n := range sizes {
-		for _, f := range all {
-			log.Printf("%d clients of %s", n, f.name)
+		log.Printf("run %d: %d clients", run+1, n)
+		for _, f := range rotated(all, run) {
 			if err := f.grow(executable, n, limit); err != nil {
 				return fmt.Errorf("%s, %d clients: %w", f.name, n, err)
 			}
 		}
-		for run := range runs {
-			log.Printf("run %d of %d with %d clients", run+1, runs, n)
-			for _, f := range rotated(all, run) {
-				if err := f.measure(n); err != nil {
-					return fmt.Errorf("%s, %d clients: %w", f.name, n, err)
-				}
+		for _, f := range rotated(all, run) {
+			if err := f.measure(n); err != nil {
+				return fmt.Errorf("%s, %d clients: %w", f.name, n, err)
 			}
 		}
 	}
-	printEmulator(all, sizes, starts)
-	fmt.Printf("\n%d runs, interleaved; %d cores, %s, %s/%s.\n", runs, runtime.NumCPU(), runtime.Version(), runtime.GOOS, runtime.GOARCH)
 	return nil
 }
 
@@ -118,7 +131,8 @@ func (f *broadcasterFigures) grow(executable string, n, limit int) error {
 		missing -= count
 		took += r.Connected
 	}
-	f.connect[n] = micros(took) / float64(added)
+	f.connect.add(n, micros(took)/float64(added))
+	f.processes[n] = len(f.stations)
 	var memory, resident int64
 	for _, s := range f.stations {
 		state, err := s.ask("memory")
@@ -128,7 +142,8 @@ func (f *broadcasterFigures) grow(executable string, n, limit int) error {
 		memory += state.Memory - f.empty.Memory
 		resident += state.Resident - f.empty.Resident
 	}
-	f.memory[n], f.resident[n] = float64(memory)/float64(n), float64(resident)/float64(n)
+	f.memory.add(n, float64(memory)/float64(n))
+	f.resident.add(n, float64(resident)/float64(n))
 	return nil
 }
 
@@ -156,8 +171,8 @@ func (f *broadcasterFigures) measure(n int) error {
 	if err := errors.Join(append(faults, err)...); err != nil {
 		return err
 	}
-	f.broadcast[n] = append(f.broadcast[n], micros(slowest)/1000/float64(posts))
-	f.cpu[n] = append(f.cpu[n], micros(after-before)/1000/float64(posts))
+	f.broadcast.add(n, micros(slowest)/1000/float64(posts))
+	f.cpu.add(n, micros(after-before)/1000/float64(posts))
 
 	s := f.stations[0]
 	if s.state.First == "" {
@@ -170,7 +185,7 @@ func (f *broadcasterFigures) measure(n int) error {
 	if err != nil {
 		return err
 	}
-	f.send[n] = append(f.send[n], micros(r.Answered)/sends)
+	f.send.add(n, micros(r.Answered)/sends)
 	return nil
 }
 
@@ -226,7 +241,13 @@ func printEmulator(all []*broadcasterFigures, sizes []int, starts []float64) {
 	compare := func(title, unit, reach string, bare, ours []float64) []string {
 		return []string{title, number(median(bare)) + unit, number(median(ours)) + unit, fmt.Sprintf("%.2f", ratio(ours, bare)), reach}
 	}
-	kib := func(bytes float64) []float64 { return []float64{bytes / 1024} }
+	kib := func(bytes []float64) []float64 {
+		scaled := slices.Clone(bytes)
+		for i := range scaled {
+			scaled[i] /= 1024
+		}
+		return scaled
+	}
 	printMarkdown(os.Stdout, [][]string{
 		{fmt.Sprintf("with %d JSON clients", n), bare.name, ours.name, "ratio", "reach"},
 		compare("broadcast of 100 bytes, until all have it", " ms", "≤ 1.25", bare.broadcast[n], ours.broadcast[n]),
@@ -242,23 +263,11 @@ func printEmulator(all []*broadcasterFigures, sizes []int, starts []float64) {
 		"… by the bare loop", "per client", "REST send to one", "× bare loop", "memory per client", "of the process"}}
 	for _, n := range sizes {
 		table = append(table, []string{
-			fmt.Sprint(n), fmt.Sprint(ours.processes(n)), number(ours.connect[n]) + " µs", number(bare.connect[n]) + " µs",
+			fmt.Sprint(n), fmt.Sprint(ours.processes[n]), number(median(ours.connect[n])) + " µs", number(median(bare.connect[n])) + " µs",
 			number(median(ours.broadcast[n])) + " ms", number(median(bare.broadcast[n])) + " ms",
 			number(median(ours.broadcast[n])*1000/float64(n)) + " µs", number(median(ours.send[n])) + " µs",
-			fmt.Sprintf("%.2f", ratio(ours.send[n], bare.send[n])), number(ours.memory[n]/1024) + " KiB", number(ours.resident[n]/1024) + " KiB",
+			fmt.Sprintf("%.2f", ratio(ours.send[n], bare.send[n])), number(median(kib(ours.memory[n]))) + " KiB", number(median(kib(ours.resident[n]))) + " KiB",
 		})
 	}
 	printMarkdown(os.Stdout, table)
-}
-
-// processes is how many it took to hold so many clients.
-func (f *broadcasterFigures) processes(n int) int {
-	count := 0
-	for _, s := range f.stations {
-		if n > 0 {
-			count++
-		}
-		n -= s.connected
-	}
-	return count
 }

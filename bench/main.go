@@ -19,8 +19,8 @@ import (
 
 func main() {
 	log.SetFlags(0)
-	runs := flag.Int("runs", 7, "how often everything is measured; the median is printed")
-	requests := flag.Int("requests", 20_000, "small requests in one measurement; JavaScript sends a tenth")
+	runs := flag.Int("runs", 15, "how often everything is measured, each time by new processes; the median is printed")
+	requests := flag.Int("requests", 8_000, "small requests in one measurement; JavaScript sends a tenth")
 	js := flag.Bool("js", true, "measure the JavaScript SDK, if js/node_modules is there")
 	plot := flag.String("plot", "cpu.svg", "the file for the plot; empty for none")
 	serving := flag.Bool("serve", false, "be the server's process")
@@ -97,7 +97,8 @@ func rows(requests int) []row {
 // figures are what one contender was measured at: for each row one value for each run.
 type figures struct {
 	name        string
-	process     *process
+	command     []string
+	process     *process    // of this run
 	cpu         [][]float64 // microseconds per request
 	allocated   [][]float64 // bytes per request
 	connections [2]int      // opened by bursts of 64 and of 256
@@ -106,93 +107,35 @@ type figures struct {
 var bursts = [2]int{64, 256}
 
 func bench(runs, requests int, js bool, plot string) error {
+	rows := rows(requests)
+	var all []*figures
+	add := func(name string, command ...string) {
+		all = append(all, &figures{
+			name: name, command: command, cpu: make([][]float64, len(rows)), allocated: make([][]float64, len(rows)),
+		})
+	}
 	executable, err := os.Executable()
 	if err != nil {
 		return err
 	}
-	directory, err := os.MkdirTemp("", "bench")
-	if err != nil {
-		return err
-	}
-	defer os.RemoveAll(directory)
-	server, err := startServer(executable, directory)
-	if err != nil {
-		return err
-	}
-	defer server.process.close()
-
-	rows := rows(requests)
-	var all []*figures
-	start := func(name string, command *exec.Cmd) error {
-		// The contenders' own transports shall trust the server.
-		command.Env = append(os.Environ(), "SSL_CERT_FILE="+server.root, "NODE_EXTRA_CA_CERTS="+server.root)
-		process, err := startProcess(command)
-		all = append(all, &figures{
-			name: name, process: process, cpu: make([][]float64, len(rows)), allocated: make([][]float64, len(rows)),
-		})
-		return err
-	}
-	defer func() {
-		for _, f := range all {
-			f.process.close()
-		}
-	}()
 	for _, c := range contenders {
-		if err := start(c.name, exec.Command(executable, "-work", c.name)); err != nil {
-			return err
-		}
+		add(c.name, executable, "-work", c.name)
 	}
 	if js {
 		if _, err := os.Stat(filepath.Join("js", "node_modules")); errors.Is(err, fs.ErrNotExist) {
 			log.Print("js/node_modules is not there: run npm ci in js to measure the JavaScript SDK")
-		} else if err := start(javaScriptName, exec.Command("node", filepath.Join("js", "worker.mjs"))); err != nil {
+		} else {
+			add(javaScriptName, "node", filepath.Join("js", "worker.mjs"))
+		}
+	}
+	for run := range runs {
+		log.Printf("run %d of %d", run+1, runs)
+		if err := benchOnce(executable, rows, all, run); err != nil {
 			return err
 		}
 	}
 
-	for i, size := range bursts {
-		for _, f := range all {
-			job := job{URL: server.HTTP, Concurrency: size, Requests: requests, Size: smallBody, Burst: true}
-			before, err := server.connections()
-			if err != nil {
-				return err
-			}
-			if _, err := f.measure(job); err != nil {
-				return err
-			}
-			after, err := server.connections()
-			if err != nil {
-				return err
-			}
-			f.connections[i] = after - before - 1 // that asked for the number
-		}
-	}
-	for run := range runs {
-		for i, row := range rows {
-			log.Printf("run %d of %d: %s", run+1, runs, row.title)
-			for _, f := range rotated(all, run) {
-				if f.name == javaScriptName && (row.secure || row.job.Size != smallBody) {
-					continue
-				}
-				job := row.job
-				job.URL = server.HTTP
-				if row.secure {
-					job.URL = server.HTTPS
-				}
-				if f.name == javaScriptName {
-					job.Requests /= 10
-				}
-				r, err := f.measure(job)
-				if err != nil {
-					return err
-				}
-				f.cpu[i] = append(f.cpu[i], float64(r.CPU)/float64(job.Requests)/float64(time.Microsecond))
-				f.allocated[i] = append(f.allocated[i], float64(r.Allocated)/float64(job.Requests))
-			}
-		}
-	}
-
-	if err := printTable(os.Stdout, rows, all, requests); err != nil {
+	if err := printTable(os.Stdout, rows, all); err != nil {
 		return err
 	}
 	if js := all[len(all)-1]; js.name == javaScriptName {
@@ -206,6 +149,86 @@ func bench(runs, requests int, js bool, plot string) error {
 		return nil
 	}
 	return writePlot(plot, rows, all)
+}
+
+// benchOnce measures everything once. All processes are new: some are by luck a tenth faster or slower than others for as
+// long as they live.
+func benchOnce(executable string, rows []row, all []*figures, run int) (err error) {
+	directory, err := os.MkdirTemp("", "bench")
+	if err != nil {
+		return err
+	}
+	defer os.RemoveAll(directory)
+	server, err := startServer(executable, directory)
+	if err != nil {
+		return err
+	}
+	defer server.process.close()
+	for _, f := range all {
+		command := exec.Command(f.command[0], f.command[1:]...)
+		// The contenders' own transports shall trust the server.
+		command.Env = append(os.Environ(), "SSL_CERT_FILE="+server.root, "NODE_EXTRA_CA_CERTS="+server.root)
+		if f.process, err = startProcess(command); err != nil {
+			return err
+		}
+		defer f.process.close()
+	}
+	if run == 0 {
+		if err := countConnections(server, all); err != nil {
+			return err
+		}
+	}
+	for _, f := range all {
+		if _, err := f.measure(job{URL: server.HTTP, Concurrency: 64, Requests: 1_000, Size: smallBody}); err != nil { // warm up
+			return err
+		}
+	}
+	for i, row := range rows {
+		for _, f := range rotated(all, run) {
+			if f.name == javaScriptName && (row.secure || row.job.Size != smallBody) {
+				continue
+			}
+			job := row.job
+			job.URL = server.HTTP
+			if row.secure {
+				job.URL = server.HTTPS
+			}
+			if f.name == javaScriptName {
+				job.Requests /= 10
+			}
+			r, err := f.measure(job)
+			if err != nil {
+				return err
+			}
+			f.cpu[i] = append(f.cpu[i], float64(r.CPU)/float64(job.Requests)/float64(time.Microsecond))
+			f.allocated[i] = append(f.allocated[i], float64(r.Allocated)/float64(job.Requests))
+		}
+	}
+	return nil
+}
+
+// burstSends is how many sends there are in bursts of each size.
+const burstSends = 20_000
+
+func countConnections(server *server, all []*figures) error {
+	for i, size := range bursts {
+		for _, f := range all {
+			before, err := server.connections()
+			if err != nil {
+				return err
+			}
+			job := job{URL: server.HTTP, Concurrency: size, Requests: burstSends, Size: smallBody, Burst: true}
+			if _, err := f.measure(job); err != nil {
+				return err
+			}
+			after, err := server.connections()
+			if err != nil {
+				return err
+			}
+			f.connections[i] = after - before - 1 // that asked for the number
+		}
+	}
+	return nil
 }
 
 func (f *figures) measure(j job) (result, error) {

@@ -8,7 +8,7 @@ import (
 )
 
 // printTable prints what was measured of the contenders, as Markdown.
-func printTable(w io.Writer, rows []row, all []*figures, requests int) error {
+func printTable(w io.Writer, rows []row, all []*figures) error {
 	floor := all[0]
 	header := []string{"", "floor itself"}
 	for _, f := range all {
@@ -47,7 +47,7 @@ func printTable(w io.Writer, rows []row, all []*figures, requests int) error {
 		}
 	}
 	for i, size := range bursts {
-		add(fmt.Sprintf("connections for %d sends in bursts of %d", requests, size), "", []string{"≤ 80", "≤ 320"}[i],
+		add(fmt.Sprintf("connections for %d sends in bursts of %d", burstSends, size), "", []string{"≤ 80", "≤ 320"}[i],
 			func(f *figures) string { return fmt.Sprint(f.connections[i]) })
 	}
 

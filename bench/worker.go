@@ -63,7 +63,7 @@ func measure(j job, send func(context.Context) error) result {
 	run := runLoop
 	if j.Burst {
 		run = runBursts
-	} else if err := runBursts(j.Concurrency, 2*j.Concurrency, send); err != nil { // open the connections
+	} else if err := runLoop(j.Concurrency, 20*j.Concurrency, send); err != nil { // open the connections
 		return result{Error: err.Error()}
 	}
 	runtime.GC()

@@ -3,7 +3,9 @@ package emulator
 import (
 	"cmp"
 	"context"
+	"crypto/hmac"
 	"crypto/rand"
+	"crypto/sha256"
 	"crypto/tls"
 	"errors"
 	"fmt"
@@ -63,6 +65,7 @@ type Server struct {
 	key      string
 
 	secondaryKey string
+	hashes       sync.Pool // of hash.Hash: HMACs by the key
 
 	log          *slog.Logger
 	acceptBearer func(token string) bool
@@ -117,6 +120,7 @@ func Start(opts *Options) (*Server, error) {
 	if s.key == "" {
 		s.key = rand.Text() + rand.Text()
 	}
+	s.hashes.New = func() any { return hmac.New(sha256.New, []byte(s.key)) }
 	s.secondaryKey = cmp.Or(opts.SecondaryAccessKey, rand.Text()+rand.Text())
 	for name, key := range map[string]string{"AccessKey": s.key, "SecondaryAccessKey": s.secondaryKey} {
 		if strings.ContainsFunc(key, func(r rune) bool { return r == ';' || unicode.IsControl(r) }) || strings.TrimSpace(key) != key {

@@ -36,7 +36,7 @@ async function measure(job) {
   const frame = JSON.stringify({ text: "" });
   const message = { text: "a".repeat(job.Size - frame.length) };
   const send = () => group.sendToAll(message);
-  if (!job.Burst) await bursts(job.Concurrency, 2 * job.Concurrency, send);
+  if (!job.Burst) await loop(job.Concurrency, 2 * job.Concurrency, send);
   const start = process.cpuUsage();
   await (job.Burst ? bursts : loop)(job.Concurrency, job.Requests, send);
   const used = process.cpuUsage(start);
