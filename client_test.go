@@ -430,6 +430,25 @@ func TestSendRequest(t *testing.T) {
 	require.Equal(t, []sent{patch, patch, {"GET", "/api/health?api-version=2021-10-01", "", "application/json", "", ""}}, got)
 }
 
+// A query that net/url did not write may hold what no request line can.
+func TestSendRequestWithAQueryThatIsNone(t *testing.T) {
+	var targets []string
+	client := newRecordingClient(t, func(req *http.Request) (*http.Response, error) {
+		targets = append(targets, req.URL.RequestURI())
+		return &http.Response{StatusCode: http.StatusOK, Body: http.NoBody, Request: req}, nil
+	})
+	send := func(query string) error {
+		_, err := client.SendRequest(context.Background(), &http.Request{URL: &url.URL{Path: "/api/health", RawQuery: query}})
+		return err
+	}
+	for _, query := range []string{"a=\r\nX-Own: 1", "a=\x7f"} {
+		require.ErrorContains(t, send(query), "control character")
+	}
+	require.Empty(t, targets)
+	require.NoError(t, send("a=1#fragment"))
+	require.Equal(t, []string{"/api/health?api-version=2024-12-01&a=1"}, targets)
+}
+
 func TestReverseProxyGetsTheRequestAndTheServiceTheAudience(t *testing.T) {
 	var target string
 	proxy := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, req *http.Request) {

@@ -1,6 +1,7 @@
 package webpubsub
 
 import (
+	"cmp"
 	"context"
 	"io"
 	"maps"
@@ -44,7 +45,8 @@ func (c *ServiceClient) newRequest(operation, method string) *request {
 		r.refuse("client", "is not made by one of the package's constructors")
 		return r
 	}
-	return r.literal(c.endpoint.base.EscapedPath())
+	r.path = append(r.pathBuffer[:0], c.endpoint.base.EscapedPath()...)
+	return r
 }
 
 // newHubRequest begins the path with the client's hub.
@@ -64,9 +66,6 @@ func (r *request) refuse(argument, format string, args ...any) {
 
 // literal adds to the path what needs no escaping.
 func (r *request) literal(text string) *request {
-	if r.path == nil {
-		r.path = r.pathBuffer[:0]
-	}
 	r.path = append(r.path, text...)
 	return r
 }
@@ -190,9 +189,12 @@ func (r *request) metadata(m map[string]string) {
 
 // goTo sets path and query to what came from elsewhere, below the client's endpoint.
 func (r *request) goTo(target string) {
-	path, query, _ := strings.Cut(target, "?")
-	r.path, r.query = nil, []byte(query)
-	r.literal(r.client.endpoint.base.EscapedPath()).literal(path)
+	u, err := url.Parse(r.client.endpoint.target + target)
+	if err != nil {
+		r.err = cmp.Or(r.err, wrapError(r.operation, err))
+		return
+	}
+	r.path, r.query = []byte(u.EscapedPath()), []byte(u.RawQuery)
 }
 
 // url returns the URL without its api-version, which tryPolicy adds.

@@ -32,7 +32,7 @@ type broadcasterFigures struct {
 	processes map[int]int // by the number of clients: of servers
 	empty     serverState
 	connect   figuresOf // µs per client
-	memory    figuresOf // bytes per client
+	memory    figuresOf // KiB per client
 	resident  figuresOf // the same of the process
 	broadcast figuresOf // ms
 	cpu       figuresOf // ms of the server's process for a broadcast
@@ -59,8 +59,8 @@ func benchEmulator(runs, most int) error {
 	}
 	var all []*broadcasterFigures
 	for _, b := range broadcasters {
-		all = append(all, &broadcasterFigures{name: b.name, processes: map[int]int{}, connect: figuresOf{}, memory: figuresOf{}, resident: figuresOf{},
-			broadcast: figuresOf{}, cpu: figuresOf{}, send: figuresOf{}})
+		all = append(all, &broadcasterFigures{name: b.name, processes: map[int]int{}, connect: figuresOf{}, memory: figuresOf{},
+			resident: figuresOf{}, broadcast: figuresOf{}, cpu: figuresOf{}, send: figuresOf{}})
 	}
 	sizes := slices.DeleteFunc(slices.Clone(crowds), func(n int) bool { return n > most })
 	for run := range runs {
@@ -142,8 +142,8 @@ func (f *broadcasterFigures) grow(executable string, n, limit int) error {
 		memory += state.Memory - f.empty.Memory
 		resident += state.Resident - f.empty.Resident
 	}
-	f.memory.add(n, float64(memory)/float64(n))
-	f.resident.add(n, float64(resident)/float64(n))
+	f.memory.add(n, float64(memory)/1024/float64(n))
+	f.resident.add(n, float64(resident)/1024/float64(n))
 	return nil
 }
 
@@ -241,20 +241,13 @@ func printEmulator(all []*broadcasterFigures, sizes []int, starts []float64) {
 	compare := func(title, unit, reach string, bare, ours []float64) []string {
 		return []string{title, number(median(bare)) + unit, number(median(ours)) + unit, fmt.Sprintf("%.2f", ratio(ours, bare)), reach}
 	}
-	kib := func(bytes []float64) []float64 {
-		scaled := slices.Clone(bytes)
-		for i := range scaled {
-			scaled[i] /= 1024
-		}
-		return scaled
-	}
 	printMarkdown(os.Stdout, [][]string{
 		{fmt.Sprintf("with %d JSON clients", n), bare.name, ours.name, "ratio", "reach"},
 		compare("broadcast of 100 bytes, until all have it", " ms", "≤ 1.25", bare.broadcast[n], ours.broadcast[n]),
 		compare("the server's CPU for it", " ms", "", bare.cpu[n], ours.cpu[n]),
 		compare("REST send of 100 bytes to a connection", " µs", "≤ 1.30", bare.send[n], ours.send[n]),
-		compare("memory per idle client: heap and stacks", " KiB", "≤ 1.25", kib(bare.memory[n]), kib(ours.memory[n])),
-		compare("memory per idle client: of the process", " KiB", "", kib(bare.resident[n]), kib(ours.resident[n])),
+		compare("memory per idle client: heap and stacks", " KiB", "≤ 1.25", bare.memory[n], ours.memory[n]),
+		compare("memory per idle client: of the process", " KiB", "", bare.resident[n], ours.resident[n]),
 		{fmt.Sprintf("start to first answer, median of %d", len(starts)), "", number(median(starts)) + " ms", "", "< 5 ms"},
 		{"the slowest of them", "", number(slices.Max(starts)) + " ms", "", ""},
 	})
@@ -266,7 +259,8 @@ func printEmulator(all []*broadcasterFigures, sizes []int, starts []float64) {
 			fmt.Sprint(n), fmt.Sprint(ours.processes[n]), number(median(ours.connect[n])) + " µs", number(median(bare.connect[n])) + " µs",
 			number(median(ours.broadcast[n])) + " ms", number(median(bare.broadcast[n])) + " ms",
 			number(median(ours.broadcast[n])*1000/float64(n)) + " µs", number(median(ours.send[n])) + " µs",
-			fmt.Sprintf("%.2f", ratio(ours.send[n], bare.send[n])), number(median(kib(ours.memory[n]))) + " KiB", number(median(kib(ours.resident[n]))) + " KiB",
+			fmt.Sprintf("%.2f", ratio(ours.send[n], bare.send[n])), number(median(ours.memory[n])) + " KiB",
+			number(median(ours.resident[n])) + " KiB",
 		})
 	}
 	printMarkdown(os.Stdout, table)

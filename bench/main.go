@@ -153,7 +153,7 @@ func bench(runs, requests int, js bool, plot string) error {
 
 // benchOnce measures everything once. All processes are new: some are by luck a tenth faster or slower than others for as
 // long as they live.
-func benchOnce(executable string, rows []row, all []*figures, run int) (err error) {
+func benchOnce(executable string, rows []row, all []*figures, run int) error {
 	directory, err := os.MkdirTemp("", "bench")
 	if err != nil {
 		return err

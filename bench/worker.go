@@ -63,7 +63,7 @@ func measure(j job, send func(context.Context) error) result {
 	run := runLoop
 	if j.Burst {
 		run = runBursts
-	} else if err := runLoop(j.Concurrency, 20*j.Concurrency, send); err != nil { // open the connections
+	} else if err := runLoop(j.Concurrency, 20*j.Concurrency, send); err != nil { // until all connections are open
 		return result{Error: err.Error()}
 	}
 	runtime.GC()

@@ -190,9 +190,6 @@ func (s *Server) authorize(r *http.Request) error {
 
 // sameURL compares an audience with a URL, without regard to case, as supplied or decoded once.
 func sameURL(aud, target string) bool {
-	if strings.EqualFold(aud, target) {
-		return true
-	}
 	aud, target = dropDefaultPort(aud), dropDefaultPort(target)
 	if strings.EqualFold(aud, target) {
 		return true
