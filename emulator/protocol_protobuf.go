@@ -9,7 +9,7 @@ import (
 	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/types/known/anypb"
 
-	"github.com/awps-go/webpubsub/emulator/internal/pb"
+	"github.com/awps-go/webpubsub/internal/pb"
 )
 
 // protobufCodec is protobuf.webpubsub.azure.v1 and protobuf.reliable.webpubsub.azure.v1.

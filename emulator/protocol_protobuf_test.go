@@ -11,7 +11,7 @@ import (
 	"google.golang.org/protobuf/types/known/anypb"
 	"google.golang.org/protobuf/types/known/wrapperspb"
 
-	"github.com/awps-go/webpubsub/emulator/internal/pb"
+	"github.com/awps-go/webpubsub/internal/pb"
 )
 
 // frame reads a binary frame and returns it as the JSON of a DownstreamMessage.

@@ -18,7 +18,7 @@ import (
 	"google.golang.org/protobuf/encoding/protojson"
 	"google.golang.org/protobuf/proto"
 
-	"github.com/awps-go/webpubsub/emulator/internal/pb"
+	"github.com/awps-go/webpubsub/internal/pb"
 )
 
 // TestEveryMessageIsAccountedFor lets 200 clients of all protocols join, leave, send, drop out and come back at random,

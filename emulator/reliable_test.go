@@ -14,7 +14,7 @@ import (
 	"github.com/coder/websocket"
 	"github.com/stretchr/testify/require"
 
-	"github.com/awps-go/webpubsub/emulator/internal/pb"
+	"github.com/awps-go/webpubsub/internal/pb"
 )
 
 // reliableClient is a client of json.reliable.webpubsub.azure.v1 that can be cut off and come back.

@@ -8,7 +8,7 @@
 // versions:
 // 	protoc-gen-go v1.36.12
 // 	protoc        v3.21.12
-// source: emulator/internal/pb/webpubsub.proto
+// source: internal/pb/webpubsub.proto
 
 package pb
 
@@ -45,7 +45,7 @@ type UpstreamMessage struct {
 
 func (x *UpstreamMessage) Reset() {
 	*x = UpstreamMessage{}
-	mi := &file_emulator_internal_pb_webpubsub_proto_msgTypes[0]
+	mi := &file_internal_pb_webpubsub_proto_msgTypes[0]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -57,7 +57,7 @@ func (x *UpstreamMessage) String() string {
 func (*UpstreamMessage) ProtoMessage() {}
 
 func (x *UpstreamMessage) ProtoReflect() protoreflect.Message {
-	mi := &file_emulator_internal_pb_webpubsub_proto_msgTypes[0]
+	mi := &file_internal_pb_webpubsub_proto_msgTypes[0]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -70,7 +70,7 @@ func (x *UpstreamMessage) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use UpstreamMessage.ProtoReflect.Descriptor instead.
 func (*UpstreamMessage) Descriptor() ([]byte, []int) {
-	return file_emulator_internal_pb_webpubsub_proto_rawDescGZIP(), []int{0}
+	return file_internal_pb_webpubsub_proto_rawDescGZIP(), []int{0}
 }
 
 func (x *UpstreamMessage) GetMessage() isUpstreamMessage_Message {
@@ -188,7 +188,7 @@ type SendToGroupMessage struct {
 
 func (x *SendToGroupMessage) Reset() {
 	*x = SendToGroupMessage{}
-	mi := &file_emulator_internal_pb_webpubsub_proto_msgTypes[1]
+	mi := &file_internal_pb_webpubsub_proto_msgTypes[1]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -200,7 +200,7 @@ func (x *SendToGroupMessage) String() string {
 func (*SendToGroupMessage) ProtoMessage() {}
 
 func (x *SendToGroupMessage) ProtoReflect() protoreflect.Message {
-	mi := &file_emulator_internal_pb_webpubsub_proto_msgTypes[1]
+	mi := &file_internal_pb_webpubsub_proto_msgTypes[1]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -213,7 +213,7 @@ func (x *SendToGroupMessage) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SendToGroupMessage.ProtoReflect.Descriptor instead.
 func (*SendToGroupMessage) Descriptor() ([]byte, []int) {
-	return file_emulator_internal_pb_webpubsub_proto_rawDescGZIP(), []int{1}
+	return file_internal_pb_webpubsub_proto_rawDescGZIP(), []int{1}
 }
 
 func (x *SendToGroupMessage) GetGroup() string {
@@ -270,7 +270,7 @@ type EventMessage struct {
 
 func (x *EventMessage) Reset() {
 	*x = EventMessage{}
-	mi := &file_emulator_internal_pb_webpubsub_proto_msgTypes[2]
+	mi := &file_internal_pb_webpubsub_proto_msgTypes[2]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -282,7 +282,7 @@ func (x *EventMessage) String() string {
 func (*EventMessage) ProtoMessage() {}
 
 func (x *EventMessage) ProtoReflect() protoreflect.Message {
-	mi := &file_emulator_internal_pb_webpubsub_proto_msgTypes[2]
+	mi := &file_internal_pb_webpubsub_proto_msgTypes[2]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -295,7 +295,7 @@ func (x *EventMessage) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use EventMessage.ProtoReflect.Descriptor instead.
 func (*EventMessage) Descriptor() ([]byte, []int) {
-	return file_emulator_internal_pb_webpubsub_proto_rawDescGZIP(), []int{2}
+	return file_internal_pb_webpubsub_proto_rawDescGZIP(), []int{2}
 }
 
 func (x *EventMessage) GetEvent() string {
@@ -336,7 +336,7 @@ type JoinGroupMessage struct {
 
 func (x *JoinGroupMessage) Reset() {
 	*x = JoinGroupMessage{}
-	mi := &file_emulator_internal_pb_webpubsub_proto_msgTypes[3]
+	mi := &file_internal_pb_webpubsub_proto_msgTypes[3]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -348,7 +348,7 @@ func (x *JoinGroupMessage) String() string {
 func (*JoinGroupMessage) ProtoMessage() {}
 
 func (x *JoinGroupMessage) ProtoReflect() protoreflect.Message {
-	mi := &file_emulator_internal_pb_webpubsub_proto_msgTypes[3]
+	mi := &file_internal_pb_webpubsub_proto_msgTypes[3]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -361,7 +361,7 @@ func (x *JoinGroupMessage) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use JoinGroupMessage.ProtoReflect.Descriptor instead.
 func (*JoinGroupMessage) Descriptor() ([]byte, []int) {
-	return file_emulator_internal_pb_webpubsub_proto_rawDescGZIP(), []int{3}
+	return file_internal_pb_webpubsub_proto_rawDescGZIP(), []int{3}
 }
 
 func (x *JoinGroupMessage) GetGroup() string {
@@ -388,7 +388,7 @@ type LeaveGroupMessage struct {
 
 func (x *LeaveGroupMessage) Reset() {
 	*x = LeaveGroupMessage{}
-	mi := &file_emulator_internal_pb_webpubsub_proto_msgTypes[4]
+	mi := &file_internal_pb_webpubsub_proto_msgTypes[4]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -400,7 +400,7 @@ func (x *LeaveGroupMessage) String() string {
 func (*LeaveGroupMessage) ProtoMessage() {}
 
 func (x *LeaveGroupMessage) ProtoReflect() protoreflect.Message {
-	mi := &file_emulator_internal_pb_webpubsub_proto_msgTypes[4]
+	mi := &file_internal_pb_webpubsub_proto_msgTypes[4]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -413,7 +413,7 @@ func (x *LeaveGroupMessage) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use LeaveGroupMessage.ProtoReflect.Descriptor instead.
 func (*LeaveGroupMessage) Descriptor() ([]byte, []int) {
-	return file_emulator_internal_pb_webpubsub_proto_rawDescGZIP(), []int{4}
+	return file_internal_pb_webpubsub_proto_rawDescGZIP(), []int{4}
 }
 
 func (x *LeaveGroupMessage) GetGroup() string {
@@ -440,7 +440,7 @@ type SequenceAckMessage struct {
 
 func (x *SequenceAckMessage) Reset() {
 	*x = SequenceAckMessage{}
-	mi := &file_emulator_internal_pb_webpubsub_proto_msgTypes[5]
+	mi := &file_internal_pb_webpubsub_proto_msgTypes[5]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -452,7 +452,7 @@ func (x *SequenceAckMessage) String() string {
 func (*SequenceAckMessage) ProtoMessage() {}
 
 func (x *SequenceAckMessage) ProtoReflect() protoreflect.Message {
-	mi := &file_emulator_internal_pb_webpubsub_proto_msgTypes[5]
+	mi := &file_internal_pb_webpubsub_proto_msgTypes[5]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -465,7 +465,7 @@ func (x *SequenceAckMessage) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SequenceAckMessage.ProtoReflect.Descriptor instead.
 func (*SequenceAckMessage) Descriptor() ([]byte, []int) {
-	return file_emulator_internal_pb_webpubsub_proto_rawDescGZIP(), []int{5}
+	return file_internal_pb_webpubsub_proto_rawDescGZIP(), []int{5}
 }
 
 func (x *SequenceAckMessage) GetSequenceId() uint64 {
@@ -483,7 +483,7 @@ type PingMessage struct {
 
 func (x *PingMessage) Reset() {
 	*x = PingMessage{}
-	mi := &file_emulator_internal_pb_webpubsub_proto_msgTypes[6]
+	mi := &file_internal_pb_webpubsub_proto_msgTypes[6]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -495,7 +495,7 @@ func (x *PingMessage) String() string {
 func (*PingMessage) ProtoMessage() {}
 
 func (x *PingMessage) ProtoReflect() protoreflect.Message {
-	mi := &file_emulator_internal_pb_webpubsub_proto_msgTypes[6]
+	mi := &file_internal_pb_webpubsub_proto_msgTypes[6]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -508,7 +508,7 @@ func (x *PingMessage) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PingMessage.ProtoReflect.Descriptor instead.
 func (*PingMessage) Descriptor() ([]byte, []int) {
-	return file_emulator_internal_pb_webpubsub_proto_rawDescGZIP(), []int{6}
+	return file_internal_pb_webpubsub_proto_rawDescGZIP(), []int{6}
 }
 
 type DownstreamMessage struct {
@@ -526,7 +526,7 @@ type DownstreamMessage struct {
 
 func (x *DownstreamMessage) Reset() {
 	*x = DownstreamMessage{}
-	mi := &file_emulator_internal_pb_webpubsub_proto_msgTypes[7]
+	mi := &file_internal_pb_webpubsub_proto_msgTypes[7]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -538,7 +538,7 @@ func (x *DownstreamMessage) String() string {
 func (*DownstreamMessage) ProtoMessage() {}
 
 func (x *DownstreamMessage) ProtoReflect() protoreflect.Message {
-	mi := &file_emulator_internal_pb_webpubsub_proto_msgTypes[7]
+	mi := &file_internal_pb_webpubsub_proto_msgTypes[7]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -551,7 +551,7 @@ func (x *DownstreamMessage) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DownstreamMessage.ProtoReflect.Descriptor instead.
 func (*DownstreamMessage) Descriptor() ([]byte, []int) {
-	return file_emulator_internal_pb_webpubsub_proto_rawDescGZIP(), []int{7}
+	return file_internal_pb_webpubsub_proto_rawDescGZIP(), []int{7}
 }
 
 func (x *DownstreamMessage) GetMessage() isDownstreamMessage_Message {
@@ -636,7 +636,7 @@ type AckMessage struct {
 
 func (x *AckMessage) Reset() {
 	*x = AckMessage{}
-	mi := &file_emulator_internal_pb_webpubsub_proto_msgTypes[8]
+	mi := &file_internal_pb_webpubsub_proto_msgTypes[8]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -648,7 +648,7 @@ func (x *AckMessage) String() string {
 func (*AckMessage) ProtoMessage() {}
 
 func (x *AckMessage) ProtoReflect() protoreflect.Message {
-	mi := &file_emulator_internal_pb_webpubsub_proto_msgTypes[8]
+	mi := &file_internal_pb_webpubsub_proto_msgTypes[8]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -661,7 +661,7 @@ func (x *AckMessage) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AckMessage.ProtoReflect.Descriptor instead.
 func (*AckMessage) Descriptor() ([]byte, []int) {
-	return file_emulator_internal_pb_webpubsub_proto_rawDescGZIP(), []int{8}
+	return file_internal_pb_webpubsub_proto_rawDescGZIP(), []int{8}
 }
 
 func (x *AckMessage) GetAckId() uint64 {
@@ -698,7 +698,7 @@ type DataMessage struct {
 
 func (x *DataMessage) Reset() {
 	*x = DataMessage{}
-	mi := &file_emulator_internal_pb_webpubsub_proto_msgTypes[9]
+	mi := &file_internal_pb_webpubsub_proto_msgTypes[9]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -710,7 +710,7 @@ func (x *DataMessage) String() string {
 func (*DataMessage) ProtoMessage() {}
 
 func (x *DataMessage) ProtoReflect() protoreflect.Message {
-	mi := &file_emulator_internal_pb_webpubsub_proto_msgTypes[9]
+	mi := &file_internal_pb_webpubsub_proto_msgTypes[9]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -723,7 +723,7 @@ func (x *DataMessage) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DataMessage.ProtoReflect.Descriptor instead.
 func (*DataMessage) Descriptor() ([]byte, []int) {
-	return file_emulator_internal_pb_webpubsub_proto_rawDescGZIP(), []int{9}
+	return file_internal_pb_webpubsub_proto_rawDescGZIP(), []int{9}
 }
 
 func (x *DataMessage) GetFrom() string {
@@ -774,7 +774,7 @@ type SystemMessage struct {
 
 func (x *SystemMessage) Reset() {
 	*x = SystemMessage{}
-	mi := &file_emulator_internal_pb_webpubsub_proto_msgTypes[10]
+	mi := &file_internal_pb_webpubsub_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -786,7 +786,7 @@ func (x *SystemMessage) String() string {
 func (*SystemMessage) ProtoMessage() {}
 
 func (x *SystemMessage) ProtoReflect() protoreflect.Message {
-	mi := &file_emulator_internal_pb_webpubsub_proto_msgTypes[10]
+	mi := &file_internal_pb_webpubsub_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -799,7 +799,7 @@ func (x *SystemMessage) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SystemMessage.ProtoReflect.Descriptor instead.
 func (*SystemMessage) Descriptor() ([]byte, []int) {
-	return file_emulator_internal_pb_webpubsub_proto_rawDescGZIP(), []int{10}
+	return file_internal_pb_webpubsub_proto_rawDescGZIP(), []int{10}
 }
 
 func (x *SystemMessage) GetMessage() isSystemMessage_Message {
@@ -851,7 +851,7 @@ type PongMessage struct {
 
 func (x *PongMessage) Reset() {
 	*x = PongMessage{}
-	mi := &file_emulator_internal_pb_webpubsub_proto_msgTypes[11]
+	mi := &file_internal_pb_webpubsub_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -863,7 +863,7 @@ func (x *PongMessage) String() string {
 func (*PongMessage) ProtoMessage() {}
 
 func (x *PongMessage) ProtoReflect() protoreflect.Message {
-	mi := &file_emulator_internal_pb_webpubsub_proto_msgTypes[11]
+	mi := &file_internal_pb_webpubsub_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -876,7 +876,7 @@ func (x *PongMessage) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PongMessage.ProtoReflect.Descriptor instead.
 func (*PongMessage) Descriptor() ([]byte, []int) {
-	return file_emulator_internal_pb_webpubsub_proto_rawDescGZIP(), []int{11}
+	return file_internal_pb_webpubsub_proto_rawDescGZIP(), []int{11}
 }
 
 type MessageData struct {
@@ -894,7 +894,7 @@ type MessageData struct {
 
 func (x *MessageData) Reset() {
 	*x = MessageData{}
-	mi := &file_emulator_internal_pb_webpubsub_proto_msgTypes[12]
+	mi := &file_internal_pb_webpubsub_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -906,7 +906,7 @@ func (x *MessageData) String() string {
 func (*MessageData) ProtoMessage() {}
 
 func (x *MessageData) ProtoReflect() protoreflect.Message {
-	mi := &file_emulator_internal_pb_webpubsub_proto_msgTypes[12]
+	mi := &file_internal_pb_webpubsub_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -919,7 +919,7 @@ func (x *MessageData) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use MessageData.ProtoReflect.Descriptor instead.
 func (*MessageData) Descriptor() ([]byte, []int) {
-	return file_emulator_internal_pb_webpubsub_proto_rawDescGZIP(), []int{12}
+	return file_internal_pb_webpubsub_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *MessageData) GetData() isMessageData_Data {
@@ -1003,7 +1003,7 @@ type AckMessage_ErrorMessage struct {
 
 func (x *AckMessage_ErrorMessage) Reset() {
 	*x = AckMessage_ErrorMessage{}
-	mi := &file_emulator_internal_pb_webpubsub_proto_msgTypes[15]
+	mi := &file_internal_pb_webpubsub_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1015,7 +1015,7 @@ func (x *AckMessage_ErrorMessage) String() string {
 func (*AckMessage_ErrorMessage) ProtoMessage() {}
 
 func (x *AckMessage_ErrorMessage) ProtoReflect() protoreflect.Message {
-	mi := &file_emulator_internal_pb_webpubsub_proto_msgTypes[15]
+	mi := &file_internal_pb_webpubsub_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1028,7 +1028,7 @@ func (x *AckMessage_ErrorMessage) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AckMessage_ErrorMessage.ProtoReflect.Descriptor instead.
 func (*AckMessage_ErrorMessage) Descriptor() ([]byte, []int) {
-	return file_emulator_internal_pb_webpubsub_proto_rawDescGZIP(), []int{8, 0}
+	return file_internal_pb_webpubsub_proto_rawDescGZIP(), []int{8, 0}
 }
 
 func (x *AckMessage_ErrorMessage) GetName() string {
@@ -1056,7 +1056,7 @@ type SystemMessage_ConnectedMessage struct {
 
 func (x *SystemMessage_ConnectedMessage) Reset() {
 	*x = SystemMessage_ConnectedMessage{}
-	mi := &file_emulator_internal_pb_webpubsub_proto_msgTypes[17]
+	mi := &file_internal_pb_webpubsub_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1068,7 +1068,7 @@ func (x *SystemMessage_ConnectedMessage) String() string {
 func (*SystemMessage_ConnectedMessage) ProtoMessage() {}
 
 func (x *SystemMessage_ConnectedMessage) ProtoReflect() protoreflect.Message {
-	mi := &file_emulator_internal_pb_webpubsub_proto_msgTypes[17]
+	mi := &file_internal_pb_webpubsub_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1081,7 +1081,7 @@ func (x *SystemMessage_ConnectedMessage) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SystemMessage_ConnectedMessage.ProtoReflect.Descriptor instead.
 func (*SystemMessage_ConnectedMessage) Descriptor() ([]byte, []int) {
-	return file_emulator_internal_pb_webpubsub_proto_rawDescGZIP(), []int{10, 0}
+	return file_internal_pb_webpubsub_proto_rawDescGZIP(), []int{10, 0}
 }
 
 func (x *SystemMessage_ConnectedMessage) GetConnectionId() string {
@@ -1114,7 +1114,7 @@ type SystemMessage_DisconnectedMessage struct {
 
 func (x *SystemMessage_DisconnectedMessage) Reset() {
 	*x = SystemMessage_DisconnectedMessage{}
-	mi := &file_emulator_internal_pb_webpubsub_proto_msgTypes[18]
+	mi := &file_internal_pb_webpubsub_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1126,7 +1126,7 @@ func (x *SystemMessage_DisconnectedMessage) String() string {
 func (*SystemMessage_DisconnectedMessage) ProtoMessage() {}
 
 func (x *SystemMessage_DisconnectedMessage) ProtoReflect() protoreflect.Message {
-	mi := &file_emulator_internal_pb_webpubsub_proto_msgTypes[18]
+	mi := &file_internal_pb_webpubsub_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1139,7 +1139,7 @@ func (x *SystemMessage_DisconnectedMessage) ProtoReflect() protoreflect.Message 
 
 // Deprecated: Use SystemMessage_DisconnectedMessage.ProtoReflect.Descriptor instead.
 func (*SystemMessage_DisconnectedMessage) Descriptor() ([]byte, []int) {
-	return file_emulator_internal_pb_webpubsub_proto_rawDescGZIP(), []int{10, 1}
+	return file_internal_pb_webpubsub_proto_rawDescGZIP(), []int{10, 1}
 }
 
 func (x *SystemMessage_DisconnectedMessage) GetReason() string {
@@ -1149,39 +1149,39 @@ func (x *SystemMessage_DisconnectedMessage) GetReason() string {
 	return ""
 }
 
-var File_emulator_internal_pb_webpubsub_proto protoreflect.FileDescriptor
+var File_internal_pb_webpubsub_proto protoreflect.FileDescriptor
 
-const file_emulator_internal_pb_webpubsub_proto_rawDesc = "" +
+const file_internal_pb_webpubsub_proto_rawDesc = "" +
 	"\n" +
-	"$emulator/internal/pb/webpubsub.proto\x12\x10awps.emulator.v1\x1a\x19google/protobuf/any.proto\"\x87\x04\n" +
-	"\x0fUpstreamMessage\x12Y\n" +
-	"\x15send_to_group_message\x18\x01 \x01(\v2$.awps.emulator.v1.SendToGroupMessageH\x00R\x12sendToGroupMessage\x12E\n" +
-	"\revent_message\x18\x05 \x01(\v2\x1e.awps.emulator.v1.EventMessageH\x00R\feventMessage\x12R\n" +
-	"\x12join_group_message\x18\x06 \x01(\v2\".awps.emulator.v1.JoinGroupMessageH\x00R\x10joinGroupMessage\x12U\n" +
-	"\x13leave_group_message\x18\a \x01(\v2#.awps.emulator.v1.LeaveGroupMessageH\x00R\x11leaveGroupMessage\x12X\n" +
-	"\x14sequence_ack_message\x18\b \x01(\v2$.awps.emulator.v1.SequenceAckMessageH\x00R\x12sequenceAckMessage\x12B\n" +
-	"\fping_message\x18\t \x01(\v2\x1d.awps.emulator.v1.PingMessageH\x00R\vpingMessageB\t\n" +
-	"\amessage\"\xf1\x02\n" +
+	"\x1binternal/pb/webpubsub.proto\x12\x11awps.webpubsub.v1\x1a\x19google/protobuf/any.proto\"\x8d\x04\n" +
+	"\x0fUpstreamMessage\x12Z\n" +
+	"\x15send_to_group_message\x18\x01 \x01(\v2%.awps.webpubsub.v1.SendToGroupMessageH\x00R\x12sendToGroupMessage\x12F\n" +
+	"\revent_message\x18\x05 \x01(\v2\x1f.awps.webpubsub.v1.EventMessageH\x00R\feventMessage\x12S\n" +
+	"\x12join_group_message\x18\x06 \x01(\v2#.awps.webpubsub.v1.JoinGroupMessageH\x00R\x10joinGroupMessage\x12V\n" +
+	"\x13leave_group_message\x18\a \x01(\v2$.awps.webpubsub.v1.LeaveGroupMessageH\x00R\x11leaveGroupMessage\x12Y\n" +
+	"\x14sequence_ack_message\x18\b \x01(\v2%.awps.webpubsub.v1.SequenceAckMessageH\x00R\x12sequenceAckMessage\x12C\n" +
+	"\fping_message\x18\t \x01(\v2\x1e.awps.webpubsub.v1.PingMessageH\x00R\vpingMessageB\t\n" +
+	"\amessage\"\xf3\x02\n" +
 	"\x12SendToGroupMessage\x12\x14\n" +
 	"\x05group\x18\x01 \x01(\tR\x05group\x12\x1a\n" +
-	"\x06ack_id\x18\x02 \x01(\x04H\x00R\x05ackId\x88\x01\x01\x121\n" +
-	"\x04data\x18\x03 \x01(\v2\x1d.awps.emulator.v1.MessageDataR\x04data\x12\x1c\n" +
+	"\x06ack_id\x18\x02 \x01(\x04H\x00R\x05ackId\x88\x01\x01\x122\n" +
+	"\x04data\x18\x03 \x01(\v2\x1e.awps.webpubsub.v1.MessageDataR\x04data\x12\x1c\n" +
 	"\ano_echo\x18\x04 \x01(\bH\x01R\x06noEcho\x88\x01\x01\x12$\n" +
 	"\vttl_seconds\x18\x05 \x01(\rH\x02R\n" +
-	"ttlSeconds\x88\x01\x01\x12N\n" +
-	"\bmetadata\x18\x06 \x03(\v22.awps.emulator.v1.SendToGroupMessage.MetadataEntryR\bmetadata\x1a;\n" +
+	"ttlSeconds\x88\x01\x01\x12O\n" +
+	"\bmetadata\x18\x06 \x03(\v23.awps.webpubsub.v1.SendToGroupMessage.MetadataEntryR\bmetadata\x1a;\n" +
 	"\rMetadataEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
 	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01B\t\n" +
 	"\a_ack_idB\n" +
 	"\n" +
 	"\b_no_echoB\x0e\n" +
-	"\f_ttl_seconds\"\x85\x02\n" +
+	"\f_ttl_seconds\"\x87\x02\n" +
 	"\fEventMessage\x12\x14\n" +
-	"\x05event\x18\x01 \x01(\tR\x05event\x121\n" +
-	"\x04data\x18\x02 \x01(\v2\x1d.awps.emulator.v1.MessageDataR\x04data\x12\x1a\n" +
-	"\x06ack_id\x18\x03 \x01(\x04H\x00R\x05ackId\x88\x01\x01\x12H\n" +
-	"\bmetadata\x18\x04 \x03(\v2,.awps.emulator.v1.EventMessage.MetadataEntryR\bmetadata\x1a;\n" +
+	"\x05event\x18\x01 \x01(\tR\x05event\x122\n" +
+	"\x04data\x18\x02 \x01(\v2\x1e.awps.webpubsub.v1.MessageDataR\x04data\x12\x1a\n" +
+	"\x06ack_id\x18\x03 \x01(\x04H\x00R\x05ackId\x88\x01\x01\x12I\n" +
+	"\bmetadata\x18\x04 \x03(\v2-.awps.webpubsub.v1.EventMessage.MetadataEntryR\bmetadata\x1a;\n" +
 	"\rMetadataEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
 	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01B\t\n" +
@@ -1197,38 +1197,38 @@ const file_emulator_internal_pb_webpubsub_proto_rawDesc = "" +
 	"\x12SequenceAckMessage\x12\x1f\n" +
 	"\vsequence_id\x18\x01 \x01(\x04R\n" +
 	"sequenceId\"\r\n" +
-	"\vPingMessage\"\xb1\x02\n" +
-	"\x11DownstreamMessage\x12?\n" +
-	"\vack_message\x18\x01 \x01(\v2\x1c.awps.emulator.v1.AckMessageH\x00R\n" +
-	"ackMessage\x12B\n" +
-	"\fdata_message\x18\x02 \x01(\v2\x1d.awps.emulator.v1.DataMessageH\x00R\vdataMessage\x12H\n" +
-	"\x0esystem_message\x18\x03 \x01(\v2\x1f.awps.emulator.v1.SystemMessageH\x00R\rsystemMessage\x12B\n" +
-	"\fpong_message\x18\x04 \x01(\v2\x1d.awps.emulator.v1.PongMessageH\x00R\vpongMessageB\t\n" +
-	"\amessage\"\xcb\x01\n" +
+	"\vPingMessage\"\xb5\x02\n" +
+	"\x11DownstreamMessage\x12@\n" +
+	"\vack_message\x18\x01 \x01(\v2\x1d.awps.webpubsub.v1.AckMessageH\x00R\n" +
+	"ackMessage\x12C\n" +
+	"\fdata_message\x18\x02 \x01(\v2\x1e.awps.webpubsub.v1.DataMessageH\x00R\vdataMessage\x12I\n" +
+	"\x0esystem_message\x18\x03 \x01(\v2 .awps.webpubsub.v1.SystemMessageH\x00R\rsystemMessage\x12C\n" +
+	"\fpong_message\x18\x04 \x01(\v2\x1e.awps.webpubsub.v1.PongMessageH\x00R\vpongMessageB\t\n" +
+	"\amessage\"\xcc\x01\n" +
 	"\n" +
 	"AckMessage\x12\x15\n" +
 	"\x06ack_id\x18\x01 \x01(\x04R\x05ackId\x12\x18\n" +
-	"\asuccess\x18\x02 \x01(\bR\asuccess\x12D\n" +
-	"\x05error\x18\x03 \x01(\v2).awps.emulator.v1.AckMessage.ErrorMessageH\x00R\x05error\x88\x01\x01\x1a<\n" +
+	"\asuccess\x18\x02 \x01(\bR\asuccess\x12E\n" +
+	"\x05error\x18\x03 \x01(\v2*.awps.webpubsub.v1.AckMessage.ErrorMessageH\x00R\x05error\x88\x01\x01\x1a<\n" +
 	"\fErrorMessage\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x18\n" +
 	"\amessage\x18\x02 \x01(\tR\amessageB\b\n" +
-	"\x06_error\"\xb5\x02\n" +
+	"\x06_error\"\xb7\x02\n" +
 	"\vDataMessage\x12\x12\n" +
 	"\x04from\x18\x01 \x01(\tR\x04from\x12\x19\n" +
-	"\x05group\x18\x02 \x01(\tH\x00R\x05group\x88\x01\x01\x121\n" +
-	"\x04data\x18\x03 \x01(\v2\x1d.awps.emulator.v1.MessageDataR\x04data\x12$\n" +
+	"\x05group\x18\x02 \x01(\tH\x00R\x05group\x88\x01\x01\x122\n" +
+	"\x04data\x18\x03 \x01(\v2\x1e.awps.webpubsub.v1.MessageDataR\x04data\x12$\n" +
 	"\vsequence_id\x18\x04 \x01(\x04H\x01R\n" +
-	"sequenceId\x88\x01\x01\x12G\n" +
-	"\bmetadata\x18\x05 \x03(\v2+.awps.emulator.v1.DataMessage.MetadataEntryR\bmetadata\x1a;\n" +
+	"sequenceId\x88\x01\x01\x12H\n" +
+	"\bmetadata\x18\x05 \x03(\v2,.awps.webpubsub.v1.DataMessage.MetadataEntryR\bmetadata\x1a;\n" +
 	"\rMetadataEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
 	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01B\b\n" +
 	"\x06_groupB\x0e\n" +
-	"\f_sequence_id\"\xb2\x03\n" +
-	"\rSystemMessage\x12_\n" +
-	"\x11connected_message\x18\x01 \x01(\v20.awps.emulator.v1.SystemMessage.ConnectedMessageH\x00R\x10connectedMessage\x12h\n" +
-	"\x14disconnected_message\x18\x02 \x01(\v23.awps.emulator.v1.SystemMessage.DisconnectedMessageH\x00R\x13disconnectedMessage\x1a\x9b\x01\n" +
+	"\f_sequence_id\"\xb4\x03\n" +
+	"\rSystemMessage\x12`\n" +
+	"\x11connected_message\x18\x01 \x01(\v21.awps.webpubsub.v1.SystemMessage.ConnectedMessageH\x00R\x10connectedMessage\x12i\n" +
+	"\x14disconnected_message\x18\x02 \x01(\v24.awps.webpubsub.v1.SystemMessage.DisconnectedMessageH\x00R\x13disconnectedMessage\x1a\x9b\x01\n" +
 	"\x10ConnectedMessage\x12#\n" +
 	"\rconnection_id\x18\x01 \x01(\tR\fconnectionId\x12\x17\n" +
 	"\auser_id\x18\x02 \x01(\tR\x06userId\x122\n" +
@@ -1244,64 +1244,64 @@ const file_emulator_internal_pb_webpubsub_proto_rawDesc = "" +
 	"binaryData\x12;\n" +
 	"\rprotobuf_data\x18\x03 \x01(\v2\x14.google.protobuf.AnyH\x00R\fprotobufData\x12\x1d\n" +
 	"\tjson_data\x18\x04 \x01(\tH\x00R\bjsonDataB\x06\n" +
-	"\x04dataB\x16Z\x14emulator/internal/pbb\x06proto3"
+	"\x04dataB\rZ\vinternal/pbb\x06proto3"
 
 var (
-	file_emulator_internal_pb_webpubsub_proto_rawDescOnce sync.Once
-	file_emulator_internal_pb_webpubsub_proto_rawDescData []byte
+	file_internal_pb_webpubsub_proto_rawDescOnce sync.Once
+	file_internal_pb_webpubsub_proto_rawDescData []byte
 )
 
-func file_emulator_internal_pb_webpubsub_proto_rawDescGZIP() []byte {
-	file_emulator_internal_pb_webpubsub_proto_rawDescOnce.Do(func() {
-		file_emulator_internal_pb_webpubsub_proto_rawDescData = protoimpl.X.CompressGZIP(unsafe.Slice(unsafe.StringData(file_emulator_internal_pb_webpubsub_proto_rawDesc), len(file_emulator_internal_pb_webpubsub_proto_rawDesc)))
+func file_internal_pb_webpubsub_proto_rawDescGZIP() []byte {
+	file_internal_pb_webpubsub_proto_rawDescOnce.Do(func() {
+		file_internal_pb_webpubsub_proto_rawDescData = protoimpl.X.CompressGZIP(unsafe.Slice(unsafe.StringData(file_internal_pb_webpubsub_proto_rawDesc), len(file_internal_pb_webpubsub_proto_rawDesc)))
 	})
-	return file_emulator_internal_pb_webpubsub_proto_rawDescData
+	return file_internal_pb_webpubsub_proto_rawDescData
 }
 
-var file_emulator_internal_pb_webpubsub_proto_msgTypes = make([]protoimpl.MessageInfo, 19)
-var file_emulator_internal_pb_webpubsub_proto_goTypes = []any{
-	(*UpstreamMessage)(nil),                // 0: awps.emulator.v1.UpstreamMessage
-	(*SendToGroupMessage)(nil),             // 1: awps.emulator.v1.SendToGroupMessage
-	(*EventMessage)(nil),                   // 2: awps.emulator.v1.EventMessage
-	(*JoinGroupMessage)(nil),               // 3: awps.emulator.v1.JoinGroupMessage
-	(*LeaveGroupMessage)(nil),              // 4: awps.emulator.v1.LeaveGroupMessage
-	(*SequenceAckMessage)(nil),             // 5: awps.emulator.v1.SequenceAckMessage
-	(*PingMessage)(nil),                    // 6: awps.emulator.v1.PingMessage
-	(*DownstreamMessage)(nil),              // 7: awps.emulator.v1.DownstreamMessage
-	(*AckMessage)(nil),                     // 8: awps.emulator.v1.AckMessage
-	(*DataMessage)(nil),                    // 9: awps.emulator.v1.DataMessage
-	(*SystemMessage)(nil),                  // 10: awps.emulator.v1.SystemMessage
-	(*PongMessage)(nil),                    // 11: awps.emulator.v1.PongMessage
-	(*MessageData)(nil),                    // 12: awps.emulator.v1.MessageData
-	nil,                                    // 13: awps.emulator.v1.SendToGroupMessage.MetadataEntry
-	nil,                                    // 14: awps.emulator.v1.EventMessage.MetadataEntry
-	(*AckMessage_ErrorMessage)(nil),        // 15: awps.emulator.v1.AckMessage.ErrorMessage
-	nil,                                    // 16: awps.emulator.v1.DataMessage.MetadataEntry
-	(*SystemMessage_ConnectedMessage)(nil), // 17: awps.emulator.v1.SystemMessage.ConnectedMessage
-	(*SystemMessage_DisconnectedMessage)(nil), // 18: awps.emulator.v1.SystemMessage.DisconnectedMessage
+var file_internal_pb_webpubsub_proto_msgTypes = make([]protoimpl.MessageInfo, 19)
+var file_internal_pb_webpubsub_proto_goTypes = []any{
+	(*UpstreamMessage)(nil),                // 0: awps.webpubsub.v1.UpstreamMessage
+	(*SendToGroupMessage)(nil),             // 1: awps.webpubsub.v1.SendToGroupMessage
+	(*EventMessage)(nil),                   // 2: awps.webpubsub.v1.EventMessage
+	(*JoinGroupMessage)(nil),               // 3: awps.webpubsub.v1.JoinGroupMessage
+	(*LeaveGroupMessage)(nil),              // 4: awps.webpubsub.v1.LeaveGroupMessage
+	(*SequenceAckMessage)(nil),             // 5: awps.webpubsub.v1.SequenceAckMessage
+	(*PingMessage)(nil),                    // 6: awps.webpubsub.v1.PingMessage
+	(*DownstreamMessage)(nil),              // 7: awps.webpubsub.v1.DownstreamMessage
+	(*AckMessage)(nil),                     // 8: awps.webpubsub.v1.AckMessage
+	(*DataMessage)(nil),                    // 9: awps.webpubsub.v1.DataMessage
+	(*SystemMessage)(nil),                  // 10: awps.webpubsub.v1.SystemMessage
+	(*PongMessage)(nil),                    // 11: awps.webpubsub.v1.PongMessage
+	(*MessageData)(nil),                    // 12: awps.webpubsub.v1.MessageData
+	nil,                                    // 13: awps.webpubsub.v1.SendToGroupMessage.MetadataEntry
+	nil,                                    // 14: awps.webpubsub.v1.EventMessage.MetadataEntry
+	(*AckMessage_ErrorMessage)(nil),        // 15: awps.webpubsub.v1.AckMessage.ErrorMessage
+	nil,                                    // 16: awps.webpubsub.v1.DataMessage.MetadataEntry
+	(*SystemMessage_ConnectedMessage)(nil), // 17: awps.webpubsub.v1.SystemMessage.ConnectedMessage
+	(*SystemMessage_DisconnectedMessage)(nil), // 18: awps.webpubsub.v1.SystemMessage.DisconnectedMessage
 	(*anypb.Any)(nil),                         // 19: google.protobuf.Any
 }
-var file_emulator_internal_pb_webpubsub_proto_depIdxs = []int32{
-	1,  // 0: awps.emulator.v1.UpstreamMessage.send_to_group_message:type_name -> awps.emulator.v1.SendToGroupMessage
-	2,  // 1: awps.emulator.v1.UpstreamMessage.event_message:type_name -> awps.emulator.v1.EventMessage
-	3,  // 2: awps.emulator.v1.UpstreamMessage.join_group_message:type_name -> awps.emulator.v1.JoinGroupMessage
-	4,  // 3: awps.emulator.v1.UpstreamMessage.leave_group_message:type_name -> awps.emulator.v1.LeaveGroupMessage
-	5,  // 4: awps.emulator.v1.UpstreamMessage.sequence_ack_message:type_name -> awps.emulator.v1.SequenceAckMessage
-	6,  // 5: awps.emulator.v1.UpstreamMessage.ping_message:type_name -> awps.emulator.v1.PingMessage
-	12, // 6: awps.emulator.v1.SendToGroupMessage.data:type_name -> awps.emulator.v1.MessageData
-	13, // 7: awps.emulator.v1.SendToGroupMessage.metadata:type_name -> awps.emulator.v1.SendToGroupMessage.MetadataEntry
-	12, // 8: awps.emulator.v1.EventMessage.data:type_name -> awps.emulator.v1.MessageData
-	14, // 9: awps.emulator.v1.EventMessage.metadata:type_name -> awps.emulator.v1.EventMessage.MetadataEntry
-	8,  // 10: awps.emulator.v1.DownstreamMessage.ack_message:type_name -> awps.emulator.v1.AckMessage
-	9,  // 11: awps.emulator.v1.DownstreamMessage.data_message:type_name -> awps.emulator.v1.DataMessage
-	10, // 12: awps.emulator.v1.DownstreamMessage.system_message:type_name -> awps.emulator.v1.SystemMessage
-	11, // 13: awps.emulator.v1.DownstreamMessage.pong_message:type_name -> awps.emulator.v1.PongMessage
-	15, // 14: awps.emulator.v1.AckMessage.error:type_name -> awps.emulator.v1.AckMessage.ErrorMessage
-	12, // 15: awps.emulator.v1.DataMessage.data:type_name -> awps.emulator.v1.MessageData
-	16, // 16: awps.emulator.v1.DataMessage.metadata:type_name -> awps.emulator.v1.DataMessage.MetadataEntry
-	17, // 17: awps.emulator.v1.SystemMessage.connected_message:type_name -> awps.emulator.v1.SystemMessage.ConnectedMessage
-	18, // 18: awps.emulator.v1.SystemMessage.disconnected_message:type_name -> awps.emulator.v1.SystemMessage.DisconnectedMessage
-	19, // 19: awps.emulator.v1.MessageData.protobuf_data:type_name -> google.protobuf.Any
+var file_internal_pb_webpubsub_proto_depIdxs = []int32{
+	1,  // 0: awps.webpubsub.v1.UpstreamMessage.send_to_group_message:type_name -> awps.webpubsub.v1.SendToGroupMessage
+	2,  // 1: awps.webpubsub.v1.UpstreamMessage.event_message:type_name -> awps.webpubsub.v1.EventMessage
+	3,  // 2: awps.webpubsub.v1.UpstreamMessage.join_group_message:type_name -> awps.webpubsub.v1.JoinGroupMessage
+	4,  // 3: awps.webpubsub.v1.UpstreamMessage.leave_group_message:type_name -> awps.webpubsub.v1.LeaveGroupMessage
+	5,  // 4: awps.webpubsub.v1.UpstreamMessage.sequence_ack_message:type_name -> awps.webpubsub.v1.SequenceAckMessage
+	6,  // 5: awps.webpubsub.v1.UpstreamMessage.ping_message:type_name -> awps.webpubsub.v1.PingMessage
+	12, // 6: awps.webpubsub.v1.SendToGroupMessage.data:type_name -> awps.webpubsub.v1.MessageData
+	13, // 7: awps.webpubsub.v1.SendToGroupMessage.metadata:type_name -> awps.webpubsub.v1.SendToGroupMessage.MetadataEntry
+	12, // 8: awps.webpubsub.v1.EventMessage.data:type_name -> awps.webpubsub.v1.MessageData
+	14, // 9: awps.webpubsub.v1.EventMessage.metadata:type_name -> awps.webpubsub.v1.EventMessage.MetadataEntry
+	8,  // 10: awps.webpubsub.v1.DownstreamMessage.ack_message:type_name -> awps.webpubsub.v1.AckMessage
+	9,  // 11: awps.webpubsub.v1.DownstreamMessage.data_message:type_name -> awps.webpubsub.v1.DataMessage
+	10, // 12: awps.webpubsub.v1.DownstreamMessage.system_message:type_name -> awps.webpubsub.v1.SystemMessage
+	11, // 13: awps.webpubsub.v1.DownstreamMessage.pong_message:type_name -> awps.webpubsub.v1.PongMessage
+	15, // 14: awps.webpubsub.v1.AckMessage.error:type_name -> awps.webpubsub.v1.AckMessage.ErrorMessage
+	12, // 15: awps.webpubsub.v1.DataMessage.data:type_name -> awps.webpubsub.v1.MessageData
+	16, // 16: awps.webpubsub.v1.DataMessage.metadata:type_name -> awps.webpubsub.v1.DataMessage.MetadataEntry
+	17, // 17: awps.webpubsub.v1.SystemMessage.connected_message:type_name -> awps.webpubsub.v1.SystemMessage.ConnectedMessage
+	18, // 18: awps.webpubsub.v1.SystemMessage.disconnected_message:type_name -> awps.webpubsub.v1.SystemMessage.DisconnectedMessage
+	19, // 19: awps.webpubsub.v1.MessageData.protobuf_data:type_name -> google.protobuf.Any
 	20, // [20:20] is the sub-list for method output_type
 	20, // [20:20] is the sub-list for method input_type
 	20, // [20:20] is the sub-list for extension type_name
@@ -1309,12 +1309,12 @@ var file_emulator_internal_pb_webpubsub_proto_depIdxs = []int32{
 	0,  // [0:20] is the sub-list for field type_name
 }
 
-func init() { file_emulator_internal_pb_webpubsub_proto_init() }
-func file_emulator_internal_pb_webpubsub_proto_init() {
-	if File_emulator_internal_pb_webpubsub_proto != nil {
+func init() { file_internal_pb_webpubsub_proto_init() }
+func file_internal_pb_webpubsub_proto_init() {
+	if File_internal_pb_webpubsub_proto != nil {
 		return
 	}
-	file_emulator_internal_pb_webpubsub_proto_msgTypes[0].OneofWrappers = []any{
+	file_internal_pb_webpubsub_proto_msgTypes[0].OneofWrappers = []any{
 		(*UpstreamMessage_SendToGroupMessage)(nil),
 		(*UpstreamMessage_EventMessage)(nil),
 		(*UpstreamMessage_JoinGroupMessage)(nil),
@@ -1322,44 +1322,44 @@ func file_emulator_internal_pb_webpubsub_proto_init() {
 		(*UpstreamMessage_SequenceAckMessage)(nil),
 		(*UpstreamMessage_PingMessage)(nil),
 	}
-	file_emulator_internal_pb_webpubsub_proto_msgTypes[1].OneofWrappers = []any{}
-	file_emulator_internal_pb_webpubsub_proto_msgTypes[2].OneofWrappers = []any{}
-	file_emulator_internal_pb_webpubsub_proto_msgTypes[3].OneofWrappers = []any{}
-	file_emulator_internal_pb_webpubsub_proto_msgTypes[4].OneofWrappers = []any{}
-	file_emulator_internal_pb_webpubsub_proto_msgTypes[7].OneofWrappers = []any{
+	file_internal_pb_webpubsub_proto_msgTypes[1].OneofWrappers = []any{}
+	file_internal_pb_webpubsub_proto_msgTypes[2].OneofWrappers = []any{}
+	file_internal_pb_webpubsub_proto_msgTypes[3].OneofWrappers = []any{}
+	file_internal_pb_webpubsub_proto_msgTypes[4].OneofWrappers = []any{}
+	file_internal_pb_webpubsub_proto_msgTypes[7].OneofWrappers = []any{
 		(*DownstreamMessage_AckMessage)(nil),
 		(*DownstreamMessage_DataMessage)(nil),
 		(*DownstreamMessage_SystemMessage)(nil),
 		(*DownstreamMessage_PongMessage)(nil),
 	}
-	file_emulator_internal_pb_webpubsub_proto_msgTypes[8].OneofWrappers = []any{}
-	file_emulator_internal_pb_webpubsub_proto_msgTypes[9].OneofWrappers = []any{}
-	file_emulator_internal_pb_webpubsub_proto_msgTypes[10].OneofWrappers = []any{
+	file_internal_pb_webpubsub_proto_msgTypes[8].OneofWrappers = []any{}
+	file_internal_pb_webpubsub_proto_msgTypes[9].OneofWrappers = []any{}
+	file_internal_pb_webpubsub_proto_msgTypes[10].OneofWrappers = []any{
 		(*SystemMessage_ConnectedMessage_)(nil),
 		(*SystemMessage_DisconnectedMessage_)(nil),
 	}
-	file_emulator_internal_pb_webpubsub_proto_msgTypes[12].OneofWrappers = []any{
+	file_internal_pb_webpubsub_proto_msgTypes[12].OneofWrappers = []any{
 		(*MessageData_TextData)(nil),
 		(*MessageData_BinaryData)(nil),
 		(*MessageData_ProtobufData)(nil),
 		(*MessageData_JsonData)(nil),
 	}
-	file_emulator_internal_pb_webpubsub_proto_msgTypes[17].OneofWrappers = []any{}
+	file_internal_pb_webpubsub_proto_msgTypes[17].OneofWrappers = []any{}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
-			RawDescriptor: unsafe.Slice(unsafe.StringData(file_emulator_internal_pb_webpubsub_proto_rawDesc), len(file_emulator_internal_pb_webpubsub_proto_rawDesc)),
+			RawDescriptor: unsafe.Slice(unsafe.StringData(file_internal_pb_webpubsub_proto_rawDesc), len(file_internal_pb_webpubsub_proto_rawDesc)),
 			NumEnums:      0,
 			NumMessages:   19,
 			NumExtensions: 0,
 			NumServices:   0,
 		},
-		GoTypes:           file_emulator_internal_pb_webpubsub_proto_goTypes,
-		DependencyIndexes: file_emulator_internal_pb_webpubsub_proto_depIdxs,
-		MessageInfos:      file_emulator_internal_pb_webpubsub_proto_msgTypes,
+		GoTypes:           file_internal_pb_webpubsub_proto_goTypes,
+		DependencyIndexes: file_internal_pb_webpubsub_proto_depIdxs,
+		MessageInfos:      file_internal_pb_webpubsub_proto_msgTypes,
 	}.Build()
-	File_emulator_internal_pb_webpubsub_proto = out.File
-	file_emulator_internal_pb_webpubsub_proto_goTypes = nil
-	file_emulator_internal_pb_webpubsub_proto_depIdxs = nil
+	File_internal_pb_webpubsub_proto = out.File
+	file_internal_pb_webpubsub_proto_goTypes = nil
+	file_internal_pb_webpubsub_proto_depIdxs = nil
 }

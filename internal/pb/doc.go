@@ -5,4 +5,4 @@
 //	go install google.golang.org/protobuf/cmd/protoc-gen-go@v1.36.12
 package pb
 
-//go:generate protoc -I=../../.. --go_out=../../.. --go_opt=paths=source_relative emulator/internal/pb/webpubsub.proto
+//go:generate protoc -I=../.. --go_out=../.. --go_opt=paths=source_relative internal/pb/webpubsub.proto
