@@ -1,4 +1,4 @@
-package emulator
+package emulator_test
 
 import (
 	"bufio"
@@ -18,13 +18,15 @@ import (
 	"github.com/golang-jwt/jwt/v5"
 	"github.com/stretchr/testify/require"
 	"golang.org/x/net/http/httpguts"
+
+	"github.com/awps-go/webpubsub/emulator"
 )
 
 // This file is about those who do not behave: each is answered clearly, and everyone else is served on.
 
 func TestASlowReaderIsClosedWithAReasonAndDelaysNobody(t *testing.T) {
 	var logged safeBuffer
-	srv := StartT(t, &Options{Logger: slog.New(slog.NewTextHandler(&logged, nil))})
+	srv := emulator.StartT(t, &emulator.Options{Logger: slog.New(slog.NewTextHandler(&logged, nil))})
 	slow := dialJSON(t, srv, dialOptions{groups: []string{"g"}})
 	fast := dialJSON(t, srv, dialOptions{groups: []string{"g"}})
 	big := bytes.Repeat([]byte("x"), maxMessageSize)
@@ -46,7 +48,7 @@ func TestASlowReaderIsClosedWithAReasonAndDelaysNobody(t *testing.T) {
 }
 
 func TestWhatExpiresWhileASlowReaderDoesNotReadIsDroppedAndTakesNoRoom(t *testing.T) {
-	srv := StartT(t, nil)
+	srv := emulator.StartT(t, nil)
 	slow := dialJSON(t, srv, dialOptions{})
 	slow.ws.SetReadLimit(-1)
 	send := func(n int, text string, ttl time.Duration) {
@@ -81,7 +83,7 @@ func TestWhatExpiresWhileASlowReaderDoesNotReadIsDroppedAndTakesNoRoom(t *testin
 }
 
 func TestAFrameOverTheLimitClosesAClientOfAnyProtocolAndNobodyElse(t *testing.T) {
-	srv := StartT(t, nil)
+	srv := emulator.StartT(t, nil)
 	bystander := dialJSON(t, srv, dialOptions{})
 	for name, tt := range map[string]struct {
 		subprotocols []string
@@ -105,7 +107,7 @@ func TestAFrameOverTheLimitClosesAClientOfAnyProtocolAndNobodyElse(t *testing.T)
 }
 
 func TestAClientThatNeverReadsIsCutOffWhenTheServerCloses(t *testing.T) {
-	srv := StartT(t, nil)
+	srv := emulator.StartT(t, nil)
 	stuck := dialJSON(t, srv, dialOptions{})
 	for range 12 {
 		srv.hub("chat").send(&message{payload: payload{dataType: dataText, data: bytes.Repeat([]byte("x"), maxMessageSize)}}, &target{})
@@ -115,15 +117,15 @@ func TestAClientThatNeverReadsIsCutOffWhenTheServerCloses(t *testing.T) {
 }
 
 // handshake opens a WebSocket by hand, for those who then do not speak WebSocket properly.
-func handshake(t *testing.T, srv *Server) (net.Conn, *bufio.Reader) {
+func handshake(t *testing.T, srv *emulator.Server) (net.Conn, *bufio.Reader) {
 	t.Helper()
-	c, err := net.Dial("tcp", srv.host)
+	c, err := net.Dial("tcp", host(srv))
 	require.NoError(t, err)
 	t.Cleanup(func() { c.Close() })
 	require.NoError(t, c.SetDeadline(time.Now().Add(patience)))
 	target := strings.TrimPrefix(dialOptions{}.httpURL(t, srv), srv.Endpoint())
 	fmt.Fprintf(c, "GET %s HTTP/1.1\r\nHost: %s\r\nConnection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\n"+
-		"Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Protocol: %s\r\n\r\n", target, srv.host, protocolJSON)
+		"Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Protocol: %s\r\n\r\n", target, host(srv), protocolJSON)
 	br := bufio.NewReader(c)
 	resp, err := http.ReadResponse(br, nil)
 	require.NoError(t, err)
@@ -132,34 +134,34 @@ func handshake(t *testing.T, srv *Server) (net.Conn, *bufio.Reader) {
 }
 
 func TestHalfOpenConnections(t *testing.T) {
-	for name, leave := range map[string]func(t *testing.T, srv *Server){
-		"a connection without a request": func(t *testing.T, srv *Server) {
-			c, err := net.Dial("tcp", srv.host)
+	for name, leave := range map[string]func(t *testing.T, srv *emulator.Server){
+		"a connection without a request": func(t *testing.T, srv *emulator.Server) {
+			c, err := net.Dial("tcp", host(srv))
 			require.NoError(t, err)
 			t.Cleanup(func() { c.Close() })
 		},
-		"half a header": func(t *testing.T, srv *Server) {
-			c, err := net.Dial("tcp", srv.host)
+		"half a header": func(t *testing.T, srv *emulator.Server) {
+			c, err := net.Dial("tcp", host(srv))
 			require.NoError(t, err)
 			t.Cleanup(func() { c.Close() })
 			fmt.Fprint(c, "POST /api/hubs/chat/:send HTTP/1.1\r\nHo")
 		},
-		"half a body": func(t *testing.T, srv *Server) {
-			c, err := net.Dial("tcp", srv.host)
+		"half a body": func(t *testing.T, srv *emulator.Server) {
+			c, err := net.Dial("tcp", host(srv))
 			require.NoError(t, err)
 			t.Cleanup(func() { c.Close() })
 			token := sign(t, srv.AccessKey(), jwt.MapClaims{"aud": srv.Endpoint() + "/api/hubs/chat/:send", "exp": srv.Now().Add(time.Minute).Unix()})
-			fmt.Fprintf(c, "POST /api/hubs/chat/:send HTTP/1.1\r\nHost: %s\r\nAuthorization: Bearer %s\r\nContent-Type: text/plain\r\nContent-Length: 5\r\n\r\nhel", srv.host, token)
+			fmt.Fprintf(c, "POST /api/hubs/chat/:send HTTP/1.1\r\nHost: %s\r\nAuthorization: Bearer %s\r\nContent-Type: text/plain\r\nContent-Length: 5\r\n\r\nhel", host(srv), token)
 		},
-		"half a frame": func(t *testing.T, srv *Server) {
+		"half a frame": func(t *testing.T, srv *emulator.Server) {
 			c, _ := handshake(t, srv)
 			c.Write([]byte{0x81, 0xFE, 0x01})
 		},
-		"a client that answers nothing": func(t *testing.T, srv *Server) { handshake(t, srv) },
+		"a client that answers nothing": func(t *testing.T, srv *emulator.Server) { handshake(t, srv) },
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel() // with waiting for those who keep Close waiting
-			srv := StartT(t, nil)
+			srv := emulator.StartT(t, nil)
 			bystander := dialJSON(t, srv, dialOptions{user: "bystander"})
 			leave(t, srv)
 			rest{t, srv}.text("hubs/chat/users/bystander/:send", "served on")
@@ -179,7 +181,7 @@ func TestAClientThatLeavesWithoutACloseFrameIsGone(t *testing.T) {
 		"it sends a lone continuation": func(c *net.TCPConn) { c.Write([]byte{0x80, 0x80, 0, 0, 0, 0}) },
 	} {
 		t.Run(name, func(t *testing.T) {
-			srv := StartT(t, nil)
+			srv := emulator.StartT(t, nil)
 			bystander := dialJSON(t, srv, dialOptions{})
 			c, _ := handshake(t, srv)
 			leave(c.(*net.TCPConn))
@@ -190,20 +192,20 @@ func TestAClientThatLeavesWithoutACloseFrameIsGone(t *testing.T) {
 }
 
 func TestABodyThatIsCutShortIsNotSent(t *testing.T) {
-	srv := StartT(t, nil)
+	srv := emulator.StartT(t, nil)
 	c := dialJSON(t, srv, dialOptions{})
-	conn, err := net.Dial("tcp", srv.host)
+	conn, err := net.Dial("tcp", host(srv))
 	require.NoError(t, err)
 	defer conn.Close()
 	token := sign(t, srv.AccessKey(), jwt.MapClaims{"aud": srv.Endpoint() + "/api/hubs/chat/:send", "exp": srv.Now().Add(time.Minute).Unix()})
-	fmt.Fprintf(conn, "POST /api/hubs/chat/:send HTTP/1.1\r\nHost: %s\r\nAuthorization: Bearer %s\r\nContent-Type: text/plain\r\nContent-Length: 5\r\n\r\nhel", srv.host, token)
+	fmt.Fprintf(conn, "POST /api/hubs/chat/:send HTTP/1.1\r\nHost: %s\r\nAuthorization: Bearer %s\r\nContent-Type: text/plain\r\nContent-Length: 5\r\n\r\nhel", host(srv), token)
 	require.NoError(t, conn.(*net.TCPConn).CloseWrite())
 	io.Copy(io.Discard, conn)
 	c.nothing(srv)
 }
 
 func TestAFloodOfBadTokensLeavesEveryoneElseServed(t *testing.T) {
-	srv := StartT(t, &Options{Logger: slog.New(slog.DiscardHandler)})
+	srv := emulator.StartT(t, &emulator.Options{Logger: slog.New(slog.DiscardHandler)})
 	c := dialJSON(t, srv, dialOptions{user: "ann"})
 	target := srv.Endpoint() + "/client/hubs/chat?access_token=" +
 		sign(t, "a wrong key", jwt.MapClaims{"aud": srv.Endpoint() + "/client/hubs/chat", "exp": time.Now().Add(time.Hour).Unix()})
@@ -227,7 +229,7 @@ func TestAFloodOfBadTokensLeavesEveryoneElseServed(t *testing.T) {
 }
 
 func TestACompressedOrFragmentedMessageIsUnderstood(t *testing.T) {
-	srv := StartT(t, nil)
+	srv := emulator.StartT(t, nil)
 	ctx, cancel := context.WithTimeout(t.Context(), patience)
 	defer cancel()
 	ws, _, err := websocket.Dial(ctx, dialOptions{}.url(t, srv), &websocket.DialOptions{Subprotocols: []string{protocolJSON},
@@ -253,7 +255,7 @@ func FuzzRESTPaths(f *testing.F) {
 			f.Add(method, seed)
 		}
 	}
-	srv, err := Start(nil)
+	srv, err := emulator.Start(nil)
 	if err != nil {
 		f.Fatal(err)
 	}

@@ -1,4 +1,4 @@
-package emulator
+package emulator_test
 
 import (
 	"context"
@@ -9,12 +9,14 @@ import (
 
 	"github.com/coder/websocket"
 	"github.com/stretchr/testify/require"
+
+	"github.com/awps-go/webpubsub/emulator"
 )
 
 func TestCloseDoesNotWaitForConnectionsWithoutARequest(t *testing.T) {
-	srv, err := Start(nil)
+	srv, err := emulator.Start(nil)
 	require.NoError(t, err)
-	conn, err := net.Dial("tcp", srv.host)
+	conn, err := net.Dial("tcp", host(srv))
 	require.NoError(t, err)
 	defer conn.Close()
 	require.NoError(t, waitFor(srv, func() bool {
@@ -29,7 +31,7 @@ func TestCloseDoesNotWaitForConnectionsWithoutARequest(t *testing.T) {
 }
 
 // waitFor waits for something that the notifier does not tell of.
-func waitFor(_ *Server, done func() bool) error {
+func waitFor(_ *emulator.Server, done func() bool) error {
 	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
 	defer cancel()
 	for ticker := time.NewTicker(time.Millisecond); !done(); {
@@ -53,15 +55,15 @@ func TestAConnectionIsDroppedBeforeItsHandshakeIsThrough(t *testing.T) {
 }
 
 func TestOptionsThatAreWrong(t *testing.T) {
-	for name, options := range map[string]Options{
+	for name, options := range map[string]emulator.Options{
 		"a key with a semicolon":           {AccessKey: "a;b"},
 		"a key with a line break":          {AccessKey: "a\nb"},
 		"a second key of blanks":           {SecondaryAccessKey: "  "},
-		"a hub twice, in different case":   {Hubs: map[string]HubSettings{"chat": {}, "CHAT": {}}},
+		"a hub twice, in different case":   {Hubs: map[string]emulator.HubSettings{"chat": {}, "CHAT": {}}},
 		"a TLS config without certificate": {TLSConfig: &tls.Config{}},
 	} {
 		t.Run(name, func(t *testing.T) {
-			srv, err := Start(&options)
+			srv, err := emulator.Start(&options)
 			if err == nil {
 				srv.Close()
 			}

@@ -1,4 +1,4 @@
-package emulator
+package emulator_test
 
 import (
 	"context"
@@ -7,10 +7,12 @@ import (
 	"time"
 
 	"github.com/stretchr/testify/require"
+
+	"github.com/awps-go/webpubsub/emulator"
 )
 
 func TestALookInside(t *testing.T) {
-	srv := StartT(t, nil)
+	srv := emulator.StartT(t, nil)
 	require.Empty(t, srv.Hubs())
 	require.Empty(t, srv.Connections("chat"))
 	a := dialJSON(t, srv, dialOptions{user: "ann", groups: []string{"g2", "g1"}, roles: []string{"webpubsub.sendToGroup.g1"}})
@@ -19,7 +21,7 @@ func TestALookInside(t *testing.T) {
 	b.cut()
 
 	require.Equal(t, []string{"Other", "chat"}, srv.Hubs())
-	require.ElementsMatch(t, []Connection{
+	require.ElementsMatch(t, []emulator.Connection{
 		{ID: a.id, UserID: "ann", Subprotocol: protocolJSON, Groups: []string{"g1", "g2"}},
 		{ID: b.id, Subprotocol: protocolJSONReliable, Recovering: true},
 	}, srv.Connections("CHAT"))
@@ -33,7 +35,7 @@ func TestALookInside(t *testing.T) {
 }
 
 func TestRequestsAreRemembered(t *testing.T) {
-	srv := StartT(t, nil)
+	srv := emulator.StartT(t, nil)
 	api := rest{t, srv}
 	api.must(404, "HEAD", "hubs/chat/users/a%2Fb?api-version=2024-12-01")
 	api.must(404, "POST", "hubs/chat/:dance")
@@ -41,13 +43,13 @@ func TestRequestsAreRemembered(t *testing.T) {
 	require.Len(t, got, 2)
 	require.WithinDuration(t, time.Now(), got[0].Time, time.Minute)
 	got[0].Time, got[1].Time = time.Time{}, time.Time{}
-	require.Equal(t, []Request{
+	require.Equal(t, []emulator.Request{
 		{Operation: "UserExists", Method: "HEAD", Path: "/api/hubs/chat/users/a%2Fb?api-version=2024-12-01", Status: 404},
 		{Method: "POST", Path: "/api/hubs/chat/:dance", Status: 404},
 	}, got)
 
 	for i := range maxRequests + 10 {
-		srv.requests.add(Request{Operation: "UserExists", Path: strconv.Itoa(i)})
+		srv.requests.add(emulator.Request{Operation: "UserExists", Path: strconv.Itoa(i)})
 	}
 	got = srv.Requests()
 	require.Len(t, got, maxRequests)
@@ -57,7 +59,7 @@ func TestRequestsAreRemembered(t *testing.T) {
 }
 
 func TestWaiting(t *testing.T) {
-	srv := StartT(t, nil)
+	srv := emulator.StartT(t, nil)
 	ctx := t.Context()
 	done := make(chan error)
 	go func() { done <- srv.WaitForConnections(ctx, "chat", 2) }()
@@ -89,7 +91,7 @@ func TestWaiting(t *testing.T) {
 }
 
 func TestTheClockMakesTokensExpire(t *testing.T) {
-	srv := StartT(t, nil)
+	srv := emulator.StartT(t, nil)
 	target := dialOptions{}.httpURL(t, srv)
 	srv.Advance(59 * time.Minute)
 	require.Equal(t, 101, upgradeStatus(t, target))
@@ -100,7 +102,7 @@ func TestTheClockMakesTokensExpire(t *testing.T) {
 }
 
 func TestTrafficIsShownToThoseWhoWatch(t *testing.T) {
-	srv := StartT(t, nil)
+	srv := emulator.StartT(t, nil)
 	api := rest{t, srv}
 	api.text("hubs/chat/:send", "nobody watches")
 	w, stop := srv.traffic.watch(100)

@@ -1,4 +1,4 @@
-package emulator
+package emulator_test
 
 import (
 	"bufio"
@@ -17,6 +17,8 @@ import (
 	"time"
 
 	"github.com/stretchr/testify/require"
+
+	"github.com/awps-go/webpubsub/emulator"
 )
 
 // ask sends a request with a body of none. A header "Host" is the host it is for.
@@ -53,7 +55,7 @@ type page struct {
 }
 
 // openPage opens the stream and reads the first state.
-func openPage(t testing.TB, srv *Server) *page {
+func openPage(t testing.TB, srv *emulator.Server) *page {
 	t.Helper()
 	req, err := http.NewRequest("GET", srv.Endpoint()+liveViewStream, nil)
 	require.NoError(t, err)
@@ -128,7 +130,7 @@ func (p *page) sees(text string) trafficEvent {
 }
 
 func TestLiveViewServesItsFilesUnderAStrictPolicy(t *testing.T) {
-	srv := StartT(t, nil)
+	srv := emulator.StartT(t, nil)
 	for path, contentType := range map[string]string{
 		"/": "text/html; charset=utf-8", "/liveview/app.js": "text/javascript; charset=utf-8",
 		"/liveview/style.css": "text/css; charset=utf-8", "/liveview/icon.svg": "image/svg+xml",
@@ -157,8 +159,8 @@ func TestLiveViewServesItsFilesUnderAStrictPolicy(t *testing.T) {
 }
 
 func TestLiveViewIsForItsOwnPageOnly(t *testing.T) {
-	srv := StartT(t, nil)
-	_, port, err := net.SplitHostPort(srv.host)
+	srv := emulator.StartT(t, nil)
+	_, port, err := net.SplitHostPort(host(srv))
 	require.NoError(t, err)
 	for name, tt := range map[string]struct {
 		headers []string
@@ -180,7 +182,7 @@ func TestLiveViewIsForItsOwnPageOnly(t *testing.T) {
 		"a foreign page that hides its origin":  {[]string{"Sec-Fetch-Site", "cross-site", "Sec-Fetch-Mode", "no-cors"}, 403, 403},
 		"another page of this machine":          {[]string{"Origin", "http://localhost:3000", "Sec-Fetch-Site", "same-site"}, 403, 403},
 		"another page that hides its origin":    {[]string{"Sec-Fetch-Site", "same-site", "Sec-Fetch-Mode", "no-cors"}, 403, 403},
-		"this port under another scheme":        {[]string{"Origin", "https://" + srv.host}, 403, 403},
+		"this port under another scheme":        {[]string{"Origin", "https://" + host(srv)}, 403, 403},
 		"a name that resolves to us":            {[]string{"Host", "evil.example:" + port}, 403, 403},
 		"a name that resolves to us, as origin": {[]string{"Host", "evil.example:" + port, "Origin", "http://evil.example:" + port}, 403, 403},
 		"a name that is ours only to browsers":  {[]string{"Host", "evil.localhost"}, 403, 403},
@@ -215,7 +217,7 @@ func TestTheAddressARequestCameInAtIsAnOwnHost(t *testing.T) {
 }
 
 func TestLiveViewShowsTheStateAsItChanges(t *testing.T) {
-	srv := StartT(t, nil)
+	srv := emulator.StartT(t, nil)
 	p := openPage(t, srv)
 	require.Empty(t, p.state.Hubs)
 
@@ -244,7 +246,7 @@ func TestLiveViewShowsTheStateAsItChanges(t *testing.T) {
 }
 
 func TestLiveViewShowsTheTraffic(t *testing.T) {
-	srv := StartT(t, nil)
+	srv := emulator.StartT(t, nil)
 	p := openPage(t, srv)
 	c := dialJSON(t, srv, dialOptions{user: "ann", roles: []string{"webpubsub.joinLeaveGroup"}})
 	e := p.sees("connected " + protocolJSON)
@@ -271,7 +273,7 @@ func TestLiveViewShowsTheTraffic(t *testing.T) {
 }
 
 func TestLiveViewShowsNoKeyAndNoToken(t *testing.T) {
-	srv := StartT(t, &Options{AccessKey: "primary+key/with=signs", SecondaryAccessKey: "the secondary key"})
+	srv := emulator.StartT(t, &emulator.Options{AccessKey: "primary+key/with=signs", SecondaryAccessKey: "the secondary key"})
 	p := openPage(t, srv)
 	access, err := url.Parse(dialOptions{user: "ann"}.url(t, srv))
 	require.NoError(t, err)
@@ -327,7 +329,7 @@ func TestLiveViewShowsNoKeyAndNoToken(t *testing.T) {
 }
 
 func TestAPageThatDoesNotReadDelaysNobodyAndIsToldWhatItMissed(t *testing.T) {
-	srv := StartT(t, nil)
+	srv := emulator.StartT(t, nil)
 	p := openPage(t, srv)
 	watching := func() *watcher {
 		srv.traffic.mu.Lock()
@@ -348,7 +350,7 @@ func TestAPageThatDoesNotReadDelaysNobodyAndIsToldWhatItMissed(t *testing.T) {
 }
 
 func TestAnOpenPageDoesNotKeepTheServerFromClosing(t *testing.T) {
-	srv := StartT(t, nil)
+	srv := emulator.StartT(t, nil)
 	p := openPage(t, srv)
 	require.NoError(t, srv.Close())
 	for p.next() {
@@ -357,7 +359,7 @@ func TestAnOpenPageDoesNotKeepTheServerFromClosing(t *testing.T) {
 }
 
 func TestNobodyIsWatchedForOnceThePageIsClosed(t *testing.T) {
-	srv := StartT(t, nil)
+	srv := emulator.StartT(t, nil)
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
 	srv.streamLiveView(httptest.NewRecorder(), httptest.NewRequest("GET", liveViewStream, nil).WithContext(ctx))
@@ -366,7 +368,7 @@ func TestNobodyIsWatchedForOnceThePageIsClosed(t *testing.T) {
 }
 
 func TestLiveViewShowsPartOfALargeStateAndCountsTheRest(t *testing.T) {
-	srv := StartT(t, nil)
+	srv := emulator.StartT(t, nil)
 	const connections, groups = maxShownConnections + 7, maxShownGroups + 5
 	h := srv.openHub("big")
 	for i := range connections {
@@ -396,7 +398,7 @@ func TestLiveViewShowsPartOfALargeStateAndCountsTheRest(t *testing.T) {
 }
 
 func TestPagesElsewhereMayNotReadAnswersOrConnect(t *testing.T) {
-	srv := StartT(t, nil)
+	srv := emulator.StartT(t, nil)
 	for name, tt := range map[string]struct {
 		host, origin string
 		allowed      bool
@@ -412,7 +414,7 @@ func TestPagesElsewhereMayNotReadAnswersOrConnect(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			host := tt.host
 			if host == "" {
-				host = srv.host
+				host = host(srv)
 			}
 			want := map[bool]string{true: tt.origin}[tt.allowed]
 			for _, path := range []string{"/api/health", "/api/hubs/chat/:send", "/api/nothing"} { // 200, 405, 404

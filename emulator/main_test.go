@@ -1,4 +1,4 @@
-package emulator
+package emulator_test
 
 import (
 	"bytes"
@@ -17,6 +17,8 @@ import (
 	"github.com/golang-jwt/jwt/v5"
 	"github.com/stretchr/testify/require"
 	"go.uber.org/goleak"
+
+	"github.com/awps-go/webpubsub/emulator"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
@@ -35,7 +37,7 @@ func sign(t testing.TB, key string, claims jwt.MapClaims) string {
 // rest is a service client reduced to what these tests need: it signs what it sends, as the protocol says.
 type rest struct {
 	t   testing.TB
-	srv *Server
+	srv *emulator.Server
 }
 
 type response struct {
@@ -62,7 +64,7 @@ func (c rest) do(method, path string, body []byte, headers ...string) response {
 	req, err := http.NewRequest(method, target, bytes.NewReader(body))
 	require.NoError(c.t, err)
 	req.Header.Set("Authorization", "Bearer "+sign(c.t, c.srv.AccessKey(), jwt.MapClaims{"aud": target,
-		"exp": c.srv.clock.now().Add(time.Minute).Unix()}))
+		"exp": c.srv.Now().Add(time.Minute).Unix()}))
 	for i := 0; i < len(headers); i += 2 {
 		req.Header[headers[i]] = []string{headers[i+1]} // keeps the case
 	}
@@ -110,11 +112,11 @@ type dialOptions struct {
 	query        string // more of it
 }
 
-func (o dialOptions) url(t testing.TB, srv *Server) string {
+func (o dialOptions) url(t testing.TB, srv *emulator.Server) string {
 	if o.hub == "" {
 		o.hub = "chat"
 	}
-	claims := jwt.MapClaims{"aud": srv.Endpoint() + "/client/hubs/" + o.hub, "exp": srv.clock.now().Add(time.Hour).Unix()}
+	claims := jwt.MapClaims{"aud": srv.Endpoint() + "/client/hubs/" + o.hub, "exp": srv.Now().Add(time.Hour).Unix()}
 	if o.user != "" {
 		claims["sub"] = o.user
 	}
@@ -128,7 +130,7 @@ func (o dialOptions) url(t testing.TB, srv *Server) string {
 		"?access_token=" + sign(t, srv.AccessKey(), claims) + o.query
 }
 
-func dial(t testing.TB, srv *Server, o dialOptions) *client {
+func dial(t testing.TB, srv *emulator.Server, o dialOptions) *client {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(context.Background(), patience)
 	defer cancel()
@@ -140,7 +142,7 @@ func dial(t testing.TB, srv *Server, o dialOptions) *client {
 }
 
 // dialJSON connects a client that speaks JSON and reads its first frame.
-func dialJSON(t testing.TB, srv *Server, o dialOptions) *client {
+func dialJSON(t testing.TB, srv *emulator.Server, o dialOptions) *client {
 	t.Helper()
 	o.subprotocols = []string{protocolJSON}
 	c := dial(t, srv, o)
@@ -209,7 +211,7 @@ func (c *client) closed() (websocket.CloseError, []string) {
 }
 
 // nothing fails the test if anything else than a message sent now comes next: whatever was queued before would.
-func (c *client) nothing(srv *Server) {
+func (c *client) nothing(srv *emulator.Server) {
 	c.t.Helper()
 	rest{c.t, srv}.text("hubs/chat/connections/"+url.PathEscape(c.id)+"/:send", "fence")
 	require.Equal(c.t, "fence", c.object()["data"])

@@ -1,13 +1,15 @@
-package emulator
+package emulator_test
 
 import (
 	"testing"
 
 	"github.com/stretchr/testify/require"
+
+	"github.com/awps-go/webpubsub/emulator"
 )
 
 func TestABroadcastIsEncodedOnceForEachProtocol(t *testing.T) {
-	s := StartT(t, nil)
+	s := emulator.StartT(t, nil)
 	h := s.openHub("chat")
 	sockets := map[codecKind][]*socket{}
 	add := func(c codec, r *reliable) {

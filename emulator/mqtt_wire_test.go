@@ -1,4 +1,4 @@
-package emulator
+package emulator_test
 
 import (
 	"bufio"
@@ -14,6 +14,8 @@ import (
 	"github.com/coder/websocket"
 	"github.com/mochi-mqtt/server/v2/packets"
 	"github.com/stretchr/testify/require"
+
+	"github.com/awps-go/webpubsub/emulator"
 )
 
 // This file tests MQTT packet by packet, and what no well-behaved client does.
@@ -26,7 +28,7 @@ type mqttWire struct {
 	version mqttVersion
 }
 
-func openWire(t testing.TB, srv *Server, version mqttVersion, o dialOptions) *mqttWire {
+func openWire(t testing.TB, srv *emulator.Server, version mqttVersion, o dialOptions) *mqttWire {
 	t.Helper()
 	ws, _, err := websocket.Dial(soon(t), o.mqttURL(t, srv), &websocket.DialOptions{Subprotocols: []string{"mqtt"}})
 	require.NoError(t, err)
@@ -49,7 +51,7 @@ func keeping(pk packets.Packet) packets.Packet {
 }
 
 // dialWire connects and returns the CONNACK.
-func dialWire(t testing.TB, srv *Server, version mqttVersion, o dialOptions, connect packets.Packet) (*mqttWire, *packets.Packet) {
+func dialWire(t testing.TB, srv *emulator.Server, version mqttVersion, o dialOptions, connect packets.Packet) (*mqttWire, *packets.Packet) {
 	t.Helper()
 	c := openWire(t, srv, version, o)
 	c.send(connect)
@@ -208,7 +210,7 @@ func both(t *testing.T, test func(t *testing.T, version mqttVersion)) {
 }
 
 func TestMQTTConnackSaysWhatTheServerDoes(t *testing.T) {
-	srv := StartT(t, nil)
+	srv := emulator.StartT(t, nil)
 	_, ack := dialWire(t, srv, mqtt5, dialOptions{}, keeping(connectPacket("")))
 	p := ack.Properties
 	require.NotEmpty(t, p.AssignedClientID)
@@ -226,7 +228,7 @@ func TestMQTTConnackSaysWhatTheServerDoes(t *testing.T) {
 }
 
 func TestMQTTConnectPacketsThatAreRefused(t *testing.T) {
-	srv := StartT(t, nil)
+	srv := emulator.StartT(t, nil)
 	dialWire(t, srv, mqtt5, dialOptions{user: "ann"}, connectPacket("ann's"))
 	web := dialJSON(t, srv, dialOptions{})
 	change := func(f func(pk *packets.Packet)) packets.Packet {
@@ -313,7 +315,7 @@ func TestMQTTConnectPacketsThatAreRefused(t *testing.T) {
 }
 
 func TestMQTTPacketsThatCloseTheClient(t *testing.T) {
-	srv := StartT(t, nil)
+	srv := emulator.StartT(t, nil)
 	other, _ := dialWire(t, srv, mqtt5, dialOptions{}, connectPacket("other"))
 	aliased := publishPacket("room", 0, "x")
 	aliased.Properties.TopicAlias, aliased.Properties.TopicAliasFlag = 1, true
@@ -374,7 +376,7 @@ func TestMQTTPacketsThatCloseTheClient(t *testing.T) {
 }
 
 func TestMQTTPacketsAndWebSocketFramesAreNotAligned(t *testing.T) {
-	srv := StartT(t, nil)
+	srv := emulator.StartT(t, nil)
 	both(t, func(t *testing.T, version mqttVersion) {
 		c := openWire(t, srv, version, dialOptions{roles: everything})
 		all := slices.Concat(c.encode(connectPacket("id")), c.encode(subscribePacket("room")),
@@ -395,7 +397,7 @@ func TestMQTTPacketsAndWebSocketFramesAreNotAligned(t *testing.T) {
 }
 
 func TestMQTTSubscriptionsThatAreRefused(t *testing.T) {
-	srv := StartT(t, nil)
+	srv := emulator.StartT(t, nil)
 	topics := []string{"room", "other", "room/+", "#", "$share/g/room", "$webpubsub/else", "  ", strings.Repeat("x", 1025),
 		"$webpubsub/server/messages"}
 	roles := []string{"webpubsub.joinLeaveGroup.room"}
@@ -424,7 +426,7 @@ func TestMQTTSubscriptionsThatAreRefused(t *testing.T) {
 }
 
 func TestMQTTMessagesThatAreRefused(t *testing.T) {
-	srv := StartT(t, nil)
+	srv := emulator.StartT(t, nil)
 	web := dialJSON(t, srv, dialOptions{groups: []string{"room", "other"}})
 	c, _ := dialWire(t, srv, mqtt5, dialOptions{roles: []string{"webpubsub.sendToGroup.room"}}, connectPacket("m5"))
 	typed := func(contentType string, format byte, payload string) packets.Packet {
@@ -459,7 +461,7 @@ func TestMQTTMessagesThatAreRefused(t *testing.T) {
 }
 
 func TestMQTTPropertiesArePassedOn(t *testing.T) {
-	srv := StartT(t, nil)
+	srv := emulator.StartT(t, nil)
 	c, _ := dialWire(t, srv, mqtt5, dialOptions{roles: everything}, connectPacket("m5"))
 	web := dialJSON(t, srv, dialOptions{groups: []string{"room"}})
 	c.send(subscribePacket("room"))
@@ -480,7 +482,7 @@ func TestMQTTPropertiesArePassedOn(t *testing.T) {
 }
 
 func TestMQTTNoLocalSparesTheSender(t *testing.T) {
-	srv := StartT(t, nil)
+	srv := emulator.StartT(t, nil)
 	c, _ := dialWire(t, srv, mqtt5, dialOptions{roles: everything}, connectPacket("m5"))
 	s := subscribePacket("room")
 	s.Filters[0].NoLocal = true
@@ -493,7 +495,7 @@ func TestMQTTNoLocalSparesTheSender(t *testing.T) {
 }
 
 func TestMQTTQualityOfServiceIsTheLesserOne(t *testing.T) {
-	srv := StartT(t, nil)
+	srv := emulator.StartT(t, nil)
 	both(t, func(t *testing.T, version mqttVersion) {
 		c, _ := dialWire(t, srv, version, dialOptions{roles: everything, groups: []string{"given"}}, connectPacket("id"))
 		s := subscribePacket("0", "1", "2")
@@ -512,7 +514,7 @@ func TestMQTTQualityOfServiceIsTheLesserOne(t *testing.T) {
 }
 
 func TestWhatExpiresInAnMQTTSessionTakesNoRoom(t *testing.T) {
-	srv := StartT(t, nil)
+	srv := emulator.StartT(t, nil)
 	o := dialOptions{user: "ann", roles: everything}
 	c, _ := dialWire(t, srv, mqtt5, o, keeping(connectPacket("id")))
 	c.send(subscribePacket("room"))
@@ -534,7 +536,7 @@ func TestWhatExpiresInAnMQTTSessionTakesNoRoom(t *testing.T) {
 
 func TestMQTTSessionsOutliveTheirConnections(t *testing.T) {
 	both(t, func(t *testing.T, version mqttVersion) {
-		srv := StartT(t, nil)
+		srv := emulator.StartT(t, nil)
 		o := dialOptions{user: "ann", roles: everything}
 		c, ack := dialWire(t, srv, version, o, keeping(connectPacket("id")))
 		require.False(t, ack.SessionPresent)
@@ -587,7 +589,7 @@ func TestMQTTSessionsOutliveTheirConnections(t *testing.T) {
 
 func TestMQTTSessionsAreTakenOver(t *testing.T) {
 	both(t, func(t *testing.T, version mqttVersion) {
-		srv := StartT(t, nil)
+		srv := emulator.StartT(t, nil)
 		o := dialOptions{roles: everything}
 		goodbye := func(c *mqttWire) {
 			ce, last := c.closed()
@@ -618,7 +620,7 @@ func TestMQTTSessionsAreTakenOver(t *testing.T) {
 }
 
 func TestMQTTDisconnectDecidesOnTheSessionAgain(t *testing.T) {
-	srv := StartT(t, nil)
+	srv := emulator.StartT(t, nil)
 	disconnect := func(seconds uint32) packets.Packet {
 		pk := packetOf(packets.Disconnect)
 		pk.Properties.SessionExpiryInterval, pk.Properties.SessionExpiryIntervalFlag = seconds, true
@@ -649,7 +651,7 @@ func TestMQTTDisconnectDecidesOnTheSessionAgain(t *testing.T) {
 }
 
 func TestMQTTReceiveMaximumIsRespected(t *testing.T) {
-	srv := StartT(t, nil)
+	srv := emulator.StartT(t, nil)
 	connect := connectPacket("id")
 	connect.Properties.ReceiveMaximum = 2
 	c, _ := dialWire(t, srv, mqtt5, dialOptions{groups: []string{"room"}}, connect)
@@ -671,7 +673,7 @@ func TestMQTTReceiveMaximumIsRespected(t *testing.T) {
 }
 
 func TestAnMQTTClientThatDoesNotKeepUpIsClosed(t *testing.T) {
-	srv := StartT(t, nil)
+	srv := emulator.StartT(t, nil)
 	both(t, func(t *testing.T, version mqttVersion) {
 		c, _ := dialWire(t, srv, version, dialOptions{groups: []string{"room"}}, connectPacket("id"))
 		for range maxQueuedFrames + 1 { // none of which it acknowledges
@@ -688,7 +690,7 @@ func TestAnMQTTClientThatDoesNotKeepUpIsClosed(t *testing.T) {
 }
 
 func TestMQTTClientsThatTakeOnlySmallPacketsAreSparedLargeOnes(t *testing.T) {
-	srv := StartT(t, nil)
+	srv := emulator.StartT(t, nil)
 	connect := connectPacket("id")
 	connect.Properties.MaximumPacketSize = 100
 	c, _ := dialWire(t, srv, mqtt5, dialOptions{groups: []string{"room"}}, connect)
@@ -698,7 +700,7 @@ func TestMQTTClientsThatTakeOnlySmallPacketsAreSparedLargeOnes(t *testing.T) {
 }
 
 func TestMQTTReasonsAreLeftOutForClientsThatWantNone(t *testing.T) {
-	srv := StartT(t, nil)
+	srv := emulator.StartT(t, nil)
 	for name, change := range map[string]func(p *packets.Properties){
 		"it asks for no problem information": func(p *packets.Properties) { p.RequestProblemInfo, p.RequestProblemInfoFlag = 0, true },
 		"it takes small packets only":        func(p *packets.Properties) { p.MaximumPacketSize = 50 },
@@ -716,7 +718,7 @@ func TestMQTTReasonsAreLeftOutForClientsThatWantNone(t *testing.T) {
 }
 
 func TestMQTTMessagesOfQualityOfService0AreNotKeptForClientsThatAreAway(t *testing.T) {
-	srv := StartT(t, nil)
+	srv := emulator.StartT(t, nil)
 	o := dialOptions{roles: everything, groups: []string{"1"}}
 	c, _ := dialWire(t, srv, mqtt5, o, keeping(connectPacket("id")))
 	s := subscribePacket("0")
@@ -734,28 +736,28 @@ func TestMQTTMessagesOfQualityOfService0AreNotKeptForClientsThatAreAway(t *testi
 func TestMQTTWills(t *testing.T) {
 	for name, test := range map[string]struct {
 		connect   func(pk *packets.Packet)
-		leave     func(srv *Server, c *mqttWire)
+		leave     func(srv *emulator.Server, c *mqttWire)
 		published bool
 	}{
-		"is cut off":   {nil, func(srv *Server, _ *mqttWire) { srv.DropConnection("chat", "id") }, true},
-		"says goodbye": {nil, func(_ *Server, c *mqttWire) { c.send(packetOf(packets.Disconnect)) }, false},
-		"says goodbye and asks for its will": {nil, func(_ *Server, c *mqttWire) {
+		"is cut off":   {nil, func(srv *emulator.Server, _ *mqttWire) { srv.DropConnection("chat", "id") }, true},
+		"says goodbye": {nil, func(_ *emulator.Server, c *mqttWire) { c.send(packetOf(packets.Disconnect)) }, false},
+		"says goodbye and asks for its will": {nil, func(_ *emulator.Server, c *mqttWire) {
 			pk := packetOf(packets.Disconnect)
 			pk.ReasonCode = 4
 			c.send(pk)
 		}, true},
-		"is closed by the application": {nil, func(srv *Server, c *mqttWire) {
+		"is closed by the application": {nil, func(srv *emulator.Server, c *mqttWire) {
 			rest{c.t, srv}.must(204, "DELETE", "hubs/chat/connections/id")
 		}, true},
-		"breaks the protocol": {nil, func(_ *Server, c *mqttWire) { c.write([]byte{0, 0}) }, true},
+		"breaks the protocol": {nil, func(_ *emulator.Server, c *mqttWire) { c.write([]byte{0, 0}) }, true},
 		"is replaced by one that takes over its session": {func(pk *packets.Packet) { *pk = keeping(*pk) },
-			func(srv *Server, c *mqttWire) {
+			func(srv *emulator.Server, c *mqttWire) {
 				dialWire(c.t, srv, mqtt5, dialOptions{roles: everything}, keeping(connectPacket("id")))
 			}, true},
 		"does not come back in time": {func(pk *packets.Packet) {
 			*pk = keeping(*pk)
 			pk.Connect.WillProperties.WillDelayInterval = 100
-		}, func(srv *Server, c *mqttWire) {
+		}, func(srv *emulator.Server, c *mqttWire) {
 			c.ws.CloseNow()
 			require.NoError(c.t, srv.WaitForRecovering(soon(c.t), "chat", 1))
 			srv.Advance(31 * time.Second)
@@ -763,7 +765,7 @@ func TestMQTTWills(t *testing.T) {
 		"stays away longer than its will waits": {func(pk *packets.Packet) {
 			*pk = keeping(*pk)
 			pk.Connect.WillProperties.WillDelayInterval = 5
-		}, func(srv *Server, c *mqttWire) {
+		}, func(srv *emulator.Server, c *mqttWire) {
 			c.ws.CloseNow()
 			require.NoError(c.t, srv.WaitForRecovering(soon(c.t), "chat", 1))
 			srv.Advance(6 * time.Second)
@@ -771,7 +773,7 @@ func TestMQTTWills(t *testing.T) {
 		"comes back in time": {func(pk *packets.Packet) {
 			*pk = keeping(*pk)
 			pk.Connect.WillProperties.WillDelayInterval = 5
-		}, func(srv *Server, c *mqttWire) {
+		}, func(srv *emulator.Server, c *mqttWire) {
 			c.ws.CloseNow()
 			require.NoError(c.t, srv.WaitForRecovering(soon(c.t), "chat", 1))
 			dialWire(c.t, srv, mqtt5, dialOptions{roles: everything}, keeping(connectPacket("id")))
@@ -779,7 +781,7 @@ func TestMQTTWills(t *testing.T) {
 		}, false},
 	} {
 		t.Run("of a client that "+name, func(t *testing.T) {
-			srv := StartT(t, nil)
+			srv := emulator.StartT(t, nil)
 			web := dialJSON(t, srv, dialOptions{groups: []string{"wills"}})
 			connect := connectPacket("id")
 			connect.Connect.WillFlag, connect.Connect.WillTopic, connect.Connect.WillPayload = true, "wills", []byte("my last words")
@@ -799,7 +801,7 @@ func TestMQTTWills(t *testing.T) {
 }
 
 func TestAnMQTTClientThatIsSilentForTooLongIsClosed(t *testing.T) {
-	srv := StartT(t, nil)
+	srv := emulator.StartT(t, nil)
 	connect := connectPacket("id")
 	connect.Connect.Keepalive = 1
 	c, _ := dialWire(t, srv, mqtt5, dialOptions{}, connect)
@@ -809,7 +811,7 @@ func TestAnMQTTClientThatIsSilentForTooLongIsClosed(t *testing.T) {
 }
 
 func TestMQTTClientsAreToldWhenTheServerCloses(t *testing.T) {
-	srv := StartT(t, nil)
+	srv := emulator.StartT(t, nil)
 	c, _ := dialWire(t, srv, mqtt5, dialOptions{}, keeping(connectPacket("id")))
 	old, _ := dialWire(t, srv, mqtt311, dialOptions{}, connectPacket("old"))
 	away, _ := dialWire(t, srv, mqtt5, dialOptions{}, keeping(connectPacket("away")))
@@ -830,7 +832,7 @@ func TestMQTTClientsAreToldWhenTheServerCloses(t *testing.T) {
 }
 
 func TestAGroupWhoseNameIsNoTopicReachesNoMQTTClient(t *testing.T) {
-	srv := StartT(t, nil)
+	srv := emulator.StartT(t, nil)
 	c, _ := dialWire(t, srv, mqtt5, dialOptions{}, connectPacket("id"))
 	r := rest{t, srv}
 	for _, group := range []string{"a+b", "a#", "$webpubsub/server/messages"} {

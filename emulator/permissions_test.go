@@ -1,4 +1,4 @@
-package emulator
+package emulator_test
 
 import (
 	"fmt"
@@ -7,6 +7,8 @@ import (
 	"testing"
 
 	"github.com/stretchr/testify/require"
+
+	"github.com/awps-go/webpubsub/emulator"
 )
 
 func TestRolePatterns(t *testing.T) {
@@ -34,7 +36,7 @@ func TestATokenWithRolesForTooManyGroupsIsRefused(t *testing.T) {
 	for i := range maxGrants + 1 {
 		roles = append(roles, fmt.Sprint("webpubsub.sendToGroup.g", i), fmt.Sprint("webpubsub.sendToGroups.p", i))
 	}
-	srv := StartT(t, nil)
+	srv := emulator.StartT(t, nil)
 	_, resp, err := tryDial(t, srv, dialOptions{roles: roles})
 	require.Error(t, err)
 	require.Equal(t, 400, resp.StatusCode)
@@ -101,7 +103,7 @@ func TestPermissionsOverREST(t *testing.T) {
 		"a blank group": {nil, []step{{"PUT", "sendToGroup", "%20", 400}}},
 	} {
 		t.Run(name, func(t *testing.T) {
-			srv := StartT(t, nil)
+			srv := emulator.StartT(t, nil)
 			c := dialJSON(t, srv, dialOptions{roles: tt.roles})
 			for _, s := range tt.steps {
 				path := "hubs/chat/permissions/" + s.permission + "/connections/" + c.id
@@ -115,7 +117,7 @@ func TestPermissionsOverREST(t *testing.T) {
 }
 
 func TestPermissionsOfNobody(t *testing.T) {
-	api := rest{t, StartT(t, nil)}
+	api := rest{t, emulator.StartT(t, nil)}
 	const path = "hubs/chat/permissions/sendToGroup/connections/nobody"
 	api.must(404, "PUT", path)
 	api.must(404, "HEAD", path)
@@ -123,7 +125,7 @@ func TestPermissionsOfNobody(t *testing.T) {
 }
 
 func TestAPermissionNamesAThousandGroupsAtMost(t *testing.T) {
-	srv := StartT(t, nil)
+	srv := emulator.StartT(t, nil)
 	var roles []string
 	for i := range maxGrants {
 		roles = append(roles, fmt.Sprintf("webpubsub.sendToGroup.g%d", i))
@@ -138,7 +140,7 @@ func TestAPermissionNamesAThousandGroupsAtMost(t *testing.T) {
 }
 
 func TestARevokeTakesNobodyOutOfAGroup(t *testing.T) {
-	srv := StartT(t, nil)
+	srv := emulator.StartT(t, nil)
 	c := dialJSON(t, srv, dialOptions{roles: []string{"webpubsub.joinLeaveGroup"}, groups: []string{"g"}})
 	rest{t, srv}.must(204, "DELETE", "hubs/chat/permissions/joinLeaveGroup/connections/"+c.id+"?targetName=g")
 	rest{t, srv}.text("hubs/chat/groups/g/:send", "still here")

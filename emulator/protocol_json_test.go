@@ -1,4 +1,4 @@
-package emulator
+package emulator_test
 
 import (
 	"math"
@@ -6,10 +6,12 @@ import (
 
 	"github.com/coder/websocket"
 	"github.com/stretchr/testify/require"
+
+	"github.com/awps-go/webpubsub/emulator"
 )
 
 func TestJSONClientIsToldWhoItIs(t *testing.T) {
-	srv := StartT(t, nil)
+	srv := emulator.StartT(t, nil)
 	c := dial(t, srv, dialOptions{user: "ann", subprotocols: []string{"unknown", protocolJSON}})
 	require.Equal(t, protocolJSON, c.ws.Subprotocol())
 	hello := c.object()
@@ -42,7 +44,7 @@ func TestJSONRequests(t *testing.T) {
 		"bad metadata":         {all, `{"type":"sendToGroup","group":"g","data":1,"metadata":{"a b":""},"ackId":1}`, `{"type":"ack","ackId":1,"success":false,"error":{"name":"BadRequest","message":"the metadata key \"a b\" is not an HTTP token"}}`},
 	} {
 		t.Run(name, func(t *testing.T) {
-			c := dialJSON(t, StartT(t, nil), dialOptions{roles: tt.roles})
+			c := dialJSON(t, emulator.StartT(t, nil), dialOptions{roles: tt.roles})
 			require.Equal(t, tt.want, c.ask(tt.request))
 			require.Equal(t, `{"type":"pong"}`, c.ask(`{"type":"ping"}`), "the client stays connected")
 		})
@@ -50,7 +52,7 @@ func TestJSONRequests(t *testing.T) {
 }
 
 func TestJSONWithoutAckIDIsFireAndForget(t *testing.T) {
-	srv := StartT(t, nil)
+	srv := emulator.StartT(t, nil)
 	c := dialJSON(t, srv, dialOptions{})
 	c.write(`{"type":"joinGroup","group":"g"}`)
 	c.write(`{"type":"event","event":"e","data":""}`)
@@ -58,7 +60,7 @@ func TestJSONWithoutAckIDIsFireAndForget(t *testing.T) {
 }
 
 func TestARepeatedAckIDIsNotExecutedAgain(t *testing.T) {
-	srv := StartT(t, nil)
+	srv := emulator.StartT(t, nil)
 	c := dialJSON(t, srv, dialOptions{roles: []string{"webpubsub.sendToGroup"}, groups: []string{"g"}})
 	const send = `{"type":"sendToGroup","group":"g","data":1,"ackId":7}`
 	c.write(send)
@@ -69,7 +71,7 @@ func TestARepeatedAckIDIsNotExecutedAgain(t *testing.T) {
 }
 
 func TestGroupMessagesBetweenClients(t *testing.T) {
-	srv := StartT(t, nil)
+	srv := emulator.StartT(t, nil)
 	sender := dialJSON(t, srv, dialOptions{user: "ann", roles: []string{"webpubsub.sendToGroup.g"}, groups: []string{"g"}})
 	member := dialJSON(t, srv, dialOptions{groups: []string{"g"}})
 	raw := dial(t, srv, dialOptions{groups: []string{"g"}})
@@ -91,7 +93,7 @@ func TestGroupMessagesBetweenClients(t *testing.T) {
 }
 
 func TestJoiningAndLeaving(t *testing.T) {
-	srv := StartT(t, nil)
+	srv := emulator.StartT(t, nil)
 	c := dialJSON(t, srv, dialOptions{roles: []string{"webpubsub.joinLeaveGroups.room.*"}})
 	api := rest{t, srv}
 	require.Contains(t, c.ask(`{"type":"joinGroup","group":"room.1","ackId":1}`), "true")
@@ -123,7 +125,7 @@ func TestFramesThatCannotBeReadCloseTheClientAndNobodyElse(t *testing.T) {
 		"a frame over the limit":   {websocket.MessageText, string(make([]byte, maxMessageSize+1)), 1009, ""},
 	} {
 		t.Run(name, func(t *testing.T) {
-			srv := StartT(t, nil)
+			srv := emulator.StartT(t, nil)
 			bystander := dialJSON(t, srv, dialOptions{})
 			c := dialJSON(t, srv, dialOptions{})
 			require.NoError(t, c.ws.Write(t.Context(), tt.typ, []byte(tt.frame)))

@@ -1,4 +1,4 @@
-package emulator
+package emulator_test
 
 import (
 	"bytes"
@@ -14,17 +14,18 @@ import (
 	"github.com/coder/websocket"
 	"github.com/stretchr/testify/require"
 
+	"github.com/awps-go/webpubsub/emulator"
 	"github.com/awps-go/webpubsub/internal/pb"
 )
 
 // reliableClient is a client of json.reliable.webpubsub.azure.v1 that can be cut off and come back.
 type reliableClient struct {
 	*client
-	srv   *Server
+	srv   *emulator.Server
 	token string
 }
 
-func dialReliable(t testing.TB, srv *Server, o dialOptions) *reliableClient {
+func dialReliable(t testing.TB, srv *emulator.Server, o dialOptions) *reliableClient {
 	t.Helper()
 	o.subprotocols = []string{protocolJSONReliable}
 	c := &reliableClient{client: dial(t, srv, o), srv: srv}
@@ -90,7 +91,7 @@ func (c *reliableClient) expect(id int, text string) {
 }
 
 func TestReliableMessagesAreNumbered(t *testing.T) {
-	srv := StartT(t, nil)
+	srv := emulator.StartT(t, nil)
 	c := dialReliable(t, srv, dialOptions{user: "ann", groups: []string{"g"}})
 	api := rest{t, srv}
 	api.text("hubs/chat/:send", "one")
@@ -101,7 +102,7 @@ func TestReliableMessagesAreNumbered(t *testing.T) {
 }
 
 func TestAReliableClientComesBackAndMissesNothing(t *testing.T) {
-	srv := StartT(t, nil)
+	srv := emulator.StartT(t, nil)
 	api := rest{t, srv}
 	c := dialReliable(t, srv, dialOptions{user: "ann", groups: []string{"g"}, roles: []string{"webpubsub.joinLeaveGroup"}})
 	for i := 1; i <= 5; i++ {
@@ -134,7 +135,7 @@ func TestAReliableClientComesBackAndMissesNothing(t *testing.T) {
 }
 
 func TestAReliableClientComesBackBeforeTheServerKnowsItWasGone(t *testing.T) {
-	srv := StartT(t, nil)
+	srv := emulator.StartT(t, nil)
 	c := dialReliable(t, srv, dialOptions{})
 	rest{t, srv}.text("hubs/chat/:send", "one")
 	c.comeBack() // the old socket is still open
@@ -144,7 +145,7 @@ func TestAReliableClientComesBackBeforeTheServerKnowsItWasGone(t *testing.T) {
 }
 
 func TestAcknowledgingWhileMessagesAreSentAgain(t *testing.T) {
-	srv := StartT(t, nil)
+	srv := emulator.StartT(t, nil)
 	c := dialReliable(t, srv, dialOptions{})
 	c.cut()
 	h := srv.hub("chat")
@@ -165,7 +166,7 @@ func TestAcknowledgingWhileMessagesAreSentAgain(t *testing.T) {
 }
 
 func TestOfTwoSocketsThatComeBackAtOnceOneTakesOver(t *testing.T) {
-	srv := StartT(t, nil)
+	srv := emulator.StartT(t, nil)
 	c := dialReliable(t, srv, dialOptions{})
 	for range 20 {
 		var greeted atomic.Int32
@@ -186,7 +187,7 @@ func TestOfTwoSocketsThatComeBackAtOnceOneTakesOver(t *testing.T) {
 }
 
 func TestProtobufClientComesBack(t *testing.T) {
-	srv := StartT(t, nil)
+	srv := emulator.StartT(t, nil)
 	c := &reliableClient{client: dial(t, srv, dialOptions{subprotocols: []string{protocolProtobufReliable}}), srv: srv}
 	hello := c.protobuf().GetSystemMessage().GetConnectedMessage()
 	c.id, c.token = hello.GetConnectionId(), hello.GetReconnectionToken()
@@ -227,7 +228,7 @@ func TestAReliableClientThatCannotComeBackIsClosedWith1008(t *testing.T) {
 		"one that is not reliable": func(c *reliableClient) { c.reconnect(c.recoverURL("chat"), protocolJSON) },
 	} {
 		t.Run(name, func(t *testing.T) {
-			c := dialReliable(t, StartT(t, nil), dialOptions{})
+			c := dialReliable(t, emulator.StartT(t, nil), dialOptions{})
 			c.cut()
 			try(c)
 			ce, frames := c.closed()
@@ -239,7 +240,7 @@ func TestAReliableClientThatCannotComeBackIsClosedWith1008(t *testing.T) {
 }
 
 func TestJustInTime(t *testing.T) {
-	c := dialReliable(t, StartT(t, nil), dialOptions{})
+	c := dialReliable(t, emulator.StartT(t, nil), dialOptions{})
 	c.cut()
 	c.srv.Advance(recoveryWindow - time.Second)
 	c.comeBack()
@@ -248,7 +249,7 @@ func TestJustInTime(t *testing.T) {
 }
 
 func TestAReliableClientThatDoesNotComeBackIsGone(t *testing.T) {
-	srv := StartT(t, nil)
+	srv := emulator.StartT(t, nil)
 	c := dialReliable(t, srv, dialOptions{user: "ann"})
 	c.cut()
 	srv.Advance(recoveryWindow + time.Second)
@@ -257,14 +258,14 @@ func TestAReliableClientThatDoesNotComeBackIsGone(t *testing.T) {
 }
 
 func TestAReliableClientThatSaysGoodbyeIsGoneAtOnce(t *testing.T) {
-	srv := StartT(t, nil)
+	srv := emulator.StartT(t, nil)
 	c := dialReliable(t, srv, dialOptions{user: "ann"})
 	c.ws.Close(websocket.StatusNormalClosure, "")
 	require.NoError(t, srv.WaitForConnections(t.Context(), "chat", 0))
 }
 
 func TestAReliableClientThatIsClosedCannotComeBack(t *testing.T) {
-	srv := StartT(t, nil)
+	srv := emulator.StartT(t, nil)
 	api := rest{t, srv}
 	for name, cut := range map[string]bool{"while connected": false, "while cut off": true} {
 		t.Run(name, func(t *testing.T) {
@@ -286,7 +287,7 @@ func TestTooMuchUnacknowledgedClosesAReliableClientForGood(t *testing.T) {
 		"bytes":    {maxUnacknowledgedBytes / maxMessageSize, maxMessageSize - 100},
 	} {
 		t.Run(name, func(t *testing.T) {
-			srv := StartT(t, nil)
+			srv := emulator.StartT(t, nil)
 			c := dialReliable(t, srv, dialOptions{})
 			h := srv.hub("chat")
 			m := func() *message {
@@ -307,7 +308,7 @@ func TestTooMuchUnacknowledgedClosesAReliableClientForGood(t *testing.T) {
 }
 
 func TestAcknowledgingMakesRoom(t *testing.T) {
-	srv := StartT(t, nil)
+	srv := emulator.StartT(t, nil)
 	c := dialReliable(t, srv, dialOptions{})
 	h := srv.hub("chat")
 	for i := 1; i <= 3*maxUnacknowledged; i++ {
@@ -321,7 +322,7 @@ func TestAcknowledgingMakesRoom(t *testing.T) {
 }
 
 func TestMessagesExpire(t *testing.T) {
-	srv := StartT(t, nil)
+	srv := emulator.StartT(t, nil)
 	api := rest{t, srv}
 	c := dialReliable(t, srv, dialOptions{groups: []string{"g"}})
 	sender := dialJSON(t, srv, dialOptions{roles: []string{"webpubsub.sendToGroup"}})
@@ -348,7 +349,7 @@ func TestMessagesExpire(t *testing.T) {
 }
 
 func TestExpiredMessagesTakeNoRoom(t *testing.T) {
-	srv := StartT(t, nil)
+	srv := emulator.StartT(t, nil)
 	c := dialReliable(t, srv, dialOptions{})
 	h := srv.hub("chat")
 	c.cut()

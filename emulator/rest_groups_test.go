@@ -1,4 +1,4 @@
-package emulator
+package emulator_test
 
 import (
 	"encoding/json"
@@ -9,10 +9,12 @@ import (
 	"testing"
 
 	"github.com/stretchr/testify/require"
+
+	"github.com/awps-go/webpubsub/emulator"
 )
 
 // groupsOf reads the state of the server: the groups of a connection, in order.
-func groupsOf(srv *Server, connectionID string) []string {
+func groupsOf(srv *emulator.Server, connectionID string) []string {
 	h := srv.hub("chat")
 	h.mu.RLock()
 	defer h.mu.RUnlock()
@@ -57,7 +59,7 @@ func TestGroupMembership(t *testing.T) {
 		"no JSON":                            {"POST", "hubs/chat/:addToGroups", `groups`, 400, "g1 g2", "g1"},
 	} {
 		t.Run(name, func(t *testing.T) {
-			srv := StartT(t, nil)
+			srv := emulator.StartT(t, nil)
 			a := dialJSON(t, srv, dialOptions{user: "ann", groups: []string{"g1", "g2"}})
 			b := dialJSON(t, srv, dialOptions{user: "bob", groups: []string{"g1"}})
 			r := rest{t, srv}.do(tt.method, strings.ReplaceAll(tt.path, "{a}", a.id), []byte(tt.body), "Content-Type", "application/json")
@@ -69,7 +71,7 @@ func TestGroupMembership(t *testing.T) {
 }
 
 func TestListingAGroup(t *testing.T) {
-	srv := StartT(t, nil)
+	srv := emulator.StartT(t, nil)
 	api := rest{t, srv}
 	var ids []string
 	users := map[string]string{}

@@ -1,4 +1,4 @@
-package emulator
+package emulator_test
 
 import (
 	"net/http"
@@ -9,6 +9,8 @@ import (
 
 	"github.com/golang-jwt/jwt/v5"
 	"github.com/stretchr/testify/require"
+
+	"github.com/awps-go/webpubsub/emulator"
 )
 
 // get sends a request with the given Authorization header and returns the status.
@@ -26,7 +28,7 @@ func get(t *testing.T, target, authorization string) int {
 }
 
 func TestRESTTakesOnlyTokensForTheRequestSignedWithTheKey(t *testing.T) {
-	srv := StartT(t, &Options{AccessKey: "the key", AcceptBearer: func(token string) bool { return token == "from Entra" }})
+	srv := emulator.StartT(t, &emulator.Options{AccessKey: "the key", AcceptBearer: func(token string) bool { return token == "from Entra" }})
 	target := srv.Endpoint() + "/api/hubs/chat/groups/it's%20%C3%A9/connections?api-version=2024-12-01&top=5"
 	now := time.Now().Unix()
 	claims := func(aud any, exp any) jwt.MapClaims { return jwt.MapClaims{"aud": aud, "exp": exp} }
@@ -96,7 +98,7 @@ func TestAudiencesThatAreTheSameURL(t *testing.T) {
 }
 
 func TestARefusalNamesTheFaultAndPrintsNoToken(t *testing.T) {
-	srv := StartT(t, nil)
+	srv := emulator.StartT(t, nil)
 	token := sign(t, "another key", jwt.MapClaims{"exp": time.Now().Add(time.Minute).Unix()})
 	req, _ := http.NewRequest("POST", srv.Endpoint()+"/api/hubs/chat/:closeConnections", nil)
 	req.Header.Set("Authorization", "Bearer "+token)
@@ -112,7 +114,7 @@ func TestARefusalNamesTheFaultAndPrintsNoToken(t *testing.T) {
 }
 
 func TestClientsConnectOnlyWithATokenForTheirHub(t *testing.T) {
-	srv := StartT(t, &Options{AccessKey: "the key"})
+	srv := emulator.StartT(t, &emulator.Options{AccessKey: "the key"})
 	in := func(d time.Duration) int64 { return time.Now().Add(d).Unix() }
 	aud := srv.Endpoint() + "/client/hubs/chat"
 	for name, tt := range map[string]struct {
@@ -155,6 +157,6 @@ func TestClientsConnectOnlyWithATokenForTheirHub(t *testing.T) {
 }
 
 // httpURL is the client URL for a request by net/http.
-func (o dialOptions) httpURL(t testing.TB, srv *Server) string {
+func (o dialOptions) httpURL(t testing.TB, srv *emulator.Server) string {
 	return strings.Replace(o.url(t, srv), "ws", "http", 1)
 }
