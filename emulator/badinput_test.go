@@ -2,8 +2,8 @@ package emulator_test
 
 import (
 	"bufio"
-	"bytes"
 	"context"
+	"encoding/json"
 	"fmt"
 	"io"
 	"log/slog"
@@ -13,6 +13,7 @@ import (
 	"sync"
 	"testing"
 	"time"
+	"unicode/utf8"
 
 	"github.com/coder/websocket"
 	"github.com/golang-jwt/jwt/v5"
@@ -29,11 +30,11 @@ func TestASlowReaderIsClosedWithAReasonAndDelaysNobody(t *testing.T) {
 	srv := emulator.StartT(t, &emulator.Options{Logger: slog.New(slog.NewTextHandler(&logged, nil))})
 	slow := dialJSON(t, srv, dialOptions{groups: []string{"g"}})
 	fast := dialJSON(t, srv, dialOptions{groups: []string{"g"}})
-	big := bytes.Repeat([]byte("x"), maxMessageSize)
+	big := strings.Repeat("x", maxMessageSize)
 	var sent int
-	for srv.hub("chat").count(&target{}) == 2 {
+	for len(srv.Connections("chat")) == 2 {
 		require.Less(t, sent, 1000, "the slow client is never closed")
-		srv.hub("chat").send(&message{payload: payload{dataType: dataText, data: big}, group: "g"}, &target{group: "g"})
+		rest{t, srv}.text("hubs/chat/groups/g/:send", big)
 		sent++
 		require.Len(t, fast.object()["data"], maxMessageSize)
 	}
@@ -53,11 +54,7 @@ func TestWhatExpiresWhileASlowReaderDoesNotReadIsDroppedAndTakesNoRoom(t *testin
 	slow.ws.SetReadLimit(-1)
 	send := func(n int, text string, ttl time.Duration) {
 		for range n {
-			m := &message{payload: payload{dataType: dataText, data: []byte(text)}}
-			if ttl > 0 {
-				m.expires = srv.Now().Add(ttl)
-			}
-			srv.hub("chat").send(m, &target{})
+			rest{t, srv}.text(fmt.Sprintf("hubs/chat/:send?messageTtlSeconds=%d", ttl/time.Second), text)
 		}
 	}
 	big := strings.Repeat("x", maxMessageSize)
@@ -110,7 +107,7 @@ func TestAClientThatNeverReadsIsCutOffWhenTheServerCloses(t *testing.T) {
 	srv := emulator.StartT(t, nil)
 	stuck := dialJSON(t, srv, dialOptions{})
 	for range 12 {
-		srv.hub("chat").send(&message{payload: payload{dataType: dataText, data: bytes.Repeat([]byte("x"), maxMessageSize)}}, &target{})
+		rest{t, srv}.text("hubs/chat/:send", strings.Repeat("x", maxMessageSize))
 	}
 	srv.Close()
 	require.NotEmpty(t, stuck.id)
@@ -283,7 +280,8 @@ func FuzzRESTPaths(f *testing.F) {
 		require.NotEqual(t, http.StatusInternalServerError, resp.StatusCode, string(body))
 		if resp.StatusCode >= 400 && method != http.MethodHead && resp.Header.Get("x-ms-error-code") != "" {
 			var e errorBody
-			require.NoError(t, unmarshal(body, &e))
+			require.True(t, utf8.Valid(body))
+			require.NoError(t, json.Unmarshal(body, &e))
 			require.NotEmpty(t, e.Message)
 		}
 	})

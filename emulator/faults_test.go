@@ -82,18 +82,15 @@ func TestAConnectionIsCut(t *testing.T) {
 }
 
 func TestADelayedRequestWaitsForTheClock(t *testing.T) {
-	srv := emulator.StartT(t, nil)
+	var logged safeBuffer
+	srv := emulator.StartT(t, &emulator.Options{Logger: debugLog(&logged)})
 	c := dialJSON(t, srv, dialOptions{})
 	require.NoError(t, srv.InjectFault(emulator.Fault{Operation: "SendToAll", Delay: time.Minute}))
 	answered := make(chan int, 1)
 	go func() {
 		answered <- rest{t, srv}.do("POST", "hubs/chat/:send", []byte("late"), "Content-Type", "text/plain").status
 	}()
-	require.Eventually(t, func() bool {
-		srv.clock.mu.Lock()
-		defer srv.clock.mu.Unlock()
-		return len(srv.clock.timers) == 1
-	}, patience, time.Millisecond)
+	logged.wait(t, "delay=1m0s")
 	c.nothing(srv)
 	srv.Advance(59 * time.Second)
 	require.Empty(t, answered)
@@ -103,15 +100,12 @@ func TestADelayedRequestWaitsForTheClock(t *testing.T) {
 }
 
 func TestCloseDoesNotWaitForADelay(t *testing.T) {
-	srv := emulator.StartT(t, nil)
+	var logged safeBuffer
+	srv := emulator.StartT(t, &emulator.Options{Logger: debugLog(&logged)})
 	require.NoError(t, srv.InjectFault(emulator.Fault{Delay: 24 * time.Hour}))
 	answered := make(chan int, 1)
 	go func() { answered <- rest{t, srv}.do("HEAD", "hubs/chat/users/ann", nil).status }()
-	require.Eventually(t, func() bool {
-		srv.mu.Lock()
-		defer srv.mu.Unlock()
-		return len(srv.faults) == 0
-	}, patience, time.Millisecond)
+	logged.wait(t, "delay=24h0m0s")
 	srv.Close()
 	require.Equal(t, 404, <-answered)
 }

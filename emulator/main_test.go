@@ -4,14 +4,13 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
-	"errors"
 	"io"
 	"net/http"
 	"net/url"
+	"slices"
 	"strings"
 	"testing"
 	"time"
-	"unicode/utf8"
 
 	"github.com/coder/websocket"
 	"github.com/golang-jwt/jwt/v5"
@@ -210,6 +209,20 @@ func (c *client) closed() (websocket.CloseError, []string) {
 	}
 }
 
+// flood has a client send n messages to the group "room", and returns when the client has gone after that.
+func flood(t testing.TB, srv *emulator.Server, n int, message string) {
+	t.Helper()
+	sender := dialJSON(t, srv, dialOptions{roles: []string{"webpubsub.sendToGroup.room"}})
+	for range n {
+		sender.write(`{"type":"sendToGroup","group":"room",` + message + `}`)
+	}
+	require.Contains(t, sender.ask(`{"type":"sendToGroup","group":"nobody","data":1,"ackId":1}`), "Forbidden")
+	require.NoError(t, sender.ws.Close(websocket.StatusNormalClosure, ""))
+	require.Eventually(t, func() bool {
+		return !slices.ContainsFunc(srv.Connections("chat"), func(c emulator.Connection) bool { return c.ID == sender.id })
+	}, patience, time.Millisecond)
+}
+
 // nothing fails the test if anything else than a message sent now comes next: whatever was queued before would.
 func (c *client) nothing(srv *emulator.Server) {
 	c.t.Helper()
@@ -233,12 +246,4 @@ func upgradeStatus(t testing.TB, target string, headers ...string) int {
 	require.NoError(t, err)
 	resp.Body.Close()
 	return resp.StatusCode
-}
-
-// unmarshal is json.Unmarshal that takes only UTF-8, as clients do.
-func unmarshal(data []byte, v any) error {
-	if !utf8.Valid(data) {
-		return errors.New("not UTF-8")
-	}
-	return json.Unmarshal(data, v)
 }

@@ -173,18 +173,6 @@ func TestTheApplicationIsAskedAgainWhenAnMQTTClientComesBack(t *testing.T) {
 	require.Len(t, lines, 5)
 }
 
-func TestAConnectionThatIsGoneChangesNoGroupsOfItsSuccessor(t *testing.T) {
-	h := newHub("chat", &notifier{}, &traffic{})
-	old, next := &connection{id: "device", hub: h}, &connection{id: "device", hub: h}
-	h.add(old, nil, func() {})
-	require.True(t, h.remove(old))
-	h.add(next, []string{"a"}, func() {})
-	old.joinGroup("b")
-	require.False(t, old.leaveGroup("a"))
-	require.Equal(t, groupSet{"a": {}}, next.groups)
-	require.NotContains(t, h.groups, "b")
-}
-
 func TestAnMQTTClientIsToldWhyTheApplicationRejectsIt(t *testing.T) {
 	properties := []eventhandler.MQTTUserProperty{{Name: "a", Value: "b"}}
 	for name, test := range map[string]struct {

@@ -280,22 +280,22 @@ func TestManyMQTTClientsComeAndGo(t *testing.T) {
 				case 1:
 					srv.DropConnection("chat", id)
 				case 2:
-					srv.hub("chat").close(&target{connection: id}, "enough")
+					rest{t, srv}.must(204, "DELETE", "hubs/chat/connections/"+url.PathEscape(id)+"?reason=enough")
 				}
 				for range 3 {
 					if _, err := c.tryRead(); err != nil {
 						break
 					}
 				}
-				srv.hub("chat").send(&message{payload: payload{dataType: dataText, data: []byte("x")}, group: "all"}, &target{group: "all"})
+				rest{t, srv}.text("hubs/chat/groups/all/:send", "x")
 				c.ws.CloseNow()
 			}
 		})
 	}
 	all.Wait()
-	require.NoError(t, srv.wait(soon(t), 0, "clients that are not gone", func() int {
-		return len(slices.DeleteFunc(srv.Connections("chat"), func(c emulator.Connection) bool { return c.Recovering }))
-	}))
+	require.Eventually(t, func() bool {
+		return !slices.ContainsFunc(srv.Connections("chat"), func(c emulator.Connection) bool { return !c.Recovering })
+	}, patience, time.Millisecond, "clients that are not gone")
 	srv.Advance(recoveryWindow) // for the sessions that are left
 	require.NoError(t, srv.WaitForConnections(soon(t), "chat", 0))
 	require.Empty(t, srv.Groups("chat"))

@@ -3,6 +3,8 @@ package emulator_test
 import (
 	"bufio"
 	"bytes"
+	"context"
+	"errors"
 	"fmt"
 	"io"
 	"net/url"
@@ -34,7 +36,35 @@ func openWire(t testing.TB, srv *emulator.Server, version mqttVersion, o dialOpt
 	require.NoError(t, err)
 	ws.SetReadLimit(-1)
 	t.Cleanup(func() { ws.CloseNow() })
-	return &mqttWire{t: t, ws: ws, in: bufio.NewReader(&mqttStream{ws: ws}), version: version}
+	return &mqttWire{t: t, ws: ws, in: bufio.NewReader(&binaryStream{ws: ws}), version: version}
+}
+
+// binaryStream is the bytes of a WebSocket's binary messages.
+type binaryStream struct {
+	ws      *websocket.Conn
+	message io.Reader // nil = the next one is not there yet
+}
+
+func (s *binaryStream) Read(p []byte) (int, error) {
+	for {
+		if s.message == nil {
+			typ, message, err := s.ws.Reader(context.Background())
+			if err != nil {
+				return 0, err
+			}
+			if typ != websocket.MessageBinary {
+				return 0, errors.New("a message that is not binary")
+			}
+			s.message = message
+		}
+		n, err := s.message.Read(p)
+		if err == io.EOF {
+			s.message, err = nil, nil
+		}
+		if n > 0 || err != nil {
+			return n, err
+		}
+	}
 }
 
 // connectPacket is a CONNECT packet of a client whose session ends with its connection.
@@ -354,7 +384,9 @@ func TestMQTTPacketsThatCloseTheClient(t *testing.T) {
 			require.NotNil(t, last, "no DISCONNECT: %s", ce.Reason)
 			require.Equal(t, packets.Disconnect, last.FixedHeader.Type)
 			require.Equal(t, fmt.Sprintf("0x%X", test.code), fmt.Sprintf("0x%X", last.ReasonCode), last.Properties.ReasonString)
-			require.Equal(t, ce.Reason, shorten(last.Properties.ReasonString, maxCloseReason))
+			require.True(t, strings.HasPrefix(last.Properties.ReasonString, ce.Reason))
+			require.LessOrEqual(t, len(ce.Reason), 123, "it fits into a close frame")
+			require.True(t, len(last.Properties.ReasonString) == len(ce.Reason) || len(ce.Reason) > 119, "no more is cut than must be")
 			require.NoError(t, srv.WaitForConnections(soon(t), "chat", 1))
 		})
 	}
@@ -520,15 +552,9 @@ func TestWhatExpiresInAnMQTTSessionTakesNoRoom(t *testing.T) {
 	c.send(subscribePacket("room"))
 	c.expect(packets.Suback)
 	require.True(t, srv.DropConnection("chat", "id"))
-	send := func(text string, expires time.Time) {
-		srv.hub("chat").send(&message{payload: payload{dataType: dataText, data: []byte(text)}, group: "room", expires: expires},
-			&target{group: "room"})
-	}
-	for range maxQueuedFrames {
-		send("old", srv.Now().Add(time.Second))
-	}
+	flood(t, srv, maxQueuedFrames, `"dataType":"text","data":"old","ttlSeconds":1`)
 	srv.Advance(2 * time.Second)
-	send("new", time.Time{})
+	rest{t, srv}.text("hubs/chat/groups/room/:send", "new")
 	c, ack := dialWire(t, srv, mqtt5, o, keeping(connectPacket("id")))
 	require.True(t, ack.SessionPresent)
 	require.Equal(t, "new", string(c.expect(packets.Publish).Payload))
@@ -676,9 +702,7 @@ func TestAnMQTTClientThatDoesNotKeepUpIsClosed(t *testing.T) {
 	srv := emulator.StartT(t, nil)
 	both(t, func(t *testing.T, version mqttVersion) {
 		c, _ := dialWire(t, srv, version, dialOptions{groups: []string{"room"}}, connectPacket("id"))
-		for range maxQueuedFrames + 1 { // none of which it acknowledges
-			srv.hub("chat").send(&message{payload: payload{dataType: dataText, data: []byte("x")}, group: "room"}, &target{group: "room"})
-		}
+		flood(t, srv, maxQueuedFrames+1, `"dataType":"text","data":"x"`) // none of which it acknowledges
 		ce, last := c.closed()
 		require.Equal(t, websocket.StatusPolicyViolation, ce.Code)
 		require.Regexp(t, "^the client is too slow: 10000 messages, [0-9]+ bytes wait for it$", ce.Reason)
@@ -841,95 +865,4 @@ func TestAGroupWhoseNameIsNoTopicReachesNoMQTTClient(t *testing.T) {
 	}
 	r.text("hubs/chat/:send", "fence")
 	require.Equal(t, "fence", string(c.expect(packets.Publish).Payload))
-}
-
-// rawMQTT is what a fuzzer's bytes come from.
-func rawMQTT(data []byte) *bufio.Reader { return bufio.NewReader(bytes.NewReader(data)) }
-
-func FuzzMQTTPackets(f *testing.F) {
-	c := &mqttWire{t: f, version: mqtt5}
-	for _, pk := range []packets.Packet{keeping(connectPacket("id")), publishPacket("room", 1, "x"), subscribePacket("a", "b"),
-		packetOf(packets.Pingreq), packetOf(packets.Disconnect)} {
-		f.Add(c.encode(pk), true)
-	}
-	f.Add([]byte{0x82, 0x06, 0x00, 0x01, 0x00, 0x00, 0x01, 'a'}, true)
-	f.Fuzz(func(t *testing.T, data []byte, v5 bool) {
-		version := mqtt311
-		if v5 {
-			version = mqtt5
-		}
-		in := rawMQTT(data)
-		for {
-			pk, err := readMQTT(in, version)
-			if err != nil {
-				return
-			}
-			switch pk.FixedHeader.Type {
-			case packets.Connect:
-				if checkMQTTConnect(pk) == nil && pk.Connect.WillFlag {
-					newMQTTWill(pk)
-				}
-			case packets.Publish:
-				p, fault := mqttPayload(&pk.Properties, pk.Payload)
-				if fault != nil {
-					continue
-				}
-				require.Empty(t, checkMetadata(p.metadata))
-				m := &message{payload: p, group: pk.TopicName, mqtt: &mqttOrigin{pk.FixedHeader.Qos, mqttForwarded(&pk.Properties)}}
-				for _, version := range []mqttVersion{mqtt311, mqtt5} {
-					require.NotEmpty(t, version.message(m).data)
-				}
-				jsonCodec{}.message(m)
-				protobufCodec{}.message(m)
-			}
-		}
-	})
-}
-
-// FuzzMQTTMessages sends messages of any kind through what an MQTT client gets, and reads them as it would.
-func FuzzMQTTMessages(f *testing.F) {
-	f.Add("room", uint8(0), []byte(`{}`), "key", "value", uint16(0), false, uint32(0))
-	f.Add("", uint8(1), []byte("text"), "", "", uint16(1), true, uint32(60))
-	f.Add("0", uint8(0), []byte("0"), "0", "\x00", uint16(0), false, uint32(0))
-	f.Add("ü/x", uint8(2), bytes.Repeat([]byte{0}, 200), "k", strings.Repeat("v", 200), uint16(65535), false, uint32(1))
-	f.Fuzz(func(t *testing.T, group string, kind uint8, data []byte, key, value string, id uint16, dup bool, expiry uint32) {
-		topic, ok := mqttTopic(group)
-		if group != "" && (checkGroup(group) != "" || !ok) {
-			return
-		}
-		if back, fault := mqttGroup(topic); group != "" && !strings.HasPrefix(group, "$share/") {
-			require.Nil(t, fault)
-			require.Equal(t, group, back)
-		}
-		m := &message{payload: payload{dataType: dataType(kind % 4), data: data}, group: group}
-		if key != "" {
-			m.metadata = map[string]string{key: value}
-		}
-		if checkMetadata(m.metadata) != "" {
-			return
-		}
-		dup = dup && id != 0
-		for _, version := range []mqttVersion{mqtt311, mqtt5} {
-			out := mqttPublish(version, version.message(m).data, id, dup, expiry)
-			in := rawMQTT(out)
-			pk, err := readMQTT(in, version)
-			require.NoError(t, err)
-			_, err = in.ReadByte()
-			require.Equal(t, io.EOF, err, "one packet")
-			require.Equal(t, topic, pk.TopicName)
-			require.Equal(t, string(data), string(pk.Payload))
-			require.Equal(t, dup, pk.FixedHeader.Dup)
-			require.Equal(t, id, pk.PacketID)
-			if version == mqtt311 {
-				continue
-			}
-			require.Equal(t, expiry, pk.Properties.MessageExpiryInterval)
-			if p, fault := mqttPayload(&pk.Properties, pk.Payload); fault == nil {
-				require.Equal(t, m.dataType, p.dataType)
-				if !strings.Contains(value, "\x00") {
-					require.Equal(t, m.metadata, p.metadata)
-				}
-			}
-		}
-	})
 }

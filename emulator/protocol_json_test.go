@@ -1,7 +1,6 @@
 package emulator_test
 
 import (
-	"math"
 	"testing"
 
 	"github.com/coder/websocket"
@@ -139,47 +138,4 @@ func TestFramesThatCannotBeReadCloseTheClientAndNobodyElse(t *testing.T) {
 			bystander.nothing(srv)
 		})
 	}
-}
-
-func TestIDSet(t *testing.T) {
-	var s idSet
-	for _, id := range []uint64{5, 6, 7, 9, 8, 3, 4, 0, math.MaxUint64, 10} {
-		require.True(t, s.add(id), id)
-		require.False(t, s.add(id), id)
-	}
-	for id := range uint64(12) {
-		require.Equal(t, id == 1 || id == 2 || id == 11, s.add(id), id)
-	}
-	var top idSet
-	for _, id := range []uint64{math.MaxUint64, math.MaxUint64 - 1, math.MaxUint64 - 2} {
-		require.True(t, top.add(id), id)
-	}
-	for _, id := range []uint64{math.MaxUint64, math.MaxUint64 - 1, math.MaxUint64 - 2} {
-		require.False(t, top.add(id), id)
-	}
-	var run idSet
-	for id := range uint64(100_000) {
-		run.add(id)
-	}
-	require.Empty(t, run.others, "ids in a row take no room")
-}
-
-func FuzzJSONFrames(f *testing.F) {
-	for _, seed := range []string{`{"type":"ping"}`, `{"type":"joinGroup","group":"g","ackId":1}`, `{"type":"event","event":"e","data":{}}`,
-		`{"type":"sendToGroup","group":"g","dataType":"binary","data":"AP8=","metadata":{"k":"v"},"ttlSeconds":1,"noEcho":true}`,
-		`{"type":"sendToGroup","group":"g","dataType":"text","data":null}`, `{"type":"sequenceAck","sequenceId":1}`} {
-		f.Add([]byte(seed))
-	}
-	f.Fuzz(func(t *testing.T, data []byte) {
-		r, err := jsonCodec{}.decode(websocket.MessageText, data)
-		if err != nil || r.kind != requestSend || r.check() != "" {
-			return
-		}
-		// Whatever can be sent on is a frame that the receiver can read.
-		m := &message{payload: r.payload, group: r.group, fromUser: "u"}
-		var v map[string]any
-		require.NoError(t, unmarshal(jsonCodec{}.sequenced(m.frameFor(jsonCodec{}).data, 7), &v))
-		require.Equal(t, r.group, v["group"])
-		require.Equal(t, 7.0, v["sequenceId"])
-	})
 }

@@ -148,30 +148,3 @@ func TestProtobufFramesThatCannotBeRead(t *testing.T) {
 		})
 	}
 }
-
-func FuzzProtobufFrames(f *testing.F) {
-	for _, seed := range []string{`{"pingMessage":{}}`, `{"joinGroupMessage":{"group":"g","ackId":1}}`, `{"sequenceAckMessage":{"sequenceId":1}}`,
-		`{"sendToGroupMessage":{"group":"h","ackId":1,"noEcho":true,"ttlSeconds":1,"metadata":{"k":"v"},"data":{"textData":"x"}}}`,
-		`{"sendToGroupMessage":{"group":"h","data":{"protobufData":{"@type":"type.googleapis.com/google.protobuf.StringValue","value":"x"}}}}`,
-		`{"eventMessage":{"event":"e","ackId":1,"data":{"jsonData":"1"}}}`} {
-		var m pb.UpstreamMessage
-		if err := protojson.Unmarshal([]byte(seed), &m); err != nil {
-			f.Fatal(err)
-		}
-		f.Add(marshalProtobuf(&m))
-	}
-	f.Fuzz(func(t *testing.T, data []byte) {
-		r, err := protobufCodec{}.decode(websocket.MessageBinary, data)
-		if err != nil || r.kind != requestSend || r.check() != "" {
-			return
-		}
-		// Whatever can be sent on is a frame that every receiver can read.
-		m := &message{payload: r.payload, group: r.group, fromUser: "u"}
-		var down pb.DownstreamMessage
-		require.NoError(t, proto.Unmarshal(protobufCodec{}.sequenced(m.frameFor(protobufCodec{}).data, 1<<40), &down))
-		require.Equal(t, r.group, down.GetDataMessage().GetGroup())
-		require.EqualValues(t, 1<<40, down.GetDataMessage().GetSequenceId())
-		var v map[string]any
-		require.NoError(t, unmarshal(m.frameFor(jsonCodec{}).data, &v))
-	})
-}

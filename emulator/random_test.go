@@ -213,7 +213,11 @@ func (a *agent) write(js, protobuf string) {
 		if err := protojson.Unmarshal([]byte(protobuf), &m); err != nil {
 			a.w.fatal("%v", err)
 		}
-		typ, data = websocket.MessageBinary, marshalProtobuf(&m)
+		b, err := proto.Marshal(&m)
+		if err != nil {
+			a.w.fatal("%v", err)
+		}
+		typ, data = websocket.MessageBinary, b
 	}
 	a.ws.Write(context.Background(), typ, data)
 }

@@ -1,9 +1,9 @@
 package emulator_test
 
 import (
-	"bytes"
 	"context"
 	"fmt"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -51,14 +51,10 @@ func (c *reliableClient) recoverURL(hub string) string {
 func (c *reliableClient) cut() {
 	c.t.Helper()
 	c.ws.CloseNow()
-	h := c.srv.hub("chat")
 	require.Eventually(c.t, func() bool {
-		h.mu.RLock()
-		defer h.mu.RUnlock()
-		sock := h.connections[c.id].link.(*socket)
-		sock.mu.Lock()
-		defer sock.mu.Unlock()
-		return sock.ws == nil
+		return slices.ContainsFunc(c.srv.Connections("chat"), func(is emulator.Connection) bool {
+			return is.ID == c.id && is.Recovering
+		})
 	}, patience, time.Millisecond)
 }
 
@@ -148,10 +144,9 @@ func TestAcknowledgingWhileMessagesAreSentAgain(t *testing.T) {
 	srv := emulator.StartT(t, nil)
 	c := dialReliable(t, srv, dialOptions{})
 	c.cut()
-	h := srv.hub("chat")
 	big := strings.Repeat("x", maxMessageSize-200) // so that the socket cannot take them all at once
 	for range 15 {
-		h.send(&message{payload: payload{dataType: dataText, data: []byte(big)}}, &target{})
+		rest{t, srv}.text("hubs/chat/:send", big)
 	}
 	c.comeBack()
 	for i := 1; i <= 15; i++ {
@@ -289,15 +284,12 @@ func TestTooMuchUnacknowledgedClosesAReliableClientForGood(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			srv := emulator.StartT(t, nil)
 			c := dialReliable(t, srv, dialOptions{})
-			h := srv.hub("chat")
-			m := func() *message {
-				return &message{payload: payload{dataType: dataText, data: bytes.Repeat([]byte("x"), tt.size)}}
-			}
+			text := strings.Repeat("x", tt.size)
 			for range tt.messages {
-				h.send(m(), &target{})
+				rest{t, srv}.text("hubs/chat/:send", text)
 			}
-			require.Equal(t, 1, h.count(&target{}), "so much is allowed")
-			h.send(m(), &target{})
+			require.Len(t, srv.Connections("chat"), 1, "so much is allowed")
+			rest{t, srv}.text("hubs/chat/:send", text)
 			require.NoError(t, srv.WaitForConnections(t.Context(), "chat", 0))
 			ce, frames := c.closed()
 			require.Equal(t, websocket.StatusPolicyViolation, ce.Code)
@@ -310,9 +302,8 @@ func TestTooMuchUnacknowledgedClosesAReliableClientForGood(t *testing.T) {
 func TestAcknowledgingMakesRoom(t *testing.T) {
 	srv := emulator.StartT(t, nil)
 	c := dialReliable(t, srv, dialOptions{})
-	h := srv.hub("chat")
 	for i := 1; i <= 3*maxUnacknowledged; i++ {
-		h.send(&message{payload: payload{dataType: dataText, data: []byte(strconv.Itoa(i))}}, &target{})
+		rest{t, srv}.text("hubs/chat/:send", strconv.Itoa(i))
 		c.expect(i, strconv.Itoa(i))
 		if i%(maxUnacknowledged/2) == 0 {
 			c.write(fmt.Sprintf(`{"type":"sequenceAck","sequenceId":%d}`, i))
@@ -351,13 +342,12 @@ func TestMessagesExpire(t *testing.T) {
 func TestExpiredMessagesTakeNoRoom(t *testing.T) {
 	srv := emulator.StartT(t, nil)
 	c := dialReliable(t, srv, dialOptions{})
-	h := srv.hub("chat")
 	c.cut()
 	for range maxUnacknowledged {
-		h.send(&message{payload: payload{dataType: dataText, data: []byte("old")}, expires: srv.Now().Add(time.Second)}, &target{})
+		rest{t, srv}.text("hubs/chat/:send?messageTtlSeconds=1", "old")
 	}
 	srv.Advance(2 * time.Second)
-	h.send(&message{payload: payload{dataType: dataText, data: []byte("new")}}, &target{})
+	rest{t, srv}.text("hubs/chat/:send", "new")
 	c.comeBack()
 	c.expect(1, "new")
 }

@@ -15,15 +15,12 @@ import (
 
 // groupsOf reads the state of the server: the groups of a connection, in order.
 func groupsOf(srv *emulator.Server, connectionID string) []string {
-	h := srv.hub("chat")
-	h.mu.RLock()
-	defer h.mu.RUnlock()
-	var groups []string
-	for g := range h.connections[connectionID].groups {
-		groups = append(groups, g)
+	for _, c := range srv.Connections("chat") {
+		if c.ID == connectionID {
+			return c.Groups
+		}
 	}
-	slices.Sort(groups)
-	return groups
+	return nil
 }
 
 func TestGroupMembership(t *testing.T) {
@@ -119,11 +116,24 @@ func TestListingAGroup(t *testing.T) {
 		})
 	}
 
+	// A continuation token is of a hub, whose name is compared without regard to case, and of a group.
+	newContinuation := func(hub, group, size string) string {
+		var page struct{ NextLink string }
+		body := api.must(200, "GET", "hubs/"+hub+"/groups/"+group+"/connections?maxpagesize="+size).body
+		require.NoError(t, json.Unmarshal([]byte(body), &page))
+		next, err := url.Parse(page.NextLink)
+		require.NoError(t, err)
+		return url.QueryEscape(next.Query().Get("continuationToken"))
+	}
 	require.JSONEq(t, `{"value":[]}`, api.must(200, "GET", "hubs/chat/groups/none/connections").body)
-	token := url.QueryEscape(newContinuation("CHAT", "a b", ids[3]))
+	token := newContinuation("CHAT", "a%20b", "4")
+	for range 2 {
+		dialJSON(t, srv, dialOptions{hub: "other", groups: []string{"a b"}})
+		dialJSON(t, srv, dialOptions{groups: []string{"a"}})
+	}
 	require.Contains(t, api.must(200, "GET", "hubs/chat/groups/a%20b/connections?continuationToken="+token).body, ids[4])
 	for _, bad := range []string{"maxpagesize=0", "maxpagesize=201", "top=0", "top=x", "continuationToken=", "continuationToken=abc",
-		"continuationToken=" + newContinuation("other", "a b", ids[3]), "continuationToken=" + newContinuation("chat", "a", ids[3])} {
+		"continuationToken=" + newContinuation("other", "a%20b", "1"), "continuationToken=" + newContinuation("chat", "a", "1")} {
 		api.must(400, "GET", "hubs/chat/groups/a%20b/connections?"+bad)
 	}
 }

@@ -23,7 +23,7 @@ func TestHealthNeedsNoToken(t *testing.T) {
 
 func TestAPIVersions(t *testing.T) {
 	api := rest{t, emulator.StartT(t, nil)}
-	for _, v := range apiVersions {
+	for _, v := range []string{"2021-10-01", "2022-11-01", "2023-07-01", "2024-01-01", "2024-12-01"} {
 		api.must(204, "POST", "hubs/chat/:closeConnections?api-version="+v)
 	}
 	api.must(204, "POST", "hubs/chat/:closeConnections")

@@ -145,7 +145,7 @@ func newServer(o *Options, addr net.Addr) *Server {
 	s := &Server{
 		endpoint: wire.NewEndpoint(scheme, addr), key: o.AccessKey, secondaryKey: o.SecondaryAccessKey,
 		service: service, board: board,
-		faults: faults.NewList(clock, service.Life), conns: wire.NewConns(service.Life, board),
+		faults: faults.NewList(service), conns: wire.NewConns(service.Life, board),
 	}
 	s.events = events.NewSender(service, s.endpoint.Host, [2]string{s.key, s.secondaryKey})
 	service.Application = s.events

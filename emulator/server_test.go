@@ -84,15 +84,20 @@ func (r *recordingTB) Logf(format string, args ...any) {
 func TestStartTLogsToTheTestUntilItEnds(t *testing.T) {
 	tb := &recordingTB{TB: t}
 	srv := emulator.StartT(tb, nil)
-	logger := srv.log
 	for i := len(tb.cleanups) - 1; i >= 0; i-- {
 		tb.cleanups[i]()
 	}
 	tb.ended = true
-	logger.Info("too late")
 	require.Contains(t, tb.log.String(), "emulator started")
 	require.Contains(t, tb.log.String(), "emulator closed")
 	require.NotContains(t, tb.log.String(), srv.AccessKey())
+
+	late := &recordingTB{TB: t}
+	srv = emulator.StartT(late, nil)
+	late.cleanups[0]() // the end of the log, which comes last
+	late.ended = true
+	require.NoError(t, srv.Close(), "which logs")
+	require.NotContains(t, late.log.String(), "emulator closed")
 }
 
 func TestPagesOfThisMachineMayCallTheServer(t *testing.T) {

@@ -1,5 +1,5 @@
-// Package faults keeps what is to go wrong on purpose, and lets it happen to requests. It knows nothing of hubs but the
-// clock.
+// Package faults keeps what is to go wrong on purpose, and lets it happen to requests. It knows nothing of hubs but
+// the clock that they share.
 package faults
 
 import (
@@ -29,15 +29,14 @@ type Fault struct {
 
 // List is what is to go wrong next.
 type List struct {
-	clock *hub.Clock
-	life  *hub.Lifetime
+	service *hub.Service
 
 	mu  sync.Mutex // guards all
 	all []*Fault
 }
 
 // NewList makes an empty list.
-func NewList(clock *hub.Clock, life *hub.Lifetime) *List { return &List{clock: clock, life: life} }
+func NewList(service *hub.Service) *List { return &List{service: service} }
 
 // Inject adds a fault. Of several that match a request, the first one is used.
 func (l *List) Inject(f Fault) {
@@ -73,10 +72,11 @@ func (l *List) Next(operation string) Fault {
 func (l *List) Apply(f Fault, w http.ResponseWriter) *wire.Error {
 	if f.Delay > 0 {
 		due := make(chan struct{})
-		t := l.clock.AfterFunc(f.Delay, func() { close(due) })
+		t := l.service.Clock.AfterFunc(f.Delay, func() { close(due) })
+		l.service.Log.Debug("a fault delays a request", "operation", f.Operation, "delay", f.Delay)
 		select {
 		case <-due:
-		case <-l.life.Closing():
+		case <-l.service.Life.Closing():
 			t.Stop()
 		}
 	}
