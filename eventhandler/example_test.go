@@ -142,5 +142,5 @@ func ExampleUserEventRequest_JSON() {
 	post(handler, "user.order", "application/json", `{"item":["tea"]}`, with("ce-hub", "shop"))
 	// Output:
 	// 200 {"tea":2}
-	// 400 the JSON of the event order has not the expected form
+	// 400 the JSON of the event order does not have the expected form
 }

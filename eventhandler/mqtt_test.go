@@ -29,14 +29,14 @@ func TestMQTTConnectRequest(t *testing.T) {
 		},
 	})
 	answer := do(t, newEvent(url, "sys.connect", "application/json", `{"subprotocols":["mqtt"],"mqtt":{"protocolVersion":5,
-		"username":"ann","password":"pw","userProperties":[{"name":"x","value":"1"},{"name":"x","value":"2"}]}}`, mqtt))
+		"username":"ann","password":"cHf/","userProperties":[{"name":"x","value":"1"},{"name":"x","value":"2"}]}}`, mqtt))
 	require.Equal(t, http.StatusOK, answer.status)
 	require.JSONEq(t, `{"userId":"u","mqtt":{"userProperties":[{"name":"a","value":"b"}]}}`, answer.body)
 	require.True(t, got.IsMQTT())
 	require.Equal(t, "p1", got.PhysicalConnectionID)
 	require.Equal(t, "s1", got.SessionID)
 	require.Equal(t, &eventhandler.MQTTConnect{
-		ProtocolVersion: 5, Username: "ann", Password: "pw",
+		ProtocolVersion: 5, Username: "ann", Password: "pw\xff",
 		UserProperties: []eventhandler.MQTTUserProperty{{Name: "x", Value: "1"}, {Name: "x", Value: "2"}},
 	}, got.MQTT)
 }
