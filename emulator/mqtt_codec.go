@@ -356,7 +356,7 @@ func fromMQTTUserProperties(properties []mqttUserProperty) []packets.UserPropert
 type mqttConnect struct {
 	ProtocolVersion mqttVersion        `json:"protocolVersion"`
 	Username        *string            `json:"username"`
-	Password        *string            `json:"password"`
+	Password        []byte             `json:"password"` // in base64, and null if there is none
 	UserProperties  []mqttUserProperty `json:"userProperties"`
 }
 
@@ -368,8 +368,7 @@ func newMQTTConnect(pk *packets.Packet) *mqttConnect {
 		c.Username = &name
 	}
 	if pk.Connect.PasswordFlag {
-		password := string(pk.Connect.Password)
-		c.Password = &password
+		c.Password = append([]byte{}, pk.Connect.Password...) // not nil, as an empty password is one
 	}
 	return c
 }
