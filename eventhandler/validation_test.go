@@ -66,3 +66,37 @@ func TestAnEventOfAnotherOriginIsRefused(t *testing.T) {
 	answer = do(t, newEvent(url, "sys.connected", "application/json", "{}"))
 	require.Equal(t, http.StatusNoContent, answer.status)
 }
+
+// An event names its origins again, and validation's answer holds for them: one of them is enough.
+func TestTheOriginsOfAnEvent(t *testing.T) {
+	for name, test := range map[string]struct {
+		allowed, lines []string
+		status         int
+	}{
+		"one of a list":        {[]string{"a.example"}, []string{"b.example, A.example"}, 204},
+		"one of two lines":     {[]string{"a.example"}, []string{"b.example", "a.example"}, 204},
+		"any":                  {nil, []string{"b.example"}, 204},
+		"any, and none":        {nil, nil, 204},
+		"none of a list":       {[]string{"a.example"}, []string{"b.example, a.example.evil"}, 403},
+		"none of two lines":    {[]string{"a.example"}, []string{"b.example", "evil-a.example"}, 403},
+		"no origin":            {[]string{"a.example"}, nil, 403},
+		"no origin for a star": {[]string{"*"}, nil, 403},
+	} {
+		t.Run(name, func(t *testing.T) {
+			url := serve(t, eventhandler.Options{AllowedOrigins: test.allowed})
+			edit := with("WebHook-Request-Origin", "")
+			if test.lines != nil {
+				edit = lines("WebHook-Request-Origin", test.lines...)
+			}
+			answer := do(t, newEvent(url, "sys.connected", "application/json", "{}", edit))
+			require.Equal(t, test.status, answer.status)
+			if test.lines == nil {
+				return
+			}
+			r, err := http.NewRequest(http.MethodOptions, url, nil)
+			require.NoError(t, err)
+			edit(r)
+			require.Equal(t, test.status == 204, do(t, r).status == 200, "validation and events agree")
+		})
+	}
+}
