@@ -314,14 +314,27 @@ func (h *Handler) answer(w http.ResponseWriter, r *http.Request, event *Event, m
 	fail(w, status, "the event handler failed", mqttVersion)
 }
 
-// errorReader keeps the error of a reader.
+// errorReader keeps the error of a reader, which may be a stream of the application. A reader that claims more than there
+// was room for, or that never makes progress, is an error as well: it must neither crash nor occupy the process.
 type errorReader struct {
 	r   io.Reader
 	err error
 }
 
-func (e *errorReader) Read(p []byte) (int, error) {
-	n, err := e.r.Read(p)
+func (e *errorReader) Read(p []byte) (n int, err error) {
+	const maxEmptyReads = 100
+	for range maxEmptyReads {
+		n, err = e.r.Read(p)
+		if n < 0 || n > len(p) {
+			n, err = 0, errors.New("eventhandler: the stream's Read returned a count that is not possible")
+		}
+		if n > 0 || err != nil || len(p) == 0 {
+			break
+		}
+	}
+	if n == 0 && err == nil && len(p) > 0 {
+		err = io.ErrNoProgress
+	}
 	if err != nil && err != io.EOF {
 		e.err = err
 	}

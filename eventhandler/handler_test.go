@@ -237,6 +237,11 @@ type panicReader struct{}
 
 func (panicReader) Read([]byte) (int, error) { panic("a bug") }
 
+// readerFunc is a stream of the application.
+type readerFunc func([]byte) (int, error)
+
+func (f readerFunc) Read(p []byte) (int, error) { return f(p) }
+
 func TestAReplyWhoseStreamFails(t *testing.T) {
 	half := strings.NewReader(strings.Repeat("x", 64<<10))
 	for name, test := range map[string]struct {
@@ -247,7 +252,12 @@ func TestAReplyWhoseStreamFails(t *testing.T) {
 		"before its first byte":         {iotest.ErrReader(errors.New("disk")), false, "event failed"},
 		"in its midst":                  {io.MultiReader(half, iotest.ErrReader(errors.New("disk"))), true, "the answer broke off"},
 		"before its first byte, by bug": {panicReader{}, false, "panic: a bug"},
-		"in its midst, by bug":          {io.MultiReader(strings.NewReader("half"), panicReader{}), true, "panic: a bug"},
+		"that never makes progress":     {readerFunc(func([]byte) (int, error) { return 0, nil }), false, "multiple Read calls return no data"},
+		"that stops to make progress": {io.MultiReader(strings.NewReader("half"), readerFunc(func([]byte) (int, error) { return 0, nil })),
+			true, "multiple Read calls return no data"},
+		"that claims too much":   {readerFunc(func(p []byte) (int, error) { return len(p) + 1, nil }), false, "a count that is not possible"},
+		"that claims too little": {readerFunc(func([]byte) (int, error) { return -1, nil }), false, "a count that is not possible"},
+		"in its midst, by bug":   {io.MultiReader(strings.NewReader("half"), panicReader{}), true, "panic: a bug"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			var log bytes.Buffer
@@ -411,4 +421,20 @@ func TestUserEventJSON(t *testing.T) {
 	require.Equal(t, http.StatusUnsupportedMediaType, rejection.Status)
 	require.ErrorAs(t, event("application/json", `{"n":"x"}`).JSON(&got), &rejection)
 	require.Equal(t, http.StatusBadRequest, rejection.Status)
+}
+
+func TestANilLoggerLogsNothing(t *testing.T) {
+	var log bytes.Buffer
+	before := slog.Default()
+	slog.SetDefault(slog.New(slog.NewTextHandler(&log, nil)))
+	t.Cleanup(func() { slog.SetDefault(before) })
+	handler, err := eventhandler.New(eventhandler.Options{
+		Hub: "chat", AccessKeys: []string{testKey},
+		OnConnected: func(context.Context, *eventhandler.ConnectedRequest) error { panic("a bug") },
+	})
+	require.NoError(t, err)
+	server := newServer(t, handler)
+	require.Equal(t, http.StatusInternalServerError, do(t, newEvent(server, "sys.connected", "application/json", "{}")).status)
+	require.Equal(t, http.StatusUnauthorized, do(t, newEvent(server, "sys.connected", "application/json", "{}", with("ce-signature", ""))).status)
+	require.Empty(t, log.String())
 }
