@@ -11,17 +11,20 @@ import (
 // The functions below describe what is wrong with a name, in words that follow it. They return "" for a name that is
 // right. A name is wrong if the service rejects it, or if it would reach somebody as another name.
 
-// userProblem describes what is wrong with a user id that is not empty.
-func userProblem(id string) string {
+// nameProblem describes what is wrong with a user id or a group that is not empty. The rules are those of the service
+// client, so that a name which an event handler gives can be sent to.
+func nameProblem(name string) string {
 	switch {
-	case id == "." || id == "..":
+	case name == "." || name == "..": // clients, proxies and servers resolve these
 		return "is a dot segment, which no REST path can name"
-	case !utf8.ValidString(id):
+	case !utf8.ValidString(name):
 		return "is not valid UTF-8"
-	case strings.ContainsFunc(id, isControl):
-		return "contains a control character, which the header ce-userId cannot carry"
-	case strings.Trim(id, " ") != id: // "admin" and " admin" would be one user to an event handler
-		return "begins or ends with a space, which HTTP drops from the header ce-userId"
+	case strings.ContainsFunc(name, isControl):
+		return "contains a control character, which HTTP headers cannot carry"
+	case strings.TrimSpace(name) == "" && name != "":
+		return "is only white space"
+	case strings.Trim(name, " ") != name: // "admin" and " admin" would be one user to an event handler
+		return "begins or ends with a space, which HTTP drops from headers"
 	}
 	return ""
 }
@@ -34,16 +37,10 @@ func groupProblem(name string) string {
 	switch {
 	case name == "":
 		return "is empty"
-	case name == "." || name == "..":
-		return "is a dot segment, which no REST path can name"
-	case !utf8.ValidString(name):
-		return "is not valid UTF-8"
-	case strings.TrimSpace(name) == "":
-		return "is only white space"
 	case utf16Len(name) > maxGroupUnits:
 		return "is longer than 1,024 UTF-16 units"
 	}
-	return ""
+	return nameProblem(name)
 }
 
 // roleProblem describes what is wrong with a role. The service ignores a role that it does not know, so that the client

@@ -46,13 +46,13 @@ type ConnectResponse struct {
 	// UserID is the connection's user. Empty leaves the user of the client's token.
 	//
 	// A user id is refused if it would reach somebody as another one: if it begins or ends with a space, contains a
-	// control character, is not valid UTF-8, or is a dot segment.
+	// control character, is only white space, is not valid UTF-8, or is a dot segment.
 	UserID string
 
 	// NoUser makes the connection one without a user, whatever the client's token says. UserID must be empty then.
 	NoUser bool
 
-	// Groups are the groups that the connection joins, each of 1 to 1,024 UTF-16 units. A list that is not empty replaces
+	// Groups are the groups that the connection joins, each of 1 to 1,024 UTF-16 units, by the rules for UserID. A list that is not empty replaces
 	// the groups of the client's token. Nil and an empty list leave them: the service has no way to remove them here.
 	Groups []string
 
@@ -125,7 +125,7 @@ func (c *ConnectResponse) answer(r *ConnectRequest) (*answer, error) {
 
 // check returns a fault if the service cannot carry out the response.
 func (c *ConnectResponse) check(r *ConnectRequest) error {
-	if problem := userProblem(c.UserID); problem != "" {
+	if problem := nameProblem(c.UserID); problem != "" {
 		return fault("ConnectResponse.UserID %q %s", c.UserID, problem)
 	}
 	if c.NoUser && c.UserID != "" {
