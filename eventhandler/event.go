@@ -35,7 +35,7 @@ type Event struct {
 	// sends again has the same id.
 	EventID string
 
-	// Time is when the event happened, in whole seconds. It is zero if the request has no time, or one that is not as in
+	// Time is when the event happened; the service sends whole seconds. It is zero if the request has no time, or one that is not as in
 	// RFC 3339.
 	Time time.Time
 

@@ -52,8 +52,9 @@ type ConnectResponse struct {
 	// NoUser makes the connection one without a user, whatever the client's token says. UserID must be empty then.
 	NoUser bool
 
-	// Groups are the groups that the connection joins, each of 1 to 1,024 UTF-16 units, by the rules for UserID. A list that is not empty replaces
-	// the groups of the client's token. Nil and an empty list leave them: the service has no way to remove them here.
+	// Groups are the groups that the connection joins. A list that is not empty replaces the groups of the client's token.
+	// Nil and an empty list leave them: the service has no way to remove them here. The name of a group has 1 to 1,024
+	// UTF-16 units, and follows the rules for UserID.
 	Groups []string
 
 	// Roles are the roles of the connection: see [webpubsub.RoleSendToGroup] and its like. Nil leaves the roles of the
