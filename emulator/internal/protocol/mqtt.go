@@ -358,7 +358,7 @@ func FromMQTTUserProperties(properties []MQTTUserProperty) []packets.UserPropert
 type MQTTConnect struct {
 	ProtocolVersion MQTTVersion        `json:"protocolVersion"`
 	Username        *string            `json:"username"`
-	Password        *string            `json:"password"`
+	Password        []byte             `json:"password"` // in base64, and null if there is none
 	UserProperties  []MQTTUserProperty `json:"userProperties"`
 }
 
@@ -370,8 +370,7 @@ func NewMQTTConnect(pk *packets.Packet) *MQTTConnect {
 		c.Username = &name
 	}
 	if pk.Connect.PasswordFlag {
-		password := string(pk.Connect.Password)
-		c.Password = &password
+		c.Password = append([]byte{}, pk.Connect.Password...) // not nil, as an empty password is one
 	}
 	return c
 }
