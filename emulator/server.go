@@ -200,7 +200,7 @@ func (s *Server) Close() error {
 		life.BeginClose()
 		s.conns.RefuseSockets()
 		s.service.CloseAll()
-		s.conns.ShortenGoodbyes()
+		s.conns.ShortenClosings()
 		s.waitForApplication() // while requests are still served, which an event handler may want to make
 
 		s.conns.CloseUnused()

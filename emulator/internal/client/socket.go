@@ -32,7 +32,7 @@ type socket struct {
 	recovery *recovery // nil unless the protocol is reliable
 }
 
-// speak sets the client's protocol: that of a subprotocol, or raw if it is none of the service's. A reliable client
+// speak sets the client's protocol: that of a subprotocol, or raw if the service has no such subprotocol. A reliable client
 // gets a reconnection token.
 func (s *socket) speak(subprotocol string, raw protocol.Raw) (reconnectionToken string) {
 	s.Subprotocol, s.codec = subprotocol, raw
@@ -64,7 +64,7 @@ func (s *socket) enqueue(f *hub.Frame) {
 		return
 	}
 	if fault := s.outbox.Put(f); fault != "" {
-		s.sayGoodbye(protocol.ClosePolicyViolation, fault)
+		s.startClose(protocol.ClosePolicyViolation, fault)
 		s.GiveUp(fault)
 		return
 	}
@@ -80,7 +80,7 @@ func (s *socket) wake() {
 	}
 }
 
-// write writes what waits, and says goodbye if that is what comes last.
+// write writes what waits, and closes the socket if that comes last.
 func (s *socket) write(ws *websocket.Conn, nc *wire.Conn) {
 	for {
 		s.mu.Lock()
@@ -91,8 +91,8 @@ func (s *socket) write(ws *websocket.Conn, nc *wire.Conn) {
 		f, data := s.outbox.Next()
 		if f == nil {
 			closing := s.outbox.Closing()
-			s.writing = closing // nothing is written after goodbye
-			code, reason := s.outbox.Goodbye()
+			s.writing = closing // nothing is written after the close frame
+			code, reason := s.outbox.CloseReason()
 			s.mu.Unlock()
 			if closing {
 				if f := s.codec.Disconnected(reason); f != nil {
@@ -117,19 +117,19 @@ func messageType(f *hub.Frame) websocket.MessageType {
 	return websocket.MessageBinary
 }
 
-// Close says goodbye after everything that was queued before.
+// Close closes the socket after everything that was queued before.
 func (s *socket) Close(reason string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.sayGoodbye(protocol.CloseNormal, reason)
+	s.startClose(protocol.CloseNormal, reason)
 }
 
-// fail says goodbye to a client that did something it must not.
+// fail closes a client that did something it must not.
 func (s *socket) fail(code int, reason string) {
 	s.Left(reason)
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.sayGoodbye(code, reason)
+	s.startClose(code, reason)
 }
 
 // open gives the connection its socket.
@@ -148,8 +148,8 @@ func (s *socket) open(ws *websocket.Conn, nc *wire.Conn) {
 	}
 }
 
-// sayGoodbye closes the socket once everything before is written. The caller holds s.mu.
-func (s *socket) sayGoodbye(code int, reason string) {
+// startClose closes the socket once everything before is written. The caller holds s.mu.
+func (s *socket) startClose(code int, reason string) {
 	if !s.outbox.Close(code, strings.ToValidUTF8(reason, "\uFFFD")) {
 		return
 	}

@@ -176,12 +176,12 @@ func (u *Sender) Connect(ctx context.Context, c *hub.Connection, r *hub.ConnectR
 		Detail: reply.MQTT}, nil
 }
 
-// Connected tells that a client is connected.
+// Connected reports that a client is connected.
 func (u *Sender) Connected(ctx context.Context, c *hub.Connection) {
 	u.notify(ctx, c, systemEvent(eventConnected, struct{}{}))
 }
 
-// Disconnected tells that a client is gone for good.
+// Disconnected reports that a client is gone for good.
 func (u *Sender) Disconnected(ctx context.Context, c *hub.Connection, reason string) {
 	body := struct {
 		Reason string                   `json:"reason"`
@@ -200,7 +200,7 @@ func (u *Sender) notify(ctx context.Context, c *hub.Connection, e *event) {
 	}
 }
 
-// UserEvent tells what a client said. A reply that is not nil goes to the client as a message from the server. An error,
+// UserEvent tells the application what a client sent. A reply that is not nil goes to the client as a message from the server. An error,
 // such as hub.ErrNoHandler, fails the event.
 func (u *Sender) UserEvent(ctx context.Context, c *hub.Connection, e *hub.UserEvent) (*hub.Payload, error) {
 	h := u.find(c.Hub.Name, takesUser(e.Name))
@@ -245,7 +245,7 @@ func (a *eventAnswer) reason() string {
 	return "the event handler answered " + strconv.Itoa(a.status)
 }
 
-// payload is the message for the client that sent the event, nil if there is none.
+// payload is the message for the client that sent the event, nil if there is no message.
 func (a *eventAnswer) payload() (*hub.Payload, error) {
 	if len(a.body) == 0 {
 		return nil, nil
@@ -274,7 +274,7 @@ func (a *eventAnswer) payload() (*hub.Payload, error) {
 }
 
 // send sends an event, again where that may help, and returns the answer. An error, which is also in the log, means
-// that there is none; it is about the handler, and fit for the client's eyes.
+// that there is no answer; it is about the handler, and fit for the client's eyes.
 func (u *Sender) send(ctx context.Context, h *handler, c *hub.Connection, id int, e *event) (*eventAnswer, error) {
 	now := u.service.Clock.Now()
 	for try := 0; ; try++ {
@@ -398,7 +398,7 @@ type finalError struct{ reason string }
 
 func (e *finalError) Error() string { return e.reason }
 
-// validate asks a handler, before it is sent its first event, whether it takes requests of this server: CloudEvents'
+// validate asks a handler, before it is sent its first event, whether it accepts requests of this server: CloudEvents'
 // abuse protection.
 func (u *Sender) validate(ctx context.Context, h *handler) error {
 	h.mu.Lock()

@@ -7,7 +7,7 @@ import (
 	"sync"
 )
 
-// Application is told of the events of connections. For one connection the calls come one at a time and in order: Connect,
+// Application receives the events of connections. For one connection the calls come one at a time and in order: Connect,
 // Connected, UserEvents, Disconnected, and nothing after that. None comes under a lock of the emulator's. Their ctx ends
 // a while after the service has begun to close.
 type Application interface {
@@ -16,12 +16,12 @@ type Application interface {
 	// Connect asks whether a client may connect. c is not in its hub yet: its id, hub and user are those of the token.
 	// A *Rejection is passed on to the client. The reply counts also when there is an error.
 	Connect(ctx context.Context, c *Connection, r *ConnectRequest) (ConnectReply, error)
-	// Connected tells that a client is connected.
+	// Connected reports that a client is connected.
 	Connected(ctx context.Context, c *Connection)
-	// UserEvent tells what a client said. A reply that is not nil goes to the client as a message from the server. An
+	// UserEvent tells the application what a client sent. A reply that is not nil goes to the client as a message from the server. An
 	// error, such as ErrNoHandler, fails the event.
 	UserEvent(ctx context.Context, c *Connection, e *UserEvent) (*Payload, error)
-	// Disconnected tells that a client is gone for good.
+	// Disconnected reports that a client is gone for good.
 	Disconnected(ctx context.Context, c *Connection, reason string)
 }
 
@@ -52,7 +52,7 @@ type Rejection struct {
 
 func (r *Rejection) Error() string { return fmt.Sprintf("%d: %s", r.Status, r.Reason) }
 
-// UserEvent is something a client said to the application.
+// UserEvent is something that a client sent to the application.
 type UserEvent struct {
 	Name string
 	Payload

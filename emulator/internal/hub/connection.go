@@ -29,7 +29,7 @@ type Connection struct {
 type Link interface {
 	// Deliver queues a message.
 	Deliver(m *Message)
-	// Close says goodbye with a reason, after everything that was queued before, and closes.
+	// Close closes the connection with a reason, after everything that was queued before.
 	Close(reason string)
 	// Drop cuts the connection without a word. It returns a function that reports whether the end has been noticed, or nil
 	// if there was nothing to cut.
@@ -90,7 +90,7 @@ func (c *Connection) Publish(m *Message, noEcho bool) {
 	}
 }
 
-// End takes the connection out of its hub and says goodbye to the client.
+// End takes the connection out of its hub and closes it.
 func (c *Connection) End(reason string) {
 	c.Left(reason)
 	c.Link.Close(reason)

@@ -159,7 +159,7 @@ func (h *Hub) Send(m *Message, t *Target) int {
 	return n
 }
 
-// Close says goodbye to every connection that is meant. They are out of the hub when it returns.
+// Close closes every connection that is meant. They are out of the hub when it returns.
 func (h *Hub) Close(t *Target, reason string) int {
 	var closing []*Connection
 	h.mu.RLock()

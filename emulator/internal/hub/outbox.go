@@ -26,7 +26,7 @@ func TooSlow(frames, bytes int) string {
 }
 
 // Outbox is what one client is still to be sent, in order, and what a reliable client has not acknowledged. What
-// was put into it before a goodbye comes out before it, and nothing goes in after. It has no lock of its own: that of
+// was put into it before Close comes out, and nothing goes in after. It has no lock of its own: that of
 // its link guards it.
 type Outbox struct {
 	clock   *Clock
@@ -146,7 +146,7 @@ func (o *Outbox) dropExpiredSent() {
 }
 
 // Next takes out the next frame that is still worth writing, and returns it with the data to write. It returns nil
-// when nothing is left: then, and only then, goodbye may be said.
+// when nothing is left: then, and only then, the connection may be closed.
 func (o *Outbox) Next() (*Frame, []byte) {
 	if o.replay != nil {
 		if f, data := o.again(); f != nil {
@@ -228,7 +228,7 @@ func (o *Outbox) Suspend() {
 // Resume goes on for a reliable client that has come back: hello first, then what it has not acknowledged, then the rest.
 func (o *Outbox) Resume(hello *Frame) { o.replay.hello, o.replay.resend = hello, 0 }
 
-// Close lets nothing in any more: once Next has returned everything from before, goodbye is said with a code and a
+// Close lets nothing in any more: once Next has returned everything from before, the connection is closed with a code and a
 // reason. It reports false, and does nothing, if the outbox was closed before.
 func (o *Outbox) Close(code int, reason string) bool {
 	if o.closing {
@@ -244,8 +244,8 @@ func (o *Outbox) Close(code int, reason string) bool {
 // Closing reports whether the outbox is closed.
 func (o *Outbox) Closing() bool { return o.closing }
 
-// Goodbye returns the code and the reason that Close has set.
-func (o *Outbox) Goodbye() (code int, reason string) { return o.code, o.reason }
+// CloseReason returns the code and the reason that Close has set.
+func (o *Outbox) CloseReason() (code int, reason string) { return o.code, o.reason }
 
 // Empty reports whether no frame waits.
 func (o *Outbox) Empty() bool { return len(o.queue) == 0 }

@@ -53,7 +53,7 @@ func TestWhatWasQueuedComesBeforeGoodbyeAndNothingAfter(t *testing.T) {
 	put(t, &o, "late")
 	require.True(t, o.Closing())
 	require.Equal(t, "b", drain(&o, 9))
-	code, reason := o.Goodbye()
+	code, reason := o.CloseReason()
 	require.Equal(t, 1000, code)
 	require.Equal(t, "bye", reason)
 }

@@ -51,7 +51,7 @@ func CheckRoles(roles []string) error {
 	return err
 }
 
-// newPermissions reads the roles of a token. Roles that are none of the service's mean nothing to it. It fails when they
+// newPermissions reads the roles of a token. It ignores roles that the service does not know. It fails when they
 // name too many groups.
 func newPermissions(roles []string) (permissions, error) {
 	var p permissions
@@ -146,7 +146,7 @@ func (g *grants) set(group string, allowed bool) error {
 }
 
 // matchGroup matches a group against a role's pattern: * stands for any characters but dots, ** for any characters,
-// ? for one character that is no dot, and \ takes the next character as it is. Case matters. The time is bounded by the
+// ? for one character that is not a dot, and \ takes the next character as it is. Case matters. The time is bounded by the
 // product of the lengths.
 func matchGroup(pattern, group string) bool {
 	p, g := []rune(pattern), []rune(group)

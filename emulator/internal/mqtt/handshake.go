@@ -305,7 +305,7 @@ func rejected(err error, answer *protocol.MQTTConnack, version protocol.MQTTVers
 	return r
 }
 
-// connack accepts a client, and says what it must not ask for.
+// connack accepts a client, and announces what the server does not support.
 func (c *session) connack(p *packets.ConnectParams, v *packets.Properties, resumed bool, answer *protocol.MQTTConnack) []byte {
 	pk := packets.Packet{FixedHeader: packets.FixedHeader{Type: packets.Connack}, ProtocolVersion: byte(c.version),
 		SessionPresent: resumed}

@@ -75,7 +75,7 @@ func (JSON) Decode(isText bool, data []byte) (Request, error) {
 	return r, nil
 }
 
-// payload reads data as dataType says; the string is what is wrong with it.
+// payload reads the data by its dataType. The string is what is wrong with it.
 func (up *jsonUpstream) payload() (hub.Payload, string) {
 	p := hub.Payload{Data: up.Data, Metadata: up.Metadata}
 	if up.DataType != nil {

@@ -38,7 +38,7 @@ const (
 // MaxMQTTPacket bounds what follows the fixed header of a packet from a client, in bytes.
 const MaxMQTTPacket = hub.MaxMessageSize
 
-// MQTTVersion is a version of MQTT, as its CONNECT packets say it.
+// MQTTVersion is a version of MQTT, as its CONNECT packets spell it.
 type MQTTVersion byte
 
 const (
@@ -58,7 +58,7 @@ func NewMQTTFault(code packets.Code, format string, args ...any) *MQTTFault {
 	return &MQTTFault{code.Code, fmt.Sprintf(format, args...)}
 }
 
-// ReadMQTT reads a packet. The error is a *MQTTFault if what was read is none.
+// ReadMQTT reads a packet. The error is a *MQTTFault if it is malformed.
 func ReadMQTT(in *bufio.Reader, version MQTTVersion) (*packets.Packet, error) {
 	head, err := in.ReadByte()
 	if err != nil {
