@@ -103,7 +103,7 @@ func TestAClientsLifeReachesTheEventHandler(t *testing.T) {
 	overBoth(t, func(t *testing.T, network bool) {
 		log := newEventLog()
 		tell := func(e *eventhandler.Event, more string) {
-			log.add("%s %s %s user=%s subprotocol=%s state=%s %s", e.EventID, e.Hub, e.EventName, e.UserID, e.Subprotocol, e.State["n"], more)
+			log.add("%s %s %s user=%s subprotocol=%s state=%s %s", e.EventID, e.Hub, e.EventName, e.UserID, e.Subprotocol, string(e.State["n"]), more)
 		}
 		s := emulator.StartT(t, nil)
 		handler, err := eventhandler.New(eventhandler.Options{
