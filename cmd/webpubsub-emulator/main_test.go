@@ -62,7 +62,7 @@ func start(t *testing.T, args []string, env ...string) *process {
 	require.NoError(t, err)
 	p.stdout = bufio.NewReader(stdout)
 	require.NoError(t, p.Start())
-	t.Cleanup(func() { p.Process.Kill(); p.Wait() })
+	t.Cleanup(func() { _, _ = p.Process.Kill(), p.Wait() })
 	return p
 }
 
@@ -203,7 +203,7 @@ func TestTheProgramRefusesToStart(t *testing.T) {
 			p := start(t, tc.args, tc.env)
 			stdout, err := io.ReadAll(p.stdout)
 			require.NoError(t, err)
-			p.Wait()
+			_ = p.Wait() // its exit code is checked below
 			require.Equal(t, tc.code, p.ProcessState.ExitCode(), "%s", p.stderr)
 			require.Empty(t, stdout)
 			require.Contains(t, p.stderr.String(), tc.stderr)
