@@ -22,25 +22,26 @@ const (
 
 // mayImport is which rooms each room may import, of those below it. A new room gets a line.
 var mayImport = map[string][]string{
-	"text":      nil,
-	"odata":     nil,
-	"hub":       {"odata", "text"},
-	"watch":     {"hub"},
-	"protocol":  {"hub", "text"},
-	"wire":      {"hub", "protocol", "text"},
-	"faults":    {"hub", "wire"},
-	"token":     {"text", "wire"},
-	"handshake": {"faults", "hub", "protocol", "text", "token", "wire"},
-	"client":    {"handshake", "hub", "protocol", "wire"},
-	"mqtt":      {"handshake", "hub", "protocol", "text", "wire"},
-	"rest":      {"faults", "hub", "odata", "protocol", "text", "token", "wire"},
-	"events":    {"faults", "hub", "protocol", "text"},
-	"liveview":  {"hub", "text", "watch", "wire"},
+	"text":       nil,
+	"odata":      nil,
+	"hub":        {"odata", "text"},
+	"watch":      {"hub"},
+	"mqttpacket": nil,
+	"protocol":   {"hub", "mqttpacket", "text"},
+	"wire":       {"hub", "protocol", "text"},
+	"faults":     {"hub", "wire"},
+	"token":      {"text", "wire"},
+	"handshake":  {"faults", "hub", "protocol", "text", "token", "wire"},
+	"client":     {"handshake", "hub", "protocol", "wire"},
+	"mqtt":       {"handshake", "hub", "mqttpacket", "protocol", "text", "wire"},
+	"rest":       {"faults", "hub", "odata", "protocol", "text", "token", "wire"},
+	"events":     {"faults", "hub", "protocol", "text"},
+	"liveview":   {"hub", "text", "watch", "wire"},
 }
 
 // kernelKnowsNot is what the kernel must not depend on, however indirectly.
 var kernelKnowsNot = []string{"net", "crypto/tls", "crypto/x509", "github.com/coder/websocket", "github.com/golang-jwt",
-	"github.com/mochi-mqtt", "github.com/eclipse"}
+	"github.com/eclipse"}
 
 // goPackage is what go list knows of a package.
 type goPackage struct {

@@ -74,12 +74,11 @@ func connectReply(a *answer, r *hub.ConnectRequest) (hub.ConnectReply, error) {
 		if a.status/100 != 4 { // only a 4xx was meant for the client
 			rejection.ContentType, rejection.Body = "", nil
 		}
-		var refused struct {
-			MQTT *protocol.MQTTConnack `json:"mqtt"`
-		}
-		if r.Detail != nil && json.Unmarshal(a.body, &refused) == nil && refused.MQTT != nil {
-			rejection.Reason = refused.MQTT.Reason
-			return hub.ConnectReply{Detail: refused.MQTT}, rejection
+		if r.Detail != nil {
+			if refused := mqttRefusal(a); refused != nil {
+				rejection.Reason = refused.Reason
+				return hub.ConnectReply{Detail: refused}, rejection
+			}
 		}
 		return hub.ConnectReply{}, rejection
 	}

@@ -95,11 +95,14 @@ func (u *Sender) Connected(ctx context.Context, c *hub.Connection) {
 // Disconnected reports that a client is gone for good.
 func (u *Sender) Disconnected(ctx context.Context, c *hub.Connection, reason string) {
 	body := struct {
-		Reason string                   `json:"reason"`
+		Reason *string                  `json:"reason"`
 		MQTT   *protocol.MQTTDisconnect `json:"mqtt,omitempty"`
-	}{Reason: reason}
+	}{Reason: &reason}
 	if client, ok := c.Link.(protocol.MQTTLink); ok {
 		body.MQTT = client.Disconnection()
+		if reason == "" {
+			body.Reason = nil
+		}
 	}
 	u.notify(ctx, c, systemEvent(eventDisconnected, body))
 }
@@ -132,6 +135,9 @@ func (u *Sender) UserEvent(ctx context.Context, c *hub.Connection, e *hub.UserEv
 	h := u.find(c.Hub.Name, takesUser(e.Name))
 	if h == nil {
 		return nil, hub.ErrNoHandler
+	}
+	if detail, ok := e.Detail.(*protocol.MQTTEvent); ok {
+		return nil, u.mqttUserEvent(ctx, h, c, e, detail)
 	}
 	d := u.deliver(h, c, c.NextEventID(), userEvent(e))
 	var reply *hub.Payload

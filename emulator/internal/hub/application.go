@@ -58,6 +58,7 @@ func (r *Rejection) Error() string { return fmt.Sprintf("%d: %s", r.Status, r.Re
 type UserEvent struct {
 	Name string
 	Payload
+	Detail any // what only the client's protocol and the application can read, also of the answer; nil for most
 }
 
 // Connect asks the application whether a client may connect, if there is one that listens, and gives the connection

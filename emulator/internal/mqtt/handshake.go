@@ -8,24 +8,27 @@ import (
 	"crypto/rand"
 	"errors"
 	"fmt"
-	"io"
 	"net/http"
 	"net/url"
 	"slices"
 	"strings"
 	"time"
 
-	"github.com/coder/websocket"
-	"github.com/mochi-mqtt/server/v2/packets"
-
 	"github.com/awps-go/webpubsub/emulator/internal/handshake"
 	"github.com/awps-go/webpubsub/emulator/internal/hub"
+	"github.com/awps-go/webpubsub/emulator/internal/mqttpacket"
 	"github.com/awps-go/webpubsub/emulator/internal/protocol"
 	"github.com/awps-go/webpubsub/emulator/internal/wire"
+	"github.com/coder/websocket"
 )
 
-// maxClientID bounds the id of an MQTT client, in bytes. MQTT leaves more than 23 to the server.
-const maxClientID = 256
+const (
+	// maxClientID bounds the id of an MQTT client, in bytes, as the service does.
+	maxClientID = 128
+	// maxKeepAlive bounds the keep-alive of a client, in seconds. A client of MQTT 5.0 is told to keep it, one of 3.1.1 that
+	// wants another is refused.
+	maxKeepAlive = 180
+)
 
 // Server serves MQTT clients.
 type Server struct{ *handshake.Handshaker }
@@ -56,7 +59,7 @@ func (s Server) connect(w http.ResponseWriter, r *http.Request, hubName string) 
 		return wire.BadRequest("Sec-WebSocket-Protocol", "an MQTT client offers the subprotocol %s", protocol.MQTTSubprotocol)
 	}
 	p := &pendingClient{server: s, hub: s.Service.OpenHub(hubName), user: claims.Subject,
-		roles: claims.Roles, groups: claims.Groups, request: handshake.Describe(r)}
+		host: handshake.Host(r), roles: claims.Roles, groups: claims.Groups, request: handshake.Describe(r)}
 	ws, nc := s.Upgrade(w, r, protocol.MQTTSubprotocol)
 	if ws == nil {
 		return nil
@@ -71,6 +74,7 @@ func (s Server) connect(w http.ResponseWriter, r *http.Request, hubName string) 
 type pendingClient struct {
 	server        Server
 	hub           *hub.Hub
+	host          string // that the client connected to
 	user          string
 	roles, groups []string
 	request       *hub.ConnectRequest
@@ -85,7 +89,7 @@ func (h *pendingClient) run(ws *websocket.Conn, nc *wire.Conn) {
 	ws.SetReadLimit(-1) // packets have a limit; a WebSocket message may hold any number of them
 	n := &conn{ws: ws, nc: nc, stream: &byteStream{ws: ws}, physicalID: rand.Text()}
 	n.in = bufio.NewReader(n.stream)
-	pk, err := protocol.ReadMQTT(n.in, 0)
+	pk, err := mqttpacket.Read(n.in, mqttpacket.V311, protocol.MaxMQTTPacket)
 	impatience()
 
 	var c *session
@@ -95,7 +99,7 @@ func (h *pendingClient) run(ws *websocket.Conn, nc *wire.Conn) {
 	if fault, ok := errors.AsType[*refusal](err); ok {
 		h.server.Service.Log.Info("MQTT client refused", "hub", h.hub.Name, "reason", fault.reason)
 		h.refuse(n, pk, fault)
-	} else if fault, ok := errors.AsType[*protocol.MQTTFault](err); ok {
+	} else if fault, ok := errors.AsType[*mqttpacket.Fault](err); ok {
 		h.server.Service.Log.Info("MQTT client refused", "hub", h.hub.Name, "reason", fault.Reason)
 		n.close(protocol.CloseProtocolError, fault.Reason)
 	}
@@ -123,54 +127,56 @@ const (
 	mqtt311Version     = 1
 	mqtt311ClientID    = 2
 	mqtt311Unavailable = 3
+	mqtt311BadUsername = 4
 	mqtt311Forbidden   = 5
 )
 
-func refuse(code packets.Code, code311 byte, format string, args ...any) *refusal {
-	return &refusal{code: code.Code, code311: code311, reason: fmt.Sprintf(format, args...)}
+func refuse(code, code311 byte, format string, args ...any) *refusal {
+	return &refusal{code: code, code311: code311, reason: fmt.Sprintf(format, args...)}
 }
 
 // refuse answers a CONNECT packet and closes.
-func (h *pendingClient) refuse(n *conn, pk *packets.Packet, r *refusal) {
+func (h *pendingClient) refuse(n *conn, pk *mqttpacket.Packet, r *refusal) {
 	n.nc.SetWriteDeadline(time.Now().Add(wire.HandshakeTimeout))
-	answer := packets.Packet{FixedHeader: packets.FixedHeader{Type: packets.Connack}, ReasonCode: r.code311}
-	if pk.ProtocolVersion >= byte(protocol.MQTT5) {
-		answer.ProtocolVersion, answer.ReasonCode = byte(protocol.MQTT5), r.code
-		answer.Properties = packets.Properties{ReasonString: protocol.MQTTString(r.reason), User: protocol.FromMQTTUserProperties(r.properties)}
+	answer := &mqttpacket.Packet{Type: mqttpacket.Connack, Version: mqttpacket.V311, Code: r.code311}
+	if pk.Version >= mqttpacket.V5 {
+		answer.Version, answer.Code = mqttpacket.V5, r.code
+		answer.Properties = mqttpacket.Properties{ReasonString: protocol.MQTTString(r.reason), User: protocol.FromMQTTUserProperties(r.properties)}
 	}
-	if answer.ReasonCode != 0 {
-		_ = n.ws.Write(context.Background(), websocket.MessageBinary, protocol.EncodeMQTT(&answer))
+	if answer.Code != 0 {
+		data := mqttpacket.Encode(answer)
+		if limit := int(pk.Properties.MaximumPacketSize); limit > 0 && len(data) > limit {
+			answer.Properties = mqttpacket.Properties{}
+			data = mqttpacket.Encode(answer)
+		}
+		_ = n.ws.Write(context.Background(), websocket.MessageBinary, data)
 	}
 	n.close(protocol.ClosePolicyViolation, r.reason)
 }
 
 // accept lets a client in: into a new session, or into the one it has left.
-func (h *pendingClient) accept(pk *packets.Packet, n *conn) (*session, error) {
+func (h *pendingClient) accept(pk *mqttpacket.Packet, n *conn) (*session, error) {
 	if err := checkConnect(pk); err != nil {
 		return nil, err
 	}
 	p, v := &pk.Connect, &pk.Properties
 	n.receiveMaximum, n.maxPacket = int(v.ReceiveMaximum), int(v.MaximumPacketSize)
-	n.noProblemInfo = v.RequestProblemInfoFlag && v.RequestProblemInfo == 0
-	n.keepAlive = time.Duration(p.Keepalive) * time.Second * 3 / 2
+	n.noProblemInfo = v.RequestProblemInfo != nil && *v.RequestProblemInfo == 0
+	n.keepAlive = time.Duration(keepAlive(p)) * time.Second * 3 / 2
 
-	c := &session{version: protocol.MQTTVersion(pk.ProtocolVersion), conn: n, physicalID: n.physicalID,
-		sessionID: rand.Text(), subscriptions: make(map[string]packets.Subscription)}
+	c := &session{version: protocol.MQTTVersion(pk.Version), conn: n, physicalID: n.physicalID, sessionID: rand.Text(),
+		tokenUser: h.user, subscriptions: make(map[string]subscription), received: make(map[uint16]bool)}
+	c.events.changed.L = &c.mu
 	// The hosted service's connection id is the MQTT client's id, so that it may be found by it.
-	c.Connection = hub.Connection{ID: p.ClientIdentifier, Hub: h.hub, UserID: h.user,
-		Subprotocol: protocol.MQTTSubprotocol, Link: c}
+	c.Connection = hub.Connection{ID: p.ClientID, Hub: h.hub, UserID: h.user, Subprotocol: protocol.MQTTSubprotocol,
+		Host: h.host, Link: c}
 	if c.ID == "" {
 		c.ID = rand.Text()
 	}
 	if c.version == protocol.MQTT5 {
-		c.lifetime = lifetime(v.SessionExpiryInterval)
+		c.lifetime = lifetime(v.SessionExpiry)
 	} else if !p.Clean {
 		c.lifetime = hub.RecoveryWindow
-	}
-	if other := h.hub.Find(c.ID); other != nil && !p.Clean {
-		if old, ok := other.Link.(*session); ok {
-			c.sessionID = old.sessionID
-		}
 	}
 	reply, err := c.Connect(h.server.Service.Life.Context(), h.roles, h.groups, func() *hub.ConnectRequest {
 		h.request.Detail = protocol.NewMQTTConnect(pk)
@@ -181,20 +187,12 @@ func (h *pendingClient) accept(pk *packets.Packet, n *conn) (*session, error) {
 		return nil, rejected(err, answer, c.version)
 	}
 	if err := c.SetRoles(reply.Roles); err != nil {
-		return nil, refuse(packets.ErrQuotaExceeded, mqtt311Forbidden, "%v", err)
+		return nil, refuse(mqttpacket.QuotaExceeded, mqtt311Forbidden, "%v", err)
 	}
-	if p.WillFlag {
-		will, fault := newWill(pk)
-		if fault == nil && !c.Allows(hub.SendToGroup, will.message.Group) {
-			fault = protocol.NewMQTTFault(packets.ErrNotAuthorized, "the client may not send its will to the group %.64q",
-				will.message.Group)
-		}
+	if p.Will != nil {
+		will, fault := newWill(p.Will)
 		if fault != nil {
-			r := &refusal{code: fault.Code, reason: fault.Reason}
-			if fault.Code == packets.ErrNotAuthorized.Code {
-				r.code311 = mqtt311Forbidden
-			}
-			return nil, r
+			return nil, refuse(fault.Code, mqtt311Forbidden, "%s", fault.Reason)
 		}
 		c.will = will
 	}
@@ -202,26 +200,37 @@ func (h *pendingClient) accept(pk *packets.Packet, n *conn) (*session, error) {
 		answer = &protocol.MQTTConnack{}
 	}
 	return h.enter(c, n, reply.Groups, p.Clean, func(resumed bool) {
-		n.control = append(n.control, c.connack(p, v, resumed, answer))
+		n.control = append(n.control, c.connack(n, p, v, resumed, answer))
 	})
 }
 
 // enter takes the client's id in the hub: from nobody, or from an earlier connection of the same user. announce queues
-// the answer to CONNECT.
+// the answer to CONNECT. The user, the roles and the groups that the application has given count for a new session only.
 func (h *pendingClient) enter(c *session, n *conn, groups []string, clean bool, announce func(resumed bool)) (*session, error) {
 	h.hub.EntryLock.Lock()
 	defer h.hub.EntryLock.Unlock()
 	if other := h.hub.Find(c.ID); other != nil {
 		old, ok := other.Link.(*session)
-		if !ok || old.UserID != c.UserID {
-			return nil, refuse(packets.ErrClientIdentifierNotValid, mqtt311ClientID, "the client id is another user's")
+		if !ok || old.tokenUser != c.tokenUser {
+			return nil, refuse(mqttpacket.ClientIDNotValid, mqtt311ClientID, "the client id is another user's")
 		}
-		if !clean && old.version == c.version && old.resume(c, n, announce) {
-			h.server.Service.Log.Debug("MQTT client came back", "hub", h.hub.Name, "connection", c.ID)
-			old.Show("connection", "came back", "")
-			return old, nil
+		if !clean && old.version == c.version {
+			if err := checkWill(c.will, old); err != nil {
+				return nil, err
+			}
+			if old.resume(c, n, announce) {
+				h.server.Service.Log.Debug("MQTT client came back", "hub", h.hub.Name, "connection", c.ID)
+				old.Show("connection", "came back", "")
+				return old, nil
+			}
+		}
+		if err := checkWill(c.will, c); err != nil {
+			return nil, err
 		}
 		old.takeOver()
+	}
+	if err := checkWill(c.will, c); err != nil {
+		return nil, err
 	}
 	h.hub.Add(&c.Connection, groups, func() {
 		c.mu.Lock()
@@ -235,123 +244,101 @@ func (h *pendingClient) enter(c *session, n *conn, groups []string, clean bool, 
 	return c, nil
 }
 
-// checkConnect looks at what the packets package leaves open, or is too strict with.
-func checkConnect(pk *packets.Packet) error {
-	if pk.FixedHeader.Type != packets.Connect {
-		return protocol.NewMQTTFault(packets.ErrProtocolViolation, "the first packet is not CONNECT")
+// checkWill fails if the session that a will is for may not send it.
+func checkWill(w *will, c *session) error {
+	if w == nil || c.Allows(hub.SendToGroup, w.message.Group) {
+		return nil
 	}
-	p, v5 := &pk.Connect, pk.ProtocolVersion >= byte(protocol.MQTT5)
-	name := string(p.ProtocolName)
+	return refuse(mqttpacket.NotAuthorized, mqtt311Forbidden, "the client may not send its will to the group %.64q", w.message.Group)
+}
+
+// checkConnect refuses what the service does not allow, and what is no CONNECT packet.
+func checkConnect(pk *mqttpacket.Packet) error {
+	if pk.Type != mqttpacket.Connect {
+		return mqttpacket.NewFault(mqttpacket.ProtocolError, "the first packet is not CONNECT")
+	}
+	p, v5 := &pk.Connect, pk.Version == mqttpacket.V5
 	switch {
-	case name != "MQTT" && name != "MQIsdp":
-		return protocol.NewMQTTFault(packets.ErrProtocolViolation, "the protocol's name is not MQTT")
-	case name != "MQTT" || pk.ProtocolVersion != byte(protocol.MQTT311) && pk.ProtocolVersion != byte(protocol.MQTT5):
-		return refuse(packets.ErrUnsupportedProtocolVersion, mqtt311Version,
-			"version %d of the protocol is neither 4 (MQTT 3.1.1) nor 5 (MQTT 5.0)", pk.ProtocolVersion)
-	case pk.ReservedBit != 0,
-		!p.WillFlag && (p.WillQos != 0 || p.WillRetain),
-		p.WillQos > 2,
-		p.PasswordFlag && !p.UsernameFlag && !v5,
-		v5 && pk.Properties.AuthenticationMethod == "" && pk.Properties.AuthenticationData != nil:
-		return protocol.NewMQTTFault(packets.ErrProtocolViolation, "the flags of CONNECT contradict each other")
-	case p.ClientIdentifier == "" && !p.Clean && !v5:
-		return refuse(packets.ErrClientIdentifierNotValid, mqtt311ClientID, "a session that is kept needs a client id")
-	case len(p.ClientIdentifier) > maxClientID:
-		return refuse(packets.ErrClientIdentifierNotValid, mqtt311ClientID,
-			"the client id is longer than %d bytes", maxClientID)
-	case protocol.HeaderValue(p.ClientIdentifier) != p.ClientIdentifier || strings.TrimSpace(p.ClientIdentifier) != p.ClientIdentifier:
-		// An event's ce-connectionId could not carry it as it is, and ce-signature is of that.
-		return refuse(packets.ErrClientIdentifierNotValid, mqtt311ClientID,
-			"the client id has control characters or white space at its ends")
-	case pk.Properties.AuthenticationMethod != "":
-		return refuse(packets.ErrBadAuthenticationMethod, 0,
+	case p.Protocol != "MQTT" && p.Protocol != "MQIsdp":
+		return mqttpacket.NewFault(mqttpacket.ProtocolError, "the protocol's name is not MQTT")
+	case p.Protocol != "MQTT" || pk.Version != mqttpacket.V311 && !v5:
+		return refuse(mqttpacket.UnsupportedProtocolVersion, mqtt311Version,
+			"version %d of the protocol is neither 4 (MQTT 3.1.1) nor 5 (MQTT 5.0)", pk.Version)
+	case p.ClientID == "" && !v5:
+		return refuse(mqttpacket.ClientIDNotValid, mqtt311ClientID, "the client id is empty: only MQTT 5.0 has ids that the service assigns")
+	case len(p.ClientID) > maxClientID:
+		return refuse(mqttpacket.ClientIDNotValid, mqtt311ClientID,
+			"the client id is longer than %d characters", maxClientID)
+	case strings.ContainsFunc(p.ClientID, func(r rune) bool { return !('0' <= r && r <= '9' || 'A' <= r && r <= 'Z' || 'a' <= r && r <= 'z') }):
+		return refuse(mqttpacket.ClientIDNotValid, mqtt311ClientID,
+			"the client id %.64q has characters other than 0-9, A-Z and a-z", p.ClientID)
+	case !v5 && (p.KeepAlive == 0 || p.KeepAlive > maxKeepAlive):
+		return refuse(mqttpacket.ImplementationSpecificError, mqtt311Forbidden,
+			"the keep-alive of a client of MQTT 3.1.1 is from 1 to %d seconds, not %d", maxKeepAlive, p.KeepAlive)
+	case pk.Properties.AuthenticationMethod != nil:
+		return refuse(mqttpacket.BadAuthenticationMethod, 0,
 			"there is no authentication but by access token, user name and password")
-	case p.WillQos > maxQoS:
-		return refuse(packets.ErrQosNotSupported, 0, "the quality of service is %d at most", maxQoS)
-	case p.WillRetain:
-		return refuse(packets.ErrRetainNotSupported, 0, "no message is retained")
 	}
 	return nil
 }
 
+// keepAlive is the keep-alive that counts for a client, in seconds.
+func keepAlive(p *mqttpacket.ConnectFields) uint16 {
+	if p.KeepAlive == 0 || p.KeepAlive > maxKeepAlive {
+		return maxKeepAlive
+	}
+	return p.KeepAlive
+}
+
 // rejected is the application's no, or its failure, in the client's words.
 func rejected(err error, answer *protocol.MQTTConnack, version protocol.MQTTVersion) *refusal {
-	r := refuse(packets.ErrServerUnavailable, mqtt311Unavailable, "the connect event failed: %v", err)
+	r := refuse(mqttpacket.ServerUnavailable, mqtt311Unavailable, "the connect event failed")
 	no, ok := errors.AsType[*hub.Rejection](err)
 	if !ok {
+		return r
+	}
+	if answer != nil { // in the words of MQTT
+		r.reason, r.properties = answer.Reason, answer.UserProperties
+		r.code, r.code311 = mqttpacket.UnspecifiedError, mqtt311Unavailable
+		if mqttpacket.RefusesConnect(byte(version), answer.Code) {
+			r.code, r.code311 = byte(answer.Code), byte(answer.Code)
+		}
 		return r
 	}
 	r.reason = no.Reason
 	switch no.Status {
 	case http.StatusUnauthorized, http.StatusForbidden:
-		r.code, r.code311 = packets.ErrNotAuthorized.Code, mqtt311Forbidden
+		r.code, r.code311 = mqttpacket.NotAuthorized, mqtt311Forbidden
 	case http.StatusTooManyRequests:
-		r.code = packets.ErrConnectionRateExceeded.Code
+		r.code = mqttpacket.ConnectionRateExceeded
 	case http.StatusBadRequest:
-		r.code, r.code311 = packets.ErrBadUsernameOrPassword.Code, packets.ErrMalformedUsernameOrPassword.Code
+		r.code, r.code311 = mqttpacket.BadUsernameOrPassword, mqtt311BadUsername
 	default:
 		if no.Status < 500 {
-			r.code = packets.ErrUnspecifiedError.Code
-		}
-	}
-	if answer != nil {
-		r.properties = answer.UserProperties
-		if version == protocol.MQTT5 && answer.Code >= packets.ErrUnspecifiedError.Code {
-			r.code = answer.Code
-		} else if version == protocol.MQTT311 && mqtt311Version <= answer.Code && answer.Code <= mqtt311Forbidden {
-			r.code311 = answer.Code
+			r.code = mqttpacket.UnspecifiedError
 		}
 	}
 	return r
 }
 
 // connack accepts a client, and announces what the server does not support.
-func (c *session) connack(p *packets.ConnectParams, v *packets.Properties, resumed bool, answer *protocol.MQTTConnack) []byte {
-	pk := packets.Packet{FixedHeader: packets.FixedHeader{Type: packets.Connack}, ProtocolVersion: byte(c.version),
-		SessionPresent: resumed}
-	pk.Properties = packets.Properties{
-		MaximumQos: maxQoS, MaximumQosFlag: true,
-		RetainAvailableFlag:      true, // and 0: it is not
-		WildcardSubAvailableFlag: true,
-		SubIDAvailableFlag:       true,
-		SharedSubAvailableFlag:   true,
-		MaximumPacketSize:        protocol.MaxMQTTPacket,
-		User:                     protocol.FromMQTTUserProperties(answer.UserProperties),
+func (c *session) connack(n *conn, p *mqttpacket.ConnectFields, v *mqttpacket.Properties, resumed bool, answer *protocol.MQTTConnack) []byte {
+	pk := &mqttpacket.Packet{Type: mqttpacket.Connack, SessionPresent: resumed}
+	pk.Properties = mqttpacket.Properties{
+		RetainAvailable:    new(byte(0)),
+		WildcardsAvailable: new(byte(0)),
+		SharedAvailable:    new(byte(0)),
+		MaximumPacketSize:  protocol.MaxMQTTPacket,
+		User:               protocol.FromMQTTUserProperties(answer.UserProperties),
 	}
-	if p.ClientIdentifier == "" {
+	if p.ClientID == "" {
 		pk.Properties.AssignedClientID = c.ID
 	}
-	if seconds := uint32(c.lifetime / time.Second); seconds != v.SessionExpiryInterval {
-		pk.Properties.SessionExpiryInterval, pk.Properties.SessionExpiryIntervalFlag = seconds, true
+	if v.SessionExpiry != nil && c.lifetime != time.Duration(*v.SessionExpiry)*time.Second {
+		pk.Properties.SessionExpiry = new(uint32(c.lifetime / time.Second))
 	}
-	return protocol.EncodeMQTT(&pk)
-}
-
-// byteStream is the bytes of a WebSocket, in which MQTT packets begin and end anywhere.
-type byteStream struct {
-	ws      *websocket.Conn
-	message io.Reader // what is left of the last one; nil = nothing
-	lenient bool      // text will do
-}
-
-func (s *byteStream) Read(p []byte) (int, error) {
-	for {
-		if s.message == nil {
-			typ, message, err := s.ws.Reader(context.Background())
-			if err != nil {
-				return 0, err
-			}
-			s.message = message
-			if typ != websocket.MessageBinary && !s.lenient {
-				return 0, protocol.NewMQTTFault(packets.ErrProtocolViolation, "MQTT packets come in binary frames")
-			}
-		}
-		n, err := s.message.Read(p)
-		if err == io.EOF {
-			s.message, err = nil, nil
-		}
-		if n > 0 || err != nil {
-			return n, err
-		}
+	if k := keepAlive(p); k != p.KeepAlive {
+		pk.Properties.ServerKeepAlive = new(k)
 	}
+	return c.encode(n, pk)
 }

@@ -5,86 +5,116 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
-	"slices"
 	"strings"
 	"time"
 
-	"github.com/mochi-mqtt/server/v2/packets"
-
 	"github.com/awps-go/webpubsub/emulator/internal/hub"
+	"github.com/awps-go/webpubsub/emulator/internal/mqttpacket"
 	"github.com/awps-go/webpubsub/emulator/internal/protocol"
 	"github.com/awps-go/webpubsub/emulator/internal/text"
 )
 
 // handle does what a client asks for.
-func (c *session) handle(n *conn, pk *packets.Packet) {
+func (c *session) handle(n *conn, pk *mqttpacket.Packet) {
 	if c.Hub.Service.Log.Enabled(context.Background(), slog.LevelDebug) {
-		c.Hub.Service.Log.Debug("MQTT packet", "hub", c.Hub.Name, "connection", c.ID, "type",
-			packets.PacketNames[pk.FixedHeader.Type], "topic", pk.TopicName)
+		c.Hub.Service.Log.Debug("MQTT packet", "hub", c.Hub.Name, "connection", c.ID, "type", pk.Type.String(), "topic", pk.Topic)
 	}
-	switch pk.FixedHeader.Type {
-	case packets.Publish:
+	switch pk.Type {
+	case mqttpacket.Publish:
 		c.published(n, pk)
-	case packets.Puback:
-		c.acknowledge(pk.PacketID)
-	case packets.Subscribe:
+	case mqttpacket.Puback, mqttpacket.Pubrec, mqttpacket.Pubcomp:
+		c.acknowledged(n, pk)
+	case mqttpacket.Pubrel:
+		c.released(n, pk)
+	case mqttpacket.Subscribe:
 		c.subscribe(n, pk)
-	case packets.Unsubscribe:
+	case mqttpacket.Unsubscribe:
 		c.unsubscribe(n, pk)
-	case packets.Pingreq:
-		c.send(n, &packets.Packet{FixedHeader: packets.FixedHeader{Type: packets.Pingresp}})
-	case packets.Disconnect:
+	case mqttpacket.Pingreq:
+		c.send(n, &mqttpacket.Packet{Type: mqttpacket.Pingresp})
+	case mqttpacket.Disconnect:
 		c.disconnect(n, pk)
-	default: // CONNECT: protocol.ReadMQTT lets no others pass
-		c.fail(n, protocol.NewMQTTFault(packets.ErrProtocolViolation, "a second CONNECT"))
-	}
-}
-
-// acknowledge forgets a message that the client has got.
-func (c *session) acknowledge(id uint16) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	if i := slices.IndexFunc(c.inflight, func(d delivery) bool { return d.id == id }); i >= 0 {
-		c.forget(i)
-		c.wake(c.conn)
+	case mqttpacket.Connect:
+		c.fail(n, mqttpacket.NewFault(mqttpacket.ProtocolError, "a second CONNECT"))
+	default:
+		c.fail(n, mqttpacket.NewFault(mqttpacket.ProtocolError, "a client does not send %s here", pk.Type))
 	}
 }
 
 // published sends what a client publishes to the topic's group, or to the application.
-func (c *session) published(n *conn, pk *packets.Packet) {
-	if code := pk.PublishValidate(0); code != packets.CodeSuccess {
-		c.fail(n, protocol.NewMQTTFault(code, "%s", code.Reason))
+func (c *session) published(n *conn, pk *mqttpacket.Packet) {
+	if fault := checkPublish(pk); fault != nil {
+		c.fail(n, fault)
 		return
 	}
-	switch {
-	case pk.FixedHeader.Qos > maxQoS:
-		c.fail(n, protocol.NewMQTTFault(packets.ErrQosNotSupported, "the quality of service is %d at most", maxQoS))
+	if pk.QoS == 2 && c.hasReceived(n, pk) {
 		return
-	case pk.FixedHeader.Retain:
-		c.fail(n, protocol.NewMQTTFault(packets.ErrRetainNotSupported, "no message is retained"))
+	}
+	if name, ok := strings.CutPrefix(pk.Topic, protocol.MQTTServerEvents); ok {
+		c.raise(n, pk, name)
 		return
 	}
 	p, fault := protocol.MQTTPayload(&pk.Properties, pk.Payload)
-	if fault != nil {
-		c.answer(n, pk, fault)
-	} else if name, ok := strings.CutPrefix(pk.TopicName, protocol.MQTTServerEvents); ok {
-		c.raise(n, pk, &hub.UserEvent{Name: name, Payload: p})
-	} else {
-		c.answer(n, pk, c.sendToGroup(pk, p))
+	if fault == nil {
+		fault = c.sendToGroup(pk, p)
 	}
+	c.answer(n, pk, fault)
 }
 
-func (c *session) sendToGroup(pk *packets.Packet, p hub.Payload) *protocol.MQTTFault {
-	group, fault := protocol.MQTTGroup(pk.TopicName)
+// checkPublish returns what no client may publish.
+func checkPublish(pk *mqttpacket.Packet) *mqttpacket.Fault {
+	switch {
+	case pk.Properties.TopicAlias != nil:
+		return mqttpacket.NewFault(mqttpacket.TopicAliasInvalid, "the service has no topic aliases")
+	case pk.Topic == "":
+		return mqttpacket.NewFault(mqttpacket.ProtocolError, "PUBLISH has no topic")
+	case strings.ContainsAny(pk.Topic, "+#"):
+		return mqttpacket.NewFault(mqttpacket.ProtocolError, "the topic %.64q of PUBLISH has a wildcard", pk.Topic)
+	case len(pk.Properties.SubscriptionIDs) > 0:
+		return mqttpacket.NewFault(mqttpacket.ProtocolError, "PUBLISH of a client has a subscription identifier")
+	case pk.Retain:
+		return mqttpacket.NewFault(mqttpacket.RetainNotSupported, "the service does not retain messages")
+	}
+	return nil
+}
+
+// hasReceived reports whether a packet of quality of service 2 has come before: then it is only acknowledged. Otherwise the
+// session remembers it until PUBREL comes.
+func (c *session) hasReceived(n *conn, pk *mqttpacket.Packet) bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	due, known := c.received[pk.PacketID]
+	if due {
+		c.queueControl(n, &mqttpacket.Packet{Type: mqttpacket.Pubrec, PacketID: pk.PacketID})
+	} else if !known {
+		c.received[pk.PacketID] = false
+	}
+	return known
+}
+
+// released ends the delivery of a packet of quality of service 2.
+func (c *session) released(n *conn, pk *mqttpacket.Packet) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	answer := &mqttpacket.Packet{Type: mqttpacket.Pubcomp, PacketID: pk.PacketID}
+	if _, known := c.received[pk.PacketID]; !known {
+		answer.Code = mqttpacket.PacketIDNotFound
+	}
+	delete(c.received, pk.PacketID)
+	c.queueControl(n, answer)
+}
+
+func (c *session) sendToGroup(pk *mqttpacket.Packet, p hub.Payload) *mqttpacket.Fault {
+	group, fault := protocol.MQTTGroup(pk.Topic)
 	if fault != nil {
-		fault.Code = packets.ErrTopicNameInvalid.Code
+		fault.Code = mqttpacket.TopicNameInvalid
 		return fault
 	}
 	if !c.Allows(hub.SendToGroup, group) {
 		return c.forbidden(hub.SendToGroup, group)
 	}
-	m := &hub.Message{Payload: p, Group: group, Origin: &protocol.MQTTOrigin{QoS: pk.FixedHeader.Qos, Properties: protocol.MQTTForwarded(&pk.Properties)}}
-	m.Expires = c.expiry(time.Duration(pk.Properties.MessageExpiryInterval) * time.Second)
+	m := &hub.Message{Payload: p, Group: group, Origin: &protocol.MQTTOrigin{QoS: pk.QoS, Properties: protocol.MQTTForwarded(&pk.Properties)}}
+	m.Expires = c.expiry(pk.Properties.MessageExpiry)
 	c.mu.Lock()
 	noLocal := c.subscriptions[group].NoLocal
 	c.mu.Unlock()
@@ -92,81 +122,78 @@ func (c *session) sendToGroup(pk *packets.Packet, p hub.Payload) *protocol.MQTTF
 	return nil
 }
 
-// expiry is when a message that is worth delivering for so long, or for ever if that is 0, no longer is.
-func (c *session) expiry(d time.Duration) time.Time {
-	if d == 0 {
+// expiry is when a message that is worth delivering for so many seconds no longer is; nil = for ever.
+func (c *session) expiry(seconds *uint32) time.Time {
+	if seconds == nil {
 		return time.Time{}
 	}
-	return c.Hub.Service.Clock.Now().Add(d)
+	return c.Hub.Service.Clock.Now().Add(time.Duration(*seconds) * time.Second)
 }
 
-func (c *session) forbidden(p hub.Permission, group string) *protocol.MQTTFault {
-	return protocol.NewMQTTFault(packets.ErrNotAuthorized, "the client does not have the permission %s for the group %.64q",
+func (c *session) forbidden(p hub.Permission, group string) *mqttpacket.Fault {
+	return mqttpacket.NewFault(mqttpacket.NotAuthorized, "the client does not have the permission %s for the group %.64q",
 		p, group)
 }
 
-// raise hands an event to the application. The packet is acknowledged when the application has answered.
-func (c *session) raise(n *conn, pk *packets.Packet, e *hub.UserEvent) {
-	if !protocol.EventPattern.MatchString(e.Name) {
-		c.answer(n, pk, protocol.NewMQTTFault(packets.ErrTopicNameInvalid,
-			"the event name %.64q does not match %s", e.Name, protocol.EventPattern))
-		return
-	}
-	c.Raise(e, func(reply *hub.Payload, err error) {
-		if err != nil {
-			c.answer(n, pk, protocol.NewMQTTFault(packets.ErrImplementationSpecificError, "the event failed: %v", err))
-			return
-		}
-		if reply != nil {
-			c.Deliver(&hub.Message{Payload: *reply})
-		}
-		c.answer(n, pk, nil)
-	})
-}
-
 // answer acknowledges what a client has published. If no packet can tell it of a fault, its connection is closed.
-func (c *session) answer(n *conn, pk *packets.Packet, fault *protocol.MQTTFault) {
-	ack := &packets.Packet{FixedHeader: packets.FixedHeader{Type: packets.Puback}, PacketID: pk.PacketID}
+func (c *session) answer(n *conn, pk *mqttpacket.Packet, fault *mqttpacket.Fault) {
 	if fault != nil {
 		c.Show("message", "PUBLISH failed: ", fault.Reason)
-		if c.version != protocol.MQTT5 || pk.FixedHeader.Qos == 0 {
+		if c.version != protocol.MQTT5 || pk.QoS == 0 {
+			c.mu.Lock()
+			delete(c.received, pk.PacketID)
+			c.mu.Unlock()
 			c.fail(n, fault)
 			return
 		}
-		ack.ReasonCode, ack.Properties.ReasonString = fault.Code, fault.Reason
+		c.Hub.Service.Log.Info("an MQTT client's PUBLISH failed", "hub", c.Hub.Name, "connection", c.ID, "code", fault.Code, "reason", fault.Reason)
 	}
-	if pk.FixedHeader.Qos > 0 {
-		c.send(n, ack)
+	c.acknowledge(pk, fault)
+}
+
+// acknowledge writes PUBACK or PUBREC to the client, if it is not away: it will then send the packet again.
+func (c *session) acknowledge(pk *mqttpacket.Packet, fault *mqttpacket.Fault) {
+	if pk.QoS == 0 {
+		return
+	}
+	ack := &mqttpacket.Packet{Type: mqttpacket.Puback, PacketID: pk.PacketID}
+	if fault != nil && c.version == protocol.MQTT5 {
+		ack.Code, ack.Properties.ReasonString = fault.Code, fault.Reason
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if pk.QoS == 2 {
+		ack.Type = mqttpacket.Pubrec
+		if _, waiting := c.received[pk.PacketID]; waiting && ack.Code == 0 {
+			c.received[pk.PacketID] = true
+		} else {
+			delete(c.received, pk.PacketID) // there is no PUBREL after a fault
+		}
+	}
+	if c.conn != nil {
+		c.queueControl(c.conn, ack)
 	}
 }
 
 // subscribe joins groups.
-func (c *session) subscribe(n *conn, pk *packets.Packet) {
-	if code := pk.SubscribeValidate(); code != packets.CodeSuccess {
-		c.fail(n, protocol.NewMQTTFault(code, "%s", code.Reason))
-		return
-	}
-	if len(pk.Properties.SubscriptionIdentifier) > 0 {
-		c.fail(n, protocol.NewMQTTFault(packets.ErrSubscriptionIdentifiersNotSupported, "there are no subscription identifiers"))
-		return
-	}
-	ack := &packets.Packet{FixedHeader: packets.FixedHeader{Type: packets.Suback}, PacketID: pk.PacketID}
+func (c *session) subscribe(n *conn, pk *mqttpacket.Packet) {
+	ack := &mqttpacket.Packet{Type: mqttpacket.Suback, PacketID: pk.PacketID}
 	for _, s := range pk.Filters {
-		s.Qos = min(s.Qos, maxQoS)
-		code := s.Qos
-		if fault := c.join(s); fault != nil {
+		code := s.QoS
+		if fault := c.join(s, pk.Properties.SubscriptionIDs); fault != nil {
 			c.Show("group", "SUBSCRIBE failed: ", fault.Reason)
+			c.Hub.Service.Log.Info("an MQTT client's SUBSCRIBE failed", "hub", c.Hub.Name, "connection", c.ID, "code", fault.Code, "reason", fault.Reason)
 			if code = fault.Code; c.version != protocol.MQTT5 {
-				code = packets.ErrUnspecifiedError.Code // the only one there is
+				code = mqttpacket.UnspecifiedError // the only one there is
 			}
 			ack.Properties.ReasonString = cmp.Or(ack.Properties.ReasonString, fault.Reason)
 		}
-		ack.ReasonCodes = append(ack.ReasonCodes, code)
+		ack.Codes = append(ack.Codes, code)
 	}
 	c.send(n, ack)
 }
 
-func (c *session) join(s packets.Subscription) *protocol.MQTTFault {
+func (c *session) join(s mqttpacket.Subscription, ids []uint32) *mqttpacket.Fault {
 	if s.Filter != protocol.MQTTServerMessages {
 		if group, fault := protocol.MQTTGroup(s.Filter); fault != nil {
 			return fault
@@ -174,8 +201,12 @@ func (c *session) join(s packets.Subscription) *protocol.MQTTFault {
 			return c.forbidden(hub.JoinLeaveGroup, group)
 		}
 	}
+	made := subscription{Subscription: s}
+	if len(ids) > 0 { // one at most, in a SUBSCRIBE packet
+		made.id = ids[0]
+	}
 	c.mu.Lock()
-	c.subscriptions[s.Filter] = s
+	c.subscriptions[s.Filter] = made
 	c.mu.Unlock()
 	if s.Filter != protocol.MQTTServerMessages {
 		c.Join(s.Filter)
@@ -185,12 +216,8 @@ func (c *session) join(s packets.Subscription) *protocol.MQTTFault {
 }
 
 // unsubscribe leaves groups. Before MQTT 5.0 its answer has no room for a fault.
-func (c *session) unsubscribe(n *conn, pk *packets.Packet) {
-	if code := pk.UnsubscribeValidate(); code != packets.CodeSuccess {
-		c.fail(n, protocol.NewMQTTFault(code, "%s", code.Reason))
-		return
-	}
-	ack := &packets.Packet{FixedHeader: packets.FixedHeader{Type: packets.Unsuback}, PacketID: pk.PacketID}
+func (c *session) unsubscribe(n *conn, pk *mqttpacket.Packet) {
+	ack := &mqttpacket.Packet{Type: mqttpacket.Unsuback, PacketID: pk.PacketID}
 	for _, s := range pk.Filters {
 		code, fault := c.leave(s.Filter)
 		if fault != nil {
@@ -202,18 +229,21 @@ func (c *session) unsubscribe(n *conn, pk *packets.Packet) {
 			code = fault.Code
 			ack.Properties.ReasonString = cmp.Or(ack.Properties.ReasonString, fault.Reason)
 		}
-		ack.ReasonCodes = append(ack.ReasonCodes, code)
+		ack.Codes = append(ack.Codes, code)
 	}
 	c.send(n, ack)
 }
 
-func (c *session) leave(topic string) (code byte, fault *protocol.MQTTFault) {
+func (c *session) leave(topic string) (code byte, fault *mqttpacket.Fault) {
 	c.mu.Lock()
 	_, existed := c.subscriptions[topic]
 	c.mu.Unlock()
 	if topic != protocol.MQTTServerMessages {
 		group, fault := protocol.MQTTGroup(topic)
 		if fault != nil {
+			if fault.Code != mqttpacket.NotAuthorized {
+				fault.Code = mqttpacket.TopicFilterInvalid // UNSUBACK has no other
+			}
 			return 0, fault
 		}
 		if !c.Allows(hub.JoinLeaveGroup, group) {
@@ -226,35 +256,49 @@ func (c *session) leave(topic string) (code byte, fault *protocol.MQTTFault) {
 	delete(c.subscriptions, topic)
 	c.mu.Unlock()
 	if !existed {
-		return packets.CodeNoSubscriptionExisted.Code, nil
+		return mqttpacket.NoSubscriptionExisted, nil
 	}
-	return packets.CodeSuccess.Code, nil
+	return mqttpacket.Success, nil
 }
 
 // disconnect lets a client go.
-func (c *session) disconnect(n *conn, pk *packets.Packet) {
-	how := &protocol.MQTTDisconnect{InitiatedByClient: true, DisconnectPacket: &protocol.MQTTDisconnectPacket{Code: pk.ReasonCode,
+func (c *session) disconnect(n *conn, pk *mqttpacket.Packet) {
+	how := &protocol.MQTTDisconnect{InitiatedByClient: true, DisconnectPacket: &protocol.MQTTDisconnectPacket{Code: pk.Code,
 		UserProperties: protocol.ToMQTTUserProperties(pk.Properties.User)}}
 	reason := "the client said goodbye"
-	if pk.ReasonCode != packets.CodeDisconnect.Code {
-		reason += fmt.Sprintf(": reason code 0x%02X", pk.ReasonCode)
+	if pk.Code != mqttpacket.Success {
+		reason += fmt.Sprintf(": reason code 0x%02X", pk.Code)
 	}
 	if pk.Properties.ReasonString != "" {
 		reason += ": " + text.Shorten(pk.Properties.ReasonString, protocol.MaxMQTTReason)
 	}
 	c.mu.Lock()
-	if pk.Properties.SessionExpiryIntervalFlag {
-		if c.lifetime == 0 && pk.Properties.SessionExpiryInterval > 0 {
+	if expiry := pk.Properties.SessionExpiry; expiry != nil {
+		if c.lifetime == 0 && *expiry > 0 {
 			c.mu.Unlock()
-			c.fail(n, protocol.NewMQTTFault(packets.ErrProtocolViolation, "DISCONNECT asks to keep a session that CONNECT did not"))
+			c.fail(n, mqttpacket.NewFault(mqttpacket.ProtocolError, "DISCONNECT asks to keep a session that CONNECT did not"))
 			return
 		}
-		c.lifetime = lifetime(pk.Properties.SessionExpiryInterval)
+		c.lifetime = lifetime(expiry)
 	}
-	if pk.ReasonCode == packets.CodeDisconnect.Code && c.conn == n {
-		c.dropWill()
+	if c.conn == n {
+		if pk.Code == mqttpacket.Success {
+			c.dropWill()
+		}
+		if c.lifetime == 0 {
+			c.backlog = backlog{}
+		}
 	}
+	n.impatient = true // the client acknowledges nothing any more
 	c.closeConn(n, nil, protocol.CloseNormal, "")
+	waiting := c.events.unanswered > 0
 	c.mu.Unlock()
-	c.detach(n, reason, how)
+	if !waiting {
+		c.detach(n, reason, how)
+		return
+	}
+	c.Hub.Service.Life.GoFrom(func() { // what the client has sent before it said goodbye counts
+		c.awaitAnswers(n)
+		c.detach(n, reason, how)
+	})
 }

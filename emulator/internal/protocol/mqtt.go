@@ -1,25 +1,19 @@
 package protocol
 
 import (
-	"bufio"
-	"bytes"
-	"encoding/binary"
-	"errors"
-	"fmt"
 	"maps"
 	"math"
+	"mime"
 	"slices"
 	"strings"
 
-	"github.com/mochi-mqtt/server/v2/packets"
-
 	"github.com/awps-go/webpubsub/emulator/internal/hub"
+	"github.com/awps-go/webpubsub/emulator/internal/mqttpacket"
 	"github.com/awps-go/webpubsub/emulator/internal/text"
 )
 
-// This file is how MQTT puts things: packets, and what topics and properties are in the service's words. Reading and
-// writing packets is left to mochi's packets; its broker is not used, because the hub is the broker: groups, users and
-// permissions are one state for clients of all protocols.
+// This file is what the topics and properties of MQTT are in the service's words. Package mqttpacket reads and writes the
+// packets. The hub is the broker: groups, users and permissions are one state for clients of all protocols.
 
 // MQTTSubprotocol is the WebSocket subprotocol of MQTT 3.1.1 and 5.0.
 const MQTTSubprotocol = "mqtt"
@@ -42,121 +36,9 @@ const MaxMQTTPacket = hub.MaxMessageSize
 type MQTTVersion byte
 
 const (
-	MQTT311 MQTTVersion = 4
-	MQTT5   MQTTVersion = 5
+	MQTT311 MQTTVersion = mqttpacket.V311
+	MQTT5   MQTTVersion = mqttpacket.V5
 )
-
-// MQTTFault is why a packet cannot be served. It is a reason code of MQTT 5.0, and words.
-type MQTTFault struct {
-	Code   byte
-	Reason string
-}
-
-func (f *MQTTFault) Error() string { return f.Reason }
-
-func NewMQTTFault(code packets.Code, format string, args ...any) *MQTTFault {
-	return &MQTTFault{code.Code, fmt.Sprintf(format, args...)}
-}
-
-// ReadMQTT reads a packet. The error is a *MQTTFault if it is malformed.
-func ReadMQTT(in *bufio.Reader, version MQTTVersion) (*packets.Packet, error) {
-	head, err := in.ReadByte()
-	if err != nil {
-		return nil, err
-	}
-	pk := &packets.Packet{ProtocolVersion: byte(version)}
-	if err := pk.FixedHeader.Decode(head); err != nil {
-		return nil, mqttDecodeFault(err)
-	}
-	length, digits, err := packets.DecodeLength(in)
-	switch {
-	case errors.As(err, new(packets.Code)) || digits > 4:
-		return nil, NewMQTTFault(packets.ErrMalformedPacket, "malformed packet: the length")
-	case err != nil:
-		return nil, err
-	case length > MaxMQTTPacket:
-		return nil, NewMQTTFault(packets.ErrPacketTooLarge, "a packet of more than %d bytes", MaxMQTTPacket)
-	}
-	pk.FixedHeader.Remaining = length
-	body := make([]byte, length)
-	for filled := 0; filled < length; { // not io.ReadFull, whose io.ErrUnexpectedEOF would hide the close frame's code
-		n, err := in.Read(body[filled:])
-		if err != nil {
-			return nil, err
-		}
-		filled += n
-	}
-	if err := decodeMQTT(pk, body); err != nil {
-		return nil, mqttDecodeFault(err)
-	}
-	return pk, nil
-}
-
-// decodeMQTT decodes what follows the fixed header. The packet keeps body.
-func decodeMQTT(pk *packets.Packet, body []byte) (err error) {
-	defer func() {
-		if recover() != nil { // some malformed packets make the decoder read past the end of body
-			err = packets.ErrMalformedPacket
-		}
-	}()
-	switch pk.FixedHeader.Type {
-	case packets.Connect:
-		return pk.ConnectDecode(body)
-	case packets.Publish:
-		return pk.PublishDecode(body)
-	case packets.Puback:
-		return pk.PubackDecode(body)
-	case packets.Subscribe:
-		return pk.SubscribeDecode(body)
-	case packets.Unsubscribe:
-		return pk.UnsubscribeDecode(body)
-	case packets.Pingreq:
-		return nil
-	case packets.Disconnect:
-		if len(body) == 1 { // which DisconnectDecode leaves out
-			pk.ReasonCode = body[0]
-		}
-		return pk.DisconnectDecode(body)
-	default:
-		return packets.Code{Code: packets.ErrProtocolViolation.Code,
-			Reason: fmt.Sprintf("a client does not send packets of type %d here", pk.FixedHeader.Type)}
-	}
-}
-
-func mqttDecodeFault(err error) *MQTTFault {
-	if code, ok := errors.AsType[packets.Code](err); ok {
-		return &MQTTFault{code.Code, err.Error()}
-	}
-	return NewMQTTFault(packets.ErrMalformedPacket, "malformed packet: %v", err)
-}
-
-// EncodeMQTT encodes a packet of the server's, all of whose fields are known to fit.
-func EncodeMQTT(pk *packets.Packet) []byte {
-	var buf bytes.Buffer
-	var err error
-	switch pk.FixedHeader.Type {
-	case packets.Connack:
-		err = pk.ConnackEncode(&buf)
-	case packets.Publish:
-		err = pk.PublishEncode(&buf)
-	case packets.Puback:
-		err = pk.PubackEncode(&buf)
-	case packets.Suback:
-		err = pk.SubackEncode(&buf)
-	case packets.Unsuback:
-		err = pk.UnsubackEncode(&buf)
-	case packets.Pingresp:
-		err = pk.PingrespEncode(&buf)
-	case packets.Disconnect:
-		err = pk.DisconnectEncode(&buf)
-	default:
-		err = errors.New("not a packet of a server")
-	}
-	if err != nil {
-		panic(fmt.Sprintf("emulator: MQTT packet of type %d: %v", pk.FixedHeader.Type, err))
-	}
-	return buf.Bytes()
-}
 
 // MaxMQTTReason bounds a reason string, in bytes.
 const MaxMQTTReason = 1 << 10
@@ -169,7 +51,7 @@ func MQTTString(s string) string {
 // MQTTOrigin is what a message that an MQTT client published has for MQTT clients only.
 type MQTTOrigin struct {
 	QoS        byte
-	Properties packets.Properties // passed on as they are, as MQTT demands
+	Properties mqttpacket.Properties // passed on as they are, as MQTT demands
 }
 
 // MQTTTopic is the topic of a message to a group, or to none. It reports false for a group whose name cannot be a
@@ -182,19 +64,19 @@ func MQTTTopic(group string) (string, bool) {
 }
 
 // MQTTGroup is the group that a topic stands for, in a subscription or a message.
-func MQTTGroup(topic string) (string, *MQTTFault) {
+func MQTTGroup(topic string) (string, *mqttpacket.Fault) {
 	switch {
-	case strings.ContainsAny(topic, "+#"):
-		return "", NewMQTTFault(packets.ErrWildcardSubscriptionsNotSupported,
-			"topics are groups: %.64q with a wildcard is none", topic)
 	case strings.HasPrefix(topic, "$share/"):
-		return "", NewMQTTFault(packets.ErrSharedSubscriptionsNotSupported,
-			"there are no shared subscriptions, such as %.64q", topic)
+		return "", mqttpacket.NewFault(mqttpacket.SharedSubscriptionsNotAllowed,
+			"the service has no shared subscriptions, such as %.64q", topic)
+	case strings.ContainsAny(topic, "+#"):
+		return "", mqttpacket.NewFault(mqttpacket.WildcardsNotSupported,
+			"the service has no wildcards: a topic is the name of a group, and %.64q cannot be one", topic)
 	case strings.HasPrefix(topic, mqttReserved):
-		return "", NewMQTTFault(packets.ErrTopicFilterInvalid, "the topic %.64q is none of the service's", topic)
+		return "", mqttpacket.NewFault(mqttpacket.TopicFilterInvalid, "the topic %.64q is none of the service's", topic)
 	}
 	if fault := CheckGroup(topic); fault != "" {
-		return "", NewMQTTFault(packets.ErrTopicFilterInvalid, "%s", fault)
+		return "", mqttpacket.NewFault(mqttpacket.TopicFilterInvalid, "%s", fault)
 	}
 	return topic, nil
 }
@@ -206,45 +88,43 @@ func (v MQTTVersion) Encoding() hub.Encoding {
 	return EncodingMQTT311
 }
 
-// Encode encodes a message as a PUBLISH packet of quality of service 0. MQTTPublish makes of it what a client gets.
+// Encode encodes a message as a PUBLISH packet of quality of service 0. mqttpacket.Copy makes of it what a client gets.
 func (v MQTTVersion) Encode(m *hub.Message) *hub.Frame {
 	topic, _ := MQTTTopic(m.Group)
-	pk := packets.Packet{ProtocolVersion: byte(v), FixedHeader: packets.FixedHeader{Type: packets.Publish},
-		TopicName: topic, Payload: m.Data}
+	pk := &mqttpacket.Packet{Type: mqttpacket.Publish, Version: byte(v), Topic: topic, Payload: m.Data}
 	if v == MQTT5 {
-		pk.Mods.AllowResponseInfo = true
 		pk.Properties = mqttProperties(m)
 	}
-	return &hub.Frame{Data: EncodeMQTT(&pk)}
+	return &hub.Frame{Data: mqttpacket.Encode(pk)}
 }
 
 // mqttProperties are the properties of a message's PUBLISH packet.
-func mqttProperties(m *hub.Message) packets.Properties {
+func mqttProperties(m *hub.Message) mqttpacket.Properties {
 	if o, ok := m.Origin.(*MQTTOrigin); ok {
 		return o.Properties
 	}
-	p := packets.Properties{ContentType: ContentTypes[m.Type]}
+	p := mqttpacket.Properties{ContentType: ContentTypes[m.Type]}
 	if m.Type == hub.DataJSON || m.Type == hub.DataText {
-		p.PayloadFormat, p.PayloadFormatFlag = 1, true
+		p.PayloadFormat = new(byte(1))
 	}
 	for _, key := range slices.Sorted(maps.Keys(m.Metadata)) {
 		value := strings.ReplaceAll(m.Metadata[key], "\x00", "\uFFFD") // which MQTT does not take
-		p.User = append(p.User, packets.UserProperty{Key: key, Val: value})
+		p.User = append(p.User, mqttpacket.UserProperty{Key: key, Value: value})
 	}
 	return p
 }
 
 // MQTTForwarded are the properties of a client's PUBLISH packet that those who get the message see.
-func MQTTForwarded(p *packets.Properties) packets.Properties {
-	return packets.Properties{PayloadFormat: p.PayloadFormat, PayloadFormatFlag: p.PayloadFormatFlag,
-		ContentType: p.ContentType, ResponseTopic: p.ResponseTopic, CorrelationData: p.CorrelationData, User: p.User}
+func MQTTForwarded(p *mqttpacket.Properties) mqttpacket.Properties {
+	return mqttpacket.Properties{PayloadFormat: p.PayloadFormat, ContentType: p.ContentType, ResponseTopic: p.ResponseTopic,
+		CorrelationData: p.CorrelationData, User: p.User}
 }
 
 // MQTTPayload is what a client's packet carries, as clients of other protocols get it. Before MQTT 5.0 nothing says
 // what the bytes are, so that they are binary.
-func MQTTPayload(properties *packets.Properties, data []byte) (hub.Payload, *MQTTFault) {
+func MQTTPayload(properties *mqttpacket.Properties, data []byte) (hub.Payload, *mqttpacket.Fault) {
 	p := hub.Payload{Type: hub.DataBinary, Data: data, Metadata: mqttMetadata(properties.User)}
-	if properties.PayloadFormatFlag && properties.PayloadFormat == 1 {
+	if format := properties.PayloadFormat; format != nil && *format == 1 {
 		p.Type = hub.DataText
 	}
 	what := Unfit(&p)
@@ -253,7 +133,7 @@ func MQTTPayload(properties *packets.Properties, data []byte) (hub.Payload, *MQT
 		what = Unfit(&p)
 	}
 	if what != "" {
-		return p, NewMQTTFault(packets.ErrPayloadFormatInvalid,
+		return p, mqttpacket.NewFault(mqttpacket.PayloadFormatInvalid,
 			"the payload is not the %s that its properties say it is", what)
 	}
 	return p, nil
@@ -261,14 +141,14 @@ func MQTTPayload(properties *packets.Properties, data []byte) (hub.Payload, *MQT
 
 // mqttMetadata are the user properties that can be metadata: the last of a name, as long as there is room. MQTT
 // clients get them all.
-func mqttMetadata(properties []packets.UserProperty) map[string]string {
+func mqttMetadata(properties []mqttpacket.UserProperty) map[string]string {
 	var metadata map[string]string
 	total := 0
 	for _, p := range properties {
-		if CheckMetadata(map[string]string{p.Key: p.Val}) != "" {
+		if CheckMetadata(map[string]string{p.Key: p.Value}) != "" {
 			continue
 		}
-		size := len(p.Key) + len(p.Val)
+		size := len(p.Key) + len(p.Value)
 		if old, ok := metadata[p.Key]; ok {
 			size -= len(p.Key) + len(old)
 		}
@@ -278,49 +158,10 @@ func mqttMetadata(properties []packets.UserProperty) map[string]string {
 		if metadata == nil {
 			metadata = make(map[string]string)
 		}
-		metadata[p.Key] = p.Val
+		metadata[p.Key] = p.Value
 		total += size
 	}
 	return metadata
-}
-
-// MQTTPublish makes the PUBLISH packet that one client gets of the one that all get. With a packet id other than 0 its
-// quality of service is 1. expiry is what is left of the message's time, in seconds; 0 = for ever.
-func MQTTPublish(version MQTTVersion, data []byte, id uint16, dup bool, expiry uint32) []byte {
-	if id == 0 && expiry == 0 {
-		return data
-	}
-	_, digits := binary.Uvarint(data[1:])
-	rest := data[1+digits:]
-	topic := rest[:2+int(binary.BigEndian.Uint16(rest))]
-	rest = rest[len(topic):]
-
-	var middle []byte // what comes between topic and payload, or between topic and the properties there are
-	if id != 0 {
-		middle = binary.BigEndian.AppendUint16(middle, id)
-	}
-	if version == MQTT5 && expiry != 0 {
-		properties, digits := binary.Uvarint(rest)
-		rest = rest[digits:]
-		middle = binary.AppendUvarint(middle, properties+5)
-		middle = append(middle, packets.PropMessageExpiryInterval)
-		middle = binary.BigEndian.AppendUint32(middle, expiry)
-	}
-
-	head := data[0]
-	if id != 0 {
-		head |= 1 << 1
-	}
-	if dup {
-		head |= 1 << 3
-	}
-	length := len(topic) + len(middle) + len(rest)
-	out := make([]byte, 0, 1+binary.MaxVarintLen32+length)
-	out = append(out, head)
-	out = binary.AppendUvarint(out, uint64(length))
-	out = append(out, topic...)
-	out = append(out, middle...)
-	return append(out, rest...)
 }
 
 // MQTTExpiry is how long a frame is still worth delivering, in whole seconds; 0 = for ever.
@@ -338,18 +179,18 @@ type MQTTUserProperty struct {
 	Value string `json:"value"`
 }
 
-func ToMQTTUserProperties(properties []packets.UserProperty) []MQTTUserProperty {
-	all := make([]MQTTUserProperty, 0, len(properties)) // never null
+func ToMQTTUserProperties(properties []mqttpacket.UserProperty) []MQTTUserProperty {
+	var all []MQTTUserProperty // null in JSON if there are none
 	for _, p := range properties {
-		all = append(all, MQTTUserProperty{p.Key, p.Val})
+		all = append(all, MQTTUserProperty{p.Key, p.Value})
 	}
 	return all
 }
 
-func FromMQTTUserProperties(properties []MQTTUserProperty) []packets.UserProperty {
-	var all []packets.UserProperty
+func FromMQTTUserProperties(properties []MQTTUserProperty) []mqttpacket.UserProperty {
+	var all []mqttpacket.UserProperty
 	for _, p := range properties {
-		all = append(all, packets.UserProperty{Key: MQTTString(p.Name), Val: MQTTString(p.Value)})
+		all = append(all, mqttpacket.UserProperty{Key: MQTTString(p.Name), Value: MQTTString(p.Value)})
 	}
 	return all
 }
@@ -362,24 +203,44 @@ type MQTTConnect struct {
 	UserProperties  []MQTTUserProperty `json:"userProperties"`
 }
 
-func NewMQTTConnect(pk *packets.Packet) *MQTTConnect {
-	c := &MQTTConnect{ProtocolVersion: MQTTVersion(pk.ProtocolVersion),
+func NewMQTTConnect(pk *mqttpacket.Packet) *MQTTConnect {
+	return &MQTTConnect{ProtocolVersion: MQTTVersion(pk.Version), Username: pk.Connect.Username, Password: pk.Connect.Password,
 		UserProperties: ToMQTTUserProperties(pk.Properties.User)}
-	if pk.Connect.UsernameFlag {
-		name := string(pk.Connect.Username)
-		c.Username = &name
-	}
-	if pk.Connect.PasswordFlag {
-		c.Password = append([]byte{}, pk.Connect.Password...) // not nil, as an empty password is one
-	}
-	return c
 }
 
 // MQTTConnack is what the application has to say in the CONNACK packet.
 type MQTTConnack struct {
-	Code           byte               `json:"code"`
+	Code           int                `json:"code"` // as it was answered, which need not be a code that there is
 	Reason         string             `json:"reason"`
 	UserProperties []MQTTUserProperty `json:"userProperties"`
+}
+
+// MQTTEvent is what only the application sees of an event that an MQTT client has published, and what only the client sees of
+// the answer.
+type MQTTEvent struct {
+	ContentType    string
+	UserProperties []MQTTUserProperty
+	Answer         *MQTTAnswer // nil until the application has answered, with whatever status
+}
+
+// MQTTAnswer is what the application has answered to an event.
+type MQTTAnswer struct {
+	Status         int
+	ContentType    string
+	UserProperties []MQTTUserProperty
+	Body           []byte
+}
+
+// MQTTContentType is the content type of the request of an event. It reports false if the client's is no MIME type.
+func MQTTContentType(p *mqttpacket.Properties) (string, bool) {
+	switch {
+	case p.ContentType != "":
+		_, _, err := mime.ParseMediaType(p.ContentType)
+		return p.ContentType, err == nil && strings.Contains(p.ContentType, "/") && HeaderValue(p.ContentType) == p.ContentType
+	case p.PayloadFormat != nil && *p.PayloadFormat == 1:
+		return "text/plain; charset=utf-8", true
+	}
+	return "application/octet-stream", true
 }
 
 // MQTTLink is the link of an MQTT client, of which events say more than of others.
@@ -398,5 +259,5 @@ type MQTTDisconnect struct {
 
 type MQTTDisconnectPacket struct {
 	Code           byte               `json:"code"`
-	UserProperties []MQTTUserProperty `json:"userProperties"`
+	UserProperties []MQTTUserProperty `json:"userProperties,omitempty"`
 }

@@ -1,0 +1,224 @@
+package mqtt
+
+import (
+	"slices"
+
+	"github.com/awps-go/webpubsub/emulator/internal/hub"
+	"github.com/awps-go/webpubsub/emulator/internal/mqttpacket"
+	"github.com/awps-go/webpubsub/emulator/internal/protocol"
+)
+
+// maxInflight is how many messages of quality of service 1 or 2 may be written and not acknowledged, unless the client
+// allows less.
+const maxInflight = 1000
+
+// backlog is what a session still has to deliver.
+type backlog struct {
+	queue    []delivery // not yet written
+	inflight []delivery // written at quality of service 1 or 2 and not acknowledged to the end, in order
+	resend   int        // where in inflight to go on writing again; len(inflight) = nowhere
+	bytes    int        // in both
+	lastID   uint16
+}
+
+// delivery is a message on its way to one client.
+type delivery struct {
+	frame        *hub.Frame // as for all clients; see mqttpacket.Copy
+	qos          byte
+	subscription uint32 // its identifier; 0 = none
+	id           uint16 // once it is written, at quality of service 1 or 2
+	received     bool   // at quality of service 2: the client has it, and what is left is PUBREL
+}
+
+// size is how much of a backlog's bytes a message takes.
+func (d *delivery) size() int {
+	if d.received {
+		return 0
+	}
+	return len(d.frame.Data)
+}
+
+// Deliver queues a message.
+func (c *session) Deliver(m *hub.Message) {
+	topic, ok := protocol.MQTTTopic(m.Group)
+	if !ok {
+		c.Hub.Service.Log.Info("a group's name is no MQTT topic", "hub", c.Hub.Name, "connection", c.ID, "group", m.Group)
+		return
+	}
+	d := delivery{frame: m.FrameFor(c.version), qos: 2}
+	if o, ok := m.Origin.(*protocol.MQTTOrigin); ok {
+		d.qos = o.QoS
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if s, ok := c.subscriptions[topic]; ok {
+		d.qos, d.subscription = min(d.qos, s.QoS), s.id
+	} else { // it was the application that put the client into the group
+		d.qos = min(d.qos, 1)
+	}
+	c.deliver(d)
+}
+
+// deliver queues a message. The caller holds c.mu.
+func (c *session) deliver(d delivery) {
+	if c.closing || c.conn == nil && d.qos == 0 { // at most once, and not now
+		return
+	}
+	waiting := func() int { return len(c.queue) + len(c.inflight) }
+	full := func() bool {
+		return waiting() >= hub.MaxQueuedFrames || waiting() > 0 && c.bytes+d.size() > hub.MaxQueuedBytes
+	}
+	if full() {
+		c.dropExpired()
+	}
+	if full() {
+		c.overflow(hub.TooSlow(waiting(), c.bytes))
+		return
+	}
+	c.queue = append(c.queue, d)
+	c.bytes += d.size()
+	c.wake(c.conn)
+}
+
+// dropExpired forgets messages that wait and whose time is over. The caller holds c.mu.
+func (c *session) dropExpired() {
+	now := c.Hub.Service.Clock.Now()
+	c.dropQueued(func(d delivery) bool { return d.frame.ExpiredAt(now) })
+}
+
+// dropQueued forgets messages that wait. The caller holds c.mu.
+func (c *session) dropQueued(drop func(d delivery) bool) {
+	c.queue = slices.DeleteFunc(c.queue, func(d delivery) bool {
+		if !drop(d) {
+			return false
+		}
+		c.bytes -= d.size()
+		return true
+	})
+}
+
+// overflow gives up a client that does not keep up: what waited for it is dropped. The caller holds c.mu.
+func (c *session) overflow(reason string) {
+	c.backlog = backlog{lastID: c.lastID}
+	if c.conn != nil {
+		c.conn.control = nil
+	}
+	c.endSession(mqttpacket.QuotaExceeded, protocol.ClosePolicyViolation, reason)
+	c.GiveUp(reason)
+}
+
+// nextMessage takes the next message that is still worth writing, and that the client has room for. The caller holds
+// c.mu.
+func (c *session) nextMessage(n *conn) []byte {
+	for c.resend < len(c.inflight) {
+		d := c.inflight[c.resend]
+		if d.received {
+			c.resend++
+			return c.encode(n, &mqttpacket.Packet{Type: mqttpacket.Pubrel, PacketID: d.id})
+		}
+		if data := c.copyOf(d, true); c.fits(n, data) {
+			c.resend++
+			return data
+		}
+		c.forget(c.resend)
+	}
+	for len(c.queue) > 0 {
+		d := c.queue[0]
+		if d.qos > 0 && len(c.inflight) >= n.window() {
+			return nil // until the client has acknowledged some
+		}
+		c.queue[0] = delivery{}
+		c.queue = c.queue[1:]
+		if d.frame.Expired(c.Hub.Service.Clock) {
+			c.bytes -= d.size()
+			continue
+		}
+		if d.qos > 0 {
+			d.id = c.newID()
+		}
+		data := c.copyOf(d, false)
+		fits := c.fits(n, data)
+		if fits && d.qos > 0 {
+			c.inflight = append(c.inflight, d)
+			c.resend = len(c.inflight)
+		} else {
+			c.bytes -= d.size()
+		}
+		if fits {
+			return data
+		}
+	}
+	c.queue = nil
+	return nil
+}
+
+// blocked reports whether messages wait until a client has acknowledged others. The caller holds c.mu.
+func (c *session) blocked(n *conn) bool { return c.conn == n && len(c.queue) > 0 }
+
+// copyOf is the packet of a message that this client gets. The caller holds c.mu.
+func (c *session) copyOf(d delivery, dup bool) []byte {
+	return mqttpacket.Copy{QoS: d.qos, PacketID: d.id, Dup: dup, SubscriptionID: d.subscription,
+		MessageExpiry: protocol.MQTTExpiry(d.frame, c.Hub.Service.Clock)}.Of(d.frame.Data, byte(c.version))
+}
+
+// fits reports whether the client accepts a packet of this size. By MQTT the server drops a larger one.
+func (c *session) fits(n *conn, data []byte) bool {
+	if n.maxPacket == 0 || len(data) <= n.maxPacket {
+		return true
+	}
+	c.Hub.Service.Log.Info("a message is larger than the client takes", "hub", c.Hub.Name, "connection", c.ID,
+		"bytes", len(data), "maximum", n.maxPacket)
+	return false
+}
+
+// newID is a packet id that no message in flight has. The caller holds c.mu.
+func (c *session) newID() uint16 {
+	for {
+		c.lastID++
+		if c.lastID != 0 && c.inflightIndex(c.lastID) < 0 {
+			return c.lastID
+		}
+	}
+}
+
+func (c *session) inflightIndex(id uint16) int {
+	return slices.IndexFunc(c.inflight, func(d delivery) bool { return d.id == id })
+}
+
+// forget drops a message in flight. The caller holds c.mu.
+func (c *session) forget(i int) {
+	c.bytes -= c.inflight[i].size()
+	c.inflight = slices.Delete(c.inflight, i, i+1)
+	if i < c.resend {
+		c.resend--
+	}
+}
+
+// acknowledged does what PUBACK, PUBREC and PUBCOMP ask for: the client has a message, or the last word about it.
+func (c *session) acknowledged(n *conn, pk *mqttpacket.Packet) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.conn != n {
+		return
+	}
+	i := c.inflightIndex(pk.PacketID)
+	switch {
+	case pk.Type == mqttpacket.Pubrec && i < 0:
+		pubrel := &mqttpacket.Packet{Type: mqttpacket.Pubrel, PacketID: pk.PacketID}
+		if pk.Code < mqttpacket.UnspecifiedError { // otherwise the exchange is over
+			pubrel.Code = mqttpacket.PacketIDNotFound
+			c.queueControl(n, pubrel)
+		}
+	case i < 0:
+	case pk.Type == mqttpacket.Pubrec && c.inflight[i].qos == 2 && pk.Code < mqttpacket.UnspecifiedError:
+		d := &c.inflight[i]
+		c.bytes -= d.size()
+		d.received, d.frame = true, nil
+		c.queueControl(n, &mqttpacket.Packet{Type: mqttpacket.Pubrel, PacketID: d.id})
+	case pk.Type == mqttpacket.Puback && c.inflight[i].qos == 1,
+		pk.Type == mqttpacket.Pubrec && c.inflight[i].qos == 2,
+		pk.Type == mqttpacket.Pubcomp && c.inflight[i].received:
+		c.forget(i)
+	}
+	c.wake(n)
+}
