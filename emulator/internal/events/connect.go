@@ -74,12 +74,8 @@ func connectReply(a *answer, r *hub.ConnectRequest) (hub.ConnectReply, error) {
 		if a.status/100 != 4 { // only a 4xx was meant for the client
 			rejection.ContentType, rejection.Body = "", nil
 		}
-		var refused struct {
-			MQTT *protocol.MQTTConnack `json:"mqtt"`
-		}
-		if r.Detail != nil && json.Unmarshal(a.body, &refused) == nil && refused.MQTT != nil {
-			rejection.Reason = refused.MQTT.Reason
-			return hub.ConnectReply{Detail: refused.MQTT}, rejection
+		if r.Detail != nil {
+			return refusedMQTT(a, rejection)
 		}
 		return hub.ConnectReply{}, rejection
 	}
@@ -120,6 +116,23 @@ func connectReply(a *answer, r *hub.ConnectRequest) (hub.ConnectReply, error) {
 		reply.Subprotocol = r.Subprotocols[i]
 	}
 	return reply, nil
+}
+
+// refusedMQTT returns what an answer that refuses an MQTT client's CONNECT packet says in MQTT's terms, or else in words.
+func refusedMQTT(a *answer, rejection *hub.Rejection) (hub.ConnectReply, error) {
+	var refused struct {
+		MQTT *protocol.MQTTConnack `json:"mqtt"`
+	}
+	if json.Unmarshal(a.body, &refused) == nil && refused.MQTT != nil {
+		if refused.MQTT.Reason != "" {
+			rejection.Reason = refused.MQTT.Reason
+		}
+		return hub.ConnectReply{Detail: refused.MQTT}, rejection
+	}
+	if words := strings.TrimSpace(text.Shorten(string(a.body), maxSaid)); words != "" && utf8.ValidString(words) {
+		rejection.Reason = words
+	}
+	return hub.ConnectReply{}, rejection
 }
 
 // sameSubprotocol compares a subprotocol that a client offers with the one that an application picks. The service's own

@@ -137,6 +137,9 @@ func (u *Sender) do(h *handler, r *http.Request, deadline *deadline) (*answer, e
 		return nil, fmt.Errorf("the event handler cannot be reached: %w", err)
 	}
 	defer resp.Body.Close()
+	if resp.StatusCode < http.StatusOK {
+		return nil, &finalError{fmt.Sprintf("the event handler answered with the status %d, which ends no request", resp.StatusCode)}
+	}
 	body, err := io.ReadAll(io.LimitReader(progress{resp.Body, deadline}, maxAnswer+1))
 	switch {
 	case len(body) > maxAnswer:
