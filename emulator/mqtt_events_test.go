@@ -9,7 +9,6 @@ import (
 	"time"
 
 	"github.com/eclipse/paho.golang/paho"
-	"github.com/mochi-mqtt/server/v2/packets"
 	"github.com/stretchr/testify/require"
 
 	"github.com/awps-go/webpubsub"
@@ -115,7 +114,7 @@ func TestTheApplicationIsToldHowAnMQTTClientWent(t *testing.T) {
 		old, new      string // what comes of it, for 3.1.1 and for 5.0
 		sessionAndAll bool
 	}{
-		"goodbye": {leave: func(_ *emulator.Server, c *mqttWire) { c.send(packetOf(packets.Disconnect)) },
+		"goodbye": {leave: func(_ *emulator.Server, c *mqttWire) { c.send(packetOf(mqttpacket.Disconnect)) },
 			old: "the client said goodbye; by client true {Code:0 UserProperties:[]}",
 			new: "the client said goodbye; by client true {Code:0 UserProperties:[]}"},
 		"cut off": {leave: func(srv *emulator.Server, _ *mqttWire) { srv.DropConnection("chat", "id") },

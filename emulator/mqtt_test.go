@@ -18,7 +18,6 @@ import (
 	"github.com/eclipse/paho.golang/paho"
 	mqtt "github.com/eclipse/paho.mqtt.golang"
 	"github.com/golang-jwt/jwt/v5"
-	wire "github.com/mochi-mqtt/server/v2/packets"
 	"github.com/stretchr/testify/require"
 
 	"github.com/awps-go/webpubsub"
@@ -276,7 +275,7 @@ func TestManyMQTTClientsComeAndGo(t *testing.T) {
 				}
 				switch random.IntN(4) {
 				case 0:
-					c.try(packetOf(wire.Disconnect))
+					c.try(packetOf(mqttpacket.Disconnect))
 				case 1:
 					srv.DropConnection("chat", id)
 				case 2:

@@ -14,7 +14,6 @@ import (
 	"time"
 
 	"github.com/coder/websocket"
-	"github.com/mochi-mqtt/server/v2/packets"
 	"github.com/stretchr/testify/require"
 
 	"github.com/awps-go/webpubsub/emulator"
@@ -68,56 +67,56 @@ func (s *binaryStream) Read(p []byte) (int, error) {
 }
 
 // connectPacket is a CONNECT packet of a client whose session ends with its connection.
-func connectPacket(id string) packets.Packet {
-	return packets.Packet{FixedHeader: packets.FixedHeader{Type: packets.Connect},
-		Connect: packets.ConnectParams{ProtocolName: []byte("MQTT"), Clean: true, ClientIdentifier: id}}
+func connectPacket(id string) mqttpacket.Packet {
+	return mqttpacket.Packet{Type: mqttpacket.Connect,
+		Connect: mqttpacket.ConnectParams{ProtocolName: []byte("MQTT"), Clean: true, ClientIdentifier: id}}
 }
 
 // keeping makes the session of a CONNECT packet outlive its connection, and continues one.
-func keeping(pk packets.Packet) packets.Packet {
+func keeping(pk mqttpacket.Packet) mqttpacket.Packet {
 	pk.Connect.Clean = false
 	pk.Properties.SessionExpiryInterval, pk.Properties.SessionExpiryIntervalFlag = 3600, true
 	return pk
 }
 
 // dialWire connects and returns the CONNACK.
-func dialWire(t testing.TB, srv *emulator.Server, version mqttVersion, o dialOptions, connect packets.Packet) (*mqttWire, *packets.Packet) {
+func dialWire(t testing.TB, srv *emulator.Server, version mqttVersion, o dialOptions, connect mqttpacket.Packet) (*mqttWire, *mqttpacket.Packet) {
 	t.Helper()
 	c := openWire(t, srv, version, o)
 	c.send(connect)
 	ack := c.read()
-	require.Equal(t, packets.Connack, ack.FixedHeader.Type)
+	require.Equal(t, mqttpacket.Connack, ack.Type)
 	require.Zero(t, ack.ReasonCode, ack.Properties.ReasonString)
 	return c, ack
 }
 
-func (c *mqttWire) encode(pk packets.Packet) []byte {
+func (c *mqttWire) encode(pk mqttpacket.Packet) []byte {
 	c.t.Helper()
 	pk.ProtocolVersion = byte(c.version)
 	pk.Mods.AllowResponseInfo = true
 	var buf bytes.Buffer
 	var err error
-	switch pk.FixedHeader.Type {
-	case packets.Connect:
+	switch pk.Type {
+	case mqttpacket.Connect:
 		err = pk.ConnectEncode(&buf)
-	case packets.Publish:
+	case mqttpacket.Publish:
 		err = pk.PublishEncode(&buf)
-	case packets.Puback:
+	case mqttpacket.Puback:
 		err = pk.PubackEncode(&buf)
-	case packets.Subscribe:
-		pk.FixedHeader.Qos = 1
+	case mqttpacket.Subscribe:
+		pk.QoS = 1
 		err = pk.SubscribeEncode(&buf)
-	case packets.Unsubscribe:
-		pk.FixedHeader.Qos = 1
+	case mqttpacket.Unsubscribe:
+		pk.QoS = 1
 		err = pk.UnsubscribeEncode(&buf)
-	case packets.Pingreq:
+	case mqttpacket.Pingreq:
 		err = pk.PingreqEncode(&buf)
-	case packets.Disconnect:
+	case mqttpacket.Disconnect:
 		err = pk.DisconnectEncode(&buf)
-	case packets.Auth:
+	case mqttpacket.Auth:
 		err = pk.AuthEncode(&buf)
 	default:
-		c.t.Fatalf("packet of type %d", pk.FixedHeader.Type)
+		c.t.Fatalf("packet of type %d", pk.Type)
 	}
 	require.NoError(c.t, err)
 	return buf.Bytes()
@@ -128,18 +127,18 @@ func (c *mqttWire) write(data []byte) {
 	require.NoError(c.t, c.ws.Write(soon(c.t), websocket.MessageBinary, data))
 }
 
-func (c *mqttWire) send(pk packets.Packet) {
+func (c *mqttWire) send(pk mqttpacket.Packet) {
 	c.t.Helper()
 	c.write(c.encode(pk))
 }
 
 // try sends a packet unless the connection is gone.
-func (c *mqttWire) try(pk packets.Packet) bool {
+func (c *mqttWire) try(pk mqttpacket.Packet) bool {
 	return c.ws.Write(soon(c.t), websocket.MessageBinary, c.encode(pk)) == nil
 }
 
 // tryRead reads a packet, or the end.
-func (c *mqttWire) tryRead() (*packets.Packet, error) {
+func (c *mqttWire) tryRead() (*mqttpacket.Packet, error) {
 	c.t.Helper()
 	stop := time.AfterFunc(patience, func() { c.ws.CloseNow() })
 	defer stop.Stop()
@@ -147,36 +146,36 @@ func (c *mqttWire) tryRead() (*packets.Packet, error) {
 	if err != nil {
 		return nil, err
 	}
-	pk := &packets.Packet{ProtocolVersion: byte(c.version)}
+	pk := &mqttpacket.Packet{ProtocolVersion: byte(c.version)}
 	require.NoError(c.t, pk.FixedHeader.Decode(head))
-	length, _, err := packets.DecodeLength(c.in)
+	length, _, err := mqttpacket.DecodeLength(c.in)
 	require.NoError(c.t, err)
 	pk.FixedHeader.Remaining = length
 	body := make([]byte, length)
 	_, err = io.ReadFull(c.in, body)
 	require.NoError(c.t, err)
-	switch pk.FixedHeader.Type {
-	case packets.Connack:
+	switch pk.Type {
+	case mqttpacket.Connack:
 		err = pk.ConnackDecode(body)
-	case packets.Publish:
+	case mqttpacket.Publish:
 		err = pk.PublishDecode(body)
-	case packets.Puback:
+	case mqttpacket.Puback:
 		err = pk.PubackDecode(body)
-	case packets.Suback:
+	case mqttpacket.Suback:
 		err = pk.SubackDecode(body)
-	case packets.Unsuback:
+	case mqttpacket.Unsuback:
 		err = pk.UnsubackDecode(body)
-	case packets.Pingresp:
-	case packets.Disconnect:
+	case mqttpacket.Pingresp:
+	case mqttpacket.Disconnect:
 		err = pk.DisconnectDecode(body)
 	default:
-		c.t.Fatalf("the server sent a packet of type %d", pk.FixedHeader.Type)
+		c.t.Fatalf("the server sent a packet of type %d", pk.Type)
 	}
 	require.NoError(c.t, err)
 	return pk, nil
 }
 
-func (c *mqttWire) read() *packets.Packet {
+func (c *mqttWire) read() *mqttpacket.Packet {
 	c.t.Helper()
 	pk, err := c.tryRead()
 	require.NoError(c.t, err)
@@ -184,17 +183,17 @@ func (c *mqttWire) read() *packets.Packet {
 }
 
 // expect reads a packet of a type.
-func (c *mqttWire) expect(typ byte) *packets.Packet {
+func (c *mqttWire) expect(typ byte) *mqttpacket.Packet {
 	c.t.Helper()
 	pk := c.read()
-	require.Equal(c.t, packets.PacketNames[typ], packets.PacketNames[pk.FixedHeader.Type], "%+v", pk)
+	require.Equal(c.t, mqttpacket.PacketNames[typ], mqttpacket.PacketNames[pk.Type], "%+v", pk)
 	return pk
 }
 
 // closed reads until the WebSocket is closed and returns why, and the last packet before that.
-func (c *mqttWire) closed() (websocket.CloseError, *packets.Packet) {
+func (c *mqttWire) closed() (websocket.CloseError, *mqttpacket.Packet) {
 	c.t.Helper()
-	var last *packets.Packet
+	var last *mqttpacket.Packet
 	for {
 		pk, err := c.tryRead()
 		if err != nil {
@@ -206,29 +205,29 @@ func (c *mqttWire) closed() (websocket.CloseError, *packets.Packet) {
 	}
 }
 
-func subscribePacket(topics ...string) packets.Packet {
-	pk := packets.Packet{FixedHeader: packets.FixedHeader{Type: packets.Subscribe}, PacketID: 7}
+func subscribePacket(topics ...string) mqttpacket.Packet {
+	pk := mqttpacket.Packet{Type: mqttpacket.Subscribe, PacketID: 7}
 	for _, topic := range topics {
-		pk.Filters = append(pk.Filters, packets.Subscription{Filter: topic, Qos: 1})
+		pk.Filters = append(pk.Filters, mqttpacket.Subscription{Filter: topic, Qos: 1})
 	}
 	return pk
 }
 
-func publishPacket(topic string, qos byte, payload string) packets.Packet {
-	pk := packets.Packet{FixedHeader: packets.FixedHeader{Type: packets.Publish, Qos: qos}, TopicName: topic, Payload: []byte(payload)}
+func publishPacket(topic string, qos byte, payload string) mqttpacket.Packet {
+	pk := mqttpacket.Packet{Type: mqttpacket.Publish, QoS: qos, Topic: topic, Payload: []byte(payload)}
 	if qos > 0 {
 		pk.PacketID = 9
 	}
 	return pk
 }
 
-func packetOf(typ byte) packets.Packet {
-	return packets.Packet{FixedHeader: packets.FixedHeader{Type: typ}}
+func packetOf(typ byte) mqttpacket.Packet {
+	return mqttpacket.Packet{Type: typ}
 }
 
 func (c *mqttWire) acknowledge(id uint16) {
 	c.t.Helper()
-	ack := packetOf(packets.Puback)
+	ack := packetOf(mqttpacket.Puback)
 	ack.PacketID = id
 	c.send(ack)
 }
@@ -247,32 +246,32 @@ func TestMQTTConnackSaysWhatTheServerDoes(t *testing.T) {
 	require.Equal(t, p.AssignedClientID, srv.Connections("chat")[0].ID)
 	require.Equal(t, "mqtt", srv.Connections("chat")[0].Subprotocol)
 	p.AssignedClientID = ""
-	require.Equal(t, packets.Properties{MaximumQos: 1, MaximumQosFlag: true, RetainAvailableFlag: true,
+	require.Equal(t, mqttpacket.Properties{MaximumQos: 1, MaximumQosFlag: true, RetainAvailableFlag: true,
 		WildcardSubAvailableFlag: true, SubIDAvailableFlag: true, SharedSubAvailableFlag: true, MaximumPacketSize: 1 << 20,
 		SessionExpiryInterval: 30, SessionExpiryIntervalFlag: true}, p)
 
 	old, _ := dialWire(t, srv, mqtt311, dialOptions{}, connectPacket(""))
 	require.NoError(t, srv.WaitForConnections(soon(t), "chat", 2))
-	old.send(packetOf(packets.Pingreq))
-	old.expect(packets.Pingresp)
+	old.send(packetOf(mqttpacket.Pingreq))
+	old.expect(mqttpacket.Pingresp)
 }
 
 func TestMQTTConnectPacketsThatAreRefused(t *testing.T) {
 	srv := emulator.StartT(t, nil)
 	dialWire(t, srv, mqtt5, dialOptions{user: "ann"}, connectPacket("ann's"))
 	web := dialJSON(t, srv, dialOptions{})
-	change := func(f func(pk *packets.Packet)) packets.Packet {
+	change := func(f func(pk *mqttpacket.Packet)) mqttpacket.Packet {
 		pk := connectPacket("id")
 		f(&pk)
 		return pk
 	}
-	will := func(topic string) packets.Packet {
-		return change(func(pk *packets.Packet) {
+	will := func(topic string) mqttpacket.Packet {
+		return change(func(pk *mqttpacket.Packet) {
 			pk.Connect.WillFlag, pk.Connect.WillTopic, pk.Connect.WillPayload = true, topic, []byte("x")
 		})
 	}
 	for name, test := range map[string]struct {
-		connect       packets.Packet
+		connect       mqttpacket.Packet
 		code311, code byte // of CONNACK; 0 = there is none
 		reason        string
 	}{
@@ -281,17 +280,17 @@ func TestMQTTConnectPacketsThatAreRefused(t *testing.T) {
 		"a long client id":                            {connectPacket(strings.Repeat("x", 257)), 2, 0x85, "the client id is longer than 256 bytes"},
 		"a client id with a line's end":               {connectPacket("a\nb"), 2, 0x85, "the client id has control characters or white space at its ends"},
 		"a client id with a space at its end":         {connectPacket("dev "), 2, 0x85, "the client id has control characters or white space at its ends"},
-		"a will of quality of service 2": {func() packets.Packet { pk := will("room"); pk.Connect.WillQos = 2; return pk }(),
+		"a will of quality of service 2": {func() mqttpacket.Packet { pk := will("room"); pk.Connect.WillQos = 2; return pk }(),
 			0, 0x9B, "the quality of service is 1 at most"},
-		"a will to retain": {func() packets.Packet { pk := will("room"); pk.Connect.WillRetain = true; return pk }(),
+		"a will to retain": {func() mqttpacket.Packet { pk := will("room"); pk.Connect.WillRetain = true; return pk }(),
 			0, 0x9A, "no message is retained"},
 		"a will for a group that it may not send to": {will("room"), 5, 0x87, `the client may not send its will to the group "room"`},
 		"a will with a wildcard":                     {will("room/#"), 0, 0xA2, `topics are groups: "room/#" with a wildcard is none`},
-		"a retained will without a will": {change(func(pk *packets.Packet) { pk.Connect.WillRetain = true }),
+		"a retained will without a will": {change(func(pk *mqttpacket.Packet) { pk.Connect.WillRetain = true }),
 			0, 0, "the flags of CONNECT contradict each other"},
-		"another protocol": {change(func(pk *packets.Packet) { pk.Connect.ProtocolName = []byte("AMQP") }),
+		"another protocol": {change(func(pk *mqttpacket.Packet) { pk.Connect.ProtocolName = []byte("AMQP") }),
 			0, 0, "the protocol's name is not MQTT"},
-		"no CONNECT at all": {packetOf(packets.Pingreq), 0, 0, "the first packet is not CONNECT"},
+		"no CONNECT at all": {packetOf(mqttpacket.Pingreq), 0, 0, "the first packet is not CONNECT"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			both(t, func(t *testing.T, version mqttVersion) {
@@ -307,7 +306,7 @@ func TestMQTTConnectPacketsThatAreRefused(t *testing.T) {
 					require.Nil(t, ack)
 					return
 				}
-				require.Equal(t, packets.Connack, ack.FixedHeader.Type)
+				require.Equal(t, mqttpacket.Connack, ack.Type)
 				require.Equal(t, code, ack.ReasonCode)
 				if version == mqtt5 {
 					require.Equal(t, test.reason, ack.Properties.ReasonString)
@@ -317,7 +316,7 @@ func TestMQTTConnectPacketsThatAreRefused(t *testing.T) {
 	}
 	t.Run("MQTT 3.1", func(t *testing.T) {
 		c := openWire(t, srv, 3, dialOptions{})
-		c.send(change(func(pk *packets.Packet) { pk.Connect.ProtocolName = []byte("MQIsdp") }))
+		c.send(change(func(pk *mqttpacket.Packet) { pk.Connect.ProtocolName = []byte("MQIsdp") }))
 		_, ack := c.closed()
 		require.Equal(t, byte(1), ack.ReasonCode)
 	})
@@ -336,7 +335,7 @@ func TestMQTTConnectPacketsThatAreRefused(t *testing.T) {
 	})
 	t.Run("an authentication method", func(t *testing.T) {
 		c := openWire(t, srv, mqtt5, dialOptions{})
-		c.send(change(func(pk *packets.Packet) { pk.Properties.AuthenticationMethod = "SCRAM-SHA-1" }))
+		c.send(change(func(pk *mqttpacket.Packet) { pk.Properties.AuthenticationMethod = "SCRAM-SHA-1" }))
 		_, ack := c.closed()
 		require.Equal(t, byte(0x8C), ack.ReasonCode)
 	})
@@ -352,7 +351,7 @@ func TestMQTTPacketsThatCloseTheClient(t *testing.T) {
 	identified := subscribePacket("room")
 	identified.Properties.SubscriptionIdentifier = []int{1}
 	retained := publishPacket("room", 0, "x")
-	retained.FixedHeader.Retain = true
+	retained.Retain = true
 	wire := &mqttWire{t: t, version: mqtt5}
 	for name, test := range map[string]struct {
 		data []byte
@@ -367,7 +366,7 @@ func TestMQTTPacketsThatCloseTheClient(t *testing.T) {
 		"a subscription to nothing":         {[]byte{0x82, 0x03, 0x00, 0x01, 0x00}, 0x82},
 		"a topic that is not UTF-8":         {[]byte{0x30, 0x04, 0x00, 0x01, 0xFF, 0x00}, 0x81},
 		"a second CONNECT":                  {wire.encode(connectPacket("again")), 0x82},
-		"an AUTH packet":                    {wire.encode(packetOf(packets.Auth)), 0x82},
+		"an AUTH packet":                    {wire.encode(packetOf(mqttpacket.Auth)), 0x82},
 		"quality of service 2":              {wire.encode(publishPacket("room", 2, "x")), 0x9B},
 		"a message to retain":               {wire.encode(retained), 0x9A},
 		"a topic alias":                     {wire.encode(aliased), 0x94},
@@ -382,7 +381,7 @@ func TestMQTTPacketsThatCloseTheClient(t *testing.T) {
 			ce, last := c.closed()
 			require.Equal(t, websocket.StatusPolicyViolation, ce.Code)
 			require.NotNil(t, last, "no DISCONNECT: %s", ce.Reason)
-			require.Equal(t, packets.Disconnect, last.FixedHeader.Type)
+			require.Equal(t, mqttpacket.Disconnect, last.Type)
 			require.Equal(t, fmt.Sprintf("0x%X", test.code), fmt.Sprintf("0x%X", last.ReasonCode), last.Properties.ReasonString)
 			require.True(t, strings.HasPrefix(last.Properties.ReasonString, ce.Reason))
 			require.LessOrEqual(t, len(ce.Reason), 123, "it fits into a close frame")
@@ -403,8 +402,8 @@ func TestMQTTPacketsThatCloseTheClient(t *testing.T) {
 		require.Equal(t, `the client does not have the permission sendToGroup for the group "room"`, ce.Reason)
 		require.Nil(t, last)
 	})
-	other.send(packetOf(packets.Pingreq)) // is served on
-	other.expect(packets.Pingresp)
+	other.send(packetOf(mqttpacket.Pingreq)) // is served on
+	other.expect(mqttpacket.Pingresp)
 }
 
 func TestMQTTPacketsAndWebSocketFramesAreNotAligned(t *testing.T) {
@@ -412,7 +411,7 @@ func TestMQTTPacketsAndWebSocketFramesAreNotAligned(t *testing.T) {
 	both(t, func(t *testing.T, version mqttVersion) {
 		c := openWire(t, srv, version, dialOptions{roles: everything})
 		all := slices.Concat(c.encode(connectPacket("id")), c.encode(subscribePacket("room")),
-			c.encode(publishPacket("room", 1, "hello")), c.encode(packetOf(packets.Pingreq)))
+			c.encode(publishPacket("room", 1, "hello")), c.encode(packetOf(mqttpacket.Pingreq)))
 		for _, b := range all[:20] {
 			c.write([]byte{b})
 		}
@@ -420,7 +419,7 @@ func TestMQTTPacketsAndWebSocketFramesAreNotAligned(t *testing.T) {
 		var got []string
 		for range 5 {
 			pk := c.read()
-			got = append(got, packets.PacketNames[pk.FixedHeader.Type])
+			got = append(got, mqttpacket.PacketNames[pk.Type])
 		}
 		// Answers overtake messages.
 		require.ElementsMatch(t, []string{"Connack", "Suback", "Puback", "Publish", "Pingresp"}, got)
@@ -435,25 +434,25 @@ func TestMQTTSubscriptionsThatAreRefused(t *testing.T) {
 	roles := []string{"webpubsub.joinLeaveGroup.room"}
 	c, _ := dialWire(t, srv, mqtt5, dialOptions{roles: roles}, connectPacket("m5"))
 	c.send(subscribePacket(topics...))
-	ack := c.expect(packets.Suback)
+	ack := c.expect(mqttpacket.Suback)
 	require.Equal(t, uint16(7), ack.PacketID)
-	require.Equal(t, []byte{1, 0x87, 0xA2, 0xA2, 0x9E, 0x8F, 0x8F, 0x8F, 1}, ack.ReasonCodes)
+	require.Equal(t, []byte{1, 0x87, 0xA2, 0xA2, 0x9E, 0x8F, 0x8F, 0x8F, 1}, ack.Codes)
 	require.Equal(t, `the client does not have the permission joinLeaveGroup for the group "other"`, ack.Properties.ReasonString)
 
 	old, _ := dialWire(t, srv, mqtt311, dialOptions{roles: roles}, connectPacket("m311"))
 	old.send(subscribePacket(topics...))
-	require.Equal(t, []byte{1, 0x80, 0x80, 0x80, 0x80, 0x80, 0x80, 0x80, 1}, old.expect(packets.Suback).ReasonCodes)
+	require.Equal(t, []byte{1, 0x80, 0x80, 0x80, 0x80, 0x80, 0x80, 0x80, 1}, old.expect(mqttpacket.Suback).Codes)
 
 	require.Equal(t, []string{"room"}, srv.Groups("chat"))
 	leave := subscribePacket("room", "other", "room/+", "$webpubsub/server/messages")
-	leave.FixedHeader.Type = packets.Unsubscribe
+	leave.Type = mqttpacket.Unsubscribe
 	c.send(leave)
-	require.Equal(t, []byte{0, 0x87, 0xA2, 0}, c.expect(packets.Unsuback).ReasonCodes)
+	require.Equal(t, []byte{0, 0x87, 0xA2, 0}, c.expect(mqttpacket.Unsuback).Codes)
 	leave.Filters = leave.Filters[:1]
 	c.send(leave)
-	require.Equal(t, []byte{0x11}, c.expect(packets.Unsuback).ReasonCodes)
+	require.Equal(t, []byte{0x11}, c.expect(mqttpacket.Unsuback).Codes)
 	old.send(leave)
-	old.expect(packets.Unsuback)
+	old.expect(mqttpacket.Unsuback)
 	require.Empty(t, srv.Groups("chat"))
 }
 
@@ -461,13 +460,13 @@ func TestMQTTMessagesThatAreRefused(t *testing.T) {
 	srv := emulator.StartT(t, nil)
 	web := dialJSON(t, srv, dialOptions{groups: []string{"room", "other"}})
 	c, _ := dialWire(t, srv, mqtt5, dialOptions{roles: []string{"webpubsub.sendToGroup.room"}}, connectPacket("m5"))
-	typed := func(contentType string, format byte, payload string) packets.Packet {
+	typed := func(contentType string, format byte, payload string) mqttpacket.Packet {
 		pk := publishPacket("room", 1, payload)
 		pk.Properties.ContentType, pk.Properties.PayloadFormat, pk.Properties.PayloadFormatFlag = contentType, format, format > 0
 		return pk
 	}
 	for name, test := range map[string]struct {
-		publish packets.Packet
+		publish mqttpacket.Packet
 		code    byte
 	}{
 		"to a group that it may not send to": {publishPacket("other", 1, "x"), 0x87},
@@ -482,7 +481,7 @@ func TestMQTTMessagesThatAreRefused(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			c.send(test.publish)
-			ack := c.expect(packets.Puback)
+			ack := c.expect(mqttpacket.Puback)
 			require.Equal(t, uint16(9), ack.PacketID)
 			require.Equal(t, test.code, ack.ReasonCode, ack.Properties.ReasonString)
 			require.Equal(t, test.code == 0, ack.Properties.ReasonString == "")
@@ -497,15 +496,15 @@ func TestMQTTPropertiesArePassedOn(t *testing.T) {
 	c, _ := dialWire(t, srv, mqtt5, dialOptions{roles: everything}, connectPacket("m5"))
 	web := dialJSON(t, srv, dialOptions{groups: []string{"room"}})
 	c.send(subscribePacket("room"))
-	c.expect(packets.Suback)
+	c.expect(mqttpacket.Suback)
 	pk := publishPacket("room", 0, "hello")
-	pk.Properties = packets.Properties{ContentType: "text/html", PayloadFormat: 1, PayloadFormatFlag: true,
+	pk.Properties = mqttpacket.Properties{ContentType: "text/html", PayloadFormat: 1, PayloadFormatFlag: true,
 		ResponseTopic: "answers", CorrelationData: []byte{0, 1, 2}, MessageExpiryInterval: 60,
-		User: []packets.UserProperty{{Key: "a", Val: "1"}, {Key: "a", Val: "2"}, {Key: "no token", Val: "x"}, {Key: "b", Val: "ü"}}}
+		User: []mqttpacket.UserProperty{{Key: "a", Value: "1"}, {Key: "a", Value: "2"}, {Key: "no token", Value: "x"}, {Key: "b", Value: "ü"}}}
 	want := pk.Properties
 	c.send(pk)
-	got := c.expect(packets.Publish)
-	require.Equal(t, byte(0), got.FixedHeader.Qos)
+	got := c.expect(mqttpacket.Publish)
+	require.Equal(t, byte(0), got.QoS)
 	require.Equal(t, "hello", string(got.Payload))
 	require.Equal(t, want, got.Properties)
 	m := web.object()
@@ -519,11 +518,11 @@ func TestMQTTNoLocalSparesTheSender(t *testing.T) {
 	s := subscribePacket("room")
 	s.Filters[0].NoLocal = true
 	c.send(s)
-	c.expect(packets.Suback)
+	c.expect(mqttpacket.Suback)
 	c.send(publishPacket("room", 1, "mine"))
-	c.expect(packets.Puback)
+	c.expect(mqttpacket.Puback)
 	rest{t, srv}.text("hubs/chat/groups/room/:send", "theirs")
-	require.Equal(t, "theirs", string(c.expect(packets.Publish).Payload))
+	require.Equal(t, "theirs", string(c.expect(mqttpacket.Publish).Payload))
 }
 
 func TestMQTTQualityOfServiceIsTheLesserOne(t *testing.T) {
@@ -535,12 +534,12 @@ func TestMQTTQualityOfServiceIsTheLesserOne(t *testing.T) {
 			s.Filters[i].Qos = byte(i)
 		}
 		c.send(s)
-		require.Equal(t, []byte{0, 1, 1}, c.expect(packets.Suback).ReasonCodes)
+		require.Equal(t, []byte{0, 1, 1}, c.expect(mqttpacket.Suback).Codes)
 		for topic, want := range map[string]byte{"0": 0, "1": 1, "2": 1, "given": 1} {
 			rest{t, srv}.text("hubs/chat/groups/"+topic+"/:send", "from the application")
-			require.Equal(t, want, c.expect(packets.Publish).FixedHeader.Qos, "topic %s", topic)
+			require.Equal(t, want, c.expect(mqttpacket.Publish).QoS, "topic %s", topic)
 			c.send(publishPacket(topic, 0, "at most once"))
-			require.Equal(t, byte(0), c.expect(packets.Publish).FixedHeader.Qos, "topic %s", topic)
+			require.Equal(t, byte(0), c.expect(mqttpacket.Publish).QoS, "topic %s", topic)
 		}
 	})
 }
@@ -550,14 +549,14 @@ func TestWhatExpiresInAnMQTTSessionTakesNoRoom(t *testing.T) {
 	o := dialOptions{user: "ann", roles: everything}
 	c, _ := dialWire(t, srv, mqtt5, o, keeping(connectPacket("id")))
 	c.send(subscribePacket("room"))
-	c.expect(packets.Suback)
+	c.expect(mqttpacket.Suback)
 	require.True(t, srv.DropConnection("chat", "id"))
 	flood(t, srv, maxQueuedFrames, `"dataType":"text","data":"old","ttlSeconds":1`)
 	srv.Advance(2 * time.Second)
 	rest{t, srv}.text("hubs/chat/groups/room/:send", "new")
 	c, ack := dialWire(t, srv, mqtt5, o, keeping(connectPacket("id")))
 	require.True(t, ack.SessionPresent)
-	require.Equal(t, "new", string(c.expect(packets.Publish).Payload))
+	require.Equal(t, "new", string(c.expect(mqttpacket.Publish).Payload))
 }
 
 func TestMQTTSessionsOutliveTheirConnections(t *testing.T) {
@@ -567,15 +566,15 @@ func TestMQTTSessionsOutliveTheirConnections(t *testing.T) {
 		c, ack := dialWire(t, srv, version, o, keeping(connectPacket("id")))
 		require.False(t, ack.SessionPresent)
 		c.send(subscribePacket("room"))
-		c.expect(packets.Suback)
+		c.expect(mqttpacket.Suback)
 		r := rest{t, srv}
 		for _, text := range []string{"one", "two", "three"} {
 			r.text("hubs/chat/groups/room/:send", text)
-			require.Equal(t, text, string(c.expect(packets.Publish).Payload))
+			require.Equal(t, text, string(c.expect(mqttpacket.Publish).Payload))
 		}
 		c.acknowledge(2)
-		c.send(packetOf(packets.Pingreq))
-		c.expect(packets.Pingresp) // so that it is acknowledged
+		c.send(packetOf(mqttpacket.Pingreq))
+		c.expect(mqttpacket.Pingresp) // so that it is acknowledged
 
 		require.True(t, srv.DropConnection("chat", "id"))
 		require.NoError(t, srv.WaitForRecovering(soon(t), "chat", 1))
@@ -593,10 +592,10 @@ func TestMQTTSessionsOutliveTheirConnections(t *testing.T) {
 			dup  bool
 		}
 		var got []delivery
-		var last *packets.Packet
+		var last *mqttpacket.Packet
 		for range 4 {
-			last = c.expect(packets.Publish)
-			got = append(got, delivery{string(last.Payload), last.FixedHeader.Dup})
+			last = c.expect(mqttpacket.Publish)
+			got = append(got, delivery{string(last.Payload), last.Dup})
 		}
 		require.Equal(t, []delivery{{"one", true}, {"three", true}, {"four", false}, {"long-lived", false}}, got)
 		if version == mqtt5 {
@@ -626,19 +625,19 @@ func TestMQTTSessionsAreTakenOver(t *testing.T) {
 		}
 		first, _ := dialWire(t, srv, version, o, keeping(connectPacket("id")))
 		first.send(subscribePacket("room"))
-		first.expect(packets.Suback)
+		first.expect(mqttpacket.Suback)
 		second, ack := dialWire(t, srv, version, o, keeping(connectPacket("id")))
 		require.True(t, ack.SessionPresent)
 		goodbye(first)
 		rest{t, srv}.text("hubs/chat/groups/room/:send", "hello")
-		require.Equal(t, "hello", string(second.expect(packets.Publish).Payload))
+		require.Equal(t, "hello", string(second.expect(mqttpacket.Publish).Payload))
 
 		third, ack := dialWire(t, srv, version, o, connectPacket("id"))
 		require.False(t, ack.SessionPresent)
 		goodbye(second)
 		require.Empty(t, srv.Groups("chat"))
 		require.Len(t, srv.Connections("chat"), 1)
-		third.send(packetOf(packets.Disconnect))
+		third.send(packetOf(mqttpacket.Disconnect))
 		ce, _ := third.closed()
 		require.Equal(t, websocket.StatusNormalClosure, ce.Code)
 		require.NoError(t, srv.WaitForConnections(soon(t), "chat", 0))
@@ -647,8 +646,8 @@ func TestMQTTSessionsAreTakenOver(t *testing.T) {
 
 func TestMQTTDisconnectDecidesOnTheSessionAgain(t *testing.T) {
 	srv := emulator.StartT(t, nil)
-	disconnect := func(seconds uint32) packets.Packet {
-		pk := packetOf(packets.Disconnect)
+	disconnect := func(seconds uint32) mqttpacket.Packet {
+		pk := packetOf(mqttpacket.Disconnect)
 		pk.Properties.SessionExpiryInterval, pk.Properties.SessionExpiryIntervalFlag = seconds, true
 		return pk
 	}
@@ -684,18 +683,18 @@ func TestMQTTReceiveMaximumIsRespected(t *testing.T) {
 	for i := range 5 {
 		rest{t, srv}.text("hubs/chat/groups/room/:send", fmt.Sprint(i))
 	}
-	first, second := c.expect(packets.Publish), c.expect(packets.Publish)
+	first, second := c.expect(mqttpacket.Publish), c.expect(mqttpacket.Publish)
 	for range 20 {
-		c.send(packetOf(packets.Pingreq))
-		c.expect(packets.Pingresp) // and not the third
+		c.send(packetOf(mqttpacket.Pingreq))
+		c.expect(mqttpacket.Pingresp) // and not the third
 	}
 	c.acknowledge(second.PacketID)
-	third := c.expect(packets.Publish)
+	third := c.expect(mqttpacket.Publish)
 	require.Equal(t, "2", string(third.Payload))
 	c.acknowledge(first.PacketID)
 	c.acknowledge(third.PacketID)
-	require.Equal(t, "3", string(c.expect(packets.Publish).Payload))
-	require.Equal(t, "4", string(c.expect(packets.Publish).Payload))
+	require.Equal(t, "3", string(c.expect(mqttpacket.Publish).Payload))
+	require.Equal(t, "4", string(c.expect(mqttpacket.Publish).Payload))
 }
 
 func TestAnMQTTClientThatDoesNotKeepUpIsClosed(t *testing.T) {
@@ -720,21 +719,21 @@ func TestMQTTClientsThatTakeOnlySmallPacketsAreSparedLargeOnes(t *testing.T) {
 	c, _ := dialWire(t, srv, mqtt5, dialOptions{groups: []string{"room"}}, connect)
 	rest{t, srv}.text("hubs/chat/groups/room/:send", strings.Repeat("x", 100))
 	rest{t, srv}.text("hubs/chat/groups/room/:send", "small")
-	require.Equal(t, "small", string(c.expect(packets.Publish).Payload))
+	require.Equal(t, "small", string(c.expect(mqttpacket.Publish).Payload))
 }
 
 func TestMQTTReasonsAreLeftOutForClientsThatWantNone(t *testing.T) {
 	srv := emulator.StartT(t, nil)
-	for name, change := range map[string]func(p *packets.Properties){
-		"it asks for no problem information": func(p *packets.Properties) { p.RequestProblemInfo, p.RequestProblemInfoFlag = 0, true },
-		"it takes small packets only":        func(p *packets.Properties) { p.MaximumPacketSize = 50 },
+	for name, change := range map[string]func(p *mqttpacket.Properties){
+		"it asks for no problem information": func(p *mqttpacket.Properties) { p.RequestProblemInfo, p.RequestProblemInfoFlag = 0, true },
+		"it takes small packets only":        func(p *mqttpacket.Properties) { p.MaximumPacketSize = 50 },
 	} {
 		t.Run(name, func(t *testing.T) {
 			connect := connectPacket("id")
 			change(&connect.Properties)
 			c, _ := dialWire(t, srv, mqtt5, dialOptions{}, connect)
 			c.send(publishPacket("room", 1, "x"))
-			ack := c.expect(packets.Puback)
+			ack := c.expect(mqttpacket.Puback)
 			require.Equal(t, byte(0x87), ack.ReasonCode)
 			require.Empty(t, ack.Properties.ReasonString)
 		})
@@ -748,25 +747,25 @@ func TestMQTTMessagesOfQualityOfService0AreNotKeptForClientsThatAreAway(t *testi
 	s := subscribePacket("0")
 	s.Filters[0].Qos = 0
 	c.send(s)
-	c.expect(packets.Suback)
+	c.expect(mqttpacket.Suback)
 	c.ws.CloseNow()
 	require.NoError(t, srv.WaitForRecovering(soon(t), "chat", 1))
 	rest{t, srv}.text("hubs/chat/groups/0/:send", "at most once")
 	rest{t, srv}.text("hubs/chat/groups/1/:send", "at least once")
 	c, _ = dialWire(t, srv, mqtt5, o, keeping(connectPacket("id")))
-	require.Equal(t, "at least once", string(c.expect(packets.Publish).Payload))
+	require.Equal(t, "at least once", string(c.expect(mqttpacket.Publish).Payload))
 }
 
 func TestMQTTWills(t *testing.T) {
 	for name, test := range map[string]struct {
-		connect   func(pk *packets.Packet)
+		connect   func(pk *mqttpacket.Packet)
 		leave     func(srv *emulator.Server, c *mqttWire)
 		published bool
 	}{
 		"is cut off":   {nil, func(srv *emulator.Server, _ *mqttWire) { srv.DropConnection("chat", "id") }, true},
-		"says goodbye": {nil, func(_ *emulator.Server, c *mqttWire) { c.send(packetOf(packets.Disconnect)) }, false},
+		"says goodbye": {nil, func(_ *emulator.Server, c *mqttWire) { c.send(packetOf(mqttpacket.Disconnect)) }, false},
 		"says goodbye and asks for its will": {nil, func(_ *emulator.Server, c *mqttWire) {
-			pk := packetOf(packets.Disconnect)
+			pk := packetOf(mqttpacket.Disconnect)
 			pk.ReasonCode = 4
 			c.send(pk)
 		}, true},
@@ -774,11 +773,11 @@ func TestMQTTWills(t *testing.T) {
 			rest{c.t, srv}.must(204, "DELETE", "hubs/chat/connections/id")
 		}, true},
 		"breaks the protocol": {nil, func(_ *emulator.Server, c *mqttWire) { c.write([]byte{0, 0}) }, true},
-		"is replaced by one that takes over its session": {func(pk *packets.Packet) { *pk = keeping(*pk) },
+		"is replaced by one that takes over its session": {func(pk *mqttpacket.Packet) { *pk = keeping(*pk) },
 			func(srv *emulator.Server, c *mqttWire) {
 				dialWire(c.t, srv, mqtt5, dialOptions{roles: everything}, keeping(connectPacket("id")))
 			}, true},
-		"does not come back in time": {func(pk *packets.Packet) {
+		"does not come back in time": {func(pk *mqttpacket.Packet) {
 			*pk = keeping(*pk)
 			pk.Connect.WillProperties.WillDelayInterval = 100
 		}, func(srv *emulator.Server, c *mqttWire) {
@@ -786,7 +785,7 @@ func TestMQTTWills(t *testing.T) {
 			require.NoError(c.t, srv.WaitForRecovering(soon(c.t), "chat", 1))
 			srv.Advance(31 * time.Second)
 		}, true},
-		"stays away longer than its will waits": {func(pk *packets.Packet) {
+		"stays away longer than its will waits": {func(pk *mqttpacket.Packet) {
 			*pk = keeping(*pk)
 			pk.Connect.WillProperties.WillDelayInterval = 5
 		}, func(srv *emulator.Server, c *mqttWire) {
@@ -794,7 +793,7 @@ func TestMQTTWills(t *testing.T) {
 			require.NoError(c.t, srv.WaitForRecovering(soon(c.t), "chat", 1))
 			srv.Advance(6 * time.Second)
 		}, true},
-		"comes back in time": {func(pk *packets.Packet) {
+		"comes back in time": {func(pk *mqttpacket.Packet) {
 			*pk = keeping(*pk)
 			pk.Connect.WillProperties.WillDelayInterval = 5
 		}, func(srv *emulator.Server, c *mqttWire) {
@@ -864,5 +863,5 @@ func TestAGroupWhoseNameIsNoTopicReachesNoMQTTClient(t *testing.T) {
 		r.text("hubs/chat/groups/"+url.PathEscape(group)+"/:send", group)
 	}
 	r.text("hubs/chat/:send", "fence")
-	require.Equal(t, "fence", string(c.expect(packets.Publish).Payload))
+	require.Equal(t, "fence", string(c.expect(mqttpacket.Publish).Payload))
 }

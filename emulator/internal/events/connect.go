@@ -75,10 +75,7 @@ func connectReply(a *answer, r *hub.ConnectRequest) (hub.ConnectReply, error) {
 			rejection.ContentType, rejection.Body = "", nil
 		}
 		if r.Detail != nil {
-			if refused := mqttRefusal(a); refused != nil {
-				rejection.Reason = refused.Reason
-				return hub.ConnectReply{Detail: refused}, rejection
-			}
+			return refusedMQTT(a, rejection)
 		}
 		return hub.ConnectReply{}, rejection
 	}
@@ -98,7 +95,10 @@ func connectReply(a *answer, r *hub.ConnectRequest) (hub.ConnectReply, error) {
 			return hub.ConnectReply{}, fmt.Errorf("the answer to connect is not its JSON: %s", text.JSONFault(err))
 		}
 	}
-	reply := hub.ConnectReply{UserID: body.UserID, Detail: body.MQTT}
+	reply := hub.ConnectReply{UserID: body.UserID}
+	if body.MQTT != nil {
+		reply.Detail = body.MQTT
+	}
 	if id := body.UserID; id != nil && !carriable(*id) {
 		return hub.ConnectReply{}, errors.New("the answer to connect has a userId with control characters or white space at its ends, " +
 			"which the headers of events cannot carry")

@@ -123,6 +123,7 @@ func (u *Sender) attempt(deadline *deadline, d *delivery) (*answer, error) {
 
 // do makes a request and reads the answer. Its errors leave the URL out, whose query may hold a secret.
 func (u *Sender) do(h *handler, r *http.Request, deadline *deadline) (*answer, error) {
+	r.Header["User-Agent"] = nil // rather than net/http's own
 	resp, err := h.client.Do(r)
 	if err != nil {
 		if ended := deadline.err(); ended != nil {
@@ -137,6 +138,9 @@ func (u *Sender) do(h *handler, r *http.Request, deadline *deadline) (*answer, e
 		return nil, fmt.Errorf("the event handler cannot be reached: %w", err)
 	}
 	defer resp.Body.Close()
+	if resp.StatusCode < http.StatusOK {
+		return nil, &finalError{fmt.Sprintf("the event handler answered with the status %d, which ends no request", resp.StatusCode)}
+	}
 	body, err := io.ReadAll(io.LimitReader(progress{resp.Body, deadline}, maxAnswer+1))
 	switch {
 	case len(body) > maxAnswer:

@@ -7,11 +7,13 @@ import (
 	"maps"
 	"slices"
 	"strings"
+	"unicode/utf8"
 
 	"golang.org/x/net/http/httpguts"
 
 	"github.com/awps-go/webpubsub/emulator/internal/hub"
 	"github.com/awps-go/webpubsub/emulator/internal/protocol"
+	"github.com/awps-go/webpubsub/emulator/internal/text"
 )
 
 // This file is what events of MQTT clients have that those of others do not.
@@ -59,9 +61,8 @@ func mqttAnswer(a *answer) *protocol.MQTTAnswer {
 	return answer
 }
 
-// mqttRefusal returns what the application's refusal of an MQTT client has to say in its CONNACK packet, nil if it is not
-// in the words of MQTT. What is wrong with the code or with the rest of it does not matter: a refusal it is.
-func mqttRefusal(a *answer) *protocol.MQTTConnack {
+// refusedMQTT returns what an answer that refuses an MQTT client's CONNECT packet says in MQTT's terms, or else in words.
+func refusedMQTT(a *answer, rejection *hub.Rejection) (hub.ConnectReply, error) {
 	var refused struct {
 		MQTT *struct {
 			Code           json.RawMessage `json:"code"`
@@ -69,14 +70,20 @@ func mqttRefusal(a *answer) *protocol.MQTTConnack {
 			UserProperties json.RawMessage `json:"userProperties"`
 		} `json:"mqtt"`
 	}
-	if json.Unmarshal(a.body, &refused) != nil || refused.MQTT == nil {
-		return nil
+	if json.Unmarshal(a.body, &refused) == nil && refused.MQTT != nil {
+		no := &protocol.MQTTConnack{} // a member of another type is left out: a refusal it is all the same
+		_ = json.Unmarshal(refused.MQTT.Reason, &no.Reason)
+		_ = json.Unmarshal(refused.MQTT.UserProperties, &no.UserProperties)
+		if json.Unmarshal(refused.MQTT.Code, &no.Code) != nil {
+			no.Code = 0 // which refuses nobody, and so is no code of a refusal
+		}
+		if no.Reason != "" {
+			rejection.Reason = no.Reason
+		}
+		return hub.ConnectReply{Detail: no}, rejection
 	}
-	no := &protocol.MQTTConnack{}
-	_ = json.Unmarshal(refused.MQTT.Reason, &no.Reason)
-	_ = json.Unmarshal(refused.MQTT.UserProperties, &no.UserProperties)
-	if json.Unmarshal(refused.MQTT.Code, &no.Code) != nil {
-		no.Code = 0 // which refuses nobody, and so is no code
+	if words := strings.TrimSpace(text.Shorten(string(a.body), maxSaid)); words != "" && utf8.ValidString(words) {
+		rejection.Reason = words
 	}
-	return no
+	return hub.ConnectReply{}, rejection
 }

@@ -74,10 +74,10 @@ func (s Server) connect(w http.ResponseWriter, r *http.Request, hubName string) 
 type pendingClient struct {
 	server        Server
 	hub           *hub.Hub
-	host          string // that the client connected to
 	user          string
 	roles, groups []string
 	request       *hub.ConnectRequest
+	host          string // the one that the client connected to
 }
 
 // run reads the CONNECT packet, and then, if it can be accepted, everything that follows.
@@ -298,7 +298,7 @@ func rejected(err error, answer *protocol.MQTTConnack, version protocol.MQTTVers
 		return r
 	}
 	if answer != nil { // in the words of MQTT
-		r.reason, r.properties = answer.Reason, answer.UserProperties
+		r.reason, r.properties = no.Reason, answer.UserProperties
 		r.code, r.code311 = mqttpacket.UnspecifiedError, mqtt311Unavailable
 		if mqttpacket.RefusesConnect(byte(version), answer.Code) {
 			r.code, r.code311 = byte(answer.Code), byte(answer.Code)

@@ -5,7 +5,6 @@ import (
 	"bytes"
 	"testing"
 
-	"github.com/mochi-mqtt/server/v2/packets"
 	"github.com/stretchr/testify/require"
 
 	"github.com/awps-go/webpubsub/emulator/internal/hub"
@@ -23,22 +22,22 @@ func FuzzMQTTPackets(f *testing.F) {
 		}
 		f.Add(buf.Bytes(), true)
 	}
-	packet := func(packetType byte) *packets.Packet {
-		return &packets.Packet{FixedHeader: packets.FixedHeader{Type: packetType}, ProtocolVersion: byte(protocol.MQTT5)}
+	packet := func(packetType byte) *mqttpacket.Packet {
+		return &mqttpacket.Packet{Type: packetType, ProtocolVersion: byte(protocol.MQTT5)}
 	}
-	connect := packet(packets.Connect)
-	connect.Connect = packets.ConnectParams{ProtocolName: []byte("MQTT"), ClientIdentifier: "id"}
+	connect := packet(mqttpacket.Connect)
+	connect.Connect = mqttpacket.ConnectParams{ProtocolName: []byte("MQTT"), ClientIdentifier: "id"}
 	connect.Properties.SessionExpiryInterval, connect.Properties.SessionExpiryIntervalFlag = 3600, true
 	add(connect.ConnectEncode)
-	publish := packet(packets.Publish)
-	publish.FixedHeader.Qos, publish.PacketID, publish.TopicName, publish.Payload = 1, 1, "room", []byte("x")
+	publish := packet(mqttpacket.Publish)
+	publish.QoS, publish.PacketID, publish.Topic, publish.Payload = 1, 1, "room", []byte("x")
 	add(publish.PublishEncode)
-	subscribe := packet(packets.Subscribe)
-	subscribe.FixedHeader.Qos, subscribe.PacketID = 1, 1
-	subscribe.Filters = packets.Subscriptions{{Filter: "a", Qos: 1}, {Filter: "b"}}
+	subscribe := packet(mqttpacket.Subscribe)
+	subscribe.QoS, subscribe.PacketID = 1, 1
+	subscribe.Filters = mqttpacket.Subscriptions{{Filter: "a", Qos: 1}, {Filter: "b"}}
 	add(subscribe.SubscribeEncode)
-	add(packet(packets.Pingreq).PingreqEncode)
-	add(packet(packets.Disconnect).DisconnectEncode)
+	add(packet(mqttpacket.Pingreq).PingreqEncode)
+	add(packet(mqttpacket.Disconnect).DisconnectEncode)
 	f.Add([]byte{0x82, 0x06, 0x00, 0x01, 0x00, 0x00, 0x01, 'a'}, true)
 	f.Fuzz(func(t *testing.T, data []byte, v5 bool) {
 		version := protocol.MQTT311
@@ -51,19 +50,19 @@ func FuzzMQTTPackets(f *testing.F) {
 			if err != nil {
 				return
 			}
-			switch pk.FixedHeader.Type {
-			case packets.Connect:
+			switch pk.Type {
+			case mqttpacket.Connect:
 				if checkConnect(pk) == nil && pk.Connect.WillFlag {
 					_, _ = newWill(pk)
 				}
-			case packets.Publish:
+			case mqttpacket.Publish:
 				p, fault := protocol.MQTTPayload(&pk.Properties, pk.Payload)
 				if fault != nil {
 					continue
 				}
 				require.Empty(t, protocol.CheckMetadata(p.Metadata))
-				m := &hub.Message{Payload: p, Group: pk.TopicName,
-					Origin: &protocol.MQTTOrigin{QoS: pk.FixedHeader.Qos, Properties: protocol.MQTTForwarded(&pk.Properties)}}
+				m := &hub.Message{Payload: p, Group: pk.Topic,
+					Origin: &protocol.MQTTOrigin{QoS: pk.QoS, Properties: protocol.MQTTForwarded(&pk.Properties)}}
 				for _, version := range []protocol.MQTTVersion{protocol.MQTT311, protocol.MQTT5} {
 					require.NotEmpty(t, version.Encode(m).Data)
 				}

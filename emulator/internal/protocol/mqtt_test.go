@@ -45,9 +45,9 @@ func FuzzMQTTMessages(f *testing.F) {
 			require.NoError(t, err)
 			_, err = in.ReadByte()
 			require.Equal(t, io.EOF, err, "one packet")
-			require.Equal(t, topic, pk.TopicName)
+			require.Equal(t, topic, pk.Topic)
 			require.Equal(t, string(data), string(pk.Payload))
-			require.Equal(t, dup, pk.FixedHeader.Dup)
+			require.Equal(t, dup, pk.Dup)
 			require.Equal(t, id, pk.PacketID)
 			if version == MQTT311 {
 				continue
