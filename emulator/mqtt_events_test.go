@@ -13,6 +13,7 @@ import (
 
 	"github.com/awps-go/webpubsub"
 	"github.com/awps-go/webpubsub/emulator"
+	"github.com/awps-go/webpubsub/emulator/internal/mqttpacket"
 	"github.com/awps-go/webpubsub/eventhandler"
 )
 
@@ -195,10 +196,10 @@ func TestAnMQTTClientIsToldWhyTheApplicationRejectsIt(t *testing.T) {
 				require.Equal(t, test.reason, ce.Reason)
 				require.Empty(t, srv.Connections("chat"))
 				if version == mqtt311 {
-					require.Equal(t, test.old, ack.ReasonCode)
+					require.Equal(t, test.old, ack.Code)
 					return
 				}
-				require.Equal(t, test.new, ack.ReasonCode)
+				require.Equal(t, test.new, ack.Code)
 				require.Equal(t, test.reason, ack.Properties.ReasonString)
 				require.Equal(t, test.properties, len(ack.Properties.User) == 1)
 			})
@@ -215,7 +216,7 @@ func TestAnMQTTClientIsToldWhyTheApplicationRejectsIt(t *testing.T) {
 				c.send(connectPacket("id"))
 				ce, ack := c.closed()
 				require.Equal(t, "in plain text", ce.Reason)
-				require.Equal(t, want[version-mqtt311], ack.ReasonCode, "status %d", status)
+				require.Equal(t, want[version-mqtt311], ack.Code, "status %d", status)
 			})
 		}
 	})

@@ -28,7 +28,7 @@ func TestATokenWithRolesForTooManyGroupsIsRefused(t *testing.T) {
 		c := openWire(t, srv, version, dialOptions{roles: roles})
 		c.send(connectPacket("id"))
 		_, ack := c.closed()
-		require.Equal(t, map[mqttVersion]byte{mqtt311: 5, mqtt5: 0x97}[version], ack.ReasonCode)
+		require.Equal(t, map[mqttVersion]byte{mqtt311: 5, mqtt5: 0x97}[version], ack.Code)
 	})
 }
 
