@@ -83,14 +83,16 @@ func TestAnMQTTClientsLifeReachesTheApplication(t *testing.T) {
 		Properties: &paho.PublishProperties{ContentType: "text/plain", User: paho.UserProperties{{Key: "trace", Value: "t"}}}})
 	require.NoError(t, err)
 	m := c.message()
-	require.Equal(t, "$webpubsub/server/messages", m.Topic)
+	require.Equal(t, "$webpubsub/server/events/order/succeeded", m.Topic)
 	require.Equal(t, `"reply to tea"`, string(m.Payload))
-	require.Equal(t, "application/json", m.Properties.ContentType)
-	answer, err := c.Publish(soon(t), &paho.Publish{Topic: "$webpubsub/server/events/order", QoS: 1, Payload: []byte("fail"),
+	require.Equal(t, "application/json; charset=utf-8", m.Properties.ContentType)
+	_, err = c.Publish(soon(t), &paho.Publish{Topic: "$webpubsub/server/events/order", QoS: 1, Payload: []byte("fail"),
 		Properties: &paho.PublishProperties{ContentType: "text/plain"}})
-	require.Error(t, err)
-	require.Equal(t, byte(0x83), answer.ReasonCode)
-	require.Equal(t, "the event failed: 400: no such thing", answer.Properties.ReasonString)
+	require.NoError(t, err, "the application has it")
+	m = c.message()
+	require.Equal(t, "$webpubsub/server/events/order/failed", m.Topic)
+	require.Equal(t, "no such thing", string(m.Payload))
+	require.Equal(t, paho.UserProperties{{Key: "azure-status-code", Value: "400"}}, m.Properties.User)
 	_, err = c.Publish(soon(t), &paho.Publish{Topic: "lobby", QoS: 1, Payload: []byte("by the role the application gave")})
 	require.NoError(t, err)
 	c.message()
@@ -99,10 +101,10 @@ func TestAnMQTTClientsLifeReachesTheApplication(t *testing.T) {
 		ReasonString: "tired", User: paho.UserProperties{{Key: "b", Value: "3"}}}}))
 	<-c.Done()
 	require.Equal(t, []string{
-		`0 connect of id, user "ann", physical1, session2: [mqtt] map[room:[1]] {ProtocolVersion:5 Username:name Password:secret ` +
+		`0 connect of id, user "ann", physical1, : [mqtt] map[room:[1]] {ProtocolVersion:5 Username:name Password:secret ` +
 			`UserProperties:[{Name:a Value:1} {Name:a Value:2}]}`,
 		`1 connected of id, user "Ann", physical1, session2: `,
-		`2 order of id, user "Ann", physical1, session2: text/plain tea map[trace:t] state=1`,
+		`2 order of id, user "Ann", physical1, session2: text/plain tea map[] state=1`,
 		`3 order of id, user "Ann", physical1, session2: text/plain fail map[] state=1`,
 		`4 disconnected of id, user "Ann", physical1, session2: the client said goodbye: reason code 0x04: tired; ` +
 			`by client true {Code:4 UserProperties:[{Name:b Value:3}]}`,
@@ -127,8 +129,8 @@ func TestTheApplicationIsToldHowAnMQTTClientWent(t *testing.T) {
 			old: "enough; &{InitiatedByClient:false DisconnectPacket:<nil>}",
 			new: "enough; by client false {Code:152 UserProperties:[]}"},
 		"breaks the protocol": {leave: func(_ *emulator.Server, c *mqttWire) { c.write([]byte{0xC1, 0}) },
-			old: "malformed packet: flags; &{InitiatedByClient:false DisconnectPacket:<nil>}",
-			new: "malformed packet: flags; by client false {Code:129 UserProperties:[]}"},
+			old: "malformed packet: the flags of PINGREQ; &{InitiatedByClient:false DisconnectPacket:<nil>}",
+			new: "malformed packet: the flags of PINGREQ; by client false {Code:129 UserProperties:[]}"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			both(t, func(t *testing.T, version mqttVersion) {
@@ -164,8 +166,8 @@ func TestTheApplicationIsAskedAgainWhenAnMQTTClientComesBack(t *testing.T) {
 	require.NoError(t, srv.WaitForRecovering(soon(t), "chat", 1))
 	srv.Advance(31 * time.Second)
 	lines := log.wait(t, 5)
-	for i, want := range []string{`0 connect of id, user "", physical1, session2: `, `1 connected of id, user "Ann", physical1, session2: `,
-		`0 connect of id, user "", physical3, session2: `,
+	for i, want := range []string{`0 connect of id, user "", physical1, : `, `1 connected of id, user "Ann", physical1, session2: `,
+		`0 connect of id, user "", physical3, : `,
 		`2 order of id, user "Ann", physical3, session2: application/octet-stream tea map[] state=2`,
 		`3 disconnected of id, user "Ann", physical3, session2: the client did not come back in time: the connection was lost; `} {
 		require.True(t, strings.HasPrefix(lines[i], want), lines[i])

@@ -429,12 +429,16 @@ func TestMQTTMessagesThatAreRefused(t *testing.T) {
 		"to a group that it may not send to": {publishPacket("other", 1, "x"), 0x87},
 		"to a topic of the service":          {publishPacket("$webpubsub/server/messages", 1, "x"), 0x90},
 		"an event without a name":            {publishPacket("$webpubsub/server/events/", 1, "x"), 0x90},
-		"an event that nobody takes":         {publishPacket("$webpubsub/server/events/hello", 1, "x"), 0x83},
-		"JSON that is none":                  {typed("application/json", 0, "{"), 0x99},
-		"text that is not UTF-8":             {typed("text/plain; charset=utf-8", 0, "\xFF"), 0x99},
-		"text by its format, and not UTF-8":  {typed("", 1, "\xFF"), 0x99},
-		"protobuf that is no Any":            {typed("application/x-protobuf", 0, "\xFF"), 0x99},
-		"a good one":                         {typed("application/json", 0, "1"), 0},
+		"an event whose type is no type": {func() mqttpacket.Packet {
+			pk := typed("words", 0, "x")
+			pk.Topic = "$webpubsub/server/events/a"
+			return pk
+		}(), 0x99},
+		"JSON that is none":                 {typed("application/json", 0, "{"), 0x99},
+		"text that is not UTF-8":            {typed("text/plain; charset=utf-8", 0, "\xFF"), 0x99},
+		"text by its format, and not UTF-8": {typed("", 1, "\xFF"), 0x99},
+		"protobuf that is no Any":           {typed("application/x-protobuf", 0, "\xFF"), 0x99},
+		"a good one":                        {typed("application/json", 0, "1"), 0},
 	} {
 		t.Run(name, func(t *testing.T) {
 			c.send(test.publish)

@@ -297,14 +297,6 @@ func rejected(err error, answer *protocol.MQTTConnack, version protocol.MQTTVers
 	if !ok {
 		return r
 	}
-	if answer != nil { // in the words of MQTT
-		r.reason, r.properties = no.Reason, answer.UserProperties
-		r.code, r.code311 = mqttpacket.UnspecifiedError, mqtt311Unavailable
-		if mqttpacket.RefusesConnect(byte(version), answer.Code) {
-			r.code, r.code311 = byte(answer.Code), byte(answer.Code)
-		}
-		return r
-	}
 	r.reason = no.Reason
 	switch no.Status {
 	case http.StatusUnauthorized, http.StatusForbidden:
@@ -316,6 +308,12 @@ func rejected(err error, answer *protocol.MQTTConnack, version protocol.MQTTVers
 	default:
 		if no.Status < 500 {
 			r.code = mqttpacket.UnspecifiedError
+		}
+	}
+	if answer != nil { // in the words of MQTT, of which 3.1.1 has none for an unspecified error
+		r.properties, r.code = answer.UserProperties, mqttpacket.UnspecifiedError
+		if mqttpacket.RefusesConnect(byte(version), answer.Code) {
+			r.code, r.code311 = byte(answer.Code), byte(answer.Code)
 		}
 	}
 	return r
