@@ -19,7 +19,7 @@ import (
 	"time"
 
 	"github.com/coder/websocket"
-	"github.com/mochi-mqtt/server/v2/packets"
+	"github.com/eclipse/paho.golang/packets"
 	"github.com/stretchr/testify/require"
 
 	"github.com/awps-go/webpubsub"
@@ -195,22 +195,16 @@ func recordRequests(t *testing.T) {
 
 	ws = connect(webpubsub.ClientAccessTokenOptions{UserID: "ann", Protocol: webpubsub.ClientProtocolMQTT}, "", "mqtt")
 	for _, pk := range []packets.Packet{
-		{FixedHeader: packets.FixedHeader{Type: packets.Connect}, ProtocolVersion: 5,
-			Connect: packets.ConnectParams{ProtocolName: []byte("MQTT"), Clean: true, ClientIdentifier: "device", Keepalive: 60,
-				UsernameFlag: true, Username: []byte("ann"), PasswordFlag: true, Password: []byte("not a secret")},
-			Properties: packets.Properties{User: []packets.UserProperty{{Key: "app", Val: "1.0"}}}},
-		{FixedHeader: packets.FixedHeader{Type: packets.Disconnect}, ProtocolVersion: 5, ReasonCode: 4,
-			Properties: packets.Properties{User: []packets.UserProperty{{Key: "why", Val: "bye"}}}},
+		&packets.Connect{ProtocolName: "MQTT", ProtocolVersion: 5, CleanStart: true, ClientID: "device", KeepAlive: 60,
+			UsernameFlag: true, Username: "ann", PasswordFlag: true, Password: []byte("not a secret"),
+			Properties: &packets.Properties{User: []packets.User{{Key: "app", Value: "1.0"}}}},
+		&packets.Disconnect{ReasonCode: 4, Properties: &packets.Properties{User: []packets.User{{Key: "why", Value: "bye"}}}},
 	} {
 		var packet bytes.Buffer
-		if pk.FixedHeader.Type == packets.Connect {
-			err = pk.ConnectEncode(&packet)
-		} else {
-			err = pk.DisconnectEncode(&packet)
-		}
+		_, err = pk.WriteTo(&packet)
 		require.NoError(t, err)
 		require.NoError(t, ws.Write(ctx, websocket.MessageBinary, packet.Bytes()))
-		if pk.FixedHeader.Type == packets.Connect {
+		if _, first := pk.(*packets.Connect); first {
 			until("connected")
 		}
 	}
