@@ -27,7 +27,7 @@ type heard struct {
 // mqttHandler is an event handler that is not ours: it hands out the requests that it receives, and lets a test answer.
 func mqttHandler(t *testing.T, srv *emulator.Server, answer http.HandlerFunc) <-chan heard {
 	t.Helper()
-	requests := make(chan heard, 100)
+	requests := make(chan heard, 1000)
 	listen(t, srv, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		w.Header().Set("WebHook-Allowed-Origin", "*")
 		if r.Method != http.MethodPost {

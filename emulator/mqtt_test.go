@@ -300,3 +300,64 @@ func TestManyMQTTClientsComeAndGo(t *testing.T) {
 	require.NoError(t, srv.WaitForConnections(soon(t), "chat", 0))
 	require.Empty(t, srv.Groups("chat"))
 }
+
+func TestQualityOfService2WithRealMQTTClients(t *testing.T) {
+	srv := emulator.StartT(t, nil)
+	new, ack := dialPaho5(t, srv, dialOptions{roles: everything}, "m5")
+	require.False(t, ack.SessionPresent)
+	old, oldMessages := dialPaho311(t, srv, dialOptions{roles: everything}, "m311")
+	suback, err := new.Subscribe(soon(t), &paho.Subscribe{Properties: &paho.SubscribeProperties{SubscriptionIdentifier: intPointer(12)},
+		Subscriptions: []paho.SubscribeOptions{{Topic: "room", QoS: 2}}})
+	require.NoError(t, err)
+	require.Equal(t, []byte{2}, suback.Reasons)
+	done(t, old.Subscribe("room", 2, nil))
+	for i := range 20 {
+		text := fmt.Sprint(i)
+		if i%2 == 0 {
+			_, err := new.Publish(soon(t), &paho.Publish{Topic: "room", QoS: 2, Payload: []byte(text)})
+			require.NoError(t, err)
+		} else {
+			done(t, old.Publish("room", 2, false, text))
+		}
+		m := new.message()
+		require.Equal(t, text, string(m.Payload))
+		require.Equal(t, byte(2), m.QoS)
+		require.Equal(t, 12, *m.Properties.SubscriptionIdentifier)
+		m311 := soonFrom(t, oldMessages)
+		require.Equal(t, text, string(m311.Payload()))
+		require.Equal(t, byte(2), m311.Qos())
+		require.False(t, m311.Duplicate())
+	}
+	require.Empty(t, new.messages)
+	require.Empty(t, oldMessages)
+}
+
+// intPointer is for tests in which new is a client.
+func intPointer(id int) *int { return &id }
+
+func TestARealMQTTClientWithAPersistentSessionMissesNothing(t *testing.T) {
+	srv := emulator.StartT(t, nil)
+	messages := make(chan mqtt.Message, 100)
+	connected := make(chan struct{}, 10)
+	options := mqtt.NewClientOptions().AddBroker(dialOptions{roles: everything}.mqttURL(t, srv)).SetClientID("id").SetProtocolVersion(4).
+		SetCleanSession(false).SetAutoReconnect(true).SetMaxReconnectInterval(10 * time.Millisecond).SetOrderMatters(true).
+		SetDefaultPublishHandler(func(_ mqtt.Client, m mqtt.Message) { messages <- m }).
+		SetOnConnectHandler(func(mqtt.Client) { connected <- struct{}{} })
+	c := mqtt.NewClient(options)
+	done(t, c.Connect())
+	t.Cleanup(func() { c.Disconnect(0) })
+	soonFrom(t, connected)
+	done(t, c.Subscribe("room", 2, nil))
+	seen := -1
+	for i := range 5 {
+		require.True(t, srv.DropConnection("chat", "id"))
+		rest{t, srv}.text("hubs/chat/groups/room/:send", fmt.Sprint(i)) // whether it has noticed or not
+		soonFrom(t, connected)
+		m := soonFrom(t, messages)
+		for m.Duplicate() && string(m.Payload()) == fmt.Sprint(seen) { // its PUBREC was cut off, and it does not remember
+			m = soonFrom(t, messages)
+		}
+		require.Equal(t, fmt.Sprint(i), string(m.Payload()))
+		seen = i
+	}
+}
