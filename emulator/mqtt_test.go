@@ -348,16 +348,14 @@ func TestARealMQTTClientWithAPersistentSessionMissesNothing(t *testing.T) {
 	t.Cleanup(func() { c.Disconnect(0) })
 	soonFrom(t, connected)
 	done(t, c.Subscribe("room", 2, nil))
-	seen := -1
 	for i := range 5 {
 		require.True(t, srv.DropConnection("chat", "id"))
 		rest{t, srv}.text("hubs/chat/groups/room/:send", fmt.Sprint(i)) // whether it has noticed or not
 		soonFrom(t, connected)
 		m := soonFrom(t, messages)
-		for m.Duplicate() && string(m.Payload()) == fmt.Sprint(seen) { // its PUBREC was cut off, and it does not remember
+		for m.Duplicate() && string(m.Payload()) < fmt.Sprint(i) { // the PUBREC was cut off, and this client does not remember
 			m = soonFrom(t, messages)
 		}
 		require.Equal(t, fmt.Sprint(i), string(m.Payload()))
-		seen = i
 	}
 }
