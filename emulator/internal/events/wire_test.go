@@ -122,7 +122,7 @@ func TestEventsAreTheServicesByteForByte(t *testing.T) {
 	requests := make(chan receivedRequest, 20)
 	app := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		body, _ := io.ReadAll(r.Body)
-		requests <- receivedRequest{r.Method, r.RequestURI, string(body), r.Header}
+		requests <- receivedRequest{r.Method, r.RequestURI, string(body), r.Header.Clone()}
 		w.Header().Set("WebHook-Allowed-Origin", "*")
 		switch {
 		case r.Method == http.MethodOptions:
