@@ -62,7 +62,7 @@ func (s *server) dial(to destination) (*connection, error) {
 	if err != nil {
 		return nil, err
 	}
-	c := &connection{server: s, token: token, leaving: make(chan error, 1)}
+	c := &connection{server: s, token: token, remoteAddr: s.endpoints.service.Host, leaving: make(chan error, 1)}
 	traced := httptrace.WithClientTrace(ctx, &httptrace.ClientTrace{
 		GotConn: func(info httptrace.GotConnInfo) { c.remoteAddr = info.Conn.RemoteAddr().String() },
 	})
@@ -273,7 +273,11 @@ func (c *connection) handle(m tunnelframe.Message, size int) {
 		c.log.Info("the service tells its status", slog.String("message", redact(m.Message, c.token)))
 	case *tunnelframe.Close:
 		c.log.Info("the service closes the connection", slog.String("message", redact(m.Message, c.token)))
-		c.leave(fmt.Errorf("%w: %s", ErrClosed, redact(m.Message, c.token)))
+		reason := ErrClosed
+		if m.Message != "" {
+			reason = fmt.Errorf("%w: %s", ErrClosed, redact(m.Message, c.token))
+		}
+		c.leave(reason)
 	case *tunnelframe.Rebalance:
 		log := c.log.With(slog.String("message", redact(m.Message, c.token)))
 		to, err := c.server.endpoints.follow(m.Endpoint, m.TargetID)

@@ -237,7 +237,7 @@ func TestReverseProxy(t *testing.T) {
 	target, err := url.Parse(s.URL)
 	require.NoError(t, err)
 	var paths atomic.Value
-	proxy := httptest.NewServer(&httputil.ReverseProxy{Rewrite: func(r *httputil.ProxyRequest) {
+	proxy := httptest.NewServer(&httputil.ReverseProxy{ErrorLog: slog.NewLogLogger(slog.DiscardHandler, slog.LevelError), Rewrite: func(r *httputil.ProxyRequest) {
 		paths.Store(r.In.URL.Path)
 		r.SetURL(target) // and with it the host: the service checks the audience against its own
 		r.Out.URL.Path = strings.TrimPrefix(r.In.URL.Path, "/below")
@@ -426,7 +426,7 @@ func TestDeadConnections(t *testing.T) {
 	})
 	defer close(stuck)
 	c := startClient(t, s, echo, func(o *tunnel.Options) {
-		o.KeepAlive = tunnel.KeepAliveOptions{Interval: 50 * time.Millisecond, Timeout: 2 * time.Second}
+		o.KeepAlive = tunnel.KeepAliveOptions{Interval: 50 * time.Millisecond, Timeout: time.Second}
 	})
 	require.Equal(t, 200, s.next(t).do(t, event("/")).StatusCode)
 	require.Contains(t, c.log.String(), "no answer to a ping")
@@ -439,6 +439,7 @@ func TestShutdownAnswersTheEventsUnderWay(t *testing.T) {
 	p := s.next(t)
 	first, second := p.post(event("/first")), p.post(event("/second"))
 	r := receive(t, handler.begun)
+	require.NoError(t, p.ws.Ping(t.Context())) // whose pong comes once the second event has been read too
 	c.stop()
 	require.Equal(t, 503, waitForStatus(t, p, 503).StatusCode)
 	require.NoError(t, r.Context().Err())

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net/http"
 	"net/url"
+	"regexp"
 	"strings"
 
 	"github.com/awps-go/webpubsub"
@@ -89,11 +90,26 @@ func clean(err error, token string) error {
 	return &cleanError{text: redact(text, token), cause: err}
 }
 
-// redact returns text without the token, on one line that is not too long for a log.
+// jwtPattern matches what looks like a JWT, also one that was cut.
+var jwtPattern = regexp.MustCompile(`eyJ[\w-]{6,}(\.[\w-]*)*`)
+
+// redact returns text without the token, on one line that is not too long for a log. The text may be cut in the middle of the
+// token.
 func redact(text, token string) string {
-	if token != "" {
-		text = strings.NewReplacer(token, "REDACTED", url.QueryEscape(token), "REDACTED").Replace(text)
+	const redacted = "REDACTED"
+	for _, secret := range []string{token, url.QueryEscape(token)} {
+		if secret == "" {
+			continue
+		}
+		text = strings.ReplaceAll(text, secret, redacted)
+		for n := min(len(secret), len(text)); n >= 8; n-- {
+			if rest, ok := strings.CutSuffix(text, secret[:n]); ok {
+				text = rest + redacted
+				break
+			}
+		}
 	}
+	text = jwtPattern.ReplaceAllString(text, redacted)
 	const limit = 300
 	text = strings.Join(strings.Fields(text), " ")
 	if len(text) > limit {

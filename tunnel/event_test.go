@@ -31,7 +31,7 @@ type rawEvent struct {
 	body           string
 }
 
-func parseRaw(t *testing.T, data []byte) rawEvent {
+func parseRaw(t testing.TB, data []byte) rawEvent {
 	t.Helper()
 	head, body, ok := strings.Cut(string(data), "\r\n\r\n")
 	require.True(t, ok)
@@ -175,6 +175,8 @@ func events(t *testing.T) map[string]rawEvent {
 				return []string{"Ce-Type: azure.webpubsub.gp." + kind}
 			case "Ce-Eventname":
 				return []string{"Ce-Eventname: " + kind}
+			case "Ce-Userid":
+				return []string{"ce-userId: Zoë"}
 			case "Content-Length":
 				return []string{"Content-Length: 13"}
 			}

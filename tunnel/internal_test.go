@@ -3,6 +3,7 @@ package tunnel
 import (
 	"encoding/json"
 	"os"
+	"strings"
 	"testing"
 	"time"
 
@@ -118,6 +119,23 @@ func TestEndpointsThatAreFollowed(t *testing.T) {
 		require.NoError(t, err)
 		_, err = endpoints{service: service}.follow(c.endpoint, "")
 		require.Equal(t, c.ok, err == nil, "%s to %s: %v", c.service, c.endpoint, err)
+	}
+}
+
+func TestRedactedText(t *testing.T) {
+	jwt := "eyJhbGciOiJIUzI1NiJ9.eyJhdWQiOiJ4In0.c2lnbmF0dXJl"
+	opaque := "opaque token+/of=Entra"
+	for _, c := range []struct{ text, token, want string }{
+		{"you sent " + jwt + ", no", jwt, "you sent REDACTED, no"},
+		{"you sent " + jwt[:30], jwt, "you sent REDACTED"},
+		{"you sent " + jwt[:30] + ", no", "another", "you sent REDACTED, no"},
+		{"you sent " + opaque + ", no", opaque, "you sent REDACTED, no"},
+		{"you sent opaque+token%2B%2Fof%3DEntra, no", opaque, "you sent REDACTED, no"},
+		{"you sent opaque+token%2B%2F", opaque, "you sent REDACTED"},
+		{"a\r\n\tb", "", "a b"},
+		{strings.Repeat("ä", 200), "", strings.Repeat("ä", 150) + "..."},
+	} {
+		require.Equal(t, c.want, redact(c.text, c.token))
 	}
 }
 

@@ -26,6 +26,9 @@ func Encode(m Message, limit int) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
+	if len(text) > limit || len(body) > limit {
+		return nil, ErrTooLarge
+	}
 	const overhead = 16 // more than the length and the array's own bytes take
 	frame := make([]byte, lengthSize, lengthSize+overhead+len(text)+len(body))
 	frame = append(frame, 0x93)
