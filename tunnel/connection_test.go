@@ -262,6 +262,7 @@ func TestArguments(t *testing.T) {
 	var nilFunc http.HandlerFunc
 	var nilMux *http.ServeMux
 	var nilCredential *credential
+	var noContext context.Context
 	for name, c := range map[string]struct {
 		err  error
 		want string
@@ -288,7 +289,7 @@ func TestArguments(t *testing.T) {
 		"nil credential":          {tunnel.ServeWithCredential(t.Context(), "https://name", "chat", nilCredential, echo, nil), "credential"},
 		"credential, bad hub":     {tunnel.ServeWithCredential(t.Context(), "https://name", "-", &credential{}, echo, nil), "hub"},
 		"credential, no handler":  {tunnel.ServeWithCredential(t.Context(), "https://name", "chat", &credential{}, nil, nil), "handler is nil"},
-		"credential, no context":  {tunnel.ServeWithCredential(nil, "https://name", "chat", &credential{}, echo, nil), "ctx is nil"}, //nolint:staticcheck // what is tested
+		"credential, no context":  {tunnel.ServeWithCredential(noContext, "https://name", "chat", &credential{}, echo, nil), "ctx is nil"},
 		"credential, plain proxy": {tunnel.ServeWithCredential(t.Context(), "https://name", "chat", &credential{}, echo, &tunnel.Options{ReverseProxyEndpoint: "http://x"}), "https"},
 	} {
 		t.Run(name, func(t *testing.T) {

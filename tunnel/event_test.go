@@ -258,7 +258,7 @@ func TestAnswersAreAsOverHTTP(t *testing.T) {
 		"no content":   func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(204); io.WriteString(w, "text") },
 		"not modified": func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(304) },
 		"http.Error":   func(w http.ResponseWriter, _ *http.Request) { http.Error(w, "text", 400) },
-		"redirect":     func(w http.ResponseWriter, r *http.Request) { http.Redirect(w, r, "/x", 302) },
+		"redirect":     func(w http.ResponseWriter, r *http.Request) { http.Redirect(w, r, "/x", http.StatusFound) },
 		"too long": func(w http.ResponseWriter, _ *http.Request) {
 			w.Header().Set("Content-Length", "1")
 			io.WriteString(w, "text")
