@@ -91,6 +91,18 @@ func TestWrongKey(t *testing.T) {
 	require.NotContains(t, err.Error(), "another key")
 }
 
+func TestRedirectsAreNotFollowed(t *testing.T) {
+	elsewhere := startService(t)
+	s := startService(t, func(s *service) {
+		s.Server = httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			http.Redirect(w, r, elsewhere.URL+r.URL.RequestURI(), http.StatusTemporaryRedirect)
+		}))
+	})
+	err := startClient(t, s, echo).wait(t)
+	require.ErrorContains(t, err, "307")
+	require.Zero(t, elsewhere.dials.Load())
+}
+
 func TestOtherRefusalsAreRetried(t *testing.T) {
 	for _, status := range []int{408, 429, 500, 503} {
 		t.Run(fmt.Sprint(status), func(t *testing.T) {

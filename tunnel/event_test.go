@@ -22,6 +22,7 @@ import (
 	"github.com/awps-go/webpubsub"
 	"github.com/awps-go/webpubsub/eventhandler"
 	"github.com/awps-go/webpubsub/internal/tunnelframe"
+	"github.com/awps-go/webpubsub/tunnel"
 )
 
 // rawEvent is an event as bytes of HTTP/1.1.
@@ -379,10 +380,16 @@ func TestURLsAndHosts(t *testing.T) {
 	}
 }
 
-func TestRemoteAddrIsTheServices(t *testing.T) {
+func TestRemoteAddrIsTheOtherEndOfTheConnection(t *testing.T) {
 	addresses := make(chan string, 1)
 	s := startService(t)
-	startClient(t, s, http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) { addresses <- r.RemoteAddr }))
+	transport := &http.Transport{DialContext: func(ctx context.Context, network, _ string) (net.Conn, error) {
+		return (&net.Dialer{}).DialContext(ctx, network, s.Listener.Addr().String()) // wherever the name leads
+	}}
+	startServe(t, func(ctx context.Context, o *tunnel.Options) error {
+		return tunnel.Serve(ctx, "Endpoint=http://name.webpubsub.example.com;AccessKey="+testKey, "chat",
+			http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) { addresses <- r.RemoteAddr }), o)
+	}, func(o *tunnel.Options) { o.HTTPClient = &http.Client{Transport: transport} })
 	s.next(t).do(t, event("/"))
 	require.Equal(t, s.Listener.Addr().String(), <-addresses)
 }
