@@ -488,6 +488,22 @@ func TestShutdownThatTakesTooLong(t *testing.T) {
 	require.Error(t, receive(t, handler.ended))
 }
 
+func TestCutDuringTheShutdown(t *testing.T) {
+	handler := newBlocking()
+	s := startService(t)
+	c := startClient(t, s, handler)
+	p := s.next(t)
+	p.post(event("/slow"))
+	receive(t, handler.begun)
+	c.stop()
+	waitForStatus(t, p, 503)
+	p.ws.CloseNow()
+	require.Error(t, receive(t, handler.ended))
+	require.NoError(t, c.wait(t))
+	require.Contains(t, c.log.String(), "lost before all its events were answered")
+	require.EqualValues(t, 1, s.dials.Load())
+}
+
 func TestContextThatHasEnded(t *testing.T) {
 	s := startService(t)
 	ctx, cancel := context.WithCancel(t.Context())
