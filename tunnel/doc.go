@@ -1,5 +1,5 @@
 // Package tunnel is experimental: it speaks a protocol that Microsoft does not document. The protocol was read from two
-// public programs, the npm package @azure/web-pubsub-socket.io and the tool awps-tunnel, and this package was not tested
+// public programs, the npm package @azure/web-pubsub-socket.io and the tool awps-tunnel. This package is not tested
 // against the real service yet.
 //
 // With a tunnel, a server receives the events of Azure Web PubSub over a WebSocket connection that the server opens itself.
@@ -18,8 +18,8 @@
 // Each event is an HTTP request for the handler, as net/http's server makes it: the method, the path and the query of the
 // event's URL, a header with as many values as it has lines, Content-Length and the body. Host is the host of the URL.
 // RemoteAddr is the address of the other end of the connection: the service, or a proxy in between. Proto is HTTP/1.1. TLS
-// is nil even if the connection uses TLS, because nobody made a TLS connection to this server: verify the signature of
-// events, which package eventhandler does.
+// is nil even if the connection uses TLS, because nobody made a TLS connection to this server. Verify the signature of
+// events instead: package eventhandler does.
 //
 // The request's context ends when the connection is lost, when the handler returns, and when a shutdown takes too long. It has
 // the values of Serve's context. The answer is sent as a whole when the handler returns, so Flush sends nothing. A frame holds
@@ -37,7 +37,7 @@
 //   - Rebalance opens one more connection, to the instance of the service that it names. Serve opens at most 32 connections.
 //   - Reconnect opens the new connection first. The old one is closed once the new one is up and the old one's events are answered.
 //   - Close closes the connection after its events are answered, and opens no other. If no connection is left, Serve returns
-//     [ErrClosed]. The official client stops then too, but without telling.
+//     [ErrClosed]. The official client stops too, and does not report it.
 //
 // The service names the endpoint of a new connection. A token is sent there only if the endpoint is the host that Serve was given,
 // or has the same parent domain of at least three labels, such as webpubsub.azure.com; and never from https to http. An instance that

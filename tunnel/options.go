@@ -55,8 +55,8 @@ type ReconnectOptions struct {
 	MaxDelay time.Duration // zero means 30 seconds, or MinDelay if that is longer
 }
 
-// KeepAliveOptions decide when a connection is given up. Both the interval and the timeout are needed to notice a dead
-// connection: at most their sum.
+// KeepAliveOptions decide when a connection is given up. A dead connection is noticed after at most the sum of the interval and
+// the timeout.
 type KeepAliveOptions struct {
 	Interval time.Duration // between WebSocket pings; zero means 15 seconds
 	Timeout  time.Duration // to wait for the pong; zero means 15 seconds
