@@ -213,6 +213,9 @@ func TestEventsAreAsOverHTTP(t *testing.T) {
 			overTunnel := p.do(t, e.frame())
 			require.Equal(t, wantSeen, <-handler.seen)
 			require.Equal(t, overHTTP.StatusCode, overTunnel.StatusCode)
+			if _, ok := overHTTP.Headers["content-length"]; !ok { // its answer was chunked
+				delete(overTunnel.Headers, "content-length")
+			}
 			require.Equal(t, overHTTP.Headers, overTunnel.Headers)
 			require.Equal(t, string(overHTTP.Body), string(overTunnel.Body))
 			statuses[overTunnel.StatusCode] = true
