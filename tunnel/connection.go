@@ -88,7 +88,7 @@ func (s *server) dial(to destination) (*connection, error) {
 	c.first, c.firstSize, err = c.readFrame(ctx)
 	if err != nil {
 		c.end(err)
-		_ = ws.CloseNow()
+		ws.CloseNow()
 		return nil, fmt.Errorf("tunnel: no first frame: %w", err)
 	}
 	c.log.Info("the tunnel is connected")
@@ -103,7 +103,7 @@ func (c *connection) serve() error {
 	background.Go(c.keepAlive)
 	err := c.wait(read)
 	c.end(err)
-	_ = c.ws.CloseNow()
+	c.ws.CloseNow()
 	background.Wait()
 	return err
 }
@@ -133,7 +133,7 @@ func (c *connection) wait(read <-chan error) error {
 		}
 		c.end(reason)
 	}
-	_ = c.ws.Close(websocket.StatusNormalClosure, "")
+	c.ws.Close(websocket.StatusNormalClosure, "")
 	return reason
 }
 
@@ -183,7 +183,7 @@ func (c *connection) endEvent() {
 // lose ends the connection at once.
 func (c *connection) lose(err error) {
 	c.end(err)
-	_ = c.ws.CloseNow()
+	c.ws.CloseNow()
 }
 
 // leave ends the connection once its events are answered.
@@ -239,12 +239,12 @@ func (c *connection) readFrame(ctx context.Context) (tunnelframe.Message, int, e
 		return nil, 0, clean(err, c.token)
 	}
 	if kind != websocket.MessageBinary {
-		_ = c.ws.Close(websocket.StatusUnsupportedData, "frames are binary")
+		c.ws.Close(websocket.StatusUnsupportedData, "frames are binary")
 		return nil, 0, errors.New("tunnel: the service sent a text message instead of a binary one")
 	}
 	m, err := tunnelframe.Decode(data, c.server.options.MaxFrameBytes)
 	if err != nil {
-		_ = c.ws.Close(websocket.StatusInvalidFramePayloadData, "the frame is malformed")
+		c.ws.Close(websocket.StatusInvalidFramePayloadData, "the frame is malformed")
 		return nil, 0, err
 	}
 	return m, len(data), nil

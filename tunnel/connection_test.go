@@ -549,7 +549,7 @@ func TestCloseOfOneOfTwo(t *testing.T) {
 	first.send(&tunnelframe.Rebalance{Endpoint: s.URL, TargetID: "2"})
 	second := s.next(t)
 	first.send(&tunnelframe.Close{})
-	first.waitEnd(t)
+	require.Equal(t, websocket.StatusNormalClosure, websocket.CloseStatus(first.waitEnd(t)))
 	require.Equal(t, 200, second.do(t, event("/")).StatusCode)
 	second.send(&tunnelframe.Close{})
 	require.ErrorIs(t, c.wait(t), tunnel.ErrClosed)
@@ -592,7 +592,7 @@ func TestTargetThatCannotBeReached(t *testing.T) {
 	second := s.next(t)
 	require.False(t, second.request.URL.Query().Has("target"))
 	require.Equal(t, 200, second.do(t, event("/")).StatusCode)
-	first.waitEnd(t)
+	require.Equal(t, websocket.StatusNormalClosure, websocket.CloseStatus(first.waitEnd(t)))
 	require.EqualValues(t, 5, s.dials.Load())
 }
 
@@ -605,7 +605,7 @@ func TestForeignEndpointsGetNoToken(t *testing.T) {
 	p.send(&tunnelframe.Rebalance{Endpoint: there})
 	p.send(&tunnelframe.Reconnect{Endpoint: there})
 	second := s.next(t) // of the Reconnect, to the service's own endpoint
-	p.waitEnd(t)
+	require.Equal(t, websocket.StatusNormalClosure, websocket.CloseStatus(p.waitEnd(t)))
 	require.Equal(t, 200, second.do(t, event("/")).StatusCode)
 	require.Zero(t, foreign.dials.Load())
 }

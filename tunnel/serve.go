@@ -259,7 +259,7 @@ func (s *server) stayConnected(to destination, ready func()) error {
 			}
 		}
 		if s.ctx.Err() != nil {
-			return nil
+			return nil //nolint:nilerr // the server has ended: it does not matter how the connection did
 		}
 		delay := delays.next(up)
 		s.log.Warn("the tunnel's connection is down", slog.Any("error", err), slog.Duration("retryIn", delay))

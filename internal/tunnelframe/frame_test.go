@@ -191,15 +191,15 @@ func TestUnknownTypes(t *testing.T) {
 func TestLimits(t *testing.T) {
 	empty, err := tunnelframe.Encode(&tunnelframe.Response{Body: make([]byte, 1<<17)}, tunnelframe.MaxSize)
 	require.NoError(t, err)
-	body := make([]byte, tunnelframe.MaxSize-(len(empty)-1<<17))
-	largest, err := tunnelframe.Encode(&tunnelframe.Response{Body: body}, tunnelframe.MaxSize)
+	body := make([]byte, tunnelframe.MaxSize-(len(empty)-1<<17)+1)
+	largest, err := tunnelframe.Encode(&tunnelframe.Response{Body: body[1:]}, tunnelframe.MaxSize)
 	require.NoError(t, err)
 	require.Len(t, largest, tunnelframe.MaxSize)
 	_, err = tunnelframe.Decode(largest, tunnelframe.MaxSize)
 	require.NoError(t, err)
 	_, err = tunnelframe.Decode(largest, tunnelframe.MaxSize-1)
 	require.ErrorIs(t, err, tunnelframe.ErrTooLarge)
-	_, err = tunnelframe.Encode(&tunnelframe.Response{Body: append(body, 0)}, tunnelframe.MaxSize)
+	_, err = tunnelframe.Encode(&tunnelframe.Response{Body: body}, tunnelframe.MaxSize)
 	require.ErrorIs(t, err, tunnelframe.ErrTooLarge)
 }
 
