@@ -29,13 +29,15 @@ const (
 	// refuses may be a proxy or an instance that restarts. With the delays between, they take about a minute.
 	maxRefusals = 10
 
-	// maxPendingBytes bounds the memory of events that wait or are served; pendingOverhead is what one takes besides its frame.
-	maxPendingBytes = 64 << 20
+	// pendingOverhead is the memory that an event takes besides its frame while it waits or is served.
 	pendingOverhead = 8 << 10
 
 	// handlerGrace is how long Serve waits for handlers to return whose contexts have ended.
 	handlerGrace = 5 * time.Second
 )
+
+// maxPendingBytes bounds the memory of events that wait or are served. Only a test changes it.
+var maxPendingBytes int64 = 64 << 20
 
 // Serve connects to the service that the connection string names, and serves the hub's events with the handler until the context
 // ends. Connections authenticate with the access key. Options may be nil.
