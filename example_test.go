@@ -355,9 +355,12 @@ func ExampleServiceClient_SendRequest() {
 func ExampleServiceClient_GetServiceStatus() {
 	hub, stop := exampleHub()
 	defer stop()
-	ok, err := hub.GetServiceStatus(context.Background(), nil)
-	fmt.Println(ok, err)
-	// Output: true <nil>
+	if err := hub.GetServiceStatus(context.Background(), nil); err != nil {
+		fmt.Println("the service is not healthy:", err)
+		return
+	}
+	fmt.Println("healthy")
+	// Output: healthy
 }
 
 // Errors say what to do: the sentinels for errors.Is, and the whole response for errors.As.
@@ -387,7 +390,7 @@ func ExampleWithLogger() {
 	// Without what differs from run to run.
 	logger := slog.New(slog.NewTextHandler(os.Stdout, &slog.HandlerOptions{ReplaceAttr: func(_ []string, a slog.Attr) slog.Attr {
 		switch a.Key {
-		case "operation", "method", "status", "tries", slog.LevelKey, slog.MessageKey:
+		case "operation", "status", "tries", slog.LevelKey, slog.MessageKey:
 			return a
 		}
 		return slog.Attr{}
@@ -397,7 +400,7 @@ func ExampleWithLogger() {
 	if err != nil {
 		log.Fatal(err)
 	}
-	// Output: level=INFO msg="webpubsub: SendToAll" operation=SendToAll method=POST status=202 tries=1
+	// Output: level=INFO msg="webpubsub: SendToAll" operation=SendToAll status=202 tries=1
 }
 
 func ExampleFormatFilter() {
