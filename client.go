@@ -40,6 +40,9 @@ type ServiceClient struct {
 	key          *accessKey   // nil with a TokenCredential
 	log          *slog.Logger // nil for none
 
+	// audiences are those of client access tokens: the http form of the URLs that the clients connect to.
+	audiences map[ClientProtocol]string
+
 	checkRedirect func(*http.Request, []*http.Request) error // as an http.Client's: the caller's, or limitRedirects
 }
 
@@ -131,7 +134,12 @@ func newClient(operation, serviceURL, hub string, key *accessKey, bearer policy.
 	if string(appendEscaped(nil, version)) != version {
 		return nil, invalid(operation, "options.APIVersion", "is not a version such as %s", defaultAPIVersion)
 	}
-	c := &ServiceClient{endpoint: endpoint, hub: hub, versionParam: "api-version=" + version, key: key, log: options.Logger}
+	c := &ServiceClient{endpoint: endpoint, hub: hub, versionParam: "api-version=" + version, key: key, log: options.Logger,
+		audiences: map[ClientProtocol]string{
+			ClientProtocolDefault:  endpoint.client + "/client/hubs/" + hub,
+			ClientProtocolMQTT:     endpoint.client + "/clients/mqtt/hubs/" + hub,
+			ClientProtocolSocketIO: endpoint.client + "/clients/socketio/hubs/" + hub,
+		}}
 	if agent := userAgent(options.Telemetry); !httpguts.ValidHeaderFieldValue(agent) {
 		return nil, invalid(operation, "options.Telemetry.ApplicationID", "has control characters")
 	} else if agent != "" {

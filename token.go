@@ -86,6 +86,7 @@ type signer struct {
 	key     string
 	hash    hash.Hash
 	claims  []byte
+	client  clientClaims // those of a client access token
 	token   []byte
 	signing []byte
 	sum     []byte
@@ -115,7 +116,12 @@ func (s *signer) authorization(audience string, issued, expires time.Time) strin
 	s.claims = append(appendText(append(s.claims, `,"aud":`...), audience), '}')
 	s.token = append(append(append(s.token[:0], prefix...), requestHeader...), '.')
 	s.token = base64.RawURLEncoding.AppendEncode(s.token, s.claims)
-	signature, _ := s.Sign(string(s.token[len(prefix):]), nil) // never fails
+	return s.complete(len(prefix))
+}
+
+// complete signs the token from a position, and returns it whole.
+func (s *signer) complete(from int) string {
+	signature := s.mac(s.token[from:])
 	return string(base64.RawURLEncoding.AppendEncode(append(s.token, '.'), signature))
 }
 
@@ -137,11 +143,15 @@ func (s *signer) Alg() string { return jwt.SigningMethodHS256.Alg() }
 
 // Sign implements [jwt.SigningMethod], with the signer's own key. The result is valid until the next call.
 func (s *signer) Sign(signingString string, _ any) ([]byte, error) {
-	s.hash.Reset()
 	s.signing = append(s.signing[:0], signingString...)
-	s.hash.Write(s.signing)
+	return s.mac(s.signing), nil
+}
+
+func (s *signer) mac(data []byte) []byte {
+	s.hash.Reset()
+	s.hash.Write(data)
 	s.sum = s.hash.Sum(s.sum[:0])
-	return s.sum, nil
+	return s.sum
 }
 
 // Verify implements [jwt.SigningMethod], with the signer's own key.
@@ -162,17 +172,6 @@ func (s *signer) Verify(signingString string, signature []byte, _ any) error {
 func (c *ServiceClient) GetClientAccessToken(ctx context.Context, options *ClientAccessTokenOptions) (ClientAccessToken, error) {
 	o := valueOf(options)
 	r := c.newHubRequest("GetClientAccessToken", http.MethodPost).literal("/:generateToken")
-	var path string
-	switch o.Protocol {
-	case ClientProtocolDefault:
-		path = "/client/hubs/"
-	case ClientProtocolMQTT:
-		path = "/clients/mqtt/hubs/"
-	case ClientProtocolSocketIO:
-		path = "/clients/socketio/hubs/"
-	default:
-		r.refuse("options.Protocol", "is not one of the package's constants")
-	}
 	r.checkClientToken(&o)
 	if ctx == nil {
 		r.refuse("ctx", "is nil")
@@ -186,7 +185,7 @@ func (c *ServiceClient) GetClientAccessToken(ctx context.Context, options *Clien
 
 	var token string
 	var err error
-	audience := c.endpoint.client + path + c.hub
+	audience := c.audiences[o.Protocol]
 	if c.key != nil {
 		token, err = r.signClientToken(ctx, o, audience)
 	} else {
@@ -202,6 +201,9 @@ func (c *ServiceClient) GetClientAccessToken(ctx context.Context, options *Clien
 
 // checkClientToken rejects options that would make a token that cannot work, and sets the default lifetime.
 func (r *request) checkClientToken(o *ClientAccessTokenOptions) {
+	if r.err == nil && r.client.audiences[o.Protocol] == "" {
+		r.refuse("options.Protocol", "is not one of the package's constants")
+	}
 	if o.UserID != "" {
 		r.checkName("options.UserID", o.UserID)
 	}
@@ -251,20 +253,23 @@ func (r *request) signClientToken(ctx context.Context, o ClientAccessTokenOption
 	}
 	defer keys.signers.Put(s)
 	now := time.Now()
-	token := jwt.NewWithClaims(s, &clientClaims{
+	s.client = clientClaims{
 		Roles:     o.Roles,
 		Groups:    o.Groups,
 		IssuedAt:  now.Unix(),
 		ExpiresAt: now.Add(o.ExpiresIn).Unix(),
 		Audience:  audience,
 		Subject:   o.UserID,
-	})
+	}
+	defer func() { s.client = clientClaims{} }()
+	token := jwt.NewWithClaims(s, &s.client)
 	maps.Copy(token.Header, o.JWTHeaders)
-	signed, err := token.SignedString(nil)
+	signingString, err := token.SigningString()
 	if err != nil { // of the options, only these headers may fail to encode
 		return "", &argumentError{operation: r.operation, argument: "options.JWTHeaders", problem: err.Error(), cause: err}
 	}
-	return signed, nil
+	s.token = append(s.token[:0], signingString...)
+	return s.complete(0), nil
 }
 
 // generateToken requests a client access token from the service.
