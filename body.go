@@ -139,7 +139,7 @@ func (b *memoryBody) Close() error                 { return nil }
 // reader at a time reads the source. Waiting for a blocked Read of it ends with the call's context.
 //
 // The transport reads on goroutines of its own, where a panic of the source would end the process. Such a panic is kept,
-// and send raises it on the caller's goroutine.
+// and detach raises it on the caller's goroutine.
 type streamBody struct {
 	ctx         context.Context
 	start, size int64
@@ -210,14 +210,7 @@ func (b *streamBody) keepPanic(err *error) {
 // send sends the request whose body this is. net/http waits for a blocked Read of a body even when the context has ended;
 // send does not.
 func (b *streamBody) send(pipeline runtime.Pipeline, req *policy.Request) (*http.Response, error) {
-	resp, err := await(b.ctx, b.reading.Load, func() (*http.Response, error) { return pipeline.Do(req) })
-	if b.acquire() == nil {
-		defer b.release()
-		if b.panicked != nil {
-			panic(b.panicked)
-		}
-	}
-	return resp, err
+	return await(b.ctx, b.reading.Load, func() (*http.Response, error) { return pipeline.Do(req) })
 }
 
 func (b *streamBody) Seek(offset int64, whence int) (int64, error) {
@@ -247,11 +240,18 @@ func (b *streamBody) open() (io.ReadCloser, error) {
 	return b.current, nil
 }
 
+// detach ends all reading of the source, and raises its panic, if there was one.
 func (b *streamBody) detach() {
-	if b.acquire() == nil {
-		defer b.release()
-	}
+	acquired := b.acquire() == nil
 	b.detached.Store(true)
+	if !acquired {
+		return
+	}
+	panicked := b.panicked
+	b.release()
+	if panicked != nil {
+		panic(panicked)
+	}
 }
 
 func (b *streamBody) Close() error { return nil } // the source is the caller's

@@ -119,10 +119,10 @@ func TestWhatBelongsToTheServiceIsReached(t *testing.T) {
 		"/api/hubs/h/groups/a%2Fb/connections":        "/api/hubs/h/groups/a%2Fb/connections",
 		"/api/hubs/h/groups/.../connections":          "/api/hubs/h/groups/.../connections",
 		"/api/hubs/h/groups/..a%252Fb/connections?%2": "/api/hubs/h/groups/..a%252Fb/connections?%2",
-		"//":                                          "",
-		"http://proxy.example/apimx":                  "",
-		"http://proxy.example/":                       "",
-		"https://proxy.example/apim/api/x":            "",
+		"//":                               "",
+		"http://proxy.example/apimx":       "",
+		"http://proxy.example/":            "",
+		"https://proxy.example/apim/api/x": "",
 		"https://name.webpubsub.azure.com:8443/api/x": "",
 	} {
 		u, err := url.Parse(text)

@@ -162,7 +162,7 @@ func errorFields(body []byte) (code, text string) {
 		fields
 		Error json.RawMessage `json:"error"`
 	}
-	body = bytes.TrimPrefix(body, []byte("\uFEFF"))
+	body = bytes.TrimPrefix(body, []byte(byteOrderMark))
 	if err := json.Unmarshal(body, &answer); err != nil {
 		return "", line(string(body))
 	}

@@ -44,9 +44,17 @@ func TestErrorsSayWhatTheServiceSaid(t *testing.T) {
 		{"a code in the header alone", 404, map[string]string{"x-ms-error-code": "NotFound"}, "",
 			"webpubsub: SendToAll: 404 Not Found: NotFound (request id 4711)", ErrNotFound, "NotFound"},
 		{"an HTML page", 502, nil, "<html>\n<body>\n<h1>Bad   Gateway</h1>" + strings.Repeat("x", 1000),
-			"webpubsub: SendToAll: 502 Bad Gateway: <html> <body> <h1>Bad Gateway</h1>" + strings.Repeat("x", 300-34) + "... (request id 4711)", nil, ""},
+			"webpubsub: SendToAll: 502 Bad Gateway: <html> <body> <h1>Bad Gateway</h1>" + strings.Repeat("x", 300-34) + "... (request id 4711)", ErrUnavailable, ""},
 		{"nothing", 401, nil, "",
 			"webpubsub: SendToAll: 401 Unauthorized (request id 4711)", ErrUnauthorized, ""},
+		{"a problem", 400, nil, `{"code":"Error.BadRequest","message":"Bad filter.","target":"filter","errors":{"filter":["Bad filter."]},"type":null,"title":"One or more validation errors occurred.","status":400,"detail":null,"instance":null,"extensions":{}}`,
+			"webpubsub: SendToAll: 400 Bad Request: Error.BadRequest: Bad filter. (request id 4711)", nil, "Error.BadRequest"},
+		{"a problem of somebody else's", 403, nil, `{"title":"Forbidden","detail":"The gateway says no.","status":403}`,
+			"webpubsub: SendToAll: 403 Forbidden: Forbidden: The gateway says no. (request id 4711)", ErrForbidden, ""},
+		{"a code in the header and another in the body", 404, map[string]string{"x-ms-error-code": "Warning.Connection.NotExisted"}, `{"code":"Other","message":"Gone.","target":"Connection","details":null,"inner":null}`,
+			"webpubsub: SendToAll: 404 Not Found: Warning.Connection.NotExisted: Gone. (request id 4711)", ErrNotFound, "Warning.Connection.NotExisted"},
+		{"a byte order mark", 400, nil, "\uFEFF" + `{"code":"A","message":"B"}`,
+			"webpubsub: SendToAll: 400 Bad Request: A: B (request id 4711)", nil, "A"},
 		{"JSON that is no object", 413, nil, `[1]`,
 			"webpubsub: SendToAll: 413 Request Entity Too Large: [1] (request id 4711)", nil, ""},
 		{"a message of several lines", 429, nil, `{"code":"Throttled","message":"slow\ndown"}`,
@@ -65,7 +73,7 @@ func TestErrorsSayWhatTheServiceSaid(t *testing.T) {
 			client := newTestClient(t, server.URL, func(o *ClientOptions) { o.Retry.MaxRetries = -1 })
 			err := client.SendToAll(context.Background(), Text("hello"), nil)
 			require.EqualError(t, err, test.want)
-			for _, sentinel := range []error{ErrInvalidArgument, ErrUnauthorized, ErrForbidden, ErrNotFound, ErrConflict, ErrThrottled} {
+			for _, sentinel := range []error{ErrInvalidArgument, ErrUnauthorized, ErrForbidden, ErrNotFound, ErrConflict, ErrThrottled, ErrUnavailable} {
 				require.Equal(t, sentinel == test.is, errors.Is(err, sentinel), "errors.Is(err, %v)", sentinel)
 			}
 			var responseError *azcore.ResponseError

@@ -6,6 +6,8 @@ import (
 	"context"
 	"crypto/rand"
 	"encoding/hex"
+	"encoding/json"
+	"fmt"
 	"io"
 	"maps"
 	"net/http"
@@ -302,12 +304,18 @@ func (r *request) json(ctx context.Context, answer any) error {
 	if err != nil {
 		return err
 	}
-	// UnmarshalAsJSON closes the body, which is in memory, and skips a byte order mark.
-	if err := runtime.UnmarshalAsJSON(resp, answer); err != nil {
-		return wrapError(r.operation, err)
+	body, err := runtime.Payload(resp)
+	if err == nil && len(body) > 0 {
+		err = json.Unmarshal(bytes.TrimPrefix(body, []byte(byteOrderMark)), answer)
+	}
+	if err != nil {
+		return wrapError(r.operation, fmt.Errorf("the service's response is not the JSON of this operation: %w", err))
 	}
 	return nil
 }
+
+// byteOrderMark may stand before JSON that .NET has written.
+const byteOrderMark = "\uFEFF"
 
 var acceptJSON = []string{contentTypeJSON}
 
