@@ -171,24 +171,27 @@ func (s *signer) Verify(signingString string, signature []byte, _ any) error {
 //
 // REST: POST /api/hubs/{hub}/:generateToken, with a TokenCredential.
 func (c *ServiceClient) GetClientAccessToken(ctx context.Context, options *ClientAccessTokenOptions) (ClientAccessToken, error) {
+	const operation = "GetClientAccessToken"
 	o := valueOf(options)
-	r := c.newHubRequest("GetClientAccessToken", http.MethodPost).literal("/:generateToken")
-	r.checkClientToken(&o)
-	if ctx == nil {
-		r.refuse("ctx", "is nil")
+	check := request{client: c, operation: operation} // with an access key there is no other
+	if check.checkClient() {
+		check.checkClientToken(&o)
 	}
-	if r.err != nil {
-		return ClientAccessToken{}, r.err
+	if ctx == nil {
+		check.refuse("ctx", "is nil")
+	}
+	if check.err != nil {
+		return ClientAccessToken{}, check.err
 	}
 	if err := ctx.Err(); err != nil {
-		return ClientAccessToken{}, wrapError(r.operation, err)
+		return ClientAccessToken{}, wrapError(operation, err)
 	}
 
 	clientURL := c.clientURLs[o.Protocol]
 	if c.key != nil {
-		return r.signClientToken(ctx, o, clientURL)
+		return c.signClientToken(ctx, operation, o, clientURL)
 	}
-	token, err := r.generateToken(ctx, o)
+	token, err := c.newHubRequest(operation, http.MethodPost).literal("/:generateToken").generateToken(ctx, o)
 	if err != nil {
 		return ClientAccessToken{}, err
 	}
@@ -205,7 +208,7 @@ func newClientAccessToken(connectURL string) ClientAccessToken {
 
 // checkClientToken rejects options that would make a token that cannot work, and sets the default lifetime.
 func (r *request) checkClientToken(o *ClientAccessTokenOptions) {
-	if r.err == nil && r.client.clientURLs[o.Protocol] == "" {
+	if r.client.clientURLs[o.Protocol] == "" {
 		r.refuse("options.Protocol", "is not one of the package's constants")
 	}
 	if o.UserID != "" {
@@ -245,15 +248,15 @@ type clientClaims struct {
 }
 
 // signClientToken makes a client access token with the access key.
-func (r *request) signClientToken(ctx context.Context, o ClientAccessTokenOptions, audience string) (ClientAccessToken, error) {
-	keys := r.client.key
+func (c *ServiceClient) signClientToken(ctx context.Context, operation string, o ClientAccessTokenOptions, audience string) (ClientAccessToken, error) {
+	keys := c.key
 	key, err := keys.value(ctx)
 	if err != nil {
-		return ClientAccessToken{}, wrapError(r.operation, err)
+		return ClientAccessToken{}, wrapError(operation, err)
 	}
 	s, err := keys.signer(key)
 	if err != nil {
-		return ClientAccessToken{}, wrapError(r.operation, err)
+		return ClientAccessToken{}, wrapError(operation, err)
 	}
 	defer keys.signers.Put(s)
 	now := time.Now()
@@ -270,7 +273,7 @@ func (r *request) signClientToken(ctx context.Context, o ClientAccessTokenOption
 	maps.Copy(token.Header, o.JWTHeaders)
 	signingString, err := token.SigningString()
 	if err != nil { // of the options, only these headers may fail to encode
-		return ClientAccessToken{}, &argumentError{operation: r.operation, argument: "options.JWTHeaders", problem: err.Error(), cause: err}
+		return ClientAccessToken{}, &argumentError{operation: operation, argument: "options.JWTHeaders", problem: err.Error(), cause: err}
 	}
 	s.token = append(append(s.token[:0], "ws"...), strings.TrimPrefix(audience, "http")...)
 	s.token = append(s.token, tokenParameter...)
