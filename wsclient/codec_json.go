@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"encoding/base64"
 	"encoding/json"
-	"fmt"
 	"strconv"
 	"time"
 	"unicode/utf8"
@@ -217,8 +216,7 @@ func (jsonCodec) encode(r *request) ([]byte, error) {
 			}
 			w.close()
 		}
-	default:
-		return nil, fmt.Errorf("unknown request %d", r.kind)
+	case requestPing:
 	}
 	w.number("ackId", r.ackID)
 	w.close()
