@@ -8,6 +8,8 @@ import (
 	"fmt"
 	"net"
 	"net/http"
+	"runtime"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -83,6 +85,7 @@ type service struct {
 	listener *pipeListener
 	client   *http.Client
 	accepted chan *peer
+	mute     bool // does not answer close frames
 
 	mu     sync.Mutex
 	status func(r *http.Request) int // the answer to a handshake; 0 accepts it
@@ -130,8 +133,12 @@ func (s *service) serve(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	ws.SetReadLimit(-1)
-	p := &peer{t: s.t, ws: ws, raw: <-raw, request: r, frames: make(chan up, 100_000), ended: make(chan struct{})}
-	go p.read()
+	p := &peer{t: s.t, ws: ws, raw: <-raw, request: r, frames: make(chan up, 100_000), ended: make(chan struct{}), deaf: make(chan struct{})}
+	if s.mute {
+		go p.listen()
+	} else {
+		go p.read()
+	}
 	s.accepted <- p
 }
 
@@ -180,6 +187,7 @@ type peer struct {
 	frames  chan up
 	ended   chan struct{} // closed when it is read no more
 	err     error         // why
+	deaf    chan struct{} // makes it read no more
 }
 
 func (p *peer) read() {
@@ -195,6 +203,28 @@ func (p *peer) read() {
 		json.Unmarshal(data, &f)
 		p.frames <- f
 	}
+}
+
+// listen reads frames by itself, and answers none, close frames included.
+func (p *peer) listen() {
+	defer close(p.ended)
+	data := make(chan struct{})
+	go func() {
+		defer close(data)
+		buf := make([]byte, 1<<16)
+		for {
+			select {
+			case <-p.deaf:
+				return
+			default:
+			}
+			if n, err := p.raw.Read(buf[:1]); n == 0 || err != nil {
+				p.err = err
+				return
+			}
+		}
+	}()
+	<-data
 }
 
 func (p *peer) send(frames ...string) {
@@ -342,3 +372,19 @@ type pipeAddr struct{}
 
 func (pipeAddr) Network() string { return "pipe" }
 func (pipeAddr) String() string  { return "pipe" }
+
+// goroutinesOf counts the goroutines that run any of some functions.
+func goroutinesOf(functions ...string) int {
+	stacks := make([]byte, 1<<20)
+	stacks = stacks[:runtime.Stack(stacks, true)]
+	count := 0
+	for stack := range strings.SplitSeq(string(stacks), "\n\n") {
+		for _, f := range functions {
+			if strings.Contains(stack, f) {
+				count++
+				break
+			}
+		}
+	}
+	return count
+}
