@@ -1,0 +1,221 @@
+package main
+
+import (
+	"bytes"
+	"encoding/json"
+	"fmt"
+	"io"
+	"os"
+	"strings"
+	"time"
+	"unicode/utf8"
+
+	"github.com/spf13/cobra"
+
+	"github.com/awps-go/webpubsub"
+)
+
+// maxMessage bounds what is read of a file or of standard input. The service accepts about 1 MB and answers 413 above it.
+const maxMessage = 16 << 20
+
+func newSend(p *program) *cobra.Command {
+	return family(&cobra.Command{
+		Use:   "send",
+		Short: "Send a message to all, a group, a user or a connection",
+		Long: `Send a message to all connections of the hub, to a group, a user or one connection.
+
+The message is the argument, or else the content of --file, or else standard input. It is sent as text unless --json or
+--binary is given.`,
+		Example: `  webpubsub send all 'the service restarts in 5 minutes'
+  webpubsub send group room --json '{"price": 12}' --filter "userId ne 'bob'"
+  date | webpubsub send user alice`,
+	}, newSendToAll(p), newSendToGroup(p), newSendToUser(p), newSendToConnection(p))
+}
+
+func newSendToAll(p *program) *cobra.Command {
+	var f sendFlags
+	cmd := &cobra.Command{Use: "all [MESSAGE]", Short: "Send a message to every connection of the hub", Args: argumentsOf("all [MESSAGE]")}
+	cmd.RunE = action(func(cmd *cobra.Command, args []string) error {
+		client, message, err := f.prepare(p, cmd, args)
+		if err != nil {
+			return err
+		}
+		return client.SendToAll(cmd.Context(), message, &webpubsub.SendToAllOptions{
+			Excluded: f.excluded, Filter: webpubsub.Filter(f.filter), MessageTTL: f.ttl, Metadata: f.metadata,
+		})
+	})
+	f.addFlags(cmd)
+	f.addFilter(cmd)
+	f.addExclude(cmd)
+	return cmd
+}
+
+func newSendToGroup(p *program) *cobra.Command {
+	var f sendFlags
+	cmd := &cobra.Command{Use: "group GROUP [MESSAGE]", Short: "Send a message to every connection in a group", Args: argumentsOf("group GROUP [MESSAGE]")}
+	cmd.RunE = action(func(cmd *cobra.Command, args []string) error {
+		client, message, err := f.prepare(p, cmd, args[1:])
+		if err != nil {
+			return err
+		}
+		return client.SendToGroup(cmd.Context(), args[0], message, &webpubsub.SendToGroupOptions{
+			Excluded: f.excluded, Filter: webpubsub.Filter(f.filter), MessageTTL: f.ttl, Metadata: f.metadata,
+		})
+	})
+	f.addFlags(cmd)
+	f.addFilter(cmd)
+	f.addExclude(cmd)
+	return cmd
+}
+
+func newSendToUser(p *program) *cobra.Command {
+	var f sendFlags
+	cmd := &cobra.Command{Use: "user USER [MESSAGE]", Short: "Send a message to every connection of a user", Args: argumentsOf("user USER [MESSAGE]")}
+	cmd.RunE = action(func(cmd *cobra.Command, args []string) error {
+		client, message, err := f.prepare(p, cmd, args[1:])
+		if err != nil {
+			return err
+		}
+		return client.SendToUser(cmd.Context(), args[0], message, &webpubsub.SendToUserOptions{
+			Filter: webpubsub.Filter(f.filter), MessageTTL: f.ttl, Metadata: f.metadata,
+		})
+	})
+	f.addFlags(cmd)
+	f.addFilter(cmd)
+	return cmd
+}
+
+func newSendToConnection(p *program) *cobra.Command {
+	var f sendFlags
+	cmd := &cobra.Command{Use: "connection CONNECTION [MESSAGE]", Short: "Send a message to one connection", Args: argumentsOf("connection CONNECTION [MESSAGE]")}
+	cmd.RunE = action(func(cmd *cobra.Command, args []string) error {
+		client, message, err := f.prepare(p, cmd, args[1:])
+		if err != nil {
+			return err
+		}
+		return client.SendToConnection(cmd.Context(), args[0], message, &webpubsub.SendToConnectionOptions{
+			MessageTTL: f.ttl, Metadata: f.metadata,
+		})
+	})
+	f.addFlags(cmd)
+	return cmd
+}
+
+// sendFlags are the flags of the send commands.
+type sendFlags struct {
+	asJSON, asBinary bool
+	file             string
+	filter           string
+	excluded         []string
+	ttl              time.Duration
+	pairs            []string
+
+	metadata map[string]string // of pairs
+}
+
+func (f *sendFlags) addFlags(cmd *cobra.Command) {
+	flags := cmd.Flags()
+	flags.BoolVar(&f.asJSON, "json", false, "the message is JSON")
+	flags.BoolVar(&f.asBinary, "binary", false, "the message is binary")
+	flags.StringVar(&f.file, "file", "", "read the message from `FILE`; - is standard input")
+	flags.DurationVar(&f.ttl, "ttl", 0, "how long the service may hold the message for a connection that cannot receive it yet: whole seconds, at most 5m (default: without limit)")
+	flags.StringArrayVar(&f.pairs, "metadata", nil, "a `KEY=VALUE` that goes with the message; may be repeated")
+	cmd.MarkFlagsMutuallyExclusive("json", "binary")
+}
+
+func (f *sendFlags) addFilter(cmd *cobra.Command) {
+	cmd.Flags().StringVar(&f.filter, "filter", "", "send only to connections that match an OData `EXPRESSION`, such as \"userId ne 'bob'\"")
+}
+
+func (f *sendFlags) addExclude(cmd *cobra.Command) {
+	cmd.Flags().StringArrayVar(&f.excluded, "exclude", nil, "do not send to this `CONNECTION`; may be repeated")
+}
+
+// prepare returns the client and the message. args is the message, or nothing.
+func (f *sendFlags) prepare(p *program, cmd *cobra.Command, args []string) (*webpubsub.ServiceClient, webpubsub.Message, error) {
+	client, err := p.client(cmd.ErrOrStderr()) // before standard input is read: a person would have typed for nothing
+	if err != nil {
+		return nil, webpubsub.Message{}, err
+	}
+	if f.metadata, err = parsePairs("metadata", f.pairs); err != nil {
+		return nil, webpubsub.Message{}, err
+	}
+	data, err := f.read(cmd.InOrStdin(), args)
+	if err != nil {
+		return nil, webpubsub.Message{}, err
+	}
+	message, err := f.message(data)
+	return client, message, err
+}
+
+func (f *sendFlags) read(stdin io.Reader, args []string) ([]byte, error) {
+	switch {
+	case len(args) > 0 && f.file != "":
+		return nil, usageErrorf("the message is given as an argument and as --file")
+	case len(args) > 0:
+		return []byte(args[0]), nil
+	case f.file == "" || f.file == "-":
+		return readMessage("standard input", stdin)
+	}
+	file, err := os.Open(f.file)
+	if err != nil {
+		return nil, usageErrorf("--file: %v", err)
+	}
+	defer file.Close()
+	return readMessage(f.file, file)
+}
+
+func readMessage(name string, r io.Reader) ([]byte, error) {
+	data, err := io.ReadAll(io.LimitReader(r, maxMessage+1))
+	switch {
+	case err != nil:
+		return nil, fmt.Errorf("reading the message: %w", err)
+	case len(data) > maxMessage:
+		return nil, usageErrorf("%s: a message has at most about 1 MB, and this one has more than 16 MiB", name)
+	}
+	return data, nil
+}
+
+func (f *sendFlags) message(data []byte) (webpubsub.Message, error) {
+	switch {
+	case f.asBinary:
+		return webpubsub.Binary(data), nil
+	case f.asJSON:
+		if err := checkJSON(data); err != nil {
+			return webpubsub.Message{}, err
+		}
+		return webpubsub.JSON(json.RawMessage(data)), nil
+	case !utf8.Valid(data):
+		return webpubsub.Message{}, usageErrorf("the message is not UTF-8 text: give --binary to send it as it is")
+	}
+	return webpubsub.Text(string(data)), nil
+}
+
+func checkJSON(data []byte) error {
+	var value any
+	decoder := json.NewDecoder(bytes.NewReader(data))
+	decoder.UseNumber()
+	if err := decoder.Decode(&value); err != nil {
+		return usageErrorf("the message is not JSON: %v", err)
+	}
+	if _, err := decoder.Token(); err != io.EOF {
+		return usageErrorf("the message is not JSON: there is more after the first value")
+	}
+	return nil
+}
+
+// parsePairs reads the KEY=VALUE of a flag that may be repeated.
+func parsePairs(flag string, pairs []string) (map[string]string, error) {
+	if len(pairs) == 0 {
+		return nil, nil
+	}
+	values := make(map[string]string, len(pairs))
+	for _, pair := range pairs {
+		key, value, found := strings.Cut(pair, "=")
+		if _, twice := values[key]; !found || twice {
+			return nil, usageErrorf("--%s: %q must be KEY=VALUE, each key once", flag, pair)
+		}
+		values[key] = value
+	}
+	return values, nil
+}
