@@ -118,6 +118,8 @@ func (f *connectFlags) run(p *program, cmd *cobra.Command) error {
 		return fmt.Errorf("connect: %w", err)
 	}
 	defer conn.Close()
+	// The hook would tell it too, but perhaps after the first message.
+	out.connected(wsclient.ConnectedEvent{ConnectionID: conn.ConnectionID(), UserID: conn.UserID(), First: true}, protocol)
 	if f.toGroup != "" || f.event != "" {
 		go f.sendLines(ctx, conn, cmd.InOrStdin(), out)
 	}
@@ -153,11 +155,15 @@ func tokenProvider(client *webpubsub.ServiceClient, options *webpubsub.ClientAcc
 
 func (f *connectFlags) options(protocol wsclient.Protocol, out display, p *program, cmd *cobra.Command) *wsclient.Options {
 	return &wsclient.Options{
-		Protocol:       protocol,
-		Logger:         p.logger(cmd.ErrOrStderr()),
-		Reconnect:      wsclient.ReconnectOptions{Disabled: f.noReconnect},
-		OnServerClose:  func(string) bool { return !f.noReconnect },
-		OnConnected:    func(e wsclient.ConnectedEvent) { out.connected(e, protocol) },
+		Protocol:      protocol,
+		Logger:        p.logger(cmd.ErrOrStderr()),
+		Reconnect:     wsclient.ReconnectOptions{Disabled: f.noReconnect},
+		OnServerClose: func(string) bool { return !f.noReconnect },
+		OnConnected: func(e wsclient.ConnectedEvent) {
+			if !e.First && !e.Resumed { // run and recovered tell these
+				out.connected(e, protocol)
+			}
+		},
 		OnRecovering:   out.recovering,
 		OnRecovered:    out.recovered,
 		OnDisconnected: out.disconnected,

@@ -105,9 +105,6 @@ func (d *textDisplay) event(format string, args ...any) {
 }
 
 func (d *textDisplay) connected(e wsclient.ConnectedEvent, protocol wsclient.Protocol) {
-	if e.Resumed {
-		return // recovered has told it
-	}
 	text := "connected"
 	if !e.First {
 		text = "connected anew, messages may be missing"
@@ -211,9 +208,6 @@ func (d *jsonDisplay) message(m *wsclient.Message) error {
 }
 
 func (d *jsonDisplay) connected(e wsclient.ConnectedEvent, protocol wsclient.Protocol) {
-	if e.Resumed {
-		return // recovered has told it
-	}
 	d.event(jsonEvent{Event: "connected", ConnectionID: e.ConnectionID, UserID: e.UserID, Protocol: protocol.String(), First: e.First})
 }
 

@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"io"
 	"net/http"
-	"os"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -29,9 +28,11 @@ by "webpubsub token" only, so that no other command prints one.`,
 			if strings.Contains(strings.ToLower(args[1]), "generatetoken") {
 				return usageErrorf("PATH: use webpubsub token to make a token")
 			}
-			body, err := readBody(cmd.InOrStdin(), file)
-			if err != nil {
-				return err
+			var body []byte
+			if file != "" {
+				if body, err = readFile(cmd, file); err != nil {
+					return err
+				}
 			}
 			req, err := http.NewRequestWithContext(cmd.Context(), args[0], args[1], bytes.NewReader(body))
 			if err != nil {
@@ -51,21 +52,6 @@ by "webpubsub token" only, so that no other command prints one.`,
 	cmd.Flags().StringVar(&file, "file", "", "send the content of `FILE` as the body; - is standard input")
 	cmd.Flags().StringVar(&contentType, "content-type", "application/json", "the content type of the body")
 	return cmd
-}
-
-func readBody(stdin io.Reader, file string) ([]byte, error) {
-	switch file {
-	case "":
-		return nil, nil
-	case "-":
-		return readMessage("standard input", stdin)
-	}
-	f, err := os.Open(file)
-	if err != nil {
-		return nil, usageErrorf("--file: %v", err)
-	}
-	defer f.Close()
-	return readMessage(file, f)
 }
 
 // printAnswer prints the body of an answer.

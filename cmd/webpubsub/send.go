@@ -3,9 +3,7 @@ package main
 import (
 	"bytes"
 	"encoding/json"
-	"fmt"
 	"io"
-	"os"
 	"strings"
 	"time"
 	"unicode/utf8"
@@ -14,9 +12,6 @@ import (
 
 	"github.com/awps-go/webpubsub"
 )
-
-// maxMessage bounds what is read of a file or of standard input. The service accepts about 1 MB and answers 413 above it.
-const maxMessage = 16 << 20
 
 func newSend(p *program) *cobra.Command {
 	return family(&cobra.Command{
@@ -140,7 +135,7 @@ func (f *sendFlags) prepare(p *program, cmd *cobra.Command, args []string) (*web
 	if f.metadata, err = parsePairs("metadata", f.pairs); err != nil {
 		return nil, webpubsub.Message{}, err
 	}
-	data, err := f.read(cmd.InOrStdin(), args)
+	data, err := f.read(cmd, args)
 	if err != nil {
 		return nil, webpubsub.Message{}, err
 	}
@@ -148,32 +143,16 @@ func (f *sendFlags) prepare(p *program, cmd *cobra.Command, args []string) (*web
 	return client, message, err
 }
 
-func (f *sendFlags) read(stdin io.Reader, args []string) ([]byte, error) {
+func (f *sendFlags) read(cmd *cobra.Command, args []string) ([]byte, error) {
 	switch {
 	case len(args) > 0 && f.file != "":
 		return nil, usageErrorf("the message is given as an argument and as --file")
 	case len(args) > 0:
 		return []byte(args[0]), nil
-	case f.file == "" || f.file == "-":
-		return readMessage("standard input", stdin)
+	case f.file == "":
+		return readFile(cmd, "-")
 	}
-	file, err := os.Open(f.file)
-	if err != nil {
-		return nil, usageErrorf("--file: %v", err)
-	}
-	defer file.Close()
-	return readMessage(f.file, file)
-}
-
-func readMessage(name string, r io.Reader) ([]byte, error) {
-	data, err := io.ReadAll(io.LimitReader(r, maxMessage+1))
-	switch {
-	case err != nil:
-		return nil, fmt.Errorf("reading the message: %w", err)
-	case len(data) > maxMessage:
-		return nil, usageErrorf("%s: a message has at most about 1 MB, and this one has more than 16 MiB", name)
-	}
-	return data, nil
+	return readFile(cmd, f.file)
 }
 
 func (f *sendFlags) message(data []byte) (webpubsub.Message, error) {
