@@ -69,11 +69,10 @@ func calledWrongly(err error) bool {
 		errors.Is(err, webpubsub.ErrInvalidArgument) || errors.Is(err, wsclient.ErrInvalidArgument)
 }
 
-// errorLine returns the text of an error on one line. The packages begin their errors with their names; that of this
+// errorLine returns the text of an error on one line. The packages begin their errors with their names; the name of this
 // program is enough.
 func errorLine(err error) string {
-	text := strings.Join(strings.Fields(err.Error()), " ")
-	text = strings.TrimPrefix(text, "webpubsub: ")
-	text = strings.TrimPrefix(text, "wsclient: ")
-	return printable(strings.ReplaceAll(text, ": wsclient: ", ": "))
+	text := " " + strings.Join(strings.Fields(err.Error()), " ")
+	text = strings.NewReplacer(" webpubsub: ", " ", " wsclient: ", " ").Replace(text)
+	return printable(text[1:])
 }

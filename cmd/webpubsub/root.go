@@ -62,6 +62,7 @@ func family(parent *cobra.Command, commands ...*cobra.Command) *cobra.Command {
 		}
 		return errHelpShown
 	}
+	parent.DisableFlagsInUseLine = true
 	parent.AddCommand(commands...)
 	return parent
 }

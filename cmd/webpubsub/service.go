@@ -53,10 +53,9 @@ func (l *logLevel) Type() string          { return "LEVEL" }
 // lines of others, and the shell remembers them. The error does not repeat it.
 func refuseConnectionStrings(args []string) error {
 	for _, arg := range args {
-		name, value, _ := strings.Cut(arg, "=")
-		_, asArgument := webpubsub.ParseConnectionString(arg)
-		_, asValue := webpubsub.ParseConnectionString(value)
-		if name == "--connection-string" || asArgument == nil || asValue == nil {
+		text := strings.ToLower(arg)
+		name, _, _ := strings.Cut(text, "=")
+		if name == "--connection-string" || strings.Contains(text, "endpoint=") && strings.Contains(text, "accesskey=") {
 			return usageErrorf("a connection string on the command line can be seen by other users of this machine: " +
 				"set WEBPUBSUB_CONNECTION_STRING, or put it into a file and give --connection-string-file FILE")
 		}

@@ -40,10 +40,10 @@ type Process struct {
 }
 
 // Start starts the program with arguments and environment variables. Those of the test that would change what the program
-// does are left out. The program is killed at the end of the test, and after a minute.
+// does are left out. The program is killed at the end of the test, and after two minutes.
 func Start(t *testing.T, args []string, env ...string) *Process {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
 	t.Cleanup(cancel)
 	program, err := os.Executable()
 	require.NoError(t, err)
