@@ -1,6 +1,7 @@
 package wsclient
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"io"
@@ -75,15 +76,14 @@ func (c *Conn) OpenGroupStream(ctx context.Context, group string, options *Strea
 	if o.DataType == "" {
 		o.DataType = DataBinary
 	}
-	err := errors.Join(checkGroup(operation, group), checkMetadata(operation, o.Metadata))
-	if o.DataType != DataBinary && o.DataType != DataText {
-		err = errors.Join(err, invalid(operation, "options.DataType", "must be DataBinary or DataText"))
-	}
-	if o.IdleTimeout < 0 || o.IdleTimeout > 0 && o.IdleTimeout < time.Second {
-		err = errors.Join(err, invalid(operation, "options.IdleTimeout", "is less than 1 second"))
-	}
-	if err != nil {
+	if err := cmp.Or(checkGroup(operation, group), checkMetadata(operation, o.Metadata)); err != nil {
 		return nil, err
+	}
+	switch {
+	case o.DataType != DataBinary && o.DataType != DataText:
+		return nil, invalid(operation, "options.DataType", "must be DataBinary or DataText")
+	case o.IdleTimeout != 0 && o.IdleTimeout < time.Second:
+		return nil, invalid(operation, "options.IdleTimeout", "is less than 1 second")
 	}
 	k := &call{operation: operation}
 	l, epoch, err := c.ready(ctx, k)
