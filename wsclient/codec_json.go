@@ -58,6 +58,14 @@ func (jsonCodec) decode(data []byte) (frame, error) {
 	if !utf8.Valid(data) {
 		return frame{}, unreadable("a frame that is not valid UTF-8")
 	}
+	if f, ok := decodeUsual(data); ok {
+		return f, nil
+	}
+	return decodeAny(data)
+}
+
+// decodeAny reads any frame. The data must be valid UTF-8.
+func decodeAny(data []byte) (frame, error) {
 	var j jsonFrame
 	if err := json.Unmarshal(data, &j); err != nil {
 		return frame{}, unreadable("a frame that is not the JSON of a frame")

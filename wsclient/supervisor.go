@@ -102,7 +102,8 @@ func (c *Conn) handle(l *link, f *frame, size int) {
 	case frameMessage:
 		c.deliver(l, f.message, size)
 	case frameAck:
-		c.acks.resolve(f)
+		kept := *f // a copy, so that the frames of messages stay on the stack
+		c.acks.resolve(&kept)
 	case frameConnected: // during the connection's life: it may bring a new token
 		c.mu.Lock()
 		if f.reconnectionToken != "" && f.connectionID == c.session.id {
@@ -112,7 +113,8 @@ func (c *Conn) handle(l *link, f *frame, size int) {
 	case frameDisconnected:
 		l.farewell = f.reason
 	case frameInvokeResponse:
-		c.invokes.resolve(f)
+		kept := *f
+		c.invokes.resolve(&kept)
 	case frameStreamAck, frameStreamNack, frameStreamClosed:
 		c.streams.handle(f)
 	case frameUnknown:
