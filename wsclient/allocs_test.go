@@ -28,5 +28,5 @@ func TestAReceivedMessageAllocatesLittle(t *testing.T) {
 			}
 		}
 	})
-	require.LessOrEqual(t, allocs/batch, 6.0)
+	require.LessOrEqual(t, allocs/batch, 5.5)
 }
