@@ -139,20 +139,22 @@ func (j *jsonFrame) payload() (Payload, error) {
 	if j.DataType == "" || p.DataType == DataJSON {
 		return Payload{DataType: DataJSON, Data: j.Data}, nil
 	}
+	switch p.DataType {
+	case DataText, DataBinary, DataProtobuf:
+	default: // newer than this package: the application may know it
+		return Payload{DataType: p.DataType, Data: j.Data}, nil
+	}
 	var s string
 	if j.Data[0] != '"' || json.Unmarshal(j.Data, &s) != nil {
 		return p, unreadable("%.32s data that is not a string", j.DataType)
 	}
-	switch p.DataType {
-	case DataText:
+	if p.DataType == DataText {
 		p.Data = []byte(s)
-	case DataBinary, DataProtobuf:
-		var err error
-		if p.Data, err = base64.StdEncoding.DecodeString(s); err != nil {
-			return p, unreadable("%s data that is not base64", j.DataType)
-		}
-	default:
-		return p, unreadable("data of the unknown type %.32q", j.DataType)
+		return p, nil
+	}
+	var err error
+	if p.Data, err = base64.StdEncoding.DecodeString(s); err != nil {
+		return p, unreadable("%s data that is not base64", j.DataType)
 	}
 	return p, nil
 }

@@ -132,17 +132,19 @@ func (c *Conn) deliver(l *link, m *Message, size int) {
 		return
 	}
 	// The supervisor alone changes the epoch, so it may read it without a lock.
-	released, overflow := c.queue.push(entry{m, c.sequence.epoch, size})
-	if overflow {
+	released, outcome := c.queue.push(entry{m, c.sequence.epoch, size})
+	switch outcome {
+	case pushed:
+		c.received.Add(1)
+		if released.count > 0 {
+			c.sequence.release(released)
+		}
+	case overflowed:
 		c.log.Warn("messages are dropped: the application receives too slowly")
 		if hook := c.options.OnSlowConsumer; hook != nil {
 			queued, _, _ := c.queue.size()
 			c.hooks.add(func() { hook(SlowConsumerEvent{c, queued}) })
 		}
-	}
-	c.received.Add(1)
-	if c.queue.reliable && released.count > 0 {
-		c.sequence.release(released)
 	}
 }
 
@@ -347,21 +349,15 @@ func (c *Conn) reconnect() (*link, error) {
 	}
 }
 
-// staticError is a failure of a URL that will not change.
-type staticError struct{ error }
-
-func (e staticError) Unwrap() error { return e.error }
-
 // giveUp counts a failed attempt to connect, and reports whether it was the last.
 func (c *Conn) giveUp(err error) bool {
 	c.failures++
-	static := errors.As(err, new(staticError))
-	if errors.Is(err, ErrInvalidArgument) && static {
+	if errors.Is(err, ErrInvalidArgument) && c.static {
 		return true
 	}
 	if he, ok := errors.AsType[*HandshakeError](err); ok && he.refused() {
 		c.rejections++
-		if static || c.rejections >= maxRejections {
+		if c.static || c.rejections >= maxRejections {
 			return true
 		}
 	}
@@ -396,29 +392,22 @@ func (c *Conn) sleep(d time.Duration) bool {
 func (c *Conn) connect(ctx context.Context) (*link, session, error) {
 	ctx, cancel := context.WithTimeout(ctx, attemptTimeout)
 	defer cancel()
-	static := false
-	target, err := c.provider(context.WithValue(ctx, staticKey{}, &static))
+	target, err := c.provider(context.WithValue(ctx, staticKey{}, &c.static))
 	if err != nil {
 		return nil, session{}, fmt.Errorf("wsclient: the URL provider failed: %w", err)
 	}
-	fail := func(err error) (*link, session, error) {
-		if static {
-			err = staticError{err}
-		}
-		return nil, session{}, err
-	}
 	u, err := parseClientURL(target, !c.options.Anonymous && c.options.Header.Get("Authorization") == "")
 	if err != nil {
-		return fail(err)
+		return nil, session{}, err
 	}
 	l, err := c.open(ctx, target)
 	if err != nil {
-		return fail(err)
+		return nil, session{}, err
 	}
 	f, err := c.awaitConnected(ctx, l)
 	if err != nil {
 		l.end()
-		return fail(err)
+		return nil, session{}, err
 	}
 	s := session{id: f.connectionID, userID: f.userID, token: f.reconnectionToken, url: u}
 	if !c.options.Protocol.reliable() {
@@ -487,7 +476,7 @@ func (c *Conn) publish(l *link, s session) bool {
 	c.mu.Lock()
 	if c.closed {
 		c.mu.Unlock()
-		l.end()
+		l.goodbye(websocket.StatusNormalClosure, "")
 		return false
 	}
 	if resumed {
@@ -498,6 +487,9 @@ func (c *Conn) publish(l *link, s session) bool {
 	c.mu.Unlock()
 	if resumed {
 		c.recoveries.Add(1)
+		if id := c.sequence.again(); id > 0 { // what was received while there was no link
+			l.send(&request{kind: requestSequenceAck, sequenceID: id})
+		}
 		c.streams.resume(l)
 	} else {
 		c.newConnections.Add(1)
