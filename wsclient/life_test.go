@@ -294,3 +294,24 @@ func TestRecoveryAcknowledgesWhatWasReceivedMeanwhile(t *testing.T) {
 		require.EqualValues(t, 2, p.expect("sequenceAck").SequenceID)
 	})
 }
+
+// TestAFlappingConnectionIsNoSuccess: a service that accepts and drops must not be asked twice a second for ever.
+func TestAFlappingConnectionIsNoSuccess(t *testing.T) {
+	bubble(t, func(t *testing.T, s *service) {
+		_, p := s.connect(Options{Protocol: JSONPlain})
+		start := time.Now()
+		const drops = 50
+		for i := range drops {
+			p.cut()
+			p = s.next()
+			p.hello(fmt.Sprintf("c%d", i+2))
+			synctest.Wait()
+		}
+		require.Greater(t, time.Since(start), drops*5*time.Second, "half of 30 seconds on average, once the delay has grown")
+		time.Sleep(stableAfter)
+		start = time.Now()
+		p.cut()
+		s.next()
+		require.LessOrEqual(t, time.Since(start), 500*time.Millisecond)
+	})
+}
