@@ -298,7 +298,7 @@ func TestRecoveryAcknowledgesWhatWasReceivedMeanwhile(t *testing.T) {
 // TestAFlappingConnectionIsNoSuccess: a service that accepts and drops must not be asked twice a second for ever.
 func TestAFlappingConnectionIsNoSuccess(t *testing.T) {
 	bubble(t, func(t *testing.T, s *service) {
-		_, p := s.connect(Options{Protocol: JSONPlain})
+		_, p := s.connect(Options{Protocol: JSONPlain, KeepAlive: KeepAliveOptions{Interval: time.Hour}})
 		start := time.Now()
 		const drops = 50
 		for i := range drops {

@@ -75,7 +75,6 @@ func (c *Conn) serve(l *link, first *arrival) *CloseError {
 	c.mu.Lock()
 	c.link = nil
 	c.mu.Unlock()
-	c.streams.pause()
 	close(l.gone)
 	if ours(ce) { // the service must learn that its session is over
 		if c.goroutines.spawn(func() { l.goodbye(websocket.StatusCode(ce.Code), ce.Reason) }) {
