@@ -100,7 +100,7 @@ func (c *Conn) ready(ctx context.Context, k *call) (*link, uint64, error) {
 	for {
 		c.mu.Lock()
 		l, epoch := c.link, c.session.epoch
-		if c.changed == nil {
+		if l == nil && c.changed == nil {
 			c.changed = make(chan struct{})
 		}
 		changed := c.changed
@@ -172,6 +172,11 @@ func (c *Conn) await(ctx context.Context, k *call, l *link, w *write) (done bool
 		k.sent = w.state.Load() == writeBegun
 		if k.sent && k.atMostOnce {
 			return true, c.failed(k, ErrOutcomeUnknown)
+		}
+		select { // until the reader has noticed too, or the next attempt would meet the same link
+		case <-l.gone:
+		case <-ctx.Done():
+		case <-c.quit:
 		}
 		return false, nil
 	case <-l.gone:

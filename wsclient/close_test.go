@@ -123,7 +123,7 @@ func TestCloseInEachState(t *testing.T) {
 		"a write is stuck": func(t *testing.T, s *service) {
 			s.mute = true
 			conn, p := s.connect(Options{})
-			p.deaf <- struct{}{}
+			p.deaf.Store(true)
 			waiting := make(chan error, 2)
 			go func() { waiting <- conn.SendToGroup(context.Background(), "room", Binary(make([]byte, 500_000)), nil) }()
 			go func() { waiting <- conn.SendToGroup(context.Background(), "room", Text("a"), nil) }()

@@ -58,6 +58,14 @@ func (jsonCodec) decode(data []byte) (frame, error) {
 	if !utf8.Valid(data) {
 		return frame{}, unreadable("a frame that is not valid UTF-8")
 	}
+	if f, ok := decodeUsual(data); ok {
+		return f, nil
+	}
+	return decodeAny(data)
+}
+
+// decodeAny reads any frame. The data must be valid UTF-8.
+func decodeAny(data []byte) (frame, error) {
 	var j jsonFrame
 	if err := json.Unmarshal(data, &j); err != nil {
 		return frame{}, unreadable("a frame that is not the JSON of a frame")
@@ -131,20 +139,22 @@ func (j *jsonFrame) payload() (Payload, error) {
 	if j.DataType == "" || p.DataType == DataJSON {
 		return Payload{DataType: DataJSON, Data: j.Data}, nil
 	}
+	switch p.DataType {
+	case DataText, DataBinary, DataProtobuf:
+	default: // newer than this package: the application may know it
+		return Payload{DataType: p.DataType, Data: j.Data}, nil
+	}
 	var s string
 	if j.Data[0] != '"' || json.Unmarshal(j.Data, &s) != nil {
 		return p, unreadable("%.32s data that is not a string", j.DataType)
 	}
-	switch p.DataType {
-	case DataText:
+	if p.DataType == DataText {
 		p.Data = []byte(s)
-	case DataBinary, DataProtobuf:
-		var err error
-		if p.Data, err = base64.StdEncoding.DecodeString(s); err != nil {
-			return p, unreadable("%s data that is not base64", j.DataType)
-		}
-	default:
-		return p, unreadable("data of the unknown type %.32q", j.DataType)
+		return p, nil
+	}
+	var err error
+	if p.Data, err = base64.StdEncoding.DecodeString(s); err != nil {
+		return p, unreadable("%s data that is not base64", j.DataType)
 	}
 	return p, nil
 }

@@ -29,9 +29,12 @@ type Conn struct {
 	invokes    invocations
 	streams    streams
 
-	received, duplicates, sent    atomic.Uint64
-	newConnections, recoveries    atomic.Uint64
-	attempt, failures, rejections int // of connecting; only the supervisor touches them
+	received, duplicates, sent atomic.Uint64
+	newConnections, recoveries atomic.Uint64
+
+	// Of connecting; only the supervisor touches them.
+	attempt, failures, rejections int
+	static                        bool // the provider's URL does not change
 
 	mu      sync.Mutex // guards everything below
 	state   State
@@ -41,7 +44,6 @@ type Conn struct {
 	changed chan struct{} // closed when link or session changes; nil if nobody waits
 	err     error         // why calls fail; set when quit is closed
 	closed  bool          // Close was called
-	opening *link         // the link that is being made
 }
 
 // State is what a Conn is doing.
@@ -99,6 +101,7 @@ func Dial(ctx context.Context, provider URLProvider, options *Options) (*Conn, e
 	l, s, err := c.first(ctx)
 	if err != nil {
 		c.finish(err)
+		c.goroutines.wg.Wait()
 		return nil, err
 	}
 	c.publish(l, s)

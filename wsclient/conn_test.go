@@ -2,10 +2,12 @@ package wsclient
 
 import (
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/require"
 
 	"github.com/awps-go/webpubsub"
+	"github.com/awps-go/webpubsub/emulator"
 )
 
 // TestMainPath walks the main path against the emulator with each protocol.
@@ -67,4 +69,40 @@ func TestRecovery(t *testing.T) {
 			require.EqualValues(t, 1, conn.Stats().Recoveries)
 		})
 	}
+}
+
+// TestTheEmulatorsFaults walks through what a user's own test can do to a client.
+func TestTheEmulatorsFaults(t *testing.T) {
+	h := startHub(t)
+	ctx := testContext(t)
+	o, e := recordEvents(Options{Reconnect: ReconnectOptions{MinDelay: time.Millisecond}})
+	conn := h.dial(t, &o)
+	require.NoError(t, conn.JoinGroup(ctx, "room"))
+	first := conn.ConnectionID()
+	e.expect(t, "connected "+first+" false")
+
+	// The client comes back too late: a new connection, with its group.
+	require.NoError(t, h.InjectFault(emulator.Fault{Operation: emulator.OperationConnect, Status: 503, Times: 2}))
+	require.True(t, h.DropConnection(hubName, first))
+	h.Advance(31 * time.Second)
+	e.expect(t, "recovering "+first, "disconnected "+first+" 1008")
+	require.NoError(t, conn.SendToGroup(ctx, "room", Text("a"), nil)) // waits for the connection
+	require.Equal(t, "a", receive(t, conn).Text(), "the group was joined before anything was sent")
+	second := conn.ConnectionID()
+	require.NotEqual(t, first, second)
+	e.expect(t, "connected "+second+" false")
+
+	// An application server closes the connection.
+	require.NoError(t, h.service.CloseConnection(ctx, second, nil))
+	e.expect(t, "disconnected "+second+" 1000")
+	require.NoError(t, conn.SendToGroup(ctx, "room", Text("b"), nil))
+	require.Equal(t, "b", receive(t, conn).Text())
+	third := conn.ConnectionID()
+	e.expect(t, "connected "+third+" false")
+
+	// A permission is lacking.
+	require.NoError(t, h.service.RevokePermission(ctx, webpubsub.PermissionSendToGroup, third,
+		&webpubsub.RevokePermissionOptions{TargetName: "room"}))
+	require.ErrorIs(t, conn.SendToGroup(ctx, "room", Text("c"), nil), ErrForbidden)
+	require.EqualValues(t, 3, conn.Stats().Connections)
 }

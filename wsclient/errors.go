@@ -119,10 +119,11 @@ func (e *CloseError) Error() string {
 	if e.Code != codeAbnormal {
 		fmt.Fprintf(&b, " with code %d", e.Code)
 	}
-	for _, text := range []string{e.Reason, e.Message} {
-		if text != "" {
-			b.WriteString(": " + text)
-		}
+	if e.Reason != "" {
+		b.WriteString(": " + e.Reason)
+	}
+	if e.Message != "" && e.Message != e.Reason {
+		b.WriteString(": " + e.Message)
 	}
 	if e.err != nil {
 		b.WriteString(": " + withoutPrefix(e.err))

@@ -1,6 +1,7 @@
 package wsclient
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"maps"
@@ -45,7 +46,7 @@ type SendToGroupOptions struct {
 func (c *Conn) SendToGroup(ctx context.Context, group string, payload Payload, options *SendToGroupOptions) error {
 	const operation = "SendToGroup"
 	o := valueOr(options)
-	if err := errors.Join(checkGroup(operation, group), c.checkPayload(operation, payload),
+	if err := cmp.Or(checkGroup(operation, group), c.checkPayload(operation, payload),
 		checkTTL(operation, o.TTL), checkMetadata(operation, o.Metadata)); err != nil {
 		return err
 	}
@@ -74,7 +75,7 @@ type SendEventOptions struct {
 func (c *Conn) SendEvent(ctx context.Context, event string, payload Payload, options *SendEventOptions) error {
 	const operation = "SendEvent"
 	o := valueOr(options)
-	if err := errors.Join(checkEvent(operation, event), c.checkPayload(operation, payload),
+	if err := cmp.Or(checkEvent(operation, event), c.checkPayload(operation, payload),
 		checkMetadata(operation, o.Metadata)); err != nil {
 		return err
 	}

@@ -1,8 +1,8 @@
 package wsclient
 
 import (
+	"cmp"
 	"context"
-	"errors"
 	"strconv"
 	"sync"
 )
@@ -20,7 +20,7 @@ type InvokeOptions struct{}
 // The protobuf protocols have no public frames for it: the error is then errors.ErrUnsupported.
 func (c *Conn) Invoke(ctx context.Context, event string, payload Payload, options *InvokeOptions) (Payload, error) {
 	const operation = "Invoke"
-	if err := errors.Join(checkEvent(operation, event), c.checkPayload(operation, payload)); err != nil {
+	if err := cmp.Or(checkEvent(operation, event), c.checkPayload(operation, payload)); err != nil {
 		return Payload{}, err
 	}
 	k := &call{operation: operation}

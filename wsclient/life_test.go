@@ -258,3 +258,60 @@ func TestRejectedURLsEndTheClient(t *testing.T) {
 		})
 	}
 }
+
+// TestAStuckWriteCutsTheLink: a service that sends but does not read is as good as dead.
+func TestAStuckWriteCutsTheLink(t *testing.T) {
+	bubble(t, func(t *testing.T, s *service) {
+		s.mute = true
+		o, e := recordEvents(Options{KeepAlive: KeepAliveOptions{Interval: time.Hour}})
+		conn, p := s.connect(o)
+		p.deaf.Store(true)
+		start := time.Now()
+		s.mute = false
+		done := send(conn, "a", nil)
+		p2 := s.next()
+		require.Equal(t, writeTimeout, time.Since(start))
+		p2.send(`{"type":"pong"}`)
+		p2.ack(p2.expect("sendToGroup"))
+		require.NoError(t, <-done)
+		e.expect(t, "connected c1 false", "recovering c1", "recovered c1", "connected c1 true")
+		p.cut()
+	})
+}
+
+// TestRecoveryAcknowledgesWhatWasReceivedMeanwhile: messages that the application takes while there is no link.
+func TestRecoveryAcknowledgesWhatWasReceivedMeanwhile(t *testing.T) {
+	bubble(t, func(t *testing.T, s *service) {
+		conn, p := s.connect(Options{Buffer: BufferOptions{Messages: 1}})
+		p.send(message(1), message(2))
+		require.EqualValues(t, 1, p.expect("sequenceAck").SequenceID)
+		p.cut()
+		p = s.next()
+		require.EqualValues(t, 1, p.expect("sequenceAck").SequenceID)
+		receive(t, conn)
+		time.Sleep(ackDelay)
+		p.send(`{"type":"pong"}`)
+		require.EqualValues(t, 2, p.expect("sequenceAck").SequenceID)
+	})
+}
+
+// TestAFlappingConnectionIsNoSuccess: a service that accepts and drops must not be asked twice a second for ever.
+func TestAFlappingConnectionIsNoSuccess(t *testing.T) {
+	bubble(t, func(t *testing.T, s *service) {
+		_, p := s.connect(Options{Protocol: JSONPlain, KeepAlive: KeepAliveOptions{Interval: time.Hour}})
+		start := time.Now()
+		const drops = 50
+		for i := range drops {
+			p.cut()
+			p = s.next()
+			p.hello(fmt.Sprintf("c%d", i+2))
+			synctest.Wait()
+		}
+		require.Greater(t, time.Since(start), drops*5*time.Second, "half of 30 seconds on average, once the delay has grown")
+		time.Sleep(stableAfter)
+		start = time.Now()
+		p.cut()
+		s.next()
+		require.LessOrEqual(t, time.Since(start), 500*time.Millisecond)
+	})
+}

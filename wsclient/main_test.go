@@ -11,6 +11,7 @@ import (
 	"runtime"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -133,7 +134,7 @@ func (s *service) serve(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	ws.SetReadLimit(-1)
-	p := &peer{t: s.t, ws: ws, raw: <-raw, request: r, frames: make(chan up, 100_000), ended: make(chan struct{}), deaf: make(chan struct{})}
+	p := &peer{t: s.t, ws: ws, raw: <-raw, request: r, frames: make(chan up, 100_000), ended: make(chan struct{})}
 	if s.mute {
 		go p.listen()
 	} else {
@@ -187,7 +188,7 @@ type peer struct {
 	frames  chan up
 	ended   chan struct{} // closed when it is read no more
 	err     error         // why
-	deaf    chan struct{} // makes it read no more
+	deaf    atomic.Bool   // it reads no more after the next byte; for a mute service
 }
 
 func (p *peer) read() {
@@ -208,23 +209,9 @@ func (p *peer) read() {
 // listen reads frames by itself, and answers none, close frames included.
 func (p *peer) listen() {
 	defer close(p.ended)
-	data := make(chan struct{})
-	go func() {
-		defer close(data)
-		buf := make([]byte, 1<<16)
-		for {
-			select {
-			case <-p.deaf:
-				return
-			default:
-			}
-			if n, err := p.raw.Read(buf[:1]); n == 0 || err != nil {
-				p.err = err
-				return
-			}
-		}
-	}()
-	<-data
+	for b := make([]byte, 1); p.err == nil && !p.deaf.Load(); {
+		_, p.err = p.raw.Read(b)
+	}
 }
 
 func (p *peer) send(frames ...string) {

@@ -141,7 +141,7 @@ type BufferOptions struct {
 	// Messages is the number of messages. The default is 4,096.
 	Messages int
 
-	// Bytes is the size of their data. The default is 32 MiB.
+	// Bytes is the size of their frames. The default is 32 MiB.
 	Bytes int
 }
 

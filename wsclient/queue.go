@@ -80,15 +80,26 @@ func newQueue(limits BufferOptions, reliable bool) *queue {
 	return &queue{limits: limits, reliable: reliable, arrived: make(chan struct{}, 1)}
 }
 
-// push adds a message. It reports whether the queue begins to drop messages.
-func (q *queue) push(e entry) (r released, overflow bool) {
+type pushOutcome int
+
+// What becomes of a message.
+const (
+	pushed     pushOutcome = iota
+	dropped                // the buffer is full
+	overflowed             // the buffer is full, and this is the first message that was dropped since it was empty
+)
+
+// push adds a message.
+func (q *queue) push(e entry) (r released, outcome pushOutcome) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	if !q.reliable && !q.fits(q.len, q.bytes, &e) {
 		q.dropped++
-		overflow = !q.overflowed
+		if q.overflowed {
+			return r, dropped
+		}
 		q.overflowed = true
-		return r, overflow
+		return r, overflowed
 	}
 	if q.len == len(q.ring) {
 		q.grow()
@@ -100,7 +111,7 @@ func (q *queue) push(e entry) (r released, overflow bool) {
 	if q.waiting > 0 {
 		q.wake()
 	}
-	return r, false
+	return r, pushed
 }
 
 // fits reports whether a message fits into the buffer after count others of a size together. The first always does.

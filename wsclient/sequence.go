@@ -1,6 +1,7 @@
 package wsclient
 
 import (
+	"runtime"
 	"sync"
 	"time"
 )
@@ -65,6 +66,7 @@ func (s *sequence) release(r released) {
 	id := s.take()
 	s.mu.Unlock()
 	s.send(id)
+	runtime.Gosched() // to the goroutine that writes it: in a burst, this one would go on reading for long
 }
 
 // arm lets the timer fire after ackDelay, unless it will fire anyway. The caller holds s.mu.

@@ -1,6 +1,7 @@
 package wsclient
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"io"
@@ -75,15 +76,14 @@ func (c *Conn) OpenGroupStream(ctx context.Context, group string, options *Strea
 	if o.DataType == "" {
 		o.DataType = DataBinary
 	}
-	err := errors.Join(checkGroup(operation, group), checkMetadata(operation, o.Metadata))
-	if o.DataType != DataBinary && o.DataType != DataText {
-		err = errors.Join(err, invalid(operation, "options.DataType", "must be DataBinary or DataText"))
-	}
-	if o.IdleTimeout < 0 || o.IdleTimeout > 0 && o.IdleTimeout < time.Second {
-		err = errors.Join(err, invalid(operation, "options.IdleTimeout", "is less than 1 second"))
-	}
-	if err != nil {
+	if err := cmp.Or(checkGroup(operation, group), checkMetadata(operation, o.Metadata)); err != nil {
 		return nil, err
+	}
+	switch {
+	case o.DataType != DataBinary && o.DataType != DataText:
+		return nil, invalid(operation, "options.DataType", "must be DataBinary or DataText")
+	case o.IdleTimeout != 0 && o.IdleTimeout < time.Second:
+		return nil, invalid(operation, "options.IdleTimeout", "is less than 1 second")
 	}
 	k := &call{operation: operation}
 	l, epoch, err := c.ready(ctx, k)
@@ -125,7 +125,7 @@ type StreamWriter struct {
 	room   chan struct{} // wakes a writer that waits
 
 	mu       sync.Mutex // guards everything below
-	link     *link      // nil while the connection is being recovered
+	link     *link      // what is written to a link that has ended is lost, and sent again by resume
 	accepted bool
 	unacked  []([]byte) // the frames from base on
 	bytes    int        // their size
@@ -289,7 +289,7 @@ func (s *StreamWriter) writeOpen() error {
 	return nil
 }
 
-// write writes a frame, unless the stream pauses: resume then sends it. The caller holds s.mu.
+// write writes a frame. The caller holds s.mu.
 func (s *StreamWriter) write(data []byte) {
 	if s.link != nil && !s.over {
 		s.link.write(data)
@@ -382,13 +382,6 @@ func (s *StreamWriter) writeUnacked() {
 	}
 }
 
-// pause stops writing until there is another link.
-func (s *StreamWriter) pause() {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.link = nil
-}
-
 // resume goes on after a recovery: with all that was not acknowledged.
 func (s *StreamWriter) resume(l *link) {
 	s.mu.Lock()
@@ -465,12 +458,6 @@ func (all *streams) handle(f *frame) {
 		s.fail(nil)
 	default:
 		s.fail(&StreamError{Name: f.failure.name, Message: f.failure.message})
-	}
-}
-
-func (all *streams) pause() {
-	for _, s := range all.list() {
-		s.pause()
 	}
 }
 

@@ -75,7 +75,6 @@ func (c *Conn) serve(l *link, first *arrival) *CloseError {
 	c.mu.Lock()
 	c.link = nil
 	c.mu.Unlock()
-	c.streams.pause()
 	close(l.gone)
 	if ours(ce) { // the service must learn that its session is over
 		if c.goroutines.spawn(func() { l.goodbye(websocket.StatusCode(ce.Code), ce.Reason) }) {
@@ -102,7 +101,8 @@ func (c *Conn) handle(l *link, f *frame, size int) {
 	case frameMessage:
 		c.deliver(l, f.message, size)
 	case frameAck:
-		c.acks.resolve(f)
+		kept := *f // a copy, so that the frames of messages stay on the stack
+		c.acks.resolve(&kept)
 	case frameConnected: // during the connection's life: it may bring a new token
 		c.mu.Lock()
 		if f.reconnectionToken != "" && f.connectionID == c.session.id {
@@ -112,7 +112,8 @@ func (c *Conn) handle(l *link, f *frame, size int) {
 	case frameDisconnected:
 		l.farewell = f.reason
 	case frameInvokeResponse:
-		c.invokes.resolve(f)
+		kept := *f
+		c.invokes.resolve(&kept)
 	case frameStreamAck, frameStreamNack, frameStreamClosed:
 		c.streams.handle(f)
 	case frameUnknown:
@@ -130,17 +131,19 @@ func (c *Conn) deliver(l *link, m *Message, size int) {
 		return
 	}
 	// The supervisor alone changes the epoch, so it may read it without a lock.
-	released, overflow := c.queue.push(entry{m, c.sequence.epoch, size})
-	if overflow {
+	released, outcome := c.queue.push(entry{m, c.sequence.epoch, size})
+	switch outcome {
+	case pushed:
+		c.received.Add(1)
+		if released.count > 0 {
+			c.sequence.release(released)
+		}
+	case overflowed:
 		c.log.Warn("messages are dropped: the application receives too slowly")
 		if hook := c.options.OnSlowConsumer; hook != nil {
 			queued, _, _ := c.queue.size()
 			c.hooks.add(func() { hook(SlowConsumerEvent{c, queued}) })
 		}
-	}
-	c.received.Add(1)
-	if c.queue.reliable && released.count > 0 {
-		c.sequence.release(released)
 	}
 }
 
@@ -345,21 +348,15 @@ func (c *Conn) reconnect() (*link, error) {
 	}
 }
 
-// staticError is a failure of a URL that will not change.
-type staticError struct{ error }
-
-func (e staticError) Unwrap() error { return e.error }
-
 // giveUp counts a failed attempt to connect, and reports whether it was the last.
 func (c *Conn) giveUp(err error) bool {
 	c.failures++
-	static := errors.As(err, new(staticError))
-	if errors.Is(err, ErrInvalidArgument) && static {
+	if errors.Is(err, ErrInvalidArgument) && c.static {
 		return true
 	}
 	if he, ok := errors.AsType[*HandshakeError](err); ok && he.refused() {
 		c.rejections++
-		if static || c.rejections >= maxRejections {
+		if c.static || c.rejections >= maxRejections {
 			return true
 		}
 	}
@@ -394,29 +391,22 @@ func (c *Conn) sleep(d time.Duration) bool {
 func (c *Conn) connect(ctx context.Context) (*link, session, error) {
 	ctx, cancel := context.WithTimeout(ctx, attemptTimeout)
 	defer cancel()
-	static := false
-	target, err := c.provider(context.WithValue(ctx, staticKey{}, &static))
+	target, err := c.provider(context.WithValue(ctx, staticKey{}, &c.static))
 	if err != nil {
 		return nil, session{}, fmt.Errorf("wsclient: the URL provider failed: %w", err)
 	}
-	fail := func(err error) (*link, session, error) {
-		if static {
-			err = staticError{err}
-		}
-		return nil, session{}, err
-	}
 	u, err := parseClientURL(target, !c.options.Anonymous && c.options.Header.Get("Authorization") == "")
 	if err != nil {
-		return fail(err)
+		return nil, session{}, err
 	}
 	l, err := c.open(ctx, target)
 	if err != nil {
-		return fail(err)
+		return nil, session{}, err
 	}
 	f, err := c.awaitConnected(ctx, l)
 	if err != nil {
 		l.end()
-		return fail(err)
+		return nil, session{}, err
 	}
 	s := session{id: f.connectionID, userID: f.userID, token: f.reconnectionToken, url: u}
 	if !c.options.Protocol.reliable() {
@@ -485,7 +475,7 @@ func (c *Conn) publish(l *link, s session) bool {
 	c.mu.Lock()
 	if c.closed {
 		c.mu.Unlock()
-		l.end()
+		l.goodbye(websocket.StatusNormalClosure, "")
 		return false
 	}
 	if resumed {
@@ -496,6 +486,9 @@ func (c *Conn) publish(l *link, s session) bool {
 	c.mu.Unlock()
 	if resumed {
 		c.recoveries.Add(1)
+		if id := c.sequence.again(); id > 0 { // what was received while there was no link
+			l.send(&request{kind: requestSequenceAck, sequenceID: id})
+		}
 		c.streams.resume(l)
 	} else {
 		c.newConnections.Add(1)
