@@ -1,6 +1,7 @@
 package soak
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"log/slog"
@@ -73,7 +74,7 @@ func (m *memory) heap(t *testing.T) int64 {
 func (m *memory) connect(protocol string) (*client, error) {
 	ctx, cancel := patient()
 	defer cancel()
-	access, err := m.service.GetClientAccessToken(ctx, &webpubsub.ClientAccessTokenOptions{UserID: "user of " + protocol,
+	access, err := m.service.GetClientAccessToken(ctx, &webpubsub.ClientAccessTokenOptions{UserID: "user of " + cmp.Or(protocol, "no subprotocol"),
 		Groups: []string{"room"}, Roles: []string{webpubsub.RoleJoinLeaveAnyGroup}})
 	if err != nil {
 		return nil, err
