@@ -70,7 +70,7 @@ func calledWrongly(err error) bool {
 }
 
 // errorLine returns the text of an error on one line. The packages begin their errors with their names; the name of this
-// program is enough.
+// program is enough. They also leave out every secret, and refuseConnectionStrings keeps those of the command line away.
 func errorLine(err error) string {
 	text := " " + strings.Join(strings.Fields(err.Error()), " ")
 	text = strings.NewReplacer(" webpubsub: ", " ", " wsclient: ", " ").Replace(text)

@@ -4,8 +4,6 @@ import (
 	"fmt"
 
 	"github.com/spf13/cobra"
-
-	"github.com/awps-go/webpubsub"
 )
 
 func newHealth(p *program) *cobra.Command {
@@ -20,7 +18,7 @@ func newHealth(p *program) *cobra.Command {
 			if err != nil {
 				return err
 			}
-			if err := serviceStatus(cmd, client); err != nil {
+			if err := client.GetServiceStatus(cmd.Context(), nil); err != nil {
 				return err
 			}
 			if asJSON {
@@ -32,9 +30,4 @@ func newHealth(p *program) *cobra.Command {
 	}
 	addJSONFlag(cmd, &asJSON)
 	return cmd
-}
-
-func serviceStatus(cmd *cobra.Command, client *webpubsub.ServiceClient) error {
-	_, err := client.GetServiceStatus(cmd.Context(), nil)
-	return err
 }

@@ -136,12 +136,12 @@ func TestGroups(t *testing.T) {
 
 func TestListConnections(t *testing.T) {
 	server := emulator.StartT(t, nil)
-	id, _ := client(t, server, "alice \x1b[31m", "room")
+	id, _ := client(t, server, "alice \u202e", "room")
 	require.Equal(t, []string{"CONNECTION", "USER"}, strings.Fields(succeed(t, on(server), "group", "list-connections", "attic")))
 	lines := strings.Split(succeed(t, on(server), "group", "list-connections", "room"), "\n")
 	require.Len(t, lines, 3)
-	require.Equal(t, id+`  alice \u001b[31m`, lines[1], "names cannot steer the terminal")
-	require.JSONEq(t, `[{"connectionId":"`+id+`","userId":"alice \u001b[31m"}]`, succeed(t, on(server), "group", "list-connections", "room", "--json"))
+	require.Equal(t, id+`  alice \u202e`, lines[1], "names cannot steer the terminal")
+	require.JSONEq(t, `[{"connectionId":"`+id+`","userId":"alice \u202e"}]`, succeed(t, on(server), "group", "list-connections", "room", "--json"))
 	client(t, server, "bob", "room")
 	require.Len(t, strings.Split(succeed(t, on(server), "group", "list-connections", "room", "--top", "1"), "\n"), 3)
 }

@@ -2,6 +2,7 @@ package main
 
 import (
 	"bytes"
+	"context"
 	"encoding/json"
 	"io"
 	"strings"
@@ -24,75 +25,65 @@ The message is the argument, or else the content of --file, or else standard inp
 		Example: `  webpubsub send all 'the service restarts in 5 minutes'
   webpubsub send group room --json '{"price": 12}' --filter "userId ne 'bob'"
   date | webpubsub send user alice`,
-	}, newSendToAll(p), newSendToGroup(p), newSendToUser(p), newSendToConnection(p))
+	},
+		sendTo{
+			use: "all [MESSAGE]", short: "Send a message to every connection of the hub", filter: true, exclude: true,
+			send: func(ctx context.Context, client *webpubsub.ServiceClient, _ string, message webpubsub.Message, f *sendFlags) error {
+				return client.SendToAll(ctx, message, &webpubsub.SendToAllOptions{
+					Excluded: f.excluded, Filter: webpubsub.Filter(f.filter), MessageTTL: f.ttl, Metadata: f.metadata,
+				})
+			},
+		}.command(p),
+		sendTo{
+			use: "group GROUP [MESSAGE]", short: "Send a message to every connection in a group", filter: true, exclude: true,
+			send: func(ctx context.Context, client *webpubsub.ServiceClient, group string, message webpubsub.Message, f *sendFlags) error {
+				return client.SendToGroup(ctx, group, message, &webpubsub.SendToGroupOptions{
+					Excluded: f.excluded, Filter: webpubsub.Filter(f.filter), MessageTTL: f.ttl, Metadata: f.metadata,
+				})
+			},
+		}.command(p),
+		sendTo{
+			use: "user USER [MESSAGE]", short: "Send a message to every connection of a user", filter: true,
+			send: func(ctx context.Context, client *webpubsub.ServiceClient, user string, message webpubsub.Message, f *sendFlags) error {
+				return client.SendToUser(ctx, user, message, &webpubsub.SendToUserOptions{
+					Filter: webpubsub.Filter(f.filter), MessageTTL: f.ttl, Metadata: f.metadata,
+				})
+			},
+		}.command(p),
+		sendTo{
+			use: "connection CONNECTION [MESSAGE]", short: "Send a message to one connection",
+			send: func(ctx context.Context, client *webpubsub.ServiceClient, id string, message webpubsub.Message, f *sendFlags) error {
+				return client.SendToConnection(ctx, id, message, &webpubsub.SendToConnectionOptions{MessageTTL: f.ttl, Metadata: f.metadata})
+			},
+		}.command(p),
+	)
 }
 
-func newSendToAll(p *program) *cobra.Command {
+// sendTo is a command that sends to one kind of target.
+type sendTo struct {
+	use, short      string // use names the target, unless the message is for all
+	filter, exclude bool   // the flags that the target has
+	send            func(ctx context.Context, client *webpubsub.ServiceClient, target string, message webpubsub.Message, f *sendFlags) error
+}
+
+func (s sendTo) command(p *program) *cobra.Command {
 	var f sendFlags
-	cmd := &cobra.Command{Use: "all [MESSAGE]", Short: "Send a message to every connection of the hub", Args: argumentsOf("all [MESSAGE]")}
-	cmd.RunE = action(func(cmd *cobra.Command, args []string) error {
-		client, message, err := f.prepare(p, cmd, args)
+	targets := len(strings.Fields(s.use)) - 2 // without the command's name and the message
+	cmd := &cobra.Command{Use: s.use, Short: s.short, Args: argumentsOf(s.use), RunE: action(func(cmd *cobra.Command, args []string) error {
+		client, message, err := f.prepare(p, cmd, args[targets:])
 		if err != nil {
 			return err
 		}
-		return client.SendToAll(cmd.Context(), message, &webpubsub.SendToAllOptions{
-			Excluded: f.excluded, Filter: webpubsub.Filter(f.filter), MessageTTL: f.ttl, Metadata: f.metadata,
-		})
-	})
+		target := strings.Join(args[:targets], "") // of no or one argument
+		return s.send(cmd.Context(), client, target, message, &f)
+	})}
 	f.addFlags(cmd)
-	f.addFilter(cmd)
-	f.addExclude(cmd)
-	return cmd
-}
-
-func newSendToGroup(p *program) *cobra.Command {
-	var f sendFlags
-	cmd := &cobra.Command{Use: "group GROUP [MESSAGE]", Short: "Send a message to every connection in a group", Args: argumentsOf("group GROUP [MESSAGE]")}
-	cmd.RunE = action(func(cmd *cobra.Command, args []string) error {
-		client, message, err := f.prepare(p, cmd, args[1:])
-		if err != nil {
-			return err
-		}
-		return client.SendToGroup(cmd.Context(), args[0], message, &webpubsub.SendToGroupOptions{
-			Excluded: f.excluded, Filter: webpubsub.Filter(f.filter), MessageTTL: f.ttl, Metadata: f.metadata,
-		})
-	})
-	f.addFlags(cmd)
-	f.addFilter(cmd)
-	f.addExclude(cmd)
-	return cmd
-}
-
-func newSendToUser(p *program) *cobra.Command {
-	var f sendFlags
-	cmd := &cobra.Command{Use: "user USER [MESSAGE]", Short: "Send a message to every connection of a user", Args: argumentsOf("user USER [MESSAGE]")}
-	cmd.RunE = action(func(cmd *cobra.Command, args []string) error {
-		client, message, err := f.prepare(p, cmd, args[1:])
-		if err != nil {
-			return err
-		}
-		return client.SendToUser(cmd.Context(), args[0], message, &webpubsub.SendToUserOptions{
-			Filter: webpubsub.Filter(f.filter), MessageTTL: f.ttl, Metadata: f.metadata,
-		})
-	})
-	f.addFlags(cmd)
-	f.addFilter(cmd)
-	return cmd
-}
-
-func newSendToConnection(p *program) *cobra.Command {
-	var f sendFlags
-	cmd := &cobra.Command{Use: "connection CONNECTION [MESSAGE]", Short: "Send a message to one connection", Args: argumentsOf("connection CONNECTION [MESSAGE]")}
-	cmd.RunE = action(func(cmd *cobra.Command, args []string) error {
-		client, message, err := f.prepare(p, cmd, args[1:])
-		if err != nil {
-			return err
-		}
-		return client.SendToConnection(cmd.Context(), args[0], message, &webpubsub.SendToConnectionOptions{
-			MessageTTL: f.ttl, Metadata: f.metadata,
-		})
-	})
-	f.addFlags(cmd)
+	if s.filter {
+		f.addFilter(cmd)
+	}
+	if s.exclude {
+		f.addExclude(cmd)
+	}
 	return cmd
 }
 

@@ -129,7 +129,7 @@ func (r *run) drain(ctx context.Context) {
 	defer ticker.Stop()
 	expected := r.expected()
 	last, lastChange := int64(-1), time.Now()
-	for r.delivered.Load() < expected && time.Since(lastChange) < r.Drain {
+	for (r.delivered.Load() < expected || r.lost() > 0) && time.Since(lastChange) < r.Drain {
 		if n := r.delivered.Load(); n != last {
 			last, lastChange = n, time.Now()
 		}
@@ -147,6 +147,15 @@ func (r *run) expected() (n int64) {
 		for _, s := range r.senders {
 			n += int64(s.accepted(c.target))
 		}
+	}
+	return n
+}
+
+// lost returns how many deliveries are missing. It is not the difference of what is expected and what was delivered:
+// messages whose send failed may be delivered all the same.
+func (r *run) lost() (n int64) {
+	for _, c := range r.clients {
+		n += c.lost(r.senders)
 	}
 	return n
 }

@@ -17,12 +17,26 @@ const maxDialing = 100
 type client struct {
 	target   int
 	conn     *wsclient.Conn
-	trackers []tracker // one for each sender; only receive touches them while the client is connected
-	received chan struct{}
+	received chan struct{} // closed when all that arrived is counted
+
+	mu       sync.Mutex
+	trackers []tracker // one for each sender
+}
+
+// lost returns how many messages that the service accepted have not arrived.
+func (c *client) lost(senders []*sender) (n int64) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for _, s := range senders {
+		n += int64(c.trackers[s.index].lost(s.last[c.target], s.failed[c.target]))
+	}
+	return n
 }
 
 // connect opens the clients at the rate. It returns when each is connected or has failed.
 func (r *run) connect(ctx context.Context) {
+	dialing, cancel := graceful(ctx)
+	defer cancel()
 	var mu sync.Mutex
 	var wg sync.WaitGroup
 	slots := make(chan struct{}, maxDialing)
@@ -34,7 +48,7 @@ func (r *run) connect(ctx context.Context) {
 		slots <- struct{}{}
 		wg.Go(func() {
 			defer func() { <-slots }()
-			c, err := r.dial(ctx, r.targetOf(i))
+			c, err := r.dial(dialing, r.targetOf(i))
 			if err != nil {
 				r.connectFailed.Add(1)
 				r.firstError.set(err)
@@ -98,7 +112,10 @@ func (r *run) receive(c *client) {
 			continue // of somebody else on this hub
 		}
 		r.latency.record(c.target, now-sent)
-		if c.trackers[sender].record(number) {
+		c.mu.Lock()
+		isNew := c.trackers[sender].record(number)
+		c.mu.Unlock()
+		if isNew {
 			r.delivered.Add(1)
 			r.lastArrive.Store(int64(now)) // a little earlier than another client's by chance, which nobody will see
 		}
@@ -118,6 +135,15 @@ func (r *run) close() {
 		})
 	}
 	wg.Wait()
+}
+
+// graceful returns a context that ends a little after ctx. A handshake that is cut off in its middle would leave a client
+// behind that the service keeps for a while.
+func graceful(ctx context.Context) (context.Context, context.CancelFunc) {
+	const grace = 2 * time.Second
+	later, cancel := context.WithCancel(context.WithoutCancel(ctx))
+	stop := context.AfterFunc(ctx, func() { time.AfterFunc(grace, cancel) })
+	return later, func() { stop(); cancel() }
 }
 
 // waitUntil waits until event i of a series with a rate is due. It reports whether ctx is still there.

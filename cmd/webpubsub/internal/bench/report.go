@@ -88,7 +88,7 @@ func (r *run) report(connectTime, sendTime, firstSend time.Duration, interrupted
 			Seconds: sendTime.Seconds(), PerSecond: perSecond(&r.sent, sendTime),
 		},
 		Deliveries: Deliveries{
-			Expected: r.expected(), Received: r.delivered.Load(),
+			Expected: r.expected(), Received: r.delivered.Load(), Lost: r.lost(),
 			PerSecond: perSecond(&r.delivered, time.Duration(r.lastArrive.Load())-firstSend), Latency: r.latency.percentiles(),
 		},
 		Interrupted: interrupted,
@@ -96,7 +96,6 @@ func (r *run) report(connectTime, sendTime, firstSend time.Duration, interrupted
 	for _, c := range r.clients {
 		for _, s := range r.senders {
 			t := &c.trackers[s.index]
-			report.Deliveries.Lost += int64(t.lost(s.last[c.target], s.failed[c.target]))
 			report.Deliveries.Duplicated += int64(t.duplicated)
 			report.Deliveries.Reordered += int64(t.reordered)
 		}
