@@ -227,6 +227,12 @@ func TestAConnectionThatIsClosedIsMadeAnewUnlessToldOtherwise(t *testing.T) {
 	code, _ := p.Result(t)
 	require.Equal(t, exitFailed, code)
 	require.Regexp(t, `\nwebpubsub: connect: [^\n]*bye[^\n]*\n$`, p.Stderr.String())
+
+	p = connect(t, server, "--no-reconnect", "--protocol", "json") // which cannot recover
+	require.True(t, server.DropConnection(hub, server.Connections(hub)[0].ID))
+	code, _ = p.Result(t)
+	require.Equal(t, exitFailed, code)
+	require.Regexp(t, `\nwebpubsub: connect: the connection ended: [^\n]*\n$`, p.Stderr.String())
 }
 
 func TestConnectFailsIfTheServiceRefuses(t *testing.T) {

@@ -190,6 +190,19 @@ func TestAThrottledRequestIsRetried(t *testing.T) {
 	require.Len(t, tries, 3)
 }
 
+func TestRetriesAreAsManyAsAsked(t *testing.T) {
+	tries := make(chan struct{}, 10)
+	service := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		tries <- struct{}{}
+		w.Header().Set("Retry-After-Ms", "1")
+		w.WriteHeader(http.StatusTooManyRequests)
+	}))
+	defer service.Close()
+	env := []string{"WEBPUBSUB_CONNECTION_STRING=Endpoint=" + service.URL + ";AccessKey=key;", "WEBPUBSUB_HUB=" + hub}
+	require.Regexp(t, `^webpubsub: SendToAll: 429 Too Many Requests `, fail(t, exitFailed, env, "send", "all", "hi", "--retries", "1"))
+	require.Len(t, tries, 2)
+}
+
 func TestTheDebugLogShowsTheTrafficWithoutSecrets(t *testing.T) {
 	server := emulator.StartT(t, nil)
 	p := programtest.Start(t, []string{"send", "all", "hello there", "--log-level", "debug"}, on(server)...)
