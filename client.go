@@ -40,8 +40,8 @@ type ServiceClient struct {
 	key          *accessKey   // nil with a TokenCredential
 	log          *slog.Logger // nil for none
 
-	// audiences are those of client access tokens: the http form of the URLs that the clients connect to.
-	audiences map[ClientProtocol]string
+	// clientURLs are the URLs that clients connect to, in their http form, which is the audience of client access tokens.
+	clientURLs map[ClientProtocol]string
 
 	checkRedirect func(*http.Request, []*http.Request) error // as an http.Client's: the caller's, or limitRedirects
 }
@@ -135,7 +135,7 @@ func newClient(operation, serviceURL, hub string, key *accessKey, bearer policy.
 		return nil, invalid(operation, "options.APIVersion", "is not a version such as %s", defaultAPIVersion)
 	}
 	c := &ServiceClient{endpoint: endpoint, hub: hub, versionParam: "api-version=" + version, key: key, log: options.Logger,
-		audiences: map[ClientProtocol]string{
+		clientURLs: map[ClientProtocol]string{
 			ClientProtocolDefault:  endpoint.client + "/client/hubs/" + hub,
 			ClientProtocolMQTT:     endpoint.client + "/clients/mqtt/hubs/" + hub,
 			ClientProtocolSocketIO: endpoint.client + "/clients/socketio/hubs/" + hub,

@@ -21,7 +21,7 @@
 // # Names
 //
 // Hubs are matched without regard to case, all other names with regard to it. A group's name has 1 to 1,024 UTF-16 units.
-// Names that could become another one on the way are refused with [ErrInvalidArgument] wherever they are given, in tokens
+// Names that could become another one on the way are rejected with [ErrInvalidArgument] wherever they are given, in tokens
 // as well: names of white space, names with white space at the beginning or the end, names with control characters, and
 // the names . and .. .
 //

@@ -52,12 +52,19 @@ type request struct {
 
 func (c *ServiceClient) newRequest(operation, method string) *request {
 	r := &request{client: c, operation: operation, method: method}
-	if c == nil || c.azure == nil {
-		r.refuse("client", "was not made by one of the package's constructors")
-		return r
+	if r.checkClient() {
+		r.path = append(r.pathBuffer[:0], c.endpoint.base.EscapedPath()...)
 	}
-	r.path = append(r.pathBuffer[:0], c.endpoint.base.EscapedPath()...)
 	return r
+}
+
+// checkClient rejects a zero client. It reports whether the client is good.
+func (r *request) checkClient() bool {
+	if r.client == nil || r.client.azure == nil {
+		r.refuse("client", "was not made by one of the package's constructors")
+		return false
+	}
+	return true
 }
 
 // newHubRequest returns a request whose path begins with the client's hub.

@@ -119,10 +119,11 @@ func (s *signer) authorization(audience string, issued, expires time.Time) strin
 	return s.complete(len(prefix))
 }
 
-// complete signs the token from a position, and returns it whole.
+// complete signs the token, which begins at a position of s.token, and returns all of s.token.
 func (s *signer) complete(from int) string {
 	signature := s.mac(s.token[from:])
-	return string(base64.RawURLEncoding.AppendEncode(append(s.token, '.'), signature))
+	s.token = base64.RawURLEncoding.AppendEncode(append(s.token, '.'), signature)
+	return string(s.token)
 }
 
 // appendText appends a JSON string.
@@ -170,38 +171,44 @@ func (s *signer) Verify(signingString string, signature []byte, _ any) error {
 //
 // REST: POST /api/hubs/{hub}/:generateToken, with a TokenCredential.
 func (c *ServiceClient) GetClientAccessToken(ctx context.Context, options *ClientAccessTokenOptions) (ClientAccessToken, error) {
+	const operation = "GetClientAccessToken"
 	o := valueOf(options)
-	r := c.newHubRequest("GetClientAccessToken", http.MethodPost).literal("/:generateToken")
-	r.checkClientToken(&o)
-	if ctx == nil {
-		r.refuse("ctx", "is nil")
+	check := request{client: c, operation: operation} // with an access key there is no other
+	if check.checkClient() {
+		check.checkClientToken(&o)
 	}
-	if r.err != nil {
-		return ClientAccessToken{}, r.err
+	if ctx == nil {
+		check.refuse("ctx", "is nil")
+	}
+	if check.err != nil {
+		return ClientAccessToken{}, check.err
 	}
 	if err := ctx.Err(); err != nil {
-		return ClientAccessToken{}, wrapError(r.operation, err)
+		return ClientAccessToken{}, wrapError(operation, err)
 	}
 
-	var token string
-	var err error
-	audience := c.audiences[o.Protocol]
+	clientURL := c.clientURLs[o.Protocol]
 	if c.key != nil {
-		token, err = r.signClientToken(ctx, o, audience)
-	} else {
-		token, err = r.generateToken(ctx, o)
+		return c.signClientToken(ctx, operation, o, clientURL)
 	}
+	token, err := c.newHubRequest(operation, http.MethodPost).literal("/:generateToken").generateToken(ctx, o)
 	if err != nil {
 		return ClientAccessToken{}, err
 	}
-	clientURL := "ws" + strings.TrimPrefix(audience, "http") + "?access_token=" + token
-	base, _, _ := strings.Cut(clientURL, "?")
-	return ClientAccessToken{Token: token, BaseURL: base, URL: clientURL}, nil
+	return newClientAccessToken("ws" + strings.TrimPrefix(clientURL, "http") + tokenParameter + token), nil
+}
+
+const tokenParameter = "?access_token="
+
+// newClientAccessToken cuts the URL to connect to into its parts.
+func newClientAccessToken(connectURL string) ClientAccessToken {
+	base, token, _ := strings.Cut(connectURL, tokenParameter)
+	return ClientAccessToken{Token: token, BaseURL: base, URL: connectURL}
 }
 
 // checkClientToken rejects options that would make a token that cannot work, and sets the default lifetime.
 func (r *request) checkClientToken(o *ClientAccessTokenOptions) {
-	if r.err == nil && r.client.audiences[o.Protocol] == "" {
+	if r.client.clientURLs[o.Protocol] == "" {
 		r.refuse("options.Protocol", "is not one of the package's constants")
 	}
 	if o.UserID != "" {
@@ -241,15 +248,15 @@ type clientClaims struct {
 }
 
 // signClientToken makes a client access token with the access key.
-func (r *request) signClientToken(ctx context.Context, o ClientAccessTokenOptions, audience string) (string, error) {
-	keys := r.client.key
+func (c *ServiceClient) signClientToken(ctx context.Context, operation string, o ClientAccessTokenOptions, audience string) (ClientAccessToken, error) {
+	keys := c.key
 	key, err := keys.value(ctx)
 	if err != nil {
-		return "", wrapError(r.operation, err)
+		return ClientAccessToken{}, wrapError(operation, err)
 	}
 	s, err := keys.signer(key)
 	if err != nil {
-		return "", wrapError(r.operation, err)
+		return ClientAccessToken{}, wrapError(operation, err)
 	}
 	defer keys.signers.Put(s)
 	now := time.Now()
@@ -266,10 +273,13 @@ func (r *request) signClientToken(ctx context.Context, o ClientAccessTokenOption
 	maps.Copy(token.Header, o.JWTHeaders)
 	signingString, err := token.SigningString()
 	if err != nil { // of the options, only these headers may fail to encode
-		return "", &argumentError{operation: r.operation, argument: "options.JWTHeaders", problem: err.Error(), cause: err}
+		return ClientAccessToken{}, &argumentError{operation: operation, argument: "options.JWTHeaders", problem: err.Error(), cause: err}
 	}
-	s.token = append(s.token[:0], signingString...)
-	return s.complete(0), nil
+	s.token = append(append(s.token[:0], "ws"...), strings.TrimPrefix(audience, "http")...)
+	s.token = append(s.token, tokenParameter...)
+	begin := len(s.token)
+	s.token = append(s.token, signingString...)
+	return newClientAccessToken(s.complete(begin)), nil
 }
 
 // generateToken requests a client access token from the service.
