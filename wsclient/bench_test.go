@@ -3,6 +3,7 @@ package wsclient
 import (
 	"context"
 	"encoding/json"
+	"math"
 	"net/http"
 	"net/http/httptest"
 	"strings"
@@ -70,7 +71,7 @@ func BenchmarkReceive(b *testing.B) {
 	})
 	b.Run("wsclient", func(b *testing.B) {
 		conn, err := Dial(context.Background(), StaticURL(floodServer(b, func() int { return b.N })),
-			&Options{Protocol: JSONPlain, Buffer: BufferOptions{Messages: 1 << 30, Bytes: 1 << 40}})
+			&Options{Protocol: JSONPlain, Buffer: BufferOptions{Messages: math.MaxInt, Bytes: math.MaxInt}})
 		require.NoError(b, err)
 		defer conn.Close()
 		ctx := context.Background()
