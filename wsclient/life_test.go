@@ -129,7 +129,11 @@ func TestRefusedRecovery(t *testing.T) {
 		e.expect(t, "connected c1 false", "recovering c1", "disconnected c1 1008", "connected c2 false")
 		p.nack(f, "Forbidden")
 		e.expect(t, "not joined room")
-		require.Empty(t, conn.groups.all())
+		require.Equal(t, []string{"room"}, conn.groups.all(), "the permission may come back")
+		go func() { joined <- conn.JoinGroup(context.Background(), "other") }()
+		p.nack(p.expect("joinGroup"), "Forbidden")
+		require.ErrorIs(t, <-joined, ErrForbidden)
+		require.Equal(t, []string{"room"}, conn.groups.all())
 	})
 }
 

@@ -292,7 +292,7 @@ func (s *StreamWriter) writeOpen() error {
 // write writes a frame. The caller holds s.mu.
 func (s *StreamWriter) write(data []byte) {
 	if s.link != nil && !s.over {
-		s.link.write(data)
+		s.link.write(data, nil)
 	}
 	if s.timer != nil {
 		s.timer.Reset(s.keepAliveInterval())
