@@ -2,6 +2,7 @@ package wsclient
 
 import (
 	"context"
+	"io"
 	"net/http"
 	"testing"
 	"testing/synctest"
@@ -36,6 +37,18 @@ func TestCloseInEachState(t *testing.T) {
 		"connected, and the service does not answer": func(t *testing.T, s *service) {
 			s.mute = true
 			conn, p := s.connect(Options{})
+			start := time.Now()
+			closeNow(t, conn)
+			require.Equal(t, goodbyeTimeout, time.Since(start))
+			p.cut()
+		},
+		"connected, and the service reads late and does not answer": func(t *testing.T, s *service) {
+			s.mute = true
+			conn, p := s.connect(Options{})
+			p.deaf.Store(true)
+			time.AfterFunc(3*time.Second, func() { io.Copy(io.Discard, p.raw) })
+			go conn.SendToGroup(context.Background(), "room", Text("a"), nil)
+			synctest.Wait()
 			start := time.Now()
 			closeNow(t, conn)
 			require.Equal(t, goodbyeTimeout, time.Since(start))

@@ -162,6 +162,8 @@ func TestStreamBackPressure(t *testing.T) {
 
 		go func() { _, err := w.Write(make([]byte, 2_000_000)); written <- err }()
 		p.streamAck("1", streamWindow+2)
+		synctest.Wait()
+		require.Len(t, p.frames, 3, "the fragment that waited, and what fits into 1 MiB")
 		size := 0
 		for number := streamWindow + 2; size < 2_000_000; number++ {
 			for {
