@@ -320,6 +320,9 @@ func (c *Conn) first(ctx context.Context) (*link, session, error) {
 		case <-t.C:
 		case <-ctx.Done():
 			t.Stop()
+			if !errors.Is(err, ctx.Err()) {
+				err = fmt.Errorf("wsclient: Dial: %w after %w", ctx.Err(), err)
+			}
 			return nil, session{}, err
 		}
 	}

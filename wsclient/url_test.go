@@ -126,6 +126,19 @@ func TestDialFails(t *testing.T) {
 		var he *HandshakeError
 		require.ErrorAs(t, <-dialed, &he)
 		require.Equal(t, 3, attempts)
+		s.answerWith(func(*http.Request) int { return 503 })
+		ctx, cancel := context.WithTimeout(context.Background(), 5*time.Minute)
+		defer cancel()
+		_, err = Dial(ctx, freshURL, s.options(Options{RetryInitial: true}))
+		require.ErrorIs(t, err, context.DeadlineExceeded)
+		require.ErrorAs(t, err, &he)
+		attempts = 2
+		s.answerWith(func(*http.Request) int {
+			if attempts++; attempts < 4 {
+				return 503
+			}
+			return 0
+		})
 		dialed = dial(freshURL, Options{RetryInitial: true, Reconnect: ReconnectOptions{Disabled: true}})
 		p = s.next()
 		p.send(`{"type":"system","event":"connected","userId":null,"connectionId":"c1"}`)
