@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -29,6 +30,9 @@ func openStream(t *testing.T, conn *Conn, p *peer, o *StreamOptions) *StreamWrit
 	return <-opened
 }
 
+// withID puts the id of a stream into a frame.
+func withID(frame, id string) string { return strings.ReplaceAll(frame, "$", id) }
+
 func (p *peer) streamAck(id string, expected int) {
 	p.t.Helper()
 	p.send(fmt.Sprintf(`{"type":"streamAck","streamId":%q,"expectedSequenceId":%d}`, id, expected))
@@ -49,13 +53,13 @@ func TestStream(t *testing.T) {
 			n, err := io.WriteString(w, text)
 			require.NoError(t, err)
 			require.Equal(t, 3, n)
-			require.JSONEq(t, fmt.Sprintf(`{"type":"streamData","streamId":"1","streamSequenceId":%d,"dataType":"text","data":%q}`, i+1, text),
+			require.JSONEq(t, fmt.Sprintf(`{"type":"streamData","streamId":%q,"streamSequenceId":%d,"dataType":"text","data":%q}`, w.ID(), i+1, text),
 				string(p.expect("streamData").raw))
 		}
 		closed := closeStream(w.Close)
-		require.JSONEq(t, `{"type":"streamEnd","streamId":"1"}`, string(p.expect("streamEnd").raw))
-		p.streamAck("1", 3)
-		p.send(`{"type":"streamClosed","streamId":"1"}`)
+		require.JSONEq(t, withID(`{"type":"streamEnd","streamId":"$"}`, w.ID()), string(p.expect("streamEnd").raw))
+		p.streamAck(w.ID(), 3)
+		p.send(withID(`{"type":"streamClosed","streamId":"$"}`, w.ID()))
 		require.NoError(t, <-closed)
 		require.NoError(t, w.Close())
 		_, err := w.Write(nil)
@@ -69,13 +73,13 @@ func TestStreamEndsWithAnError(t *testing.T) {
 		conn, p := s.connect(Options{})
 		w := openStream(t, conn, p, nil)
 		closed := closeStream(func() error { return w.CloseWithError(&StreamError{Message: "out of ideas", UserErrorCode: "E1"}) })
-		require.JSONEq(t, `{"type":"streamEnd","streamId":"1","error":{"message":"out of ideas","userErrorCode":"E1"}}`,
+		require.JSONEq(t, withID(`{"type":"streamEnd","streamId":"$","error":{"message":"out of ideas","userErrorCode":"E1"}}`, w.ID()),
 			string(p.expect("streamEnd").raw))
-		p.send(`{"type":"streamClosed","streamId":"1"}`)
+		p.send(withID(`{"type":"streamClosed","streamId":"$"}`, w.ID()))
 		require.NoError(t, <-closed)
 
 		w = openStream(t, conn, p, nil)
-		p.send(`{"type":"streamClosed","streamId":"2","error":{"name":"IdleTimeout","message":"too long"}}`)
+		p.send(withID(`{"type":"streamClosed","streamId":"$","error":{"name":"IdleTimeout","message":"too long"}}`, w.ID()))
 		<-w.closed
 		_, err := w.Write([]byte("a"))
 		var se *StreamError
@@ -85,8 +89,8 @@ func TestStreamEndsWithAnError(t *testing.T) {
 
 		opened := make(chan error)
 		go func() { _, err := conn.OpenGroupStream(context.Background(), "room", nil); opened <- err }()
-		p.expect("sendToGroup")
-		p.send(`{"type":"streamClosed","streamId":"3","error":{"name":"Forbidden","message":"no"}}`)
+		id := p.expect("sendToGroup").Stream.StreamID
+		p.send(withID(`{"type":"streamClosed","streamId":"$","error":{"name":"Forbidden","message":"no"}}`, id))
 		require.ErrorIs(t, <-opened, ErrForbidden)
 	})
 }
@@ -99,7 +103,7 @@ func TestStreamOverARecovery(t *testing.T) {
 			w.Write([]byte("a"))
 			p.expect("streamData")
 		}
-		p.streamAck("1", 2)
+		p.streamAck(w.ID(), 2)
 		synctest.Wait()
 		p.cut()
 		<-p.ended
@@ -111,12 +115,12 @@ func TestStreamOverARecovery(t *testing.T) {
 		for _, number := range []uint64{2, 3, 4} {
 			require.Equal(t, number, p.expect("streamData").Fragment)
 		}
-		p.send(`{"type":"streamNack","streamId":"1","name":"InvalidSequenceId","expectedSequenceId":3}`)
+		p.send(withID(`{"type":"streamNack","streamId":"$","name":"InvalidSequenceId","expectedSequenceId":3}`, w.ID()))
 		for _, number := range []uint64{3, 4} {
 			require.Equal(t, number, p.expect("streamData").Fragment)
 		}
 		start := time.Now()
-		p.send(`{"type":"streamNack","streamId":"1","name":"TransientError","expectedSequenceId":4}`)
+		p.send(withID(`{"type":"streamNack","streamId":"$","name":"TransientError","expectedSequenceId":4}`, w.ID()))
 		require.EqualValues(t, 4, p.expect("streamData").Fragment)
 		require.Equal(t, streamRetryDelay, time.Since(start))
 	})
@@ -157,11 +161,11 @@ func TestStreamBackPressure(t *testing.T) {
 		ctx, cancel := context.WithTimeout(context.Background(), time.Second)
 		defer cancel()
 		require.ErrorIs(t, w.Send(ctx, Text("a")), context.DeadlineExceeded)
-		p.streamAck("1", 2)
+		p.streamAck(w.ID(), 2)
 		require.NoError(t, <-written)
 
 		go func() { _, err := w.Write(make([]byte, 2_000_000)); written <- err }()
-		p.streamAck("1", streamWindow+2)
+		p.streamAck(w.ID(), streamWindow+2)
 		synctest.Wait()
 		require.Len(t, p.frames, 3, "the fragment that waited, and what fits into 1 MiB")
 		size := 0
@@ -174,7 +178,7 @@ func TestStreamBackPressure(t *testing.T) {
 				size += (len(f.Data) - 2) * 3 / 4
 				break
 			}
-			p.streamAck("1", number+1)
+			p.streamAck(w.ID(), number+1)
 		}
 		require.NoError(t, <-written)
 	})
@@ -183,10 +187,10 @@ func TestStreamBackPressure(t *testing.T) {
 func TestStreamKeepAlive(t *testing.T) {
 	bubble(t, func(t *testing.T, s *service) {
 		conn, p := s.connect(Options{KeepAlive: KeepAliveOptions{Interval: time.Hour}})
-		openStream(t, conn, p, &StreamOptions{IdleTimeout: 30 * time.Second})
+		w := openStream(t, conn, p, &StreamOptions{IdleTimeout: 30 * time.Second})
 		start := time.Now()
 		for i := range 3 {
-			require.JSONEq(t, `{"type":"streamData","streamId":"1"}`, string(p.expect("streamData").raw))
+			require.JSONEq(t, withID(`{"type":"streamData","streamId":"$"}`, w.ID()), string(p.expect("streamData").raw))
 			require.Equal(t, time.Duration(i+1)*10*time.Second, time.Since(start))
 		}
 	})
