@@ -285,3 +285,25 @@ func TestInvoke(t *testing.T) {
 	_, err := h.dial(t, &Options{Protocol: ProtobufReliable}).Invoke(testContext(t), "price", JSON(1), nil)
 	require.ErrorIs(t, err, errors.ErrUnsupported)
 }
+
+// TestARejectedFrameIsNotSentAgain: it would end one connection after the other.
+func TestARejectedFrameIsNotSentAgain(t *testing.T) {
+	bubble(t, func(t *testing.T, s *service) {
+		conn, p := s.connect(Options{})
+		done := send(conn, "a", nil)
+		p.expect("sendToGroup")
+		p.close(websocket.StatusInvalidFramePayloadData, "not valid")
+		err := <-done
+		var ce *CloseError
+		require.ErrorAs(t, err, &ce)
+		require.Equal(t, 1007, ce.Code)
+		require.ErrorIs(t, err, ErrOutcomeUnknown)
+		p = s.next()
+		p.hello("c2")
+		done = send(conn, "b", nil)
+		f := p.expect("sendToGroup")
+		require.Equal(t, `"b"`, string(f.Data))
+		p.ack(f)
+		require.NoError(t, <-done)
+	})
+}

@@ -189,7 +189,7 @@ func TestServerClose(t *testing.T) {
 			require.Equal(t, message, <-reasons)
 			var ce *CloseError
 			require.ErrorAs(t, conn.Err(), &ce)
-			require.Equal(t, CloseError{Code: 1000, Message: message}, *ce)
+			require.Equal(t, CloseError{Code: 1000, Message: message, byPeer: true}, *ce)
 			_, err := conn.Receive(context.Background())
 			require.ErrorAs(t, err, &ce)
 		})
