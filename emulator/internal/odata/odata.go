@@ -2,26 +2,22 @@
 // group change.
 //
 // A filter is a bool expression over one connection: its userId, its connectionId, its protocol and its groups. It is
-// parsed and type-checked once and then matched against every connection in question, so [Parse] refuses whatever
+// parsed and type-checked once and then matched against every connection in question, so [Parse] rejects whatever
 // could not be evaluated, and [Expr.Match] cannot fail and does not allocate unless the filter itself builds strings.
 //
 //	or                          lowest precedence
 //	and
-//	eq ne gt ge lt le in        left to right; gt ge lt le take integers
+//	eq ne gt ge lt le in        left to right; gt ge lt le take integers, the others any two values
 //	not                         highest: "not length(userId) gt 5" is "(not length(userId)) gt 5", an error
 //
 // The names of the four variables are read in any case; operators, functions and literals are lower-case, as in
-// OData 4.0. Lengths and indexes count characters (Unicode code points).
+// OData 4.0. Integers have 32 bits. Lengths and indexes count UTF-16 units, as .NET strings do.
 package odata
 
-import (
-	"fmt"
-	"strings"
-	"unicode/utf8"
-)
+import "strings"
 
-// Vars is what a filter can ask of one connection. For UserID, ConnectionID and Protocol the empty string stands for
-// null: the user of an anonymous connection, the protocol of a client without a subprotocol.
+// Vars is what a filter can ask of one connection. For UserID and Protocol the empty string stands for null: the user
+// of an anonymous connection, the protocol of a client without a subprotocol.
 type Vars struct {
 	UserID       string
 	ConnectionID string
@@ -41,53 +37,27 @@ type Expr struct {
 	root *node
 }
 
-// Match tells whether the connection that v describes passes the filter. v is only read, and not kept.
+// Match reports whether the connection that v describes passes the filter. v is only read, and not kept.
 func (e *Expr) Match(v *Vars) bool { return e.root.bool(v) }
 
-// Error is a filter that [Parse] refuses.
+// Error reports what is wrong with a filter. Its text is the one with which the service answers.
 type Error struct {
-	Pos    int    // where: the character of the filter, counted from 1; one past the last when the filter ends too soon
-	Reason string // why
+	Part   string // the expression that is wrong
+	Detail string // why, in the words of Microsoft's OData library where they are known
+	Hint   string // what to write instead, for a log; may be empty
 }
 
+// Error returns the message of the service's 400.
 func (e *Error) Error() string {
-	return fmt.Sprintf("invalid filter at character %d: %s", e.Pos, e.Reason)
-}
-
-// kind is the type of an expression. Kinds are bits, so that a parameter can say what it takes.
-type kind uint8
-
-const (
-	kindBool kind = 1 << iota
-	kindString
-	kindInt
-	kindNull // the literal null; strings and integers may turn out null, bools and groups never
-	kindGroups
-)
-
-func (k kind) String() string {
-	switch k {
-	case kindBool:
-		return "a bool"
-	case kindString:
-		return "a string"
-	case kindInt:
-		return "an integer"
-	case kindNull:
-		return "null"
-	case kindGroups:
-		return "the collection groups"
-	case kindString | kindGroups:
-		return "a string or groups"
-	}
-	return fmt.Sprintf("kind(%d)", uint8(k))
+	return "Invalid syntax for '" + e.Part + "': " + e.Detail + " (Parameter 'filter')"
 }
 
 // op is what a node does to its arguments.
 type op uint8
 
 const (
-	opTrue op = iota
+	opUnknown op = iota // a name that means nothing: node.str is a hint
+	opTrue
 	opFalse
 	opNull
 	opStringLiteral // node.str
@@ -106,8 +76,8 @@ const (
 	opGe
 	opLt
 	opLe
-	opInGroups // the string
-	opInList   // the value, then the list
+	opIn     // the value, then groups
+	opInList // the value, then the list
 
 	opLength
 	opToLower
@@ -124,12 +94,11 @@ const (
 // node is one operation of a filter. One concrete type and a switch, rather than an interface or closures, lets the
 // compiler see that evaluation keeps nothing, and so a caller's Vars can stay on its stack.
 type node struct {
-	op   op
-	kind kind
-	pos  int // byte offset in the filter
-	args []*node
-	str  string
-	num  int64
+	op         op
+	start, end int // where it stands in the filter, in bytes
+	args       []*node
+	str        string
+	num        int32
 }
 
 // bool evaluates a node of kindBool.
@@ -159,9 +128,9 @@ func (n *node) bool(v *Vars) bool {
 		return !equal(n.args[0], n.args[1], v)
 	case opGt, opGe, opLt, opLe:
 		return n.order(v)
-	case opInGroups:
-		s, ok := n.args[0].string(v)
-		return ok && v.Groups != nil && v.Groups.Has(s)
+	case opIn:
+		k, s, _ := n.args[0].value(v)
+		return k == kindString && v.Groups != nil && v.Groups.Has(s)
 	case opInList:
 		for _, item := range n.args[1:] {
 			if equal(n.args[0], item, v) {
@@ -205,24 +174,36 @@ func (n *node) order(v *Vars) bool {
 	}
 }
 
-// equal compares two nodes of one kind, or of which one is null. Null equals null alone.
+// equal compares any two nodes: values of different types are unequal, null equals null, and a collection equals nothing.
 func equal(l, r *node, v *Vars) bool {
-	if l.kind == kindNull {
-		l, r = r, l
+	lk, ls, li := l.value(v)
+	rk, rs, ri := r.value(v)
+	return lk == rk && lk != kindGroups && ls == rs && li == ri
+}
+
+// value evaluates a node of any kind. The kind is that of the value: kindNull for a string or an integer that is null.
+// A bool is an integer of 0 or 1.
+func (n *node) value(v *Vars) (k kind, s string, i int) {
+	switch n.op {
+	case opNull:
+		return kindNull, "", 0
+	case opGroups:
+		return kindGroups, "", 0
+	case opIntLiteral, opIndexOf, opLength:
+		if i, ok := n.int(v); ok {
+			return kindInt, "", i
+		}
+		return kindNull, "", 0
+	case opStringLiteral, opUserID, opConnectionID, opProtocol, opToLower, opToUpper, opTrim, opConcat, opSubstring:
+		if s, ok := n.string(v); ok {
+			return kindString, s, 0
+		}
+		return kindNull, "", 0
 	}
-	switch l.kind {
-	case kindString:
-		ls, lok := l.string(v)
-		rs, rok := r.string(v)
-		return lok == rok && ls == rs
-	case kindInt:
-		li, lok := l.int(v)
-		ri, rok := r.int(v)
-		return lok == rok && li == ri
-	case kindBool:
-		return r.kind == kindBool && l.bool(v) == r.bool(v)
+	if n.bool(v) {
+		i = 1
 	}
-	return true // null eq null
+	return kindBool, "", i
 }
 
 // string evaluates a node of kindString or kindNull; false is null, and then the string is empty.
@@ -233,13 +214,13 @@ func (n *node) string(v *Vars) (string, bool) {
 	case opUserID:
 		return v.UserID, v.UserID != ""
 	case opConnectionID:
-		return v.ConnectionID, v.ConnectionID != ""
+		return v.ConnectionID, true
 	case opProtocol:
 		return v.Protocol, v.Protocol != ""
-	case opConcat:
-		if a, b, ok := n.strings(v); ok {
-			return a + b, true
-		}
+	case opConcat: // of null and a string is the string
+		a, aok := n.args[0].string(v)
+		b, bok := n.args[1].string(v)
+		return a + b, aok || bok
 	case opToLower, opToUpper, opTrim:
 		s, ok := n.args[0].string(v)
 		switch {
@@ -258,26 +239,15 @@ func (n *node) string(v *Vars) (string, bool) {
 		if !ok || !startOK {
 			return "", false
 		}
-		s = skip(s, start)
+		length := units(s) - start
 		if len(n.args) == 3 {
-			length, ok := n.args[2].int(v)
-			if !ok {
+			if length, ok = n.args[2].int(v); !ok {
 				return "", false
 			}
-			s = s[:len(s)-len(skip(s, length))]
 		}
-		return s, true
+		return substring(s, start, length)
 	}
 	return "", false // opNull
-}
-
-// skip is s without its first n characters: all of s when n is negative, nothing when s is shorter.
-func skip(s string, n int64) string {
-	for ; n > 0 && s != ""; n-- {
-		_, size := utf8.DecodeRuneInString(s)
-		s = s[size:]
-	}
-	return s
 }
 
 // strings evaluates a function's two string arguments; false is that one of them is null.
@@ -288,29 +258,26 @@ func (n *node) strings(v *Vars) (a, b string, ok bool) {
 }
 
 // int evaluates a node of kindInt or kindNull; false is null, and then the integer is 0.
-func (n *node) int(v *Vars) (int64, bool) {
+func (n *node) int(v *Vars) (int, bool) {
 	switch n.op {
 	case opIntLiteral:
-		return n.num, true
+		return int(n.num), true
 	case opIndexOf:
 		s, sub, ok := n.strings(v)
-		if !ok {
+		i := strings.Index(s, sub)
+		if !ok || i < 0 {
 			return -1, true
 		}
-		i := strings.Index(s, sub)
-		if i > 0 {
-			i = utf8.RuneCountInString(s[:i])
-		}
-		return int64(i), true
+		return units(s[:i]), true
 	case opLength:
 		if n.args[0].op == opGroups {
 			if v.Groups == nil {
 				return 0, true
 			}
-			return int64(v.Groups.Len()), true
+			return v.Groups.Len(), true
 		}
 		s, ok := n.args[0].string(v)
-		return int64(utf8.RuneCountInString(s)), ok
+		return units(s), ok
 	}
 	return 0, false // opNull
 }

@@ -1,89 +1,38 @@
 package odata
 
 import (
-	"fmt"
 	"strconv"
 	"strings"
 	"unicode/utf8"
 )
 
 // maxDepth is how deep a filter may nest: parentheses, function calls, nots, and comparisons of comparisons. A chain
-// of ands or ors is one level, however long.
+// of ands or ors is one level, however long. The limit is the service's.
 const maxDepth = 100
 
-var keywords = map[string]*node{
-	"true":  {op: opTrue, kind: kindBool},
-	"false": {op: opFalse, kind: kindBool},
-	"null":  {op: opNull, kind: kindNull},
-}
+// binary maps the comparison operators to their operations.
+var binary = map[string]op{"eq": opEq, "ne": opNe, "gt": opGt, "ge": opGe, "lt": opLt, "le": opLe, "in": opIn}
 
-// variables, by lower-case name.
-var variables = map[string]*node{
-	"userid":       {op: opUserID, kind: kindString},
-	"connectionid": {op: opConnectionID, kind: kindString},
-	"protocol":     {op: opProtocol, kind: kindString},
-	"groups":       {op: opGroups, kind: kindGroups},
-}
-
-var comparisons = map[string]op{"eq": opEq, "ne": opNe, "gt": opGt, "ge": opGe, "lt": opLt, "le": opLe, "in": opInList}
-
-// function is the signature of a function. Every string or integer parameter takes null as well.
-type function struct {
-	op       op
-	result   kind
-	params   []kind
-	optional int // how many of params, at the end, may be left out
-}
-
-var functions = map[string]function{
-	"length":     {op: opLength, result: kindInt, params: []kind{kindString | kindGroups}},
-	"tolower":    {op: opToLower, result: kindString, params: []kind{kindString}},
-	"toupper":    {op: opToUpper, result: kindString, params: []kind{kindString}},
-	"trim":       {op: opTrim, result: kindString, params: []kind{kindString}},
-	"concat":     {op: opConcat, result: kindString, params: []kind{kindString, kindString}},
-	"substring":  {op: opSubstring, result: kindString, params: []kind{kindString, kindInt, kindInt}, optional: 1},
-	"indexof":    {op: opIndexOf, result: kindInt, params: []kind{kindString, kindString}},
-	"contains":   {op: opContains, result: kindBool, params: []kind{kindString, kindString}},
-	"startswith": {op: opStartsWith, result: kindBool, params: []kind{kindString, kindString}},
-	"endswith":   {op: opEndsWith, result: kindBool, params: []kind{kindString, kindString}},
-}
-
-// Parse reads a filter. It refuses, with an [*Error], one that is no bool expression: an empty one, too. (A request
-// without a filter, or with an empty one, means every connection; that is for the caller to decide.)
+// Parse reads a filter. It returns an [*Error] if the filter is not a bool expression. The empty filter is an error
+// too: a request without a filter, or with an empty one, means every connection, and its caller handles that.
 func Parse(filter string) (*Expr, error) {
 	p := &parser{filter: filter}
 	root, err := p.parse()
 	if err != nil {
 		return nil, err
 	}
+	if err := check(root, filter); err != nil {
+		return nil, err
+	}
 	return &Expr{root: root}, nil
 }
 
-func (p *parser) parse() (*node, error) {
-	if err := p.next(); err != nil {
-		return nil, err
-	}
-	if p.tok.kind == tokenEnd {
-		return nil, p.errorf(0, "the filter is empty")
-	}
-	root, err := p.or()
-	if err != nil {
-		return nil, err
-	}
-	if p.tok.kind != tokenEnd {
-		return nil, p.unexpectedOperator()
-	}
-	if root.kind != kindBool {
-		return nil, p.errorf(root.pos, "the filter must be a bool expression, this is %v", root.kind)
-	}
-	return root, nil
-}
-
-// parser is a recursive descent over the grammar, with one token of lookahead.
+// parser is a recursive descent over the grammar, with one token of lookahead. It knows syntax only; check knows types.
 type parser struct {
 	filter string
 	off    int // the byte after tok
 	tok    token
+	last   int // the byte after the token before tok
 	depth  int
 }
 
@@ -101,30 +50,42 @@ type token struct {
 	kind tokenKind
 	pos  int
 	text string
-	num  int64
+	num  int32
 }
 
-func (t token) String() string {
-	switch t.kind {
-	case tokenEnd:
-		return "the end of the filter"
-	case tokenString:
-		return "the string '" + strings.ReplaceAll(t.text, "'", "''") + "'"
-	case tokenInt:
-		return "the integer " + t.text
-	default:
-		return strconv.Quote(t.text)
+func (p *parser) parse() (*node, error) {
+	if err := p.next(); err != nil {
+		return nil, err
 	}
+	root, err := p.or()
+	if err != nil {
+		return nil, err
+	}
+	if p.tok.kind != tokenEnd {
+		return nil, p.syntax(p.off, "Syntax error", p.hint())
+	}
+	return root, nil
 }
 
-// errorf makes an error about the byte at pos, which it turns into a character.
-func (p *parser) errorf(pos int, format string, args ...any) error {
-	return &Error{Pos: utf8.RuneCountInString(p.filter[:pos]) + 1, Reason: fmt.Sprintf(format, args...)}
+// syntax returns the error about a position. The detail and the position are those of Microsoft's OData library, which
+// the service uses: the recorded "Syntax error at position 14 in 'invalid filter'." names the byte after the last token.
+func (p *parser) syntax(pos int, detail, hint string) error {
+	return &Error{Part: p.filter, Hint: hint,
+		Detail: detail + " at position " + strconv.Itoa(units(p.filter[:pos])) + " in '" + p.filter + "'."}
+}
+
+// hint suggests the right spelling of a name that only its case makes wrong.
+func (p *parser) hint() string {
+	if lower := strings.ToLower(p.tok.text); p.tok.kind == tokenName && lower != p.tok.text && isWord(lower) {
+		return "write " + lower + " in lower case"
+	}
+	return ""
 }
 
 // next reads the next token into p.tok.
 func (p *parser) next() error {
-	for p.off < len(p.filter) && (p.filter[p.off] == ' ' || p.filter[p.off] == '\t') {
+	p.last = p.off
+	for p.off < len(p.filter) && isSpace(p.filter[p.off]) {
 		p.off++
 	}
 	pos := p.off
@@ -145,10 +106,11 @@ func (p *parser) next() error {
 		p.tok.kind, p.tok.text = tokenName, p.filter[pos:p.off]
 	default:
 		r, _ := utf8.DecodeRuneInString(p.filter[pos:])
+		hint := ""
 		if r == '"' {
-			return p.errorf(pos, `unexpected character '"': strings are written in single quotes`)
+			hint = "write strings in single quotes"
 		}
-		return p.errorf(pos, "unexpected character %q", r)
+		return p.syntax(pos, "Syntax error: character '"+string(r)+"' is not valid", hint)
 	}
 	return nil
 }
@@ -159,7 +121,7 @@ func (p *parser) nextString() error {
 	for rest := pos + 1; ; {
 		end := strings.IndexByte(p.filter[rest:], '\'')
 		if end < 0 {
-			return p.errorf(pos, "the string that starts here has no closing quote")
+			return p.syntax(len(p.filter), "There is an unterminated string literal", "write a quote in a string twice")
 		}
 		rest += end + 1
 		if rest == len(p.filter) || p.filter[rest] != '\'' {
@@ -176,18 +138,15 @@ func (p *parser) nextInt() error {
 	p.off++
 	p.skipWord()
 	text := p.filter[pos:p.off]
-	num, err := strconv.ParseInt(text, 10, 64)
+	num, err := strconv.ParseInt(text, 10, 32)
 	switch {
-	case err == nil && p.off < len(p.filter) && p.filter[p.off] == '.':
-		return p.errorf(pos, "numbers must be integers")
-	case err == nil:
-		p.tok.kind, p.tok.text, p.tok.num = tokenInt, text, num
-		return nil
-	case strings.Trim(text[1:], "0123456789") == "" && text != "-":
-		return p.errorf(pos, "the integer %s is out of range: it must fit in 64 bits", text)
-	default:
-		return p.errorf(pos, "%q is no integer", text)
+	case err == nil && p.off < len(p.filter) && p.filter[p.off] == '.', err != nil && text != "-":
+		return p.syntax(pos, "Syntax error", "numbers must be whole and fit in 32 bits")
+	case err != nil:
+		return p.syntax(p.off, "A digit was expected", "")
 	}
+	p.tok.kind, p.tok.text, p.tok.num = tokenInt, text, int32(num)
+	return nil
 }
 
 func (p *parser) skipWord() {
@@ -196,6 +155,8 @@ func (p *parser) skipWord() {
 	}
 }
 
+func isSpace(c byte) bool { return c == ' ' || '\t' <= c && c <= '\r' }
+
 func isDigit(c byte) bool { return '0' <= c && c <= '9' }
 
 func isLetter(c byte) bool { return 'a' <= c && c <= 'z' || 'A' <= c && c <= 'Z' || c == '_' }
@@ -203,18 +164,10 @@ func isLetter(c byte) bool { return 'a' <= c && c <= 'z' || 'A' <= c && c <= 'Z'
 func (p *parser) isPunct(text string) bool { return p.tok.kind == tokenPunct && p.tok.text == text }
 func (p *parser) isName(text string) bool  { return p.tok.kind == tokenName && p.tok.text == text }
 
-// expect reads over a punctuation mark that must come next.
-func (p *parser) expect(text string) error {
-	if !p.isPunct(text) {
-		return p.errorf(p.tok.pos, "expected %q, got %v", text, p.tok)
-	}
-	return p.next()
-}
-
-// enter goes one level deeper, from the construct at pos; its caller must leave again.
-func (p *parser) enter(pos int) error {
+// enter goes one level deeper; its caller must leave again.
+func (p *parser) enter() error {
 	if p.depth == maxDepth {
-		return p.errorf(pos, "the filter is nested more than %d levels deep", maxDepth)
+		return &Error{Part: p.filter, Detail: "The filter is nested more than 100 levels deep."}
 	}
 	p.depth++
 	return nil
@@ -232,10 +185,7 @@ func (p *parser) chain(name string, op op, operand func() (*node, error)) (*node
 	if err != nil || !p.isName(name) {
 		return first, err
 	}
-	n := &node{op: op, kind: kindBool, pos: first.pos, args: []*node{first}}
-	if err := p.wantBool(name, first); err != nil {
-		return nil, err
-	}
+	n := &node{op: op, start: first.start, args: []*node{first}}
 	for p.isName(name) {
 		if err := p.next(); err != nil {
 			return nil, err
@@ -244,19 +194,10 @@ func (p *parser) chain(name string, op op, operand func() (*node, error)) (*node
 		if err != nil {
 			return nil, err
 		}
-		if err := p.wantBool(name, arg); err != nil {
-			return nil, err
-		}
 		n.args = append(n.args, arg)
 	}
+	n.end = p.last
 	return n, nil
-}
-
-func (p *parser) wantBool(name string, arg *node) error {
-	if arg.kind != kindBool {
-		return p.errorf(arg.pos, "%q takes bools, this is %v", name, arg.kind)
-	}
-	return nil
 }
 
 func (p *parser) comparison() (*node, error) {
@@ -267,122 +208,88 @@ func (p *parser) comparison() (*node, error) {
 	outer := p.depth
 	defer func() { p.depth = outer }()
 	for links := 0; p.tok.kind == tokenName; links++ {
-		name, pos := p.tok.text, p.tok.pos
-		op, ok := comparisons[name]
+		op, ok := binary[p.tok.text]
 		if !ok {
 			break
 		}
 		if links > 0 { // a comparison of a comparison
-			if err := p.enter(pos); err != nil {
+			if err := p.enter(); err != nil {
 				return nil, err
 			}
 		}
 		if err := p.next(); err != nil {
 			return nil, err
 		}
-		n := &node{op: op, kind: kindBool, pos: left.pos, args: []*node{left}}
-		if op == opInList {
-			err = p.in(n)
+		n := &node{op: op, start: left.start, args: []*node{left}}
+		if op == opIn && p.isPunct("(") {
+			err = p.list(n)
 		} else {
-			err = p.compare(n, name, pos)
+			var right *node
+			right, err = p.unary()
+			n.args = append(n.args, right)
 		}
 		if err != nil {
 			return nil, err
 		}
+		n.end = p.last
 		left = n
 	}
 	return left, nil
 }
 
-// compare reads the right side of eq, ne, gt, ge, lt or le, whose name stands at pos.
-func (p *parser) compare(n *node, name string, pos int) error {
-	left := n.args[0]
-	right, err := p.unary()
-	if err != nil {
+// list reads the list on the right of in: any number of literals in parentheses. The service's documentation allows
+// nothing else in a list.
+func (p *parser) list(n *node) error {
+	n.op = opInList
+	if err := p.next(); err != nil {
 		return err
 	}
-	n.args = append(n.args, right)
-	if n.op == opEq || n.op == opNe {
-		if !comparable(left.kind, right.kind) {
-			return p.errorf(pos, "%q cannot compare %v with %v", name, left.kind, right.kind)
+	for !p.isPunct(")") {
+		if len(n.args) > 1 {
+			if !p.isPunct(",") {
+				return p.syntax(p.tok.pos, "')' or ',' expected", "")
+			}
+			if err := p.next(); err != nil {
+				return err
+			}
 		}
-		return nil
-	}
-	for _, arg := range n.args {
-		if arg.kind&(kindInt|kindNull) == 0 {
-			return p.errorf(arg.pos, "%q takes integers, this is %v", name, arg.kind)
+		item := p.literal()
+		if item == nil {
+			return p.syntax(p.tok.pos, "Expression expected", "a list holds strings, whole numbers, true, false and null")
 		}
-	}
-	return nil
-}
-
-// comparable tells whether eq is defined: not on groups, and across kinds only with null.
-func comparable(l, r kind) bool {
-	return (l|r)&kindGroups == 0 && (l == r || l == kindNull || r == kindNull)
-}
-
-// in reads the right side of in: groups, or a list of literals.
-func (p *parser) in(n *node) error {
-	left := n.args[0]
-	if p.tok.kind == tokenName && strings.EqualFold(p.tok.text, "groups") {
-		if left.kind&(kindString|kindNull) == 0 {
-			return p.errorf(left.pos, "only a string can be in groups, this is %v", left.kind)
-		}
-		n.op = opInGroups
-		return p.next()
-	}
-	if !p.isPunct("(") {
-		return p.errorf(p.tok.pos, `expected groups or a list such as ('a','b') after "in", got %v`, p.tok)
-	}
-	for first := true; first || p.isPunct(","); first = false {
+		n.args = append(n.args, item)
 		if err := p.next(); err != nil {
 			return err
 		}
-		item, err := p.literal()
-		if err != nil {
-			return err
-		}
-		if item == nil {
-			return p.errorf(p.tok.pos, "expected a string, an integer, true, false or null in the list, got %v", p.tok)
-		}
-		if !comparable(left.kind, item.kind) {
-			return p.errorf(item.pos, "the list holds %v, but what is looked up in it is %v", item.kind, left.kind)
-		}
-		n.args = append(n.args, item)
 	}
-	return p.expect(")")
+	return p.next()
 }
 
 func (p *parser) unary() (*node, error) {
 	if !p.isName("not") {
 		return p.primary()
 	}
-	pos := p.tok.pos
-	if err := p.enter(pos); err != nil {
+	if err := p.enter(); err != nil {
 		return nil, err
 	}
 	defer p.leave()
+	n := &node{op: opNot, start: p.tok.pos}
 	if err := p.next(); err != nil {
 		return nil, err
 	}
 	arg, err := p.unary()
-	if err != nil {
-		return nil, err
-	}
-	if arg.kind != kindBool {
-		return nil, p.errorf(arg.pos, `"not" takes a bool, this is %v (a comparison after "not" needs parentheses)`, arg.kind)
-	}
-	return &node{op: opNot, kind: kindBool, pos: pos, args: []*node{arg}}, nil
+	n.args, n.end = []*node{arg}, p.last
+	return n, err
 }
 
 func (p *parser) primary() (*node, error) {
-	if n, err := p.literal(); n != nil || err != nil {
-		return n, err
+	if n := p.literal(); n != nil {
+		return n, p.next()
 	}
-	pos := p.tok.pos
+	start := p.tok.pos
 	switch {
 	case p.isPunct("("):
-		if err := p.enter(pos); err != nil {
+		if err := p.enter(); err != nil {
 			return nil, err
 		}
 		defer p.leave()
@@ -393,118 +300,80 @@ func (p *parser) primary() (*node, error) {
 		if err != nil {
 			return nil, err
 		}
-		return n, p.expect(")")
+		if !p.isPunct(")") {
+			return nil, p.syntax(p.tok.pos, "')' or operator expected", p.hint())
+		}
+		return n, p.next()
 	case p.tok.kind != tokenName:
-		return nil, p.errorf(pos, "expected a value, got %v", p.tok)
+		return nil, p.syntax(p.tok.pos, "Expression expected", "")
 	}
-	name := p.tok.text
-	if v, ok := variables[strings.ToLower(name)]; ok {
-		return v.at(pos), p.next()
-	}
+	name, hint := p.tok.text, p.hint()
 	if err := p.next(); err != nil {
 		return nil, err
 	}
-	f, ok := functions[name]
-	switch lower := strings.ToLower(name); {
-	case ok:
-		return p.call(name, pos, f)
-	case lower != name && isWord(lower):
-		return nil, p.errorf(pos, "unknown name %q: write %q", name, lower)
-	case isWord(name):
-		return nil, p.errorf(pos, "expected a value, got the operator %q", name)
-	case p.isPunct("("):
-		return nil, p.errorf(pos, "unknown function %q", name)
-	default:
-		return nil, p.errorf(pos, "unknown name %q: expected userId, connectionId, protocol or groups", name)
+	n := &node{op: opUnknown, start: start, end: p.last, str: hint}
+	if p.isPunct("(") {
+		n.op = functions[name].op // opUnknown for an unknown name
+		return n, p.call(n)
 	}
+	if v, ok := variables[strings.ToLower(name)]; ok {
+		n.op = v
+	}
+	return n, nil
 }
 
-// literal reads a literal; nil when there is none.
-func (p *parser) literal() (*node, error) {
-	var n *node
+// literal returns the node of a literal, which it does not read over; nil if the token is not a literal.
+func (p *parser) literal() *node {
+	n := &node{start: p.tok.pos, end: p.off}
 	switch p.tok.kind {
 	case tokenString:
-		n = &node{op: opStringLiteral, kind: kindString, pos: p.tok.pos, str: p.tok.text}
+		n.op, n.str = opStringLiteral, p.tok.text
 	case tokenInt:
-		n = &node{op: opIntLiteral, kind: kindInt, pos: p.tok.pos, num: p.tok.num}
+		n.op, n.num = opIntLiteral, p.tok.num
 	case tokenName:
-		k, ok := keywords[p.tok.text]
+		op, ok := keywords[p.tok.text]
 		if !ok {
-			return nil, nil
+			return nil
 		}
-		n = k.at(p.tok.pos)
+		n.op = op
 	default:
-		return nil, nil
+		return nil
 	}
-	return n, p.next()
+	return n
 }
 
-func (n *node) at(pos int) *node {
-	c := *n
-	c.pos = pos
-	return &c
-}
-
-// call reads the arguments of a function whose name, at pos, has been read.
-func (p *parser) call(name string, pos int, f function) (*node, error) {
-	if err := p.enter(pos); err != nil {
-		return nil, err
+// call reads the arguments of a function.
+func (p *parser) call(n *node) error {
+	if err := p.enter(); err != nil {
+		return err
 	}
 	defer p.leave()
-	if err := p.expect("("); err != nil {
-		return nil, err
+	if err := p.next(); err != nil {
+		return err
 	}
-	n := &node{op: f.op, kind: f.result, pos: pos}
 	for !p.isPunct(")") {
 		if len(n.args) > 0 {
 			if !p.isPunct(",") {
-				return nil, p.errorf(p.tok.pos, `expected "," or ")" after argument %d of %s, got %v`, len(n.args), name, p.tok)
+				return p.syntax(p.tok.pos, "')' or ',' expected", p.hint())
 			}
 			if err := p.next(); err != nil {
-				return nil, err
+				return err
 			}
 		}
 		arg, err := p.or()
 		if err != nil {
-			return nil, err
-		}
-		if i := len(n.args); i < len(f.params) && arg.kind&(f.params[i]|kindNull) == 0 {
-			return nil, p.errorf(arg.pos, "argument %d of %s must be %v, this is %v", i+1, name, f.params[i], arg.kind)
+			return err
 		}
 		n.args = append(n.args, arg)
 	}
-	if least, most := len(f.params)-f.optional, len(f.params); len(n.args) < least || len(n.args) > most {
-		want := fmt.Sprintf("%d arguments", most)
-		switch {
-		case least < most:
-			want = fmt.Sprintf("%d or %d arguments", least, most)
-		case most == 1:
-			want = "1 argument"
-		}
-		return nil, p.errorf(pos, "%s takes %s, got %d", name, want, len(n.args))
-	}
-	return n, p.next()
+	n.end = p.off
+	return p.next()
 }
 
-// unexpectedOperator is the error about a token that follows a whole expression.
-func (p *parser) unexpectedOperator() error {
-	if lower := strings.ToLower(p.tok.text); p.tok.kind == tokenName && lower != p.tok.text && isWord(lower) {
-		return p.errorf(p.tok.pos, "unknown operator %q: write %q", p.tok.text, lower)
-	}
-	return p.errorf(p.tok.pos, "expected an operator or the end of the filter, got %v", p.tok)
-}
-
-// isWord tells whether name, in lower case, means something to the grammar.
+// isWord reports whether a name means something to the grammar.
 func isWord(name string) bool {
-	if name == "and" || name == "or" || name == "not" {
-		return true
-	}
-	if _, ok := comparisons[name]; ok {
-		return true
-	}
-	if _, ok := keywords[name]; ok {
-		return true
-	}
-	_, ok := functions[name]
-	return ok
+	_, comparison := binary[name]
+	_, keyword := keywords[name]
+	_, function := functions[name]
+	return comparison || keyword || function || name == "and" || name == "or" || name == "not"
 }
