@@ -257,7 +257,7 @@ func TestRejectedURLsEndTheClient(t *testing.T) {
 				var he *HandshakeError
 				require.ErrorAs(t, conn.Err(), &he)
 				require.Equal(t, 401, he.StatusCode)
-				require.Equal(t, "no: REDACTED", he.Body)
+				require.Equal(t, `no: REDACTED\u0001`, he.Body)
 			})
 		})
 	}

@@ -399,7 +399,7 @@ func (c *Conn) connect(ctx context.Context) (*link, session, error) {
 	defer cancel()
 	target, err := c.provider(context.WithValue(ctx, staticKey{}, &c.static))
 	if err != nil {
-		return nil, session{}, fmt.Errorf("wsclient: the URL provider failed: %w", err)
+		return nil, session{}, fmt.Errorf("wsclient: the URL provider failed: %w", scrub(err, ""))
 	}
 	u, err := parseClientURL(target, !c.options.Anonymous && c.options.Header.Get("Authorization") == "")
 	if err != nil {

@@ -53,7 +53,7 @@ func TestErrorsShowNoToken(t *testing.T) {
 	bubble(t, func(t *testing.T, s *service) {
 		s.answerWith(func(*http.Request) int { return http.StatusUnauthorized })
 		_, err := Dial(context.Background(), StaticURL(serviceURL), s.options(Options{Logger: logger, RetryInitial: true}))
-		require.EqualError(t, err, "wsclient: the handshake failed: 401 Unauthorized: no: REDACTED")
+		require.EqualError(t, err, `wsclient: the handshake failed: 401 Unauthorized: no: REDACTED\u0001`)
 		s.answerWith(nil)
 		conn, p := s.connect(Options{Logger: logger})
 		s.answerWith(func(*http.Request) int { return http.StatusBadGateway })
@@ -253,9 +253,20 @@ func TestBadArguments(t *testing.T) {
 			require.ErrorIs(t, err, ErrInvalidArgument, test.want)
 			require.EqualError(t, err, "wsclient: "+test.want)
 		}
-		for _, key := range []string{"", "a b"} {
-			require.ErrorIs(t, sendTo("g", Text("a"), SendToGroupOptions{Metadata: map[string]string{key: "v"}})(), ErrInvalidArgument)
+		for want, metadata := range map[string]map[string]string{
+			`options.Metadata[""] has a key that is not an HTTP token`:               {"": "v"},
+			`options.Metadata["a b"] has a key that is not an HTTP token`:            {"a b": "v"},
+			`options.Metadata["k"] is not ASCII`:                                     {"k": "é"},
+			`options.Metadata["k"] is longer than 1024 bytes`:                        {"k": strings.Repeat("v", 1025)},
+			`options.Metadata is larger than 8192 bytes in all`:                      {"a": long, "b": long, "c": long, "d": long, "e": long, "f": long, "g": long, "h": long},
+			`options.Metadata["` + long[:256] + `"] has a key longer than 256 bytes`: {long[:257]: "v"},
+		} {
+			err := sendTo("g", Text("a"), SendToGroupOptions{Metadata: metadata})()
+			require.ErrorIs(t, err, ErrInvalidArgument)
+			require.EqualError(t, err, "wsclient: SendToGroup: "+want)
 		}
 		require.Empty(t, p.frames, "nothing was written")
+		require.NoError(t, sendTo("g", Text("a"), SendToGroupOptions{NoAck: true, // frames are no headers
+			Metadata: map[string]string{"Trace": "a, b", "trace": " "}})())
 	})
 }
