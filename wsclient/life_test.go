@@ -114,8 +114,7 @@ func TestRefusedRecovery(t *testing.T) {
 	bubble(t, func(t *testing.T, s *service) {
 		o, e := recordEvents(Options{})
 		conn, p := s.connect(o)
-		joined := make(chan error)
-		go func() { joined <- conn.JoinGroup(context.Background(), "room") }()
+		joined := join(conn, "room")
 		p.ack(p.expect("joinGroup"))
 		require.NoError(t, <-joined)
 		p.cut()
@@ -130,7 +129,7 @@ func TestRefusedRecovery(t *testing.T) {
 		p.nack(f, "Forbidden")
 		e.expect(t, "not joined room")
 		require.Equal(t, []string{"room"}, conn.groups.all(), "the permission may come back")
-		go func() { joined <- conn.JoinGroup(context.Background(), "other") }()
+		joined = join(conn, "other")
 		p.nack(p.expect("joinGroup"), "Forbidden")
 		require.ErrorIs(t, <-joined, ErrForbidden)
 		require.Equal(t, []string{"room"}, conn.groups.all())
@@ -240,15 +239,7 @@ func TestRejectedURLsEndTheClient(t *testing.T) {
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			bubble(t, func(t *testing.T, s *service) {
-				dialed := make(chan *Conn)
-				go func() {
-					conn, err := Dial(context.Background(), test.provider, s.options(Options{}))
-					require.NoError(t, err)
-					dialed <- conn
-				}()
-				p := s.next()
-				p.hello("c1")
-				conn := <-dialed
+				conn, p := s.connectTo(test.provider, Options{})
 				attempts := 0
 				s.answerWith(func(*http.Request) int { attempts++; return http.StatusUnauthorized })
 				p.close(websocket.StatusPolicyViolation, "")

@@ -216,7 +216,7 @@ func (l *link) goodbye(code websocket.StatusCode, reason string) {
 	l.alive.stop()
 	cut := time.AfterFunc(goodbyeTimeout, l.cut)
 	defer cut.Stop()
-	_ = l.ws.Close(code, shorten(reason, 120)) // what a close frame has room for
+	l.ws.Close(code, shorten(reason, 120)) // what a close frame has room for
 	l.end()
 }
 

@@ -16,18 +16,20 @@ import (
 // openStream opens a stream that the service accepts.
 func openStream(t *testing.T, conn *Conn, p *peer, o *StreamOptions) *StreamWriter {
 	t.Helper()
-	opened := make(chan *StreamWriter)
+	var w *StreamWriter
+	opened := make(chan error)
 	go func() {
-		w, err := conn.OpenGroupStream(context.Background(), "room", o)
-		require.NoError(t, err)
-		opened <- w
+		var err error
+		w, err = conn.OpenGroupStream(context.Background(), "room", o)
+		opened <- err
 	}()
 	f := p.expect("sendToGroup")
 	require.NotNil(t, f.Stream)
 	require.Zero(t, f.AckID)
 	require.Nil(t, f.Data)
 	p.streamAck(f.Stream.StreamID, 1)
-	return <-opened
+	require.NoError(t, <-opened)
+	return w
 }
 
 // withID puts the id of a stream into a frame.
@@ -39,9 +41,9 @@ func (p *peer) streamAck(id string, expected int) {
 }
 
 // closeStream ends a stream in the background.
-func closeStream(close func() error) chan error {
+func closeStream(end func() error) chan error {
 	closed := make(chan error, 1)
-	go func() { closed <- close() }()
+	go func() { closed <- end() }()
 	return closed
 }
 
@@ -100,7 +102,8 @@ func TestStreamOverARecovery(t *testing.T) {
 		conn, p := s.connect(Options{})
 		w := openStream(t, conn, p, nil)
 		for range 3 {
-			w.Write([]byte("a"))
+			_, err := w.Write([]byte("a"))
+			require.NoError(t, err)
 			p.expect("streamData")
 		}
 		p.streamAck(w.ID(), 2)

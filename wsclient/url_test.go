@@ -88,29 +88,22 @@ func TestRecoveryURLKeepsOtherParameters(t *testing.T) {
 
 func TestDialFails(t *testing.T) {
 	bubble(t, func(t *testing.T, s *service) {
-		dial := func(provider URLProvider, o Options) chan error {
-			dialed := make(chan error, 1)
-			go func() {
-				_, err := Dial(context.Background(), provider, s.options(o))
-				dialed <- err
-			}()
-			return dialed
-		}
+		dial := func(provider URLProvider, o Options) chan dialed { return s.dial(context.Background(), provider, o) }
 		start := time.Now()
 		dialed := dial(freshURL, Options{})
 		s.next() // never says that the connection is there
-		err := <-dialed
+		err := (<-dialed).err
 		require.ErrorIs(t, err, context.DeadlineExceeded)
 		require.Equal(t, attemptTimeout, time.Since(start))
 
 		sentinel := errors.New("no credentials")
-		require.ErrorIs(t, <-dial(func(context.Context) (string, error) { return "", sentinel }, Options{}), sentinel)
+		require.ErrorIs(t, (<-dial(func(context.Context) (string, error) { return "", sentinel }, Options{})).err, sentinel)
 
 		dialed = dial(freshURL, Options{})
 		p := s.next()
 		p.send(`{"type":"system","event":"disconnected","message":"go away"}`)
 		p.close(1008, "policy")
-		err = <-dialed
+		err = (<-dialed).err
 		var ce *CloseError
 		require.ErrorAs(t, err, &ce)
 		require.EqualError(t, err, "wsclient: the connection ended with code 1008: policy: go away")
@@ -124,7 +117,7 @@ func TestDialFails(t *testing.T) {
 		})
 		dialed = dial(freshURL, Options{RetryInitial: true, Reconnect: ReconnectOptions{MaxAttempts: 3}})
 		var he *HandshakeError
-		require.ErrorAs(t, <-dialed, &he)
+		require.ErrorAs(t, (<-dialed).err, &he)
 		require.Equal(t, 3, attempts)
 		s.answerWith(func(*http.Request) int { return 503 })
 		ctx, cancel := context.WithTimeout(context.Background(), 5*time.Minute)
@@ -142,7 +135,7 @@ func TestDialFails(t *testing.T) {
 		dialed = dial(freshURL, Options{RetryInitial: true, Reconnect: ReconnectOptions{Disabled: true}})
 		p = s.next()
 		p.send(`{"type":"system","event":"connected","userId":null,"connectionId":"c1"}`)
-		require.NoError(t, <-dialed)
+		require.NoError(t, (<-dialed).err)
 		p.close(1000, "")
 	})
 }
@@ -150,16 +143,8 @@ func TestDialFails(t *testing.T) {
 func TestAnonymousAndAuthorization(t *testing.T) {
 	for _, o := range []Options{{Anonymous: true}, {Header: http.Header{"Authorization": {"Bearer x"}}}} {
 		bubble(t, func(t *testing.T, s *service) {
-			dialed := make(chan *Conn)
-			go func() {
-				conn, err := Dial(context.Background(), StaticURL("ws://service.test/client/hubs/chat"), s.options(o))
-				require.NoError(t, err)
-				dialed <- conn
-			}()
-			p := s.next()
+			_, p := s.connectTo(StaticURL("ws://service.test/client/hubs/chat"), o)
 			require.Equal(t, o.Header.Get("Authorization"), p.request.Header.Get("Authorization"))
-			p.hello("c1")
-			(<-dialed).Close()
 		})
 	}
 }
