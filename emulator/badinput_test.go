@@ -1,9 +1,9 @@
-package emulator
+package emulator_test
 
 import (
 	"bufio"
-	"bytes"
 	"context"
+	"encoding/json"
 	"fmt"
 	"io"
 	"log/slog"
@@ -13,25 +13,28 @@ import (
 	"sync"
 	"testing"
 	"time"
+	"unicode/utf8"
 
 	"github.com/coder/websocket"
 	"github.com/golang-jwt/jwt/v5"
 	"github.com/stretchr/testify/require"
 	"golang.org/x/net/http/httpguts"
+
+	"github.com/awps-go/webpubsub/emulator"
 )
 
 // This file is about those who do not behave: each is answered clearly, and everyone else is served on.
 
 func TestASlowReaderIsClosedWithAReasonAndDelaysNobody(t *testing.T) {
 	var logged safeBuffer
-	srv := StartT(t, &Options{Logger: slog.New(slog.NewTextHandler(&logged, nil))})
+	srv := emulator.StartT(t, &emulator.Options{Logger: slog.New(slog.NewTextHandler(&logged, nil))})
 	slow := dialJSON(t, srv, dialOptions{groups: []string{"g"}})
 	fast := dialJSON(t, srv, dialOptions{groups: []string{"g"}})
-	big := bytes.Repeat([]byte("x"), maxMessageSize)
+	big := strings.Repeat("x", maxMessageSize)
 	var sent int
-	for srv.hub("chat").count(&target{}) == 2 {
+	for len(srv.Connections("chat")) == 2 {
 		require.Less(t, sent, 1000, "the slow client is never closed")
-		srv.hub("chat").send(&message{payload: payload{dataType: dataText, data: big}, group: "g"}, &target{group: "g"})
+		rest{t, srv}.text("hubs/chat/groups/g/:send", big)
 		sent++
 		require.Len(t, fast.object()["data"], maxMessageSize)
 	}
@@ -46,22 +49,18 @@ func TestASlowReaderIsClosedWithAReasonAndDelaysNobody(t *testing.T) {
 }
 
 func TestWhatExpiresWhileASlowReaderDoesNotReadIsDroppedAndTakesNoRoom(t *testing.T) {
-	srv := StartT(t, nil)
-	slow := dialJSON(t, srv, dialOptions{})
+	srv := emulator.StartT(t, nil)
+	slow := dialJSON(t, srv, dialOptions{groups: []string{"room"}})
 	slow.ws.SetReadLimit(-1)
 	send := func(n int, text string, ttl time.Duration) {
 		for range n {
-			m := &message{payload: payload{dataType: dataText, data: []byte(text)}}
-			if ttl > 0 {
-				m.expires = srv.Now().Add(ttl)
-			}
-			srv.hub("chat").send(m, &target{})
+			rest{t, srv}.text(fmt.Sprintf("hubs/chat/:send?messageTtlSeconds=%d", ttl/time.Second), text)
 		}
 	}
 	big := strings.Repeat("x", maxMessageSize)
 	send(8, big, 0) // more than the network takes
 	send(8, big, time.Second)
-	send(maxQueuedFrames-100, "old", time.Second)
+	flood(t, srv, maxQueuedFrames-100, `"dataType":"text","data":"old","ttlSeconds":1`)
 	srv.Advance(2 * time.Second)
 	send(200, "new", 0)
 	send(8, big, 0)
@@ -81,7 +80,7 @@ func TestWhatExpiresWhileASlowReaderDoesNotReadIsDroppedAndTakesNoRoom(t *testin
 }
 
 func TestAFrameOverTheLimitClosesAClientOfAnyProtocolAndNobodyElse(t *testing.T) {
-	srv := StartT(t, nil)
+	srv := emulator.StartT(t, nil)
 	bystander := dialJSON(t, srv, dialOptions{})
 	for name, tt := range map[string]struct {
 		subprotocols []string
@@ -105,25 +104,25 @@ func TestAFrameOverTheLimitClosesAClientOfAnyProtocolAndNobodyElse(t *testing.T)
 }
 
 func TestAClientThatNeverReadsIsCutOffWhenTheServerCloses(t *testing.T) {
-	srv := StartT(t, nil)
+	srv := emulator.StartT(t, nil)
 	stuck := dialJSON(t, srv, dialOptions{})
 	for range 12 {
-		srv.hub("chat").send(&message{payload: payload{dataType: dataText, data: bytes.Repeat([]byte("x"), maxMessageSize)}}, &target{})
+		rest{t, srv}.text("hubs/chat/:send", strings.Repeat("x", maxMessageSize))
 	}
 	srv.Close()
 	require.NotEmpty(t, stuck.id)
 }
 
 // handshake opens a WebSocket by hand, for those who then do not speak WebSocket properly.
-func handshake(t *testing.T, srv *Server) (net.Conn, *bufio.Reader) {
+func handshake(t *testing.T, srv *emulator.Server) (net.Conn, *bufio.Reader) {
 	t.Helper()
-	c, err := net.Dial("tcp", srv.host)
+	c, err := net.Dial("tcp", host(srv))
 	require.NoError(t, err)
 	t.Cleanup(func() { c.Close() })
 	require.NoError(t, c.SetDeadline(time.Now().Add(patience)))
 	target := strings.TrimPrefix(dialOptions{}.httpURL(t, srv), srv.Endpoint())
 	fmt.Fprintf(c, "GET %s HTTP/1.1\r\nHost: %s\r\nConnection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\n"+
-		"Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Protocol: %s\r\n\r\n", target, srv.host, protocolJSON)
+		"Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Protocol: %s\r\n\r\n", target, host(srv), protocolJSON)
 	br := bufio.NewReader(c)
 	resp, err := http.ReadResponse(br, nil)
 	require.NoError(t, err)
@@ -132,34 +131,34 @@ func handshake(t *testing.T, srv *Server) (net.Conn, *bufio.Reader) {
 }
 
 func TestHalfOpenConnections(t *testing.T) {
-	for name, leave := range map[string]func(t *testing.T, srv *Server){
-		"a connection without a request": func(t *testing.T, srv *Server) {
-			c, err := net.Dial("tcp", srv.host)
+	for name, leave := range map[string]func(t *testing.T, srv *emulator.Server){
+		"a connection without a request": func(t *testing.T, srv *emulator.Server) {
+			c, err := net.Dial("tcp", host(srv))
 			require.NoError(t, err)
 			t.Cleanup(func() { c.Close() })
 		},
-		"half a header": func(t *testing.T, srv *Server) {
-			c, err := net.Dial("tcp", srv.host)
+		"half a header": func(t *testing.T, srv *emulator.Server) {
+			c, err := net.Dial("tcp", host(srv))
 			require.NoError(t, err)
 			t.Cleanup(func() { c.Close() })
 			fmt.Fprint(c, "POST /api/hubs/chat/:send HTTP/1.1\r\nHo")
 		},
-		"half a body": func(t *testing.T, srv *Server) {
-			c, err := net.Dial("tcp", srv.host)
+		"half a body": func(t *testing.T, srv *emulator.Server) {
+			c, err := net.Dial("tcp", host(srv))
 			require.NoError(t, err)
 			t.Cleanup(func() { c.Close() })
 			token := sign(t, srv.AccessKey(), jwt.MapClaims{"aud": srv.Endpoint() + "/api/hubs/chat/:send", "exp": srv.Now().Add(time.Minute).Unix()})
-			fmt.Fprintf(c, "POST /api/hubs/chat/:send HTTP/1.1\r\nHost: %s\r\nAuthorization: Bearer %s\r\nContent-Type: text/plain\r\nContent-Length: 5\r\n\r\nhel", srv.host, token)
+			fmt.Fprintf(c, "POST /api/hubs/chat/:send HTTP/1.1\r\nHost: %s\r\nAuthorization: Bearer %s\r\nContent-Type: text/plain\r\nContent-Length: 5\r\n\r\nhel", host(srv), token)
 		},
-		"half a frame": func(t *testing.T, srv *Server) {
+		"half a frame": func(t *testing.T, srv *emulator.Server) {
 			c, _ := handshake(t, srv)
 			c.Write([]byte{0x81, 0xFE, 0x01})
 		},
-		"a client that answers nothing": func(t *testing.T, srv *Server) { handshake(t, srv) },
+		"a client that answers nothing": func(t *testing.T, srv *emulator.Server) { handshake(t, srv) },
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel() // with waiting for those who keep Close waiting
-			srv := StartT(t, nil)
+			srv := emulator.StartT(t, nil)
 			bystander := dialJSON(t, srv, dialOptions{user: "bystander"})
 			leave(t, srv)
 			rest{t, srv}.text("hubs/chat/users/bystander/:send", "served on")
@@ -179,7 +178,7 @@ func TestAClientThatLeavesWithoutACloseFrameIsGone(t *testing.T) {
 		"it sends a lone continuation": func(c *net.TCPConn) { c.Write([]byte{0x80, 0x80, 0, 0, 0, 0}) },
 	} {
 		t.Run(name, func(t *testing.T) {
-			srv := StartT(t, nil)
+			srv := emulator.StartT(t, nil)
 			bystander := dialJSON(t, srv, dialOptions{})
 			c, _ := handshake(t, srv)
 			leave(c.(*net.TCPConn))
@@ -190,20 +189,20 @@ func TestAClientThatLeavesWithoutACloseFrameIsGone(t *testing.T) {
 }
 
 func TestABodyThatIsCutShortIsNotSent(t *testing.T) {
-	srv := StartT(t, nil)
+	srv := emulator.StartT(t, nil)
 	c := dialJSON(t, srv, dialOptions{})
-	conn, err := net.Dial("tcp", srv.host)
+	conn, err := net.Dial("tcp", host(srv))
 	require.NoError(t, err)
 	defer conn.Close()
 	token := sign(t, srv.AccessKey(), jwt.MapClaims{"aud": srv.Endpoint() + "/api/hubs/chat/:send", "exp": srv.Now().Add(time.Minute).Unix()})
-	fmt.Fprintf(conn, "POST /api/hubs/chat/:send HTTP/1.1\r\nHost: %s\r\nAuthorization: Bearer %s\r\nContent-Type: text/plain\r\nContent-Length: 5\r\n\r\nhel", srv.host, token)
+	fmt.Fprintf(conn, "POST /api/hubs/chat/:send HTTP/1.1\r\nHost: %s\r\nAuthorization: Bearer %s\r\nContent-Type: text/plain\r\nContent-Length: 5\r\n\r\nhel", host(srv), token)
 	require.NoError(t, conn.(*net.TCPConn).CloseWrite())
 	io.Copy(io.Discard, conn)
 	c.nothing(srv)
 }
 
 func TestAFloodOfBadTokensLeavesEveryoneElseServed(t *testing.T) {
-	srv := StartT(t, &Options{Logger: slog.New(slog.DiscardHandler)})
+	srv := emulator.StartT(t, &emulator.Options{Logger: slog.New(slog.DiscardHandler)})
 	c := dialJSON(t, srv, dialOptions{user: "ann"})
 	target := srv.Endpoint() + "/client/hubs/chat?access_token=" +
 		sign(t, "a wrong key", jwt.MapClaims{"aud": srv.Endpoint() + "/client/hubs/chat", "exp": time.Now().Add(time.Hour).Unix()})
@@ -227,7 +226,7 @@ func TestAFloodOfBadTokensLeavesEveryoneElseServed(t *testing.T) {
 }
 
 func TestACompressedOrFragmentedMessageIsUnderstood(t *testing.T) {
-	srv := StartT(t, nil)
+	srv := emulator.StartT(t, nil)
 	ctx, cancel := context.WithTimeout(t.Context(), patience)
 	defer cancel()
 	ws, _, err := websocket.Dial(ctx, dialOptions{}.url(t, srv), &websocket.DialOptions{Subprotocols: []string{protocolJSON},
@@ -253,7 +252,7 @@ func FuzzRESTPaths(f *testing.F) {
 			f.Add(method, seed)
 		}
 	}
-	srv, err := Start(nil)
+	srv, err := emulator.Start(nil)
 	if err != nil {
 		f.Fatal(err)
 	}
@@ -281,7 +280,8 @@ func FuzzRESTPaths(f *testing.F) {
 		require.NotEqual(t, http.StatusInternalServerError, resp.StatusCode, string(body))
 		if resp.StatusCode >= 400 && method != http.MethodHead && resp.Header.Get("x-ms-error-code") != "" {
 			var e errorBody
-			require.NoError(t, unmarshal(body, &e))
+			require.True(t, utf8.Valid(body))
+			require.NoError(t, json.Unmarshal(body, &e))
 			require.NotEmpty(t, e.Message)
 		}
 	})

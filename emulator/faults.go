@@ -2,11 +2,11 @@ package emulator
 
 import (
 	"fmt"
-	"net/http"
 	"slices"
-	"strconv"
 	"strings"
 	"time"
+
+	"github.com/awps-go/webpubsub/emulator/internal/faults"
 )
 
 // OperationConnect is the operation of a client's handshake, for [Fault].
@@ -45,18 +45,9 @@ const (
 	CutAfterEffect             // the request is carried out, but its answer is lost
 )
 
-// fault is a Fault and how often it will still happen.
-type fault struct {
-	Fault
-	left int
-}
-
 // checkOperation fails if there is no REST operation of a name, nor one of the others.
 func (s *Server) checkOperation(name string, others ...string) error {
-	names := others
-	for _, r := range s.routes {
-		names = append(names, r.operation)
-	}
+	names := append(s.api.Operations(), others...)
 	if slices.Contains(names, name) {
 		return nil
 	}
@@ -87,54 +78,10 @@ func (s *Server) InjectFault(f Fault) error {
 	case f.Cut == CutAfterEffect && f.Operation == OperationConnect:
 		return fmt.Errorf("emulator: a handshake has no effect that CutAfterEffect could keep: use DropConnection")
 	}
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.faults = append(s.faults, &fault{f, max(f.Times, 1)})
+	s.faults.Inject(faults.Fault{Operation: f.Operation, Times: max(f.Times, 1), Status: f.Status, RetryAfter: f.RetryAfter,
+		Delay: f.Delay, CutBeforeEffect: f.Cut == CutBeforeEffect, CutAfterEffect: f.Cut == CutAfterEffect})
 	return nil
 }
 
 // ClearFaults forgets all faults that have not happened yet.
-func (s *Server) ClearFaults() {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.faults = nil
-}
-
-// takeFault returns the fault that strikes a request, or the zero Fault.
-func (s *Server) takeFault(operation string) Fault {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	for i, f := range s.faults {
-		if f.Operation != operation && (f.Operation != "" || operation == OperationConnect) {
-			continue
-		}
-		if f.left--; f.left == 0 {
-			s.faults = slices.Delete(s.faults, i, i+1)
-		}
-		return f.Fault
-	}
-	return Fault{}
-}
-
-// strike lets a fault happen to a request, as far as that comes before its effect. An error is the answer.
-func (s *Server) strike(f Fault, w http.ResponseWriter, r *http.Request) *restError {
-	if f.Delay > 0 {
-		due := make(chan struct{})
-		t := s.clock.afterFunc(f.Delay, func() { close(due) })
-		select {
-		case <-due:
-		case <-s.quit:
-			t.stop()
-		}
-	}
-	if f.Cut == CutBeforeEffect {
-		panic(http.ErrAbortHandler)
-	}
-	if f.Status == 0 {
-		return nil
-	}
-	if f.RetryAfter > 0 {
-		w.Header().Set("Retry-After", strconv.Itoa(int((f.RetryAfter+time.Second-1)/time.Second)))
-	}
-	return &restError{f.Status, "InjectedFault", "a fault that was asked for: " + http.StatusText(f.Status), ""}
-}
+func (s *Server) ClearFaults() { s.faults.Clear() }

@@ -1,4 +1,4 @@
-package emulator
+package emulator_test
 
 import (
 	"net/http"
@@ -8,14 +8,16 @@ import (
 	"github.com/coder/websocket"
 	"github.com/golang-jwt/jwt/v5"
 	"github.com/stretchr/testify/require"
+
+	"github.com/awps-go/webpubsub/emulator"
 )
 
 func TestTheNextRequestsThatMatchFail(t *testing.T) {
-	srv := StartT(t, nil)
+	srv := emulator.StartT(t, nil)
 	api := rest{t, srv}
 	c := dialJSON(t, srv, dialOptions{user: "ann"})
-	require.NoError(t, srv.InjectFault(Fault{Operation: "SendToAll", Times: 2, Status: 429, RetryAfter: 1500 * time.Millisecond}))
-	require.NoError(t, srv.InjectFault(Fault{Operation: "SendToAll", Status: 503}))
+	require.NoError(t, srv.InjectFault(emulator.Fault{Operation: "SendToAll", Times: 2, Status: 429, RetryAfter: 1500 * time.Millisecond}))
+	require.NoError(t, srv.InjectFault(emulator.Fault{Operation: "SendToAll", Status: 503}))
 
 	send := func() response {
 		return api.do("POST", "hubs/chat/:send", []byte("hello"), "Content-Type", "text/plain")
@@ -37,8 +39,8 @@ func TestTheNextRequestsThatMatchFail(t *testing.T) {
 }
 
 func TestAFaultForAnyOperationIsNoneForHandshakes(t *testing.T) {
-	srv := StartT(t, nil)
-	require.NoError(t, srv.InjectFault(Fault{Times: 2, Status: 500}))
+	srv := emulator.StartT(t, nil)
+	require.NoError(t, srv.InjectFault(emulator.Fault{Times: 2, Status: 500}))
 	dialJSON(t, srv, dialOptions{})
 	rest{t, srv}.must(500, "HEAD", "hubs/chat/users/ann")
 	rest{t, srv}.must(500, "POST", "hubs/chat/:closeConnections")
@@ -46,8 +48,8 @@ func TestAFaultForAnyOperationIsNoneForHandshakes(t *testing.T) {
 }
 
 func TestHandshakesAreRefused(t *testing.T) {
-	srv := StartT(t, nil)
-	require.NoError(t, srv.InjectFault(Fault{Operation: OperationConnect, Times: 2, Status: 503}))
+	srv := emulator.StartT(t, nil)
+	require.NoError(t, srv.InjectFault(emulator.Fault{Operation: emulator.OperationConnect, Times: 2, Status: 503}))
 	target := dialOptions{}.httpURL(t, srv)
 	require.Equal(t, 503, upgradeStatus(t, target))
 	require.Equal(t, 503, upgradeStatus(t, target))
@@ -56,16 +58,16 @@ func TestHandshakesAreRefused(t *testing.T) {
 
 func TestAConnectionIsCut(t *testing.T) {
 	for name, tt := range map[string]struct {
-		cut    Cut
+		cut    emulator.Cut
 		effect bool
 	}{
-		"before the request takes effect": {CutBeforeEffect, false},
-		"after the request took effect":   {CutAfterEffect, true},
+		"before the request takes effect": {emulator.CutBeforeEffect, false},
+		"after the request took effect":   {emulator.CutAfterEffect, true},
 	} {
 		t.Run(name, func(t *testing.T) {
-			srv := StartT(t, nil)
+			srv := emulator.StartT(t, nil)
 			c := dialJSON(t, srv, dialOptions{})
-			require.NoError(t, srv.InjectFault(Fault{Operation: "AddConnectionToGroup", Cut: tt.cut}))
+			require.NoError(t, srv.InjectFault(emulator.Fault{Operation: "AddConnectionToGroup", Cut: tt.cut}))
 			target := srv.Endpoint() + "/api/hubs/chat/groups/g/connections/" + c.id
 			req, _ := http.NewRequest("PUT", target, nil)
 			req.Header.Set("Authorization", "Bearer "+sign(t, srv.AccessKey(), jwt.MapClaims{"aud": target, "exp": srv.Now().Add(time.Minute).Unix()}))
@@ -80,18 +82,15 @@ func TestAConnectionIsCut(t *testing.T) {
 }
 
 func TestADelayedRequestWaitsForTheClock(t *testing.T) {
-	srv := StartT(t, nil)
+	var logged safeBuffer
+	srv := emulator.StartT(t, &emulator.Options{Logger: debugLog(&logged)})
 	c := dialJSON(t, srv, dialOptions{})
-	require.NoError(t, srv.InjectFault(Fault{Operation: "SendToAll", Delay: time.Minute}))
+	require.NoError(t, srv.InjectFault(emulator.Fault{Operation: "SendToAll", Delay: time.Minute}))
 	answered := make(chan int, 1)
 	go func() {
 		answered <- rest{t, srv}.do("POST", "hubs/chat/:send", []byte("late"), "Content-Type", "text/plain").status
 	}()
-	require.Eventually(t, func() bool {
-		srv.clock.mu.Lock()
-		defer srv.clock.mu.Unlock()
-		return len(srv.clock.timers) == 1
-	}, patience, time.Millisecond)
+	logged.wait(t, "delay=1m0s")
 	c.nothing(srv)
 	srv.Advance(59 * time.Second)
 	require.Empty(t, answered)
@@ -101,44 +100,41 @@ func TestADelayedRequestWaitsForTheClock(t *testing.T) {
 }
 
 func TestCloseDoesNotWaitForADelay(t *testing.T) {
-	srv := StartT(t, nil)
-	require.NoError(t, srv.InjectFault(Fault{Delay: 24 * time.Hour}))
+	var logged safeBuffer
+	srv := emulator.StartT(t, &emulator.Options{Logger: debugLog(&logged)})
+	require.NoError(t, srv.InjectFault(emulator.Fault{Delay: 24 * time.Hour}))
 	answered := make(chan int, 1)
 	go func() { answered <- rest{t, srv}.do("HEAD", "hubs/chat/users/ann", nil).status }()
-	require.Eventually(t, func() bool {
-		srv.mu.Lock()
-		defer srv.mu.Unlock()
-		return len(srv.faults) == 0
-	}, patience, time.Millisecond)
+	logged.wait(t, "delay=24h0m0s")
 	srv.Close()
 	require.Equal(t, 404, <-answered)
 }
 
 func TestFaultsThatCannotBe(t *testing.T) {
-	srv := StartT(t, nil)
+	srv := emulator.StartT(t, nil)
 	for name, tt := range map[string]struct {
-		fault Fault
+		fault emulator.Fault
 		want  string
 	}{
-		"an operation unheard of":        {Fault{Operation: "SendToNobody", Status: 500}, `Fault.Operation: there is no operation "SendToNobody"`},
-		"a handshake in lower case":      {Fault{Operation: "connect", Status: 500}, "CloseUserConnections, Connect, "},
-		"a negative number of times":     {Fault{Times: -1, Status: 500}, "Fault.Times"},
-		"a status that is no error":      {Fault{Status: 202}, "Fault.Status"},
-		"a negative delay":               {Fault{Delay: -1}, "Fault.Delay"},
-		"a Retry-After without a status": {Fault{RetryAfter: 1}, "Fault.RetryAfter"},
-		"a cut unheard of":               {Fault{Cut: 3}, "Fault.Cut"},
-		"an answer that is cut":          {Fault{Cut: CutAfterEffect, Status: 500}, "Fault.Cut"},
-		"half a handshake":               {Fault{Operation: OperationConnect, Cut: CutAfterEffect}, "DropConnection"},
+		"an operation unheard of":        {emulator.Fault{Operation: "SendToNobody", Status: 500}, `Fault.Operation: there is no operation "SendToNobody"`},
+		"a handshake in lower case":      {emulator.Fault{Operation: "connect", Status: 500}, "CloseUserConnections, Connect, "},
+		"a negative number of times":     {emulator.Fault{Times: -1, Status: 500}, "Fault.Times"},
+		"a status that is no error":      {emulator.Fault{Status: 202}, "Fault.Status"},
+		"a negative delay":               {emulator.Fault{Delay: -1}, "Fault.Delay"},
+		"a Retry-After without a status": {emulator.Fault{RetryAfter: 1}, "Fault.RetryAfter"},
+		"a cut unheard of":               {emulator.Fault{Cut: 3}, "Fault.Cut"},
+		"an answer that is cut":          {emulator.Fault{Cut: emulator.CutAfterEffect, Status: 500}, "Fault.Cut"},
+		"half a handshake":               {emulator.Fault{Operation: emulator.OperationConnect, Cut: emulator.CutAfterEffect}, "DropConnection"},
 	} {
 		require.ErrorContains(t, srv.InjectFault(tt.fault), tt.want, name)
 	}
-	require.NoError(t, srv.InjectFault(Fault{Status: 500}))
+	require.NoError(t, srv.InjectFault(emulator.Fault{Status: 500}))
 	srv.ClearFaults()
 	rest{t, srv}.must(404, "HEAD", "hubs/chat/users/ann")
 }
 
 func TestDroppingAConnection(t *testing.T) {
-	srv := StartT(t, nil)
+	srv := emulator.StartT(t, nil)
 	plain := dialJSON(t, srv, dialOptions{})
 	require.True(t, srv.DropConnection("chat", plain.id))
 	_, _, err := plain.ws.Read(t.Context())

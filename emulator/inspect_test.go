@@ -1,4 +1,4 @@
-package emulator
+package emulator_test
 
 import (
 	"context"
@@ -7,10 +7,12 @@ import (
 	"time"
 
 	"github.com/stretchr/testify/require"
+
+	"github.com/awps-go/webpubsub/emulator"
 )
 
 func TestALookInside(t *testing.T) {
-	srv := StartT(t, nil)
+	srv := emulator.StartT(t, nil)
 	require.Empty(t, srv.Hubs())
 	require.Empty(t, srv.Connections("chat"))
 	a := dialJSON(t, srv, dialOptions{user: "ann", groups: []string{"g2", "g1"}, roles: []string{"webpubsub.sendToGroup.g1"}})
@@ -19,7 +21,7 @@ func TestALookInside(t *testing.T) {
 	b.cut()
 
 	require.Equal(t, []string{"Other", "chat"}, srv.Hubs())
-	require.ElementsMatch(t, []Connection{
+	require.ElementsMatch(t, []emulator.Connection{
 		{ID: a.id, UserID: "ann", Subprotocol: protocolJSON, Groups: []string{"g1", "g2"}},
 		{ID: b.id, Subprotocol: protocolJSONReliable, Recovering: true},
 	}, srv.Connections("CHAT"))
@@ -33,7 +35,7 @@ func TestALookInside(t *testing.T) {
 }
 
 func TestRequestsAreRemembered(t *testing.T) {
-	srv := StartT(t, nil)
+	srv := emulator.StartT(t, nil)
 	api := rest{t, srv}
 	api.must(404, "HEAD", "hubs/chat/users/a%2Fb?api-version=2024-12-01")
 	api.must(404, "POST", "hubs/chat/:dance")
@@ -41,23 +43,23 @@ func TestRequestsAreRemembered(t *testing.T) {
 	require.Len(t, got, 2)
 	require.WithinDuration(t, time.Now(), got[0].Time, time.Minute)
 	got[0].Time, got[1].Time = time.Time{}, time.Time{}
-	require.Equal(t, []Request{
+	require.Equal(t, []emulator.Request{
 		{Operation: "UserExists", Method: "HEAD", Path: "/api/hubs/chat/users/a%2Fb?api-version=2024-12-01", Status: 404},
 		{Method: "POST", Path: "/api/hubs/chat/:dance", Status: 404},
 	}, got)
 
 	for i := range maxRequests + 10 {
-		srv.requests.add(Request{Operation: "UserExists", Path: strconv.Itoa(i)})
+		api.must(404, "HEAD", "hubs/chat/users/"+strconv.Itoa(i))
 	}
 	got = srv.Requests()
 	require.Len(t, got, maxRequests)
-	require.Equal(t, "10", got[0].Path)
-	require.Equal(t, strconv.Itoa(maxRequests+9), got[maxRequests-1].Path)
+	require.Equal(t, "/api/hubs/chat/users/10", got[0].Path)
+	require.Equal(t, "/api/hubs/chat/users/"+strconv.Itoa(maxRequests+9), got[maxRequests-1].Path)
 	require.Equal(t, maxRequests+11, srv.RequestCount("UserExists"))
 }
 
 func TestWaiting(t *testing.T) {
-	srv := StartT(t, nil)
+	srv := emulator.StartT(t, nil)
 	ctx := t.Context()
 	done := make(chan error)
 	go func() { done <- srv.WaitForConnections(ctx, "chat", 2) }()
@@ -89,7 +91,7 @@ func TestWaiting(t *testing.T) {
 }
 
 func TestTheClockMakesTokensExpire(t *testing.T) {
-	srv := StartT(t, nil)
+	srv := emulator.StartT(t, nil)
 	target := dialOptions{}.httpURL(t, srv)
 	srv.Advance(59 * time.Minute)
 	require.Equal(t, 101, upgradeStatus(t, target))
@@ -100,22 +102,19 @@ func TestTheClockMakesTokensExpire(t *testing.T) {
 }
 
 func TestTrafficIsShownToThoseWhoWatch(t *testing.T) {
-	srv := StartT(t, nil)
+	srv := emulator.StartT(t, nil)
 	api := rest{t, srv}
 	api.text("hubs/chat/:send", "nobody watches")
-	w, stop := srv.traffic.watch(100)
+	p := openPage(t, srv)
 	c := dialJSON(t, srv, dialOptions{user: "ann", groups: []string{"g"}, roles: []string{"webpubsub.sendToGroup"}})
 	api.text("hubs/chat/groups/g/:send", "from REST")
 	require.Equal(t, "from REST", c.object()["data"])
 	c.write(`{"type":"sendToGroup","group":"g","dataType":"text","data":"from ann"}`)
 	require.Equal(t, "from ann", c.object()["data"])
 	require.NotEmpty(t, c.ask(`{"type":"event","event":"e","dataType":"binary","data":"AP8=","ackId":1}`))
-	stop()
-	stop()
-	api.text("hubs/chat/:send", "nobody watches any more")
+	p.until("all had passed", func() bool { return len(p.seen) >= 6 })
 	var got []trafficEvent
-	for len(w.events) > 0 {
-		e := <-w.events
+	for _, e := range p.seen {
 		require.WithinDuration(t, srv.Now(), e.Time, patience)
 		require.Equal(t, e.Kind == "rest", e.Milliseconds > 0, "%+v", e)
 		e.Time, e.ConnectionID, e.Milliseconds = time.Time{}, "", 0
@@ -130,15 +129,4 @@ func TestTrafficIsShownToThoseWhoWatch(t *testing.T) {
 		{Kind: "event", Hub: "chat", UserID: "ann",
 			Text: "event failed: InternalServerError: no event handler takes this event"},
 	}, got)
-}
-
-func TestAWatcherThatIsTooSlowMissesEventsAndDelaysNobody(t *testing.T) {
-	feed := traffic{clock: &clock{}}
-	w, stop := feed.watch(2)
-	defer stop()
-	for range 5 {
-		feed.publish(trafficEvent{})
-	}
-	require.Len(t, w.events, 2)
-	require.EqualValues(t, 3, w.missed.Load())
 }

@@ -1,22 +1,23 @@
-package emulator
+package emulator_test
 
 import (
 	"bytes"
 	"context"
 	"encoding/json"
-	"errors"
 	"io"
 	"net/http"
 	"net/url"
+	"slices"
 	"strings"
 	"testing"
 	"time"
-	"unicode/utf8"
 
 	"github.com/coder/websocket"
 	"github.com/golang-jwt/jwt/v5"
 	"github.com/stretchr/testify/require"
 	"go.uber.org/goleak"
+
+	"github.com/awps-go/webpubsub/emulator"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
@@ -35,7 +36,7 @@ func sign(t testing.TB, key string, claims jwt.MapClaims) string {
 // rest is a service client reduced to what these tests need: it signs what it sends, as the protocol says.
 type rest struct {
 	t   testing.TB
-	srv *Server
+	srv *emulator.Server
 }
 
 type response struct {
@@ -62,7 +63,7 @@ func (c rest) do(method, path string, body []byte, headers ...string) response {
 	req, err := http.NewRequest(method, target, bytes.NewReader(body))
 	require.NoError(c.t, err)
 	req.Header.Set("Authorization", "Bearer "+sign(c.t, c.srv.AccessKey(), jwt.MapClaims{"aud": target,
-		"exp": c.srv.clock.now().Add(time.Minute).Unix()}))
+		"exp": c.srv.Now().Add(time.Minute).Unix()}))
 	for i := 0; i < len(headers); i += 2 {
 		req.Header[headers[i]] = []string{headers[i+1]} // keeps the case
 	}
@@ -110,11 +111,11 @@ type dialOptions struct {
 	query        string // more of it
 }
 
-func (o dialOptions) url(t testing.TB, srv *Server) string {
+func (o dialOptions) url(t testing.TB, srv *emulator.Server) string {
 	if o.hub == "" {
 		o.hub = "chat"
 	}
-	claims := jwt.MapClaims{"aud": srv.Endpoint() + "/client/hubs/" + o.hub, "exp": srv.clock.now().Add(time.Hour).Unix()}
+	claims := jwt.MapClaims{"aud": srv.Endpoint() + "/client/hubs/" + o.hub, "exp": srv.Now().Add(time.Hour).Unix()}
 	if o.user != "" {
 		claims["sub"] = o.user
 	}
@@ -128,7 +129,7 @@ func (o dialOptions) url(t testing.TB, srv *Server) string {
 		"?access_token=" + sign(t, srv.AccessKey(), claims) + o.query
 }
 
-func dial(t testing.TB, srv *Server, o dialOptions) *client {
+func dial(t testing.TB, srv *emulator.Server, o dialOptions) *client {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(context.Background(), patience)
 	defer cancel()
@@ -140,7 +141,7 @@ func dial(t testing.TB, srv *Server, o dialOptions) *client {
 }
 
 // dialJSON connects a client that speaks JSON and reads its first frame.
-func dialJSON(t testing.TB, srv *Server, o dialOptions) *client {
+func dialJSON(t testing.TB, srv *emulator.Server, o dialOptions) *client {
 	t.Helper()
 	o.subprotocols = []string{protocolJSON}
 	c := dial(t, srv, o)
@@ -208,8 +209,22 @@ func (c *client) closed() (websocket.CloseError, []string) {
 	}
 }
 
+// flood has a client send n messages to the group "room", and returns when the client has gone after that.
+func flood(t testing.TB, srv *emulator.Server, n int, message string) {
+	t.Helper()
+	sender := dialJSON(t, srv, dialOptions{roles: []string{"webpubsub.sendToGroup.room"}})
+	for range n {
+		sender.write(`{"type":"sendToGroup","group":"room",` + message + `}`)
+	}
+	require.Contains(t, sender.ask(`{"type":"sendToGroup","group":"nobody","data":1,"ackId":1}`), "Forbidden")
+	require.NoError(t, sender.ws.Close(websocket.StatusNormalClosure, ""))
+	require.Eventually(t, func() bool {
+		return !slices.ContainsFunc(srv.Connections("chat"), func(c emulator.Connection) bool { return c.ID == sender.id })
+	}, patience, time.Millisecond)
+}
+
 // nothing fails the test if anything else than a message sent now comes next: whatever was queued before would.
-func (c *client) nothing(srv *Server) {
+func (c *client) nothing(srv *emulator.Server) {
 	c.t.Helper()
 	rest{c.t, srv}.text("hubs/chat/connections/"+url.PathEscape(c.id)+"/:send", "fence")
 	require.Equal(c.t, "fence", c.object()["data"])
@@ -231,12 +246,4 @@ func upgradeStatus(t testing.TB, target string, headers ...string) int {
 	require.NoError(t, err)
 	resp.Body.Close()
 	return resp.StatusCode
-}
-
-// unmarshal is json.Unmarshal that takes only UTF-8, as clients do.
-func unmarshal(data []byte, v any) error {
-	if !utf8.Valid(data) {
-		return errors.New("not UTF-8")
-	}
-	return json.Unmarshal(data, v)
 }

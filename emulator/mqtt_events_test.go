@@ -1,4 +1,4 @@
-package emulator
+package emulator_test
 
 import (
 	"context"
@@ -13,11 +13,12 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/awps-go/webpubsub"
+	"github.com/awps-go/webpubsub/emulator"
 	"github.com/awps-go/webpubsub/eventhandler"
 )
 
 // mqttApplication is an application that writes down what it is told of MQTT clients. reject, if set, decides.
-func mqttApplication(t *testing.T, s *Server, log *eventLog, reject func() error) {
+func mqttApplication(t *testing.T, s *emulator.Server, log *eventLog, reject func() error) {
 	t.Helper()
 	connects := 0
 	ids := map[string]string{"": ""} // the physical connections and sessions, by their order
@@ -67,7 +68,7 @@ func mqttApplication(t *testing.T, s *Server, log *eventLog, reject func() error
 }
 
 func TestAnMQTTClientsLifeReachesTheApplication(t *testing.T) {
-	srv := StartT(t, nil)
+	srv := emulator.StartT(t, nil)
 	log := newEventLog()
 	mqttApplication(t, srv, log, nil)
 	c := newPaho5(t, srv, dialOptions{user: "ann", query: "&room=1"})
@@ -110,28 +111,28 @@ func TestAnMQTTClientsLifeReachesTheApplication(t *testing.T) {
 
 func TestTheApplicationIsToldHowAnMQTTClientWent(t *testing.T) {
 	for name, test := range map[string]struct {
-		leave         func(srv *Server, c *mqttWire)
+		leave         func(srv *emulator.Server, c *mqttWire)
 		old, new      string // what comes of it, for 3.1.1 and for 5.0
 		sessionAndAll bool
 	}{
-		"goodbye": {leave: func(_ *Server, c *mqttWire) { c.send(packetOf(packets.Disconnect)) },
+		"goodbye": {leave: func(_ *emulator.Server, c *mqttWire) { c.send(packetOf(packets.Disconnect)) },
 			old: "the client said goodbye; by client true {Code:0 UserProperties:[]}",
 			new: "the client said goodbye; by client true {Code:0 UserProperties:[]}"},
-		"cut off": {leave: func(srv *Server, _ *mqttWire) { srv.DropConnection("chat", "id") },
+		"cut off": {leave: func(srv *emulator.Server, _ *mqttWire) { srv.DropConnection("chat", "id") },
 			old: "the connection was lost; &{InitiatedByClient:false DisconnectPacket:<nil>}",
 			new: "the connection was lost; &{InitiatedByClient:false DisconnectPacket:<nil>}"},
-		"closed by the application": {leave: func(srv *Server, c *mqttWire) {
+		"closed by the application": {leave: func(srv *emulator.Server, c *mqttWire) {
 			rest{c.t, srv}.must(204, "DELETE", "hubs/chat/connections/id?reason=enough")
 		},
 			old: "enough; &{InitiatedByClient:false DisconnectPacket:<nil>}",
 			new: "enough; by client false {Code:152 UserProperties:[]}"},
-		"breaks the protocol": {leave: func(_ *Server, c *mqttWire) { c.write([]byte{0xC1, 0}) },
+		"breaks the protocol": {leave: func(_ *emulator.Server, c *mqttWire) { c.write([]byte{0xC1, 0}) },
 			old: "malformed packet: flags; &{InitiatedByClient:false DisconnectPacket:<nil>}",
 			new: "malformed packet: flags; by client false {Code:129 UserProperties:[]}"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			both(t, func(t *testing.T, version mqttVersion) {
-				srv := StartT(t, nil)
+				srv := emulator.StartT(t, nil)
 				log := newEventLog()
 				mqttApplication(t, srv, log, nil)
 				c, _ := dialWire(t, srv, version, dialOptions{}, connectPacket("id"))
@@ -148,7 +149,7 @@ func TestTheApplicationIsToldHowAnMQTTClientWent(t *testing.T) {
 }
 
 func TestTheApplicationIsAskedAgainWhenAnMQTTClientComesBack(t *testing.T) {
-	srv := StartT(t, nil)
+	srv := emulator.StartT(t, nil)
 	log := newEventLog()
 	mqttApplication(t, srv, log, nil)
 	c, _ := dialWire(t, srv, mqtt5, dialOptions{}, keeping(connectPacket("id")))
@@ -172,18 +173,6 @@ func TestTheApplicationIsAskedAgainWhenAnMQTTClientComesBack(t *testing.T) {
 	require.Len(t, lines, 5)
 }
 
-func TestAConnectionThatIsGoneChangesNoGroupsOfItsSuccessor(t *testing.T) {
-	h := newHub("chat", &notifier{}, &traffic{})
-	old, next := &connection{id: "device", hub: h}, &connection{id: "device", hub: h}
-	h.add(old, nil, func() {})
-	require.True(t, h.remove(old))
-	h.add(next, []string{"a"}, func() {})
-	old.joinGroup("b")
-	require.False(t, old.leaveGroup("a"))
-	require.Equal(t, groupSet{"a": {}}, next.groups)
-	require.NotContains(t, h.groups, "b")
-}
-
 func TestAnMQTTClientIsToldWhyTheApplicationRejectsIt(t *testing.T) {
 	properties := []eventhandler.MQTTUserProperty{{Name: "a", Value: "b"}}
 	for name, test := range map[string]struct {
@@ -199,7 +188,7 @@ func TestAnMQTTClientIsToldWhyTheApplicationRejectsIt(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			both(t, func(t *testing.T, version mqttVersion) {
-				srv := StartT(t, nil)
+				srv := emulator.StartT(t, nil)
 				mqttApplication(t, srv, newEventLog(), func() error { return test.err })
 				c := openWire(t, srv, version, dialOptions{})
 				c.send(connectPacket("id"))
@@ -219,7 +208,7 @@ func TestAnMQTTClientIsToldWhyTheApplicationRejectsIt(t *testing.T) {
 	t.Run("by status alone", func(t *testing.T) {
 		for status, want := range map[int][2]byte{400: {4, 0x86}, 401: {5, 0x87}, 403: {5, 0x87}, 404: {3, 0x80}, 429: {3, 0x9F}} {
 			both(t, func(t *testing.T, version mqttVersion) {
-				srv := StartT(t, nil)
+				srv := emulator.StartT(t, nil)
 				listen(t, srv, &scripted{log: newEventLog(), answer: func(w http.ResponseWriter, _ *http.Request, _ int) {
 					http.Error(w, "in plain text", status)
 				}}, false)

@@ -1,4 +1,4 @@
-package emulator
+package emulator_test
 
 import (
 	"context"
@@ -22,11 +22,12 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/awps-go/webpubsub"
+	"github.com/awps-go/webpubsub/emulator"
 )
 
 // mqttURL is where an MQTT client connects, with its token.
-func (o dialOptions) mqttURL(t testing.TB, srv *Server) string {
-	claims := jwt.MapClaims{"aud": srv.Endpoint() + "/clients/mqtt/hubs/chat", "exp": srv.clock.now().Add(time.Hour).Unix()}
+func (o dialOptions) mqttURL(t testing.TB, srv *emulator.Server) string {
+	claims := jwt.MapClaims{"aud": srv.Endpoint() + "/clients/mqtt/hubs/chat", "exp": srv.Now().Add(time.Hour).Unix()}
 	if o.user != "" {
 		claims["sub"] = o.user
 	}
@@ -59,7 +60,7 @@ type paho5 struct {
 }
 
 // newPaho5 is a client whose WebSocket is open.
-func newPaho5(t testing.TB, srv *Server, o dialOptions) *paho5 {
+func newPaho5(t testing.TB, srv *emulator.Server, o dialOptions) *paho5 {
 	t.Helper()
 	ws, _, err := websocket.Dial(soon(t), o.mqttURL(t, srv), &websocket.DialOptions{Subprotocols: []string{"mqtt"}})
 	require.NoError(t, err)
@@ -76,7 +77,7 @@ func newPaho5(t testing.TB, srv *Server, o dialOptions) *paho5 {
 	return c
 }
 
-func dialPaho5(t testing.TB, srv *Server, o dialOptions, id string) (*paho5, *paho.Connack) {
+func dialPaho5(t testing.TB, srv *emulator.Server, o dialOptions, id string) (*paho5, *paho.Connack) {
 	t.Helper()
 	c := newPaho5(t, srv, o)
 	ack, err := c.Connect(soon(t), &paho.Connect{ClientID: id, CleanStart: true, KeepAlive: 30})
@@ -111,7 +112,7 @@ func (c *paho5) message() *paho.Publish {
 }
 
 // dialPaho311 connects Eclipse Paho's client of MQTT 3.1.1.
-func dialPaho311(t testing.TB, srv *Server, o dialOptions, id string) (mqtt.Client, <-chan mqtt.Message) {
+func dialPaho311(t testing.TB, srv *emulator.Server, o dialOptions, id string) (mqtt.Client, <-chan mqtt.Message) {
 	t.Helper()
 	messages := make(chan mqtt.Message, 100)
 	c := mqtt.NewClient(mqtt.NewClientOptions().AddBroker(o.mqttURL(t, srv)).SetClientID(id).SetProtocolVersion(4).
@@ -129,7 +130,7 @@ func done(t testing.TB, token mqtt.Token) {
 }
 
 func TestMQTTClientsTalkToOthers(t *testing.T) {
-	srv := StartT(t, nil)
+	srv := emulator.StartT(t, nil)
 	new, _ := dialPaho5(t, srv, dialOptions{user: "new", roles: everything}, "m5")
 	old, oldMessages := dialPaho311(t, srv, dialOptions{user: "old", roles: everything}, "m311")
 	web := dialJSON(t, srv, dialOptions{groups: []string{"room"}})
@@ -166,7 +167,7 @@ func TestMQTTClientsTalkToOthers(t *testing.T) {
 }
 
 func TestMQTTClientIsAConnectionOfItsHub(t *testing.T) {
-	srv := StartT(t, nil)
+	srv := emulator.StartT(t, nil)
 	c, _ := dialPaho5(t, srv, dialOptions{user: "ann", groups: []string{"first"}}, "the id")
 	r := rest{t, srv}
 	path := "hubs/chat/connections/" + url.PathEscape("the id")
@@ -197,10 +198,10 @@ func TestMQTTClientIsAConnectionOfItsHub(t *testing.T) {
 }
 
 func TestMQTTHandshakesThatAreRefused(t *testing.T) {
-	srv := StartT(t, nil)
+	srv := emulator.StartT(t, nil)
 	base := srv.Endpoint() + "/clients/mqtt/hubs/"
 	token := func(aud, key string, lifetime time.Duration, groups ...string) string {
-		return sign(t, key, jwt.MapClaims{"aud": aud, "exp": srv.clock.now().Add(lifetime).Unix(), "webpubsub.group": groups})
+		return sign(t, key, jwt.MapClaims{"aud": aud, "exp": srv.Now().Add(lifetime).Unix(), "webpubsub.group": groups})
 	}
 	good := token(base+"chat", srv.AccessKey(), time.Hour)
 	for name, test := range map[string]struct {
@@ -235,13 +236,13 @@ func TestMQTTHandshakesThatAreRefused(t *testing.T) {
 			require.Equal(t, test.status, upgradeStatus(t, target, headers...))
 		})
 	}
-	require.NoError(t, srv.InjectFault(Fault{Operation: OperationConnect, Status: http.StatusServiceUnavailable}))
+	require.NoError(t, srv.InjectFault(emulator.Fault{Operation: emulator.OperationConnect, Status: http.StatusServiceUnavailable}))
 	require.Equal(t, http.StatusServiceUnavailable,
 		upgradeStatus(t, base+"chat?access_token="+good, "Sec-WebSocket-Protocol", "mqtt"))
 }
 
 func TestMQTTClientsConnectWithTheServiceClientsTokens(t *testing.T) {
-	srv := StartT(t, nil)
+	srv := emulator.StartT(t, nil)
 	service, err := webpubsub.NewClientFromConnectionString(srv.ConnectionString(), "chat", nil)
 	require.NoError(t, err)
 	access, err := service.GetClientAccessToken(t.Context(), &webpubsub.ClientAccessTokenOptions{UserID: "ann",
@@ -251,12 +252,12 @@ func TestMQTTClientsConnectWithTheServiceClientsTokens(t *testing.T) {
 	done(t, c.Connect())
 	t.Cleanup(func() { c.Disconnect(0) })
 	done(t, c.Subscribe("room", 1, nil))
-	require.Equal(t, []Connection{{ID: "id", UserID: "ann", Subprotocol: "mqtt", Groups: []string{"room"}}},
+	require.Equal(t, []emulator.Connection{{ID: "id", UserID: "ann", Subprotocol: "mqtt", Groups: []string{"room"}}},
 		srv.Connections("chat"))
 }
 
 func TestManyMQTTClientsComeAndGo(t *testing.T) {
-	srv := StartT(t, &Options{Logger: slog.New(slog.DiscardHandler)})
+	srv := emulator.StartT(t, &emulator.Options{Logger: slog.New(slog.DiscardHandler)})
 	const clients, rounds = 40, 10
 	var all sync.WaitGroup
 	for i := range clients {
@@ -279,22 +280,22 @@ func TestManyMQTTClientsComeAndGo(t *testing.T) {
 				case 1:
 					srv.DropConnection("chat", id)
 				case 2:
-					srv.hub("chat").close(&target{connection: id}, "enough")
+					rest{t, srv}.must(204, "DELETE", "hubs/chat/connections/"+url.PathEscape(id)+"?reason=enough")
 				}
 				for range 3 {
 					if _, err := c.tryRead(); err != nil {
 						break
 					}
 				}
-				srv.hub("chat").send(&message{payload: payload{dataType: dataText, data: []byte("x")}, group: "all"}, &target{group: "all"})
+				rest{t, srv}.text("hubs/chat/groups/all/:send", "x")
 				c.ws.CloseNow()
 			}
 		})
 	}
 	all.Wait()
-	require.NoError(t, srv.wait(soon(t), 0, "clients that are not gone", func() int {
-		return len(slices.DeleteFunc(srv.Connections("chat"), func(c Connection) bool { return c.Recovering }))
-	}))
+	require.Eventually(t, func() bool {
+		return !slices.ContainsFunc(srv.Connections("chat"), func(c emulator.Connection) bool { return !c.Recovering })
+	}, patience, time.Millisecond, "clients that are not gone")
 	srv.Advance(recoveryWindow) // for the sessions that are left
 	require.NoError(t, srv.WaitForConnections(soon(t), "chat", 0))
 	require.Empty(t, srv.Groups("chat"))

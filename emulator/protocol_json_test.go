@@ -1,15 +1,16 @@
-package emulator
+package emulator_test
 
 import (
-	"math"
 	"testing"
 
 	"github.com/coder/websocket"
 	"github.com/stretchr/testify/require"
+
+	"github.com/awps-go/webpubsub/emulator"
 )
 
 func TestJSONClientIsToldWhoItIs(t *testing.T) {
-	srv := StartT(t, nil)
+	srv := emulator.StartT(t, nil)
 	c := dial(t, srv, dialOptions{user: "ann", subprotocols: []string{"unknown", protocolJSON}})
 	require.Equal(t, protocolJSON, c.ws.Subprotocol())
 	hello := c.object()
@@ -42,7 +43,7 @@ func TestJSONRequests(t *testing.T) {
 		"bad metadata":         {all, `{"type":"sendToGroup","group":"g","data":1,"metadata":{"a b":""},"ackId":1}`, `{"type":"ack","ackId":1,"success":false,"error":{"name":"BadRequest","message":"the metadata key \"a b\" is not an HTTP token"}}`},
 	} {
 		t.Run(name, func(t *testing.T) {
-			c := dialJSON(t, StartT(t, nil), dialOptions{roles: tt.roles})
+			c := dialJSON(t, emulator.StartT(t, nil), dialOptions{roles: tt.roles})
 			require.Equal(t, tt.want, c.ask(tt.request))
 			require.Equal(t, `{"type":"pong"}`, c.ask(`{"type":"ping"}`), "the client stays connected")
 		})
@@ -50,7 +51,7 @@ func TestJSONRequests(t *testing.T) {
 }
 
 func TestJSONWithoutAckIDIsFireAndForget(t *testing.T) {
-	srv := StartT(t, nil)
+	srv := emulator.StartT(t, nil)
 	c := dialJSON(t, srv, dialOptions{})
 	c.write(`{"type":"joinGroup","group":"g"}`)
 	c.write(`{"type":"event","event":"e","data":""}`)
@@ -58,7 +59,7 @@ func TestJSONWithoutAckIDIsFireAndForget(t *testing.T) {
 }
 
 func TestARepeatedAckIDIsNotExecutedAgain(t *testing.T) {
-	srv := StartT(t, nil)
+	srv := emulator.StartT(t, nil)
 	c := dialJSON(t, srv, dialOptions{roles: []string{"webpubsub.sendToGroup"}, groups: []string{"g"}})
 	const send = `{"type":"sendToGroup","group":"g","data":1,"ackId":7}`
 	c.write(send)
@@ -69,7 +70,7 @@ func TestARepeatedAckIDIsNotExecutedAgain(t *testing.T) {
 }
 
 func TestGroupMessagesBetweenClients(t *testing.T) {
-	srv := StartT(t, nil)
+	srv := emulator.StartT(t, nil)
 	sender := dialJSON(t, srv, dialOptions{user: "ann", roles: []string{"webpubsub.sendToGroup.g"}, groups: []string{"g"}})
 	member := dialJSON(t, srv, dialOptions{groups: []string{"g"}})
 	raw := dial(t, srv, dialOptions{groups: []string{"g"}})
@@ -91,7 +92,7 @@ func TestGroupMessagesBetweenClients(t *testing.T) {
 }
 
 func TestJoiningAndLeaving(t *testing.T) {
-	srv := StartT(t, nil)
+	srv := emulator.StartT(t, nil)
 	c := dialJSON(t, srv, dialOptions{roles: []string{"webpubsub.joinLeaveGroups.room.*"}})
 	api := rest{t, srv}
 	require.Contains(t, c.ask(`{"type":"joinGroup","group":"room.1","ackId":1}`), "true")
@@ -123,7 +124,7 @@ func TestFramesThatCannotBeReadCloseTheClientAndNobodyElse(t *testing.T) {
 		"a frame over the limit":   {websocket.MessageText, string(make([]byte, maxMessageSize+1)), 1009, ""},
 	} {
 		t.Run(name, func(t *testing.T) {
-			srv := StartT(t, nil)
+			srv := emulator.StartT(t, nil)
 			bystander := dialJSON(t, srv, dialOptions{})
 			c := dialJSON(t, srv, dialOptions{})
 			require.NoError(t, c.ws.Write(t.Context(), tt.typ, []byte(tt.frame)))
@@ -137,47 +138,4 @@ func TestFramesThatCannotBeReadCloseTheClientAndNobodyElse(t *testing.T) {
 			bystander.nothing(srv)
 		})
 	}
-}
-
-func TestIDSet(t *testing.T) {
-	var s idSet
-	for _, id := range []uint64{5, 6, 7, 9, 8, 3, 4, 0, math.MaxUint64, 10} {
-		require.True(t, s.add(id), id)
-		require.False(t, s.add(id), id)
-	}
-	for id := range uint64(12) {
-		require.Equal(t, id == 1 || id == 2 || id == 11, s.add(id), id)
-	}
-	var top idSet
-	for _, id := range []uint64{math.MaxUint64, math.MaxUint64 - 1, math.MaxUint64 - 2} {
-		require.True(t, top.add(id), id)
-	}
-	for _, id := range []uint64{math.MaxUint64, math.MaxUint64 - 1, math.MaxUint64 - 2} {
-		require.False(t, top.add(id), id)
-	}
-	var run idSet
-	for id := range uint64(100_000) {
-		run.add(id)
-	}
-	require.Empty(t, run.others, "ids in a row take no room")
-}
-
-func FuzzJSONFrames(f *testing.F) {
-	for _, seed := range []string{`{"type":"ping"}`, `{"type":"joinGroup","group":"g","ackId":1}`, `{"type":"event","event":"e","data":{}}`,
-		`{"type":"sendToGroup","group":"g","dataType":"binary","data":"AP8=","metadata":{"k":"v"},"ttlSeconds":1,"noEcho":true}`,
-		`{"type":"sendToGroup","group":"g","dataType":"text","data":null}`, `{"type":"sequenceAck","sequenceId":1}`} {
-		f.Add([]byte(seed))
-	}
-	f.Fuzz(func(t *testing.T, data []byte) {
-		r, err := jsonCodec{}.decode(websocket.MessageText, data)
-		if err != nil || r.kind != requestSend || r.check() != "" {
-			return
-		}
-		// Whatever can be sent on is a frame that the receiver can read.
-		m := &message{payload: r.payload, group: r.group, fromUser: "u"}
-		var v map[string]any
-		require.NoError(t, unmarshal(jsonCodec{}.sequenced(m.frameFor(jsonCodec{}).data, 7), &v))
-		require.Equal(t, r.group, v["group"])
-		require.Equal(t, 7.0, v["sequenceId"])
-	})
 }

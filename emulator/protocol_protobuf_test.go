@@ -1,4 +1,4 @@
-package emulator
+package emulator_test
 
 import (
 	"context"
@@ -11,6 +11,7 @@ import (
 	"google.golang.org/protobuf/types/known/anypb"
 	"google.golang.org/protobuf/types/known/wrapperspb"
 
+	"github.com/awps-go/webpubsub/emulator"
 	"github.com/awps-go/webpubsub/internal/pb"
 )
 
@@ -44,7 +45,7 @@ func same(t testing.TB, want string, got *pb.DownstreamMessage) {
 	require.True(t, proto.Equal(&m, got), "want %v\ngot  %v", &m, got)
 }
 
-func dialProtobuf(t testing.TB, srv *Server, o dialOptions) *client {
+func dialProtobuf(t testing.TB, srv *emulator.Server, o dialOptions) *client {
 	t.Helper()
 	o.subprotocols = []string{protocolProtobuf}
 	c := dial(t, srv, o)
@@ -69,7 +70,7 @@ func TestProtobufRequests(t *testing.T) {
 			`{"ackMessage":{"ackId":1,"error":{"name":"BadRequest","message":"json_data is not valid JSON"}}}`},
 	} {
 		t.Run(name, func(t *testing.T) {
-			c := dialProtobuf(t, StartT(t, nil), dialOptions{roles: []string{"webpubsub.joinLeaveGroup.g", "webpubsub.sendToGroup"}})
+			c := dialProtobuf(t, emulator.StartT(t, nil), dialOptions{roles: []string{"webpubsub.joinLeaveGroup.g", "webpubsub.sendToGroup"}})
 			c.tell(tt.request)
 			same(t, tt.want, c.protobuf())
 		})
@@ -95,7 +96,7 @@ func TestOneMessageReachesEveryProtocolInItsForm(t *testing.T) {
 		"protobuf": {`{"protobufData":` + string(greetingJSON) + `}`, `"dataType":"protobuf","metadata":{"k":"v"},"data":"Ci90eXBlLmdvb2dsZWFwaXMuY29tL2dvb2dsZS5wcm90b2J1Zi5TdHJpbmdWYWx1ZRIHCgVoZWxsbw=="}`, websocket.MessageBinary, string(greetingBytes)},
 	} {
 		t.Run(name, func(t *testing.T) {
-			srv := StartT(t, nil)
+			srv := emulator.StartT(t, nil)
 			o := dialOptions{user: "ann", groups: []string{"g"}, roles: []string{"webpubsub.sendToGroup"}}
 			sender := dialProtobuf(t, srv, o)
 			js := dialJSON(t, srv, o)
@@ -115,7 +116,7 @@ func TestOneMessageReachesEveryProtocolInItsForm(t *testing.T) {
 }
 
 func TestProtobufClientIsToldWhyItIsClosed(t *testing.T) {
-	srv := StartT(t, nil)
+	srv := emulator.StartT(t, nil)
 	c := dialProtobuf(t, srv, dialOptions{})
 	rest{t, srv}.must(204, "DELETE", "hubs/chat/connections/"+c.id+"?reason=bye%FF")
 	same(t, `{"systemMessage":{"disconnectedMessage":{"reason":"bye\ufffd"}}}`, c.protobuf())
@@ -136,7 +137,7 @@ func TestProtobufFramesThatCannotBeRead(t *testing.T) {
 		"a group of bad UTF-8": {websocket.MessageBinary, "\x32\x03\x0a\x01\xff", 1007},
 	} {
 		t.Run(name, func(t *testing.T) {
-			srv := StartT(t, nil)
+			srv := emulator.StartT(t, nil)
 			bystander := dialJSON(t, srv, dialOptions{})
 			c := dialProtobuf(t, srv, dialOptions{})
 			require.NoError(t, c.ws.Write(t.Context(), tt.typ, []byte(tt.frame)))
@@ -146,31 +147,4 @@ func TestProtobufFramesThatCannotBeRead(t *testing.T) {
 			bystander.nothing(srv)
 		})
 	}
-}
-
-func FuzzProtobufFrames(f *testing.F) {
-	for _, seed := range []string{`{"pingMessage":{}}`, `{"joinGroupMessage":{"group":"g","ackId":1}}`, `{"sequenceAckMessage":{"sequenceId":1}}`,
-		`{"sendToGroupMessage":{"group":"h","ackId":1,"noEcho":true,"ttlSeconds":1,"metadata":{"k":"v"},"data":{"textData":"x"}}}`,
-		`{"sendToGroupMessage":{"group":"h","data":{"protobufData":{"@type":"type.googleapis.com/google.protobuf.StringValue","value":"x"}}}}`,
-		`{"eventMessage":{"event":"e","ackId":1,"data":{"jsonData":"1"}}}`} {
-		var m pb.UpstreamMessage
-		if err := protojson.Unmarshal([]byte(seed), &m); err != nil {
-			f.Fatal(err)
-		}
-		f.Add(marshalProtobuf(&m))
-	}
-	f.Fuzz(func(t *testing.T, data []byte) {
-		r, err := protobufCodec{}.decode(websocket.MessageBinary, data)
-		if err != nil || r.kind != requestSend || r.check() != "" {
-			return
-		}
-		// Whatever can be sent on is a frame that every receiver can read.
-		m := &message{payload: r.payload, group: r.group, fromUser: "u"}
-		var down pb.DownstreamMessage
-		require.NoError(t, proto.Unmarshal(protobufCodec{}.sequenced(m.frameFor(protobufCodec{}).data, 1<<40), &down))
-		require.Equal(t, r.group, down.GetDataMessage().GetGroup())
-		require.EqualValues(t, 1<<40, down.GetDataMessage().GetSequenceId())
-		var v map[string]any
-		require.NoError(t, unmarshal(m.frameFor(jsonCodec{}).data, &v))
-	})
 }

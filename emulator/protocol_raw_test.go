@@ -1,14 +1,16 @@
-package emulator
+package emulator_test
 
 import (
 	"testing"
 
 	"github.com/coder/websocket"
 	"github.com/stretchr/testify/require"
+
+	"github.com/awps-go/webpubsub/emulator"
 )
 
 func TestARawClientsFrameIsAnEventThatNobodyHandles(t *testing.T) {
-	srv := StartT(t, nil)
+	srv := emulator.StartT(t, nil)
 	for name, query := range map[string]string{"by default": "", "by its mode": "&webpubsub_mode=sendEvent"} {
 		t.Run(name, func(t *testing.T) {
 			c := dial(t, srv, dialOptions{query: query})
@@ -21,7 +23,7 @@ func TestARawClientsFrameIsAnEventThatNobodyHandles(t *testing.T) {
 }
 
 func TestARawClientSendsToItsGroup(t *testing.T) {
-	srv := StartT(t, nil)
+	srv := emulator.StartT(t, nil)
 	member := dialJSON(t, srv, dialOptions{groups: []string{"g"}})
 	o := dialOptions{user: "ann", groups: []string{"g"}, roles: []string{"webpubsub.sendToGroup.g"},
 		query: "&webpubsub_mode=sendToGroup&group=g"}
@@ -41,7 +43,7 @@ func TestARawClientSendsToItsGroup(t *testing.T) {
 }
 
 func TestARawClientWithoutTheRoleSendsNothing(t *testing.T) {
-	srv := StartT(t, nil)
+	srv := emulator.StartT(t, nil)
 	member := dialJSON(t, srv, dialOptions{groups: []string{"g"}})
 	c := dial(t, srv, dialOptions{groups: []string{"g"}, query: "&webpubsub_mode=sendToGroup&group=g"})
 	c.write("hello")
@@ -51,7 +53,7 @@ func TestARawClientWithoutTheRoleSendsNothing(t *testing.T) {
 }
 
 func TestACustomSubprotocolIsRawAndNotChosen(t *testing.T) {
-	srv := StartT(t, nil)
+	srv := emulator.StartT(t, nil)
 	c := dial(t, srv, dialOptions{subprotocols: []string{"my.own"}})
 	require.Empty(t, c.ws.Subprotocol())
 	rest{t, srv}.text("hubs/chat/:send", "hello")
@@ -59,7 +61,7 @@ func TestACustomSubprotocolIsRawAndNotChosen(t *testing.T) {
 }
 
 func TestTextThatIsNotUTF8ClosesARawClient(t *testing.T) {
-	c := dial(t, StartT(t, nil), dialOptions{query: "&webpubsub_mode=sendToGroup&group=g"})
+	c := dial(t, emulator.StartT(t, nil), dialOptions{query: "&webpubsub_mode=sendToGroup&group=g"})
 	c.write("\xff")
 	ce, _ := c.closed()
 	require.Equal(t, websocket.StatusInvalidFramePayloadData, ce.Code)

@@ -1,4 +1,4 @@
-package emulator
+package emulator_test
 
 import (
 	"context"
@@ -18,6 +18,7 @@ import (
 	"google.golang.org/protobuf/encoding/protojson"
 	"google.golang.org/protobuf/proto"
 
+	"github.com/awps-go/webpubsub/emulator"
 	"github.com/awps-go/webpubsub/internal/pb"
 )
 
@@ -33,7 +34,7 @@ func TestEveryMessageIsAccountedFor(t *testing.T) {
 	if testing.Short() {
 		clients, steps = 40, 20
 	}
-	w := &world{t: t, srv: StartT(t, &Options{Logger: slog.New(slog.DiscardHandler)})}
+	w := &world{t: t, srv: emulator.StartT(t, &emulator.Options{Logger: slog.New(slog.DiscardHandler)})}
 	var running sync.WaitGroup
 	for i := range clients {
 		running.Go(func() {
@@ -59,7 +60,7 @@ const worldGroups = 8
 // world is what the clients have in common.
 type world struct {
 	t     testing.TB
-	srv   *Server
+	srv   *emulator.Server
 	count atomic.Int64
 
 	mu      sync.Mutex // guards everything below
@@ -212,7 +213,11 @@ func (a *agent) write(js, protobuf string) {
 		if err := protojson.Unmarshal([]byte(protobuf), &m); err != nil {
 			a.w.fatal("%v", err)
 		}
-		typ, data = websocket.MessageBinary, marshalProtobuf(&m)
+		b, err := proto.Marshal(&m)
+		if err != nil {
+			a.w.fatal("%v", err)
+		}
+		typ, data = websocket.MessageBinary, b
 	}
 	a.ws.Write(context.Background(), typ, data)
 }

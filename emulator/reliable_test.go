@@ -1,9 +1,9 @@
-package emulator
+package emulator_test
 
 import (
-	"bytes"
 	"context"
 	"fmt"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -14,17 +14,18 @@ import (
 	"github.com/coder/websocket"
 	"github.com/stretchr/testify/require"
 
+	"github.com/awps-go/webpubsub/emulator"
 	"github.com/awps-go/webpubsub/internal/pb"
 )
 
 // reliableClient is a client of json.reliable.webpubsub.azure.v1 that can be cut off and come back.
 type reliableClient struct {
 	*client
-	srv   *Server
+	srv   *emulator.Server
 	token string
 }
 
-func dialReliable(t testing.TB, srv *Server, o dialOptions) *reliableClient {
+func dialReliable(t testing.TB, srv *emulator.Server, o dialOptions) *reliableClient {
 	t.Helper()
 	o.subprotocols = []string{protocolJSONReliable}
 	c := &reliableClient{client: dial(t, srv, o), srv: srv}
@@ -50,14 +51,10 @@ func (c *reliableClient) recoverURL(hub string) string {
 func (c *reliableClient) cut() {
 	c.t.Helper()
 	c.ws.CloseNow()
-	h := c.srv.hub("chat")
 	require.Eventually(c.t, func() bool {
-		h.mu.RLock()
-		defer h.mu.RUnlock()
-		sock := h.connections[c.id].link.(*socket)
-		sock.mu.Lock()
-		defer sock.mu.Unlock()
-		return sock.ws == nil
+		return slices.ContainsFunc(c.srv.Connections("chat"), func(is emulator.Connection) bool {
+			return is.ID == c.id && is.Recovering
+		})
 	}, patience, time.Millisecond)
 }
 
@@ -90,7 +87,7 @@ func (c *reliableClient) expect(id int, text string) {
 }
 
 func TestReliableMessagesAreNumbered(t *testing.T) {
-	srv := StartT(t, nil)
+	srv := emulator.StartT(t, nil)
 	c := dialReliable(t, srv, dialOptions{user: "ann", groups: []string{"g"}})
 	api := rest{t, srv}
 	api.text("hubs/chat/:send", "one")
@@ -101,7 +98,7 @@ func TestReliableMessagesAreNumbered(t *testing.T) {
 }
 
 func TestAReliableClientComesBackAndMissesNothing(t *testing.T) {
-	srv := StartT(t, nil)
+	srv := emulator.StartT(t, nil)
 	api := rest{t, srv}
 	c := dialReliable(t, srv, dialOptions{user: "ann", groups: []string{"g"}, roles: []string{"webpubsub.joinLeaveGroup"}})
 	for i := 1; i <= 5; i++ {
@@ -134,7 +131,7 @@ func TestAReliableClientComesBackAndMissesNothing(t *testing.T) {
 }
 
 func TestAReliableClientComesBackBeforeTheServerKnowsItWasGone(t *testing.T) {
-	srv := StartT(t, nil)
+	srv := emulator.StartT(t, nil)
 	c := dialReliable(t, srv, dialOptions{})
 	rest{t, srv}.text("hubs/chat/:send", "one")
 	c.comeBack() // the old socket is still open
@@ -144,13 +141,12 @@ func TestAReliableClientComesBackBeforeTheServerKnowsItWasGone(t *testing.T) {
 }
 
 func TestAcknowledgingWhileMessagesAreSentAgain(t *testing.T) {
-	srv := StartT(t, nil)
+	srv := emulator.StartT(t, nil)
 	c := dialReliable(t, srv, dialOptions{})
 	c.cut()
-	h := srv.hub("chat")
 	big := strings.Repeat("x", maxMessageSize-200) // so that the socket cannot take them all at once
 	for range 15 {
-		h.send(&message{payload: payload{dataType: dataText, data: []byte(big)}}, &target{})
+		rest{t, srv}.text("hubs/chat/:send", big)
 	}
 	c.comeBack()
 	for i := 1; i <= 15; i++ {
@@ -165,7 +161,7 @@ func TestAcknowledgingWhileMessagesAreSentAgain(t *testing.T) {
 }
 
 func TestOfTwoSocketsThatComeBackAtOnceOneTakesOver(t *testing.T) {
-	srv := StartT(t, nil)
+	srv := emulator.StartT(t, nil)
 	c := dialReliable(t, srv, dialOptions{})
 	for range 20 {
 		var greeted atomic.Int32
@@ -186,7 +182,7 @@ func TestOfTwoSocketsThatComeBackAtOnceOneTakesOver(t *testing.T) {
 }
 
 func TestProtobufClientComesBack(t *testing.T) {
-	srv := StartT(t, nil)
+	srv := emulator.StartT(t, nil)
 	c := &reliableClient{client: dial(t, srv, dialOptions{subprotocols: []string{protocolProtobufReliable}}), srv: srv}
 	hello := c.protobuf().GetSystemMessage().GetConnectedMessage()
 	c.id, c.token = hello.GetConnectionId(), hello.GetReconnectionToken()
@@ -227,7 +223,7 @@ func TestAReliableClientThatCannotComeBackIsClosedWith1008(t *testing.T) {
 		"one that is not reliable": func(c *reliableClient) { c.reconnect(c.recoverURL("chat"), protocolJSON) },
 	} {
 		t.Run(name, func(t *testing.T) {
-			c := dialReliable(t, StartT(t, nil), dialOptions{})
+			c := dialReliable(t, emulator.StartT(t, nil), dialOptions{})
 			c.cut()
 			try(c)
 			ce, frames := c.closed()
@@ -239,7 +235,7 @@ func TestAReliableClientThatCannotComeBackIsClosedWith1008(t *testing.T) {
 }
 
 func TestJustInTime(t *testing.T) {
-	c := dialReliable(t, StartT(t, nil), dialOptions{})
+	c := dialReliable(t, emulator.StartT(t, nil), dialOptions{})
 	c.cut()
 	c.srv.Advance(recoveryWindow - time.Second)
 	c.comeBack()
@@ -248,7 +244,7 @@ func TestJustInTime(t *testing.T) {
 }
 
 func TestAReliableClientThatDoesNotComeBackIsGone(t *testing.T) {
-	srv := StartT(t, nil)
+	srv := emulator.StartT(t, nil)
 	c := dialReliable(t, srv, dialOptions{user: "ann"})
 	c.cut()
 	srv.Advance(recoveryWindow + time.Second)
@@ -257,14 +253,14 @@ func TestAReliableClientThatDoesNotComeBackIsGone(t *testing.T) {
 }
 
 func TestAReliableClientThatSaysGoodbyeIsGoneAtOnce(t *testing.T) {
-	srv := StartT(t, nil)
+	srv := emulator.StartT(t, nil)
 	c := dialReliable(t, srv, dialOptions{user: "ann"})
 	c.ws.Close(websocket.StatusNormalClosure, "")
 	require.NoError(t, srv.WaitForConnections(t.Context(), "chat", 0))
 }
 
 func TestAReliableClientThatIsClosedCannotComeBack(t *testing.T) {
-	srv := StartT(t, nil)
+	srv := emulator.StartT(t, nil)
 	api := rest{t, srv}
 	for name, cut := range map[string]bool{"while connected": false, "while cut off": true} {
 		t.Run(name, func(t *testing.T) {
@@ -286,17 +282,14 @@ func TestTooMuchUnacknowledgedClosesAReliableClientForGood(t *testing.T) {
 		"bytes":    {maxUnacknowledgedBytes / maxMessageSize, maxMessageSize - 100},
 	} {
 		t.Run(name, func(t *testing.T) {
-			srv := StartT(t, nil)
+			srv := emulator.StartT(t, nil)
 			c := dialReliable(t, srv, dialOptions{})
-			h := srv.hub("chat")
-			m := func() *message {
-				return &message{payload: payload{dataType: dataText, data: bytes.Repeat([]byte("x"), tt.size)}}
-			}
+			text := strings.Repeat("x", tt.size)
 			for range tt.messages {
-				h.send(m(), &target{})
+				rest{t, srv}.text("hubs/chat/:send", text)
 			}
-			require.Equal(t, 1, h.count(&target{}), "so much is allowed")
-			h.send(m(), &target{})
+			require.Len(t, srv.Connections("chat"), 1, "so much is allowed")
+			rest{t, srv}.text("hubs/chat/:send", text)
 			require.NoError(t, srv.WaitForConnections(t.Context(), "chat", 0))
 			ce, frames := c.closed()
 			require.Equal(t, websocket.StatusPolicyViolation, ce.Code)
@@ -307,11 +300,10 @@ func TestTooMuchUnacknowledgedClosesAReliableClientForGood(t *testing.T) {
 }
 
 func TestAcknowledgingMakesRoom(t *testing.T) {
-	srv := StartT(t, nil)
+	srv := emulator.StartT(t, nil)
 	c := dialReliable(t, srv, dialOptions{})
-	h := srv.hub("chat")
 	for i := 1; i <= 3*maxUnacknowledged; i++ {
-		h.send(&message{payload: payload{dataType: dataText, data: []byte(strconv.Itoa(i))}}, &target{})
+		rest{t, srv}.text("hubs/chat/:send", strconv.Itoa(i))
 		c.expect(i, strconv.Itoa(i))
 		if i%(maxUnacknowledged/2) == 0 {
 			c.write(fmt.Sprintf(`{"type":"sequenceAck","sequenceId":%d}`, i))
@@ -321,7 +313,7 @@ func TestAcknowledgingMakesRoom(t *testing.T) {
 }
 
 func TestMessagesExpire(t *testing.T) {
-	srv := StartT(t, nil)
+	srv := emulator.StartT(t, nil)
 	api := rest{t, srv}
 	c := dialReliable(t, srv, dialOptions{groups: []string{"g"}})
 	sender := dialJSON(t, srv, dialOptions{roles: []string{"webpubsub.sendToGroup"}})
@@ -348,15 +340,14 @@ func TestMessagesExpire(t *testing.T) {
 }
 
 func TestExpiredMessagesTakeNoRoom(t *testing.T) {
-	srv := StartT(t, nil)
+	srv := emulator.StartT(t, nil)
 	c := dialReliable(t, srv, dialOptions{})
-	h := srv.hub("chat")
 	c.cut()
 	for range maxUnacknowledged {
-		h.send(&message{payload: payload{dataType: dataText, data: []byte("old")}, expires: srv.Now().Add(time.Second)}, &target{})
+		rest{t, srv}.text("hubs/chat/:send?messageTtlSeconds=1", "old")
 	}
 	srv.Advance(2 * time.Second)
-	h.send(&message{payload: payload{dataType: dataText, data: []byte("new")}}, &target{})
+	rest{t, srv}.text("hubs/chat/:send", "new")
 	c.comeBack()
 	c.expect(1, "new")
 }

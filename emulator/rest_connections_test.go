@@ -1,4 +1,4 @@
-package emulator
+package emulator_test
 
 import (
 	"strings"
@@ -6,10 +6,12 @@ import (
 
 	"github.com/coder/websocket"
 	"github.com/stretchr/testify/require"
+
+	"github.com/awps-go/webpubsub/emulator"
 )
 
 func TestExistence(t *testing.T) {
-	srv := StartT(t, nil)
+	srv := emulator.StartT(t, nil)
 	api := rest{t, srv}
 	c := dialJSON(t, srv, dialOptions{user: "ann/1", groups: []string{"a b"}})
 	for path, want := range map[string]int{
@@ -45,7 +47,7 @@ func TestClosingReachesWhomItIsMeantForWithTheReason(t *testing.T) {
 		"everybody of another hub": {"POST", "hubs/other/:closeConnections?reason=bye%20bye", ""},
 	} {
 		t.Run(name, func(t *testing.T) {
-			srv := StartT(t, nil)
+			srv := emulator.StartT(t, nil)
 			clients := map[string]*client{
 				"a": dialJSON(t, srv, dialOptions{user: "ann", groups: []string{"g"}}),
 				"b": dialJSON(t, srv, dialOptions{user: "ann"}),
@@ -70,7 +72,7 @@ func TestClosingReachesWhomItIsMeantForWithTheReason(t *testing.T) {
 }
 
 func TestWhatWasSentBeforeAClientIsClosedArrives(t *testing.T) {
-	srv := StartT(t, nil)
+	srv := emulator.StartT(t, nil)
 	c := dialJSON(t, srv, dialOptions{})
 	api := rest{t, srv}
 	for range 100 {
@@ -82,7 +84,7 @@ func TestWhatWasSentBeforeAClientIsClosedArrives(t *testing.T) {
 }
 
 func TestALongReasonIsCutInTheCloseFrameOnly(t *testing.T) {
-	srv := StartT(t, nil)
+	srv := emulator.StartT(t, nil)
 	c := dialJSON(t, srv, dialOptions{})
 	rest{t, srv}.must(204, "POST", "hubs/chat/:closeConnections?reason="+strings.Repeat("%C3%A9", 100))
 	ce, frames := c.closed()

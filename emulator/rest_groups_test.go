@@ -1,4 +1,4 @@
-package emulator
+package emulator_test
 
 import (
 	"encoding/json"
@@ -9,19 +9,18 @@ import (
 	"testing"
 
 	"github.com/stretchr/testify/require"
+
+	"github.com/awps-go/webpubsub/emulator"
 )
 
 // groupsOf reads the state of the server: the groups of a connection, in order.
-func groupsOf(srv *Server, connectionID string) []string {
-	h := srv.hub("chat")
-	h.mu.RLock()
-	defer h.mu.RUnlock()
-	var groups []string
-	for g := range h.connections[connectionID].groups {
-		groups = append(groups, g)
+func groupsOf(srv *emulator.Server, connectionID string) []string {
+	for _, c := range srv.Connections("chat") {
+		if c.ID == connectionID {
+			return c.Groups
+		}
 	}
-	slices.Sort(groups)
-	return groups
+	return nil
 }
 
 func TestGroupMembership(t *testing.T) {
@@ -57,7 +56,7 @@ func TestGroupMembership(t *testing.T) {
 		"no JSON":                            {"POST", "hubs/chat/:addToGroups", `groups`, 400, "g1 g2", "g1"},
 	} {
 		t.Run(name, func(t *testing.T) {
-			srv := StartT(t, nil)
+			srv := emulator.StartT(t, nil)
 			a := dialJSON(t, srv, dialOptions{user: "ann", groups: []string{"g1", "g2"}})
 			b := dialJSON(t, srv, dialOptions{user: "bob", groups: []string{"g1"}})
 			r := rest{t, srv}.do(tt.method, strings.ReplaceAll(tt.path, "{a}", a.id), []byte(tt.body), "Content-Type", "application/json")
@@ -69,7 +68,7 @@ func TestGroupMembership(t *testing.T) {
 }
 
 func TestListingAGroup(t *testing.T) {
-	srv := StartT(t, nil)
+	srv := emulator.StartT(t, nil)
 	api := rest{t, srv}
 	var ids []string
 	users := map[string]string{}
@@ -117,11 +116,24 @@ func TestListingAGroup(t *testing.T) {
 		})
 	}
 
+	// A continuation token is of a hub, whose name is compared without regard to case, and of a group.
+	newContinuation := func(hub, group, size string) string {
+		var page struct{ NextLink string }
+		body := api.must(200, "GET", "hubs/"+hub+"/groups/"+group+"/connections?maxpagesize="+size).body
+		require.NoError(t, json.Unmarshal([]byte(body), &page))
+		next, err := url.Parse(page.NextLink)
+		require.NoError(t, err)
+		return url.QueryEscape(next.Query().Get("continuationToken"))
+	}
 	require.JSONEq(t, `{"value":[]}`, api.must(200, "GET", "hubs/chat/groups/none/connections").body)
-	token := url.QueryEscape(newContinuation("CHAT", "a b", ids[3]))
+	token := newContinuation("CHAT", "a%20b", "4")
+	for range 2 {
+		dialJSON(t, srv, dialOptions{hub: "other", groups: []string{"a b"}})
+		dialJSON(t, srv, dialOptions{groups: []string{"a"}})
+	}
 	require.Contains(t, api.must(200, "GET", "hubs/chat/groups/a%20b/connections?continuationToken="+token).body, ids[4])
 	for _, bad := range []string{"maxpagesize=0", "maxpagesize=201", "top=0", "top=x", "continuationToken=", "continuationToken=abc",
-		"continuationToken=" + newContinuation("other", "a b", ids[3]), "continuationToken=" + newContinuation("chat", "a", ids[3])} {
+		"continuationToken=" + newContinuation("other", "a%20b", "1"), "continuationToken=" + newContinuation("chat", "a", "1")} {
 		api.must(400, "GET", "hubs/chat/groups/a%20b/connections?"+bad)
 	}
 }

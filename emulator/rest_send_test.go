@@ -1,4 +1,4 @@
-package emulator
+package emulator_test
 
 import (
 	"encoding/json"
@@ -8,10 +8,12 @@ import (
 
 	"github.com/coder/websocket"
 	"github.com/stretchr/testify/require"
+
+	"github.com/awps-go/webpubsub/emulator"
 )
 
 func TestASendReachesEveryClientInItsProtocolsForm(t *testing.T) {
-	srv := StartT(t, nil)
+	srv := emulator.StartT(t, nil)
 	api := rest{t, srv}
 	for name, tt := range map[string]struct {
 		contentType, body string
@@ -60,7 +62,7 @@ func TestASendReachesWhomItIsMeantForAndNobodyElse(t *testing.T) {
 		"a group that is not":          {"hubs/chat/groups/G%2F1/:send", ""},
 	} {
 		t.Run(name, func(t *testing.T) {
-			srv := StartT(t, nil)
+			srv := emulator.StartT(t, nil)
 			clients := map[string]*client{
 				"a": dialJSON(t, srv, dialOptions{user: "ann", groups: []string{"g/1"}}),
 				"b": dialJSON(t, srv, dialOptions{user: "ann"}),
@@ -82,21 +84,21 @@ func TestASendReachesWhomItIsMeantForAndNobodyElse(t *testing.T) {
 }
 
 func TestAGroupMessageSaysWhereItComesFrom(t *testing.T) {
-	srv := StartT(t, nil)
+	srv := emulator.StartT(t, nil)
 	c := dialJSON(t, srv, dialOptions{groups: []string{"room"}})
 	rest{t, srv}.text("hubs/chat/groups/room/:send", "hi")
 	require.Equal(t, `{"type":"message","from":"group","group":"room","dataType":"text","data":"hi"}`, c.text())
 }
 
 func TestMetadataTravelWithTheirKeysAsSent(t *testing.T) {
-	srv := StartT(t, nil)
+	srv := emulator.StartT(t, nil)
 	c := dialJSON(t, srv, dialOptions{})
 	rest{t, srv}.text("hubs/chat/:send", "hi", "X-WebPubSub-Metadata-traceID", "42", "x-webpubsub-metadata-a.B", "x y")
 	require.Equal(t, map[string]any{"traceID": "42", "a.B": "x y"}, c.object()["metadata"])
 }
 
 func TestSendRefuses(t *testing.T) {
-	srv := StartT(t, nil)
+	srv := emulator.StartT(t, nil)
 	listener := dialJSON(t, srv, dialOptions{})
 	api := rest{t, srv}
 	for name, tt := range map[string]struct {

@@ -1,4 +1,4 @@
-package emulator
+package emulator_test
 
 import (
 	"context"
@@ -12,10 +12,12 @@ import (
 	"github.com/coder/websocket"
 	"github.com/golang-jwt/jwt/v5"
 	"github.com/stretchr/testify/require"
+
+	"github.com/awps-go/webpubsub/emulator"
 )
 
 func TestServerStartsOnAFreePortAndTellsHowToReachIt(t *testing.T) {
-	srv, err := Start(&Options{AccessKey: "a=key/with+signs="})
+	srv, err := emulator.Start(&emulator.Options{AccessKey: "a=key/with+signs="})
 	require.NoError(t, err)
 	defer srv.Close()
 	require.Regexp(t, `^http://127\.0\.0\.1:\d+$`, srv.Endpoint())
@@ -24,7 +26,7 @@ func TestServerStartsOnAFreePortAndTellsHowToReachIt(t *testing.T) {
 }
 
 func TestAServerIsPrintedWithoutItsKeys(t *testing.T) {
-	srv := StartT(t, &Options{AccessKey: "marked-key", SecondaryAccessKey: "marked-secondary"})
+	srv := emulator.StartT(t, &emulator.Options{AccessKey: "marked-key", SecondaryAccessKey: "marked-secondary"})
 	for _, verb := range []string{"%v", "%+v", "%#v", "%s"} {
 		require.Equal(t, "emulator.Server("+srv.Endpoint()+")", fmt.Sprintf(verb, srv), verb)
 	}
@@ -32,21 +34,21 @@ func TestAServerIsPrintedWithoutItsKeys(t *testing.T) {
 
 func TestStartRefuses(t *testing.T) {
 	for name, tt := range map[string]struct {
-		opts Options
+		opts emulator.Options
 		want string
 	}{
-		"a key that would end in a connection string": {Options{AccessKey: "a;b"}, "Options.AccessKey"},
-		"an address that is none":                     {Options{Addr: "nowhere"}, "Options.Addr"},
+		"a key that would end in a connection string": {emulator.Options{AccessKey: "a;b"}, "Options.AccessKey"},
+		"an address that is none":                     {emulator.Options{Addr: "nowhere"}, "Options.Addr"},
 	} {
 		t.Run(name, func(t *testing.T) {
-			_, err := Start(&tt.opts)
+			_, err := emulator.Start(&tt.opts)
 			require.ErrorContains(t, err, tt.want)
 		})
 	}
 }
 
 func TestCloseSaysGoodbyeAndLeavesNothingRunning(t *testing.T) {
-	srv, err := Start(nil)
+	srv, err := emulator.Start(nil)
 	require.NoError(t, err)
 	json := dialJSON(t, srv, dialOptions{})
 	raw := dial(t, srv, dialOptions{})
@@ -81,20 +83,25 @@ func (r *recordingTB) Logf(format string, args ...any) {
 
 func TestStartTLogsToTheTestUntilItEnds(t *testing.T) {
 	tb := &recordingTB{TB: t}
-	srv := StartT(tb, nil)
-	logger := srv.log
+	srv := emulator.StartT(tb, nil)
 	for i := len(tb.cleanups) - 1; i >= 0; i-- {
 		tb.cleanups[i]()
 	}
 	tb.ended = true
-	logger.Info("too late")
 	require.Contains(t, tb.log.String(), "emulator started")
 	require.Contains(t, tb.log.String(), "emulator closed")
 	require.NotContains(t, tb.log.String(), srv.AccessKey())
+
+	late := &recordingTB{TB: t}
+	srv = emulator.StartT(late, nil)
+	late.cleanups[0]() // the end of the log, which comes last
+	late.ended = true
+	require.NoError(t, srv.Close(), "which logs")
+	require.NotContains(t, late.log.String(), "emulator closed")
 }
 
 func TestPagesOfThisMachineMayCallTheServer(t *testing.T) {
-	srv := StartT(t, nil)
+	srv := emulator.StartT(t, nil)
 	for origin, allowed := range map[string]bool{
 		"http://localhost:3000": true, "http://127.0.0.1": true, "http://[::1]:8080": true, "http://app.localhost:3000": true,
 		"https://example.com": false, "http://evillocalhost": false, "null": false, "http://localhost.example.com": false,
@@ -114,7 +121,7 @@ func TestPagesOfThisMachineMayCallTheServer(t *testing.T) {
 func TestTLS(t *testing.T) {
 	stand := httptest.NewTLSServer(nil) // for its certificate
 	defer stand.Close()
-	srv := StartT(t, &Options{TLSConfig: stand.TLS})
+	srv := emulator.StartT(t, &emulator.Options{TLSConfig: stand.TLS})
 	require.Regexp(t, `^https://127\.0\.0\.1:\d+$`, srv.Endpoint())
 	require.Contains(t, srv.ConnectionString(), "Endpoint=https://127.0.0.1:")
 
@@ -145,7 +152,7 @@ func TestTLS(t *testing.T) {
 }
 
 func TestBehindAProxyTheAudienceIsTheServersOwnURL(t *testing.T) {
-	srv := StartT(t, nil)
+	srv := emulator.StartT(t, nil)
 	target := srv.Endpoint() + "/api/hubs/chat/users/ann"
 	req, _ := http.NewRequest("HEAD", target, nil)
 	req.Host = "proxy.example.com"

@@ -1,8 +1,11 @@
-package emulator
+package emulator_test
 
 import (
 	"bytes"
 	"context"
+	"crypto/hmac"
+	"crypto/sha256"
+	"encoding/hex"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -21,14 +24,16 @@ import (
 	"time"
 
 	"github.com/coder/websocket"
+	"github.com/golang-jwt/jwt/v5"
 	"github.com/stretchr/testify/require"
 
 	"github.com/awps-go/webpubsub"
+	"github.com/awps-go/webpubsub/emulator"
 	"github.com/awps-go/webpubsub/eventhandler"
 )
 
 // tryDial connects a client of the hub chat; the answer to a handshake that fails is returned with its error.
-func tryDial(t *testing.T, s *Server, o dialOptions) (*client, *http.Response, error) {
+func tryDial(t *testing.T, s *emulator.Server, o dialOptions) (*client, *http.Response, error) {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), patience)
 	defer cancel()
@@ -77,15 +82,15 @@ func (l *eventLog) wait(t *testing.T, n int) []string {
 var allEvents = []string{"connect", "connected", "disconnected"}
 
 // listen sets a handler for all events of the hub chat: in process, or over the network.
-func listen(t *testing.T, s *Server, handler http.Handler, network bool) {
+func listen(t *testing.T, s *emulator.Server, handler http.Handler, network bool) {
 	t.Helper()
-	e := EventHandler{Handler: handler, SystemEvents: allEvents, UserEventPattern: "*"}
+	e := emulator.EventHandler{Handler: handler, SystemEvents: allEvents, UserEventPattern: "*"}
 	if network {
 		server := httptest.NewServer(handler)
 		t.Cleanup(server.Close)
 		e.Handler, e.URLTemplate = nil, server.URL+"/eventhandler/{hub}/{event}"
 	}
-	require.NoError(t, s.SetHubSettings("chat", HubSettings{EventHandlers: []EventHandler{e}}))
+	require.NoError(t, s.SetHubSettings("chat", emulator.HubSettings{EventHandlers: []emulator.EventHandler{e}}))
 }
 
 // overBoth runs a test with a handler in process and with one over the network.
@@ -98,9 +103,9 @@ func TestAClientsLifeReachesTheEventHandler(t *testing.T) {
 	overBoth(t, func(t *testing.T, network bool) {
 		log := newEventLog()
 		tell := func(e *eventhandler.Event, more string) {
-			log.add("%s %s %s user=%s subprotocol=%s state=%s %s", e.EventID, e.Hub, e.EventName, e.UserID, e.Subprotocol, e.State["n"], more)
+			log.add("%s %s %s user=%s subprotocol=%s state=%s %s", e.EventID, e.Hub, e.EventName, e.UserID, e.Subprotocol, string(e.State["n"]), more)
 		}
-		s := StartT(t, nil)
+		s := emulator.StartT(t, nil)
 		handler, err := eventhandler.New(eventhandler.Options{
 			Hub: "chat", ConnectionStrings: []string{s.ConnectionString()}, AllowedOrigins: []string{"127.0.0.1"},
 			OnConnect: func(_ context.Context, r *eventhandler.ConnectRequest) (*eventhandler.ConnectResponse, error) {
@@ -150,7 +155,7 @@ func TestAClientsLifeReachesTheEventHandler(t *testing.T) {
 
 func TestEventsOfRawClients(t *testing.T) {
 	overBoth(t, func(t *testing.T, network bool) {
-		s := StartT(t, nil)
+		s := emulator.StartT(t, nil)
 		handler, err := eventhandler.New(eventhandler.Options{
 			Hub: "chat", AccessKeys: []string{s.AccessKey()},
 			OnConnect: func(_ context.Context, r *eventhandler.ConnectRequest) (*eventhandler.ConnectResponse, error) {
@@ -190,7 +195,7 @@ func TestEventsOfRawClients(t *testing.T) {
 
 func TestARejectionReachesTheHandshake(t *testing.T) {
 	overBoth(t, func(t *testing.T, network bool) {
-		s := StartT(t, nil)
+		s := emulator.StartT(t, nil)
 		var reject error
 		handler, err := eventhandler.New(eventhandler.Options{
 			Hub: "chat", AccessKeys: []string{s.AccessKey()},
@@ -213,7 +218,7 @@ func TestARejectionReachesTheHandshake(t *testing.T) {
 }
 
 func TestWithTheSecondaryKeyAlone(t *testing.T) {
-	s := StartT(t, &Options{AccessKey: "one", SecondaryAccessKey: "two"})
+	s := emulator.StartT(t, &emulator.Options{AccessKey: "one", SecondaryAccessKey: "two"})
 	connectionString, err := webpubsub.ParseConnectionString(s.SecondaryConnectionString())
 	require.NoError(t, err)
 	require.Equal(t, "two", connectionString.AccessKey)
@@ -271,7 +276,7 @@ func TestEventsAreSentAgain(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			overBoth(t, func(t *testing.T, network bool) {
-				s := StartT(t, nil)
+				s := emulator.StartT(t, nil)
 				log := newEventLog()
 				listen(t, s, &scripted{log: log, answer: func(w http.ResponseWriter, r *http.Request, _ int) {
 					log.add("%s %s", r.Header.Get("ce-id"), r.Header.Get("ce-time"))
@@ -296,22 +301,22 @@ func TestEventsAreSentAgain(t *testing.T) {
 }
 
 // advanceUntil moves the server's clock until something arrives.
-func advanceUntil[T any](s *Server, arrived <-chan T) T {
+func advanceUntil[T any](s *emulator.Server, arrived <-chan T) T {
 	for {
 		select {
 		case v := <-arrived:
 			return v
 		case <-time.After(time.Millisecond):
-			s.clock.advance(500 * time.Millisecond)
+			s.Advance(500 * time.Millisecond)
 		}
 	}
 }
 
 func TestEventsAreSentAgainAfter1And3And5Seconds(t *testing.T) {
-	s := StartT(t, nil)
+	s := emulator.StartT(t, nil)
 	tried := make(chan time.Time)
 	listen(t, s, &scripted{log: newEventLog(), answer: func(w http.ResponseWriter, _ *http.Request, _ int) {
-		tried <- s.clock.now()
+		tried <- s.Now()
 		w.WriteHeader(500)
 	}}, false)
 	done := make(chan struct{})
@@ -329,7 +334,7 @@ func TestEventsAreSentAgainAfter1And3And5Seconds(t *testing.T) {
 }
 
 func TestAnEventThatSucceedsAtLastIsDelivered(t *testing.T) {
-	s := StartT(t, nil)
+	s := emulator.StartT(t, nil)
 	listen(t, s, &scripted{log: newEventLog(), answer: func(w http.ResponseWriter, r *http.Request, try int) {
 		if r.Header.Get("ce-eventName") == "message" && try < 4 {
 			w.WriteHeader(503)
@@ -352,7 +357,7 @@ func TestAnEventThatSucceedsAtLastIsDelivered(t *testing.T) {
 }
 
 func TestAReliableClientConnectsAndDisconnectsOnce(t *testing.T) {
-	s := StartT(t, nil)
+	s := emulator.StartT(t, nil)
 	log := newEventLog()
 	handler, err := eventhandler.New(eventhandler.Options{
 		Hub: "chat", AccessKeys: []string{s.AccessKey()},
@@ -387,7 +392,7 @@ func TestAReliableClientConnectsAndDisconnectsOnce(t *testing.T) {
 }
 
 func TestClosingTheServerEndsRetries(t *testing.T) {
-	s := StartT(t, nil)
+	s := emulator.StartT(t, nil)
 	log := newEventLog()
 	listen(t, s, &scripted{log: log, answer: func(w http.ResponseWriter, r *http.Request, _ int) {
 		if r.Header.Get("ce-eventName") == "connected" {
@@ -417,7 +422,7 @@ func TestClosingTheServerClosesItsConnectionsToHandlers(t *testing.T) {
 	}
 	handler.Start()
 	defer handler.Close()
-	s := StartT(t, &Options{Hubs: map[string]HubSettings{"chat": {EventHandlers: []EventHandler{
+	s := emulator.StartT(t, &emulator.Options{Hubs: map[string]emulator.HubSettings{"chat": {EventHandlers: []emulator.EventHandler{
 		{URLTemplate: handler.URL, SystemEvents: allEvents}}}}})
 	dialJSON(t, s, dialOptions{user: "ann"})
 	require.Equal(t, 1, <-changed)
@@ -433,7 +438,7 @@ func TestClosingTheServerClosesItsConnectionsToHandlers(t *testing.T) {
 
 func TestClosingTheServerTellsTheApplicationWhileItIsStillServed(t *testing.T) {
 	overBoth(t, func(t *testing.T, network bool) {
-		s := StartT(t, nil)
+		s := emulator.StartT(t, nil)
 		log := newEventLog()
 		handler, err := eventhandler.New(eventhandler.Options{
 			Hub: "chat", ConnectionStrings: []string{s.ConnectionString()},
@@ -471,9 +476,9 @@ func TestAHandlerInProcessThatBreaksOffLeavesItsEventWithoutAnAnswer(t *testing.
 					end()
 				}
 			}}
-			s := StartT(t, &Options{
+			s := emulator.StartT(t, &emulator.Options{
 				Logger: slog.New(slog.NewTextHandler(&logged, nil)),
-				Hubs:   map[string]HubSettings{"chat": {EventHandlers: []EventHandler{{Handler: handler, UserEventPattern: "*"}}}},
+				Hubs:   map[string]emulator.HubSettings{"chat": {EventHandlers: []emulator.EventHandler{{Handler: handler, UserEventPattern: "*"}}}},
 			})
 			c := dialJSON(t, s, dialOptions{user: "ann"})
 			c.write(`{"type":"event","event":"x","dataType":"text","data":"x","ackId":1}`)
@@ -504,6 +509,17 @@ func (b *safeBuffer) Write(p []byte) (int, error) {
 	return b.b.Write(p)
 }
 
+// wait waits until a text is in the buffer.
+func (b *safeBuffer) wait(t testing.TB, text string) {
+	t.Helper()
+	require.Eventually(t, func() bool { return strings.Contains(b.String(), text) }, patience, time.Millisecond)
+}
+
+// debugLog logs everything to a buffer.
+func debugLog(b *safeBuffer) *slog.Logger {
+	return slog.New(slog.NewTextHandler(b, &slog.HandlerOptions{Level: slog.LevelDebug}))
+}
+
 func (b *safeBuffer) String() string {
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -514,7 +530,7 @@ func TestClosingTheServerDoesNotWaitForAHandlerInProcessThatIgnoresItsContext(t 
 	for _, event := range []string{"x", "connected"} {
 		t.Run(event, func(t *testing.T) {
 			called, release, returned := make(chan bool, 1), make(chan bool), make(chan bool)
-			s := StartT(t, nil)
+			s := emulator.StartT(t, nil)
 			listen(t, s, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 				w.Header().Set("WebHook-Allowed-Origin", "*")
 				if r.Header.Get("ce-eventName") == event {
@@ -567,7 +583,7 @@ func TestAHandlerInProcessAnswersAsOneOnTheNetwork(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			overBoth(t, func(t *testing.T, network bool) {
-				s := StartT(t, nil)
+				s := emulator.StartT(t, nil)
 				listen(t, s, &scripted{log: newEventLog(), answer: func(w http.ResponseWriter, r *http.Request, _ int) {
 					if r.Header.Get("ce-eventName") == "x" {
 						test.answer(w)
@@ -581,11 +597,11 @@ func TestAHandlerInProcessAnswersAsOneOnTheNetwork(t *testing.T) {
 }
 
 func TestAnAnswerOverTheLimitIsAskedForOnce(t *testing.T) {
-	s := StartT(t, nil)
+	s := emulator.StartT(t, nil)
 	log := newEventLog()
 	listen(t, s, &scripted{log: log, answer: func(w http.ResponseWriter, r *http.Request, _ int) {
 		if r.Header.Get("ce-eventName") == "x" {
-			w.Write(make([]byte, maxEventAnswer+1))
+			w.Write(make([]byte, maxMessageSize+1))
 		}
 	}}, false)
 	c := dialJSON(t, s, dialOptions{user: "ann"})
@@ -641,7 +657,7 @@ func TestValidation(t *testing.T) {
 				test.answer(w, r)
 			}))
 			t.Cleanup(server.Close)
-			s := StartT(t, &Options{Hubs: map[string]HubSettings{"chat": {EventHandlers: []EventHandler{
+			s := emulator.StartT(t, &emulator.Options{Hubs: map[string]emulator.HubSettings{"chat": {EventHandlers: []emulator.EventHandler{
 				{URLTemplate: server.URL + "/{hub}/on/{event}", SystemEvents: []string{"Connect"}}}}}})
 
 			for range 2 {
@@ -674,17 +690,17 @@ func TestValidation(t *testing.T) {
 
 func TestTheFirstHandlerThatTakesAnEventGetsIt(t *testing.T) {
 	log := newEventLog()
-	named := func(name string, system []string, pattern string) EventHandler {
-		return EventHandler{SystemEvents: system, UserEventPattern: pattern, Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+	named := func(name string, system []string, pattern string) emulator.EventHandler {
+		return emulator.EventHandler{SystemEvents: system, UserEventPattern: pattern, Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 			w.Header().Set("WebHook-Allowed-Origin", "*")
 			if r.Method == http.MethodPost {
 				log.add("%s: %s %s at %s", name, r.Header.Get("ce-id"), r.Header.Get("ce-eventName"), r.URL.EscapedPath())
 			}
 		})}
 	}
-	s := StartT(t, &Options{Hubs: map[string]HubSettings{
-		"other": {EventHandlers: []EventHandler{named("other hub", allEvents, "*")}},
-		"CHAT": {EventHandlers: []EventHandler{
+	s := emulator.StartT(t, &emulator.Options{Hubs: map[string]emulator.HubSettings{
+		"other": {EventHandlers: []emulator.EventHandler{named("other hub", allEvents, "*")}},
+		"CHAT": {EventHandlers: []emulator.EventHandler{
 			named("A", []string{"CONNECTED"}, "order, Pay.Now"),
 			named("B", nil, "message,PAY.NOW"),
 			named("C", []string{"connected", "Disconnected"}, " * "),
@@ -707,7 +723,7 @@ func TestTheFirstHandlerThatTakesAnEventGetsIt(t *testing.T) {
 }
 
 func TestAUserEventThatNobodyTakesFails(t *testing.T) {
-	s := StartT(t, &Options{Hubs: map[string]HubSettings{"chat": {EventHandlers: []EventHandler{
+	s := emulator.StartT(t, &emulator.Options{Hubs: map[string]emulator.HubSettings{"chat": {EventHandlers: []emulator.EventHandler{
 		{Handler: http.NotFoundHandler(), UserEventPattern: "order"}}}}})
 	c := dial(t, s, dialOptions{user: "ann", subprotocols: []string{protocolJSON}})
 	c.text()
@@ -736,7 +752,7 @@ func TestAnswersThatCannotBePassedOnFailTheEvent(t *testing.T) {
 		"metadata that is too long": {"text/plain", "x", "longer than", http.Header{"X-Webpubsub-Metadata-A": {strings.Repeat("x", 1025)}}},
 	} {
 		t.Run(name, func(t *testing.T) {
-			s := StartT(t, nil)
+			s := emulator.StartT(t, nil)
 			listen(t, s, &scripted{log: newEventLog(), answer: func(w http.ResponseWriter, r *http.Request, _ int) {
 				if !strings.Contains(r.Header.Get("ce-type"), ".user.") {
 					return
@@ -780,7 +796,7 @@ func TestAnswersToConnectThatCannotBeFollowedRefuseTheClient(t *testing.T) {
 		"a group with a name of blanks": `{"groups":[" "]}`,
 	} {
 		t.Run(name, func(t *testing.T) {
-			s := StartT(t, nil)
+			s := emulator.StartT(t, nil)
 			listen(t, s, &scripted{log: newEventLog(), answer: func(w http.ResponseWriter, _ *http.Request, _ int) {
 				io.WriteString(w, body)
 			}}, false)
@@ -817,7 +833,7 @@ func TestEventsAsTheyAreOnTheWire(t *testing.T) {
 		}
 	}))
 	t.Cleanup(server.Close)
-	s := StartT(t, &Options{AccessKey: "one", SecondaryAccessKey: "two", Hubs: map[string]HubSettings{"chat": {EventHandlers: []EventHandler{
+	s := emulator.StartT(t, &emulator.Options{AccessKey: "one", SecondaryAccessKey: "two", Hubs: map[string]emulator.HubSettings{"chat": {EventHandlers: []emulator.EventHandler{
 		{URLTemplate: server.URL + "/on/{event}?code=1&hub={hub}", SystemEvents: allEvents, UserEventPattern: "*"}}}}})
 	c := dial(t, s, dialOptions{user: "jürgen\n<a>", query: "&x=1", subprotocols: []string{"odd", protocolJSON}})
 	var system struct{ ConnectionID string }
@@ -839,7 +855,7 @@ func TestEventsAsTheyAreOnTheWire(t *testing.T) {
 	common := map[string]string{
 		"Ce-Specversion": "1.0", "Ce-Awpsversion": "1.0", "Ce-Source": "/hubs/chat/client/" + id, "Ce-Hub": "chat", "Ce-Connectionid": id,
 		"Ce-Userid": "jürgen%0A<a>", "Ce-Subprotocol": protocolJSON, "Ce-Connectionstate": "any text",
-		"Ce-Signature": "sha256=" + hmacHex("one", id) + ",sha256=" + hmacHex("two", id), "Webhook-Request-Origin": s.host,
+		"Ce-Signature": "sha256=" + hmacHex("one", id) + ",sha256=" + hmacHex("two", id), "Webhook-Request-Origin": host(s),
 	}
 	for _, test := range []struct {
 		got                          sent
@@ -871,12 +887,12 @@ func TestEventsAsTheyAreOnTheWire(t *testing.T) {
 }
 
 func hmacHex(key, id string) string {
-	signature := (&httpUpstream{server: &Server{key: key, secondaryKey: key}}).signature(id)
-	first, _, _ := strings.Cut(strings.TrimPrefix(signature, "sha256="), ",")
-	return first
+	mac := hmac.New(sha256.New, []byte(key))
+	mac.Write([]byte(id))
+	return hex.EncodeToString(mac.Sum(nil))
 }
 
-func checkConnect(header http.Header, uri, body, id string, s *Server) error {
+func checkConnect(header http.Header, uri, body, id string, s *emulator.Server) error {
 	var b struct {
 		Claims, Query, Headers map[string][]string
 		Subprotocols           []string
@@ -904,7 +920,7 @@ func TestManyClientsEventsKeepTheirOrder(t *testing.T) {
 	const clients, events = 64, 157 // more than 10,000 in all
 	var mu sync.Mutex
 	got := map[string][]string{}
-	s := StartT(t, nil)
+	s := emulator.StartT(t, nil)
 	handler, err := eventhandler.New(eventhandler.Options{
 		Hub: "chat", AccessKeys: []string{s.AccessKey()},
 		OnUserEvent: func(_ context.Context, r *eventhandler.UserEventRequest) (*eventhandler.UserEventResponse, error) {
@@ -945,53 +961,53 @@ func TestManyClientsEventsKeepTheirOrder(t *testing.T) {
 }
 
 func TestHubSettingsThatAreWrong(t *testing.T) {
-	ok := func(e EventHandler) HubSettings {
+	ok := func(e emulator.EventHandler) emulator.HubSettings {
 		if e.SystemEvents == nil {
 			e.UserEventPattern = "*"
 		}
-		return HubSettings{EventHandlers: []EventHandler{{Handler: http.NotFoundHandler(), UserEventPattern: "*"}, e}}
+		return emulator.HubSettings{EventHandlers: []emulator.EventHandler{{Handler: http.NotFoundHandler(), UserEventPattern: "*"}, e}}
 	}
 	for name, test := range map[string]struct {
 		hub      string
-		settings HubSettings
+		settings emulator.HubSettings
 		fault    string
 	}{
-		"a hub with no valid name":    {"1", HubSettings{}, `the hub "1"`},
-		"no URL":                      {"chat", ok(EventHandler{}), "EventHandlers[1]: URLTemplate is empty"},
-		"a URL of another scheme":     {"chat", ok(EventHandler{URLTemplate: "ftp://h/"}), "EventHandlers[1]: URLTemplate is not"},
-		"a path":                      {"chat", ok(EventHandler{URLTemplate: "/x"}), "URLTemplate is not"},
-		"a URL that does not parse":   {"chat", ok(EventHandler{URLTemplate: "http://h:x/"}), "URLTemplate is not"},
-		"an unknown placeholder":      {"chat", ok(EventHandler{URLTemplate: "http://h/{Event}"}), "placeholder {Event}"},
-		"an unknown system event":     {"chat", ok(EventHandler{URLTemplate: "http://h/", SystemEvents: []string{"join"}}), `"join"`},
-		"an event with no valid name": {"chat", HubSettings{EventHandlers: []EventHandler{{URLTemplate: "http://h/", UserEventPattern: "a,,b"}}}, "UserEventPattern"},
-		"a handler that takes none":   {"chat", HubSettings{EventHandlers: []EventHandler{{URLTemplate: "http://h/"}}}, "takes no event"},
+		"a hub with no valid name":    {"1", emulator.HubSettings{}, `the hub "1"`},
+		"no URL":                      {"chat", ok(emulator.EventHandler{}), "EventHandlers[1]: URLTemplate is empty"},
+		"a URL of another scheme":     {"chat", ok(emulator.EventHandler{URLTemplate: "ftp://h/"}), "EventHandlers[1]: URLTemplate is not"},
+		"a path":                      {"chat", ok(emulator.EventHandler{URLTemplate: "/x"}), "URLTemplate is not"},
+		"a URL that does not parse":   {"chat", ok(emulator.EventHandler{URLTemplate: "http://h:x/"}), "URLTemplate is not"},
+		"an unknown placeholder":      {"chat", ok(emulator.EventHandler{URLTemplate: "http://h/{Event}"}), "placeholder {Event}"},
+		"an unknown system event":     {"chat", ok(emulator.EventHandler{URLTemplate: "http://h/", SystemEvents: []string{"join"}}), `"join"`},
+		"an event with no valid name": {"chat", emulator.HubSettings{EventHandlers: []emulator.EventHandler{{URLTemplate: "http://h/", UserEventPattern: "a,,b"}}}, "UserEventPattern"},
+		"a handler that takes none":   {"chat", emulator.HubSettings{EventHandlers: []emulator.EventHandler{{URLTemplate: "http://h/"}}}, "takes no event"},
 	} {
 		t.Run(name, func(t *testing.T) {
-			_, err := Start(&Options{Hubs: map[string]HubSettings{test.hub: test.settings}})
+			_, err := emulator.Start(&emulator.Options{Hubs: map[string]emulator.HubSettings{test.hub: test.settings}})
 			require.ErrorContains(t, err, test.fault)
 		})
 	}
 }
 
 func TestHubSettingsAreReadFromJSON(t *testing.T) {
-	var hubs map[string]HubSettings
+	var hubs map[string]emulator.HubSettings
 	require.NoError(t, json.Unmarshal([]byte(`{"chat": {"eventHandlers": [
 		{"urlTemplate": "http://h/{event}", "systemEvents": ["connect"], "userEventPattern": "*"}]}}`), &hubs))
-	require.Equal(t, map[string]HubSettings{"chat": {EventHandlers: []EventHandler{
+	require.Equal(t, map[string]emulator.HubSettings{"chat": {EventHandlers: []emulator.EventHandler{
 		{URLTemplate: "http://h/{event}", SystemEvents: []string{"connect"}, UserEventPattern: "*"}}}}, hubs)
 }
 
 func TestTheAccessTokenStaysWithTheServer(t *testing.T) {
 	bodies := make(chan string, 1)
-	s := StartT(t, nil)
+	s := emulator.StartT(t, nil)
 	listen(t, s, &scripted{log: newEventLog(), answer: func(_ http.ResponseWriter, r *http.Request, _ int) {
 		if r.Header.Get("ce-eventName") == "connect" {
 			body, _ := io.ReadAll(r.Body)
 			bodies <- string(body)
 		}
 	}}, false)
-	token, err := s.clientToken("/client/hubs/chat", "ann", nil, nil, time.Hour)
-	require.NoError(t, err)
+	token := sign(t, s.AccessKey(), jwt.MapClaims{"aud": s.Endpoint() + "/client/hubs/chat", "sub": "ann",
+		"exp": s.Now().Add(time.Hour).Unix()})
 	ws, _, err := websocket.Dial(t.Context(), s.Endpoint()+"/client/hubs/chat", &websocket.DialOptions{
 		HTTPHeader: http.Header{"Authorization": {"Bearer " + token}, "X-Agent": {"test"}}})
 	require.NoError(t, err)

@@ -103,9 +103,11 @@ func (c *Conn) ready(ctx context.Context, k *call) (*link, uint64, error) {
 		if l == nil && c.changed == nil {
 			c.changed = make(chan struct{})
 		}
-		changed := c.changed
+		changed, rejected := c.changed, c.rejected
 		c.mu.Unlock()
 		switch {
+		case k.sent && k.epoch == rejected.epoch:
+			return nil, 0, rejected.err
 		case k.epoch != 0 && epoch != k.epoch && k.sent && k.atMostOnce:
 			return nil, 0, ErrOutcomeUnknown
 		case k.only != 0 && epoch != k.only:
@@ -149,7 +151,11 @@ func (c *Conn) attemptCall(k *call, l *link, epoch uint64) (*write, error) {
 		return nil, tooLarge(k.operation, len(data))
 	}
 	c.sent.Add(1)
-	return l.write(data), nil
+	var done chan error
+	if k.noAck {
+		done = make(chan error, 1)
+	}
+	return l.write(data, done), nil
 }
 
 func tooLarge(operation string, size int) error {
@@ -158,14 +164,10 @@ func tooLarge(operation string, size int) error {
 
 // await waits for the outcome of an attempt. It reports false if there must be another attempt.
 func (c *Conn) await(ctx context.Context, k *call, l *link, w *write) (done bool, err error) {
-	var written chan error
-	if k.noAck {
-		written = w.done
-	}
 	select {
 	case f := <-k.answer:
 		return c.acknowledged(ctx, k, f)
-	case err := <-written:
+	case err := <-w.done:
 		if err == nil {
 			return true, nil
 		}

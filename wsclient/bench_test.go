@@ -3,6 +3,7 @@ package wsclient
 import (
 	"context"
 	"encoding/json"
+	"math"
 	"net/http"
 	"net/http/httptest"
 	"strings"
@@ -25,7 +26,9 @@ func floodServer(b testing.TB, count func() int) string {
 		}
 		defer ws.CloseNow()
 		ctx := context.Background()
-		ws.Write(ctx, websocket.MessageText, []byte(`{"type":"system","event":"connected","connectionId":"c1"}`))
+		if ws.Write(ctx, websocket.MessageText, []byte(`{"type":"system","event":"connected","connectionId":"c1"}`)) != nil {
+			return
+		}
 		for {
 			if _, data, err := ws.Read(ctx); err != nil {
 				return
@@ -55,7 +58,7 @@ func BenchmarkReceive(b *testing.B) {
 		require.NoError(b, err)
 		b.ReportAllocs()
 		b.ResetTimer()
-		ws.Write(ctx, websocket.MessageText, []byte(`"go"`))
+		require.NoError(b, ws.Write(ctx, websocket.MessageText, []byte(`"go"`)))
 		for range b.N {
 			_, data, err := ws.Read(ctx)
 			require.NoError(b, err)
@@ -70,7 +73,7 @@ func BenchmarkReceive(b *testing.B) {
 	})
 	b.Run("wsclient", func(b *testing.B) {
 		conn, err := Dial(context.Background(), StaticURL(floodServer(b, func() int { return b.N })),
-			&Options{Protocol: JSONPlain, Buffer: BufferOptions{Messages: 1 << 30, Bytes: 1 << 40}})
+			&Options{Protocol: JSONPlain, Buffer: BufferOptions{Messages: math.MaxInt, Bytes: math.MaxInt}})
 		require.NoError(b, err)
 		defer conn.Close()
 		ctx := context.Background()

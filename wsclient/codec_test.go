@@ -53,9 +53,9 @@ func FuzzDecodeJSON(f *testing.F) {
 		if !ok {
 			return
 		}
-		any, err := decodeAny(data)
+		same, err := decodeAny(data)
 		require.NoError(t, err)
-		require.Equal(t, any, usual)
+		require.Equal(t, same, usual)
 	})
 }
 
@@ -102,7 +102,7 @@ func FuzzDecodeProtobuf(f *testing.F) {
 		{Data: &pb.MessageData_ProtobufData{ProtobufData: wrapped}},
 	} {
 		frame, err := proto.Marshal(&pb.DownstreamMessage{Message: &pb.DownstreamMessage_DataMessage{DataMessage: &pb.DataMessage{
-			From: "group", Group: proto.String("g"), SequenceId: proto.Uint64(3), Metadata: map[string]string{"k": "v"}, Data: data}}})
+			From: "group", Group: new("g"), SequenceId: new(uint64(3)), Metadata: map[string]string{"k": "v"}, Data: data}}})
 		require.NoError(f, err)
 		f.Add(frame)
 	}

@@ -44,6 +44,13 @@ type Conn struct {
 	changed chan struct{} // closed when link or session changes; nil if nobody waits
 	err     error         // why calls fail; set when quit is closed
 	closed  bool          // Close was called
+
+	// rejected is the last session that the service ended because it could not read a frame. Requests that were on their
+	// way then are not sent again: one of them would end the next session too.
+	rejected struct {
+		epoch uint64
+		err   *CloseError
+	}
 }
 
 // State is what a Conn is doing.

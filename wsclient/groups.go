@@ -41,7 +41,8 @@ type SendToGroupOptions struct {
 // be delivered twice. AtMostOnce prevents that. An InternalServerError is tried again up to three times.
 //
 // The error is an *[AckError] if the service rejected the message, which is an [ErrForbidden] if the permission is lacking;
-// ctx's error; or why the Conn has ended. An error that is an [ErrOutcomeUnknown] means that the message was sent and may
+// ctx's error; a *[CloseError] if the service closed the connection because it could not read a frame (1003, 1007, 1009),
+// possibly this one; or why the Conn has ended. An error that is an [ErrOutcomeUnknown] means that the message was sent and may
 // have been delivered.
 func (c *Conn) SendToGroup(ctx context.Context, group string, payload Payload, options *SendToGroupOptions) error {
 	const operation = "SendToGroup"
@@ -98,13 +99,18 @@ type groups struct {
 	wanted map[string]struct{}
 }
 
-func (g *groups) want(group string) {
+// want notes that a group is wanted, and reports whether it was not before.
+func (g *groups) want(group string) bool {
 	g.mu.Lock()
 	defer g.mu.Unlock()
+	if _, wanted := g.wanted[group]; wanted {
+		return false
+	}
 	if g.wanted == nil {
 		g.wanted = make(map[string]struct{})
 	}
 	g.wanted[group] = struct{}{}
+	return true
 }
 
 func (g *groups) drop(group string) {
@@ -129,8 +135,9 @@ func (g *groups) all() []string {
 // JoinGroup joins a group. The client needs the permission to join it.
 //
 // The group is wanted from the call on: until LeaveGroup, the Conn joins it again on each new connection, before any
-// other request is sent there, unless Options.NoRejoin is set. Only an *[AckError] makes it unwanted. So if ctx ends
-// before the acknowledgement comes, the group may be joined later; call LeaveGroup if that must not be.
+// other request is sent there, unless Options.NoRejoin is set. It is not wanted if this call, the first one for the group,
+// fails with an *[AckError]. If ctx ends before the acknowledgement comes, the group stays wanted and may be joined later;
+// call LeaveGroup if that must not be.
 //
 // While the connection is down, JoinGroup waits, until ctx ends. Its errors are those of [Conn.SendToGroup].
 func (c *Conn) JoinGroup(ctx context.Context, group string) error {
@@ -138,9 +145,9 @@ func (c *Conn) JoinGroup(ctx context.Context, group string) error {
 	if err := checkGroup(operation, group); err != nil {
 		return err
 	}
-	c.groups.want(group)
+	added := c.groups.want(group)
 	err := c.do(ctx, &call{operation: operation, request: request{kind: requestJoin, group: group}})
-	if errors.As(err, new(*AckError)) {
+	if added && errors.As(err, new(*AckError)) {
 		c.groups.drop(group)
 	}
 	return err
@@ -196,9 +203,6 @@ func (c *Conn) finishRejoins(l *link, all []rejoin) {
 				continue
 			}
 			group := r.request.group
-			if errors.As(err, new(*AckError)) {
-				c.groups.drop(group)
-			}
 			c.log.Warn("a group was not joined again", "group", group, "error", err)
 			if hook := c.options.OnRejoinFailed; hook != nil {
 				c.hooks.add(func() { hook(RejoinFailedEvent{c, group, err}) })

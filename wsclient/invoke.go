@@ -38,7 +38,7 @@ func (c *Conn) Invoke(ctx context.Context, event string, payload Payload, option
 		return Payload{}, tooLarge(operation, len(data))
 	}
 	c.sent.Add(1)
-	w := l.write(data)
+	w := l.write(data, nil)
 	select {
 	case f := <-answer:
 		return invoked(f)

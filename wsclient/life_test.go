@@ -114,8 +114,7 @@ func TestRefusedRecovery(t *testing.T) {
 	bubble(t, func(t *testing.T, s *service) {
 		o, e := recordEvents(Options{})
 		conn, p := s.connect(o)
-		joined := make(chan error)
-		go func() { joined <- conn.JoinGroup(context.Background(), "room") }()
+		joined := join(conn, "room")
 		p.ack(p.expect("joinGroup"))
 		require.NoError(t, <-joined)
 		p.cut()
@@ -129,7 +128,11 @@ func TestRefusedRecovery(t *testing.T) {
 		e.expect(t, "connected c1 false", "recovering c1", "disconnected c1 1008", "connected c2 false")
 		p.nack(f, "Forbidden")
 		e.expect(t, "not joined room")
-		require.Empty(t, conn.groups.all())
+		require.Equal(t, []string{"room"}, conn.groups.all(), "the permission may come back")
+		joined = join(conn, "other")
+		p.nack(p.expect("joinGroup"), "Forbidden")
+		require.ErrorIs(t, <-joined, ErrForbidden)
+		require.Equal(t, []string{"room"}, conn.groups.all())
 	})
 }
 
@@ -185,7 +188,7 @@ func TestServerClose(t *testing.T) {
 			require.Equal(t, message, <-reasons)
 			var ce *CloseError
 			require.ErrorAs(t, conn.Err(), &ce)
-			require.Equal(t, CloseError{Code: 1000, Message: message}, *ce)
+			require.Equal(t, CloseError{Code: 1000, Message: message, byPeer: true}, *ce)
 			_, err := conn.Receive(context.Background())
 			require.ErrorAs(t, err, &ce)
 		})
@@ -236,15 +239,7 @@ func TestRejectedURLsEndTheClient(t *testing.T) {
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			bubble(t, func(t *testing.T, s *service) {
-				dialed := make(chan *Conn)
-				go func() {
-					conn, err := Dial(context.Background(), test.provider, s.options(Options{}))
-					require.NoError(t, err)
-					dialed <- conn
-				}()
-				p := s.next()
-				p.hello("c1")
-				conn := <-dialed
+				conn, p := s.connectTo(test.provider, Options{})
 				attempts := 0
 				s.answerWith(func(*http.Request) int { attempts++; return http.StatusUnauthorized })
 				p.close(websocket.StatusPolicyViolation, "")
@@ -253,7 +248,7 @@ func TestRejectedURLsEndTheClient(t *testing.T) {
 				var he *HandshakeError
 				require.ErrorAs(t, conn.Err(), &he)
 				require.Equal(t, 401, he.StatusCode)
-				require.Equal(t, "no: REDACTED", he.Body)
+				require.Equal(t, `no: REDACTED\u0001`, he.Body)
 			})
 		})
 	}

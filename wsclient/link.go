@@ -95,7 +95,7 @@ func (l *link) closeError(err error) *CloseError {
 	var bad *unreadableError
 	switch {
 	case errors.As(err, &peer):
-		ce.Code, ce.Reason = int(peer.Code), peer.Reason
+		ce.Code, ce.Reason, ce.byPeer = int(peer.Code), peer.Reason, true
 	case errors.As(err, &bad):
 		ce.Code, ce.Reason = int(bad.code), bad.Error()
 	case errors.Is(err, websocket.ErrMessageTooBig):
@@ -119,7 +119,14 @@ const (
 type write struct {
 	data  []byte
 	state atomic.Int32
-	done  chan error // receives the outcome
+	done  chan error // receives the outcome; nil if nobody waits for it
+}
+
+// finish reports the outcome.
+func (w *write) finish(err error) {
+	if w.done != nil {
+		w.done <- err
+	}
 }
 
 // withdraw keeps a frame from being written, and reports whether it did.
@@ -127,13 +134,13 @@ func (w *write) withdraw() bool {
 	return w.state.CompareAndSwap(writeQueued, writeWithdrawn)
 }
 
-// write queues a frame, and never blocks.
-func (l *link) write(data []byte) *write {
-	w := &write{data: data, done: make(chan error, 1)}
+// write queues a frame, and never blocks. The channel, which may be nil, receives the outcome.
+func (l *link) write(data []byte, done chan error) *write {
+	w := &write{data: data, done: done}
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if l.dead {
-		w.done <- errLinkLost
+		w.finish(errLinkLost)
 		return w
 	}
 	l.queue = append(l.queue, w)
@@ -149,7 +156,7 @@ func (l *link) write(data []byte) *write {
 // send encodes and queues a frame of the package's own.
 func (l *link) send(r *request) {
 	if data, err := l.codec.encode(r); err == nil {
-		l.write(data)
+		l.write(data, nil)
 	}
 }
 
@@ -178,18 +185,18 @@ func (l *link) flush() {
 		err := l.ws.Write(context.Background(), l.codec.messageType(), w.data)
 		l.watchdog.Stop()
 		if err != nil {
-			w.done <- errLinkLost
+			w.finish(errLinkLost)
 			l.end() // the reader notices
 			return
 		}
-		w.done <- nil
+		w.finish(nil)
 	}
 }
 
 // abandon fails what is queued. The caller holds l.mu.
 func (l *link) abandon() {
 	for _, w := range l.queue {
-		w.done <- errLinkLost
+		w.finish(errLinkLost)
 	}
 	l.queue = nil
 }
@@ -209,7 +216,7 @@ func (l *link) goodbye(code websocket.StatusCode, reason string) {
 	l.alive.stop()
 	cut := time.AfterFunc(goodbyeTimeout, l.cut)
 	defer cut.Stop()
-	_ = l.ws.Close(code, shorten(reason, 120)) // what a close frame has room for
+	l.ws.Close(code, shorten(reason, 120)) // what a close frame has room for
 	l.end()
 }
 

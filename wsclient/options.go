@@ -91,8 +91,8 @@ type Options struct {
 	// OnRecovered is called when the connection was recovered: the first frame has come, and nothing was lost.
 	OnRecovered func(ConnectedEvent)
 
-	// OnRejoinFailed is called when a group could not be joined again on a new connection. The group is no longer wanted
-	// if the service rejected the request.
+	// OnRejoinFailed is called when a group could not be joined again on a new connection, for example because the
+	// permission is lacking now. The group stays wanted: the next new connection tries again.
 	OnRejoinFailed func(RejoinFailedEvent)
 
 	// OnSlowConsumer is called when a protocol that is not reliable begins to drop messages, because Buffer is full: once,

@@ -76,7 +76,7 @@ func (c *Conn) serve(l *link, first *arrival) *CloseError {
 	c.link = nil
 	c.mu.Unlock()
 	close(l.gone)
-	if ours(ce) { // the service must learn that its session is over
+	if unreadableCode(ce) && !ce.byPeer { // the service must learn that its session is over
 		if c.goroutines.spawn(func() { l.goodbye(websocket.StatusCode(ce.Code), ce.Reason) }) {
 			return ce
 		}
@@ -85,9 +85,9 @@ func (c *Conn) serve(l *link, first *arrival) *CloseError {
 	return ce
 }
 
-// ours reports whether this package ended a connection because of a frame that it could not read. Recovering the
+// unreadableCode reports whether a connection ended because one side could not read a frame of the other. Recovering the
 // connection would bring the frame again.
-func ours(ce *CloseError) bool {
+func unreadableCode(ce *CloseError) bool {
 	switch websocket.StatusCode(ce.Code) {
 	case websocket.StatusUnsupportedData, websocket.StatusInvalidFramePayloadData, websocket.StatusMessageTooBig:
 		return true
@@ -197,12 +197,15 @@ func canRecover(ce *CloseError) bool {
 	case websocket.StatusNormalClosure, websocket.StatusPolicyViolation:
 		return false
 	}
-	return !ours(ce)
+	return !unreadableCode(ce)
 }
 
 // endSession gives up a session: its acknowledgements, invocations and streams will not come back.
 func (c *Conn) endSession(ce *CloseError) {
 	c.mu.Lock()
+	if ce.byPeer && unreadableCode(ce) {
+		c.rejected.epoch, c.rejected.err = c.session.epoch, ce
+	}
 	c.session.epoch = 0
 	c.state = StateReconnecting
 	c.change()
@@ -320,6 +323,9 @@ func (c *Conn) first(ctx context.Context) (*link, session, error) {
 		case <-t.C:
 		case <-ctx.Done():
 			t.Stop()
+			if !errors.Is(err, ctx.Err()) {
+				err = fmt.Errorf("wsclient: Dial: %w after %w", ctx.Err(), err)
+			}
 			return nil, session{}, err
 		}
 	}
@@ -393,7 +399,7 @@ func (c *Conn) connect(ctx context.Context) (*link, session, error) {
 	defer cancel()
 	target, err := c.provider(context.WithValue(ctx, staticKey{}, &c.static))
 	if err != nil {
-		return nil, session{}, fmt.Errorf("wsclient: the URL provider failed: %w", err)
+		return nil, session{}, fmt.Errorf("wsclient: the URL provider failed: %w", scrub(err, ""))
 	}
 	u, err := parseClientURL(target, !c.options.Anonymous && c.options.Header.Get("Authorization") == "")
 	if err != nil {

@@ -520,7 +520,7 @@ func TestWrongInputIsAnswered(t *testing.T) {
 	require.Contains(t, ann.ack(), "there is no event dance")
 	require.NoError(t, ann.ws.Write(t.Context(), websocket.MessageText,
 		[]byte(`{"type":"event","event":"say","ackId":2,"dataType":"text","data":"x"}`)))
-	require.Contains(t, ann.ack(), "takes JSON")
+	require.Contains(t, ann.ack(), "must be JSON")
 }
 
 func TestNamesAreInAnyScript(t *testing.T) {

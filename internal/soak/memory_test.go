@@ -46,7 +46,7 @@ func TestMemory(t *testing.T) {
 	require.Less(t, after-sent, int64(bound), "what the clients left on the heap")
 
 	for _, c := range m.receivers {
-		_ = c.ws.CloseNow()
+		c.ws.CloseNow()
 		require.NoError(t, c.waitEnd())
 	}
 }
@@ -173,9 +173,9 @@ func (m *memory) end(ctx context.Context, c *client, way int) error {
 			return err
 		}
 	case !c.reliable() && way%3 == 1:
-		_ = c.ws.CloseNow()
+		c.ws.CloseNow()
 	default:
-		_ = c.ws.Close(websocket.StatusNormalClosure, "")
+		c.ws.Close(websocket.StatusNormalClosure, "")
 	}
 	return c.waitEnd()
 }

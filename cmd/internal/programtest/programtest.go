@@ -62,7 +62,7 @@ func Start(t *testing.T, args []string, env ...string) *Process {
 	require.NoError(t, err)
 	p.Stdout = bufio.NewReader(stdout)
 	require.NoError(t, p.Cmd.Start())
-	t.Cleanup(func() { p.Process.Kill(); p.Wait() })
+	t.Cleanup(func() { _, _ = p.Process.Kill(), p.Wait() })
 	return p
 }
 
@@ -79,7 +79,7 @@ func (p *Process) Result(t *testing.T) (code int, stdout string) {
 	t.Helper()
 	rest, err := io.ReadAll(p.Stdout)
 	require.NoError(t, err)
-	p.Wait()
+	_ = p.Wait() // the exit code is returned
 	return p.ProcessState.ExitCode(), string(rest)
 }
 

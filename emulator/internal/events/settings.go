@@ -1,0 +1,144 @@
+package events
+
+import (
+	"errors"
+	"fmt"
+	"log/slog"
+	"net/http"
+	"net/url"
+	"regexp"
+	"slices"
+	"strings"
+	"sync"
+
+	"github.com/awps-go/webpubsub/emulator/internal/protocol"
+)
+
+// Handler is an application that is told of events. The emulator's own type Handler has the meaning of the fields.
+type Handler struct {
+	URLTemplate      string
+	Handler          http.Handler
+	SystemEvents     []string
+	UserEventPattern string
+}
+
+const (
+	eventConnect      = "connect"
+	eventConnected    = "connected"
+	eventDisconnected = "disconnected"
+	eventValidate     = "validate"
+)
+
+const inProcessTemplate = "http://localhost/eventhandler/{event}"
+
+// handler is a checked Handler of a hub.
+type handler struct {
+	hub      string
+	template string
+	client   *http.Client
+	system   []string // lower case
+	users    []string // lower case
+	allUsers bool
+
+	mu        sync.Mutex // guards validated, and is held while the handler is asked
+	validated bool
+}
+
+var placeholder = regexp.MustCompile(`\{[^{}]*\}`)
+
+// newHandler checks one handler's settings. over is the client for those on the network, log that of those in
+// process.
+func newHandler(hub string, e Handler, over *http.Client, log *slog.Logger) (*handler, error) {
+	h := &handler{hub: hub, template: e.URLTemplate, client: over}
+	if e.Handler != nil {
+		h.client = newEventClient(inProcess{e.Handler, log})
+		if h.template == "" {
+			h.template = inProcessTemplate
+		}
+	}
+	for _, name := range placeholder.FindAllString(h.template, -1) {
+		if name != "{hub}" && name != "{event}" {
+			return nil, fmt.Errorf("URLTemplate has the placeholder %s; there are {hub} and {event}", name)
+		}
+	}
+	u, err := url.Parse(h.url(eventValidate))
+	switch {
+	case h.template == "":
+		return nil, errors.New("URLTemplate is empty, and there is no Handler")
+	case err != nil || u.Host == "" || u.Scheme != "http" && u.Scheme != "https":
+		return nil, errors.New("URLTemplate is not an http or https URL")
+	}
+	for _, name := range e.SystemEvents {
+		name = strings.ToLower(name)
+		if name != eventConnect && name != eventConnected && name != eventDisconnected {
+			return nil, fmt.Errorf("SystemEvents has %.40q; there are connect, connected and disconnected", name)
+		}
+		h.system = append(h.system, name)
+	}
+	if strings.TrimSpace(e.UserEventPattern) != "" {
+		for name := range strings.SplitSeq(e.UserEventPattern, ",") {
+			switch name = strings.TrimSpace(name); {
+			case name == "*":
+				h.allUsers = true
+			case protocol.EventPattern.MatchString(name):
+				h.users = append(h.users, strings.ToLower(name))
+			default:
+				return nil, fmt.Errorf("UserEventPattern has %.40q, which is neither * nor the name of an event", name)
+			}
+		}
+	}
+	if len(h.system) == 0 && len(h.users) == 0 && !h.allUsers {
+		return nil, errors.New("the handler takes no event: SystemEvents and UserEventPattern are empty")
+	}
+	return h, nil
+}
+
+// url is where an event is sent.
+func (h *handler) url(event string) string {
+	return strings.NewReplacer("{hub}", url.PathEscape(h.hub), "{event}", url.PathEscape(event)).Replace(h.template)
+}
+
+// hubHandlers are the handlers of every hub.
+type hubHandlers struct {
+	mu   sync.RWMutex          // guards hubs
+	hubs map[string][]*handler // by lower-case name
+}
+
+// find returns the handler that gets an event, or nil.
+func (h *hubHandlers) find(hub string, takes func(*handler) bool) *handler {
+	h.mu.RLock()
+	defer h.mu.RUnlock()
+	if i := slices.IndexFunc(h.hubs[strings.ToLower(hub)], takes); i >= 0 {
+		return h.hubs[strings.ToLower(hub)][i]
+	}
+	return nil
+}
+
+// Listens reports whether a hub has any handler.
+func (h *hubHandlers) Listens(hub string) bool {
+	return h.find(hub, func(*handler) bool { return true }) != nil
+}
+
+func takesSystem(event string) func(*handler) bool {
+	return func(h *handler) bool { return slices.Contains(h.system, event) }
+}
+
+func takesUser(event string) func(*handler) bool {
+	event = strings.ToLower(event)
+	return func(h *handler) bool { return h.allUsers || slices.Contains(h.users, event) }
+}
+
+// Set replaces the handlers of a hub. The error names the handler that is wrong, and why; nothing is changed then.
+func (s *Sender) Set(hub string, settings []Handler) error {
+	handlers := make([]*handler, len(settings))
+	for i, e := range settings {
+		var err error
+		if handlers[i], err = newHandler(hub, e, s.client, s.service.Log); err != nil {
+			return fmt.Errorf("EventHandlers[%d]: %w", i, err)
+		}
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.hubs[strings.ToLower(hub)] = handlers
+	return nil
+}

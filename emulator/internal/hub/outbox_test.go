@@ -1,0 +1,152 @@
+package hub
+
+import (
+	"fmt"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+)
+
+// These tests are about what a client is sent, and in which order, before it is told goodbye.
+
+// number writes a sequence id before a message.
+func number(data []byte, id uint64) []byte { return append([]byte(fmt.Sprint(id, ":")), data...) }
+
+type plain struct{}
+
+func (plain) Encoding() Encoding       { return 0 }
+func (plain) Encode(m *Message) *Frame { return &Frame{Data: m.Data} }
+
+// message is a message's frame.
+func message(text string, expires time.Time) *Frame {
+	return (&Message{Payload: Payload{Data: []byte(text)}, Expires: expires}).FrameFor(plain{})
+}
+
+func put(t *testing.T, o *Outbox, texts ...string) {
+	t.Helper()
+	for _, text := range texts {
+		require.Empty(t, o.Put(message(text, time.Time{})))
+	}
+}
+
+// drain takes up to n frames out of an outbox.
+func drain(o *Outbox, n int) string {
+	var all []string
+	for range n {
+		f, data := o.Next()
+		if f == nil {
+			break
+		}
+		all = append(all, string(data))
+	}
+	return strings.Join(all, " ")
+}
+
+func TestWhatWasQueuedComesBeforeGoodbyeAndNothingAfter(t *testing.T) {
+	o := NewOutbox(&Clock{}, nil)
+	put(t, &o, "a", "b")
+	require.Equal(t, "a", drain(&o, 1))
+	require.True(t, o.Close(1000, "bye"))
+	require.False(t, o.Close(1008, "again"))
+	put(t, &o, "late")
+	require.True(t, o.Closing())
+	require.Equal(t, "b", drain(&o, 9))
+	code, reason := o.CloseReason()
+	require.Equal(t, 1000, code)
+	require.Equal(t, "bye", reason)
+}
+
+func TestAReliableClientGetsAgainWhatItHasNotAcknowledged(t *testing.T) {
+	o := NewOutbox(&Clock{}, number)
+	put(t, &o, "a", "b", "c")
+	require.Equal(t, "1:a 2:b 3:c", drain(&o, 9))
+	o.Acknowledge(1)
+	put(t, &o, "d")
+	require.Empty(t, o.Put(&Frame{Data: []byte("pong")}))
+	o.Suspend()
+	require.False(t, o.Empty())
+	put(t, &o, "e")
+	o.Resume(&Frame{Data: []byte("hello")})
+	require.Equal(t, "hello 2:b 3:c 4:d 5:e", drain(&o, 9), "and no pong, which is not a message")
+	o.Acknowledge(9)
+	o.Suspend()
+	o.Resume(&Frame{Data: []byte("hello")})
+	require.Equal(t, "hello", drain(&o, 9))
+}
+
+func TestAClientThatAcknowledgesWhileItIsSentAgainMissesNothing(t *testing.T) {
+	o := NewOutbox(&Clock{}, number)
+	put(t, &o, "a", "b", "c")
+	drain(&o, 9)
+	o.Suspend()
+	o.Resume(&Frame{Data: []byte("hello")})
+	require.Equal(t, "hello 1:a", drain(&o, 2))
+	o.Acknowledge(1)
+	require.Equal(t, "2:b 3:c", drain(&o, 9))
+}
+
+func TestWhatARecoveryStillHasToSendComesBeforeGoodbye(t *testing.T) {
+	o := NewOutbox(&Clock{}, number)
+	put(t, &o, "a", "b", "c")
+	drain(&o, 2)
+	o.Suspend()
+	o.Resume(&Frame{Data: []byte("hello")})
+	require.Equal(t, "hello 1:a", drain(&o, 2))
+	require.True(t, o.Close(1000, "bye"))
+	require.Equal(t, "2:b 3:c", drain(&o, 9))
+}
+
+func TestWhatHasExpiredIsNotSent(t *testing.T) {
+	clock := &Clock{}
+	o := NewOutbox(clock, number)
+	soon := clock.Now().Add(time.Minute)
+	require.Empty(t, o.Put(message("sent", soon)))
+	require.Equal(t, "1:sent", drain(&o, 1))
+	require.Empty(t, o.Put(message("waits", soon)))
+	put(t, &o, "kept")
+	clock.Advance(2 * time.Minute)
+	o.Suspend()
+	o.Resume(&Frame{Data: []byte("hello")})
+	require.Equal(t, "hello 2:kept", drain(&o, 9))
+}
+
+func TestAClientThatIsTooFarBehindLosesWhatWaited(t *testing.T) {
+	for name, test := range map[string]struct {
+		number func([]byte, uint64) []byte
+		limit  int
+		size   int
+		fault  string
+	}{
+		"messages that wait":           {nil, MaxQueuedFrames, 1, "the client is too slow: 10000 messages, 10000 bytes wait for it"},
+		"bytes that wait":              {nil, 16, 1 << 20, "the client is too slow: 16 messages, 16777216 bytes wait for it"},
+		"messages, not acknowledged":   {number, maxUnacknowledged, 1, "the client left 1000 messages, 1000 bytes unacknowledged"},
+		"bytes that wait, reliable":    {number, 16, 1 << 20, "the client is too slow: 16 messages, 16777216 bytes wait for it"},
+		"bytes of a reliable, written": {number, 16, 1 << 20, "the client left 16 messages, 16777216 bytes unacknowledged"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			clock := &Clock{}
+			o := NewOutbox(clock, test.number)
+			fill := func(expires time.Time) string {
+				for range test.limit {
+					require.Empty(t, o.Put(message(strings.Repeat("x", test.size), expires)))
+				}
+				if strings.HasSuffix(name, "written") {
+					drain(&o, test.limit)
+				}
+				return o.Put(message("one more", time.Time{}))
+			}
+			require.Equal(t, test.fault, fill(time.Time{}))
+			require.True(t, o.Empty())
+			require.True(t, o.Close(1008, test.fault))
+
+			o = NewOutbox(clock, test.number)
+			for range test.limit {
+				require.Empty(t, o.Put(message(strings.Repeat("x", test.size), clock.Now().Add(time.Second))))
+			}
+			clock.Advance(time.Minute)
+			put(t, &o, "what has expired takes no room")
+		})
+	}
+}

@@ -1,0 +1,70 @@
+package hub
+
+import (
+	"log/slog"
+	"slices"
+	"strings"
+	"sync"
+)
+
+// Service is one Web PubSub resource: its hubs, and what all of them share.
+type Service struct {
+	Clock       *Clock
+	Life        *Lifetime
+	Log         *slog.Logger
+	Observer    Observer
+	Application Application
+
+	mu   sync.Mutex      // guards hubs
+	hubs map[string]*Hub // by lower-case name
+}
+
+// NewService makes a service without hubs. Its Application is set before the first client connects.
+func NewService(log *slog.Logger, clock *Clock, observer Observer) *Service {
+	return &Service{Clock: clock, Life: NewLifetime(), Log: log, Observer: observer, hubs: make(map[string]*Hub)}
+}
+
+// Hub returns the hub of a name. If there is none, it returns an empty one that nobody else sees.
+func (s *Service) Hub(name string) *Hub {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if h := s.hubs[strings.ToLower(name)]; h != nil {
+		return h
+	}
+	return newHub(name, s)
+}
+
+// OpenHub returns the hub of a name, and makes it if there is none.
+func (s *Service) OpenHub(name string) *Hub {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	key := strings.ToLower(name)
+	h := s.hubs[key]
+	if h == nil {
+		h = newHub(name, s)
+		s.hubs[key] = h
+	}
+	return h
+}
+
+// Hubs returns the hubs that clients have connected to, in alphabetical order.
+func (s *Service) Hubs() []*Hub {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	all := make([]*Hub, 0, len(s.hubs))
+	for _, h := range s.hubs {
+		all = append(all, h)
+	}
+	slices.SortFunc(all, func(a, b *Hub) int { return strings.Compare(a.Name, b.Name) })
+	return all
+}
+
+// ClosingReason is what clients are told when the service closes.
+const ClosingReason = "the server is shutting down"
+
+// CloseAll closes the clients of every hub.
+func (s *Service) CloseAll() {
+	for _, h := range s.Hubs() {
+		h.Close(&Target{}, ClosingReason)
+	}
+}

@@ -1,0 +1,110 @@
+package liveview
+
+import (
+	"bufio"
+	"context"
+	"encoding/json"
+	"fmt"
+	"io/fs"
+	"log/slog"
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/awps-go/webpubsub/emulator/internal/hub"
+	"github.com/awps-go/webpubsub/emulator/internal/watch"
+)
+
+// deaf is an application that listens to nothing, and a link that leads nowhere.
+type deaf struct{ hub.Application }
+
+func (deaf) Listens(string) bool { return false }
+
+type nowhere struct{}
+
+func (nowhere) Deliver(*hub.Message) {}
+func (nowhere) Close(string)         {}
+func (nowhere) Drop() func() bool    { return nil }
+func (nowhere) Away() bool           { return false }
+
+func newView(t *testing.T) *View {
+	clock := &hub.Clock{}
+	board := watch.NewBoard(clock)
+	service := hub.NewService(slog.New(slog.DiscardHandler), clock, board)
+	service.Application = deaf{}
+	return New(Options{Service: service, Board: board})
+}
+
+func TestEveryEmbeddedFileIsServed(t *testing.T) {
+	files, err := fs.Glob(files, "page/*")
+	require.NoError(t, err)
+	require.Len(t, files, len(paths)-1)
+}
+
+func TestNobodyIsWatchedForOnceThePageIsClosed(t *testing.T) {
+	v := newView(t)
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	v.stream(httptest.NewRecorder(), httptest.NewRequest("GET", streamPath, nil).WithContext(ctx))
+	require.False(t, v.board.Watched())
+}
+
+func TestAPageThatDoesNotReadDelaysNobodyAndIsToldWhatItMissed(t *testing.T) {
+	v := newView(t)
+	server := httptest.NewServer(http.HandlerFunc(v.stream))
+	defer server.Close()
+	resp, err := http.Get(server.URL)
+	require.NoError(t, err)
+	defer resp.Body.Close()
+	events := bufio.NewScanner(resp.Body)
+	events.Buffer(nil, 64<<20)
+	require.True(t, events.Scan())
+	const published = 20_000 // more than the network and the view keep for the page
+	for range published {    // does not return if the page can block it
+		v.board.Traffic(hub.TrafficEvent{Kind: "message", Text: "flood", Data: strings.Repeat("x", maxShownData)})
+	}
+	var seen, missed int64
+	for seen+missed < published {
+		require.True(t, events.Scan(), "%d seen, %d missed", seen, missed)
+		if data, ok := strings.CutPrefix(events.Text(), "data: {\"events\""); ok {
+			var traffic liveTraffic
+			require.NoError(t, json.Unmarshal([]byte("{\"events\""+data), &traffic))
+			seen, missed = seen+int64(len(traffic.Events)), traffic.Missed
+		}
+		if seen > 0 && seen+missed < published {
+			v.board.Traffic(hub.TrafficEvent{Kind: "message", Text: "one more, which tells the page what it missed"})
+		}
+	}
+	require.Greater(t, missed, int64(100))
+}
+
+func TestLiveViewShowsPartOfALargeStateAndCountsTheRest(t *testing.T) {
+	v := newView(t)
+	const connections, groups = maxShownConnections + 7, maxShownGroups + 5
+	h := v.service.OpenHub("big")
+	for i := range connections {
+		var in []string
+		if i == 0 {
+			for g := range groups {
+				in = append(in, fmt.Sprintf("group %03d", g))
+			}
+		}
+		h.Add(&hub.Connection{ID: fmt.Sprintf("c%04d", i), Hub: h, UserID: fmt.Sprintf("user %04d", i), Link: nowhere{}}, in, func() {})
+	}
+	for i := range maxShownHubs {
+		v.service.OpenHub(fmt.Sprintf("hub%02d", i))
+	}
+	state := v.state()
+	require.Equal(t, maxShownHubs+1, state.HubCount)
+	require.Len(t, state.Hubs, maxShownHubs)
+	big := state.Hubs[0]
+	require.Equal(t, []int{connections, connections, groups}, []int{big.ConnectionCount, big.UserCount, big.GroupCount})
+	require.Len(t, big.Connections, maxShownConnections)
+	require.Len(t, big.Groups, maxShownGroups)
+	require.Equal(t, "c0000", big.Connections[0].ID)
+	require.Len(t, big.Connections[0].Groups, maxShownMemberships)
+	require.Equal(t, groups, big.Connections[0].GroupCount)
+}

@@ -1,0 +1,45 @@
+package protocol
+
+import (
+	"encoding/json"
+	"mime"
+	"slices"
+	"unicode/utf8"
+
+	"google.golang.org/protobuf/proto"
+	"google.golang.org/protobuf/types/known/anypb"
+
+	"github.com/awps-go/webpubsub/emulator/internal/hub"
+)
+
+// ContentTypes are what HTTP calls the data types.
+var ContentTypes = [...]string{
+	hub.DataJSON:     "application/json",
+	hub.DataText:     "text/plain",
+	hub.DataBinary:   "application/octet-stream",
+	hub.DataProtobuf: "application/x-protobuf",
+}
+
+// ParseContentType returns the data type that a Content-Type names.
+func ParseContentType(contentType string) (hub.DataType, bool) {
+	i := slices.Index(ContentTypes[:], contentType)
+	if i < 0 {
+		if mediaType, _, err := mime.ParseMediaType(contentType); err == nil {
+			i = slices.Index(ContentTypes[:], mediaType)
+		}
+	}
+	return hub.DataType(max(i, 0)), i >= 0
+}
+
+// Unfit returns what the data of a payload should be, by its type, and is not; "" if it is.
+func Unfit(p *hub.Payload) string {
+	switch {
+	case (p.Type == hub.DataJSON || p.Type == hub.DataText) && !utf8.Valid(p.Data):
+		return "UTF-8"
+	case p.Type == hub.DataJSON && !json.Valid(p.Data):
+		return "JSON"
+	case p.Type == hub.DataProtobuf && proto.Unmarshal(p.Data, &anypb.Any{}) != nil:
+		return "google.protobuf.Any"
+	}
+	return ""
+}

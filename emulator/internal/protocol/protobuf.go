@@ -1,0 +1,151 @@
+package protocol
+
+import (
+	"encoding/json"
+	"fmt"
+
+	"google.golang.org/protobuf/encoding/protowire"
+	"google.golang.org/protobuf/proto"
+	"google.golang.org/protobuf/types/known/anypb"
+
+	"github.com/awps-go/webpubsub/emulator/internal/hub"
+	"github.com/awps-go/webpubsub/internal/pb"
+)
+
+// Protobuf is protobuf.webpubsub.azure.v1 and protobuf.reliable.webpubsub.azure.v1.
+type Protobuf struct{}
+
+func (Protobuf) Encoding() hub.Encoding { return EncodingProtobuf }
+
+func (Protobuf) Decode(text bool, data []byte) (Request, error) {
+	if text {
+		return Request{}, &FrameError{CloseUnsupportedData, "this subprotocol takes binary frames only"}
+	}
+	var up pb.UpstreamMessage
+	if err := proto.Unmarshal(data, &up); err != nil {
+		return Request{}, unreadable("the frame is not an UpstreamMessage: %v", err)
+	}
+	switch m := up.Message.(type) {
+	case *pb.UpstreamMessage_JoinGroupMessage:
+		return Request{Kind: RequestJoin, Group: m.JoinGroupMessage.GetGroup(), AckID: m.JoinGroupMessage.AckId}, nil
+	case *pb.UpstreamMessage_LeaveGroupMessage:
+		return Request{Kind: RequestLeave, Group: m.LeaveGroupMessage.GetGroup(), AckID: m.LeaveGroupMessage.AckId}, nil
+	case *pb.UpstreamMessage_SendToGroupMessage:
+		send := m.SendToGroupMessage
+		r := Request{Kind: RequestSend, Group: send.GetGroup(), AckID: send.AckId, NoEcho: send.GetNoEcho(),
+			TTLSeconds: send.GetTtlSeconds()}
+		r.Payload, r.Invalid = protobufPayload(send.GetData(), send.GetMetadata())
+		return r, nil
+	case *pb.UpstreamMessage_EventMessage:
+		event := m.EventMessage
+		r := Request{Kind: RequestEvent, Event: event.GetEvent(), AckID: event.AckId}
+		r.Payload, r.Invalid = protobufPayload(event.GetData(), event.GetMetadata())
+		return r, nil
+	case *pb.UpstreamMessage_SequenceAckMessage:
+		return Request{Kind: RequestSequenceAck, SequenceID: m.SequenceAckMessage.GetSequenceId()}, nil
+	case *pb.UpstreamMessage_PingMessage:
+		return Request{Kind: RequestPing}, nil
+	default:
+		return Request{}, unreadable("the frame is none of the requests of an UpstreamMessage")
+	}
+}
+
+// protobufPayload reads the data of a request; the string is what is wrong with it.
+func protobufPayload(data *pb.MessageData, metadata map[string]string) (hub.Payload, string) {
+	p := hub.Payload{Metadata: metadata}
+	switch d := data.GetData().(type) {
+	case *pb.MessageData_TextData:
+		p.Type, p.Data = hub.DataText, []byte(d.TextData)
+	case *pb.MessageData_BinaryData:
+		p.Type, p.Data = hub.DataBinary, d.BinaryData
+	case *pb.MessageData_JsonData:
+		p.Type, p.Data = hub.DataJSON, []byte(d.JsonData)
+		if !json.Valid(p.Data) {
+			return p, "json_data is not valid JSON"
+		}
+	case *pb.MessageData_ProtobufData:
+		p.Type, p.Data = hub.DataProtobuf, marshalProtobuf(d.ProtobufData)
+	default:
+		return p, "data is missing"
+	}
+	return p, ""
+}
+
+func (Protobuf) Encode(m *hub.Message) *hub.Frame {
+	down := &pb.DataMessage{From: "server", Metadata: m.Metadata, Data: &pb.MessageData{}}
+	if m.Group != "" {
+		down.From, down.Group = "group", &m.Group
+	}
+	switch m.Type {
+	case hub.DataText:
+		down.Data.Data = &pb.MessageData_TextData{TextData: string(m.Data)}
+	case hub.DataJSON:
+		down.Data.Data = &pb.MessageData_JsonData{JsonData: string(m.Data)}
+	case hub.DataProtobuf:
+		var a anypb.Any
+		if err := proto.Unmarshal(m.Data, &a); err != nil {
+			panic(fmt.Sprintf("emulator: a payload that was read as an Any is none: %v", err))
+		}
+		down.Data.Data = &pb.MessageData_ProtobufData{ProtobufData: &a}
+	default:
+		down.Data.Data = &pb.MessageData_BinaryData{BinaryData: m.Data}
+	}
+	return downstream(&pb.DownstreamMessage{Message: &pb.DownstreamMessage_DataMessage{DataMessage: down}})
+}
+
+func (Protobuf) Connected(c *hub.Connection, reconnectionToken string) *hub.Frame {
+	m := &pb.SystemMessage_ConnectedMessage{ConnectionId: c.ID, UserId: c.UserID}
+	if reconnectionToken != "" {
+		m.ReconnectionToken = &reconnectionToken
+	}
+	return systemFrame(&pb.SystemMessage{Message: &pb.SystemMessage_ConnectedMessage_{ConnectedMessage: m}})
+}
+
+func (Protobuf) Disconnected(reason string) *hub.Frame {
+	return systemFrame(&pb.SystemMessage{Message: &pb.SystemMessage_DisconnectedMessage_{
+		DisconnectedMessage: &pb.SystemMessage_DisconnectedMessage{Reason: reason}}})
+}
+
+func (Protobuf) Ack(id uint64, err *AckError) *hub.Frame {
+	m := &pb.AckMessage{AckId: id, Success: err == nil}
+	if err != nil {
+		m.Error = &pb.AckMessage_ErrorMessage{Name: err.Name, Message: err.Message}
+	}
+	return downstream(&pb.DownstreamMessage{Message: &pb.DownstreamMessage_AckMessage{AckMessage: m}})
+}
+
+func (Protobuf) Pong() *hub.Frame {
+	return downstream(&pb.DownstreamMessage{Message: &pb.DownstreamMessage_PongMessage{PongMessage: &pb.PongMessage{}}})
+}
+
+// Sequenced appends a sequence_id to the DataMessage in a DownstreamMessage, which has no other field.
+func (Protobuf) Sequenced(data []byte, id uint64) []byte {
+	num, typ, n := protowire.ConsumeTag(data)
+	message, _ := protowire.ConsumeBytes(data[n:])
+	b := make([]byte, 0, len(data)+2*protowire.SizeVarint(id)+4)
+	b = protowire.AppendTag(b, num, typ)
+	b = protowire.AppendVarint(b, uint64(len(message)+protowire.SizeTag(sequenceIDField)+protowire.SizeVarint(id)))
+	b = append(b, message...)
+	b = protowire.AppendTag(b, sequenceIDField, protowire.VarintType)
+	return protowire.AppendVarint(b, id)
+}
+
+// sequenceIDField is the number of DataMessage.sequence_id.
+const sequenceIDField = 4
+
+func systemFrame(m *pb.SystemMessage) *hub.Frame {
+	return downstream(&pb.DownstreamMessage{Message: &pb.DownstreamMessage_SystemMessage{SystemMessage: m}})
+}
+
+func downstream(m *pb.DownstreamMessage) *hub.Frame {
+	return &hub.Frame{Data: marshalProtobuf(m)}
+}
+
+// marshalProtobuf encodes a message that cannot fail to: its strings are UTF-8.
+func marshalProtobuf(m proto.Message) []byte {
+	b, err := proto.Marshal(m)
+	if err != nil {
+		panic(fmt.Sprintf("emulator: %T does not marshal: %v", m, err))
+	}
+	return b
+}

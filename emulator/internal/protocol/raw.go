@@ -1,0 +1,43 @@
+package protocol
+
+import (
+	"unicode/utf8"
+
+	"github.com/awps-go/webpubsub/emulator/internal/hub"
+)
+
+// Raw is a client without a protocol of the service: a frame is a payload and nothing else. What it means was
+// set once, in the URL it connected to.
+type Raw struct {
+	Group  string // the group every frame is sent to; "" = every frame is the event "message"
+	NoEcho bool
+}
+
+func (Raw) Encoding() hub.Encoding { return EncodingRaw }
+
+func (c Raw) Decode(text bool, data []byte) (Request, error) {
+	r := Request{Kind: RequestEvent, Event: "message", Payload: hub.Payload{Type: hub.DataText, Data: data}}
+	if !text {
+		r.Payload.Type = hub.DataBinary
+	} else if !utf8.Valid(data) {
+		return Request{}, unreadable("the text frame is not valid UTF-8")
+	}
+	if c.Group != "" {
+		r.Kind, r.Group, r.NoEcho = RequestSend, c.Group, c.NoEcho
+	}
+	return r, nil
+}
+
+func (Raw) Encode(m *hub.Message) *hub.Frame {
+	f := &hub.Frame{Text: true, Data: m.Data}
+	if m.Type == hub.DataBinary || m.Type == hub.DataProtobuf {
+		f.Text = false
+	}
+	return f
+}
+
+func (Raw) Connected(*hub.Connection, string) *hub.Frame { return nil }
+func (Raw) Disconnected(string) *hub.Frame               { return nil }
+func (Raw) Ack(uint64, *AckError) *hub.Frame             { return nil }
+func (Raw) Pong() *hub.Frame                             { return nil }
+func (Raw) Sequenced(data []byte, _ uint64) []byte       { return data }

@@ -1,0 +1,43 @@
+package emulator
+
+import (
+	"io"
+	"net/http"
+	"strings"
+
+	"github.com/awps-go/webpubsub/emulator/internal/client"
+	kernel "github.com/awps-go/webpubsub/emulator/internal/hub"
+	"github.com/awps-go/webpubsub/emulator/internal/liveview"
+	"github.com/awps-go/webpubsub/emulator/internal/mqtt"
+	"github.com/awps-go/webpubsub/emulator/internal/rest"
+	"github.com/awps-go/webpubsub/emulator/internal/wire"
+)
+
+// router hands each request to the room that answers it.
+type router struct {
+	api    *rest.API
+	client client.Server
+	mqtt   mqtt.Server
+	view   *liveview.View
+}
+
+func (t *router) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	if liveview.Serves(r.URL.Path) { // for its own page only, whatever others may call
+		t.view.ServeHTTP(w, r)
+		return
+	}
+	if wire.AllowOrigin(w, r) {
+		return
+	}
+	switch path := r.URL.Path; {
+	case path == "/client" || strings.HasPrefix(path, "/client/"):
+		t.client.ServeHTTP(w, r)
+	case strings.HasPrefix(path, wire.MQTTPath):
+		t.mqtt.ServeHTTP(w, r)
+	case strings.HasPrefix(path, "/api/"):
+		t.api.ServeHTTP(w, r)
+	default:
+		_, _ = io.Copy(io.Discard, io.LimitReader(r.Body, kernel.MaxMessageSize))
+		wire.NotFound("there is nothing at this path").Write(w, r)
+	}
+}
