@@ -132,8 +132,8 @@ func TestTheLogSaysWhatTheHandlerSaidButNoSecret(t *testing.T) {
 	require.NotContains(t, log, "abcdefghijkl")
 	require.NotContains(t, log, "primary")
 	record := s.sender.Events()[0]
-	require.Contains(t, record.AnswerBody, "no such room")
-	require.NotContains(t, record.AnswerBody, "primary")
+	require.Contains(t, string(record.AnswerBody), "no such room")
+	require.NotContains(t, string(record.AnswerBody), "primary")
 }
 
 func TestAnEventWithAHeaderThatTheServiceCannotSendFails(t *testing.T) {
