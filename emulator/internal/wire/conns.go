@@ -133,7 +133,7 @@ func (s *Conns) ShortenGoodbyes() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for c := range s.sockets {
-		c.SetWriteDeadline(time.Now().Add(CloseTimeout))
+		c.FinishWrites(CloseTimeout)
 		c.LimitGoodbye(closeHandshakeTimeout)
 	}
 }
