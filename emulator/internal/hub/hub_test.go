@@ -55,6 +55,9 @@ func (r *recorder) Connected(_ context.Context, c *Connection) {
 }
 
 func (r *recorder) UserEvent(ctx context.Context, c *Connection, e *UserEvent) (*Payload, error) {
+	if r.deaf {
+		return nil, ErrNoHandler
+	}
 	r.note("%s %d", e.Name, c.NextEventID())
 	if r.event != nil {
 		r.event(ctx, c, e)
@@ -146,6 +149,51 @@ func TestNothingFollowsDisconnected(t *testing.T) {
 	c.AdoptState(c)
 	settle(s)
 	require.Equal(t, []string{"connect 0", "connected 1", "disconnected 2: the connection was lost"}, app.all())
+}
+
+func TestWhatWaitsAtTheEndIsDropped(t *testing.T) {
+	for name, lost := range map[string]bool{"the service ends it": false, "the client is gone": true} {
+		t.Run(name, func(t *testing.T) {
+			begun, release := make(chan struct{}), make(chan struct{})
+			ended := make(chan error, 1)
+			app := &recorder{event: func(ctx context.Context, _ *Connection, _ *UserEvent) {
+				close(begun)
+				if lost {
+					<-ctx.Done()
+				}
+				<-release
+				ended <- ctx.Err()
+			}}
+			s := newTestService(t, app)
+			c, _ := enter(t, s, "a")
+			first, second := raise(c, "first"), raise(c, "second")
+			<-begun
+			if lost {
+				c.Lost("cut")
+			} else {
+				c.End("enough")
+			}
+			require.ErrorIs(t, <-second, ErrGone)
+			close(release)
+			require.Equal(t, lost, <-ended != nil, "its request ends with the client only")
+			require.Equal(t, lost, <-first != nil)
+			settle(s)
+			require.Equal(t, map[bool]string{false: "disconnected 3: enough", true: "disconnected 3: "}[lost], app.all()[3])
+			require.Len(t, app.all(), 4)
+		})
+	}
+}
+
+func TestAHandlerThatComesLaterIsTold(t *testing.T) {
+	app := &recorder{deaf: true}
+	s := newTestService(t, app)
+	c, _ := enter(t, s, "a")
+	require.ErrorIs(t, <-raise(c, "e"), ErrNoHandler)
+	app.deaf = false
+	require.NoError(t, <-raise(c, "e"))
+	c.End("bye")
+	settle(s)
+	require.Equal(t, []string{"connected 1", "e 2", "disconnected 3: bye"}, app.all())
 }
 
 func TestEventsAndTheEndMayComeAtOnce(t *testing.T) {
