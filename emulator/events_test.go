@@ -74,8 +74,8 @@ func TestEventsAreRememberedUpToALimit(t *testing.T) {
 }
 
 func TestAWaitHasADeadlineOfItsOwnInATest(t *testing.T) {
-	t.Parallel()
 	s := emulator.StartT(t, nil)
+	require.Equal(t, 10*time.Second, emulator.ShortenPatience(s, time.Millisecond))
 	require.ErrorIs(t, s.WaitForEvents(t.Context(), "chat", "never", 1), context.DeadlineExceeded)
 	own, err := emulator.Start(nil)
 	require.NoError(t, err)
@@ -201,6 +201,7 @@ func TestAnEventsRequestEndsWhenItsClientGoes(t *testing.T) {
 			began, ended := make(chan struct{}), make(chan struct{})
 			listen(t, s, answering(func(_ http.ResponseWriter, r *http.Request) {
 				if r.Header.Get("ce-eventName") == "slow" {
+					_, _ = io.ReadAll(r.Body) // net/http watches the connection from then on
 					close(began)
 					select {
 					case <-r.Context().Done():

@@ -52,6 +52,11 @@ type Options struct {
 	// accept none.
 	AcceptBearer func(token string) bool
 
+	// ConnectedAfterRecovery sends a reliable client that has come back a connected message again. The service's
+	// specification leaves that open: a client must do with and without. The default is to send none, as Microsoft's
+	// emulator does.
+	ConnectedAfterRecovery bool
+
 	// TLSConfig, if set, makes the server speak TLS, and its endpoint begin with https. It needs a certificate.
 	// Only HTTP/1.1 is spoken.
 	TLSConfig *tls.Config
@@ -159,7 +164,7 @@ func newServer(o *Options, addr net.Addr) *Server {
 	s.http = &http.Server{
 		Handler: &router{
 			api:    s.api,
-			client: client.Server{Handshaker: handshaker},
+			client: client.Server{Handshaker: handshaker, ConnectedAfterRecovery: o.ConnectedAfterRecovery},
 			mqtt:   mqtt.Server{Handshaker: handshaker},
 			view: liveview.New(liveview.Options{Service: service, Board: board, Endpoint: s.endpoint,
 				Secrets: []string{s.key, s.secondaryKey}}),
