@@ -71,14 +71,15 @@ type Server struct {
 	endpoint          wire.Endpoint
 	key, secondaryKey string
 
-	service *kernel.Service
-	board   *watch.Board
-	events  *events.Sender
-	faults  *faults.List
-	api     *rest.API
-	conns   *wire.Conns
-	http    *http.Server
-	closed  sync.Once
+	service      *kernel.Service
+	board        *watch.Board
+	events       *events.Sender
+	faults       *faults.List
+	clientFaults *faults.ClientList
+	api          *rest.API
+	conns        *wire.Conns
+	http         *http.Server
+	closed       sync.Once
 }
 
 // Start starts a server. The caller closes it.
@@ -150,7 +151,7 @@ func newServer(o *Options, addr net.Addr) *Server {
 	s := &Server{
 		endpoint: wire.NewEndpoint(scheme, addr), key: o.AccessKey, secondaryKey: o.SecondaryAccessKey,
 		service: service, board: board,
-		faults: faults.NewList(service), conns: wire.NewConns(service.Life, board),
+		faults: faults.NewList(service), clientFaults: &faults.ClientList{}, conns: wire.NewConns(service.Life, board),
 	}
 	s.events = events.NewSender(service, s.endpoint.Host, [2]string{s.key, s.secondaryKey})
 	service.Application = s.events
@@ -161,7 +162,7 @@ func newServer(o *Options, addr net.Addr) *Server {
 	s.http = &http.Server{
 		Handler: &router{
 			api:    s.api,
-			client: client.Server{Handshaker: handshaker, ConnectedAfterRecovery: o.ConnectedAfterRecovery},
+			client: client.Server{Handshaker: handshaker, ClientFaults: s.clientFaults, ConnectedAfterRecovery: o.ConnectedAfterRecovery},
 			mqtt:   mqtt.Server{Handshaker: handshaker},
 			view: liveview.New(liveview.Options{Service: service, Board: board, Endpoint: s.endpoint,
 				Secrets: []string{s.key, s.secondaryKey}}),

@@ -10,6 +10,7 @@ import (
 	"net/url"
 	"strings"
 
+	"github.com/awps-go/webpubsub/emulator/internal/faults"
 	"github.com/awps-go/webpubsub/emulator/internal/handshake"
 	"github.com/awps-go/webpubsub/emulator/internal/hub"
 	"github.com/awps-go/webpubsub/emulator/internal/protocol"
@@ -19,6 +20,9 @@ import (
 // Server serves clients.
 type Server struct {
 	*handshake.Handshaker
+
+	// ClientFaults are what goes wrong on purpose with requests of clients.
+	ClientFaults *faults.ClientList
 
 	// ConnectedAfterRecovery tells a reliable client that has come back that it is connected, a second time.
 	ConnectedAfterRecovery bool
@@ -59,7 +63,7 @@ func (s Server) connect(w http.ResponseWriter, r *http.Request) *wire.Error {
 		return err
 	}
 
-	sock := &socket{Connection: hub.Connection{ID: newConnectionID(), Hub: s.Service.Hub(name), UserID: claims.User()}}
+	sock := &socket{faults: s.ClientFaults, Connection: hub.Connection{ID: newConnectionID(), Hub: s.Service.Hub(name), UserID: claims.User()}}
 	sock.Link = sock
 	reply, err := s.ask(r.Context(), sock, claims.AllRoles(), claims.Groups, func() *hub.ConnectRequest { return handshake.Describe(r) })
 	if err != nil {

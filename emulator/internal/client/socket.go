@@ -11,6 +11,7 @@ import (
 
 	"github.com/coder/websocket"
 
+	"github.com/awps-go/webpubsub/emulator/internal/faults"
 	"github.com/awps-go/webpubsub/emulator/internal/handshake"
 	"github.com/awps-go/webpubsub/emulator/internal/hub"
 	"github.com/awps-go/webpubsub/emulator/internal/protocol"
@@ -21,7 +22,8 @@ import (
 // something to write, so that an idle client costs one goroutine.
 type socket struct {
 	hub.Connection
-	codec protocol.Codec
+	codec  protocol.Codec
+	faults *faults.ClientList
 
 	mu       sync.Mutex // guards everything below
 	ws       *websocket.Conn
@@ -63,6 +65,11 @@ func (s *socket) enqueue(f *hub.Frame) {
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	s.put(f)
+}
+
+// put is enqueue for a caller that holds s.mu.
+func (s *socket) put(f *hub.Frame) {
 	if s.outbox.Closing() {
 		return
 	}
