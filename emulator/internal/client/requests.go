@@ -61,6 +61,9 @@ func (s *socket) receivedRequest(asked *protocol.Request) {
 	case protocol.RequestSequenceAck:
 		s.acknowledge(r.SequenceID)
 		return
+	case protocol.RequestCancelInvocation:
+		s.cancelInvocation(r.InvocationID)
+		return
 	}
 	s.mu.Lock()
 	q := &s.requests
@@ -160,9 +163,22 @@ func (s *socket) carryOut(r *request) bool {
 			Message: fmt.Sprintf("Message with ack-id: %d has been processed", *r.AckID)})
 		return true
 	}
-	if r.Kind == protocol.RequestEvent {
+	switch {
+	case r.Kind == protocol.RequestEvent:
 		s.raise(r)
 		return false
+	case r.Kind == protocol.RequestInvoke:
+		s.invoke(r)
+		return false
+	case r.Kind == protocol.RequestStreamData:
+		s.streamData(r)
+		return true
+	case r.Kind == protocol.RequestStreamEnd:
+		s.streamEnd(r)
+		return true
+	case r.StreamID != "":
+		s.openStream(r)
+		return true
 	}
 	need, action := hub.JoinLeaveGroup, "join"
 	switch r.Kind {
@@ -198,7 +214,11 @@ func (s *socket) forbid(r *request, action string) {
 		return
 	}
 	s.answer(r, &protocol.AckError{Name: protocol.AckForbidden,
-		Message: fmt.Sprintf("The client does not have permission to %s group '%s'.", action, r.Group)})
+		Message: forbidden(action, r.Group)})
+}
+
+func forbidden(action, group string) string {
+	return fmt.Sprintf("The client does not have permission to %s group '%s'.", action, group)
 }
 
 // sendToGroup sends a client's message to a group.
@@ -228,14 +248,9 @@ func (s *socket) raise(r *request) {
 	})
 }
 
-// eventFailed tells the client that its event failed. The room that tells the application has logged what it answered.
+// eventFailed tells the client that its event failed.
 func (s *socket) eventFailed(r *request, err error) {
-	level := slog.LevelDebug
-	if errors.Is(err, hub.ErrNoHandler) {
-		level = slog.LevelInfo
-	}
-	s.Hub.Service.Log.Log(context.Background(), level, "a client's event failed", "hub", s.Hub.Name, "connection", s.ID,
-		"event", r.Event, "error", err)
+	s.logFailedEvent(r, err)
 	if s.codec.Encoding() == protocol.EncodingRaw {
 		s.fail(protocol.CloseInternalError, internalError)
 		return
@@ -243,9 +258,20 @@ func (s *socket) eventFailed(r *request, err error) {
 	s.answer(r, &protocol.AckError{Name: protocol.AckInternal, Message: internalError})
 }
 
+// logFailedEvent logs that an event failed. The room that tells the application has logged what it answered.
+func (s *socket) logFailedEvent(r *request, err error) {
+	level := slog.LevelDebug
+	if errors.Is(err, hub.ErrNoHandler) {
+		level = slog.LevelInfo
+	}
+	s.Hub.Service.Log.Log(context.Background(), level, "a client's event failed", "hub", s.Hub.Name, "connection", s.ID,
+		"event", r.Event, "error", err)
+}
+
 // trafficKinds are the kinds of traffic that the requests of clients are.
 var trafficKinds = [...]string{protocol.RequestJoin: "group", protocol.RequestLeave: "group",
-	protocol.RequestSend: "message", protocol.RequestEvent: "event"}
+	protocol.RequestSend: "message", protocol.RequestEvent: "event", protocol.RequestInvoke: "event",
+	protocol.RequestStreamData: "message", protocol.RequestStreamEnd: "message"}
 
 // answer acknowledges a request, if the client asked for that. Of one that was carried out the ackId is remembered.
 func (s *socket) answer(r *request, err *protocol.AckError) {
@@ -253,6 +279,8 @@ func (s *socket) answer(r *request, err *protocol.AckError) {
 		s.Show(trafficKinds[r.Kind], r.Kind.String()+" failed: ", err.Error())
 	}
 	switch {
+	case r.Kind == protocol.RequestInvoke:
+		s.enqueue(protocol.InvokeResponse(r.InvocationID, nil, err))
 	case r.AckID != nil:
 		if err == nil {
 			s.mu.Lock()
