@@ -78,8 +78,8 @@ func benchEmulatorOnce(executable string, limit int, sizes []int, all []*broadca
 	defer func() {
 		for _, f := range all {
 			for _, s := range f.stations {
-				s.clients.close()
-				s.server.close()
+				_ = s.clients.close()
+				_ = s.server.close()
 			}
 			f.stations = nil
 		}

@@ -75,7 +75,7 @@ func startBare() (string, func() string, error) {
 		defer b.mu.Unlock()
 		b.send(w, r, b.connections[:1])
 	})
-	go http.Serve(ln, mux)
+	go func() { _ = http.Serve(ln, mux) }() // until the process ends
 	return "http://" + ln.Addr().String(), func() string { return "first" }, nil
 }
 
@@ -91,7 +91,7 @@ func (b *bare) connect(w http.ResponseWriter, r *http.Request) {
 	b.mu.Lock()
 	b.connections = append(b.connections, c)
 	b.mu.Unlock()
-	c.Read(context.Background()) // until the client is gone: it sends nothing
+	_, _, _ = c.Read(context.Background()) // until the client is gone: it sends nothing
 }
 
 func (b *bare) send(w http.ResponseWriter, r *http.Request, to []*websocket.Conn) {

@@ -158,12 +158,12 @@ func benchOnce(executable string, rows []row, all []*figures, run int) error {
 	if err != nil {
 		return err
 	}
-	defer os.RemoveAll(directory)
+	defer func() { _ = os.RemoveAll(directory) }()
 	server, err := startServer(executable, directory)
 	if err != nil {
 		return err
 	}
-	defer server.process.close()
+	defer func() { _ = server.process.close() }()
 	for _, f := range all {
 		command := exec.Command(f.command[0], f.command[1:]...)
 		// The contenders' own transports shall trust the server.
@@ -171,7 +171,7 @@ func benchOnce(executable string, rows []row, all []*figures, run int) error {
 		if f.process, err = startProcess(command); err != nil {
 			return err
 		}
-		defer f.process.close()
+		defer func() { _ = f.process.close() }()
 	}
 	if run == 0 {
 		if err := countConnections(server, all); err != nil {

@@ -50,7 +50,7 @@ func TestASlowReaderIsClosedWithAReasonAndDelaysNobody(t *testing.T) {
 
 func TestWhatExpiresWhileASlowReaderDoesNotReadIsDroppedAndTakesNoRoom(t *testing.T) {
 	srv := emulator.StartT(t, nil)
-	slow := dialJSON(t, srv, dialOptions{})
+	slow := dialJSON(t, srv, dialOptions{groups: []string{"room"}})
 	slow.ws.SetReadLimit(-1)
 	send := func(n int, text string, ttl time.Duration) {
 		for range n {
@@ -60,7 +60,7 @@ func TestWhatExpiresWhileASlowReaderDoesNotReadIsDroppedAndTakesNoRoom(t *testin
 	big := strings.Repeat("x", maxMessageSize)
 	send(8, big, 0) // more than the network takes
 	send(8, big, time.Second)
-	send(maxQueuedFrames-100, "old", time.Second)
+	flood(t, srv, maxQueuedFrames-100, `"dataType":"text","data":"old","ttlSeconds":1`)
 	srv.Advance(2 * time.Second)
 	send(200, "new", 0)
 	send(8, big, 0)

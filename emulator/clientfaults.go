@@ -5,7 +5,7 @@ import (
 	"slices"
 	"time"
 
-	"github.com/awps-go/webpubsub/emulator/internal/faults"
+	"github.com/awps-go/webpubsub/emulator/internal/client"
 )
 
 // This file is what goes wrong on purpose between the server and a client that is connected. What goes wrong with requests
@@ -79,7 +79,7 @@ func (s *Server) InjectClientFault(f ClientFault) error {
 	case effects > 1:
 		return fmt.Errorf("emulator: ClientFault.Unacknowledged, Error and Cut exclude each other")
 	}
-	s.clientFaults.Inject(faults.ClientFault{Operation: string(f.Operation), ConnectionID: f.ConnectionID, Times: max(f.Times, 1),
+	s.clientFaults.Inject(client.Fault{Operation: string(f.Operation), ConnectionID: f.ConnectionID, Times: max(f.Times, 1),
 		Delay: f.Delay, Unacknowledged: f.Unacknowledged, Error: f.Error,
 		CutBeforeEffect: f.Cut == CutBeforeEffect, CutAfterEffect: f.Cut == CutAfterEffect})
 	return nil

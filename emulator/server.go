@@ -75,11 +75,13 @@ type Server struct {
 	board        *watch.Board
 	events       *events.Sender
 	faults       *faults.List
-	clientFaults *faults.ClientList
+	clientFaults *client.FaultList
 	api          *rest.API
 	conns        *wire.Conns
 	http         *http.Server
 	closed       sync.Once
+
+	patience time.Duration // how long a wait takes whose context has no deadline; 0 = for ever
 }
 
 // Start starts a server. The caller closes it.
@@ -151,9 +153,10 @@ func newServer(o *Options, addr net.Addr) *Server {
 	s := &Server{
 		endpoint: wire.NewEndpoint(scheme, addr), key: o.AccessKey, secondaryKey: o.SecondaryAccessKey,
 		service: service, board: board,
-		faults: faults.NewList(service), clientFaults: &faults.ClientList{}, conns: wire.NewConns(service.Life, board),
+		faults: faults.NewList(service), clientFaults: &client.FaultList{}, conns: wire.NewConns(service.Life, board),
 	}
-	s.events = events.NewSender(service, s.endpoint.Host, [2]string{s.key, s.secondaryKey})
+	s.events = events.NewSender(events.Options{Service: service, Faults: s.faults, Host: handshake.WithoutPort(s.endpoint.Host),
+		Keys: func() [2]string { return [2]string{s.key, s.secondaryKey} }})
 	service.Application = s.events
 	tokens := token.New(token.Options{Key: s.key, SecondaryKey: s.secondaryKey, Endpoint: s.endpoint, Now: clock.Now,
 		AcceptBearer: o.AcceptBearer})
@@ -162,7 +165,7 @@ func newServer(o *Options, addr net.Addr) *Server {
 	s.http = &http.Server{
 		Handler: &router{
 			api:    s.api,
-			client: client.Server{Handshaker: handshaker, ClientFaults: s.clientFaults, ConnectedAfterRecovery: o.ConnectedAfterRecovery},
+			client: client.Server{Handshaker: handshaker, RequestFaults: s.clientFaults, ConnectedAfterRecovery: o.ConnectedAfterRecovery},
 			mqtt:   mqtt.Server{Handshaker: handshaker},
 			view: liveview.New(liveview.Options{Service: service, Board: board, Endpoint: s.endpoint,
 				Secrets: []string{s.key, s.secondaryKey}}),
@@ -206,7 +209,7 @@ func (s *Server) Close() error {
 		life.BeginClose()
 		s.conns.RefuseSockets()
 		s.service.CloseAll()
-		s.conns.ShortenGoodbyes()
+		s.conns.ShortenClosings()
 		s.waitForApplication() // while requests are still served, which an event handler may want to make
 
 		s.conns.CloseUnused()

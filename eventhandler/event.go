@@ -5,65 +5,88 @@ import (
 	"fmt"
 	"net/http"
 	"net/url"
+	"strings"
 	"time"
+	"unicode/utf8"
+
+	"github.com/awps-go/webpubsub"
 )
 
-// Event is what every event tells: which connection it is about, and when what happened.
+// Event holds what all events have: which connection the event is about, and when it happened.
 type Event struct {
-	// Hub is the connection's hub, as the service writes it.
+	// Hub is the connection's hub, in lower case.
 	Hub string
 
-	// ConnectionID is the connection's id.
+	// ConnectionID is the connection's id. The id of an MQTT client's connection is the client id.
 	ConnectionID string
 
-	// UserID is the connection's user; empty means that it has none. Of a connect event it is the user that the
-	// client's token names.
+	// UserID is the connection's user; empty if it has none. In a connect event it is the user that the client's token
+	// names.
 	UserID string
 
-	// Subprotocol is the WebSocket subprotocol that the connection speaks; empty means none, or none yet.
+	// Subprotocol is the WebSocket subprotocol that the connection speaks; empty for none, and in a connect event, except
+	// that it is mqtt in all events of MQTT clients.
 	Subprotocol string
 
-	// EventName is connect, connected or disconnected, or the name of the user event.
+	// EventName is connect, connected, disconnected, joined or left, or the name of the user event.
 	EventName string
 
-	// EventID tells the events of one connection apart. The service counts them: 0 is connect.
+	// EventID tells the events of one connection apart. The service counts them: 0 is connect. An event that the service
+	// sends again has the same id.
 	EventID string
 
-	// Time is when the event happened.
+	// Time is when the event happened; the service sends whole seconds. It is zero if the request has no time, or one that is not as in
+	// RFC 3339.
 	Time time.Time
 
-	// Origin is the host of the service that sent the event.
+	// Origin is the host that the client connected to: the service's own, a custom domain or a replica. It may be a list
+	// with commas.
 	Origin string
 
-	// State is the connection's state, as the answer to an earlier event has set it. It is never nil.
+	// State holds the named values of the connection's state, as the answer to an earlier event has set them. It is never
+	// nil. It is empty if the connection has no state, or one that is not base64 of a JSON object.
 	State State
 
-	// PhysicalConnectionID and SessionID are the ids of an MQTT client's network connection and MQTT session; the
-	// second is empty before there is a session. Of other clients both are empty.
+	// RawState is the connection's state as the service sends it: the text that some event handler has set, of any form.
+	RawState string
+
+	// PhysicalConnectionID and SessionID are the ids of an MQTT client's network connection and MQTT session. SessionID is
+	// empty in a connect event. Both are empty for other clients.
 	PhysicalConnectionID string
 	SessionID            string
+
+	// Header holds all headers of the service's request; do not change it. Among them are the request id of the service
+	// (X-Ms-Client-Request-Id), the cookies that earlier answers set, an MQTT client's user properties of a user event
+	// (each as mqtt-NAME), and, if the event handler's setting in the service has managed identity, the service's token
+	// (Authorization). This package does not check that token. In a [ConnectRequest] the name Header alone means the
+	// client's headers: write r.Event.Header for these.
+	//
+	// The header may hold secrets. Do not log it as a whole.
+	Header http.Header
 }
 
-// IsMQTT says whether the event is of an MQTT client.
+// IsMQTT reports whether the event is about an MQTT client.
 func (e *Event) IsMQTT() bool { return e.PhysicalConnectionID != "" }
 
-// ConnectRequest is the question whether a client may connect.
+// ConnectRequest asks whether a client may connect. An MQTT client causes one with each CONNECT packet, also when it
+// comes back to a session that exists.
 type ConnectRequest struct {
 	Event
 
 	// Claims are the claims of the client's access token.
 	Claims map[string][]string
 
-	// Query is the query of the URL that the client connects to. The service leaves its own access_token out.
+	// Query is the query of the URL that the client connects to. The service omits its own access_token.
 	Query url.Values
 
-	// Header holds the headers of the client's WebSocket handshake. Get finds them in any case.
+	// Header holds the headers of the client's WebSocket handshake, also its cookies. The service omits Authorization.
+	// The headers of the service's own request are in Event.Header.
 	Header http.Header
 
-	// Subprotocols are the WebSocket subprotocols that the client offers, the ones it likes best first.
+	// Subprotocols are the WebSocket subprotocols that the client offers, in its order of preference.
 	Subprotocols []string
 
-	// ClientCertificates are the TLS certificates that the client has shown.
+	// ClientCertificates are the TLS certificates that the client presented.
 	ClientCertificates []ClientCertificate
 
 	// MQTT holds what an MQTT client sent in its CONNECT packet; nil for other clients.
@@ -79,7 +102,7 @@ type ClientCertificate struct {
 	Content string `json:"content"`
 }
 
-// UnmarshalJSON reads the body of a connect event.
+// UnmarshalJSON decodes the body of a connect event.
 func (r *ConnectRequest) UnmarshalJSON(data []byte) error {
 	var body struct {
 		Claims             map[string][]string `json:"claims"`
@@ -103,23 +126,24 @@ func (r *ConnectRequest) UnmarshalJSON(data []byte) error {
 	return nil
 }
 
-// ConnectedRequest tells that a client has connected.
+// ConnectedRequest reports that a client has connected.
 type ConnectedRequest struct {
 	Event `json:"-"`
 }
 
-// DisconnectedRequest tells that a connection has ended for good.
+// DisconnectedRequest reports that a connection has ended for good. A reliable client's connection has ended when the
+// time to recover it is over, an MQTT client's when its session has ended.
 type DisconnectedRequest struct {
 	Event `json:"-"`
 
-	// Reason is why, in the service's words; it may be empty.
+	// Reason is the reason in the service's words; it may be empty.
 	Reason string `json:"reason"`
 
-	// MQTT says how an MQTT client's connection ended; nil for other clients.
+	// MQTT describes how an MQTT client's session ended; nil for other clients.
 	MQTT *MQTTDisconnect `json:"mqtt"`
 }
 
-// GroupRequest tells that a connection has joined or left a group.
+// GroupRequest reports that a connection has joined or left a group.
 type GroupRequest struct {
 	Event `json:"-"`
 
@@ -127,7 +151,7 @@ type GroupRequest struct {
 	Group string `json:"group"`
 }
 
-// The content types of user events.
+// The content types of user events of clients that are not MQTT clients.
 const (
 	ContentTypeText     = "text/plain"
 	ContentTypeJSON     = "application/json"
@@ -139,7 +163,10 @@ const (
 type UserEventRequest struct {
 	Event
 
-	// ContentType is one of the constants above, without parameters. Text is valid UTF-8, and JSON is valid JSON.
+	// ContentType is one of the constants above, without parameters. Text is valid UTF-8 then, and JSON is valid JSON.
+	//
+	// An MQTT client may send any content type. It is here without its parameters (the whole is in Event.Header), or
+	// application/octet-stream if there is none. The data is not checked against it.
 	ContentType string
 
 	// Data is what the client has sent.
@@ -152,15 +179,34 @@ type UserEventRequest struct {
 // Text returns the data as a string, whatever its type.
 func (r *UserEventRequest) Text() string { return string(r.Data) }
 
-// JSON decodes the data into value, as json.Unmarshal does. Data of another type than JSON is a [RejectError] with the
-// status 415, and JSON that does not fit the value one with 400: a function may return either as it is.
+// Message returns the data as a message of the same type, to answer with or to send on with a
+// [webpubsub.ServiceClient]. Text and JSON stay what they are; data of any other type, and data that is not what its type
+// says, is binary. The message shares r.Data.
+func (r *UserEventRequest) Message() webpubsub.Message {
+	switch {
+	case r.ContentType == ContentTypeText && utf8.Valid(r.Data):
+		return webpubsub.Text(string(r.Data))
+	case r.isJSON() && utf8.Valid(r.Data) && json.Valid(r.Data):
+		return webpubsub.JSON(json.RawMessage(r.Data))
+	}
+	return webpubsub.Binary(r.Data)
+}
+
+// isJSON reports whether the content type is JSON, or the JSON of some vendor.
+func (r *UserEventRequest) isJSON() bool {
+	return r.ContentType == ContentTypeJSON || strings.HasSuffix(r.ContentType, "+json")
+}
+
+// JSON decodes the data into value, as json.Unmarshal does. It returns a [RejectError] with status 415 if the data is not
+// JSON by its content type, and one with status 400 if the JSON does not fit the value. A function may return either as
+// it is.
 func (r *UserEventRequest) JSON(value any) error {
-	if r.ContentType != ContentTypeJSON {
-		return Reject(http.StatusUnsupportedMediaType, fmt.Sprintf("the event %s takes JSON", r.EventName))
+	if !r.isJSON() {
+		return Reject(http.StatusUnsupportedMediaType, fmt.Sprintf("the event %s must be JSON", r.EventName))
 	}
 	if err := json.Unmarshal(r.Data, value); err != nil {
 		return fmt.Errorf("eventhandler: the JSON of event %s: %w: %w", r.EventName, err,
-			Reject(http.StatusBadRequest, fmt.Sprintf("the JSON of the event %s has not the expected form", r.EventName)))
+			Reject(http.StatusBadRequest, fmt.Sprintf("the JSON of the event %s does not have the expected form", r.EventName)))
 	}
 	return nil
 }

@@ -3,42 +3,31 @@ package eventhandler_test
 import (
 	"context"
 	"fmt"
-	"io"
 	"log"
+	"log/slog"
 	"net/http"
 	"net/http/httptest"
-	"os"
-	"strings"
+
+	"github.com/coder/websocket"
 
 	"github.com/awps-go/webpubsub"
+	"github.com/awps-go/webpubsub/emulator"
 	"github.com/awps-go/webpubsub/eventhandler"
 )
 
-// post sends an event to a handler as the service does, for a connection c1, and prints the answer. In a test of your
-// own, let the emulator do this.
-func post(handler http.Handler, event, contentType, body string, edits ...func(*http.Request)) http.Header {
-	server := httptest.NewServer(handler)
-	defer server.Close()
-	response, err := server.Client().Do(newEvent(server.URL+"/eventhandler/", event, contentType, body, edits...))
-	if err != nil {
-		log.Fatal(err)
-	}
-	defer response.Body.Close()
-	data, err := io.ReadAll(response.Body)
-	if err != nil {
-		log.Fatal(err)
-	}
-	fmt.Println(strings.TrimSpace(fmt.Sprintf("%d %s", response.StatusCode, data)))
-	return response.Header
-}
-
-// A handler that answers what a client says, mounted with net/http's own router.
+// A handler that answers what a client says, mounted with net/http's own router. The emulator stands for the service and
+// posts the events; a client connects and says hello.
 func Example() {
-	os.Setenv("WEBPUBSUB_CONNECTION_STRING", "Endpoint=https://name.webpubsub.azure.com;AccessKey=the primary key;Version=1.0;")
+	service, err := emulator.Start(nil)
+	if err != nil {
+		log.Fatal(err)
+	}
+	defer service.Close()
 
 	handler, err := eventhandler.New(eventhandler.Options{
 		Hub:               "chat",
-		ConnectionStrings: []string{os.Getenv("WEBPUBSUB_CONNECTION_STRING")},
+		ConnectionStrings: []string{service.ConnectionString()},
+		Logger:            slog.Default(),
 		OnUserEvent: func(_ context.Context, r *eventhandler.UserEventRequest) (*eventhandler.UserEventResponse, error) {
 			return &eventhandler.UserEventResponse{Message: webpubsub.Text("you said " + r.Text())}, nil
 		},
@@ -47,20 +36,54 @@ func Example() {
 		log.Fatal(err)
 	}
 	mux := http.NewServeMux()
-	mux.Handle("/eventhandler/", handler)
+	mux.Handle("/eventhandler", handler)  // a URL template that ends so: the router must not redirect
+	mux.Handle("/eventhandler/", handler) // a URL template with {event}: each event has a path of its own
+	app := httptest.NewServer(mux)
+	defer app.Close()
 
-	post(mux, "user.message", "text/plain", "hello")
-	post(mux, "user.message", "text/plain", "hello", with("ce-signature", "sha256=forged"))
-	// Output:
-	// 200 you said hello
-	// 401 the header ce-signature has no signature made with a key of this handler
+	err = service.SetHubSettings("chat", emulator.HubSettings{EventHandlers: []emulator.EventHandler{
+		{URLTemplate: app.URL + "/eventhandler/{event}", UserEventPattern: "*"},
+	}})
+	if err != nil {
+		log.Fatal(err)
+	}
+
+	ctx := context.Background()
+	client, err := webpubsub.NewClientFromConnectionString(service.ConnectionString(), "chat", nil)
+	if err != nil {
+		log.Fatal(err)
+	}
+	access, err := client.GetClientAccessToken(ctx, nil)
+	if err != nil {
+		log.Fatal(err)
+	}
+	ws, _, err := websocket.Dial(ctx, access.URL, nil)
+	if err != nil {
+		log.Fatal(err)
+	}
+	defer ws.CloseNow()
+	if err := ws.Write(ctx, websocket.MessageText, []byte("hello")); err != nil {
+		log.Fatal(err)
+	}
+	_, answer, err := ws.Read(ctx)
+	if err != nil {
+		log.Fatal(err)
+	}
+	fmt.Printf("%s\n", answer)
+	// Output: you said hello
 }
 
 // Who may connect, as whom, and with what rights.
 func ExampleOptions_onConnect() {
+	service, err := emulator.Start(nil)
+	if err != nil {
+		log.Fatal(err)
+	}
+	defer service.Close()
+
 	handler, err := eventhandler.New(eventhandler.Options{
-		Hub:        "chat",
-		AccessKeys: []string{"the primary key"},
+		Hub:               "chat",
+		ConnectionStrings: []string{service.ConnectionString()},
 		OnConnect: func(_ context.Context, r *eventhandler.ConnectRequest) (*eventhandler.ConnectResponse, error) {
 			room := r.Query.Get("room")
 			if room == "" {
@@ -71,7 +94,7 @@ func ExampleOptions_onConnect() {
 			}
 			return &eventhandler.ConnectResponse{
 				Groups:   []string{room},
-				Roles:    []string{"webpubsub.sendToGroup." + room},
+				Roles:    []string{webpubsub.RoleSendToGroup(room)},
 				SetState: map[string]any{"room": room},
 			}, nil
 		},
@@ -79,21 +102,46 @@ func ExampleOptions_onConnect() {
 	if err != nil {
 		log.Fatal(err)
 	}
+	err = service.SetHubSettings("chat", emulator.HubSettings{EventHandlers: []emulator.EventHandler{
+		{Handler: handler, SystemEvents: []string{"connect"}},
+	}})
+	if err != nil {
+		log.Fatal(err)
+	}
 
-	post(handler, "sys.connect", "application/json", `{"query":{"room":["lobby"]}}`)
-	post(handler, "sys.connect", "application/json", `{"query":{"room":["lobby"]}}`, with("ce-userId", "mallory"))
-	post(handler, "sys.connect", "application/json", `{}`)
+	ctx := context.Background()
+	client, err := webpubsub.NewClientFromConnectionString(service.ConnectionString(), "chat", nil)
+	if err != nil {
+		log.Fatal(err)
+	}
+	for _, who := range []struct{ user, query string }{{"ann", "&room=lobby"}, {"mallory", "&room=lobby"}, {"bob", ""}} {
+		access, err := client.GetClientAccessToken(ctx, &webpubsub.ClientAccessTokenOptions{UserID: who.user})
+		if err != nil {
+			log.Fatal(err)
+		}
+		ws, response, err := websocket.Dial(ctx, access.URL+who.query, nil)
+		fmt.Println(who.user, response.Status)
+		if err == nil {
+			ws.CloseNow()
+		}
+	}
 	// Output:
-	// 200 {"groups":["lobby"],"roles":["webpubsub.sendToGroup.lobby"]}
-	// 403 not you again
-	// 400 which room?
+	// ann 101 Switching Protocols
+	// mallory 403 Forbidden
+	// bob 400 Bad Request
 }
 
-// The state of a connection is kept by the service, so that any instance of the application can serve the next event.
+// The service keeps the state of a connection, so any instance of the application can serve the next event.
 func ExampleState() {
+	service, err := emulator.Start(nil)
+	if err != nil {
+		log.Fatal(err)
+	}
+	defer service.Close()
+
 	handler, err := eventhandler.New(eventhandler.Options{
-		Hub:        "chat",
-		AccessKeys: []string{"the primary key"},
+		Hub:               "chat",
+		ConnectionStrings: []string{service.ConnectionString()},
 		OnUserEvent: func(_ context.Context, r *eventhandler.UserEventRequest) (*eventhandler.UserEventResponse, error) {
 			var count int
 			if _, err := r.State.Get("count", &count); err != nil {
@@ -109,38 +157,89 @@ func ExampleState() {
 	if err != nil {
 		log.Fatal(err)
 	}
+	err = service.SetHubSettings("chat", emulator.HubSettings{EventHandlers: []emulator.EventHandler{
+		{Handler: handler, UserEventPattern: "*"},
+	}})
+	if err != nil {
+		log.Fatal(err)
+	}
 
-	answer := post(handler, "user.message", "text/plain", "hello")
-	post(handler, "user.message", "text/plain", "hello", with("ce-connectionState", answer.Get("ce-connectionState")))
+	ctx := context.Background()
+	client, err := webpubsub.NewClientFromConnectionString(service.ConnectionString(), "chat", nil)
+	if err != nil {
+		log.Fatal(err)
+	}
+	access, err := client.GetClientAccessToken(ctx, nil)
+	if err != nil {
+		log.Fatal(err)
+	}
+	ws, _, err := websocket.Dial(ctx, access.URL, nil)
+	if err != nil {
+		log.Fatal(err)
+	}
+	defer ws.CloseNow()
+	for range 2 {
+		if err := ws.Write(ctx, websocket.MessageText, []byte("hello")); err != nil {
+			log.Fatal(err)
+		}
+		_, answer, err := ws.Read(ctx)
+		if err != nil {
+			log.Fatal(err)
+		}
+		fmt.Printf("%s\n", answer)
+	}
 	// Output:
-	// 200 message 1
-	// 200 message 2
+	// message 1
+	// message 2
 }
 
-// An event with JSON. JSON that does not fit is the client's fault, and the error says so to the client.
+// A function that decodes the JSON of an event. If the JSON does not fit, the error is a rejection with status 400: the
+// function may return it as it is.
 func ExampleUserEventRequest_JSON() {
 	type order struct {
 		Item  string `json:"item"`
 		Count int    `json:"count"`
 	}
-	handler, err := eventhandler.New(eventhandler.Options{
-		Hub:        "shop",
-		AccessKeys: []string{"the primary key"},
-		OnUserEvent: func(_ context.Context, r *eventhandler.UserEventRequest) (*eventhandler.UserEventResponse, error) {
-			var o order
-			if err := r.JSON(&o); err != nil {
-				return nil, err
-			}
-			return &eventhandler.UserEventResponse{Message: webpubsub.JSON(map[string]int{o.Item: o.Count + 1})}, nil
-		},
-	})
+	onUserEvent := func(_ context.Context, r *eventhandler.UserEventRequest) (*eventhandler.UserEventResponse, error) {
+		var o order
+		if err := r.JSON(&o); err != nil {
+			return nil, err
+		}
+		fmt.Println(o.Count, o.Item)
+		return nil, nil
+	}
+
+	request := &eventhandler.UserEventRequest{ContentType: eventhandler.ContentTypeJSON}
+	request.EventName = "order"
+	request.Data = []byte(`{"item":"tea","count":2}`)
+	_, err := onUserEvent(context.Background(), request)
+	fmt.Println(err)
+	request.Data = []byte(`{"item":["tea"]}`)
+	_, err = onUserEvent(context.Background(), request)
+	fmt.Println(err != nil)
+	// Output:
+	// 2 tea
+	// <nil>
+	// true
+}
+
+// An event that goes to a group, as the client sent it.
+func ExampleUserEventRequest_Message() {
+	service, err := emulator.Start(nil)
 	if err != nil {
 		log.Fatal(err)
 	}
+	defer service.Close()
+	client, err := webpubsub.NewClientFromConnectionString(service.ConnectionString(), "chat", nil)
+	if err != nil {
+		log.Fatal(err)
+	}
+	onUserEvent := func(ctx context.Context, r *eventhandler.UserEventRequest) (*eventhandler.UserEventResponse, error) {
+		return nil, client.SendToGroup(ctx, "lobby", r.Message(), nil)
+	}
 
-	post(handler, "user.order", "application/json", `{"item":"tea","count":1}`, with("ce-hub", "shop"))
-	post(handler, "user.order", "application/json", `{"item":["tea"]}`, with("ce-hub", "shop"))
-	// Output:
-	// 200 {"tea":2}
-	// 400 the JSON of the event order has not the expected form
+	request := &eventhandler.UserEventRequest{ContentType: eventhandler.ContentTypeText, Data: []byte("hello")}
+	_, err = onUserEvent(context.Background(), request)
+	fmt.Println(request.Message().ContentType(), err)
+	// Output: text/plain <nil>
 }

@@ -18,17 +18,21 @@ import (
 func FuzzEvent(f *testing.F) {
 	state := "eyJuIjozfQ=="
 	f.Add("POST", "azure.webpubsub.sys.connect", "connect", "chat", "c1", "u", "0", "2026-11-24T03:04:05Z", state, "application/json",
-		`{"claims":{"a":["b"]},"query":{},"headers":{"X":["y"]},"subprotocols":["s"],"clientCertificates":[{"thumbprint":"t"}]}`, true)
-	f.Add("POST", "azure.webpubsub.sys.connected", "connected", "CHAT", "c1", "", "1", "2026-11-24T03:04:05+01:00", "", "application/json", `{}`, true)
+		`{"claims":{"a":["b"]},"query":{},"headers":{"X":["y"]},"subprotocols":["s"],"clientCertificates":[{"thumbprint":"t"}]}`, "", true)
+	f.Add("POST", "azure.webpubsub.sys.connected", "connected", "CHAT", "c1", "", "1", "2026-11-24T03:04:05+01:00", "", "application/json", `{}`, "", true)
 	f.Add("POST", "azure.webpubsub.sys.disconnected", "disconnected", "chat", "c1", "", "2", "2026-11-24T03:04:05Z", "e30=", "application/json",
-		`{"reason":"r","mqtt":{"initiatedByClient":true,"disconnectPacket":{"code":0}}}`, true)
-	f.Add("POST", "azure.webpubsub.user.message", "message", "chat", "c1", "", "3", "2026-11-24T03:04:05Z", "", "text/plain; charset=utf-8", "hi", true)
-	f.Add("POST", "azure.webpubsub.user.message", "message", "chat", "c1", "", "3", "2026-11-24T03:04:05Z", "%%", "application/json", "{", true)
-	f.Add("POST", "azure.webpubsub.gp.joined", "joined", "chat", "c1", "", "3", "2026-11-24T03:04:05Z", "", "application/json", `{"group":"g"}`, true)
-	f.Add("POST", "azure.webpubsub.user.message", "message", "chat", "c1", "", "3", "2026-11-24T03:04:05Z", "", "text/plain", "hi", false)
-	f.Add("OPTIONS", "", "", "", "", "", "", "", "", "", "", false)
+		`{"reason":"r","mqtt":{"initiatedByClient":true,"disconnectPacket":{"code":0}}}`, "", true)
+	f.Add("POST", "azure.webpubsub.user.message", "message", "chat", "c1", "", "3", "2026-11-24T03:04:05Z", "", "text/plain; charset=utf-8", "hi", "", true)
+	f.Add("POST", "azure.webpubsub.user.message", "message", "chat", "c1", "", "3", "2026-11-24T03:04:05Z", "%%", "application/json", "{", "", true)
+	f.Add("POST", "azure.webpubsub.gp.joined", "joined", "chat", "c1", "", "3", "2026-11-24T03:04:05Z", "", "application/json", `{"group":"g"}`, "", true)
+	f.Add("POST", "azure.webpubsub.user.message", "message", "chat", "c1", "", "3", "2026-11-24T03:04:05Z", "", "text/plain", "hi", "", false)
+	f.Add("POST", "azure.webpubsub.sys.connect", "connect", "chat", "c1", "", "0", "2026-11-24T03:04:05Z", "", "application/json",
+		`{"mqtt":{"protocolVersion":4,"password":"AP8="}}`, "p1", true)
+	f.Add("POST", "azure.webpubsub.user.hello", "hello", "chat", "c1", "", "3", "2026-11-24T03:04:05Z", "step-2", "image/png; x", "\xff", "p1", true)
+	f.Add("POST", "azure.webpubsub.gp.new", "new", "chat", "c1", "", "3", "", "", "", "", "", true)
+	f.Add("OPTIONS", "", "", "", "", "", "", "", "", "", "", "", false)
 
-	f.Fuzz(func(t *testing.T, method, eventType, name, hub, connection, user, id, time, state, contentType, body string, signed bool) {
+	f.Fuzz(func(t *testing.T, method, eventType, name, hub, connection, user, id, time, state, contentType, body, physical string, signed bool) {
 		called := false
 		check := func(event *eventhandler.Event) {
 			called = true
@@ -36,7 +40,7 @@ func FuzzEvent(f *testing.F) {
 				t.Error("a function was called for an event that nobody has signed")
 			}
 			if !strings.EqualFold(event.Hub, "chat") || event.ConnectionID != connection || connection == "" || event.EventID == "" ||
-				!strings.EqualFold(event.EventName, name) || event.UserID != user || event.State == nil {
+				!strings.EqualFold(event.EventName, name) || event.UserID != user || event.State == nil || event.RawState != state {
 				t.Errorf("a function was called with %+v", event)
 			}
 			for _, value := range []string{event.ConnectionID, event.UserID, event.EventName, event.EventID} {
@@ -54,7 +58,7 @@ func FuzzEvent(f *testing.F) {
 			OnConnected: func(_ context.Context, r *eventhandler.ConnectedRequest) error { check(&r.Event); return nil },
 			OnUserEvent: func(_ context.Context, r *eventhandler.UserEventRequest) (*eventhandler.UserEventResponse, error) {
 				check(&r.Event)
-				if r.ContentType == eventhandler.ContentTypeJSON && !json.Valid(r.Data) || r.Text() != body {
+				if r.ContentType == eventhandler.ContentTypeJSON && !json.Valid(r.Data) && !r.IsMQTT() || r.Text() != body {
 					t.Errorf("a function was called with %s %q", r.ContentType, r.Data)
 				}
 				return nil, nil
@@ -69,7 +73,8 @@ func FuzzEvent(f *testing.F) {
 
 		r := newEvent("http://h", "user.message", contentType, body, with("ce-type", eventType), with("ce-eventName", name),
 			with("ce-hub", hub), with("ce-connectionId", connection), with("ce-userId", user), with("ce-id", id),
-			with("ce-time", time), with("ce-connectionState", state), with("ce-signature", sign(connection, testKey)))
+			with("ce-time", time), with("ce-connectionState", state),
+			with("ce-physicalConnectionId", physical), with("ce-signature", sign(connection, testKey)))
 		r.Method = method
 		if !signed {
 			r.Header.Set("ce-signature", sign(connection, "another key"))
@@ -77,10 +82,15 @@ func FuzzEvent(f *testing.F) {
 		w := httptest.NewRecorder()
 		handler.ServeHTTP(w, r)
 		switch {
-		case called && w.Code/100 != 2 && w.Code != http.StatusInternalServerError: // a state that has grown too large
+		case called && w.Code/100 != 2 && w.Code != http.StatusUnprocessableEntity: // a user or a state that cannot be sent
 			t.Errorf("an event that was handled is answered with %d", w.Code)
-		case !called && method == http.MethodPost && w.Code/100 != 4:
+		case !called && method == http.MethodPost && w.Code/100 != 4 && w.Code != http.StatusNoContent: // an unknown system event
 			t.Errorf("an event that is not in order is answered with %d", w.Code)
+		case w.Code/100 == 4 && strings.HasPrefix(w.Header().Get("Content-Type"), "application/json"):
+			var failure struct{ MQTT struct{ Code byte } }
+			if err := json.Unmarshal(w.Body.Bytes(), &failure); err != nil || failure.MQTT.Code == 0 || physical == "" {
+				t.Errorf("a failing connect event of an MQTT client is answered with %q: %v", w.Body, err)
+			}
 		case w.Code/100 == 4 && strings.Count(w.Body.String(), "\n") != 1:
 			t.Errorf("the reason is not one line: %q", w.Body)
 		}

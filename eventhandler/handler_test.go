@@ -29,6 +29,7 @@ func TestNewRefusesOptionsThatAreWrong(t *testing.T) {
 		fault   string
 	}{
 		"no hub":                      {eventhandler.Options{AccessKeys: ok}, "Hub is empty"},
+		"an empty hub of several":     {eventhandler.Options{Hubs: []string{"chat", ""}, AccessKeys: ok}, "Hubs[1] is empty"},
 		"a hub that none is":          {eventhandler.Options{Hub: "my-hub", AccessKeys: ok}, "Hub must be a letter, then"},
 		"no key":                      {eventhandler.Options{Hub: "chat"}, "AccessKeys is empty"},
 		"an empty key":                {eventhandler.Options{Hub: "chat", AccessKeys: []string{"k", ""}}, "AccessKeys[1] is empty"},
@@ -51,9 +52,11 @@ func TestNewRefusesOptionsThatAreWrong(t *testing.T) {
 
 func TestConnectRequestHoldsWhatTheServiceSends(t *testing.T) {
 	var got *eventhandler.ConnectRequest
+	var header http.Header
 	base := serve(t, eventhandler.Options{
 		OnConnect: func(_ context.Context, r *eventhandler.ConnectRequest) (*eventhandler.ConnectResponse, error) {
 			got = r
+			header, r.Event.Header = r.Event.Header, nil
 			return nil, nil
 		},
 	})
@@ -71,9 +74,9 @@ func TestConnectRequestHoldsWhatTheServiceSends(t *testing.T) {
 	require.Empty(t, answer.body)
 	require.Equal(t, &eventhandler.ConnectRequest{
 		Event: eventhandler.Event{
-			Hub: "Chat", ConnectionID: "c1", UserID: "Jürgen", EventName: "connect", EventID: "0",
+			Hub: "chat", ConnectionID: "c1", UserID: "Jürgen", EventName: "connect", EventID: "0",
 			Time: time.Date(2026, 11, 24, 3, 4, 5, 678e6, time.UTC), Origin: "name.webpubsub.azure.com",
-			State: eventhandler.State{"n": []byte("3"), "s": []byte(`"x"`)},
+			State: eventhandler.State{"n": []byte("3"), "s": []byte(`"x"`)}, RawState: "eyJuIjozLCJzIjoieCJ9",
 		},
 		Claims:             map[string][]string{"sub": {"ann"}, "role": {"a", "b"}},
 		Query:              url.Values{"room": {"r1", "r2"}},
@@ -82,6 +85,8 @@ func TestConnectRequestHoldsWhatTheServiceSends(t *testing.T) {
 		ClientCertificates: []eventhandler.ClientCertificate{{Thumbprint: "ABC", Content: "PEM"}},
 	}, got)
 	require.False(t, got.IsMQTT())
+	require.Equal(t, []string{"whatever", "c1", ""}, []string{header.Get("ce-future"), header.Get("ce-connectionId"), header.Get("X-Two")},
+		"Event.Header holds the headers of the service's request, not the client's")
 }
 
 func TestConnectAnswers(t *testing.T) {
@@ -100,15 +105,15 @@ func TestConnectAnswers(t *testing.T) {
 		"state and user":         {response: &response{UserID: "u", SetState: map[string]any{"s": []string{"ü"}}}, status: 200, body: `{"userId":"u"}`, state: `{"s":["ü"]}`},
 		"MQTT for other clients": {response: &response{MQTTUserProperties: []eventhandler.MQTTUserProperty{{Name: "a", Value: "b"}}}, status: 204},
 
-		"a rejection is status and text":             {err: eventhandler.Reject(403, "not you, <Bob>"), status: 403, body: "not you, <Bob>"},
-		"a wrapped rejection, too":                   {err: fmt.Errorf("lookup: %w", eventhandler.Reject(401, "who?")), status: 401, body: "who?"},
-		"a rejection wins over a response":           {response: &response{UserID: "u"}, err: eventhandler.Reject(404, "no"), status: 404, body: "no"},
-		"a rejection with an MQTT code":              {err: &eventhandler.RejectError{MQTTCode: 0x8A, Reason: "banned"}, status: 403, body: "banned"},
-		"any other error is a bare 500":              {err: errors.New("password=secret"), status: 500, body: "the event handler failed\n"},
-		"a rejection with a success status is a 500": {err: eventhandler.Reject(200, "secret"), status: 500, body: "the event handler failed\n"},
-		"a subprotocol nobody offered is a 500":      {response: &response{Subprotocol: "c"}, status: 500, body: "the event handler failed\n"},
-		"a state that does not encode is a 500":      {response: &response{SetState: map[string]any{"c": make(chan int)}}, status: 500, body: "the event handler failed\n"},
-		"a state that is too large is a 500":         {response: &response{SetState: map[string]any{"c": strings.Repeat("x", 32<<10)}}, status: 500, body: "the event handler failed\n"},
+		"a rejection is status and text":                {err: eventhandler.Reject(403, "not you, <Bob>"), status: 403, body: "not you, <Bob>"},
+		"a wrapped rejection, too":                      {err: fmt.Errorf("lookup: %w", eventhandler.Reject(401, "who?")), status: 401, body: "who?"},
+		"a rejection wins over a response":              {response: &response{UserID: "u"}, err: eventhandler.Reject(404, "no"), status: 404, body: "no"},
+		"a rejection with an MQTT code":                 {err: &eventhandler.RejectError{MQTTCode: 0x8A, Reason: "banned"}, status: 403, body: "banned"},
+		"any other error is a bare 500":                 {err: errors.New("password=secret"), status: 500, body: "the event handler failed\n"},
+		"a rejection with a success status is a fault":  {err: eventhandler.Reject(200, "secret"), status: 422, body: "the event handler failed\n"},
+		"a subprotocol that was not offered is a fault": {response: &response{Subprotocol: "c"}, status: 422, body: "the event handler failed\n"},
+		"a state that does not encode is a fault":       {response: &response{SetState: map[string]any{"c": make(chan int)}}, status: 422, body: "the event handler failed\n"},
+		"a state that is too large is a fault":          {response: &response{SetState: map[string]any{"c": strings.Repeat("x", 32<<10)}}, status: 422, body: "the event handler failed\n"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			url := serve(t, eventhandler.Options{
@@ -188,19 +193,20 @@ func TestUserEventAnswers(t *testing.T) {
 		"empty text":              {response: &response{Message: webpubsub.Text("")}, status: 200, contentType: "text/plain; charset=utf-8"},
 
 		"a rejection":                     {err: eventhandler.Reject(429, "slow down"), status: 429, contentType: "text/plain; charset=utf-8", body: "slow down"},
-		"a rejection that is nil":         {err: (*eventhandler.RejectError)(nil), status: 500, contentType: "text/plain; charset=utf-8", body: "the event handler failed\n"},
+		"a rejection that is nil":         {err: (*eventhandler.RejectError)(nil), status: 422, contentType: "text/plain; charset=utf-8", body: "the event handler failed\n"},
 		"an error that panics":            {err: panicError{}, status: 500, contentType: "text/plain; charset=utf-8", body: "the event handler failed\n"},
 		"another error":                   {err: errors.New("secret"), status: 500, contentType: "text/plain; charset=utf-8", body: "the event handler failed\n"},
-		"JSON that does not encode":       {response: &response{Message: webpubsub.JSON(func() {})}, status: 500, contentType: "text/plain; charset=utf-8", body: "the event handler failed\n"},
-		"a metadata key with a space":     {response: &response{Metadata: map[string]string{"a b": "x"}}, status: 500, contentType: "text/plain; charset=utf-8", body: "the event handler failed\n"},
-		"a metadata key that is empty":    {response: &response{Metadata: map[string]string{"": "x"}}, status: 500, contentType: "text/plain; charset=utf-8", body: "the event handler failed\n"},
-		"a metadata key that is too long": {response: &response{Metadata: map[string]string{tooLong[:257]: "x"}}, status: 500, contentType: "text/plain; charset=utf-8", body: "the event handler failed\n"},
-		"a metadata value with a newline": {response: &response{Metadata: map[string]string{"a": "x\ny"}}, status: 500, contentType: "text/plain; charset=utf-8", body: "the event handler failed\n"},
-		"a metadata value outside ASCII":  {response: &response{Metadata: map[string]string{"a": "ü"}}, status: 500, contentType: "text/plain; charset=utf-8", body: "the event handler failed\n"},
-		"a metadata value too long":       {response: &response{Metadata: map[string]string{"a": tooLong}}, status: 500, contentType: "text/plain; charset=utf-8", body: "the event handler failed\n"},
-		"a metadata value with an end":    {response: &response{Metadata: map[string]string{"a": "x "}}, status: 500, contentType: "text/plain; charset=utf-8", body: "the event handler failed\n"},
-		"metadata keys of one name":       {response: &response{Metadata: map[string]string{"a": "x", "A": "y"}}, status: 500, contentType: "text/plain; charset=utf-8", body: "the event handler failed\n"},
-		"too much metadata":               {response: &response{Metadata: many}, status: 500, contentType: "text/plain; charset=utf-8", body: "the event handler failed\n"},
+		"JSON that does not encode":       {response: &response{Message: webpubsub.JSON(func() {})}, status: 422, contentType: "text/plain; charset=utf-8", body: "the event handler failed\n"},
+		"a metadata key with a space":     {response: &response{Metadata: map[string]string{"a b": "x"}}, status: 422, contentType: "text/plain; charset=utf-8", body: "the event handler failed\n"},
+		"a metadata key that is empty":    {response: &response{Metadata: map[string]string{"": "x"}}, status: 422, contentType: "text/plain; charset=utf-8", body: "the event handler failed\n"},
+		"a metadata key that is too long": {response: &response{Metadata: map[string]string{tooLong[:257]: "x"}}, status: 422, contentType: "text/plain; charset=utf-8", body: "the event handler failed\n"},
+		"a metadata value with a newline": {response: &response{Metadata: map[string]string{"a": "x\ny"}}, status: 422, contentType: "text/plain; charset=utf-8", body: "the event handler failed\n"},
+		"a metadata value outside ASCII":  {response: &response{Metadata: map[string]string{"a": "ü"}}, status: 422, contentType: "text/plain; charset=utf-8", body: "the event handler failed\n"},
+		"a metadata value too long":       {response: &response{Metadata: map[string]string{"a": tooLong}}, status: 422, contentType: "text/plain; charset=utf-8", body: "the event handler failed\n"},
+		"a metadata value with an end":    {response: &response{Metadata: map[string]string{"a": "x "}}, status: 422, contentType: "text/plain; charset=utf-8", body: "the event handler failed\n"},
+		"metadata keys of one name":       {response: &response{Metadata: map[string]string{"a": "x", "A": "y"}}, status: 422, contentType: "text/plain; charset=utf-8", body: "the event handler failed\n"},
+		"a metadata value with a comma":   {response: &response{Metadata: map[string]string{"a": "x,y"}}, status: 422, contentType: "text/plain; charset=utf-8", body: "the event handler failed\n"},
+		"too much metadata":               {response: &response{Metadata: many}, status: 422, contentType: "text/plain; charset=utf-8", body: "the event handler failed\n"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			url := serve(t, eventhandler.Options{
@@ -231,6 +237,11 @@ type panicReader struct{}
 
 func (panicReader) Read([]byte) (int, error) { panic("a bug") }
 
+// readerFunc is a stream of the application.
+type readerFunc func([]byte) (int, error)
+
+func (f readerFunc) Read(p []byte) (int, error) { return f(p) }
+
 func TestAReplyWhoseStreamFails(t *testing.T) {
 	half := strings.NewReader(strings.Repeat("x", 64<<10))
 	for name, test := range map[string]struct {
@@ -241,7 +252,12 @@ func TestAReplyWhoseStreamFails(t *testing.T) {
 		"before its first byte":         {iotest.ErrReader(errors.New("disk")), false, "event failed"},
 		"in its midst":                  {io.MultiReader(half, iotest.ErrReader(errors.New("disk"))), true, "the answer broke off"},
 		"before its first byte, by bug": {panicReader{}, false, "panic: a bug"},
-		"in its midst, by bug":          {io.MultiReader(strings.NewReader("half"), panicReader{}), true, "panic: a bug"},
+		"that never makes progress":     {readerFunc(func([]byte) (int, error) { return 0, nil }), false, "multiple Read calls return no data"},
+		"that stops to make progress": {io.MultiReader(strings.NewReader("half"), readerFunc(func([]byte) (int, error) { return 0, nil })),
+			true, "multiple Read calls return no data"},
+		"that claims too much":   {readerFunc(func(p []byte) (int, error) { return len(p) + 1, nil }), false, "a count that is not possible"},
+		"that claims too little": {readerFunc(func([]byte) (int, error) { return -1, nil }), false, "a count that is not possible"},
+		"in its midst, by bug":   {io.MultiReader(strings.NewReader("half"), panicReader{}), true, "panic: a bug"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			var log bytes.Buffer
@@ -282,11 +298,14 @@ func TestNotificationsReachTheirFunctions(t *testing.T) {
 	var got any
 	failure := errors.New("database")
 	options := eventhandler.Options{
-		OnConnected:    func(_ context.Context, r *eventhandler.ConnectedRequest) error { got = r; return nil },
-		OnDisconnected: func(_ context.Context, r *eventhandler.DisconnectedRequest) error { got = r; return failure },
-		OnGroupJoined:  func(_ context.Context, r *eventhandler.GroupRequest) error { got = r; return nil },
+		OnConnected: func(_ context.Context, r *eventhandler.ConnectedRequest) error { got, r.Header = r, nil; return nil },
+		OnDisconnected: func(_ context.Context, r *eventhandler.DisconnectedRequest) error {
+			got, r.Header = r, nil
+			return failure
+		},
+		OnGroupJoined: func(_ context.Context, r *eventhandler.GroupRequest) error { got, r.Header = r, nil; return nil },
 		OnGroupLeft: func(_ context.Context, r *eventhandler.GroupRequest) error {
-			got = r
+			got, r.Header = r, nil
 			return eventhandler.Reject(400, "no")
 		},
 	}
@@ -402,4 +421,20 @@ func TestUserEventJSON(t *testing.T) {
 	require.Equal(t, http.StatusUnsupportedMediaType, rejection.Status)
 	require.ErrorAs(t, event("application/json", `{"n":"x"}`).JSON(&got), &rejection)
 	require.Equal(t, http.StatusBadRequest, rejection.Status)
+}
+
+func TestANilLoggerLogsNothing(t *testing.T) {
+	var log bytes.Buffer
+	before := slog.Default()
+	slog.SetDefault(slog.New(slog.NewTextHandler(&log, nil)))
+	t.Cleanup(func() { slog.SetDefault(before) })
+	handler, err := eventhandler.New(eventhandler.Options{
+		Hub: "chat", AccessKeys: []string{testKey},
+		OnConnected: func(context.Context, *eventhandler.ConnectedRequest) error { panic("a bug") },
+	})
+	require.NoError(t, err)
+	server := newServer(t, handler)
+	require.Equal(t, http.StatusInternalServerError, do(t, newEvent(server, "sys.connected", "application/json", "{}")).status)
+	require.Equal(t, http.StatusUnauthorized, do(t, newEvent(server, "sys.connected", "application/json", "{}", with("ce-signature", ""))).status)
+	require.Empty(t, log.String())
 }

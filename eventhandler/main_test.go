@@ -87,6 +87,11 @@ func serve(t testing.TB, options eventhandler.Options) (url string) {
 	}
 	handler, err := eventhandler.New(options)
 	require.NoError(t, err)
+	return newServer(t, handler)
+}
+
+// newServer starts a server and returns its URL.
+func newServer(t testing.TB, handler http.Handler) string {
 	server := httptest.NewServer(handler)
 	t.Cleanup(server.Close)
 	return server.URL

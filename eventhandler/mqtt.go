@@ -1,8 +1,9 @@
 package eventhandler
 
 import (
+	"bytes"
 	"cmp"
-	"errors"
+	"encoding/json"
 	"net/http"
 )
 
@@ -17,20 +18,38 @@ type MQTTConnect struct {
 	// ProtocolVersion is 4 for MQTT 3.1.1 and 5 for MQTT 5.0.
 	ProtocolVersion int `json:"protocolVersion"`
 
-	// Username and Password are as the client sent them; empty if it sent none.
+	// Username is empty if the client sent none.
 	Username string `json:"username"`
+
+	// Password holds the bytes that the client sent, which need not be text; empty if it sent none. On the wire they are in
+	// base64.
 	Password string `json:"password"`
 
 	// UserProperties are those of the packet.
 	UserProperties []MQTTUserProperty `json:"userProperties"`
 }
 
-// MQTTDisconnect says how an MQTT client's connection ended.
+// UnmarshalJSON decodes the member mqtt of a connect event.
+func (c *MQTTConnect) UnmarshalJSON(data []byte) error {
+	type plain MQTTConnect // without this method
+	packet := struct {
+		*plain
+		Password []byte `json:"password"`
+	}{plain: (*plain)(c)}
+	if err := json.Unmarshal(data, &packet); err != nil {
+		return err
+	}
+	c.Password = string(packet.Password)
+	return nil
+}
+
+// MQTTDisconnect describes how an MQTT client's session ended.
 type MQTTDisconnect struct {
-	// InitiatedByClient says whether the client ended it with a DISCONNECT packet.
+	// InitiatedByClient reports whether the client ended it with a DISCONNECT packet.
 	InitiatedByClient bool `json:"initiatedByClient"`
 
-	// DisconnectPacket is the DISCONNECT packet that the client or the service sent; nil if there was none.
+	// DisconnectPacket is the DISCONNECT packet that the client or the service sent; nil if there was none, as when the
+	// network connection was lost.
 	DisconnectPacket *MQTTDisconnectPacket `json:"disconnectPacket"`
 }
 
@@ -43,26 +62,67 @@ type MQTTDisconnectPacket struct {
 	UserProperties []MQTTUserProperty `json:"userProperties"`
 }
 
-// mqtt311 is the protocol version of MQTT 3.1.1.
-const mqtt311 = 4
+// The protocol versions of MQTT.
+const (
+	mqtt311 = 4
+	mqtt50  = 5
+)
 
-// mqttRejection completes the rejection of an MQTT client with the code for its CONNACK packet. Errors that are no
-// rejection stay as they are.
-func mqttRejection(r *ConnectRequest, err error) error {
-	rejection, ok := errors.AsType[*RejectError](err)
-	if r.MQTT == nil || !ok || rejection == nil {
-		return err
+// mqttVersion returns the protocol version of the client that a connect event is about; 0 if it is not an MQTT client.
+func (r *ConnectRequest) mqttVersion() int {
+	switch {
+	case r.MQTT != nil:
+		return cmp.Or(r.MQTT.ProtocolVersion, mqtt50)
+	case r.IsMQTT():
+		return mqtt50
 	}
-	complete := *rejection
-	complete.forMQTT = true
-	if complete.MQTTCode == 0 {
-		complete.MQTTCode = mqttCode(rejection.status(), r.MQTT.ProtocolVersion)
-	}
-	return &complete
+	return 0
 }
 
-// mqttCode is the CONNACK code for a status: the JavaScript middleware's choice for 400, 401 and 500, and the code of
-// that meaning for the others.
+// refusedMQTTVersion is mqttVersion for a request that is refused, maybe before its body was read.
+func (h *Handler) refusedMQTTVersion(w http.ResponseWriter, r *http.Request, body []byte) int {
+	if r.Header.Get("ce-type") != typeSystemPrefix+"connect" || r.Header.Get("ce-physicalConnectionId") == "" {
+		return 0
+	}
+	if body == nil {
+		body, _ = h.readBody(w, r)
+	}
+	var event struct {
+		MQTT struct{ ProtocolVersion int }
+	}
+	_ = json.Unmarshal(body, &event)
+	return cmp.Or(event.MQTT.ProtocolVersion, mqtt50)
+}
+
+// mqttFailure is the answer to a connect event of an MQTT client that the application has not decided.
+func mqttFailure(status int, reason string, version int) *answer {
+	code := byte(0x83) // implementation specific error
+	switch {
+	case status == http.StatusUnauthorized || status == http.StatusForbidden:
+		code = mqttCode(status, version)
+	case version == mqtt311:
+		code = 0x03 // server unavailable
+	case status >= http.StatusInternalServerError:
+		code = 0x88 // server unavailable
+	}
+	return mqttAnswer(status, code, reason, nil)
+}
+
+// mqttAnswer is the answer to a connect event that becomes a CONNACK packet with a code.
+func mqttAnswer(status int, code byte, reason string, properties []MQTTUserProperty) *answer {
+	type mqtt struct {
+		Code           byte               `json:"code"`
+		Reason         string             `json:"reason,omitempty"`
+		UserProperties []MQTTUserProperty `json:"userProperties,omitempty"`
+	}
+	data, _ := json.Marshal(struct { // texts and numbers always encode
+		MQTT mqtt `json:"mqtt"`
+	}{mqtt{code, reason, properties}})
+	return &answer{status: status, header: http.Header{"Content-Type": {ContentTypeJSON + "; charset=utf-8"}}, body: bytes.NewReader(data)}
+}
+
+// mqttCode is the CONNACK code for the status of a rejection: the JavaScript middleware's choice for 400, 401 and 500, and
+// the code of that meaning for the others.
 func mqttCode(status, version int) byte {
 	if version == mqtt311 {
 		switch {
@@ -86,7 +146,7 @@ func mqttCode(status, version int) byte {
 	return 0x80 // unspecified error
 }
 
-// mqttStatus is the status for a CONNACK code; 0 is no code.
+// mqttStatus is the status for a CONNACK code.
 func mqttStatus(code byte) int {
 	status := map[byte]int{
 		0x01: http.StatusBadRequest, // MQTT 3.1.1: unacceptable protocol version

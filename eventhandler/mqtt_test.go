@@ -2,6 +2,8 @@ package eventhandler_test
 
 import (
 	"context"
+	"encoding/json"
+	"errors"
 	"fmt"
 	"net/http"
 	"testing"
@@ -29,14 +31,14 @@ func TestMQTTConnectRequest(t *testing.T) {
 		},
 	})
 	answer := do(t, newEvent(url, "sys.connect", "application/json", `{"subprotocols":["mqtt"],"mqtt":{"protocolVersion":5,
-		"username":"ann","password":"pw","userProperties":[{"name":"x","value":"1"},{"name":"x","value":"2"}]}}`, mqtt))
+		"username":"ann","password":"cHf/","userProperties":[{"name":"x","value":"1"},{"name":"x","value":"2"}]}}`, mqtt))
 	require.Equal(t, http.StatusOK, answer.status)
 	require.JSONEq(t, `{"userId":"u","mqtt":{"userProperties":[{"name":"a","value":"b"}]}}`, answer.body)
 	require.True(t, got.IsMQTT())
 	require.Equal(t, "p1", got.PhysicalConnectionID)
 	require.Equal(t, "s1", got.SessionID)
 	require.Equal(t, &eventhandler.MQTTConnect{
-		ProtocolVersion: 5, Username: "ann", Password: "pw",
+		ProtocolVersion: 5, Username: "ann", Password: "pw\xff",
 		UserProperties: []eventhandler.MQTTUserProperty{{Name: "x", Value: "1"}, {Name: "x", Value: "2"}},
 	}, got.MQTT)
 }
@@ -112,5 +114,101 @@ func TestMQTTDisconnectedRequest(t *testing.T) {
 	} {
 		require.Equal(t, http.StatusNoContent, do(t, newEvent(url, "sys.disconnected", "application/json", body, mqtt)).status)
 		require.Equal(t, want, got.MQTT)
+	}
+}
+
+// Whatever goes wrong with the connect event of an MQTT client, the answer has a code for the CONNACK packet, and none of
+// the words of an error.
+func TestEachFailingMQTTConnectHasACode(t *testing.T) {
+	connect := func(result *eventhandler.ConnectResponse, err error) eventhandler.Options {
+		return eventhandler.Options{
+			OnConnect: func(context.Context, *eventhandler.ConnectRequest) (*eventhandler.ConnectResponse, error) {
+				return result, err
+			},
+		}
+	}
+	failing := connect(nil, errors.New("secret"))
+	panicking := eventhandler.Options{
+		OnConnect: func(context.Context, *eventhandler.ConnectRequest) (*eventhandler.ConnectResponse, error) {
+			panic("secret")
+		},
+	}
+	for name, test := range map[string]struct {
+		options       eventhandler.Options
+		edit          func(*http.Request)
+		more          string // in the CONNECT packet
+		status        int
+		old, new      byte
+		reasonIsFixed bool
+	}{
+		"an error":                 {options: failing, status: 500, old: 3, new: 0x88, reasonIsFixed: true},
+		"a panic":                  {options: panicking, status: 500, old: 3, new: 0x88, reasonIsFixed: true},
+		"a fault":                  {options: connect(&eventhandler.ConnectResponse{Subprotocol: "secret"}, nil), status: 422, old: 3, new: 0x83, reasonIsFixed: true},
+		"a wrong rejection":        {options: connect(nil, eventhandler.Reject(200, "secret")), status: 422, old: 3, new: 0x83, reasonIsFixed: true},
+		"a nil rejection":          {options: connect(nil, (*eventhandler.RejectError)(nil)), status: 422, old: 3, new: 0x83, reasonIsFixed: true},
+		"a forged signature":       {options: failing, edit: with("ce-signature", sign("c1", "other")), status: 401, old: 5, new: 0x87},
+		"another hub":              {options: failing, edit: with("ce-hub", "other"), status: 404, old: 3, new: 0x83},
+		"another origin":           {options: eventhandler.Options{AllowedOrigins: []string{"other"}}, status: 403, old: 5, new: 0x87},
+		"a wrong content type":     {options: failing, edit: with("Content-Type", "text/plain"), status: 415, old: 3, new: 0x83},
+		"a password not in base64": {options: failing, more: `,"password":"not a secret"`, status: 400, old: 3, new: 0x83},
+		"a body that is too large": {options: eventhandler.Options{MaxBodyBytes: 10}, status: 413, new: 0x83},
+	} {
+		for version, code := range map[int]byte{4: test.old, 5: test.new} {
+			if code == 0 {
+				continue // a body that was not read does not tell the version
+			}
+			t.Run(fmt.Sprintf("%s, version %d", name, version), func(t *testing.T) {
+				edits := []func(*http.Request){mqtt, with("ce-sessionId", "")}
+				if test.edit != nil {
+					edits = append(edits, test.edit)
+				}
+				body := fmt.Sprintf(`{"mqtt":{"protocolVersion":%d%s},"subprotocols":["mqtt"]}`, version, test.more)
+				answer := do(t, newEvent(serve(t, test.options), "sys.connect", "application/json", body, edits...))
+				require.Equal(t, test.status, answer.status)
+				require.Equal(t, "application/json; charset=utf-8", answer.header.Get("Content-Type"))
+				require.NotContains(t, answer.body, "secret")
+				var got struct {
+					MQTT struct {
+						Code   byte
+						Reason string
+					}
+				}
+				require.NoError(t, json.Unmarshal([]byte(answer.body), &got))
+				require.Equal(t, code, got.MQTT.Code)
+				require.NotEmpty(t, got.MQTT.Reason)
+				if test.reasonIsFixed {
+					require.Equal(t, "the event handler failed", got.MQTT.Reason)
+				}
+			})
+		}
+	}
+}
+
+// An MQTT client writes the content type of an event itself, or none; its bytes stay as they are.
+func TestTheContentTypeOfAnMQTTEvent(t *testing.T) {
+	for sent, want := range map[string]string{
+		"":                                  "application/octet-stream",
+		"image/png":                         "image/png",
+		"text/plain; charset=iso-8859-1":    "text/plain",
+		"Application/Vnd.Own+JSON; v=\"1\"": "application/vnd.own+json",
+		"text/plain; charset":               "text/plain",
+		"my type":                           "my type",
+		"application/json":                  "application/json", // of what is not JSON
+	} {
+		t.Run(sent, func(t *testing.T) {
+			var got *eventhandler.UserEventRequest
+			url := serve(t, eventhandler.Options{
+				OnUserEvent: func(_ context.Context, r *eventhandler.UserEventRequest) (*eventhandler.UserEventResponse, error) {
+					got = r
+					return nil, nil
+				},
+			})
+			answer := do(t, newEvent(url, "user.hello", sent, "gr\xfc\xdfe", mqtt, with("Content-Type", sent),
+				lines("mqtt-trace", "t1", "t2")))
+			require.Equal(t, http.StatusNoContent, answer.status, answer.body)
+			require.Equal(t, []string{want, "gr\xfc\xdfe"}, []string{got.ContentType, got.Text()})
+			require.Equal(t, sent, got.Header.Get("Content-Type"))
+			require.Equal(t, []string{"t1", "t2"}, got.Header.Values("mqtt-trace"), "user properties")
+		})
 	}
 }

@@ -27,16 +27,30 @@ import (
 	"github.com/awps-go/webpubsub/eventhandler"
 )
 
-// record has what the emulator sends, and what the handler makes of it, written to testdata/emulator:
+// The recordings are requests, each with what the handler makes of it. Those of testdata/references come from others than
+// the emulator; its README has their sources. Those of testdata/emulator are what the emulator sends. The handler is
+// checked against both without anything else running.
 //
-//	go test ./eventhandler -run TestRequestsOfTheEmulator -record
-var record = flag.Bool("record", false, "record testdata/emulator anew")
+//	go test ./eventhandler -run TestRecordings -update              writes the .json files anew
+//	go test ./eventhandler -run TestRecordings -record -update      and before that, what the emulator sends
+var (
+	record = flag.Bool("record", false, "record the requests in testdata/emulator anew")
+	update = flag.Bool("update", false, "write what the handler makes of the requests anew")
+)
 
 const recordings = "testdata/emulator"
+
+// referenceCount is the number of requests in testdata/references, and netKey the key of those from .NET's tests.
+const (
+	referenceCount = 20
+	netKey         = "7aab239577fd4f24bc919802fb629f5f"
+)
 
 // recorded is what a handler makes of a request.
 type recorded struct {
 	Status  int
+	Header  http.Header         // of the answer
+	Body    string              // of the answer
 	Event   *eventhandler.Event `json:",omitempty"` // of a request whose JSON is without it
 	Request any                 `json:",omitempty"`
 }
@@ -44,7 +58,7 @@ type recorded struct {
 // recordingOptions are those of a handler that keeps what its functions get.
 func recordingOptions(got *recorded) eventhandler.Options {
 	return eventhandler.Options{
-		Hub: "chat", AccessKeys: []string{testKey}, Logger: slog.New(slog.DiscardHandler),
+		Hub: "chat", AccessKeys: []string{testKey, netKey}, Logger: slog.New(slog.DiscardHandler),
 		OnConnect: func(_ context.Context, r *eventhandler.ConnectRequest) (*eventhandler.ConnectResponse, error) {
 			got.Request = r
 			return &eventhandler.ConnectResponse{UserID: "Ann", SetState: map[string]any{"n": 1}}, nil
@@ -61,18 +75,26 @@ func recordingOptions(got *recorded) eventhandler.Options {
 			got.Event, got.Request = &r.Event, r
 			return nil
 		},
+		OnGroupJoined: func(_ context.Context, r *eventhandler.GroupRequest) error {
+			got.Event, got.Request = &r.Event, r
+			return nil
+		},
+		OnGroupLeft: func(_ context.Context, r *eventhandler.GroupRequest) error {
+			got.Event, got.Request = &r.Event, r
+			return nil
+		},
 	}
 }
 
-func TestRequestsOfTheEmulator(t *testing.T) {
+func TestRecordings(t *testing.T) {
 	if *record {
 		recordRequests(t)
 	}
-	files, err := filepath.Glob(recordings + "/*.http")
+	files, err := filepath.Glob("testdata/*/*.http")
 	require.NoError(t, err)
-	require.Len(t, files, 10)
+	require.Len(t, files, 10+referenceCount)
 	for _, file := range files {
-		t.Run(filepath.Base(file), func(t *testing.T) {
+		t.Run(file, func(t *testing.T) {
 			data, err := os.ReadFile(file)
 			require.NoError(t, err)
 			r, err := http.ReadRequest(bufio.NewReader(bytes.NewReader(data)))
@@ -82,11 +104,11 @@ func TestRequestsOfTheEmulator(t *testing.T) {
 			require.NoError(t, err)
 			w := httptest.NewRecorder()
 			handler.ServeHTTP(w, r)
-			got.Status = w.Code
+			got.Status, got.Header, got.Body = w.Code, w.Header(), w.Body.String()
 			have, err := json.MarshalIndent(got, "", "  ")
 			require.NoError(t, err)
 			golden := strings.TrimSuffix(file, ".http") + ".json"
-			if *record {
+			if *update {
 				require.NoError(t, os.WriteFile(golden, append(have, '\n'), 0o600))
 			}
 			want, err := os.ReadFile(golden)

@@ -14,14 +14,9 @@ import (
 	"github.com/awps-go/webpubsub/internal/metadata"
 )
 
-const (
-	// maxHeaderBytes is more than the longest ce- header: group names reach 1,024 characters, ids are shorter.
-	maxHeaderBytes = 8 << 10
-
-	// maxStateBytes is for ce-connectionState, of which the service documents no limit. net/http takes far more; what
-	// stands before a handler may take less, as nginx does with 8 KiB for a header.
-	maxStateBytes = 32 << 10
-)
+// maxHeaderBytes is more than the longest header of the service but the state: group names reach 1,024 characters, ids
+// are shorter.
+const maxHeaderBytes = 8 << 10
 
 // kind is what an event is about.
 type kind int
@@ -33,137 +28,178 @@ const (
 	kindUserEvent
 	kindGroupJoined
 	kindGroupLeft
+	kindUnknown // a system event that this package does not know
 )
 
-const typeUserPrefix = "azure.webpubsub.user."
+const (
+	typeUserPrefix   = "azure.webpubsub.user."
+	typeSystemPrefix = "azure.webpubsub.sys."
+	typeGroupPrefix  = "azure.webpubsub.gp." // group presence
+)
 
-var systemTypes = map[string]kind{
-	"azure.webpubsub.sys.connect":      kindConnect,
-	"azure.webpubsub.sys.connected":    kindConnected,
-	"azure.webpubsub.sys.disconnected": kindDisconnected,
-	"azure.webpubsub.gp.joined":        kindGroupJoined,
-	"azure.webpubsub.gp.left":          kindGroupLeft,
-}
-
-// oneHeader returns the value of a header, or "" if it is not there. More than one, one that is longer than limit, and
-// one with a control character or broken UTF-8 are refused.
-func oneHeader(header http.Header, name string, limit int) (string, error) {
-	values := header[http.CanonicalHeaderKey(name)]
-	if len(values) == 0 {
-		return "", nil
-	}
-	value := values[0]
+// headerProblem returns the refusal of a header's value that is too long or holds a control character or broken UTF-8.
+func headerProblem(name, value string) error {
 	switch {
-	case len(values) > 1:
-		return "", refuse(http.StatusBadRequest, "the header %s is there %d times", name, len(values))
-	case len(value) > limit:
-		return "", refuse(http.StatusBadRequest, "the header %s is longer than %d bytes", name, limit)
+	case len(value) > maxHeaderBytes:
+		return refuse(http.StatusBadRequest, "the header %s is longer than %d bytes", name, maxHeaderBytes)
 	case !utf8.ValidString(value):
-		return "", refuse(http.StatusBadRequest, "the header %s is not valid UTF-8", name)
-	case strings.ContainsFunc(value, func(r rune) bool { return r < ' ' || r >= 0x7F && r <= 0x9F }):
-		return "", refuse(http.StatusBadRequest, "the header %s holds a control character", name)
+		return refuse(http.StatusBadRequest, "the header %s is not valid UTF-8", name)
+	case strings.ContainsFunc(value, isControl):
+		return refuse(http.StatusBadRequest, "the header %s contains a control character", name)
 	}
-	return value, nil
+	return nil
 }
 
-// parseEvent reads the headers of an event and verifies them. Its error is a *refusedError.
+// onlyHeader returns the value of a header as it is, or "" if the header is absent. It refuses two lines: they could name
+// two users or connections.
+func onlyHeader(header http.Header, name string) (string, error) {
+	values := header.Values(name)
+	if len(values) > 1 {
+		return "", refuse(http.StatusBadRequest, "the header %s is there %d times", name, len(values))
+	}
+	return strings.Join(values, ""), nil
+}
+
+// oneHeader is onlyHeader for a value of sane length, without control characters.
+func oneHeader(header http.Header, name string) (string, error) {
+	value, err := onlyHeader(header, name)
+	if err == nil {
+		err = headerProblem(name, value)
+	}
+	return value, err
+}
+
+// listHeader returns the value of a header that may be a list, on one line or on several. HTTP makes no difference
+// between the two, and the service's tunnel uses lines.
+func listHeader(header http.Header, name string) (string, error) {
+	value := strings.Join(header.Values(name), ", ")
+	return value, headerProblem(name, value)
+}
+
+// parseEvent reads the headers of an event and verifies them. Its error is a *refusedError. Headers that it does not need
+// are not looked at: whatever the service adds one day must not cost an event.
 func (h *Handler) parseEvent(r *http.Request) (kind, Event, error) {
 	var err error // the first fault found
-	header := func(name string, limit int) string {
-		value, fault := oneHeader(r.Header, name, limit)
+	read := func(get func(http.Header, string) (string, error), name string) string {
+		value, fault := get(r.Header, name)
 		if err == nil {
 			err = fault
 		}
 		return value
 	}
+	optional := func(name string) string { return read(oneHeader, name) }
 	required := func(name string) string {
-		value := header(name, maxHeaderBytes)
+		value := optional(name)
 		if err == nil && value == "" {
 			err = refuse(http.StatusBadRequest, "the header %s is missing", name)
 		}
 		return value
 	}
-	event := Event{ConnectionID: required("ce-connectionId")}
-	signature := header("ce-signature", maxHeaderBytes)
+	event := Event{Header: r.Header, ConnectionID: required("ce-connectionId")}
+	signatures := read(listHeader, "ce-signature")
 	if err != nil {
 		return 0, Event{}, err
 	}
-	if err := h.verify(signature, event.ConnectionID); err != nil {
+	if err := h.verify(signatures, event.ConnectionID); err != nil {
 		return 0, Event{}, refuse(http.StatusUnauthorized, "%v", err)
 	}
 
-	specVersion, awpsVersion := required("ce-specversion"), required("ce-awpsversion")
-	eventType := required("ce-type")
-	required("ce-source")
-	event.Hub = required("ce-hub")
+	specVersion, eventType := required("ce-specversion"), required("ce-type")
+	event.Hub = strings.ToLower(required("ce-hub"))
 	event.EventName = required("ce-eventName")
 	event.EventID = required("ce-id")
-	timestamp := required("ce-time")
-	event.Origin = required(headerRequestOrigin)
-	event.UserID = header("ce-userId", maxHeaderBytes)
-	event.Subprotocol = header("ce-subprotocol", maxHeaderBytes)
-	event.PhysicalConnectionID = header("ce-physicalConnectionId", maxHeaderBytes)
-	event.SessionID = header("ce-sessionId", maxHeaderBytes)
-	state := header("ce-connectionState", maxStateBytes)
-	for name := range r.Header { // those above, and any other that the service may send one day
-		if strings.HasPrefix(name, "Ce-") {
-			header(name, maxStateBytes)
-		}
-	}
+	event.UserID = optional("ce-userId")
+	event.Subprotocol = optional("ce-subprotocol")
+	event.PhysicalConnectionID = optional("ce-physicalConnectionId")
+	event.SessionID = optional("ce-sessionId")
+	event.Origin = read(listHeader, headerRequestOrigin)
+	event.RawState = read(onlyHeader, "ce-connectionState") // opaque, so that neither its length nor its characters matter
 	if err != nil {
 		return 0, Event{}, err
 	}
 
-	bad := func(format string, args ...any) (kind, Event, error) {
-		return 0, Event{}, refuse(http.StatusBadRequest, format, args...)
-	}
 	if specVersion != "1.0" {
-		return bad("the header ce-specversion is not 1.0")
+		return 0, Event{}, refuse(http.StatusBadRequest, "the header ce-specversion is not 1.0")
 	}
-	if awpsVersion != "1.0" {
-		return bad("the header ce-awpsversion is not 1.0")
-	}
-	if !h.originAllowed(event.Origin) {
+	if len(h.origins) > 0 && len(h.allowedOrigins(event.Origin)) == 0 {
 		return 0, Event{}, refuse(http.StatusForbidden, "the origin may not send events here")
 	}
-	if !strings.EqualFold(event.Hub, h.options.Hub) {
-		return 0, Event{}, refuse(http.StatusNotFound, "the hub is not the one of this handler")
+	if !h.hubs[event.Hub] {
+		return 0, Event{}, refuse(http.StatusNotFound, "this handler does not serve the hub")
 	}
-	eventKind, known := systemTypes[eventType]
-	if name, user := strings.CutPrefix(eventType, typeUserPrefix); user {
-		if !strings.EqualFold(name, event.EventName) {
-			return bad("the headers ce-type and ce-eventName name different events")
-		}
-		eventKind, known = kindUserEvent, true
-	} else if name, system := strings.CutPrefix(eventType, "azure.webpubsub.sys."); system && known && name != event.EventName {
-		return bad("the headers ce-type and ce-eventName name different events")
+	eventKind, err := kindOf(eventType, event.EventName)
+	if err != nil {
+		return 0, Event{}, err
 	}
-	if !known {
-		return bad("the header ce-type is no known event type")
+	if times := r.Header.Values("ce-time"); len(times) == 1 {
+		event.Time, _ = time.Parse(time.RFC3339, times[0]) // zero if it is not a time
 	}
-	if event.Time, err = time.Parse(time.RFC3339, timestamp); err != nil {
-		return bad("the header ce-time is not a time as in RFC 3339")
-	}
-	if event.State, err = parseState(state); err != nil {
-		return bad("%v", err)
+	if event.State = parseState(event.RawState); event.State == nil {
+		event.State = State{}
 	}
 	return eventKind, event, nil
 }
 
+// kindOf returns the kind of an event of a type and a name. The service's documentation leaves the type of group presence
+// open, so that the name decides.
+func kindOf(eventType, eventName string) (kind, error) {
+	mismatch := func() (kind, error) {
+		return 0, refuse(http.StatusBadRequest, "the headers ce-type and ce-eventName name different events")
+	}
+	if name, user := strings.CutPrefix(eventType, typeUserPrefix); user {
+		if !strings.EqualFold(name, eventName) {
+			return mismatch()
+		}
+		return kindUserEvent, nil
+	}
+	name, system := strings.CutPrefix(eventType, typeSystemPrefix)
+	if !system {
+		var presence bool
+		if name, presence = strings.CutPrefix(eventType, typeGroupPrefix); !presence {
+			return 0, refuse(http.StatusBadRequest, "the header ce-type does not name an event of Web PubSub")
+		}
+	}
+	kinds := map[string]kind{"joined": kindGroupJoined, "left": kindGroupLeft}
+	if system {
+		kinds["connect"], kinds["connected"], kinds["disconnected"] = kindConnect, kindConnected, kindDisconnected
+	}
+	if _, known := kinds[name]; known && name != eventName {
+		return mismatch()
+	}
+	if k, known := kinds[eventName]; known && (name == eventName || k == kindGroupJoined || k == kindGroupLeft) {
+		return k, nil
+	}
+	return kindUnknown, nil
+}
+
 // mediaType returns the content type of the body, without its parameters.
 func mediaType(r *http.Request) (string, error) {
-	value, err := oneHeader(r.Header, "Content-Type", maxHeaderBytes)
+	value, err := oneHeader(r.Header, "Content-Type")
 	if err != nil {
 		return "", err
 	}
 	contentType, parameters, err := mime.ParseMediaType(value)
 	if err != nil {
-		return "", refuse(http.StatusUnsupportedMediaType, "the header Content-Type is missing or no media type")
+		return "", refuse(http.StatusUnsupportedMediaType, "the header Content-Type is missing or not a media type")
 	}
 	if charset := parameters["charset"]; charset != "" && !strings.EqualFold(charset, "utf-8") {
 		return "", refuse(http.StatusUnsupportedMediaType, "the charset of the body is not UTF-8")
 	}
 	return contentType, nil
+}
+
+// mqttMediaType returns the content type of an MQTT client's event, without its parameters. The client wrote it, or none
+// as in MQTT 3.1.1, so that nothing is refused.
+func mqttMediaType(r *http.Request) string {
+	value := strings.Join(r.Header.Values("Content-Type"), ", ")
+	if value == "" {
+		return ContentTypeBinary
+	}
+	contentType, _, err := mime.ParseMediaType(value)
+	if err != nil && !errors.Is(err, mime.ErrInvalidMediaParameter) {
+		return value
+	}
+	return contentType
 }
 
 // readBody reads the whole body, up to Options.MaxBodyBytes.
@@ -172,7 +208,7 @@ func (h *Handler) readBody(w http.ResponseWriter, r *http.Request) ([]byte, erro
 		return nil, refuse(http.StatusUnsupportedMediaType, "the body has a content encoding, which the service does not use")
 	}
 	body := r.Body
-	if body == nil { // a request that no server has read
+	if body == nil { // a request that did not come through a server
 		body = http.NoBody
 	}
 	data, err := io.ReadAll(http.MaxBytesReader(w, body, h.options.MaxBodyBytes))
@@ -182,7 +218,7 @@ func (h *Handler) readBody(w http.ResponseWriter, r *http.Request) ([]byte, erro
 	if err != nil {
 		return nil, refuse(http.StatusBadRequest, "the body broke off")
 	}
-	if r.ContentLength >= 0 && int64(len(data)) != r.ContentLength { // again, of no server
+	if r.ContentLength >= 0 && int64(len(data)) != r.ContentLength { // again, not through a server
 		return nil, refuse(http.StatusBadRequest, "the body is not as long as the header Content-Length says")
 	}
 	return data, nil
@@ -195,20 +231,20 @@ func (h *Handler) readSystemBody(w http.ResponseWriter, r *http.Request, request
 		return err
 	}
 	if contentType != ContentTypeJSON {
-		return refuse(http.StatusUnsupportedMediaType, "the content type of this event is %s", ContentTypeJSON)
+		return refuse(http.StatusUnsupportedMediaType, "the content type of this event must be %s", ContentTypeJSON)
 	}
 	data, err := h.readBody(w, r)
 	if err != nil {
 		return err
 	}
-	if !utf8.Valid(data) {
+	switch {
+	case !utf8.Valid(data):
 		return refuse(http.StatusBadRequest, "the body is not valid UTF-8")
-	}
-	if !bytes.HasPrefix(bytes.TrimSpace(data), []byte("{")) {
-		return refuse(http.StatusBadRequest, "the body is no JSON object")
+	case !bytes.HasPrefix(bytes.TrimSpace(data), []byte("{")):
+		return refuse(http.StatusBadRequest, "the body is not a JSON object")
 	}
 	if err := json.Unmarshal(data, request); err != nil {
-		return refuse(http.StatusBadRequest, "the body is not the JSON of this event: %v", err)
+		return &refusedError{http.StatusBadRequest, "the body is not the JSON of this event: " + err.Error(), data}
 	}
 	return nil
 }
@@ -218,13 +254,18 @@ func (h *Handler) readUserEvent(w http.ResponseWriter, r *http.Request, request 
 	if request.Metadata, err = readMetadata(r.Header); err != nil {
 		return err
 	}
+	if request.IsMQTT() { // the client's own words: the bytes stay as they are
+		request.ContentType = mqttMediaType(r)
+		request.Data, err = h.readBody(w, r)
+		return err
+	}
 	if request.ContentType, err = mediaType(r); err != nil {
 		return err
 	}
 	switch request.ContentType {
 	case ContentTypeText, ContentTypeJSON, ContentTypeBinary, ContentTypeProtobuf:
 	default:
-		return refuse(http.StatusUnsupportedMediaType, "the content type is none of a user event")
+		return refuse(http.StatusUnsupportedMediaType, "the content type is not one of a user event")
 	}
 	if request.Data, err = h.readBody(w, r); err != nil {
 		return err
@@ -242,16 +283,16 @@ func (h *Handler) readUserEvent(w http.ResponseWriter, r *http.Request, request 
 // metadataPrefix is metadata.Prefix as net/http reads it.
 var metadataPrefix = http.CanonicalHeaderKey(metadata.Prefix)
 
-// readMetadata reads the metadata of a user event.
+// readMetadata reads the metadata of a user event. Of several lines with one key the last counts, as for the service.
 func readMetadata(header http.Header) (map[string]string, error) {
 	var m map[string]string
-	for name := range header {
+	for name, values := range header {
 		key, found := strings.CutPrefix(name, metadataPrefix)
-		if !found || key == "" {
+		if !found || key == "" || len(values) == 0 {
 			continue
 		}
-		value, err := oneHeader(header, name, maxHeaderBytes)
-		if err != nil {
+		value := values[len(values)-1]
+		if err := headerProblem(name, value); err != nil {
 			return nil, err
 		}
 		if m == nil {

@@ -13,12 +13,12 @@ import (
 	"github.com/awps-go/webpubsub/internal/keycredential"
 )
 
-// keys returns a function for each key, which returns it as it is at that time.
+// keys returns a function for each key. The function returns the key's current value.
 func (o *Options) keys() ([]func() (string, error), error) {
 	var keys []func() (string, error)
 	fixed := func(key string) { keys = append(keys, func() (string, error) { return key, nil }) }
 	for i, key := range o.AccessKeys {
-		if key == "" { // whoever leaves an environment variable unset must not end up with a signature that all can make
+		if key == "" { // an environment variable that is not set must not lead to signatures that anybody can make
 			return nil, invalid(fmt.Sprintf("AccessKeys[%d]", i), "is empty")
 		}
 		fixed(key)
@@ -41,18 +41,17 @@ func (o *Options) keys() ([]func() (string, error), error) {
 	switch {
 	case len(keys) == 0 && !o.DangerouslyDisableSignatureVerification:
 		return nil, invalid("AccessKeys", "is empty, and so are KeyCredentials and ConnectionStrings: "+
-			"without a key nothing tells an event from a forged one")
+			"a handler needs a key to tell events from forged ones")
 	case len(keys) > 0 && o.DangerouslyDisableSignatureVerification:
 		return nil, invalid("DangerouslyDisableSignatureVerification", "is set, and so are keys")
 	}
 	return keys, nil
 }
 
-// maxSignatures is how many signatures a header may list; the service sends two.
+// maxSignatures is how many signatures a request may list. The service sends two.
 const maxSignatures = 8
 
-// verify checks that one of the signatures that the header lists is the HMAC-SHA256 of the connection's id under one of
-// the keys.
+// verify checks that one of the listed signatures is the HMAC-SHA256 of the connection's id under one of the keys.
 func (h *Handler) verify(signatures, connectionID string) error {
 	if h.options.DangerouslyDisableSignatureVerification {
 		return nil

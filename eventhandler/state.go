@@ -5,18 +5,32 @@ import (
 	"encoding/json"
 	"fmt"
 	"maps"
+	"strings"
+	"unicode/utf8"
 )
 
 // State is the state of a connection: named JSON values that the answer to a connect or user event sets (see SetState
-// in [ConnectResponse] and [UserEventResponse]), and that the service sends back with every later event of the
-// connection. On the wire it is what the JavaScript middleware makes of it, base64 of a JSON object, so that handlers
-// in both languages can share a hub.
+// in [ConnectResponse] and [UserEventResponse]). The service sends the state back with every later event of the
+// connection. A State describes the connection when the event was sent; changing the map changes nothing.
 //
-// A State is what was when the event was sent; changing the map changes nothing.
+// # A hub with handlers in several languages
+//
+// To the service, the state is an opaque text. This package writes base64 of one JSON object, as the JavaScript
+// middleware does, so a handler in JavaScript and one in Go share the values as they are.
+//
+// The middleware for .NET writes an object as well, but each value in it is a string: base64 of the value's bytes. It
+// takes the whole state for empty if one value has another form. A handler that shares a hub with .NET reads and sets
+// values of type []byte, which encoding/json turns into base64:
+//
+//	var count []byte                                      // "2" for the number 2
+//	ok, err := r.State.Get("count", &count)
+//	response.SetState = map[string]any{"count": []byte("3")}
+//
+// A state of any other form stays as it is: the State is empty then, and [Event.RawState] holds the text.
 type State map[string]json.RawMessage
 
-// Get decodes a value of the state into value, a pointer, as json.Unmarshal does. It returns false, and leaves value as
-// it is, if the state has no such name.
+// Get decodes a value of the state into value, a pointer, as json.Unmarshal does. It returns false and leaves value
+// unchanged if the state does not have the name.
 func (s State) Get(name string, value any) (bool, error) {
 	data, ok := s[name]
 	if !ok {
@@ -28,21 +42,27 @@ func (s State) Get(name string, value any) (bool, error) {
 	return true, nil
 }
 
-// parseState reads a state from the header.
-func parseState(header string) (State, error) {
-	state := State{}
-	if header == "" {
-		return state, nil
+// parseState reads the values of a state; nil if the text is not base64 of a JSON object. Like the JavaScript middleware,
+// it reads both alphabets of base64, with and without padding.
+func parseState(text string) State {
+	if text == "" {
+		return State{}
 	}
-	data, err := base64.StdEncoding.DecodeString(header)
-	if err != nil {
-		return nil, fmt.Errorf("the header ce-connectionState is not base64")
+	standard := strings.NewReplacer("-", "+", "_", "/").Replace(strings.TrimRight(text, "="))
+	data, err := base64.RawStdEncoding.DecodeString(standard)
+	if err != nil || !utf8.Valid(data) { // decoding JSON that is not UTF-8 would change names
+		return nil
 	}
-	if err := json.Unmarshal(data, &state); err != nil || state == nil {
-		return nil, fmt.Errorf("the header ce-connectionState is not a JSON object in base64")
+	var state State
+	if json.Unmarshal(data, &state) != nil {
+		return nil
 	}
-	return state, nil
+	return state
 }
+
+// maxStateBytes limits the states that answers set. The service documents no limit, and what arrives is limited by the
+// server's limit for all headers alone. Many servers stop at 32 KiB for all headers, and nginx at 8 KiB for one.
+const maxStateBytes = 32 << 10
 
 // with returns the header for the state with some values changed.
 func (s State) with(values map[string]any) (string, error) {
@@ -54,17 +74,33 @@ func (s State) with(values map[string]any) (string, error) {
 		}
 		data, err := json.Marshal(value)
 		if err != nil {
-			return "", fmt.Errorf("eventhandler: SetState %q: %w", name, err)
+			return "", fmt.Errorf("SetState[%q]: %w", name, err)
 		}
 		state[name] = data
 	}
 	data, err := json.Marshal(state)
 	if err != nil {
-		return "", fmt.Errorf("eventhandler: SetState: %w", err)
+		return "", fmt.Errorf("SetState: %w", err)
 	}
 	header := base64.StdEncoding.EncodeToString(data)
 	if len(header) > maxStateBytes {
-		return "", fmt.Errorf("eventhandler: SetState: the state takes %d bytes, more than %d", len(header), maxStateBytes)
+		return "", fmt.Errorf("SetState makes a state of %d bytes, more than %d", len(header), maxStateBytes)
 	}
 	return header, nil
+}
+
+// rawStateProblem describes what is wrong with a text as a state.
+func rawStateProblem(text string) string {
+	switch {
+	case len(text) > maxStateBytes:
+		return fmt.Sprintf("is longer than %d bytes", maxStateBytes)
+	case !isHeaderText(text):
+		return "must be printable ASCII that neither begins nor ends with a space, as it travels in an HTTP header"
+	}
+	return ""
+}
+
+// isHeaderText reports whether a text arrives unchanged as the value of an HTTP header.
+func isHeaderText(text string) bool {
+	return strings.Trim(text, " ") == text && !strings.ContainsFunc(text, func(r rune) bool { return r < ' ' || r > '~' })
 }

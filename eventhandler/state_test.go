@@ -78,3 +78,65 @@ func TestAnAnswerThatSetsNothingHasNoState(t *testing.T) {
 	answer := do(t, newEvent(url, "user.message", "text/plain", "hi", with("ce-connectionState", "eyJuIjozfQ==")))
 	require.NotContains(t, answer.header, "Ce-Connectionstate")
 }
+
+// The state is the application's own text. What is not base64 of a JSON object has no values, and is there as it is.
+func TestStatesOfAnyForm(t *testing.T) {
+	encoded := base64.StdEncoding.EncodeToString
+	for name, test := range map[string]struct {
+		text string
+		want eventhandler.State
+	}{
+		"none":                           {"", eventhandler.State{}},
+		"text":                           {"step-2", eventhandler.State{}},
+		"text with a tab":                {"a\tb", eventhandler.State{}},
+		"JSON, not in base64":            {`{"n":1}`, eventhandler.State{}},
+		"base64 of text":                 {encoded([]byte("step 2")), eventhandler.State{}},
+		"base64 of a list":               {encoded([]byte("[1]")), eventhandler.State{}},
+		"base64 of null":                 {encoded([]byte("null")), eventhandler.State{}},
+		"base64 of broken UTF-8":         {encoded([]byte("{\"\xff\":1}")), eventhandler.State{}},
+		"base64 of an object":            {encoded([]byte(`{"n":1}`)), eventhandler.State{"n": []byte("1")}},
+		"base64 without padding":         {"eyJuIjoxfQ", eventhandler.State{"n": []byte("1")}},
+		"base64 for URLs, as node reads": {"eyJxIjoiPz8_Pj4-In0", eventhandler.State{"q": []byte(`"???>>>"`)}},
+		"values that Go cannot hold":     {encoded([]byte(`{"f":1e400}`)), eventhandler.State{"f": []byte("1e400")}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			var got []eventhandler.Event
+			url := serve(t, eventhandler.Options{
+				OnUserEvent: func(_ context.Context, r *eventhandler.UserEventRequest) (*eventhandler.UserEventResponse, error) {
+					got = append(got, r.Event)
+					return nil, nil
+				},
+				OnDisconnected: func(_ context.Context, r *eventhandler.DisconnectedRequest) error {
+					got = append(got, r.Event)
+					return nil
+				},
+			})
+			for _, event := range []string{"user.message", "sys.disconnected"} {
+				answer := do(t, newEvent(url, event, "application/json", "{}", with("ce-connectionState", test.text)))
+				require.Equal(t, 204, answer.status, answer.body)
+				require.NotContains(t, answer.header, "Ce-Connectionstate", "the state stays")
+			}
+			require.Len(t, got, 2)
+			for _, event := range got {
+				require.Equal(t, test.text, event.RawState)
+				require.Equal(t, test.want, event.State)
+			}
+		})
+	}
+}
+
+// The .NET middleware's values are base64 of their bytes, which is how encoding/json reads and writes []byte.
+func TestAStateSharedWithDotNet(t *testing.T) {
+	var count []byte
+	url := serve(t, eventhandler.Options{
+		OnUserEvent: func(_ context.Context, r *eventhandler.UserEventRequest) (*eventhandler.UserEventResponse, error) {
+			if _, err := r.State.Get("counter", &count); err != nil {
+				return nil, err
+			}
+			return &eventhandler.UserEventResponse{SetState: map[string]any{"counter": []byte("3")}}, nil
+		},
+	})
+	answer := do(t, newEvent(url, "user.message", "text/plain", "hi", with("ce-connectionState", "eyJjb3VudGVyIjoiTWc9PSJ9")))
+	require.Equal(t, "2", string(count))
+	require.Equal(t, `{"counter":"Mw=="}`, decodeState(t, answer))
+}

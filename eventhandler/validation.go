@@ -11,10 +11,10 @@ const (
 	headerAllowedOrigin = "WebHook-Allowed-Origin"
 )
 
-// serveValidation answers the question of a service whether it may send events here: CloudEvents' abuse protection, so
-// that nobody can turn a service against a web server that has not agreed to it.
+// serveValidation answers the question of a service whether it may send events here. CloudEvents calls it abuse
+// protection: nobody can turn a service against a web server that has not agreed to it.
 func (h *Handler) serveValidation(w http.ResponseWriter, r *http.Request) error {
-	value, err := oneHeader(r.Header, headerRequestOrigin, maxHeaderBytes)
+	value, err := listHeader(r.Header, headerRequestOrigin)
 	if err != nil {
 		return err
 	}
@@ -25,24 +25,29 @@ func (h *Handler) serveValidation(w http.ResponseWriter, r *http.Request) error 
 		w.Header().Set(headerAllowedOrigin, "*")
 		return nil
 	}
+	allowed := h.allowedOrigins(value)
+	if len(allowed) == 0 {
+		return refuse(http.StatusForbidden, "the origin may not send events here")
+	}
+	for _, origin := range allowed { // the service compares each line whole: it does not read a list
+		w.Header().Add(headerAllowedOrigin, origin)
+	}
+	return nil
+}
+
+// allowedOrigins returns those of a list of origins that may send events.
+func (h *Handler) allowedOrigins(list string) []string {
 	var allowed []string
-	for origin := range strings.SplitSeq(value, ",") {
+	for origin := range strings.SplitSeq(list, ",") {
 		if origin = strings.TrimSpace(origin); h.originAllowed(origin) {
 			allowed = append(allowed, origin)
 		}
 	}
-	if len(allowed) == 0 {
-		return refuse(http.StatusForbidden, "the origin may not send events here")
-	}
-	w.Header().Set(headerAllowedOrigin, strings.Join(allowed, ", "))
-	return nil
+	return allowed
 }
 
-// originAllowed says whether a host, maybe with a port, may send events.
+// originAllowed reports whether a host, maybe with a port, matches one of Options.AllowedOrigins.
 func (h *Handler) originAllowed(origin string) bool {
-	if len(h.origins) == 0 {
-		return true
-	}
 	if origin == "" {
 		return false
 	}
@@ -56,8 +61,8 @@ func (h *Handler) originAllowed(origin string) bool {
 	return false
 }
 
-// matchWildcard says whether text matches the pattern, in which * stands for any run of characters. It takes the first
-// place for each part between two stars, which is always a right one, so that no pattern takes long.
+// matchWildcard reports whether the whole text matches the pattern, in which * stands for any run of characters. It
+// matches each part between two stars at the first place, which is always a right one, so that no pattern takes long.
 func matchWildcard(pattern, text string) bool {
 	first, rest, wild := strings.Cut(pattern, "*")
 	if !wild {

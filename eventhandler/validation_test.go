@@ -2,6 +2,7 @@ package eventhandler_test
 
 import (
 	"net/http"
+	"strings"
 	"testing"
 
 	"github.com/stretchr/testify/require"
@@ -23,7 +24,7 @@ func TestValidation(t *testing.T) {
 		"the origin in capitals":            {[]string{"Name.webpubsub.azure.com"}, "name.WEBPUBSUB.azure.com", 200, "name.WEBPUBSUB.azure.com"},
 		"one of the origins":                {[]string{"a.example", "b.example"}, "b.example", 200, "b.example"},
 		"one of the origins that ask":       {[]string{"b.example"}, "a.example,b.example , c.example", 200, "b.example"},
-		"two of the origins that ask":       {[]string{"*.example"}, "a.example, x.com, b.example", 200, "a.example, b.example"},
+		"two of the origins that ask":       {[]string{"*.example"}, "a.example, x.com, b.example", 200, "a.example\nb.example"},
 		"a wildcard":                        {[]string{"*.webpubsub.azure.com"}, "name.webpubsub.azure.com", 200, "name.webpubsub.azure.com"},
 		"a wildcard amid":                   {[]string{"name*.azure.com"}, "name.webpubsub.azure.com", 200, "name.webpubsub.azure.com"},
 		"several wildcards":                 {[]string{"a*b*c*"}, "aXbXbYcZ", 200, "aXbXbYcZ"},
@@ -49,7 +50,7 @@ func TestValidation(t *testing.T) {
 				with("WebHook-Request-Origin", test.asks)(r)
 				answer := do(t, r)
 				require.Equal(t, test.status, answer.status)
-				require.Equal(t, test.answer, answer.header.Get("WebHook-Allowed-Origin"))
+				require.Equal(t, test.answer, strings.Join(answer.header.Values("WebHook-Allowed-Origin"), "\n"), "one origin for each line")
 			})
 		}
 	}
@@ -64,4 +65,38 @@ func TestAnEventOfAnotherOriginIsRefused(t *testing.T) {
 	url := serve(t, eventhandler.Options{AllowedOrigins: []string{"*.webpubsub.azure.com"}})
 	answer = do(t, newEvent(url, "sys.connected", "application/json", "{}"))
 	require.Equal(t, http.StatusNoContent, answer.status)
+}
+
+// An event names its origins again, and validation's answer holds for them: one of them is enough.
+func TestTheOriginsOfAnEvent(t *testing.T) {
+	for name, test := range map[string]struct {
+		allowed, lines []string
+		status         int
+	}{
+		"one of a list":        {[]string{"a.example"}, []string{"b.example, A.example"}, 204},
+		"one of two lines":     {[]string{"a.example"}, []string{"b.example", "a.example"}, 204},
+		"any":                  {nil, []string{"b.example"}, 204},
+		"any, and none":        {nil, nil, 204},
+		"none of a list":       {[]string{"a.example"}, []string{"b.example, a.example.evil"}, 403},
+		"none of two lines":    {[]string{"a.example"}, []string{"b.example", "evil-a.example"}, 403},
+		"no origin":            {[]string{"a.example"}, nil, 403},
+		"no origin for a star": {[]string{"*"}, nil, 403},
+	} {
+		t.Run(name, func(t *testing.T) {
+			url := serve(t, eventhandler.Options{AllowedOrigins: test.allowed})
+			edit := with("WebHook-Request-Origin", "")
+			if test.lines != nil {
+				edit = lines("WebHook-Request-Origin", test.lines...)
+			}
+			answer := do(t, newEvent(url, "sys.connected", "application/json", "{}", edit))
+			require.Equal(t, test.status, answer.status)
+			if test.lines == nil {
+				return
+			}
+			r, err := http.NewRequest(http.MethodOptions, url, nil)
+			require.NoError(t, err)
+			edit(r)
+			require.Equal(t, test.status == 204, do(t, r).status == 200, "validation and events agree")
+		})
+	}
 }

@@ -76,7 +76,14 @@ func run(ctx context.Context, addr, connectionString string, log *slog.Logger, s
 	if err != nil {
 		return err
 	}
-	server := &http.Server{Handler: newServer(sessions, events), ReadHeaderTimeout: 10 * time.Second}
+	server := &http.Server{
+		Handler: newServer(sessions, events),
+		// Strangers may send a request a byte at a time, or none at all.
+		ReadHeaderTimeout: 10 * time.Second,
+		ReadTimeout:       30 * time.Second,
+		WriteTimeout:      2 * time.Minute, // longer than the service waits for the answer to an event
+		IdleTimeout:       2 * time.Minute,
+	}
 	context.AfterFunc(ctx, func() {
 		ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
 		defer cancel()

@@ -292,7 +292,7 @@ func (c *client) dial(ctx context.Context, target string) error {
 			err = fmt.Errorf("the connection %s came back as %s", c.id, f.id)
 		}
 		if err != nil {
-			_ = ws.CloseNow()
+			ws.CloseNow()
 			return err
 		}
 		if c.token = f.token; c.id == "" { // others read it

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"maps"
 	"math/rand/v2"
 	"net"
 	"net/http"
@@ -196,7 +197,7 @@ func (f *faultyRun) end() {
 	f.wire.waitClosed(t)
 	f.srv.ClearFaults()
 	require.NoError(t, f.receiver.drained(nil))
-	_ = f.receiver.ws.CloseNow()
+	f.receiver.ws.CloseNow()
 	require.NoError(t, f.receiver.waitEnd())
 	f.srv.Close() // nothing of it is left running either
 	goleak.VerifyNone(t, f.leaks)
@@ -475,9 +476,7 @@ func (w *way) ServeHTTP(rw http.ResponseWriter, r *http.Request) {
 		cut(rw, "HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: 1000\r\n\r\n{\"value\":[")
 		return
 	}
-	for name, values := range resp.Header {
-		rw.Header()[name] = values
-	}
+	maps.Copy(rw.Header(), resp.Header)
 	rw.WriteHeader(resp.StatusCode)
 	_, _ = rw.Write(answer)
 }

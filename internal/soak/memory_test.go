@@ -46,7 +46,7 @@ func TestMemory(t *testing.T) {
 	require.Less(t, after-sent, int64(bound), "what the clients left on the heap")
 
 	for _, c := range m.receivers {
-		_ = c.ws.CloseNow()
+		c.ws.CloseNow()
 		require.NoError(t, c.waitEnd())
 	}
 }
@@ -73,7 +73,7 @@ func (m *memory) heap(t *testing.T) int64 {
 func (m *memory) connect(protocol string) (*client, error) {
 	ctx, cancel := patient()
 	defer cancel()
-	access, err := m.service.GetClientAccessToken(ctx, &webpubsub.ClientAccessTokenOptions{UserID: "user-" + protocol,
+	access, err := m.service.GetClientAccessToken(ctx, &webpubsub.ClientAccessTokenOptions{UserID: "user of:" + protocol,
 		Groups: []string{"room"}, Roles: []string{webpubsub.RoleJoinLeaveAnyGroup}})
 	if err != nil {
 		return nil, err
@@ -114,7 +114,7 @@ func (m *memory) sendMany(n int) error {
 			case 0:
 				return m.service.SendToAll(ctx, message, &webpubsub.SendToAllOptions{Filter: "userId ne 'nobody'"})
 			case 1:
-				return m.service.SendToUser(ctx, "user-"+protocols[i%len(protocols)], message, nil)
+				return m.service.SendToUser(ctx, "user of:"+protocols[i%len(protocols)], message, nil)
 			default:
 				return m.service.SendToGroup(ctx, "room", message, &webpubsub.SendToGroupOptions{Metadata: map[string]string{"a": "b"}})
 			}
@@ -135,7 +135,7 @@ func (m *memory) sendMany(n int) error {
 func (m *memory) toRaw(text string) error {
 	ctx, cancel := patient()
 	defer cancel()
-	return m.service.SendToUser(ctx, "user-", webpubsub.Text(text), nil)
+	return m.service.SendToUser(ctx, "user of:", webpubsub.Text(text), nil)
 }
 
 // connectMany lets clients come and go.
@@ -173,9 +173,9 @@ func (m *memory) end(ctx context.Context, c *client, way int) error {
 			return err
 		}
 	case !c.reliable() && way%3 == 1:
-		_ = c.ws.CloseNow()
+		c.ws.CloseNow()
 	default:
-		_ = c.ws.Close(websocket.StatusNormalClosure, "")
+		c.ws.Close(websocket.StatusNormalClosure, "")
 	}
 	return c.waitEnd()
 }

@@ -11,6 +11,7 @@ import (
 	"io"
 	"log"
 	"log/slog"
+	"maps"
 	"net"
 	"net/http"
 	"net/http/httptest"
@@ -116,7 +117,7 @@ func (o *outputs) error(who string, err error) {
 			o.Write(who+", its request", fmt.Append(nil, request.Header))
 		}
 	}
-	switch wrapped := err.(type) {
+	switch wrapped := err.(type) { //nolint:errorlint // the loop itself unwraps: each error is printed once
 	case interface{ Unwrap() error }:
 		o.error(who, wrapped.Unwrap())
 	case interface{ Unwrap() []error }:
@@ -299,16 +300,16 @@ func callAll(o *outputs, client *webpubsub.ServiceClient, before func()) {
 	defer cancel()
 	ended, end := context.WithCancel(context.Background())
 	end()
-	call := func(name string, do func(context.Context) error) {
+	call := func(do func(context.Context) error) {
 		before()
 		o.error("an error", do(webpubsub.WithLogger(ctx, o.logger("the call's log"))))
 		o.error("an error", do(ctx))
 		o.error("an error of a call that is over", do(ended))
 	}
 	for _, operation := range operations {
-		call(operation.name, func(ctx context.Context) error { return operation.call(ctx, client, "a message") })
+		call(func(ctx context.Context) error { return operation.call(ctx, client, "a message") })
 	}
-	call("GetClientAccessToken", func(ctx context.Context) error {
+	call(func(ctx context.Context) error {
 		access, err := client.GetClientAccessToken(ctx, &webpubsub.ClientAccessTokenOptions{UserID: "soak", Roles: []string{"webpubsub.sendToGroup"}})
 		if err == nil {
 			o.secret(access.Token)
@@ -323,7 +324,7 @@ func callAll(o *outputs, client *webpubsub.ServiceClient, before func()) {
 		"https://elsewhere.example/api?access_token=" + markedPassword, "http://127.0.0.1:1/api/hubs/soak/:send",
 		"https://user:" + markedPassword + "@127.0.0.1/api/hubs",
 	} {
-		call("SendRequest", func(ctx context.Context) error {
+		call(func(ctx context.Context) error {
 			req, err := http.NewRequest(http.MethodPost, target, strings.NewReader("hello"))
 			if err != nil {
 				return err
@@ -412,9 +413,7 @@ func listenBadly(t *testing.T, o *outputs, srv *emulator.Server) {
 			answer := httptest.NewRecorder()
 			h.ServeHTTP(answer, r)
 			o.Write("an answer to an event", fmt.Appendf(nil, "%v %s", answer.Header(), answer.Body))
-			for name, values := range answer.Header() {
-				w.Header()[name] = values
-			}
+			maps.Copy(w.Header(), answer.Header())
 			w.WriteHeader(answer.Code)
 			_, _ = w.Write(answer.Body.Bytes())
 		})
@@ -504,7 +503,7 @@ func connectBadly(t *testing.T, o *outputs, srv *emulator.Server, trusting *tls.
 				}
 			}
 			cancel()
-			_ = ws.CloseNow()
+			ws.CloseNow()
 		}
 	}
 }

@@ -280,26 +280,26 @@ func (s spans) last() *span { return &s[len(s)-1] }
 func (s spans) open() bool { return len(s) > 0 && s.last().out == never }
 
 // throughout says whether one of the spans has all of the time of a message in it.
-func (m *sending) throughout(s *spans) bool {
-	return slices.ContainsFunc(*s, func(s span) bool { return s.in < m.start && m.end < s.out })
+func (s *sending) throughout(places *spans) bool {
+	return slices.ContainsFunc(*places, func(at span) bool { return at.in < s.start && s.end < at.out })
 }
 
 // meanwhile says whether one of the spans has any of it.
-func (m *sending) meanwhile(s *spans) bool {
-	return slices.ContainsFunc(*s, func(s span) bool { return s.start < m.end && m.start < s.end })
+func (s *sending) meanwhile(places *spans) bool {
+	return slices.ContainsFunc(*places, func(at span) bool { return at.start < s.end && s.start < at.end })
 }
 
 // reaches says whether the message is for the agent, if it is where at says that it is.
-func (m *sending) reaches(a *agent, at func(*spans) bool) bool {
+func (s *sending) reaches(a *agent, at func(*spans) bool) bool {
 	switch {
-	case m.nobody, !at(&a.here), slices.Contains(m.excluded, a), m.filter != nil && !m.filter(a, at):
+	case s.nobody, !at(&a.here), slices.Contains(s.excluded, a), s.filter != nil && !s.filter(a, at):
 		return false
-	case m.only != nil:
-		return a == m.only
-	case m.user != "":
-		return a.user == m.user
-	case m.group != "":
-		return at(&a.groups[groupIndex(m.group)])
+	case s.only != nil:
+		return a == s.only
+	case s.user != "":
+		return a.user == s.user
+	case s.group != "":
+		return at(&a.groups[groupIndex(s.group)])
 	}
 	return true
 }
@@ -465,7 +465,7 @@ func (w *world) step(a *agent) (*agent, error) {
 		return a, nil
 	case n < 50 && a.toGroup < 0:
 		a.place.budget.Add(9)
-		return a, a.event(ctx)
+		return a, a.event()
 	case n < 70 && (a.protocol != raw || a.toGroup >= 0):
 		burst := 1 + a.random.IntN(4)
 		a.place.budget.Add(int64(10 - burst))
@@ -583,7 +583,7 @@ func (a *agent) goodbye(ctx context.Context) error {
 		return nil
 	default:
 		// The other side's answer may be lost, as the reader reads it: that is the library's business.
-		_ = a.ws.Close(websocket.StatusNormalClosure, "")
+		a.ws.Close(websocket.StatusNormalClosure, "")
 		return nil
 	}
 }
@@ -657,14 +657,14 @@ func (a *agent) post(m *sending) {
 	a.place.mu.Unlock()
 }
 
-func (m *sending) request(group string, noEcho bool) request {
-	return request{Type: "sendToGroup", Group: group, NoEcho: noEcho, DataType: m.dataType, data: m.body()}
+func (s *sending) request(group string, noEcho bool) request {
+	return request{Type: "sendToGroup", Group: group, NoEcho: noEcho, DataType: s.dataType, data: s.body()}
 }
 
 // dropAndComeBack cuts the connection, from one end or the other.
 func (a *agent) dropAndComeBack(ctx context.Context) error {
 	if a.random.IntN(2) == 0 {
-		_ = a.ws.CloseNow()
+		a.ws.CloseNow()
 	} else {
 		a.w.srv.DropConnection(a.place.name, a.id)
 	}
@@ -687,7 +687,7 @@ func (a *agent) dropWhileSending(ctx context.Context, g int) error {
 	if err := a.write(r); err != nil {
 		return err
 	}
-	_ = a.ws.CloseNow()
+	a.ws.CloseNow()
 	if err := a.comeBack(ctx); err != nil {
 		return err
 	}
@@ -737,7 +737,7 @@ func (a *agent) publish(ctx context.Context, g, burst int) error {
 }
 
 // event sends an event, which the event handler answers with what it holds.
-func (a *agent) event(ctx context.Context) error {
+func (a *agent) event() error {
 	m := a.write1(&sending{only: a, from: "server", fromUser: ""})
 	if a.protocol == raw && m.dataType == "json" {
 		m.dataType = "text"

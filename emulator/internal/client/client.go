@@ -4,13 +4,10 @@
 package client
 
 import (
-	"context"
-	"errors"
 	"net/http"
 	"net/url"
 	"strings"
 
-	"github.com/awps-go/webpubsub/emulator/internal/faults"
 	"github.com/awps-go/webpubsub/emulator/internal/handshake"
 	"github.com/awps-go/webpubsub/emulator/internal/hub"
 	"github.com/awps-go/webpubsub/emulator/internal/protocol"
@@ -21,8 +18,8 @@ import (
 type Server struct {
 	*handshake.Handshaker
 
-	// ClientFaults are what goes wrong on purpose with requests of clients.
-	ClientFaults *faults.ClientList
+	// RequestFaults are what goes wrong on purpose with requests of clients.
+	RequestFaults *FaultList
 
 	// ConnectedAfterRecovery tells a reliable client that has come back that it is connected, a second time.
 	ConnectedAfterRecovery bool
@@ -63,11 +60,12 @@ func (s Server) connect(w http.ResponseWriter, r *http.Request) *wire.Error {
 		return err
 	}
 
-	sock := &socket{faults: s.ClientFaults, Connection: hub.Connection{ID: newConnectionID(), Hub: s.Service.Hub(name), UserID: claims.User()}}
+	sock := &socket{faults: s.RequestFaults, Connection: hub.Connection{ID: newConnectionID(), Hub: s.Service.Hub(name), UserID: claims.User()}}
 	sock.Link = sock
-	reply, err := s.ask(r.Context(), sock, claims.AllRoles(), claims.Groups, func() *hub.ConnectRequest { return handshake.Describe(r) })
-	if err != nil {
-		return err
+	sock.Host = handshake.Host(r)
+	reply, refused := sock.Connect(r.Context(), claims.AllRoles(), claims.Groups, func() *hub.ConnectRequest { return handshake.Describe(r) })
+	if refused != nil {
+		return s.RefusedByApplication(w, sock.Hub.Name, refused)
 	}
 	chosen := reply.Subprotocol
 	if chosen == "" {
@@ -100,19 +98,6 @@ func known(offered []string) string {
 		}
 	}
 	return ""
-}
-
-// ask asks the application whether a client may connect.
-func (s Server) ask(ctx context.Context, sock *socket, roles, groups []string, describe func() *hub.ConnectRequest) (hub.ConnectReply, *wire.Error) {
-	reply, err := sock.Connect(ctx, roles, groups, describe)
-	if rejected, ok := errors.AsType[*hub.Rejection](err); ok {
-		return reply, &wire.Error{Status: rejected.Status, Code: "Rejected", Message: rejected.Reason}
-	}
-	if err != nil {
-		return reply, &wire.Error{Status: http.StatusInternalServerError, Code: "InternalServerError",
-			Message: "the connect event failed: " + err.Error()}
-	}
-	return reply, nil
 }
 
 // clientHub returns the hub a client wants, and false when the path is not one that clients use.

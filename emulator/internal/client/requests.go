@@ -8,7 +8,6 @@ import (
 	"sync"
 	"time"
 
-	"github.com/awps-go/webpubsub/emulator/internal/faults"
 	"github.com/awps-go/webpubsub/emulator/internal/hub"
 	"github.com/awps-go/webpubsub/emulator/internal/protocol"
 )
@@ -16,7 +15,7 @@ import (
 // request is what a client asks for, and what goes wrong with it on purpose.
 type request struct {
 	*protocol.Request
-	fault faults.ClientFault
+	fault Fault
 }
 
 // requestQueue is the requests of one client that wait because an event of the client is with the application: they are

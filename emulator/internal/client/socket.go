@@ -11,7 +11,6 @@ import (
 
 	"github.com/coder/websocket"
 
-	"github.com/awps-go/webpubsub/emulator/internal/faults"
 	"github.com/awps-go/webpubsub/emulator/internal/handshake"
 	"github.com/awps-go/webpubsub/emulator/internal/hub"
 	"github.com/awps-go/webpubsub/emulator/internal/protocol"
@@ -23,7 +22,7 @@ import (
 type socket struct {
 	hub.Connection
 	codec  protocol.Codec
-	faults *faults.ClientList
+	faults *FaultList
 
 	mu       sync.Mutex // guards everything below
 	ws       *websocket.Conn
@@ -40,7 +39,7 @@ type socket struct {
 	acked       recentIDs                     // ackIds of requests that were carried out
 }
 
-// speak sets the client's protocol: that of a subprotocol, or raw if it is none of the service's. A reliable client
+// speak sets the client's protocol: that of a subprotocol, or raw if the service has no such subprotocol. A reliable client
 // gets a reconnection token.
 func (s *socket) speak(subprotocol string, raw protocol.Raw) (reconnectionToken string) {
 	s.Subprotocol, s.codec = subprotocol, raw
@@ -78,7 +77,7 @@ func (s *socket) put(f *hub.Frame) {
 		return
 	}
 	if fault := s.outbox.Put(f); fault != nil {
-		s.sayGoodbye(protocol.ClosePolicyViolation, fault.Reason, fault.Reason)
+		s.startClose(protocol.ClosePolicyViolation, fault.Reason, fault.Reason)
 		s.GiveUp(fault.Reason, fault.Detail)
 		return
 	}
@@ -94,7 +93,7 @@ func (s *socket) wake() {
 	}
 }
 
-// write writes what waits, and says goodbye if that is what comes last.
+// write writes what waits, and closes the socket if that comes last.
 func (s *socket) write(ws *websocket.Conn, nc *wire.Conn) {
 	for {
 		s.mu.Lock()
@@ -166,15 +165,15 @@ func (s *socket) Close(reason string) {
 	if s.Hub.Service.Life.IsClosing() {
 		description = reason
 	}
-	s.sayGoodbye(protocol.CloseNormal, reason, description)
+	s.startClose(protocol.CloseNormal, reason, description)
 }
 
-// fail says goodbye to a client that did something it must not.
+// fail closes a client that did something it must not.
 func (s *socket) fail(code int, reason string) {
 	s.Left(reason)
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.sayGoodbye(code, reason, reason)
+	s.startClose(code, reason, reason)
 }
 
 // open gives the connection its socket.
@@ -193,9 +192,9 @@ func (s *socket) open(ws *websocket.Conn, nc *wire.Conn) {
 	}
 }
 
-// sayGoodbye closes the socket once everything before is written: message is for a disconnected frame, description for the
+// startClose closes the socket once everything before is written: message is for a disconnected frame, description for the
 // close frame. The caller holds s.mu.
-func (s *socket) sayGoodbye(code int, message, description string) {
+func (s *socket) startClose(code int, message, description string) {
 	message, description = strings.ToValidUTF8(message, "\uFFFD"), strings.ToValidUTF8(description, "\uFFFD")
 	if !s.outbox.Close(hub.Goodbye{Code: code, Message: message, Description: description}) {
 		return

@@ -40,7 +40,7 @@ func (h *Handshaker) Refuse(w http.ResponseWriter, r *http.Request, hubName stri
 	err.Write(w, r)
 }
 
-// Admit checks what a handshake says before its token: the hub, and the page it comes from. A fault that was asked for
+// Admit checks what a handshake has before its token: the hub, and the page it comes from. A fault that was asked for
 // happens here.
 func (h *Handshaker) Admit(w http.ResponseWriter, r *http.Request, hubName string) *wire.Error {
 	if !protocol.HubPattern.MatchString(hubName) {
@@ -66,7 +66,7 @@ func (h *Handshaker) Authorize(r *http.Request, prefix, hubName string) (*token.
 	return claims, nil
 }
 
-// Check checks what a handshake says with its token.
+// Check checks what a handshake has with its token.
 func Check(r *http.Request, claims *token.Claims) *wire.Error {
 	if user := claims.User(); user != "" {
 		if fault := protocol.CheckUser(user); fault != "" {
@@ -137,7 +137,7 @@ func (h *Handshaker) Upgrade(w http.ResponseWriter, r *http.Request, subprotocol
 // EndIfClosing ends a connection that has come in while the server was closing its hubs, and may have been missed.
 func (h *Handshaker) EndIfClosing(c *hub.Connection, nc *wire.Conn) {
 	if h.Service.Life.IsClosing() {
-		nc.ShortenGoodbye()
+		nc.ShortenClosing()
 		c.End(hub.ClosingReason)
 	}
 }

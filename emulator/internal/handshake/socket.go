@@ -19,7 +19,7 @@ const maxCloseReason = 123
 
 // CloseSocket sends a close frame, waits for the answer, which somebody else may read, and closes the connection.
 func CloseSocket(ws *websocket.Conn, nc *wire.Conn, code int, reason string) {
-	nc.Goodbye()
+	nc.StartClosing()
 	reason = text.Shorten(strings.ToValidUTF8(reason, "\uFFFD"), maxCloseReason)
 	_ = ws.Close(websocket.StatusCode(code), reason) // a client that does not answer has gone
 	nc.Close()

@@ -7,7 +7,7 @@ import (
 	"sync"
 )
 
-// Application is told of the events of connections. For one connection the calls come one at a time and in order: Connect,
+// Application receives the events of connections. For one connection the calls come one at a time and in order: Connect,
 // Connected, UserEvents, Disconnected, and nothing after that. None comes under a lock of the emulator's. Their ctx ends
 // a while after the service has begun to close.
 type Application interface {
@@ -17,12 +17,12 @@ type Application interface {
 	// Connect asks whether a client may connect. c is not in its hub yet: its id, hub and user are those of the token.
 	// A *Rejection is passed on to the client. The reply counts also when there is an error.
 	Connect(ctx context.Context, c *Connection, r *ConnectRequest) (ConnectReply, error)
-	// Connected tells that a client is connected.
+	// Connected reports that a client is connected.
 	Connected(ctx context.Context, c *Connection)
-	// UserEvent tells what a client said. A reply that is not nil goes to the client as a message from the server. An
+	// UserEvent tells the application what a client sent. A reply that is not nil goes to the client as a message from the server. An
 	// error, such as ErrNoHandler, fails the event.
 	UserEvent(ctx context.Context, c *Connection, e *UserEvent) (*Payload, error)
-	// Disconnected tells that a client is gone for good.
+	// Disconnected reports that a client is gone for good.
 	Disconnected(ctx context.Context, c *Connection, reason string)
 }
 
@@ -45,15 +45,18 @@ type ConnectReply struct {
 	Detail      any      // as in ConnectRequest; also of a handshake that is rejected
 }
 
-// Rejection refuses a handshake, or fails an event, with a status that reaches the client.
+// Rejection is the application's own answer to a handshake that it refuses. A WebSocket client receives the status, the
+// content type and the body as they are.
 type Rejection struct {
-	Status int
-	Reason string
+	Status      int
+	ContentType string
+	Body        []byte
+	Reason      string // for people, and for clients whose protocol has no place for a status
 }
 
 func (r *Rejection) Error() string { return fmt.Sprintf("%d: %s", r.Status, r.Reason) }
 
-// UserEvent is something a client said to the application.
+// UserEvent is something that a client sent to the application.
 type UserEvent struct {
 	Name string
 	Payload
@@ -95,17 +98,27 @@ func (c *Connection) NextEventID() int {
 	return c.events.sent - 1
 }
 
-// State returns the connection's state, as the application has set it. It is for the Application, during its calls.
-func (c *Connection) State() string { return c.events.state }
+// State returns the connection's state and whether the application has set one, which may be empty. It is for the
+// Application, during its calls.
+func (c *Connection) State() (state string, set bool) {
+	if c.events.state == nil {
+		return "", false
+	}
+	return *c.events.state, true
+}
 
 // SetState keeps a state that the application has set. It is for the Application, during its calls.
-func (c *Connection) SetState(state string) { c.events.state = state }
+func (c *Connection) SetState(state string) { c.events.state = &state }
+
+// Memory is a place where the Application keeps what it has to remember of the connection, nil at first. It is for the
+// Application, during its calls.
+func (c *Connection) Memory() *any { return &c.events.memory }
 
 // AdoptState gives the connection the state that the application has set for another one, which has come back as this one,
 // if it has set any.
 func (c *Connection) AdoptState(other *Connection) {
 	state := other.events.state
-	if state == "" {
+	if state == nil {
 		return
 	}
 	c.events.add(&telling{tell: func(context.Context) { c.events.state = state }})
@@ -120,8 +133,9 @@ type eventQueue struct {
 	service *Service
 
 	// For the application's own use, which calls in order make safe.
-	sent  int    // events sent so far, connect being the first
-	state string // the connection's state, as the application left it
+	sent   int     // events sent so far, connect being the first
+	state  *string // the connection's state, as the application left it; nil = it has never set one
+	memory any
 
 	mu      sync.Mutex // guards everything below
 	drained sync.Cond  // the queue has become shorter

@@ -15,6 +15,7 @@ type Connection struct {
 	Hub         *Hub
 	UserID      string // "" = anonymous
 	Subprotocol string // as negotiated; "" = none
+	Host        string // the one that the client connected to, without a port, in lower case
 	Streams     bool   // its protocol knows where a stream ends
 	Link        Link
 
@@ -30,7 +31,7 @@ type Connection struct {
 type Link interface {
 	// Deliver queues a message.
 	Deliver(m *Message)
-	// Close says goodbye with a reason, after everything that was queued before, and closes.
+	// Close closes the connection with a reason, after everything that was queued before.
 	Close(reason string)
 	// Drop cuts the connection without a word. It returns a function that reports whether the end has been noticed, or nil
 	// if there was nothing to cut.

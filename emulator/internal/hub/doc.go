@@ -1,6 +1,6 @@
 // Package hub is the kernel of the emulator: hubs, their connections, groups, users and permissions, messages and whom
-// a message is for, what the application is told of a connection and in which order, what a client is sent before it
-// is told goodbye, and the clock. It has no socket, no HTTP, no WebSocket, no JWT and no MQTT, and a test of the rooms'
+// a message is for, what the application hears of a connection and in which order, what a client is sent before its
+// connection is closed, and the clock. It has no socket, no HTTP, no WebSocket, no JWT and no MQTT, and a test of the rooms'
 // walls keeps it so.
 //
 // It reaches the rooms around it by small interfaces that it defines itself: a [Link] to a client, an [Application]

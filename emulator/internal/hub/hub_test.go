@@ -265,13 +265,28 @@ func TestTheApplicationsAnswerReplacesTheTokenOrKeepsIt(t *testing.T) {
 			require.Equal(t, Info{ID: "a", UserID: test.user, Groups: test.groups}, c.Inspect())
 			require.Equal(t, test.own, c.Allows(JoinLeaveGroup, ""))
 			require.Equal(t, test.token, c.Allows(SendToGroup, "token"))
-			require.Equal(t, "state", c.State())
+			state, set := c.State()
+			require.True(t, set)
+			require.Equal(t, "state", state)
 		})
 	}
 }
 
+func TestAnEmptyStateIsOne(t *testing.T) {
+	s := newTestService(t, &recorder{connect: func(c *Connection) (ConnectReply, error) {
+		_, set := c.State()
+		require.False(t, set)
+		c.SetState("")
+		return ConnectReply{}, nil
+	}})
+	c, _ := enter(t, s, "a")
+	state, set := c.State()
+	require.True(t, set)
+	require.Empty(t, state)
+}
+
 func TestARejectedClientLeavesNoTrace(t *testing.T) {
-	app := &recorder{connect: func(*Connection) (ConnectReply, error) { return ConnectReply{}, &Rejection{401, "no"} }}
+	app := &recorder{connect: func(*Connection) (ConnectReply, error) { return ConnectReply{}, &Rejection{Status: 401, Reason: "no"} }}
 	s := newTestService(t, app)
 	c := &Connection{ID: "a", Hub: s.Hub("chat"), Link: &inbox{}}
 	_, err := c.Connect(t.Context(), nil, nil, func() *ConnectRequest { return &ConnectRequest{} })

@@ -9,7 +9,7 @@ import (
 // Lifetime is how a service ends. It counts the goroutines of the service, so that nothing is left running.
 //
 // A service ends in three steps: BeginClose, from when no clients come in and nobody starts to wait; Stop, when it has
-// said goodbye to its clients and the application has heard of it; and Wait.
+// closed its clients and the application has heard of it; and Wait.
 type Lifetime struct {
 	closing chan struct{}   // closed by BeginClose
 	ctx     context.Context // ends with Stop
@@ -44,7 +44,7 @@ func (l *Lifetime) IsClosing() bool {
 	}
 }
 
-// Context ends when the service has said goodbye to its clients, and the application has had the time to hear of it.
+// Context ends when the service has closed its clients, and the application has had the time to hear of it.
 func (l *Lifetime) Context() context.Context { return l.ctx }
 
 // Telling reports whether the application is still being told of some connection.

@@ -2,7 +2,7 @@ package hub
 
 import "time"
 
-// Observer is told what happens in the service. Its methods are called under locks of the kernel: they must not block,
+// Observer is notified of what happens in the service. Its methods are called under locks of the kernel: they must not block,
 // nor call back.
 type Observer interface {
 	// Changed reports that connections, groups or users have changed.

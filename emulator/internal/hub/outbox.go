@@ -38,7 +38,7 @@ func TooSlow(frames, bytes int) string {
 }
 
 // Outbox is what one client is still to be sent, in order, and what a reliable client has not acknowledged. What
-// was put into it before a goodbye comes out before it, and nothing goes in after. It has no lock of its own: that of
+// was put into it before Close comes out, and nothing goes in after. It has no lock of its own: that of
 // its link guards it.
 type Outbox struct {
 	// Unheard is set while the client is not read, because the application has too much of it to handle. What it has
@@ -175,7 +175,7 @@ func (o *Outbox) dropExpiredSent() {
 }
 
 // Next takes out the next frame that is still worth writing, and returns it with the data to write. It returns nil
-// when nothing is left: then, and only then, goodbye may be said.
+// when nothing is left: then, and only then, the connection may be closed.
 func (o *Outbox) Next() (*Frame, []byte) {
 	if o.replay != nil {
 		if f, data := o.again(); f != nil {

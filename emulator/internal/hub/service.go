@@ -57,7 +57,7 @@ func (s *Service) Hubs() []*Hub {
 // ClosingReason is what clients are told when the service closes.
 const ClosingReason = "the server is shutting down"
 
-// CloseAll says goodbye to the clients of every hub.
+// CloseAll closes the clients of every hub.
 func (s *Service) CloseAll() {
 	for _, h := range s.Hubs() {
 		h.end(&Target{}, ClosingReason)

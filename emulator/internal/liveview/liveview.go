@@ -50,7 +50,7 @@ const (
 
 	// pause is how long the state may change before a page sees it: changes come in bursts.
 	pause = 100 * time.Millisecond
-	// heartbeatInterval is how often a quiet stream says that it is alive, writeTimeout how long a page may take
+	// heartbeatInterval is how often a quiet stream shows that it is alive, writeTimeout how long a page may take
 	// to read what it is sent.
 	heartbeatInterval = 15 * time.Second
 	writeTimeout      = 10 * time.Second
@@ -120,7 +120,7 @@ func refuse(w http.ResponseWriter, r *http.Request, status int, code, target, me
 	e.Write(w, r)
 }
 
-// foreignPage says what is wrong with who asks, or "". To come to the page by a link is well, wherever that is.
+// foreignPage returns why a web page may not see the view, or "". A link to the page is allowed from anywhere.
 func (v *View) foreignPage(r *http.Request) string {
 	if origin := r.Header.Get("Origin"); origin != "" && !v.endpoint.OwnOrigin(r, origin) {
 		return "the origin " + text.Shorten(origin, 100) + " may not see the live view"

@@ -15,7 +15,7 @@ const redacted = "REDACTED"
 var (
 	// tokenPattern is a JSON Web Token, or the beginning of one.
 	tokenPattern = regexp.MustCompile(`\beyJ[A-Za-z0-9_-]{6,}(\.[A-Za-z0-9_-]*){1,2}`)
-	// secretPattern is a value whose name says that it is a secret: in a query, in JSON, in a connection string, or in
+	// secretPattern is a value whose name marks it as a secret: in a query, in JSON, in a connection string, or in
 	// a header; also percent-encoded, as in the path of a request.
 	secretPattern = regexp.MustCompile(`(?i)((?:\b|%[0-9A-F]{2}|\\u[0-9A-F]{4})(?:` +
 		`(?:access_token|awps_reconnection_token|reconnectionToken|AccessKey)\\*(?:"|%22)?\s*(?:[:=]|%3[AD])\s*\\*(?:"|%22)?|` +

@@ -21,7 +21,7 @@ import (
 )
 
 const (
-	// maxQoS is the best quality of service there is: at least once. CONNACK says so; who publishes at 2 all the
+	// maxQoS is the best quality of service there is: at least once. CONNACK announces it; who publishes at 2 all the
 	// same is closed, who subscribes at 2 is granted 1.
 	maxQoS = 1
 	// maxInflight is how many messages of quality of service 1 may be written and not acknowledged, unless the
@@ -30,7 +30,7 @@ const (
 )
 
 // session is the link of an MQTT client. It is the client's session: it may outlive the network connection, and be
-// given another. Its fields are MQTT's session state as the specification lists it, and what ends it.
+// given another.
 type session struct {
 	hub.Connection
 	version   protocol.MQTTVersion
@@ -42,14 +42,19 @@ type session struct {
 	lifetime      time.Duration
 	deadline      *hub.Timer // ends the session of a client that is away
 	subscriptions map[string]packets.Subscription
-	queue         []delivery // not yet written
-	inflight      []delivery // written at quality of service 1 and not acknowledged, in order
-	resend        int        // where in inflight to go on writing again; len(inflight) = nowhere
-	bytes         int        // in both
-	lastID        uint16
-	will          *will
-	ending        *protocol.MQTTDisconnect // how the last network connection ended, if not by the service's will
-	closing       bool                     // the session has ended
+	backlog
+	will    *will
+	ending  *protocol.MQTTDisconnect // how the last network connection ended, if not by the service's will
+	closing bool                     // the session has ended
+}
+
+// backlog is what a session still has to deliver.
+type backlog struct {
+	queue    []delivery // not yet written
+	inflight []delivery // written at quality of service 1 and not acknowledged, in order
+	resend   int        // where in inflight to go on writing again; len(inflight) = nowhere
+	bytes    int        // in both
+	lastID   uint16
 }
 
 // delivery is a message on its way to one client.
@@ -67,23 +72,27 @@ type conn struct {
 	in         *bufio.Reader // of stream
 	physicalID string        // for the application
 
-	// what CONNECT says
-	receiveMaximum int // 0 = any
-	maxPacket      int // 0 = any
-	noProblemInfo  bool
-	keepAlive      time.Duration // how long it may be silent; 0 = for ever
+	limits
 
 	// guarded by session.mu
 	control          [][]byte // packets that wait to be written, before any message
 	disconnectPacket []byte   // DISCONNECT, after any message
 	writing          bool     // a goroutine writes
-	closing          bool     // what waits is written, then goodbye is said
+	closing          bool     // what waits is written, then the connection is closed
 	ended            bool     // nobody reads it any more
 	closeCode        int
 	closeReason      string
 }
 
-// will is what is published when the client is gone without having said goodbye.
+// limits are what a client has set in CONNECT.
+type limits struct {
+	receiveMaximum int // 0 = any
+	maxPacket      int // 0 = any
+	noProblemInfo  bool
+	keepAlive      time.Duration // how long it may be silent; 0 = for ever
+}
+
+// will is what is published when the client is gone without having sent DISCONNECT.
 type will struct {
 	message *hub.Message
 	expiry  time.Duration // how long the message is worth delivering; 0 = for ever
@@ -174,7 +183,7 @@ func (c *session) dropExpired() {
 
 // overflow gives up a client that does not keep up: what waited for it is dropped. The caller holds c.mu.
 func (c *session) overflow(reason string) {
-	c.queue, c.inflight, c.resend, c.bytes = nil, nil, 0, 0
+	c.backlog = backlog{lastID: c.lastID}
 	if c.conn != nil {
 		c.conn.control = nil
 	}
@@ -199,13 +208,13 @@ func (c *session) wake(n *conn) {
 	}
 }
 
-// write writes what waits, and says goodbye if that is what comes last.
+// write writes what waits, and closes the socket if that comes last.
 func (c *session) write(n *conn) {
 	for {
 		c.mu.Lock()
 		data := c.next(n)
 		if data == nil {
-			n.writing = n.closing // nothing is written after goodbye
+			n.writing = n.closing // nothing is written after the close frame
 			closing, code, reason := n.closing, n.closeCode, n.closeReason
 			c.mu.Unlock()
 			if closing {
@@ -289,7 +298,7 @@ func (c *session) nextMessage(n *conn) []byte {
 	return nil
 }
 
-// fits reports whether the client takes a packet of this size. MQTT has the server drop what it does not.
+// fits reports whether the client accepts a packet of this size. By MQTT the server drops a larger one.
 func (c *session) fits(n *conn, data []byte) bool {
 	if n.maxPacket == 0 || len(data) <= n.maxPacket {
 		return true
@@ -318,7 +327,7 @@ func (c *session) forget(i int) {
 	}
 }
 
-// Close ends the session and says goodbye after everything that was queued before.
+// Close ends the session and closes the connection after everything that was queued before.
 func (c *session) Close(reason string) {
 	code := packets.ErrAdministrativeAction
 	if c.Hub.Service.Life.IsClosing() {
@@ -545,7 +554,7 @@ func (n *conn) drain() error {
 	return io.EOF
 }
 
-// leaving reports whether goodbye is being said on a connection.
+// leaving reports whether a connection is being closed.
 func (c *session) leaving(n *conn) bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()

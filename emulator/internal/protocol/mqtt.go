@@ -38,7 +38,7 @@ const (
 // MaxMQTTPacket bounds what follows the fixed header of a packet from a client, in bytes.
 const MaxMQTTPacket = hub.MaxMessageSize
 
-// MQTTVersion is a version of MQTT, as its CONNECT packets say it.
+// MQTTVersion is a version of MQTT, as its CONNECT packets spell it.
 type MQTTVersion byte
 
 const (
@@ -58,7 +58,7 @@ func NewMQTTFault(code packets.Code, format string, args ...any) *MQTTFault {
 	return &MQTTFault{code.Code, fmt.Sprintf(format, args...)}
 }
 
-// ReadMQTT reads a packet. The error is a *MQTTFault if what was read is none.
+// ReadMQTT reads a packet. The error is a *MQTTFault if it is malformed.
 func ReadMQTT(in *bufio.Reader, version MQTTVersion) (*packets.Packet, error) {
 	head, err := in.ReadByte()
 	if err != nil {
@@ -358,7 +358,7 @@ func FromMQTTUserProperties(properties []MQTTUserProperty) []packets.UserPropert
 type MQTTConnect struct {
 	ProtocolVersion MQTTVersion        `json:"protocolVersion"`
 	Username        *string            `json:"username"`
-	Password        *string            `json:"password"`
+	Password        []byte             `json:"password"` // in base64, and null if there is none
 	UserProperties  []MQTTUserProperty `json:"userProperties"`
 }
 
@@ -370,8 +370,7 @@ func NewMQTTConnect(pk *packets.Packet) *MQTTConnect {
 		c.Username = &name
 	}
 	if pk.Connect.PasswordFlag {
-		password := string(pk.Connect.Password)
-		c.Password = &password
+		c.Password = append([]byte{}, pk.Connect.Password...) // not nil, as an empty password is one
 	}
 	return c
 }

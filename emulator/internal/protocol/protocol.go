@@ -13,7 +13,7 @@ import (
 	"github.com/awps-go/webpubsub/emulator/internal/hub"
 )
 
-// Codec is one client protocol: how it writes what the service says, and how it reads what a client says. Two codecs
+// Codec is one client protocol: how it writes what the service sends, and how it reads what a client sends. Two codecs
 // with the same encoding write a message alike. A protocol that has no word for something returns a nil frame.
 type Codec interface {
 	hub.Encoder

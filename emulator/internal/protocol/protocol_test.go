@@ -64,7 +64,7 @@ func FuzzProtobufFrames(f *testing.F) {
 		var down pb.DownstreamMessage
 		require.NoError(t, proto.Unmarshal(Protobuf{}.Sequenced(m.FrameFor(Protobuf{}).Data, 1<<40), &down))
 		require.Equal(t, r.Group, down.GetDataMessage().GetGroup())
-		require.EqualValues(t, 1<<40, down.GetDataMessage().GetSequenceId())
+		require.Equal(t, uint64(1<<40), down.GetDataMessage().GetSequenceId())
 		var v map[string]any
 		require.NoError(t, unmarshal(m.FrameFor(JSON{}).Data, &v))
 	})

@@ -7,7 +7,7 @@ import (
 )
 
 // Raw is a client without a protocol of the service: a frame is a payload and nothing else. What it means was
-// said once, in the URL it connected to.
+// set once, in the URL it connected to.
 type Raw struct {
 	Group  string // the group every frame is sent to; "" = every frame is the event "message"
 	NoEcho bool

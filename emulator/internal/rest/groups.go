@@ -30,7 +30,7 @@ func groupRoutes() []route {
 	}
 }
 
-// joinGroup adds the connections that are meant to the path's group. If there are none, it fails with the text nobody.
+// joinGroup adds the connections that are meant to the path's group. If there are none, it fails with that text.
 func (c *call) joinGroup(t *hub.Target, nobody string) (int, error) {
 	if c.hub.AddToGroup(t, c.value("group")) == 0 {
 		return 0, wire.NotFound("%s", nobody)

@@ -255,7 +255,7 @@ func (c *call) checkNames() error {
 	return nil
 }
 
-// parseFilter reads the filter of a request; an empty one is none.
+// parseFilter reads the filter of a request; it returns nil for an empty one.
 func parseFilter(filter string) (*odata.Expr, error) {
 	if filter == "" {
 		return nil, nil

@@ -61,7 +61,7 @@ func (c *Claims) GetAudience() (jwt.ClaimStrings, error)       { return jwt.Clai
 func (c *Claims) GetIssuer() (string, error)                   { return c.Issuer, nil }
 func (c *Claims) GetSubject() (string, error)                  { return c.Subject, nil }
 
-// timestamp is seconds since 1970; 0 is none.
+// timestamp is seconds since 1970; 0 means that there is no time.
 type timestamp float64
 
 func (t timestamp) date() (*jwt.NumericDate, error) {
@@ -119,7 +119,7 @@ func New(o Options) *Authority {
 // usualHeader is the header of practically every token: {"alg":"HS256","typ":"JWT"}.
 const usualHeader = "eyJhbGciOiJIUzI1NiIsInR5cCI6IkpXVCJ9"
 
-// verify checks a token's signature and times; the audience is checked by those who know what it should be. It takes
+// verify checks a token's signature and times; its callers check the audience. It takes
 // a token apart by itself, because jwt.Parser makes a map of the header: every request would pay for that.
 func (a *Authority) verify(token string) (*Claims, error) {
 	if token == "" {
@@ -177,7 +177,7 @@ func decodeSegment(segment string, v any) error {
 	return json.Unmarshal(b, v)
 }
 
-// tokenFault says what is wrong with a token, and nothing of what is in it.
+// tokenFault returns what is wrong with a token, without anything that is in it.
 func tokenFault(err error) error {
 	switch {
 	case errors.Is(err, jwt.ErrTokenExpired):

@@ -118,8 +118,8 @@ func (c *Conn) Tracked() bool {
 	return open
 }
 
-// ShortenGoodbye gives the peer no more time to answer the close frame than there is when the server closes.
-func (c *Conn) ShortenGoodbye() { c.LimitGoodbye(closeHandshakeTimeout) }
+// ShortenClosing gives the peer no more time to answer the close frame than there is when the server closes.
+func (c *Conn) ShortenClosing() { c.LimitClosing(closeHandshakeTimeout) }
 
 // RefuseSockets lets no more WebSocket connections in.
 func (s *Conns) RefuseSockets() {
@@ -128,13 +128,13 @@ func (s *Conns) RefuseSockets() {
 	s.closing = true
 }
 
-// ShortenGoodbyes gives every WebSocket connection little time to say goodbye.
-func (s *Conns) ShortenGoodbyes() {
+// ShortenClosings gives every WebSocket connection little time to answer the close frame.
+func (s *Conns) ShortenClosings() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for c := range s.sockets {
 		c.FinishWrites(CloseTimeout)
-		c.LimitGoodbye(closeHandshakeTimeout)
+		c.LimitClosing(closeHandshakeTimeout)
 	}
 }
 

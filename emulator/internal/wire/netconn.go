@@ -126,15 +126,15 @@ func (c *Conn) setWriteDeadline() {
 	}
 }
 
-// Goodbye announces that a close frame is written next.
-func (c *Conn) Goodbye() {
+// StartClosing announces that a close frame is written next.
+func (c *Conn) StartClosing() {
 	c.mu.Lock()
 	c.leaving = true
 	c.mu.Unlock()
 }
 
-// LimitGoodbye gives the peer less time to answer the close frame.
-func (c *Conn) LimitGoodbye(d time.Duration) {
+// LimitClosing gives the peer less time to answer the close frame.
+func (c *Conn) LimitClosing(d time.Duration) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.patience = d
@@ -144,7 +144,7 @@ func (c *Conn) LimitGoodbye(d time.Duration) {
 }
 
 // CloseGently closes the connection once the peer has stopped sending, or after a second: to close with data unread would
-// reset the connection, and the peer might lose the close frame that says why.
+// reset the connection, and the peer might lose the close frame with the reason.
 func (c *Conn) CloseGently() {
 	if half, ok := c.Conn.(interface{ CloseWrite() error }); ok && half.CloseWrite() == nil {
 		c.SetReadDeadline(time.Now().Add(time.Second))

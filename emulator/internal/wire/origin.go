@@ -8,7 +8,7 @@ import (
 	"strings"
 )
 
-// This file says which web pages the server serves: those of this machine may call it (see AllowOrigin) and
+// This file decides which web pages the server serves: those of this machine may call it (see AllowOrigin) and
 // connect to it; those from elsewhere may do neither. The live view is for its own page only.
 
 // AllowOrigin lets web pages of this machine read the answer to a request. It reports whether it has answered the request,

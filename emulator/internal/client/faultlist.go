@@ -1,4 +1,4 @@
-package faults
+package client
 
 import (
 	"slices"
@@ -7,9 +7,9 @@ import (
 	"time"
 )
 
-// ClientFault is something that goes wrong on purpose with what a client asks for over its connection. The emulator's own
-// type of the name has the meaning of the fields.
-type ClientFault struct {
+// Fault is something that goes wrong on purpose with a request of a client. The emulator's ClientFault has the meaning
+// of the fields.
+type Fault struct {
 	Operation       string // "" = any
 	ConnectionID    string // "" = any
 	Times           int    // how often it still happens
@@ -20,16 +20,16 @@ type ClientFault struct {
 	CutAfterEffect  bool
 }
 
-// ClientList is what is to go wrong next with the requests of clients.
-type ClientList struct {
+// FaultList is what is to go wrong next with the requests of clients.
+type FaultList struct {
 	waiting atomic.Int32 // how many faults there are
 
 	mu  sync.Mutex // guards all
-	all []*ClientFault
+	all []*Fault
 }
 
 // Inject adds a fault. Of several that match a request, the first one is used.
-func (l *ClientList) Inject(f ClientFault) {
+func (l *FaultList) Inject(f Fault) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.all = append(l.all, &f)
@@ -37,17 +37,17 @@ func (l *ClientList) Inject(f ClientFault) {
 }
 
 // Clear forgets all faults that have not happened yet.
-func (l *ClientList) Clear() {
+func (l *FaultList) Clear() {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.all = nil
 	l.waiting.Store(0)
 }
 
-// Next returns the fault that happens to a request of a connection, or the zero ClientFault.
-func (l *ClientList) Next(operation, connectionID string) ClientFault {
+// Next returns the fault that happens to a request of a connection, or the zero Fault.
+func (l *FaultList) Next(operation, connectionID string) Fault {
 	if l == nil || l.waiting.Load() == 0 { // as always but in tests of faults
-		return ClientFault{}
+		return Fault{}
 	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -61,5 +61,5 @@ func (l *ClientList) Next(operation, connectionID string) ClientFault {
 		}
 		return *f
 	}
-	return ClientFault{}
+	return Fault{}
 }

@@ -1,0 +1,55 @@
+package faults
+
+import (
+	"fmt"
+	"log/slog"
+	"net/http/httptest"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/awps-go/webpubsub/emulator/internal/hub"
+)
+
+func TestTheFirstFaultThatMatchesHappensAsOftenAsItSays(t *testing.T) {
+	l := NewList(hub.NewService(slog.New(slog.DiscardHandler), &hub.Clock{}, nil))
+	l.Inject(Fault{Operation: "SendToAll", Times: 2, Status: 500})
+	l.Inject(Fault{Times: 1, Status: 501})
+	l.Inject(Fault{Operation: Connect, Times: 1, Status: 502})
+	for _, next := range []struct {
+		operation string
+		status    int
+	}{{"SendToAll", 500}, {"UserExists", 501}, {"SendToAll", 500}, {"SendToAll", 0}, {Connect, 502}, {Connect, 0}} {
+		require.Equal(t, next.status, l.Next(next.operation).Status, next.operation)
+	}
+	l.Inject(Fault{Times: 1, Status: 500})
+	l.Clear()
+	require.Zero(t, l.Next("SendToAll"))
+}
+
+func TestADelayEndsByTheClockOrWhenTheServerCloses(t *testing.T) {
+	service := hub.NewService(slog.New(slog.DiscardHandler), &hub.Clock{}, nil)
+	l := NewList(service)
+	answered := make(chan string)
+	delay := func() {
+		w := httptest.NewRecorder()
+		err := l.Apply(Fault{Delay: time.Hour, Status: 503, RetryAfter: 1500 * time.Millisecond}, w)
+		answered <- fmt.Sprintf("%d, Retry-After %s", err.Status, w.Header().Get("Retry-After"))
+	}
+	go delay()
+	for advanced := time.Duration(0); ; advanced += time.Minute { // the delay may begin at any time
+		select {
+		case answer := <-answered:
+			require.Equal(t, "503, Retry-After 2", answer, "in whole seconds, rounded up")
+			require.GreaterOrEqual(t, advanced, time.Hour)
+		case <-time.After(time.Millisecond):
+			service.Clock.Advance(time.Minute)
+			continue
+		}
+		break
+	}
+	go delay()
+	service.Life.BeginClose()
+	require.Equal(t, "503, Retry-After 2", <-answered)
+}

@@ -1,0 +1,241 @@
+// Command thirdparty lists the modules that this repository depends on, with their licences, in THIRD_PARTY.md:
+//
+//	go run .          writes the file
+//	go run . -check   fails if the file is not current
+//
+// It fails if a licence is not on the list of those that we accept. It is a module of its own, so that its dependency is
+// not a dependency of the client.
+package main
+
+import (
+	"bytes"
+	"cmp"
+	"errors"
+	"flag"
+	"fmt"
+	"io"
+	"maps"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strings"
+
+	"github.com/google/licensecheck"
+)
+
+const ours = "github.com/awps-go/webpubsub"
+
+// accepted are the licences that a dependency may have: permissive ones. What is compiled into an application and what
+// only our tests need is held to the same list.
+var accepted = []string{"Apache-2.0", "BSD-2-Clause", "BSD-3-Clause", "ISC", "MIT"}
+
+// chosen are the modules that offer a choice of licences, with the file of the one that we take: Eclipse's offer the
+// Eclipse Public License or the Eclipse Distribution License, which is BSD-3-Clause.
+var chosen = map[string]string{
+	"github.com/eclipse/paho.golang":      "edl-v10",
+	"github.com/eclipse/paho.mqtt.golang": "edl-v10",
+}
+
+// platforms are those whose dependencies are listed: some packages are imported on one of them only.
+var platforms = []string{"linux", "darwin", "windows"}
+
+// part is a part of the repository that brings dependencies.
+type part struct {
+	name     string   // as the file calls it
+	module   string   // the folder of its go.mod
+	packages []string // of that module
+	tests    bool     // with the dependencies of its tests
+}
+
+var (
+	// compiled are the parts that end up in other people's programs: the packages they import, and the programs.
+	compiled = []part{
+		{name: "`webpubsub` (the root)", module: ".", packages: []string{"."}},
+		{name: "`eventhandler`", module: ".", packages: []string{"./eventhandler"}},
+		{name: "`wsclient`", module: ".", packages: []string{"./wsclient"}},
+		{name: "`tunnel`", module: ".", packages: []string{"./tunnel"}},
+		{name: "`emulator`", module: ".", packages: []string{"./emulator"}},
+		{name: "`cmd/webpubsub`", module: ".", packages: []string{"./cmd/webpubsub"}},
+		{name: "`cmd/webpubsub-emulator`", module: ".", packages: []string{"./cmd/webpubsub-emulator"}},
+	}
+	// others are the parts that only a developer of this repository runs.
+	others = []part{
+		{name: "examples", module: ".", packages: []string{"./examples/..."}},
+		{name: "tests", module: ".", packages: []string{"./..."}, tests: true},
+		{name: "`bench`", module: "bench", packages: []string{"./..."}, tests: true},
+		{name: "`internal/oteltest`", module: "internal/oteltest", packages: []string{"./..."}, tests: true},
+		{name: "`internal/browsertest`", module: "internal/browsertest", packages: []string{"./..."}, tests: true},
+		{name: "`internal/thirdparty`", module: "internal/thirdparty", packages: []string{"./..."}, tests: true},
+	}
+)
+
+func main() {
+	check := flag.Bool("check", false, "fail if the file is not current, and do not write it")
+	root := flag.String("root", "../..", "the folder of the repository")
+	flag.Parse()
+	if err := run(*root, *check); err != nil {
+		fmt.Fprintln(os.Stderr, "thirdparty:", err)
+		os.Exit(1)
+	}
+}
+
+func run(root string, check bool) error {
+	text, err := describe(root)
+	if err != nil {
+		return err
+	}
+	file := filepath.Join(root, "THIRD_PARTY.md")
+	if !check {
+		return os.WriteFile(file, text, 0o644)
+	}
+	committed, err := os.ReadFile(file)
+	if err != nil {
+		return err
+	}
+	if !bytes.Equal(committed, text) {
+		return errors.New("THIRD_PARTY.md is not current: run \"go run .\" in internal/thirdparty and commit the file")
+	}
+	return nil
+}
+
+// module is one that others wrote.
+type module struct {
+	path, dir string
+	licence   string
+	notice    bool     // it has a NOTICE, which those who pass it on must pass on too
+	broughtBy []string // the names of parts
+}
+
+// describe returns the text of THIRD_PARTY.md.
+func describe(root string) ([]byte, error) {
+	first, err := modulesOf(root, compiled)
+	if err != nil {
+		return nil, err
+	}
+	second, err := modulesOf(root, others)
+	if err != nil {
+		return nil, err
+	}
+	for path := range first {
+		delete(second, path)
+	}
+	var text bytes.Buffer
+	text.WriteString("# Third-party modules\n\n" +
+		"Written by `internal/thirdparty` from the import graphs for " + strings.Join(platforms, ", ") + "; do not edit. The versions are in\n" +
+		"`go.mod`. A module that only another module's tests need is not listed, since Go does not compile it for us.\n\n" +
+		"## Compiled into programs\n\n" +
+		"An application compiles the modules of the packages that it imports, and no others.\n\n")
+	table(&text, first)
+	text.WriteString("\n## Examples, tests and benchmarks only\n\n" +
+		"These modules are not part of a program that imports a package of ours.\n\n")
+	table(&text, second)
+	return text.Bytes(), nil
+}
+
+func table(w io.Writer, modules map[string]*module) {
+	fmt.Fprint(w, "| module | licence | used by |\n| --- | --- | --- |\n")
+	for _, m := range slices.SortedFunc(maps.Values(modules), func(a, b *module) int { return cmp.Compare(a.path, b.path) }) {
+		licence := m.licence
+		if m.notice {
+			licence += ", with a NOTICE"
+		}
+		fmt.Fprintf(w, "| %s | %s | %s |\n", m.path, licence, strings.Join(m.broughtBy, ", "))
+	}
+}
+
+// modulesOf returns the modules that the parts compile, by path. A part whose folder does not exist is left out.
+func modulesOf(root string, parts []part) (map[string]*module, error) {
+	modules := map[string]*module{}
+	for _, p := range parts {
+		folder := filepath.Join(root, p.module)
+		if _, err := os.Stat(filepath.Join(folder, strings.TrimSuffix(p.packages[0], "/..."))); errors.Is(err, os.ErrNotExist) {
+			continue
+		}
+		for _, platform := range platforms {
+			dirs, err := list(folder, platform, p)
+			if err != nil {
+				return nil, err
+			}
+			for path, dir := range dirs {
+				m := modules[path]
+				if m == nil {
+					m = &module{path: path, dir: dir}
+					if m.licence, m.notice, err = licenceIn(dir, chosen[path]); err != nil {
+						return nil, fmt.Errorf("%s: %w", path, err)
+					}
+					modules[path] = m
+				}
+				if !slices.Contains(m.broughtBy, p.name) {
+					m.broughtBy = append(m.broughtBy, p.name)
+				}
+			}
+		}
+	}
+	return modules, nil
+}
+
+// list returns the modules that a part compiles on a platform, with the folders that hold them.
+func list(folder, platform string, p part) (map[string]string, error) {
+	args := []string{"list", "-deps", "-f", "{{with .Module}}{{.Path}}\t{{.Dir}}{{end}}"}
+	if p.tests {
+		args = append(args, "-test")
+	}
+	command := exec.Command("go", append(args, p.packages...)...)
+	command.Dir = folder
+	command.Env = append(os.Environ(), "GOOS="+platform, "GOARCH=amd64", "CGO_ENABLED=0")
+	command.Stderr = os.Stderr
+	output, err := command.Output()
+	if err != nil {
+		return nil, fmt.Errorf("go list in %s: %w", folder, err)
+	}
+	dirs := map[string]string{}
+	for line := range strings.Lines(string(output)) {
+		path, dir, _ := strings.Cut(strings.TrimSpace(line), "\t")
+		if path != "" && path != ours && !strings.HasPrefix(path, ours+"/") {
+			dirs[path] = dir
+		}
+	}
+	return dirs, nil
+}
+
+var (
+	licenceFile = regexp.MustCompile(`(?i)^(licen[cs]e|copying)([.-].*)?$`)
+	noticeFile  = regexp.MustCompile(`(?i)^notice(\..*)?$`)
+)
+
+// licenceIn returns the licences in a module's top folder, or in the one file that is chosen. Several are joined with "and".
+func licenceIn(dir, chosen string) (licence string, notice bool, err error) {
+	entries, err := os.ReadDir(dir)
+	if err != nil {
+		return "", false, err
+	}
+	var found []string
+	for _, entry := range entries {
+		notice = notice || noticeFile.MatchString(entry.Name())
+		if chosen == "" && !licenceFile.MatchString(entry.Name()) || chosen != "" && entry.Name() != chosen {
+			continue
+		}
+		text, err := os.ReadFile(filepath.Join(dir, entry.Name()))
+		if err != nil {
+			return "", false, err
+		}
+		coverage := licensecheck.Scan(text)
+		for _, match := range coverage.Match {
+			if !match.IsURL && !slices.Contains(found, match.ID) {
+				found = append(found, match.ID)
+			}
+		}
+	}
+	if len(found) == 0 {
+		return "", false, fmt.Errorf("no licence that is known in %s", dir)
+	}
+	slices.Sort(found)
+	for _, id := range found {
+		if !slices.Contains(accepted, id) {
+			return "", false, fmt.Errorf("the licence %s is not one of those that are accepted: %s", id, strings.Join(accepted, ", "))
+		}
+	}
+	return strings.Join(found, " and "), notice, nil
+}
