@@ -71,15 +71,16 @@ type Server struct {
 	endpoint wire.Endpoint
 	keys     *accessKeys
 
-	service *kernel.Service
-	board   *watch.Board
-	tokens  *token.Authority
-	events  *events.Sender
-	faults  *faults.List
-	api     *rest.API
-	conns   *wire.Conns
-	http    *http.Server
-	closed  sync.Once
+	service      *kernel.Service
+	board        *watch.Board
+	tokens       *token.Authority
+	events       *events.Sender
+	faults       *faults.List
+	clientFaults *client.FaultList
+	api          *rest.API
+	conns        *wire.Conns
+	http         *http.Server
+	closed       sync.Once
 
 	patience time.Duration // how long a wait takes whose context has no deadline; 0 = for ever
 }
@@ -153,7 +154,7 @@ func newServer(o *Options, addr net.Addr) *Server {
 	s := &Server{
 		endpoint: wire.NewEndpoint(scheme, addr), keys: newAccessKeys(o.AccessKey, o.SecondaryAccessKey),
 		service: service, board: board,
-		faults: faults.NewList(service), conns: wire.NewConns(service.Life, board),
+		faults: faults.NewList(service), clientFaults: &client.FaultList{}, conns: wire.NewConns(service.Life, board),
 	}
 	s.events = events.NewSender(events.Options{Service: service, Faults: s.faults, Host: handshake.WithoutPort(s.endpoint.Host),
 		Keys: s.keys.current})
@@ -165,7 +166,7 @@ func newServer(o *Options, addr net.Addr) *Server {
 	s.http = &http.Server{
 		Handler: &router{
 			api:    s.api,
-			client: client.Server{Handshaker: handshaker, ConnectedAfterRecovery: o.ConnectedAfterRecovery},
+			client: client.Server{Handshaker: handshaker, RequestFaults: s.clientFaults, ConnectedAfterRecovery: o.ConnectedAfterRecovery},
 			mqtt:   mqtt.Server{Handshaker: handshaker},
 			view: liveview.New(liveview.Options{Service: service, Board: board, Endpoint: s.endpoint,
 				Secrets: s.keys.secrets}),

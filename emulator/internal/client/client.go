@@ -18,6 +18,9 @@ import (
 type Server struct {
 	*handshake.Handshaker
 
+	// RequestFaults are what goes wrong on purpose with requests of clients.
+	RequestFaults *FaultList
+
 	// ConnectedAfterRecovery tells a reliable client that has come back that it is connected, a second time.
 	ConnectedAfterRecovery bool
 }
@@ -57,7 +60,7 @@ func (s Server) connect(w http.ResponseWriter, r *http.Request) *wire.Error {
 		return err
 	}
 
-	sock := &socket{Connection: hub.Connection{ID: newConnectionID(), Hub: s.Service.Hub(name), UserID: claims.User()}}
+	sock := &socket{faults: s.RequestFaults, Connection: hub.Connection{ID: newConnectionID(), Hub: s.Service.Hub(name), UserID: claims.User()}}
 	sock.Link = sock
 	sock.Host = handshake.Host(r)
 	reply, refused := sock.Connect(r.Context(), claims.AllRoles(), claims.Groups, func() *hub.ConnectRequest { return handshake.Describe(r) })

@@ -37,8 +37,7 @@ func (s *socket) detach() bool {
 	s.outbox.Suspend()
 	s.recovery.deadline = s.Hub.Service.Clock.AfterFunc(hub.RecoveryWindow, func() {
 		s.Hub.Service.Log.Debug("client did not come back", "hub", s.Hub.Name, "connection", s.ID)
-		s.Lost("the client did not come back in time")
-		s.Close("")
+		s.gone(func() { s.Lost("the client did not come back in time") })
 	})
 	return true
 }

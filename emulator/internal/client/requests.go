@@ -12,12 +12,18 @@ import (
 	"github.com/awps-go/webpubsub/emulator/internal/protocol"
 )
 
+// request is what a client asks for, and what goes wrong with it on purpose.
+type request struct {
+	*protocol.Request
+	fault Fault
+}
+
 // requestQueue is the requests of one client that wait because an event of the client is with the application: they are
 // carried out one after another, in the order of their coming. Pings and acknowledgements of messages never wait. It is guarded
 // by socket.mu.
 type requestQueue struct {
 	busy    bool // a request is being carried out
-	waiting []*protocol.Request
+	waiting []*request
 	bytes   int
 	room    sync.Cond // the queue has become shorter
 	goodbye func()    // what comes when nothing waits any more; nil = nothing
@@ -38,7 +44,8 @@ func (q *requestQueue) drop() {
 }
 
 // receivedRequest carries out a request, at once or when those before it have been.
-func (s *socket) receivedRequest(r *protocol.Request) {
+func (s *socket) receivedRequest(asked *protocol.Request) {
+	r := &request{Request: asked}
 	if s.isClosing() {
 		return
 	}
@@ -52,6 +59,9 @@ func (s *socket) receivedRequest(r *protocol.Request) {
 		return
 	case protocol.RequestSequenceAck:
 		s.acknowledge(r.SequenceID)
+		return
+	case protocol.RequestCancelInvocation:
+		s.cancelInvocation(r.InvocationID)
 		return
 	}
 	s.mu.Lock()
@@ -119,16 +129,55 @@ func (s *socket) afterRequests(f func()) {
 	}
 }
 
-// handle does what a client asks for. It reports false if that is not done yet: handleWaiting is called when it is.
-func (s *socket) handle(r *protocol.Request) bool {
+// handle does what a client asks for, or what is to go wrong with it on purpose. It reports false if that is not done yet:
+// handleWaiting is called when it is.
+func (s *socket) handle(r *request) bool {
+	r.fault = s.faults.Next(r.Kind.String(), s.ID)
+	if r.fault.Delay == 0 {
+		return s.carryOut(r)
+	}
+	s.Hub.Service.Clock.AfterFunc(r.fault.Delay, func() {
+		if s.carryOut(r) {
+			s.handleWaiting()
+		}
+	})
+	return false
+}
+
+// carryOut is handle for a request whose time has come.
+func (s *socket) carryOut(r *request) bool {
+	switch {
+	case r.fault.CutBeforeEffect:
+		s.Drop()
+		return true
+	case r.fault.Error != "" && s.codec.Encoding() == protocol.EncodingRaw:
+		s.fail(protocol.CloseInternalError, internalError)
+		return true
+	case r.fault.Error != "":
+		s.answer(r, &protocol.AckError{Name: r.fault.Error, Message: "A fault that was asked for."})
+		return true
+	}
 	if r.AckID != nil && s.executed(*r.AckID) {
 		s.answer(r, &protocol.AckError{Name: protocol.AckDuplicate,
 			Message: fmt.Sprintf("Message with ack-id: %d has been processed", *r.AckID)})
 		return true
 	}
-	if r.Kind == protocol.RequestEvent {
+	switch {
+	case r.Kind == protocol.RequestEvent:
 		s.raise(r)
 		return false
+	case r.Kind == protocol.RequestInvoke:
+		s.invoke(r)
+		return false
+	case r.Kind == protocol.RequestStreamData:
+		s.streamData(r)
+		return true
+	case r.Kind == protocol.RequestStreamEnd:
+		s.streamEnd(r)
+		return true
+	case r.StreamID != "":
+		s.openStream(r)
+		return true
 	}
 	need, action := hub.JoinLeaveGroup, "join"
 	switch r.Kind {
@@ -156,7 +205,7 @@ func (s *socket) handle(r *protocol.Request) bool {
 }
 
 // forbid answers a client that lacks a permission. One without a protocol has no acknowledgements, and is closed.
-func (s *socket) forbid(r *protocol.Request, action string) {
+func (s *socket) forbid(r *request, action string) {
 	if s.codec.Encoding() == protocol.EncodingRaw {
 		s.Hub.Service.Log.Info("closing a client that may not send to its group: its token lacks the role", "hub", s.Hub.Name,
 			"connection", s.ID, "role", "webpubsub.sendToGroup."+r.Group)
@@ -164,11 +213,15 @@ func (s *socket) forbid(r *protocol.Request, action string) {
 		return
 	}
 	s.answer(r, &protocol.AckError{Name: protocol.AckForbidden,
-		Message: fmt.Sprintf("The client does not have permission to %s group '%s'.", action, r.Group)})
+		Message: forbidden(action, r.Group)})
+}
+
+func forbidden(action, group string) string {
+	return fmt.Sprintf("The client does not have permission to %s group '%s'.", action, group)
 }
 
 // sendToGroup sends a client's message to a group.
-func (s *socket) sendToGroup(r *protocol.Request) {
+func (s *socket) sendToGroup(r *request) {
 	m := &hub.Message{Payload: r.Payload, Group: r.Group}
 	if r.TTLSeconds > 0 {
 		m.Expires = s.Hub.Service.Clock.Now().Add(time.Duration(r.TTLSeconds) * time.Second)
@@ -180,7 +233,7 @@ func (s *socket) sendToGroup(r *protocol.Request) {
 const internalError = "Internal server error"
 
 // raise hands a client's event to the application.
-func (s *socket) raise(r *protocol.Request) {
+func (s *socket) raise(r *request) {
 	s.Raise(&hub.UserEvent{Name: r.Event, Payload: r.Payload}, func(reply *hub.Payload, err error) {
 		defer s.handleWaiting()
 		if err != nil {
@@ -194,14 +247,9 @@ func (s *socket) raise(r *protocol.Request) {
 	})
 }
 
-// eventFailed tells the client that its event failed. The room that tells the application has logged what it answered.
-func (s *socket) eventFailed(r *protocol.Request, err error) {
-	level := slog.LevelDebug
-	if errors.Is(err, hub.ErrNoHandler) {
-		level = slog.LevelInfo
-	}
-	s.Hub.Service.Log.Log(context.Background(), level, "a client's event failed", "hub", s.Hub.Name, "connection", s.ID,
-		"event", r.Event, "error", err)
+// eventFailed tells the client that its event failed.
+func (s *socket) eventFailed(r *request, err error) {
+	s.logFailedEvent(r, err)
 	if s.codec.Encoding() == protocol.EncodingRaw {
 		s.fail(protocol.CloseInternalError, internalError)
 		return
@@ -209,26 +257,45 @@ func (s *socket) eventFailed(r *protocol.Request, err error) {
 	s.answer(r, &protocol.AckError{Name: protocol.AckInternal, Message: internalError})
 }
 
+// logFailedEvent logs that an event failed. The room that tells the application has logged what it answered.
+func (s *socket) logFailedEvent(r *request, err error) {
+	level := slog.LevelDebug
+	if errors.Is(err, hub.ErrNoHandler) {
+		level = slog.LevelInfo
+	}
+	s.Hub.Service.Log.Log(context.Background(), level, "a client's event failed", "hub", s.Hub.Name, "connection", s.ID,
+		"event", r.Event, "error", err)
+}
+
 // trafficKinds are the kinds of traffic that the requests of clients are.
 var trafficKinds = [...]string{protocol.RequestJoin: "group", protocol.RequestLeave: "group",
-	protocol.RequestSend: "message", protocol.RequestEvent: "event"}
+	protocol.RequestSend: "message", protocol.RequestEvent: "event", protocol.RequestInvoke: "event",
+	protocol.RequestStreamData: "message", protocol.RequestStreamEnd: "message"}
 
 // answer acknowledges a request, if the client asked for that. Of one that was carried out the ackId is remembered.
-func (s *socket) answer(r *protocol.Request, err *protocol.AckError) {
+func (s *socket) answer(r *request, err *protocol.AckError) {
 	if err != nil {
 		s.Show(trafficKinds[r.Kind], r.Kind.String()+" failed: ", err.Error())
 	}
 	switch {
+	case r.Kind == protocol.RequestInvoke:
+		s.enqueue(protocol.InvokeResponse(r.InvocationID, nil, err))
 	case r.AckID != nil:
 		if err == nil {
 			s.mu.Lock()
 			s.acked.add(*r.AckID)
 			s.mu.Unlock()
 		}
+		if r.fault.Unacknowledged || r.fault.CutAfterEffect {
+			break
+		}
 		s.enqueue(s.codec.Ack(*r.AckID, err))
 	case err != nil && err.Name == protocol.AckForbidden:
 		s.Hub.Service.Log.Info("a client's request failed, and it does not hear of it: it has no ackId", "hub", s.Hub.Name,
 			"connection", s.ID, "type", r.Kind.String(), "error", err)
+	}
+	if r.fault.CutAfterEffect {
+		s.Drop()
 	}
 }
 

@@ -21,7 +21,8 @@ import (
 // something to write, so that an idle client costs one goroutine.
 type socket struct {
 	hub.Connection
-	codec protocol.Codec
+	codec  protocol.Codec
+	faults *FaultList
 
 	mu       sync.Mutex // guards everything below
 	ws       *websocket.Conn
@@ -32,7 +33,10 @@ type socket struct {
 	dropped  bool      // it was to be cut before it had a socket
 	recovery *recovery // nil unless the protocol is reliable
 	requests requestQueue
-	acked    recentIDs // ackIds of requests that were carried out
+
+	invocations map[string]context.CancelFunc // that the application has
+	streams     map[string]*stream            // that the client sends
+	acked       recentIDs                     // ackIds of requests that were carried out
 }
 
 // speak sets the client's protocol: that of a subprotocol, or raw if the service has no such subprotocol. A reliable client
@@ -42,6 +46,7 @@ func (s *socket) speak(subprotocol string, raw protocol.Raw) (reconnectionToken 
 	var number func([]byte, uint64) []byte
 	if p, ok := protocol.FindSubprotocol(subprotocol); ok {
 		s.codec = p.Codec
+		s.Streams = s.codec.Encoding() == protocol.EncodingJSON
 		if p.Reliable {
 			s.recovery = &recovery{token: rand.Text()}
 			s.recovery.reading.Lock()
@@ -63,6 +68,11 @@ func (s *socket) enqueue(f *hub.Frame) {
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	s.put(f)
+}
+
+// put is enqueue for a caller that holds s.mu.
+func (s *socket) put(f *hub.Frame) {
 	if s.outbox.Closing() {
 		return
 	}
@@ -190,6 +200,10 @@ func (s *socket) startClose(code int, message, description string) {
 		return
 	}
 	s.requests.drop()
+	s.dropStreams()
+	for _, cancel := range s.invocations {
+		cancel()
+	}
 	if s.recovery != nil && s.recovery.deadline != nil {
 		s.recovery.deadline.Stop()
 	}
@@ -294,10 +308,19 @@ func (s *socket) lost(err error) {
 	case s.recovery != nil && !broke && closed.Code != websocket.StatusNormalClosure && s.detach():
 		s.Show("connection", "cut off: it may come back", "")
 	case said:
-		s.afterRequests(func() { s.Left(closed.Reason) })
+		s.afterRequests(func() { s.gone(func() { s.Left(closed.Reason) }) })
 	case broke:
-		s.Left("The client frame is invalid.")
+		s.gone(func() { s.Left("The client frame is invalid.") })
 	default:
-		s.Lost(detail)
+		s.gone(func() { s.Lost(detail) })
 	}
+}
+
+// gone ends a connection whose client is gone for good: leave takes it out of its hub.
+func (s *socket) gone(leave func()) {
+	leave()
+	s.mu.Lock()
+	s.ws = nil // nobody is there to be told
+	s.mu.Unlock()
+	s.Close("")
 }

@@ -60,6 +60,9 @@ func (r *Rejection) Error() string { return fmt.Sprintf("%d: %s", r.Status, r.Re
 type UserEvent struct {
 	Name string
 	Payload
+
+	// Context, if not nil, ends when nobody waits for the answer any more: the application is asked no longer then.
+	Context context.Context
 }
 
 // Connect asks the application whether a client may connect, if there is one that listens, and gives the connection
@@ -196,6 +199,9 @@ func (q *eventQueue) userEvent(c *Connection, e *UserEvent, done func(*Payload, 
 		q.mu.Lock()
 		t.cancel = cancel
 		q.mu.Unlock()
+		if e.Context != nil {
+			defer context.AfterFunc(e.Context, cancel)()
+		}
 		reply, err := q.service.Application.UserEvent(ctx, c, e)
 		if err == nil && ctx.Err() != nil {
 			err = ErrGone

@@ -16,6 +16,7 @@ type Connection struct {
 	UserID      string // "" = anonymous
 	Subprotocol string // as negotiated; "" = none
 	Host        string // the one that the client connected to, without a port, in lower case
+	Streams     bool   // its protocol knows where a stream ends
 	Link        Link
 
 	events eventQueue
@@ -84,7 +85,7 @@ func (c *Connection) Allows(p Permission, group string) bool {
 // Publish sends a client's message to its group. noEcho spares the client its copy.
 func (c *Connection) Publish(m *Message, noEcho bool) {
 	m.FromUser = c.UserID
-	t := &Target{Group: m.Group}
+	t := &Target{Group: m.Group, streams: m.Stream != nil && m.Stream.End}
 	if noEcho {
 		t.noEcho = c
 	}

@@ -116,12 +116,13 @@ type Target struct {
 	Excluded                []string
 	Filter                  *odata.Expr
 	noEcho                  *Connection // the sender, when it wants no copy
+	streams                 bool        // only those whose protocol knows streams
 }
 
 // each calls f for every connection that is meant. The caller holds h.mu.
 func (h *Hub) each(t *Target, f func(*Connection)) {
 	visit := func(c *Connection) {
-		if c == t.noEcho || len(t.Excluded) > 0 && slices.Contains(t.Excluded, c.ID) {
+		if c == t.noEcho || t.streams && !c.Streams || len(t.Excluded) > 0 && slices.Contains(t.Excluded, c.ID) {
 			return
 		}
 		if t.Filter != nil && !t.Filter.Match(&odata.Vars{UserID: c.UserID, ConnectionID: c.ID,

@@ -22,7 +22,7 @@ func readFields(data []byte) (fields, error) {
 		return nil, fmt.Errorf("the frame is not valid JSON: %w", json.Unmarshal(data, new(any)))
 	}
 	f := make(fields, 8)
-	if !eachMember(data, func(name string, value json.RawMessage) { f[name] = value }) {
+	if !eachMember(data, func(name string, value []byte) { f[name] = value }) {
 		return nil, errors.New("the frame is not a JSON object")
 	}
 	return f, nil
@@ -30,7 +30,7 @@ func readFields(data []byte) (fields, error) {
 
 // eachMember calls f for each member of an object, in order, and reports false if the value is not an object. data is valid
 // JSON.
-func eachMember(data []byte, f func(name string, value json.RawMessage)) bool {
+func eachMember(data []byte, f func(name string, value []byte)) bool {
 	i := skipSpace(data, 0)
 	if data[i] != '{' {
 		return false
@@ -180,7 +180,7 @@ func (f fields) strings(name string) (map[string]string, error) {
 	}
 	all := make(map[string]string)
 	var fault error
-	ok := eachMember(raw, func(key string, value json.RawMessage) {
+	ok := eachMember(raw, func(key string, value []byte) {
 		s, err := fields{key: value}.text(key)
 		if _, twice := all[key]; twice {
 			err = fmt.Errorf("the key %.64q comes twice", key)

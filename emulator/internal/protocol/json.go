@@ -19,7 +19,8 @@ func (JSON) Encoding() hub.Encoding { return EncodingJSON }
 
 // The kinds of requests by their types, in lower case: types count in any case.
 var jsonKinds = map[string]RequestKind{"joingroup": RequestJoin, "leavegroup": RequestLeave, "sendtogroup": RequestSend,
-	"event": RequestEvent, "sequenceack": RequestSequenceAck, "ping": RequestPing}
+	"event": RequestEvent, "sequenceack": RequestSequenceAck, "ping": RequestPing, "invoke": RequestInvoke,
+	"cancelinvocation": RequestCancelInvocation, "streamdata": RequestStreamData, "streamend": RequestStreamEnd}
 
 // Decode reads a frame, which may be a text frame or a binary one: the documentation allows both, Microsoft's emulator the
 // first only.
@@ -62,6 +63,12 @@ func decodeJSON(data []byte) (r Request, err error) {
 		return r, err
 	case RequestEvent:
 		r.Event, err = f.text("event")
+	case RequestInvoke, RequestCancelInvocation, RequestStreamData, RequestStreamEnd:
+		err = r.readNewer(f)
+		if err == nil {
+			err = r.check()
+		}
+		return r, err
 	default:
 		r.Group, err = f.text("group")
 	}
@@ -71,7 +78,9 @@ func decodeJSON(data []byte) (r Request, err error) {
 	if kind == RequestSend {
 		err = r.readSend(f)
 	}
-	if err == nil && (kind == RequestSend || kind == RequestEvent) {
+	if err == nil && f["stream"] != nil && kind == RequestSend {
+		err = r.readStreamStart(f)
+	} else if err == nil && (kind == RequestSend || kind == RequestEvent) {
 		err = r.readPayload(f)
 	}
 	if err == nil {
@@ -152,25 +161,37 @@ func (JSON) Encode(m *hub.Message) *hub.Frame {
 			b = append(b, "null"...) // a client without a user sent it, or the application
 		}
 	}
-	b = append(b, `,"dataType":"`...)
-	b = append(b, m.Type.String()...)
-	b = append(b, '"')
-	if len(m.Metadata) > 0 {
-		b = append(b, `,"metadata":`...)
-		b = append(b, text.JSON(m.Metadata)...)
+	if m.Stream != nil {
+		b = append(b, `,"stream":`...)
+		b = append(b, text.JSON(m.Stream)...)
 	}
-	b = append(b, `,"data":`...)
-	switch m.Type {
-	case hub.DataJSON:
-		b = append(b, m.Data...) // as it was sent, to the byte
-	case hub.DataText:
-		b = appendJSONString(b, string(m.Data))
-	default:
-		b = append(b, '"')
-		b = base64.StdEncoding.AppendEncode(b, m.Data)
-		b = append(b, '"')
+	if m.Stream == nil || !m.Stream.End {
+		b = append(b, ',')
+		b = appendPayload(b, &m.Payload)
 	}
 	return textFrame(append(b, '}'))
+}
+
+// appendPayload appends the members that a payload consists of.
+func appendPayload(b []byte, p *hub.Payload) []byte {
+	b = append(b, `"dataType":"`...)
+	b = append(b, p.Type.String()...)
+	b = append(b, '"')
+	if len(p.Metadata) > 0 {
+		b = append(b, `,"metadata":`...)
+		b = append(b, text.JSON(p.Metadata)...)
+	}
+	b = append(b, `,"data":`...)
+	switch p.Type {
+	case hub.DataJSON:
+		return append(b, p.Data...) // as it was sent, to the byte
+	case hub.DataText:
+		return appendJSONString(b, string(p.Data))
+	default:
+		b = append(b, '"')
+		b = base64.StdEncoding.AppendEncode(b, p.Data)
+		return append(b, '"')
+	}
 }
 
 // appendJSONString appends a string with its quotes.

@@ -46,7 +46,7 @@ func decodeProtobuf(data []byte) (r Request, err error) {
 		send := m.SendToGroupMessage
 		r = Request{Kind: RequestSend, Group: send.GetGroup(), AckID: send.AckId, NoEcho: send.GetNoEcho(),
 			TTLSeconds: send.GetTtlSeconds()}
-		err = r.readProtobuf(send.GetData(), send.GetMetadata())
+		err = r.readProtobuf(send.GetData(), send.GetMetadata()) // one that opens a stream has no data, and fails
 	case *pb.UpstreamMessage_EventMessage:
 		event := m.EventMessage
 		r = Request{Kind: RequestEvent, Event: event.GetEvent(), AckID: event.AckId}

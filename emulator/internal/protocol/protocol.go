@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"strings"
+	"time"
 
 	"github.com/awps-go/webpubsub/emulator/internal/hub"
 )
@@ -77,9 +78,14 @@ const (
 	RequestEvent
 	RequestSequenceAck
 	RequestPing
+	RequestInvoke
+	RequestCancelInvocation
+	RequestStreamData
+	RequestStreamEnd
 )
 
-var requestNames = [...]string{"joinGroup", "leaveGroup", "sendToGroup", "event", "sequenceAck", "ping"}
+var requestNames = [...]string{"joinGroup", "leaveGroup", "sendToGroup", "event", "sequenceAck", "ping", "invoke",
+	"cancelInvocation", "streamData", "streamEnd"}
 
 func (k RequestKind) String() string { return requestNames[k] }
 
@@ -93,15 +99,21 @@ type Request struct {
 	NoEcho     bool
 	TTLSeconds uint32
 	SequenceID uint64
+
+	InvocationID string             // of invoke and cancelInvocation
+	StreamID     string             // of streamData and streamEnd, and of a sendToGroup that opens a stream; "" otherwise
+	IdleTimeout  time.Duration      // of a sendToGroup that opens a stream; 0 = the service's
+	Fragment     uint64             // of streamData; 0 = a sign of life
+	StreamError  *hub.StreamFailure // of streamEnd; nil = the stream ends well
 }
 
 // check returns what is wrong with a request that names a group or an event.
 func (r *Request) check() error {
 	fault := ""
 	switch {
-	case r.Kind == RequestEvent && !EventPattern.MatchString(r.Event):
+	case (r.Kind == RequestEvent || r.Kind == RequestInvoke) && !EventPattern.MatchString(r.Event):
 		fault = fmt.Sprintf("the event name %.64q does not match %s", r.Event, EventPattern)
-	case r.Kind != RequestEvent:
+	case r.Kind <= RequestSend:
 		fault = CheckGroup(r.Group)
 	}
 	if fault == "" && r.TTLSeconds > MaxTTLSeconds {

@@ -9,6 +9,7 @@ import (
 	"net"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/awps-go/webpubsub/emulator/internal/protocol"
@@ -27,6 +28,8 @@ type Conn struct {
 	patience time.Duration // how long the peer may take to answer it
 	progress time.Duration // how long it may take for a part of what is written; 0 = as long as it likes
 	last     time.Time     // when all must be written, if that is not zero
+
+	silent atomic.Bool // nothing passes any more
 }
 
 // headerNames finds metadata headers in what is read from a connection.
@@ -44,6 +47,9 @@ func newConn(c net.Conn, all *Conns) *Conn {
 
 func (c *Conn) Read(b []byte) (int, error) {
 	n, err := c.Conn.Read(b)
+	for c.silent.Load() && err == nil {
+		n, err = c.Conn.Read(b)
+	}
 	c.mu.Lock()
 	if c.names != nil {
 		c.names.scan(b[:n])
@@ -67,6 +73,9 @@ func (c *Conn) PeerCertificates() [][]byte {
 const writePart = 64 << 10
 
 func (c *Conn) Write(b []byte) (n int, err error) {
+	if c.silent.Load() {
+		return len(b), nil
+	}
 	for first := true; err == nil && (first || len(b) > 0); first = false {
 		part := b[:min(len(b), writePart)]
 		b = b[len(part):]
@@ -84,6 +93,9 @@ func (c *Conn) Write(b []byte) (n int, err error) {
 	}
 	return n, err
 }
+
+// Silence lets nothing more pass in either direction, while the connection stays open.
+func (c *Conn) Silence() { c.silent.Store(true) }
 
 // LimitWrites cuts off a peer that does not read for so long. The time begins anew with each part of what is written.
 func (c *Conn) LimitWrites(d time.Duration) {
