@@ -21,7 +21,7 @@ import (
 func negotiate(t *testing.T, url string) string {
 	t.Helper()
 	app := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		json.NewEncoder(w).Encode(map[string]string{"url": url})
+		fmt.Fprintf(w, `{"url":%q}`, url)
 	}))
 	t.Cleanup(app.Close)
 	return app.URL

@@ -182,7 +182,7 @@ func (d *jsonDisplay) print(v any) error {
 // event prints an event. An output that nobody reads any more is noticed at the next message.
 func (d *jsonDisplay) event(e jsonEvent) {
 	e.Time = time.Now()
-	d.print(e)
+	_ = d.print(e)
 }
 
 func (d *jsonDisplay) message(m *wsclient.Message) error {
