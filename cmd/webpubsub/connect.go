@@ -39,8 +39,7 @@ With --to-group or --event, each line of standard input is sent to the group or 
 permission to send to the group, unless --role says what it may do. After the end of standard input the client stays.
 
 Messages go to standard output, and what happens to the connection to standard error. With --json, both go to standard
-output, one JSON object a line: its "event" is message, connected, recovering, recovered, disconnected, rejoin-failed or
-not-sent.`,
+output, one JSON object a line: its "event" is message, connected, recovering, recovered, disconnected or not-sent.`,
 		Example: `  webpubsub connect --user alice --group room --to-group room
   webpubsub connect --group room --json | jq 'select(.event == "message") | .data'`,
 		Args: argumentsOf("connect"),
@@ -167,7 +166,6 @@ func (f *connectFlags) options(protocol wsclient.Protocol, out display, p *progr
 		OnRecovering:   out.recovering,
 		OnRecovered:    out.recovered,
 		OnDisconnected: out.disconnected,
-		OnRejoinFailed: out.rejoinFailed,
 	}
 }
 

@@ -249,6 +249,19 @@ func TestConnectFailsIfTheServiceRefuses(t *testing.T) {
 	require.NotContains(t, line, "secret-token")
 }
 
+func TestTheDebugLogOfConnectHasNoSecrets(t *testing.T) {
+	server := emulator.StartT(t, nil)
+	p := connect(t, server, "--log-level", "debug")
+	require.True(t, server.DropConnection(hub, server.Connections(hub)[0].ID))
+	p.Stderr.WaitFor(t, "recovered, no message is lost")
+	end(t, server, p)
+	log := p.Stderr.String()
+	require.Contains(t, log, "level=INFO msg=connected url=ws://")
+	require.NotContains(t, log, "eyJ")
+	require.NotContains(t, log, "token=")
+	require.NotContains(t, log, server.AccessKey())
+}
+
 func TestAnInterruptEndsConnectWhileItDials(t *testing.T) {
 	dialed := make(chan struct{})
 	ctx, cancel := context.WithCancel(t.Context())
