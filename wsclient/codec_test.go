@@ -39,6 +39,7 @@ var jsonFrames = []string{
 	`{"type":"message","from":"server","dataType":"text","data":"a"}x`,
 	`{"type":"message","from":"server","dataType":"text","data":"a","sequenceId":01}`,
 	`{"type":"message","from":"group","group":"a\"b\\","dataType":"text","data":"a"}`,
+	`{"type":"message","from":"group","group":"\u0041","dataType":"text","data":"a"}`,
 	`{"type":"message","type":"ack"}`, `{"a":1}`, `{}`, `[]`, `null`, ``, `{"sequenceId":01}`,
 }
 
