@@ -1,0 +1,509 @@
+// Package redact hides keys and tokens in what is logged, shown or returned as an error's text, and makes text from
+// elsewhere fit for one line.
+//
+// A secret is found in three ways: the caller knows it, it looks like one (a JWT, the token behind "Bearer", the user
+// information of a URL), or its name says so (access_token=..., "accessKey":"...", sig=...). Each is found as it is and
+// encoded: percent-encoded, escaped for JSON, and any mixture of the two up to four deep. To that end a text is decoded
+// step by step, and every step is searched; what is hidden is the matching part of the original text.
+//
+// All functions take time in proportion to the length of the text.
+package redact
+
+import (
+	"net/url"
+	"slices"
+	"strings"
+	"unicode/utf8"
+)
+
+// Mark stands where a secret was.
+const Mark = "REDACTED"
+
+const (
+	// shortestKnown is the length below which a known secret is not searched for: to hide every "k" would leave no text
+	// readable and keep no secret.
+	shortestKnown = 4
+
+	// maxDepth is how many encodings of a secret are seen through.
+	maxDepth = 4
+
+	// maxSteps bounds how often a text is searched again because hiding one secret has shown another.
+	maxSteps = 4
+
+	// longestSecret is how far Excerpt looks beyond its limit: half a secret does not look like one.
+	longestSecret = 16 << 10
+)
+
+// Text returns the text without secrets. Known are secrets that are hidden wherever they are; those of fewer than four
+// bytes are ignored. The result is stable: Text of it is the same.
+func Text(text string, known ...string) string {
+	for range maxSteps {
+		next := hide(text, len(text), search(text, known))
+		if next == text {
+			break
+		}
+		text = next
+	}
+	return text
+}
+
+// URL is Text for a URL. It also hides the values of all query parameters whose names are Sensitive.
+func URL(text string, known ...string) string {
+	head, query, found := strings.Cut(text, "?")
+	if !found {
+		return Text(text, known...)
+	}
+	query, fragment, hasFragment := strings.Cut(query, "#")
+	items := strings.Split(query, "&")
+	for i, item := range items {
+		name, _, _ := strings.Cut(item, "=")
+		if plain, err := url.QueryUnescape(name); err != nil || Sensitive(plain) {
+			items[i] = name + "=" + Mark
+		}
+	}
+	text = head + "?" + strings.Join(items, "&")
+	if hasFragment {
+		text += "#" + fragment
+	}
+	return Text(text, known...)
+}
+
+// Header returns the values of a header, joined by commas: Mark if the header's name is Sensitive, else the values as
+// Text.
+func Header(name string, values []string, known ...string) string {
+	if Sensitive(name) {
+		return Mark
+	}
+	return Text(strings.Join(values, ", "), known...)
+}
+
+// Excerpt returns the beginning of the data as Text in valid UTF-8, at most limit bytes of it. It reads little more than
+// that, and no secret that the limit cuts in two remains.
+func Excerpt(data []byte, limit int, known ...string) string {
+	text := string(data[:min(len(data), limit+longestSecret)])
+	text = Text(hide(text, limit, search(text, known)), known...)
+	return strings.ToValidUTF8(text[:min(len(text), limit)], "\uFFFD")
+}
+
+// Sensitive reports whether a header or a query parameter of that name holds a secret.
+func Sensitive(name string) bool {
+	name = strings.ToLower(name)
+	for _, word := range []string{"authorization", "cookie", "token", "key", "secret", "signature", "password"} {
+		if strings.Contains(name, word) {
+			return true
+		}
+	}
+	return name == "sig" || name == "code"
+}
+
+// span is a part of a text that is to be hidden, from start to before end.
+type span struct{ start, end int }
+
+// hide returns the text up to the limit, with each span replaced by Mark. A span that begins before the limit counts.
+func hide(text string, limit int, spans []span) string {
+	limit = min(limit, len(text))
+	if len(spans) == 0 {
+		return text[:limit]
+	}
+	slices.SortFunc(spans, func(a, b span) int { return a.start - b.start })
+	var b strings.Builder
+	next := 0 // the first byte that is not written
+	for i := 0; i < len(spans) && spans[i].start < limit; {
+		s := spans[i]
+		for i++; i < len(spans) && spans[i].start <= s.end; i++ {
+			s.end = max(s.end, spans[i].end)
+		}
+		b.WriteString(text[next:s.start])
+		b.WriteString(Mark)
+		next = s.end
+	}
+	if next < limit {
+		b.WriteString(text[next:limit])
+	}
+	return b.String()
+}
+
+// search returns where the secrets of a text are.
+func search(text string, known []string) (spans []span) {
+	v := view{text: []byte(text)}
+	for depth := 0; ; depth++ {
+		found := len(spans)
+		spans = v.known(spans, known)
+		spans = v.tokens(spans)
+		spans = v.bearers(spans)
+		spans = v.users(spans)
+		spans = v.named(spans)
+		for i := found; i < len(spans); i++ {
+			spans[i] = span{v.source(spans[i].start), v.source(spans[i].end)}
+		}
+		if depth == maxDepth || !v.decode() {
+			return spans
+		}
+	}
+}
+
+// view is a text at one depth of decoding.
+type view struct {
+	text   []byte
+	origin []int // where each byte began in the original text, and that text's length; nil at depth 0
+}
+
+// source returns the place in the original text of a place in the view.
+func (v *view) source(i int) int {
+	if v.origin == nil {
+		return i
+	}
+	return v.origin[i]
+}
+
+// decode undoes one encoding everywhere. It returns false if there was none.
+func (v *view) decode() bool {
+	first := 0
+	for ; first < len(v.text); first++ {
+		if _, n := decodeAt(v.text[first:]); n > 0 {
+			break
+		}
+	}
+	if first == len(v.text) {
+		return false
+	}
+	text := append(make([]byte, 0, len(v.text)), v.text[:first]...)
+	origin := make([]int, 0, len(v.text)+1)
+	for i := range first {
+		origin = append(origin, v.source(i))
+	}
+	for i := first; i < len(v.text); {
+		r, n := decodeAt(v.text[i:])
+		switch {
+		case n == 0:
+			text = append(text, v.text[i])
+			n = 1
+		case v.text[i] == '%':
+			text = append(text, byte(r))
+		default:
+			text = utf8.AppendRune(text, r)
+		}
+		for len(origin) < len(text) {
+			origin = append(origin, v.source(i))
+		}
+		i += n
+	}
+	v.text, v.origin = text, append(origin, v.source(len(v.text)))
+	return true
+}
+
+// decodeAt returns what the escape at the beginning of b stands for, and its length; 0 if there is none.
+func decodeAt(b []byte) (r rune, n int) {
+	if len(b) < 2 {
+		return 0, 0
+	}
+	switch b[0] {
+	case '%':
+		if r, ok := unhex(b[1:], 2); ok {
+			return r, 3
+		}
+	case '\\':
+		switch b[1] {
+		case '"', '\\', '/', '\'':
+			return rune(b[1]), 2
+		case 'b', 'f', 'n', 'r', 't':
+			return ' ', 2
+		case 'u':
+			if r, ok := unhex(b[2:], 4); ok {
+				return r, 6
+			}
+		}
+	}
+	return 0, 0
+}
+
+func unhex(b []byte, digits int) (r rune, ok bool) {
+	if len(b) < digits {
+		return 0, false
+	}
+	for _, c := range b[:digits] {
+		switch {
+		case '0' <= c && c <= '9':
+			c -= '0'
+		case 'a' <= c && c <= 'f':
+			c -= 'a' - 10
+		case 'A' <= c && c <= 'F':
+			c -= 'A' - 10
+		default:
+			return 0, false
+		}
+		r = r<<4 | rune(c)
+	}
+	return r, true
+}
+
+// known finds the secrets that the caller knows, also with + for a space, as in a query.
+func (v *view) known(spans []span, known []string) []span {
+	text := string(v.text)
+	for _, secret := range known {
+		if len(secret) < shortestKnown {
+			continue
+		}
+		spans = appendAll(spans, text, secret)
+		if form := strings.ReplaceAll(secret, " ", "+"); form != secret {
+			spans = appendAll(spans, text, form)
+		}
+	}
+	return spans
+}
+
+func appendAll(spans []span, text, secret string) []span {
+	for at := 0; ; {
+		i := strings.Index(text[at:], secret)
+		if i < 0 {
+			return spans
+		}
+		spans = append(spans, span{at + i, at + i + len(secret)})
+		at += i + len(secret)
+	}
+}
+
+// tokens finds JWTs, also if their end is missing.
+func (v *view) tokens(spans []span) []span {
+	const shortest = len("eyJ") + 6
+	for i := 0; i+shortest < len(v.text); i++ {
+		if v.text[i] != 'e' || v.text[i+1] != 'y' || v.text[i+2] != 'J' {
+			continue
+		}
+		end := i
+		for end < len(v.text) && isBase64URL(v.text[end]) {
+			end++
+		}
+		if end < len(v.text) && v.text[end] == '.' && end-i >= shortest {
+			for end < len(v.text) && (isBase64URL(v.text[end]) || v.text[end] == '.') {
+				end++
+			}
+			spans = append(spans, span{i, end})
+		}
+		i = end - 1 // another beginning in the same run would have the same end
+	}
+	return spans
+}
+
+// bearers finds what stands behind the word Bearer and a space, or the + of a query.
+func (v *view) bearers(spans []span) []span {
+	const word, shortest = "bearer", 6
+	for i := 0; i+len(word)+shortest < len(v.text); i++ {
+		if v.text[i]|0x20 != 'b' || !equalFold(v.text[i:i+len(word)], word) {
+			continue
+		}
+		start := i + len(word)
+		for start < len(v.text) && (isSpace(v.text[start]) || v.text[start] == '+') {
+			start++
+		}
+		if start == i+len(word) {
+			continue
+		}
+		end := start
+		for end < len(v.text) && isToken68(v.text[end]) {
+			end++
+		}
+		if i = start - 1; length(v.text[start:end]) >= shortest && !v.isParameter(start, end) {
+			spans = append(spans, span{start, end})
+			i = end - 1
+		}
+	}
+	return spans
+}
+
+// isParameter reports whether a part of the text is the name of a challenge's parameter, as in Bearer realm="...".
+func (v *view) isParameter(start, end int) bool {
+	for start < end && isName(v.text[start]) {
+		start++
+	}
+	return start+1 == end && end < len(v.text) && v.text[start] == '=' && v.text[end] == '"'
+}
+
+// users finds the user and the password of a URL.
+func (v *view) users(spans []span) []span {
+	for i := 0; i+3 < len(v.text); i++ {
+		if v.text[i] != ':' || v.text[i+1] != '/' || v.text[i+2] != '/' {
+			continue
+		}
+		start, at := i+3, 0
+		end := start
+		for ; end < len(v.text) && !isSpace(v.text[end]) && strings.IndexByte(`/?#\"'<>`, v.text[end]) < 0; end++ {
+			if v.text[end] == '@' {
+				at = end
+			}
+		}
+		if at > start {
+			spans = append(spans, span{start, at})
+		}
+		i = end - 1
+	}
+	return spans
+}
+
+// named finds the values whose names say that they are secret: behind = or :, quoted or not.
+func (v *view) named(spans []span) []span {
+	for i := 0; i < len(v.text); i++ {
+		if separator := v.text[i]; separator != '=' && separator != ':' {
+			continue
+		}
+		kind, quoted := v.nameBefore(i)
+		if kind == harmless {
+			continue
+		}
+		if s := v.valueAfter(i, kind, quoted); s.end > s.start {
+			spans = append(spans, s)
+			i = s.end - 1
+		}
+	}
+	return spans
+}
+
+// kind is what a name says of its value.
+type kind int
+
+const (
+	harmless kind = iota
+	strong        // a secret in any notation
+	weak          // a word of prose, too: behind a colon without quotes only a long value is a secret
+	query         // a secret behind = alone
+	auth          // perhaps a scheme, then a secret
+	line          // a secret up to the end of the line
+)
+
+var (
+	strongNames = []string{"accesstoken", "reconnectiontoken", "refreshtoken", "idtoken", "authtoken", "sastoken", "sessiontoken",
+		"accesskey", "subscriptionkey", "apikey", "accountkey", "primarykey", "secondarykey", "sharedkey", "functionskey",
+		"signingkey", "privatekey", "secret", "password", "passwd", "passphrase", "pwd"}
+	weakNames = []string{"token", "signature"}
+)
+
+// nameBefore returns the kind of the name that stands before a separator, and whether it is in quotes.
+func (v *view) nameBefore(i int) (k kind, quoted bool) {
+	const longest = 64
+	end := i
+	for end > 0 && (isSpace(v.text[end-1]) || v.text[end-1] == '+') { // a query writes a space as +
+		end--
+	}
+	for end > 0 && isQuote(v.text[end-1]) {
+		end, quoted = end-1, true
+	}
+	start := end
+	for start > 0 && end-start < longest && isName(v.text[start-1]) {
+		start--
+	}
+	name := strings.ToLower(string(v.text[start:end]))
+	plain := strings.NewReplacer("_", "", "-", "", ".", "").Replace(name)
+	hasSuffix := func(suffix string) bool { return strings.HasSuffix(plain, suffix) }
+	switch {
+	case slices.ContainsFunc(strongNames, hasSuffix):
+		return strong, quoted
+	case slices.ContainsFunc(weakNames, hasSuffix), name[strings.LastIndexAny(name, ".-")+1:] == "sig":
+		return weak, quoted
+	case hasSuffix("authorization"):
+		return auth, quoted
+	case hasSuffix("cookie") && v.text[i] == ':':
+		return line, quoted
+	case name == "code" && v.text[i] == '=':
+		return query, quoted
+	}
+	return harmless, quoted
+}
+
+// valueAfter returns where the value behind a separator is.
+func (v *view) valueAfter(i int, k kind, nameQuoted bool) span {
+	const longWord = 16
+	colon := v.text[i] == ':'
+	start := i + 1
+	for start < len(v.text) && isSpace(v.text[start]) {
+		start++
+	}
+	for quote := start; quote < len(v.text) && (isQuote(v.text[quote]) || isSpace(v.text[quote]) || v.text[quote] == '+'); quote++ {
+		if isQuote(v.text[quote]) {
+			start = quote
+			break
+		}
+	}
+	if start == len(v.text) {
+		return span{}
+	}
+	first := v.text[start]
+	if k == auth {
+		if isQuote(first) {
+			start++
+		}
+		end := v.until(start, "")
+		if next := end + 1; next < len(v.text) && v.text[end] == ' ' { // the first word is a scheme
+			if second := v.until(next, ""); second > next {
+				start, end = next, second
+			}
+		}
+		return span{start, end}
+	}
+	switch {
+	case isQuote(first):
+		return span{start + 1, v.closing(start+1, first)}
+	case k == line:
+		for end := start; ; end++ {
+			if end == len(v.text) || v.text[end] == '\n' || v.text[end] == '\r' || isQuote(v.text[end]) {
+				return span{start, end}
+			}
+		}
+	case colon && nameQuoted && first == '[':
+		return span{start + 1, v.closing(start+1, ']')}
+	case colon && nameQuoted:
+		return span{start, v.until(start, ",}]")}
+	}
+	if k == weak && colon {
+		part := view{text: v.text[:min(len(v.text), start+4*longWord)]}
+		if length(part.text[start:part.until(start, "")]) < longWord {
+			return span{}
+		}
+	}
+	return span{start, v.until(start, "")}
+}
+
+// until returns where a value without quotes ends: before white space, a character that separates values, or one of more.
+func (v *view) until(i int, more string) int {
+	for ; i < len(v.text); i++ {
+		c := v.text[i]
+		if isSpace(c) || isQuote(c) || strings.IndexByte("&;<>", c) >= 0 || strings.IndexByte(more, c) >= 0 {
+			return i
+		}
+	}
+	return i
+}
+
+// closing returns where a quoted value ends: before its closing quote, or at the text's end if that was cut off.
+func (v *view) closing(i int, quote byte) int {
+	for ; i < len(v.text) && v.text[i] != quote; i++ {
+		if v.text[i] == '\\' {
+			i++
+		}
+	}
+	return min(i, len(v.text))
+}
+
+// length is the number of bytes without those of marks, so that a text whose secrets are hidden is not searched with
+// another result than before.
+func length(b []byte) int {
+	return len(b) - len(Mark)*strings.Count(string(b), Mark)
+}
+
+func equalFold(b []byte, lower string) bool {
+	for i := range len(lower) {
+		if b[i]|0x20 != lower[i] {
+			return false
+		}
+	}
+	return true
+}
+
+func isAlphanumeric(c byte) bool {
+	return 'a' <= c && c <= 'z' || 'A' <= c && c <= 'Z' || '0' <= c && c <= '9'
+}
+
+func isBase64URL(c byte) bool { return isAlphanumeric(c) || c == '-' || c == '_' }
+func isName(c byte) bool      { return isAlphanumeric(c) || c == '-' || c == '_' || c == '.' }
+func isToken68(c byte) bool   { return isAlphanumeric(c) || strings.IndexByte("-._~+/=%:", c) >= 0 }
+func isSpace(c byte) bool     { return c <= ' ' || c == 0x7f }
+func isQuote(c byte) bool     { return c == '"' || c == '\'' || c == '`' }
