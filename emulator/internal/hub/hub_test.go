@@ -260,10 +260,15 @@ func TestAConnectionThatIsGoneChangesNoGroupsOfItsSuccessor(t *testing.T) {
 	require.NotContains(t, next.Hub.Groups(), "b")
 }
 
-func TestAHubThatNobodyOpenedIsSeenByNobody(t *testing.T) {
-	s := newTestService(t, &recorder{})
-	require.Zero(t, s.Hub("ghost").Count(&Target{}))
+func TestAHubThatNobodyConnectedToIsSeenByNobody(t *testing.T) {
+	s := newTestService(t, &recorder{deaf: true})
+	s.Hub("chat")
+	h := s.OpenHub("chat") // for a client that is refused afterwards
 	require.Empty(t, s.Hubs())
-	require.Same(t, s.OpenHub("Chat"), s.Hub("chat"))
-	require.Equal(t, "Chat", s.Hubs()[0].Name)
+	require.Same(t, h, s.Hub("CHAT"))
+
+	c, _ := enter(t, s, "a")
+	require.Equal(t, []*Hub{h}, s.Hubs())
+	c.End("")
+	require.Equal(t, []*Hub{h}, s.Hubs(), "a client has connected")
 }

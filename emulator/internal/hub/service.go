@@ -2,6 +2,7 @@ package hub
 
 import (
 	"log/slog"
+	"maps"
 	"slices"
 	"strings"
 	"sync"
@@ -50,11 +51,9 @@ func (s *Service) OpenHub(name string) *Hub {
 // Hubs returns the hubs that clients have connected to, in alphabetical order.
 func (s *Service) Hubs() []*Hub {
 	s.mu.Lock()
-	defer s.mu.Unlock()
-	all := make([]*Hub, 0, len(s.hubs))
-	for _, h := range s.hubs {
-		all = append(all, h)
-	}
+	all := slices.Collect(maps.Values(s.hubs))
+	s.mu.Unlock() // which comes after a hub's own lock
+	all = slices.DeleteFunc(all, func(h *Hub) bool { return !h.Used() })
 	slices.SortFunc(all, func(a, b *Hub) int { return strings.Compare(a.Name, b.Name) })
 	return all
 }
