@@ -75,6 +75,9 @@ func (s *Server) InjectFault(f Fault) error {
 		return fmt.Errorf("emulator: Fault.Cut is %d", f.Cut)
 	case f.Cut != CutNone && f.Status != 0:
 		return fmt.Errorf("emulator: Fault.Cut leaves no answer that could have a Fault.Status")
+	case f.Operation == "GetClientAccessToken" && s.acceptsKeysOnly:
+		return fmt.Errorf("emulator: Fault.Operation GetClientAccessToken needs Options.AcceptBearer: with an access key, " +
+			"clients' tokens are made without a request")
 	case f.Cut == CutAfterEffect && f.Operation == OperationConnect:
 		return fmt.Errorf("emulator: a handshake has no effect that CutAfterEffect could keep: use DropConnection")
 	}

@@ -12,6 +12,7 @@ import (
 	"net/http"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 	"unicode"
 
@@ -47,9 +48,10 @@ type Options struct {
 	// until SetHubSettings says otherwise.
 	Hubs map[string]HubSettings
 
-	// AcceptBearer, if set, is asked about bearer tokens of REST requests that the access key has not signed, and
-	// says whether to accept them: for testing clients that authenticate with Microsoft Entra ID. The default is to
-	// accept none.
+	// AcceptBearer, if set, is asked about bearer tokens of REST requests that no access key has signed, and reports
+	// whether to accept them: for testing service clients that authenticate with Microsoft Entra ID. The default is to
+	// accept none. As in the service, only such tokens can ask for a client access token (GetClientAccessToken); with an
+	// access key, the service client makes one by itself.
 	AcceptBearer func(token string) bool
 
 	// TLSConfig, if set, makes the server speak TLS, and its endpoint begin with https. It needs a certificate.
@@ -65,6 +67,7 @@ type Options struct {
 type Server struct {
 	endpoint          wire.Endpoint
 	key, secondaryKey string
+	acceptsKeysOnly   bool // no tokens but those that a key has signed
 
 	service *kernel.Service
 	board   *watch.Board
@@ -74,6 +77,8 @@ type Server struct {
 	conns   *wire.Conns
 	http    *http.Server
 	closed  sync.Once
+
+	handshakes atomic.Int64 // that were answered
 }
 
 // Start starts a server. The caller closes it.
@@ -143,7 +148,7 @@ func newServer(o *Options, addr net.Addr) *Server {
 	board := watch.NewBoard(clock)
 	service := kernel.NewService(o.Logger, clock, board)
 	s := &Server{
-		endpoint: wire.NewEndpoint(scheme, addr), key: o.AccessKey, secondaryKey: o.SecondaryAccessKey,
+		endpoint: wire.NewEndpoint(scheme, addr), key: o.AccessKey, secondaryKey: o.SecondaryAccessKey, acceptsKeysOnly: o.AcceptBearer == nil,
 		service: service, board: board,
 		faults: faults.NewList(service), conns: wire.NewConns(service.Life, board),
 	}
@@ -156,6 +161,7 @@ func newServer(o *Options, addr net.Addr) *Server {
 	s.http = &http.Server{
 		Handler: &router{
 			api:    s.api,
+			shook:  s.shookHands,
 			client: client.Server{Handshaker: handshaker},
 			mqtt:   mqtt.Server{Handshaker: handshaker},
 			view: liveview.New(liveview.Options{Service: service, Board: board, Endpoint: s.endpoint,
@@ -166,6 +172,12 @@ func newServer(o *Options, addr net.Addr) *Server {
 	}
 	s.conns.Configure(s.http)
 	return s
+}
+
+// shookHands counts a client's handshake that was answered.
+func (s *Server) shookHands() {
+	s.handshakes.Add(1)
+	s.board.Changed()
 }
 
 // String names the server; it holds no secret.

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"regexp"
 	"strings"
+	"unicode/utf16"
 	"unicode/utf8"
 
 	"golang.org/x/net/http/httpguts"
@@ -17,7 +18,7 @@ var (
 
 // Limits of names and metadata.
 const (
-	maxGroupName  = 1024 // characters
+	maxGroupName  = 1024 // UTF-16 units
 	MaxTTLSeconds = 300
 
 	MaxMetadataKey   = 256  // bytes
@@ -34,10 +35,18 @@ func CheckGroup(name string) string {
 		return "the group name is not valid UTF-8"
 	case strings.TrimSpace(name) == "":
 		return "the group name is only white space"
-	case utf8.RuneCountInString(name) > maxGroupName:
-		return fmt.Sprintf("the group name has more than %d characters", maxGroupName)
+	case utf16Length(name) > maxGroupName:
+		return fmt.Sprintf("the group name has more than %d UTF-16 units", maxGroupName)
 	}
 	return ""
+}
+
+// utf16Length returns how long a string is to .NET and JavaScript.
+func utf16Length(s string) (n int) {
+	for _, r := range s {
+		n += utf16.RuneLen(r)
+	}
+	return n
 }
 
 // CheckMetadata returns what is wrong with a message's metadata, or "".
