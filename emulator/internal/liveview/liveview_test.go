@@ -95,7 +95,8 @@ func TestLiveViewShowsPartOfALargeStateAndCountsTheRest(t *testing.T) {
 		h.Add(&hub.Connection{ID: fmt.Sprintf("c%04d", i), Hub: h, UserID: fmt.Sprintf("user %04d", i), Link: nowhere{}}, in, func() {})
 	}
 	for i := range maxShownHubs {
-		v.service.OpenHub(fmt.Sprintf("hub%02d", i))
+		h := v.service.OpenHub(fmt.Sprintf("hub%02d", i))
+		h.Add(&hub.Connection{ID: "c", Hub: h, Link: nowhere{}}, nil, func() {})
 	}
 	state := v.state()
 	require.Equal(t, maxShownHubs+1, state.HubCount)
