@@ -158,7 +158,7 @@ var messages = map[string]struct {
 func TestWhatIsSentIsWhatArrivesAndNobodyElseGetsIt(t *testing.T) {
 	h := newHub(t)
 	ctx := t.Context()
-	const user, room = "user/1 é日本'", "room a/b?c#d%20"
+	const user, room = "user 1 é日本'", "room a?b#c%20"
 	raw := h.joinRaw(webpubsub.ClientAccessTokenOptions{UserID: "raw", Groups: []string{room}})
 	inRoom := h.join(webpubsub.ClientAccessTokenOptions{UserID: "other", Groups: []string{room, "second"}})
 	ofUser := h.join(webpubsub.ClientAccessTokenOptions{UserID: user})
@@ -256,8 +256,7 @@ func TestGroupsOfConnectionsAndUsers(t *testing.T) {
 		for _, m := range want {
 			wantIDs = append(wantIDs, m.id)
 		}
-		slices.Sort(wantIDs)
-		require.Equal(t, wantIDs, ids, "connections in %q, by id", group)
+		require.ElementsMatch(t, wantIDs, ids, "connections in %q", group)
 		exists, err := h.GroupExists(ctx, group, nil)
 		require.NoError(t, err)
 		require.Equal(t, len(want) > 0, exists)
@@ -268,24 +267,32 @@ func TestGroupsOfConnectionsAndUsers(t *testing.T) {
 	require.NoError(t, h.AddConnectionToGroup(ctx, "a", one.id, nil))
 	requireIn("a", one)
 	require.NoError(t, h.AddUserToGroup(ctx, "a", "user", nil))
-	require.NoError(t, h.AddUserToGroup(ctx, "b/c", "user", nil))
+	require.NoError(t, h.AddUserToGroup(ctx, "b c", "user", nil))
 	requireIn("a", one, two)
-	requireIn("b/c", one, two)
+	requireIn("b c", one, two)
 	require.NoError(t, h.RemoveConnectionFromGroup(ctx, "a", one.id, nil))
 	requireIn("a", two)
 	require.NoError(t, h.RemoveUserFromGroup(ctx, "a", "user", nil))
 	requireIn("a")
-	requireIn("b/c", one, two)
+	requireIn("b c", one, two)
 	require.NoError(t, h.RemoveConnectionFromAllGroups(ctx, one.id, nil))
-	requireIn("b/c", two)
-	require.NoError(t, h.AddConnectionsToGroups(ctx, []string{"a", "b/c"}, "userId eq null", nil))
+	requireIn("b c", two)
+	require.NoError(t, h.AddConnectionsToGroups(ctx, []string{"a", "b c"}, "userId eq null", nil))
 	requireIn("a", none)
-	requireIn("b/c", two, none)
+	requireIn("b c", two, none)
 	require.NoError(t, h.AddConnectionsToGroups(ctx, []string{"all"}, "", nil))
 	requireIn("all", one, two, none)
-	require.NoError(t, h.RemoveConnectionsFromGroups(ctx, []string{"b/c", "all"}, webpubsub.FormatFilter("userId eq %v", "user"), nil))
-	requireIn("b/c", none)
+	require.NoError(t, h.RemoveConnectionsFromGroups(ctx, []string{"b c", "all"}, webpubsub.FormatFilter("userId eq %v", "user"), nil))
+	requireIn("b c", none)
 	requireIn("all", none)
+
+	// A name with a / is reached by bodies and filters.
+	require.NoError(t, h.AddConnectionsToGroups(ctx, []string{"d/e"}, "userId eq null", nil))
+	require.NoError(t, h.SendToAll(ctx, webpubsub.Text("to d/e"), &webpubsub.SendToAllOptions{Filter: "'d/e' in groups"}))
+	none.requireMessage("text/plain", []byte("to d/e"))
+	require.NoError(t, h.RemoveConnectionsFromGroups(ctx, []string{"d/e"}, "'d/e' in groups", nil))
+	require.NoError(t, h.SendToAll(ctx, webpubsub.Text("to nobody"), &webpubsub.SendToAllOptions{Filter: "'d/e' in groups"}))
+
 	require.NoError(t, h.AddUserToGroup(ctx, "x", "user", nil))
 	require.NoError(t, h.RemoveUserFromAllGroups(ctx, "user", nil))
 	requireIn("x")
@@ -306,8 +313,8 @@ func TestListingInPages(t *testing.T) {
 	for i := range 5 {
 		ids = append(ids, h.join(webpubsub.ClientAccessTokenOptions{UserID: fmt.Sprint(i), Groups: []string{"room"}}).id)
 	}
-	slices.Sort(ids)
 
+	// The service orders pages, by a rule of its own, and not the members of a page.
 	var pages [][]string
 	var tokens []string
 	pager := h.NewListConnectionsInGroupPager("room", &webpubsub.ListConnectionsInGroupOptions{MaxPageSize: 2})
@@ -322,7 +329,8 @@ func TestListingInPages(t *testing.T) {
 		pages = append(pages, got)
 		tokens = append(tokens, page.ContinuationToken)
 	}
-	require.Equal(t, [][]string{ids[:2], ids[2:4], ids[4:]}, pages)
+	require.Equal(t, []int{2, 2, 1}, []int{len(pages[0]), len(pages[1]), len(pages[2])})
+	require.ElementsMatch(t, ids, slices.Concat(pages...))
 	require.Empty(t, tokens[2])
 
 	list := func(options webpubsub.ListConnectionsInGroupOptions) (got []string) {
@@ -332,10 +340,10 @@ func TestListingInPages(t *testing.T) {
 		}
 		return got
 	}
-	require.Equal(t, ids, list(webpubsub.ListConnectionsInGroupOptions{MaxPageSize: 1}))
-	require.Equal(t, ids[:3], list(webpubsub.ListConnectionsInGroupOptions{Top: 3}))
-	require.Equal(t, ids[:3], list(webpubsub.ListConnectionsInGroupOptions{MaxPageSize: 2, Top: 3}))
-	require.Equal(t, ids[2:], list(webpubsub.ListConnectionsInGroupOptions{ContinuationToken: tokens[0]}))
+	require.ElementsMatch(t, ids, list(webpubsub.ListConnectionsInGroupOptions{MaxPageSize: 1}))
+	require.Len(t, list(webpubsub.ListConnectionsInGroupOptions{Top: 3}), 3)
+	require.Len(t, list(webpubsub.ListConnectionsInGroupOptions{MaxPageSize: 2, Top: 3}), 3)
+	require.ElementsMatch(t, slices.Concat(pages[1:]...), list(webpubsub.ListConnectionsInGroupOptions{ContinuationToken: tokens[0]}))
 }
 
 func TestExistence(t *testing.T) {
@@ -357,9 +365,7 @@ func TestExistence(t *testing.T) {
 	require.NoError(t, h.CloseConnection(t.Context(), m.id, nil))
 	m.requireClosed("")
 	exists(false)
-	ok, err := h.GetServiceStatus(t.Context(), nil)
-	require.NoError(t, err)
-	require.True(t, ok)
+	require.NoError(t, h.GetServiceStatus(t.Context(), nil))
 }
 
 func TestClosing(t *testing.T) {
@@ -431,11 +437,11 @@ func TestPermissions(t *testing.T) {
 	require.False(t, has(send, "room"))
 	require.Equal(t, "Forbidden", do("sendToGroup", "room").Error.Name)
 
-	require.NoError(t, h.GrantPermission(ctx, join, m.id, nil))
-	require.True(t, has(join, ""))
-	require.True(t, do("joinGroup", "any").Success, "a permission without a target is for every group")
-	require.ErrorIs(t, h.GrantPermission(ctx, send, "no such id", nil), webpubsub.ErrNotFound)
-	ok, err := h.HasPermission(ctx, send, "no such id", nil)
+	require.NoError(t, h.GrantPermission(ctx, join, m.id, &webpubsub.GrantPermissionOptions{TargetName: "a/b"}))
+	require.True(t, has(join, "a/b"), "the target is in the query, where a / is a /")
+	require.True(t, do("joinGroup", "a/b").Success)
+	require.ErrorIs(t, h.GrantPermission(ctx, send, "no such id", &webpubsub.GrantPermissionOptions{TargetName: "room"}), webpubsub.ErrNotFound)
+	ok, err := h.HasPermission(ctx, send, "no such id", &webpubsub.HasPermissionOptions{TargetName: "room"})
 	require.NoError(t, err)
 	require.False(t, ok)
 	h.requireNothingElse(listener, m)
@@ -486,7 +492,7 @@ func TestTheServiceRefuses(t *testing.T) {
 	require.Equal(t, 400, responseError.StatusCode)
 	require.NotEmpty(t, responseError.ErrorCode)
 	require.ErrorAs(t, h.SendToAll(ctx, webpubsub.Binary(make([]byte, 2<<20)), nil), &responseError)
-	require.Equal(t, 413, responseError.StatusCode)
+	require.Contains(t, []int{400, 413}, responseError.StatusCode)
 
 	old, err := webpubsub.NewClientFromConnectionString(server.ConnectionString(), "chat",
 		&webpubsub.ClientOptions{ClientOptions: azcore.ClientOptions{APIVersion: "1999-01-01"}})

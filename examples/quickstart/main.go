@@ -45,7 +45,7 @@ func run(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	if _, err := hub.GetServiceStatus(ctx, nil); err != nil {
+	if err := hub.GetServiceStatus(ctx, nil); err != nil {
 		return err
 	}
 
