@@ -54,14 +54,14 @@ func (s Server) connect(w http.ResponseWriter, r *http.Request) *wire.Error {
 		return err
 	}
 
-	sock := &socket{Connection: hub.Connection{ID: rand.Text(), Hub: s.Service.OpenHub(name), UserID: claims.Subject}}
+	sock := &socket{Connection: hub.Connection{ID: rand.Text(), Hub: s.Service.Hub(name), UserID: claims.User()}}
 	sock.Link = sock
 	var chosen string
 	offered := handshake.Offered(r)
 	if i := slices.IndexFunc(offered, func(p string) bool { _, ok := protocol.Subprotocols[p]; return ok }); i >= 0 {
 		chosen = offered[i]
 	}
-	reply, err := s.ask(r.Context(), sock, claims.Roles, claims.Groups, func() *hub.ConnectRequest { return handshake.Describe(r) })
+	reply, err := s.ask(r.Context(), sock, claims.AllRoles(), claims.Groups, func() *hub.ConnectRequest { return handshake.Describe(r) })
 	if err != nil {
 		return err
 	}

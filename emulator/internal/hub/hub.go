@@ -12,14 +12,14 @@ import (
 
 // Hub is a set of connections that can reach each other. Its name is compared without regard to case.
 type Hub struct {
-	Name    string // as the first client spelled it
+	Name    string // as it was spelled first
 	Service *Service
 
 	// EntryLock is held while a client that chooses its own id takes it.
 	EntryLock sync.Mutex
 
 	mu          sync.RWMutex // guards everything below
-	used        bool         // a client has connected
+	used        bool         // it has had a connection
 	connections map[string]*Connection
 	groups      map[string]members // only those that have members
 	users       map[string]members // only those that have connections
@@ -52,13 +52,6 @@ func (h *Hub) Add(c *Connection, groups []string, announce func()) {
 	for _, g := range groups {
 		h.join(c, g)
 	}
-}
-
-// Used reports whether a client has ever connected to the hub. One that was refused has not.
-func (h *Hub) Used() bool {
-	h.mu.RLock()
-	defer h.mu.RUnlock()
-	return h.used
 }
 
 // remove takes a connection out of the hub and reports whether it was in it.

@@ -109,7 +109,7 @@ func settle(s *Service) {
 func enter(t *testing.T, s *Service, id string, groups ...string) (*Connection, *inbox) {
 	t.Helper()
 	link := &inbox{}
-	c := &Connection{ID: id, Hub: s.OpenHub("chat"), UserID: "user of " + id, Link: link}
+	c := &Connection{ID: id, Hub: s.Hub("chat"), UserID: "user of " + id, Link: link}
 	reply, err := c.Connect(t.Context(), []string{"webpubsub.sendToGroup.token"}, groups, func() *ConnectRequest { return &ConnectRequest{} })
 	require.NoError(t, err)
 	require.NoError(t, c.SetRoles(reply.Roles))
@@ -209,7 +209,7 @@ func TestTheApplicationsAnswerAddsToTheToken(t *testing.T) {
 func TestARejectedClientLeavesNoTrace(t *testing.T) {
 	app := &recorder{connect: func(*Connection) (ConnectReply, error) { return ConnectReply{}, &Rejection{401, "no"} }}
 	s := newTestService(t, app)
-	c := &Connection{ID: "a", Hub: s.OpenHub("chat"), Link: &inbox{}}
+	c := &Connection{ID: "a", Hub: s.Hub("chat"), Link: &inbox{}}
 	_, err := c.Connect(t.Context(), nil, nil, func() *ConnectRequest { return &ConnectRequest{} })
 	require.EqualError(t, err, "401: no")
 	c.Left("never there")
@@ -260,15 +260,13 @@ func TestAConnectionThatIsGoneChangesNoGroupsOfItsSuccessor(t *testing.T) {
 	require.NotContains(t, next.Hub.Groups(), "b")
 }
 
-func TestAHubThatNobodyConnectedToIsSeenByNobody(t *testing.T) {
-	s := newTestService(t, &recorder{deaf: true})
-	s.Hub("chat")
-	h := s.OpenHub("chat") // for a client that is refused afterwards
+func TestAHubThatNobodyOpenedIsSeenByNobody(t *testing.T) {
+	s := newTestService(t, &recorder{})
+	require.Zero(t, s.Hub("ghost").Count(&Target{}))
 	require.Empty(t, s.Hubs())
-	require.Same(t, h, s.Hub("CHAT"))
-
-	c, _ := enter(t, s, "a")
+	h := s.Hub("Chat")
+	require.Same(t, h, s.Hub("chat"), "whoever has looked it up before the first client finds it there")
+	enter(t, s, "a")
 	require.Equal(t, []*Hub{h}, s.Hubs())
-	c.End("")
-	require.Equal(t, []*Hub{h}, s.Hubs(), "a client has connected")
+	require.Equal(t, 1, h.Count(&Target{}))
 }

@@ -30,7 +30,7 @@ func TestIDsAreInTheOrderOfTheService(t *testing.T) {
 }
 
 func TestAPageBeginsWithItsGreatestID(t *testing.T) {
-	h := newTestService(t, nil).OpenHub("chat")
+	h := newTestService(t, nil).Hub("chat")
 	var ids []string
 	for i := range 50 {
 		id := fmt.Sprintf("%c%d", "aBc_-9Z"[i%7], i)

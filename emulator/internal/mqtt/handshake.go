@@ -55,8 +55,8 @@ func (s Server) connect(w http.ResponseWriter, r *http.Request, hubName string) 
 	if !slices.Contains(handshake.Offered(r), protocol.MQTTSubprotocol) {
 		return wire.BadRequest("Sec-WebSocket-Protocol", "an MQTT client offers the subprotocol %s", protocol.MQTTSubprotocol)
 	}
-	p := &pendingClient{server: s, hub: s.Service.OpenHub(hubName), user: claims.Subject,
-		roles: claims.Roles, groups: claims.Groups, request: handshake.Describe(r)}
+	p := &pendingClient{server: s, hub: s.Service.Hub(hubName), user: claims.User(),
+		roles: claims.AllRoles(), groups: claims.Groups, request: handshake.Describe(r)}
 	ws, nc := s.Upgrade(w, r, protocol.MQTTSubprotocol)
 	if ws == nil {
 		return nil

@@ -15,6 +15,7 @@ import (
 	"math"
 	"net/http"
 	"net/url"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -25,7 +26,7 @@ import (
 	"github.com/awps-go/webpubsub/emulator/internal/wire"
 )
 
-// clockSkew is by how much the clock of whoever makes a token may be ahead or behind.
+// clockSkew is how long before its beginning and after its end a token is accepted.
 const clockSkew = 5 * time.Minute
 
 // Claims are what the service reads from a token. Its types decode in one go: this is a good part of the work of
@@ -40,16 +41,17 @@ type Claims struct {
 	Roles     stringList `json:"role"`
 	Groups    stringList `json:"webpubsub.group"`
 
-	NameIdentifier string     `json:"nameidentifier"`
-	LongRoles      stringList `json:"http://schemas.microsoft.com/ws/2008/06/identity/claims/role"`
+	// What .NET calls sub and role.
+	NameIdentifier     string     `json:"nameidentifier"`
+	NameIdentifierLong string     `json:"http://schemas.xmlsoap.org/ws/2005/05/identity/claims/nameidentifier"`
+	RolesLong          stringList `json:"http://schemas.microsoft.com/ws/2008/06/identity/claims/role"`
 }
 
-// settle makes one of claims that have two names: the user, whose first name is "sub", and the roles, for which .NET has a long
-// name.
-func (c *Claims) settle() {
-	c.Subject = cmp.Or(c.Subject, c.NameIdentifier)
-	c.Roles = append(c.Roles, c.LongRoles...)
-}
+// User returns the user of a client's token, "" if there is none.
+func (c *Claims) User() string { return cmp.Or(c.Subject, c.NameIdentifier, c.NameIdentifierLong) }
+
+// AllRoles returns the roles of a client's token.
+func (c *Claims) AllRoles() []string { return slices.Concat(c.Roles, c.RolesLong) }
 
 // The methods of [jwt.Claims].
 
@@ -88,8 +90,8 @@ func (l *stringList) UnmarshalJSON(b []byte) error {
 	return json.Unmarshal(b, &(*l)[0])
 }
 
-// errNoToken is a request that carries none.
-var errNoToken = errors.New("the request carries no access token")
+// ErrNoToken is a request that carries none.
+var ErrNoToken = errors.New("the request carries no access token")
 
 // Options are the settings of an Authority.
 type Options struct {
@@ -123,7 +125,7 @@ const usualHeader = "eyJhbGciOiJIUzI1NiIsInR5cCI6IkpXVCJ9"
 // a token apart by itself, because jwt.Parser makes a map of the header: every request would pay for that.
 func (a *Authority) verify(token string) (*Claims, error) {
 	if token == "" {
-		return nil, errNoToken
+		return nil, ErrNoToken
 	}
 	dot := strings.LastIndexByte(token, '.')
 	if dot < 0 {
@@ -155,7 +157,6 @@ func (a *Authority) verify(token string) (*Claims, error) {
 	if err := a.validator.Validate(&c); err != nil {
 		return nil, tokenFault(err)
 	}
-	c.settle()
 	return &c, nil
 }
 
@@ -308,6 +309,32 @@ func decodeButSlashes(path string) string {
 	return decoded
 }
 
+// QueryName is the parameter of a client's URL that holds its token. Its name counts in any case.
+const QueryName = "access_token"
+
+// clientToken returns the token of a client's handshake, or "".
+func clientToken(r *http.Request) string {
+	if token, _ := Query(r.URL, QueryName); token != "" {
+		return token
+	}
+	return bearer(r)
+}
+
+// Query returns the value of a parameter of a URL, whose name counts in any case. Of several the last counts.
+func Query(u *url.URL, name string) (value string, found bool) {
+	for part := range strings.SplitSeq(u.RawQuery, "&") {
+		key, text, _ := strings.Cut(part, "=")
+		key, err := url.QueryUnescape(key)
+		if err != nil || !strings.EqualFold(key, name) {
+			continue
+		}
+		if text, err = url.QueryUnescape(text); err == nil {
+			value, found = text, true
+		}
+	}
+	return value, found
+}
+
 // AuthorizeClient checks the token of a client that wants to connect to a hub. prefix is the path under which clients
 // of its kind connect, such as "/client/hubs/".
 func (a *Authority) AuthorizeClient(r *http.Request, prefix, hub string) (*Claims, error) {
@@ -348,19 +375,6 @@ func (a *Authority) isClientURL(audience, host, path string) bool {
 	return false
 }
 
-// clientToken returns the token of a client: that in the query, whose name is read in any case, before that in the header.
-func clientToken(r *http.Request) string {
-	for name, values := range r.URL.Query() {
-		if strings.EqualFold(name, queryName) && values[0] != "" {
-			return values[0]
-		}
-	}
-	return bearer(r)
-}
-
-// queryName is the parameter of a client's URL that holds its token.
-const queryName = "access_token"
-
 // issuer is who makes the service's own tokens.
 const issuer = "https://webpubsub.azure.com"
 
@@ -393,8 +407,12 @@ type clientClaims struct {
 
 // ShowClaims returns every claim of a client's token, which has been verified, as the connect event shows them.
 func ShowClaims(r *http.Request) map[string][]string {
+	token := clientToken(r)
+	if token == "" {
+		return map[string][]string{} // an anonymous client
+	}
 	var all jwt.MapClaims
-	if _, _, err := jwt.NewParser().ParseUnverified(clientToken(r), &all); err != nil {
+	if _, _, err := jwt.NewParser().ParseUnverified(token, &all); err != nil {
 		return nil
 	}
 	shown := make(map[string][]string, len(all))

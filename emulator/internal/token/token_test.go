@@ -122,8 +122,8 @@ func TestWhatAClientsTokenSays(t *testing.T) {
 			r := httptest.NewRequest("GET", "/client/hubs/h?ACCESS_Token="+sign(t, testKey, tt.claims), nil)
 			c, err := a.AuthorizeClient(r, wire.ClientPath, "H")
 			require.NoError(t, err)
-			require.Equal(t, tt.user, c.Subject)
-			require.Equal(t, tt.roles, []string(c.Roles))
+			require.Equal(t, tt.user, c.User())
+			require.Equal(t, tt.roles, c.AllRoles())
 		})
 	}
 	for name, claims := range map[string]jwt.MapClaims{"two subjects": {"sub": []string{"a", "b"}}, "a role that is a number": {"role": 1}} {
