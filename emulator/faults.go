@@ -16,7 +16,8 @@ const OperationConnect = "Connect"
 type Fault struct {
 	// Operation is what goes wrong: a REST operation by the name of the service client's method, such as "SendToAll", or
 	// OperationConnect, the handshake of a client. The listing behind ConnectionsInGroup and its pager is
-	// "ListConnectionsInGroup". "" is any REST operation.
+	// "ListConnectionsInGroup". "GetClientAccessToken" needs Options.AcceptBearer, as service clients with an access key
+	// make tokens without a request. "" is any REST operation.
 	Operation string
 
 	// Times is how many requests it goes wrong for: the next ones that match. 0 means 1. Of several faults that match
