@@ -9,16 +9,23 @@ import (
 	"github.com/awps-go/webpubsub/emulator/internal/faults"
 )
 
-// OperationConnect is the operation of a client's handshake, for [Fault].
-const OperationConnect = "Connect"
+// Operations of a [Fault] that are not operations of the REST API.
+const (
+	// OperationConnect is the handshake of a client.
+	OperationConnect Operation = faults.Connect
+	// OperationConnectedEvent is the event connected on its way to the application. Its only fault is a Delay: the events
+	// that come after it, disconnected too, do not wait and overtake it. The service promises no order of the events of a
+	// connection, so an application must not depend on one.
+	OperationConnectedEvent Operation = faults.ConnectedEvent
+)
 
 // Fault is something that goes wrong on purpose. Its zero value does nothing; set what should happen.
 type Fault struct {
-	// Operation is what goes wrong: a REST operation by the name of the service client's method, such as "SendToAll", or
-	// OperationConnect, the handshake of a client. The listing behind ConnectionsInGroup and its pager is
-	// "ListConnectionsInGroup". "GetClientAccessToken" needs Options.AcceptBearer, as service clients with an access key
-	// make tokens without a request. "" is any REST operation.
-	Operation string
+	// Operation is what goes wrong: a REST operation, such as OperationSendToAll, OperationConnect or
+	// OperationConnectedEvent. "" is any REST operation. OperationGetClientAccessToken needs Options.AcceptBearer, as service
+	// clients with an access key make tokens without a request. See [ClientFault] for what clients ask for once they are
+	// connected.
+	Operation Operation
 
 	// Times is how many requests it goes wrong for: the next ones that match. 0 means 1. Of several faults that match
 	// a request, the one injected first is used.
@@ -47,9 +54,12 @@ const (
 )
 
 // checkOperation fails if there is no REST operation of a name, nor one of the others.
-func (s *Server) checkOperation(name string, others ...string) error {
-	names := append(s.api.Operations(), others...)
-	if slices.Contains(names, name) {
+func (s *Server) checkOperation(name Operation, others ...Operation) error {
+	names := s.api.Operations()
+	for _, other := range others {
+		names = append(names, string(other))
+	}
+	if slices.Contains(names, string(name)) {
 		return nil
 	}
 	slices.Sort(names)
@@ -59,11 +69,13 @@ func (s *Server) checkOperation(name string, others ...string) error {
 // InjectFault makes requests go wrong: the next Times that match. It fails if the fault cannot happen.
 func (s *Server) InjectFault(f Fault) error {
 	if f.Operation != "" {
-		if err := s.checkOperation(f.Operation, OperationConnect); err != nil {
+		if err := s.checkOperation(f.Operation, OperationConnect, OperationConnectedEvent); err != nil {
 			return fmt.Errorf("emulator: Fault.Operation: %w", err)
 		}
 	}
 	switch {
+	case f.Operation == OperationConnectedEvent && (f.Delay <= 0 || f.Status != 0 || f.Cut != CutNone):
+		return fmt.Errorf("emulator: Fault.Operation %s needs a Fault.Delay, and has no other fault", OperationConnectedEvent)
 	case f.Times < 0:
 		return fmt.Errorf("emulator: Fault.Times is %d", f.Times)
 	case f.Status != 0 && (f.Status < 400 || f.Status > 599):
@@ -76,16 +88,19 @@ func (s *Server) InjectFault(f Fault) error {
 		return fmt.Errorf("emulator: Fault.Cut is %d", f.Cut)
 	case f.Cut != CutNone && f.Status != 0:
 		return fmt.Errorf("emulator: Fault.Cut leaves no answer that could have a Fault.Status")
-	case f.Operation == "GetClientAccessToken" && s.acceptsKeysOnly:
+	case f.Operation == OperationGetClientAccessToken && s.acceptsKeysOnly:
 		return fmt.Errorf("emulator: Fault.Operation GetClientAccessToken needs Options.AcceptBearer: with an access key, " +
 			"clients' tokens are made without a request")
 	case f.Cut == CutAfterEffect && f.Operation == OperationConnect:
 		return fmt.Errorf("emulator: a handshake has no effect that CutAfterEffect could keep: use DropConnection")
 	}
-	s.faults.Inject(faults.Fault{Operation: f.Operation, Times: max(f.Times, 1), Status: f.Status, RetryAfter: f.RetryAfter,
+	s.faults.Inject(faults.Fault{Operation: string(f.Operation), Times: max(f.Times, 1), Status: f.Status, RetryAfter: f.RetryAfter,
 		Delay: f.Delay, CutBeforeEffect: f.Cut == CutBeforeEffect, CutAfterEffect: f.Cut == CutAfterEffect})
 	return nil
 }
 
 // ClearFaults forgets all faults that have not happened yet.
-func (s *Server) ClearFaults() { s.faults.Clear() }
+func (s *Server) ClearFaults() {
+	s.faults.Clear()
+	s.clientFaults.Clear()
+}

@@ -70,11 +70,14 @@ func (s *Server) Groups(hub string) []string {
 // Users returns the users of a hub who have connections, in alphabetical order.
 func (s *Server) Users(hub string) []string { return s.service.Hub(hub).Users() }
 
-// HasPermission reports whether a connection holds a permission, "sendToGroup" or "joinLeaveGroup", for a group; for
-// every group if that is "".
-func (s *Server) HasPermission(hub, connectionID, permission, group string) bool {
-	p, ok := kernel.ParsePermission(permission)
-	return ok && s.service.Hub(hub).HasPermission(connectionID, p, group)
+// HasPermission reports whether a connection holds a permission for a group; for every group if that is "". It panics if there
+// is no such permission: a test with a misspelt one would always pass, or never.
+func (s *Server) HasPermission(hub, connectionID string, permission Permission, group string) bool {
+	p, ok := kernel.ParsePermission(string(permission))
+	if !ok {
+		panic(fmt.Sprintf("emulator: there is no permission %q: there are %v", permission, kernel.PermissionNames()))
+	}
+	return s.service.Hub(hub).HasPermission(connectionID, p, group)
 }
 
 // DropConnection cuts a client's connection without a close frame, as a network does that fails. It reports whether the
@@ -141,16 +144,27 @@ func redactHeader(name string, values []string, keys ...string) []string {
 }
 
 // RequestCount returns how many requests of an operation were answered, whatever the answer: a REST operation, such as
-// "SendToAll", or OperationConnect, the handshakes of clients.
-func (s *Server) RequestCount(operation string) int {
+// OperationSendToAll, or OperationConnect, the handshakes of clients. "" counts REST requests of no operation. It panics if there is
+// no such operation.
+func (s *Server) RequestCount(operation Operation) int {
 	if operation == OperationConnect {
 		return int(s.handshakes.Load())
 	}
-	return s.api.Count(operation)
+	if operation != "" {
+		if err := s.checkOperation(operation); err != nil {
+			panic("emulator: RequestCount: " + err.Error())
+		}
+	}
+	return s.api.Count(string(operation))
 }
 
 // wait waits until count returns want.
 func (s *Server) wait(ctx context.Context, want int, what string, count func() int) error {
+	if _, limited := ctx.Deadline(); !limited && s.patience > 0 {
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithTimeout(ctx, s.patience)
+		defer cancel()
+	}
 	return s.board.Wait(ctx, s.service.Life.Closing(), want, what, count)
 }
 
@@ -185,11 +199,11 @@ func (s *Server) WaitForRecovering(ctx context.Context, hub string, n int) error
 }
 
 // WaitForRequests waits until at least n requests of an operation have been answered since the server started, whatever the
-// answer: a REST operation, such as "SendToAll", or OperationConnect, the handshakes of clients. It fails if there is no
-// such operation: see [Fault]. See also [Server.WaitForConnections].
-func (s *Server) WaitForRequests(ctx context.Context, operation string, n int) error {
+// answer: a REST operation, such as OperationSendToAll, or OperationConnect, the handshakes of clients. It fails if there is
+// no such operation: see [Fault]. See also [Server.WaitForConnections].
+func (s *Server) WaitForRequests(ctx context.Context, operation Operation, n int) error {
 	if err := s.checkOperation(operation, OperationConnect); err != nil {
 		return fmt.Errorf("emulator: WaitForRequests: %w", err)
 	}
-	return s.wait(ctx, n, operation+" requests", func() int { return min(n, s.RequestCount(operation)) })
+	return s.wait(ctx, n, string(operation)+" requests", func() int { return min(n, s.RequestCount(operation)) })
 }

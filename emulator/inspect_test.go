@@ -31,7 +31,8 @@ func TestALookInside(t *testing.T) {
 	require.True(t, srv.HasPermission("chat", a.id, "sendToGroup", "g1"))
 	require.False(t, srv.HasPermission("chat", a.id, "sendToGroup", ""))
 	require.False(t, srv.HasPermission("chat", a.id, "joinLeaveGroup", "g1"))
-	require.False(t, srv.HasPermission("chat", a.id, "none", "g1"))
+	require.PanicsWithValue(t, `emulator: there is no permission "none": there are [sendToGroup joinLeaveGroup]`,
+		func() { srv.HasPermission("chat", a.id, "none", "g1") })
 	require.False(t, srv.HasPermission("chat", "nobody", "sendToGroup", "g1"))
 }
 
@@ -152,6 +153,6 @@ func TestTrafficIsShownToThoseWhoWatch(t *testing.T) {
 		{Kind: "message", Hub: "chat", UserID: "ann", Group: "g", Text: "client to group: 1 recipient", Data: "from ann"},
 		{Kind: "event", Hub: "chat", UserID: "ann", Text: "user event e", Data: "binary, 2 bytes"},
 		{Kind: "event", Hub: "chat", UserID: "ann",
-			Text: "event failed: InternalServerError: no event handler takes this event"},
+			Text: "event failed: InternalServerError: Internal server error"},
 	}, got)
 }

@@ -193,7 +193,7 @@ func TestMQTTClientIsAConnectionOfItsHub(t *testing.T) {
 	r.must(204, "DELETE", path+"?reason=enough")
 	d := <-c.goodbye
 	require.Equal(t, byte(0x98), d.ReasonCode)
-	require.Equal(t, "enough", d.Properties.ReasonString)
+	require.Equal(t, "Application server closed the connection. Reason: enough", d.Properties.ReasonString)
 	r.must(404, "HEAD", path)
 }
 

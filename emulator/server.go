@@ -54,6 +54,11 @@ type Options struct {
 	// access key, the service client makes one by itself.
 	AcceptBearer func(token string) bool
 
+	// ConnectedAfterRecovery sends a reliable client that has come back a connected message again. The service's
+	// specification leaves that open: a client must do with and without. The default is to send none, as Microsoft's
+	// emulator does.
+	ConnectedAfterRecovery bool
+
 	// TLSConfig, if set, makes the server speak TLS, and its endpoint begin with https. It needs a certificate.
 	// Only HTTP/1.1 is spoken.
 	TLSConfig *tls.Config
@@ -69,14 +74,17 @@ type Server struct {
 	key, secondaryKey string
 	acceptsKeysOnly   bool // no tokens but those that a key has signed
 
-	service *kernel.Service
-	board   *watch.Board
-	events  *events.Sender
-	faults  *faults.List
-	api     *rest.API
-	conns   *wire.Conns
-	http    *http.Server
-	closed  sync.Once
+	service      *kernel.Service
+	board        *watch.Board
+	events       *events.Sender
+	faults       *faults.List
+	clientFaults *client.FaultList
+	api          *rest.API
+	conns        *wire.Conns
+	http         *http.Server
+	closed       sync.Once
+
+	patience time.Duration // how long a wait takes whose context has no deadline; 0 = for ever
 
 	handshakes atomic.Int64 // that were answered
 }
@@ -150,9 +158,10 @@ func newServer(o *Options, addr net.Addr) *Server {
 	s := &Server{
 		endpoint: wire.NewEndpoint(scheme, addr), key: o.AccessKey, secondaryKey: o.SecondaryAccessKey, acceptsKeysOnly: o.AcceptBearer == nil,
 		service: service, board: board,
-		faults: faults.NewList(service), conns: wire.NewConns(service.Life, board),
+		faults: faults.NewList(service), clientFaults: &client.FaultList{}, conns: wire.NewConns(service.Life, board),
 	}
-	s.events = events.NewSender(service, s.endpoint.Host, [2]string{s.key, s.secondaryKey})
+	s.events = events.NewSender(events.Options{Service: service, Faults: s.faults, Host: handshake.WithoutPort(s.endpoint.Host),
+		Keys: func() [2]string { return [2]string{s.key, s.secondaryKey} }})
 	service.Application = s.events
 	tokens := token.New(token.Options{Key: s.key, SecondaryKey: s.secondaryKey, Endpoint: s.endpoint, Now: clock.Now,
 		AcceptBearer: o.AcceptBearer})
@@ -162,7 +171,7 @@ func newServer(o *Options, addr net.Addr) *Server {
 		Handler: &router{
 			api:    s.api,
 			shook:  s.shookHands,
-			client: client.Server{Handshaker: handshaker},
+			client: client.Server{Handshaker: handshaker, RequestFaults: s.clientFaults, ConnectedAfterRecovery: o.ConnectedAfterRecovery},
 			mqtt:   mqtt.Server{Handshaker: handshaker},
 			view: liveview.New(liveview.Options{Service: service, Board: board, Endpoint: s.endpoint,
 				Secrets: []string{s.key, s.secondaryKey}}),

@@ -60,6 +60,6 @@ const ClosingReason = "the server is shutting down"
 // CloseAll closes the clients of every hub.
 func (s *Service) CloseAll() {
 	for _, h := range s.Hubs() {
-		h.Close(&Target{}, ClosingReason)
+		h.end(&Target{}, ClosingReason)
 	}
 }

@@ -7,6 +7,7 @@ import (
 	"io"
 	"net"
 	"sync"
+	"sync/atomic"
 	"time"
 )
 
@@ -19,10 +20,22 @@ type Conn struct {
 	mu       sync.Mutex    // guards everything below
 	leaving  bool          // a close frame is being written, or has been
 	patience time.Duration // how long the peer may take to answer it
+	progress time.Duration // how long it may take for a part of what is written; 0 = as long as it likes
+	last     time.Time     // when all must be written, if that is not zero
+
+	silent atomic.Bool // nothing passes any more
 }
 
 func newConn(c net.Conn, all *Conns) *Conn {
 	return &Conn{Conn: c, conns: all, patience: HandshakeTimeout}
+}
+
+func (c *Conn) Read(b []byte) (int, error) {
+	n, err := c.Conn.Read(b)
+	for c.silent.Load() && err == nil {
+		n, err = c.Conn.Read(b)
+	}
+	return n, err
 }
 
 // PeerCertificates returns the DER of the certificates that the peer has shown.
@@ -36,14 +49,61 @@ func (c *Conn) PeerCertificates() [][]byte {
 	return all
 }
 
-func (c *Conn) Write(b []byte) (int, error) {
-	n, err := c.Conn.Write(b)
+// writePart is how much is written at once, in bytes: a peer that reads slowly, but reads, makes progress by as much.
+const writePart = 64 << 10
+
+func (c *Conn) Write(b []byte) (n int, err error) {
+	if c.silent.Load() {
+		return len(b), nil
+	}
+	for first := true; err == nil && (first || len(b) > 0); first = false {
+		part := b[:min(len(b), writePart)]
+		b = b[len(part):]
+		var written int
+		written, err = c.Conn.Write(part)
+		n += written
+		c.mu.Lock()
+		c.setWriteDeadline()
+		c.mu.Unlock()
+	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.leaving {
 		c.SetReadDeadline(time.Now().Add(c.patience))
 	}
 	return n, err
+}
+
+// Silence lets nothing more pass in either direction, while the connection stays open.
+func (c *Conn) Silence() { c.silent.Store(true) }
+
+// LimitWrites cuts off a peer that does not read for so long. The time begins anew with each part of what is written.
+func (c *Conn) LimitWrites(d time.Duration) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.progress = d
+	c.setWriteDeadline()
+}
+
+// FinishWrites cuts off a peer that has not read everything by then.
+func (c *Conn) FinishWrites(d time.Duration) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.last = time.Now().Add(d)
+	c.setWriteDeadline()
+}
+
+// setWriteDeadline sets when the next part must be written. The caller holds c.mu.
+func (c *Conn) setWriteDeadline() {
+	next := c.last
+	if c.progress > 0 {
+		if due := time.Now().Add(c.progress); next.IsZero() || due.Before(next) {
+			next = due
+		}
+	}
+	if !next.IsZero() {
+		c.SetWriteDeadline(next)
+	}
 }
 
 // StartClosing announces that a close frame is written next.
