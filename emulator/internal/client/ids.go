@@ -5,11 +5,16 @@ import (
 	"encoding/base64"
 )
 
-// newConnectionID makes an id as the service's are: 31 characters of A-Za-z0-9_-.
+// newConnectionID makes an id as the service's are: 31 characters of A-Za-z0-9_-. The first is a letter or a digit, so that an id
+// on a command line is never taken for an option by chance.
 func newConnectionID() string {
-	var b [24]byte
-	rand.Read(b[:])
-	return base64.RawURLEncoding.EncodeToString(b[:])[:31]
+	for {
+		var b [24]byte
+		rand.Read(b[:])
+		if id := base64.RawURLEncoding.EncodeToString(b[:])[:31]; id[0] != '-' && id[0] != '_' {
+			return id
+		}
+	}
 }
 
 // maxRemembered is how many ackIds are remembered.
