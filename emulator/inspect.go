@@ -122,13 +122,13 @@ type Request struct {
 // Requests returns the REST requests that were answered, whatever the answer, in that order. It remembers the last
 // 1,000.
 func (s *Server) Requests() []Request {
-	served := s.api.Requests()
+	served, keys := s.api.Requests(), s.keys.secrets()
 	all := make([]Request, len(served))
 	for i, r := range served {
 		all[i] = Request{Operation: r.Operation, Method: r.Method, Path: r.Path, Header: make(http.Header, len(r.Header)),
 			ContentType: r.Header.Get("Content-Type"), Body: bytes.Clone(r.Body), Status: r.Status, Time: r.Time}
 		for name, values := range r.Header {
-			all[i].Header[name] = redactHeader(name, values, s.key, s.secondaryKey)
+			all[i].Header[name] = redactHeader(name, values, keys...)
 		}
 	}
 	return all

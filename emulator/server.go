@@ -70,12 +70,13 @@ type Options struct {
 
 // Server is a running emulator. Its methods may be called by several goroutines at once.
 type Server struct {
-	endpoint          wire.Endpoint
-	key, secondaryKey string
-	acceptsKeysOnly   bool // no tokens but those that a key has signed
+	endpoint        wire.Endpoint
+	keys            *accessKeys
+	acceptsKeysOnly bool // no tokens but those that a key has signed
 
 	service      *kernel.Service
 	board        *watch.Board
+	tokens       *token.Authority
 	events       *events.Sender
 	faults       *faults.List
 	clientFaults *client.FaultList
@@ -156,17 +157,17 @@ func newServer(o *Options, addr net.Addr) *Server {
 	board := watch.NewBoard(clock)
 	service := kernel.NewService(o.Logger, clock, board)
 	s := &Server{
-		endpoint: wire.NewEndpoint(scheme, addr), key: o.AccessKey, secondaryKey: o.SecondaryAccessKey, acceptsKeysOnly: o.AcceptBearer == nil,
+		endpoint: wire.NewEndpoint(scheme, addr), keys: newAccessKeys(o.AccessKey, o.SecondaryAccessKey), acceptsKeysOnly: o.AcceptBearer == nil,
 		service: service, board: board,
 		faults: faults.NewList(service), clientFaults: &client.FaultList{}, conns: wire.NewConns(service.Life, board),
 	}
 	s.events = events.NewSender(events.Options{Service: service, Faults: s.faults, Host: handshake.WithoutPort(s.endpoint.Host),
-		Keys: func() [2]string { return [2]string{s.key, s.secondaryKey} }})
+		Keys: s.keys.current})
 	service.Application = s.events
-	tokens := token.New(token.Options{Key: s.key, SecondaryKey: s.secondaryKey, Endpoint: s.endpoint, Now: clock.Now,
+	s.tokens = token.New(token.Options{Key: o.AccessKey, SecondaryKey: o.SecondaryAccessKey, Endpoint: s.endpoint, Now: clock.Now,
 		AcceptBearer: o.AcceptBearer})
-	handshaker := &handshake.Handshaker{Service: service, Conns: s.conns, Endpoint: s.endpoint, Tokens: tokens, Faults: s.faults}
-	s.api = rest.New(rest.Options{Service: service, Endpoint: s.endpoint, Tokens: tokens, Faults: s.faults})
+	handshaker := &handshake.Handshaker{Service: service, Conns: s.conns, Endpoint: s.endpoint, Tokens: s.tokens, Faults: s.faults}
+	s.api = rest.New(rest.Options{Service: service, Endpoint: s.endpoint, Tokens: s.tokens, Faults: s.faults})
 	s.http = &http.Server{
 		Handler: &router{
 			api:    s.api,
@@ -174,7 +175,7 @@ func newServer(o *Options, addr net.Addr) *Server {
 			client: client.Server{Handshaker: handshaker, RequestFaults: s.clientFaults, ConnectedAfterRecovery: o.ConnectedAfterRecovery},
 			mqtt:   mqtt.Server{Handshaker: handshaker},
 			view: liveview.New(liveview.Options{Service: service, Board: board, Endpoint: s.endpoint,
-				Secrets: []string{s.key, s.secondaryKey}}),
+				Secrets: s.keys.secrets}),
 		},
 		ReadHeaderTimeout: 10 * time.Second,
 		ErrorLog:          slog.NewLogLogger(o.Logger.Handler(), slog.LevelDebug),
@@ -197,19 +198,6 @@ func (s *Server) GoString() string { return s.String() }
 
 // Endpoint returns the server's base URL, such as "http://127.0.0.1:41234", without a trailing slash.
 func (s *Server) Endpoint() string { return s.endpoint.String() }
-
-// AccessKey returns the key that signs the tokens the server accepts.
-func (s *Server) AccessKey() string { return s.key }
-
-// ConnectionString returns what a service client connects with: "Endpoint=...;AccessKey=...;Version=1.0;".
-func (s *Server) ConnectionString() string {
-	return "Endpoint=" + s.Endpoint() + ";AccessKey=" + s.key + ";Version=1.0;"
-}
-
-// SecondaryConnectionString is ConnectionString with the resource's second key.
-func (s *Server) SecondaryConnectionString() string {
-	return "Endpoint=" + s.Endpoint() + ";AccessKey=" + s.secondaryKey + ";Version=1.0;"
-}
 
 // Close stops the server: clients get a disconnected message and a close frame, event handlers hear of it, requests that
 // are under way are answered, and nothing of the server is left running when it returns. It takes about a second when

@@ -35,7 +35,7 @@ func newView(t *testing.T) *View {
 	board := watch.NewBoard(clock)
 	service := hub.NewService(slog.New(slog.DiscardHandler), clock, board)
 	service.Application = deaf{}
-	return New(Options{Service: service, Board: board})
+	return New(Options{Service: service, Board: board, Secrets: func() []string { return nil }})
 }
 
 func TestEveryEmbeddedFileIsServed(t *testing.T) {
