@@ -22,7 +22,9 @@ const (
 // Fault is something that goes wrong on purpose. Its zero value does nothing; set what should happen.
 type Fault struct {
 	// Operation is what goes wrong: a REST operation, such as OperationSendToAll, OperationConnect or
-	// OperationConnectedEvent. "" is any REST operation. See [ClientFault] for what clients ask for once they are connected.
+	// OperationConnectedEvent. "" is any REST operation. OperationGetClientAccessToken needs Options.AcceptBearer, as service
+	// clients with an access key make tokens without a request. See [ClientFault] for what clients ask for once they are
+	// connected.
 	Operation Operation
 
 	// Times is how many requests it goes wrong for: the next ones that match. 0 means 1. Of several faults that match
@@ -86,6 +88,9 @@ func (s *Server) InjectFault(f Fault) error {
 		return fmt.Errorf("emulator: Fault.Cut is %d", f.Cut)
 	case f.Cut != CutNone && f.Status != 0:
 		return fmt.Errorf("emulator: Fault.Cut leaves no answer that could have a Fault.Status")
+	case f.Operation == OperationGetClientAccessToken && s.acceptsKeysOnly:
+		return fmt.Errorf("emulator: Fault.Operation GetClientAccessToken needs Options.AcceptBearer: with an access key, " +
+			"clients' tokens are made without a request")
 	case f.Cut == CutAfterEffect && f.Operation == OperationConnect:
 		return fmt.Errorf("emulator: a handshake has no effect that CutAfterEffect could keep: use DropConnection")
 	}

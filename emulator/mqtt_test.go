@@ -161,7 +161,7 @@ func TestMQTTClientsTalkToOthers(t *testing.T) {
 	require.Equal(t, "room", m.Topic)
 	require.Equal(t, "hello", string(m.Payload))
 	require.Equal(t, "text/plain", m.Properties.ContentType)
-	require.Equal(t, paho.UserProperties{{Key: "Key", Value: "value"}}, m.Properties.User)
+	require.Equal(t, paho.UserProperties{{Key: "key", Value: "value"}}, m.Properties.User)
 	require.Equal(t, []byte{1, 2}, (<-oldMessages).Payload())
 	require.Equal(t, "hello", string((<-oldMessages).Payload()))
 }

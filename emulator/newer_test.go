@@ -11,6 +11,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/awps-go/webpubsub/emulator"
+	"github.com/awps-go/webpubsub/wsclient"
 )
 
 func TestInvocations(t *testing.T) {
@@ -97,6 +98,47 @@ func TestGroupStreams(t *testing.T) {
 	require.Equal(t, "after", raw.text(), "an end without data is nothing to a raw client")
 	require.Equal(t, "after", member.object()["data"])
 	require.Equal(t, "after", c.object()["data"])
+}
+
+// The WebSocket client and the emulator are held against each other, too.
+func TestTheWebSocketClientInvokesAndStreams(t *testing.T) {
+	srv := emulator.StartT(t, nil)
+	application(t, srv, nil, func(w http.ResponseWriter, r *http.Request) {
+		w.Header().Set("Content-Type", "text/plain")
+		io.WriteString(w, "the price")
+	})
+	dialClient := func(groups ...string) *wsclient.Conn {
+		url := dialOptions{roles: []string{"webpubsub.sendToGroup.g"}, groups: groups}.url(t, srv)
+		conn, err := wsclient.Dial(t.Context(), wsclient.StaticURL(url), nil)
+		require.NoError(t, err)
+		t.Cleanup(func() { conn.Close() })
+		return conn
+	}
+	member, c := dialClient("g"), dialClient()
+	answer, err := c.Invoke(t.Context(), "price", wsclient.Text("apples"), nil)
+	require.NoError(t, err)
+	require.Equal(t, "the price", string(answer.Data))
+
+	w, err := c.OpenGroupStream(t.Context(), "g", nil)
+	require.NoError(t, err)
+	const many = 200
+	for i := range many {
+		_, err := fmt.Fprint(w, i)
+		require.NoError(t, err)
+		if i == many/2 {
+			require.True(t, srv.DropConnection("chat", c.ConnectionID()))
+		}
+	}
+	require.NoError(t, w.Close())
+	for i := range many {
+		m, err := member.Receive(t.Context())
+		require.NoError(t, err)
+		require.Equal(t, fmt.Sprint(i), string(m.Data))
+		require.EqualValues(t, i+1, m.Stream.Number)
+	}
+	m, err := member.Receive(t.Context())
+	require.NoError(t, err)
+	require.True(t, m.Stream.End)
 }
 
 func TestGroupStreamsThatEndEarly(t *testing.T) {

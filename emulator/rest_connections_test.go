@@ -13,20 +13,20 @@ import (
 func TestExistence(t *testing.T) {
 	srv := emulator.StartT(t, nil)
 	api := rest{t, srv}
-	c := dialJSON(t, srv, dialOptions{user: "ann/1", groups: []string{"a b"}})
+	c := dialJSON(t, srv, dialOptions{user: "ann 1", groups: []string{"a b"}})
 	for path, want := range map[string]int{
 		"hubs/chat/connections/" + c.id:  200,
 		"hubs/chat/connections/x":        404,
 		"hubs/other/connections/" + c.id: 404,
 		"hubs/chat/groups/a%20b":         200,
 		"hubs/chat/groups/a":             404,
-		"hubs/chat/users/ann%2F1":        200,
+		"hubs/chat/users/ann%201":        200,
 		"hubs/chat/users/ann":            404,
 	} {
 		api.must(want, "HEAD", path)
 	}
 	api.must(204, "DELETE", "hubs/chat/connections/"+c.id)
-	for _, path := range []string{"hubs/chat/connections/" + c.id, "hubs/chat/groups/a%20b", "hubs/chat/users/ann%2F1"} {
+	for _, path := range []string{"hubs/chat/connections/" + c.id, "hubs/chat/groups/a%20b", "hubs/chat/users/ann%201"} {
 		api.must(404, "HEAD", path)
 	}
 }

@@ -12,6 +12,7 @@ import (
 	"net/http"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 	"unicode"
 
@@ -47,9 +48,10 @@ type Options struct {
 	// until SetHubSettings says otherwise.
 	Hubs map[string]HubSettings
 
-	// AcceptBearer, if set, is asked about bearer tokens of REST requests that the access key has not signed, and
-	// says whether to accept them: for testing clients that authenticate with Microsoft Entra ID. The default is to
-	// accept none.
+	// AcceptBearer, if set, is asked about bearer tokens of REST requests that no access key has signed, and reports
+	// whether to accept them: for testing service clients that authenticate with Microsoft Entra ID. The default is to
+	// accept none. As in the service, only such tokens can ask for a client access token (GetClientAccessToken); with an
+	// access key, the service client makes one by itself.
 	AcceptBearer func(token string) bool
 
 	// ConnectedAfterRecovery sends a reliable client that has come back a connected message again. The service's
@@ -68,8 +70,9 @@ type Options struct {
 
 // Server is a running emulator. Its methods may be called by several goroutines at once.
 type Server struct {
-	endpoint wire.Endpoint
-	keys     *accessKeys
+	endpoint        wire.Endpoint
+	keys            *accessKeys
+	acceptsKeysOnly bool // no tokens but those that a key has signed
 
 	service      *kernel.Service
 	board        *watch.Board
@@ -83,6 +86,8 @@ type Server struct {
 	closed       sync.Once
 
 	patience time.Duration // how long a wait takes whose context has no deadline; 0 = for ever
+
+	handshakes atomic.Int64 // that were answered
 }
 
 // Start starts a server. The caller closes it.
@@ -152,7 +157,7 @@ func newServer(o *Options, addr net.Addr) *Server {
 	board := watch.NewBoard(clock)
 	service := kernel.NewService(o.Logger, clock, board)
 	s := &Server{
-		endpoint: wire.NewEndpoint(scheme, addr), keys: newAccessKeys(o.AccessKey, o.SecondaryAccessKey),
+		endpoint: wire.NewEndpoint(scheme, addr), keys: newAccessKeys(o.AccessKey, o.SecondaryAccessKey), acceptsKeysOnly: o.AcceptBearer == nil,
 		service: service, board: board,
 		faults: faults.NewList(service), clientFaults: &client.FaultList{}, conns: wire.NewConns(service.Life, board),
 	}
@@ -166,6 +171,7 @@ func newServer(o *Options, addr net.Addr) *Server {
 	s.http = &http.Server{
 		Handler: &router{
 			api:    s.api,
+			shook:  s.shookHands,
 			client: client.Server{Handshaker: handshaker, RequestFaults: s.clientFaults, ConnectedAfterRecovery: o.ConnectedAfterRecovery},
 			mqtt:   mqtt.Server{Handshaker: handshaker},
 			view: liveview.New(liveview.Options{Service: service, Board: board, Endpoint: s.endpoint,
@@ -176,6 +182,12 @@ func newServer(o *Options, addr net.Addr) *Server {
 	}
 	s.conns.Configure(s.http)
 	return s
+}
+
+// shookHands counts a client's handshake that was answered.
+func (s *Server) shookHands() {
+	s.handshakes.Add(1)
+	s.board.Changed()
 }
 
 // String names the server; it holds no secret.

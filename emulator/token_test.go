@@ -39,28 +39,31 @@ func TestRESTTakesOnlyTokensForTheRequestSignedWithTheKey(t *testing.T) {
 		authorization string
 		want          int
 	}{
-		"as it should be":              {"Bearer " + sign(t, "the key", claims(target, now+60)), 200},
-		"the scheme in lower case":     {"bearer " + sign(t, "the key", claims(target, now+60)), 200},
-		"the audience in upper case":   {"Bearer " + sign(t, "the key", claims(strings.ToUpper(target), now+60)), 200},
-		"the audience decoded once":    {"Bearer " + sign(t, "the key", claims(decoded, now+60)), 200},
-		"one of several audiences":     {"Bearer " + sign(t, "the key", claims([]string{"x", target}, now+60)), 200},
-		"expired within the skew":      {"Bearer " + sign(t, "the key", claims(target, now-240)), 200},
-		"a token of another authority": {"Bearer from Entra", 200},
-		"expired":                      {"Bearer " + sign(t, "the key", claims(target, now-360)), 401},
-		"without expiry":               {"Bearer " + sign(t, "the key", jwt.MapClaims{"aud": target}), 401},
-		"not valid yet":                {"Bearer " + sign(t, "the key", jwt.MapClaims{"aud": target, "exp": now + 900, "nbf": now + 600}), 401},
-		"another key":                  {"Bearer " + sign(t, "another", claims(target, now+60)), 401},
-		"no audience":                  {"Bearer " + sign(t, "the key", jwt.MapClaims{"exp": now + 60}), 401},
-		"the audience without query":   {"Bearer " + sign(t, "the key", claims(strings.Split(target, "?")[0], now+60)), 401},
-		"the audience of another path": {"Bearer " + sign(t, "the key", claims(srv.Endpoint()+"/api/hubs/chat", now+60)), 401},
-		"the audience of another host": {"Bearer " + sign(t, "the key", claims(strings.Replace(target, "127.0.0.1", "localhost", 1), now+60)), 401},
-		"with a key id in its header":  {"Bearer " + withHeader(t, "the key", "HS256", claims(target, now+60)), 200},
-		"a header that lies":           {"Bearer " + withHeader(t, "the key", "HS384", claims(target, now+60)), 401},
-		"no signature":                 {"Bearer " + none, 401},
-		"another algorithm":            {"Bearer " + hs512, 401},
-		"no token at all":              {"", 401},
-		"garbage":                      {"Bearer x.y.z", 401},
-		"another scheme":               {"Basic " + sign(t, "the key", claims(target, now+60)), 401},
+		"as it should be":                 {"Bearer " + sign(t, "the key", claims(target, now+60)), 200},
+		"the scheme in lower case":        {"bearer " + sign(t, "the key", claims(target, now+60)), 200},
+		"the audience in upper case":      {"Bearer " + sign(t, "the key", claims(strings.ToUpper(target), now+60)), 200},
+		"the audience decoded once":       {"Bearer " + sign(t, "the key", claims(decoded, now+60)), 200},
+		"one of several audiences":        {"Bearer " + sign(t, "the key", claims([]string{"x", target}, now+60)), 200},
+		"expired within the skew":         {"Bearer " + sign(t, "the key", claims(target, now-240)), 200},
+		"a token of another authority":    {"Bearer from Entra", 200},
+		"expired":                         {"Bearer " + sign(t, "the key", claims(target, now-360)), 401},
+		"without expiry":                  {"Bearer " + sign(t, "the key", jwt.MapClaims{"aud": target}), 401},
+		"not valid yet":                   {"Bearer " + sign(t, "the key", jwt.MapClaims{"aud": target, "exp": now + 900, "nbf": now + 600}), 401},
+		"another key":                     {"Bearer " + sign(t, "another", claims(target, now+60)), 401},
+		"no audience":                     {"Bearer " + sign(t, "the key", jwt.MapClaims{"exp": now + 60}), 401},
+		"the audience without query":      {"Bearer " + sign(t, "the key", claims(strings.Split(target, "?")[0], now+60)), 200},
+		"the audience with another query": {"Bearer " + sign(t, "the key", claims(strings.Split(target, "?")[0]+"?x=y", now+60)), 200},
+		"the audience with TLS":           {"Bearer " + sign(t, "the key", claims(strings.Replace(target, "http", "https", 1), now+60)), 200},
+		"an audience that goes on":        {"Bearer " + sign(t, "the key", claims(strings.Split(target, "?")[0]+"s", now+60)), 401},
+		"the audience of another path":    {"Bearer " + sign(t, "the key", claims(srv.Endpoint()+"/api/hubs/chat", now+60)), 401},
+		"the audience of another host":    {"Bearer " + sign(t, "the key", claims(strings.Replace(target, "127.0.0.1", "localhost", 1), now+60)), 401},
+		"with a key id in its header":     {"Bearer " + withHeader(t, "the key", "HS256", claims(target, now+60)), 200},
+		"a header that lies":              {"Bearer " + withHeader(t, "the key", "HS384", claims(target, now+60)), 401},
+		"no signature":                    {"Bearer " + none, 401},
+		"another algorithm":               {"Bearer " + hs512, 401},
+		"no token at all":                 {"", 401},
+		"garbage":                         {"Bearer x.y.z", 401},
+		"another scheme":                  {"Basic " + sign(t, "the key", claims(target, now+60)), 401},
 	} {
 		t.Run(name, func(t *testing.T) { require.Equal(t, tt.want, get(t, target, tt.authorization)) })
 	}
@@ -138,6 +141,7 @@ func TestClientsConnectOnlyWithATokenForTheirHub(t *testing.T) {
 				sep = "&"
 			}
 			require.Equal(t, tt.want, upgradeStatus(t, srv.Endpoint()+tt.path+sep+"access_token="+token), "token in the query")
+			require.Equal(t, tt.want, upgradeStatus(t, srv.Endpoint()+tt.path+sep+"ACCESS_token="+token), "its name in another case")
 			require.Equal(t, tt.want, upgradeStatus(t, srv.Endpoint()+tt.path, "Authorization", "Bearer "+token), "token in the header")
 		})
 	}

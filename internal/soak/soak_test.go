@@ -9,6 +9,7 @@ import (
 	"log/slog"
 	"math"
 	"math/rand/v2"
+	"net/url"
 	"slices"
 	"strconv"
 	"strings"
@@ -304,10 +305,10 @@ func (s *sending) reaches(a *agent, at func(*spans) bool) bool {
 	return true
 }
 
-func groupName(i int) string { return fmt.Sprintf("group %d/é", i) }
+func groupName(i int) string { return fmt.Sprintf("group %d'é?#", i) }
 
 func groupIndex(name string) int {
-	i, _ := strconv.Atoi(name[len("group "):strings.Index(name, "/")])
+	i, _ := strconv.Atoi(name[len("group "):strings.Index(name, "'")])
 	return i
 }
 
@@ -372,7 +373,7 @@ func (w *world) enter(h *place, r *rand.Rand) (*agent, error) {
 	query := "&agent=" + a.name
 	if protocol == raw && r.IntN(2) == 0 {
 		a.toGroup = r.IntN(groupCount)
-		query += fmt.Sprintf("&webpubsub_mode=sendToGroup&group=group+%d%%2F%%C3%%A9", a.toGroup)
+		query += "&webpubsub_mode=sendToGroup&group=" + url.QueryEscape(groupName(a.toGroup))
 	}
 	options := &webpubsub.ClientAccessTokenOptions{UserID: a.user, Roles: []string{webpubsub.RoleJoinLeaveAnyGroup, webpubsub.RoleSendToAnyGroup}}
 	a.here.begin(w.now())
@@ -382,7 +383,7 @@ func (w *world) enter(h *place, r *rand.Rand) (*agent, error) {
 	}
 	if g := r.IntN(groupCount); r.IntN(3) == 0 && !a.groups[g].open() {
 		a.groups[g].begin(w.now())
-		query += fmt.Sprintf("&handlerGroup=group+%d%%2F%%C3%%A9", g)
+		query += "&handlerGroup=" + url.QueryEscape(groupName(g))
 	}
 	h.mu.Lock()
 	h.agents = append(h.agents, a)

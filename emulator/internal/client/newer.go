@@ -71,7 +71,7 @@ type stream struct {
 	noEcho    bool
 	metadata  map[string]string
 	timeout   time.Duration
-	expected  uint64     // the number of the next fragment. Only the request that is being carried out uses it.
+	expected  uint64     // the number of the next fragment. Guarded by socket.mu; only the request that is being carried out changes it.
 	idle      *hub.Timer // guarded by socket.mu
 }
 
@@ -120,28 +120,29 @@ func (s *socket) await(st *stream) {
 
 // closeStream ends a stream with an error, of which the client and the members of the group are told.
 func (s *socket) closeStream(id, name, message string) {
-	if st := s.takeStream(id); st != nil {
+	if st, open := s.takeStream(id); open {
 		s.publishEnd(st, &hub.StreamFailure{Name: name, Message: message})
 	}
 	s.enqueue(protocol.StreamClosed(id, &protocol.AckError{Name: name, Message: message}))
 }
 
-// takeStream returns a stream that is open, and is not any more, or nil.
-func (s *socket) takeStream(id string) *stream {
+// takeStream returns a stream, as it stands, and closes it. It reports false if there is none.
+func (s *socket) takeStream(id string) (stream, bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	st := s.streams[id]
-	if st != nil {
-		delete(s.streams, id)
-		if st.idle != nil {
-			st.idle.Stop()
-		}
+	if st == nil {
+		return stream{}, false
 	}
-	return st
+	delete(s.streams, id)
+	if st.idle != nil {
+		st.idle.Stop()
+	}
+	return *st, true
 }
 
 // publishEnd tells the members of the group that a stream is over.
-func (s *socket) publishEnd(st *stream, failure *hub.StreamFailure) {
+func (s *socket) publishEnd(st stream, failure *hub.StreamFailure) {
 	s.Publish(&hub.Message{Group: st.group, Payload: hub.Payload{Metadata: st.metadata},
 		Stream: &hub.StreamFragment{ID: st.id, Number: st.expected, End: true, Error: failure}}, st.noEcho)
 }
@@ -167,7 +168,9 @@ func (s *socket) streamData(r *request) {
 		m := &hub.Message{Group: st.group, Payload: r.Payload, Stream: &hub.StreamFragment{ID: st.id, Number: st.expected}}
 		m.Metadata = st.metadata
 		s.Publish(m, st.noEcho)
+		s.mu.Lock()
 		st.expected++
+		s.mu.Unlock()
 		s.enqueue(protocol.StreamAck(st.id, st.expected))
 	}
 	s.await(st)
@@ -175,8 +178,8 @@ func (s *socket) streamData(r *request) {
 
 // streamEnd ends a stream as its sender wants.
 func (s *socket) streamEnd(r *request) {
-	st := s.takeStream(r.StreamID)
-	if st == nil {
+	st, open := s.takeStream(r.StreamID)
+	if !open {
 		s.closeStream(r.StreamID, protocol.StreamNotFound, "There is no such stream.")
 		return
 	}
@@ -191,8 +194,9 @@ func (s *socket) dropStreams() {
 		if st.idle != nil {
 			st.idle.Stop()
 		}
+		ended := *st
 		s.Hub.Service.Life.Go(func() { // not here: Hub.mu comes before s.mu
-			s.publishEnd(st, &hub.StreamFailure{Name: protocol.StreamCancelled, Message: "The sender is gone."})
+			s.publishEnd(ended, &hub.StreamFailure{Name: protocol.StreamCancelled, Message: "The sender is gone."})
 		})
 	}
 }

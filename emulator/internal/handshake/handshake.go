@@ -130,7 +130,6 @@ func (h *Handshaker) Upgrade(w http.ResponseWriter, r *http.Request, subprotocol
 		nc.Untrack()
 		return nil, nil
 	}
-	nc.Hijacked()
 	return ws, nc
 }
 

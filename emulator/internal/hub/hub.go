@@ -1,6 +1,7 @@
 package hub
 
 import (
+	"container/heap"
 	"maps"
 	"slices"
 	"strings"
@@ -283,27 +284,37 @@ func (h *Hub) Count(t *Target) int {
 }
 
 // Member is a connection in a list.
-type Member struct {
-	ConnectionID string `json:"connectionId"`
-	UserID       string `json:"userId,omitempty"`
-}
+type Member struct{ ConnectionID, UserID string }
 
-// Members returns up to limit members of a group, in the order of their ids, that come after a given one, and whether
-// there are more.
+// memberHeap is a page of a list. Its first member has the greatest id, the others lie as in a heap.
+type memberHeap []Member
+
+func (m memberHeap) Len() int           { return len(m) }
+func (m memberHeap) Less(i, j int) bool { return compareIDs(m[i].ConnectionID, m[j].ConnectionID) > 0 }
+func (m memberHeap) Swap(i, j int)      { m[i], m[j] = m[j], m[i] }
+func (m *memberHeap) Push(member any)   { *m = append(*m, member.(Member)) }
+func (m *memberHeap) Pop() any          { panic("a page only grows") }
+
+// Members returns the first members of a group, limit at most, whose ids come after a given one (see compareIDs), and reports
+// whether there are more. The one with the greatest id is the first of them, and the rest is in no order, as in the service's
+// lists: a test that relies on an order should fail here too. After may be any text; "" is before all ids.
 func (h *Hub) Members(group, after string, limit int) ([]Member, bool) {
 	h.mu.RLock()
-	all := make([]Member, 0, len(h.groups[group]))
+	defer h.mu.RUnlock()
+	page, n := memberHeap{}, 0
 	for c := range h.groups[group] {
-		if c.ID > after {
-			all = append(all, Member{c.ID, c.UserID})
+		if after != "" && compareIDs(c.ID, after) <= 0 {
+			continue
+		}
+		n++
+		if len(page) < limit {
+			heap.Push(&page, Member{c.ID, c.UserID})
+		} else if compareIDs(c.ID, page[0].ConnectionID) < 0 {
+			page[0] = Member{c.ID, c.UserID}
+			heap.Fix(&page, 0)
 		}
 	}
-	h.mu.RUnlock()
-	slices.SortFunc(all, func(a, b Member) int { return strings.Compare(a.ConnectionID, b.ConnectionID) })
-	if len(all) > limit {
-		return all[:limit], true
-	}
-	return all, false
+	return page, n > limit
 }
 
 // Connections returns the connections of the hub, in no order.
