@@ -60,7 +60,7 @@ func printAnswer(w io.Writer, resp *http.Response) error {
 		return err
 	}
 	if resp.StatusCode/100 != 2 {
-		return fmt.Errorf("request: %s (request id %s)", resp.Status, resp.Header.Get("x-ms-request-id"))
+		return fmt.Errorf("request: %s (client request id %s)", resp.Status, resp.Request.Header.Get("x-ms-client-request-id"))
 	}
 	return nil
 }

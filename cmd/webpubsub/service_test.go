@@ -158,11 +158,11 @@ func TestWhatTheServiceRefusesIsOneLineAndOne(t *testing.T) {
 	server := emulator.StartT(t, nil)
 	wrongKey := []string{"WEBPUBSUB_CONNECTION_STRING=Endpoint=" + server.Endpoint() + ";AccessKey=the-wrong-key;", "WEBPUBSUB_HUB=" + hub}
 	line := fail(t, exitFailed, wrongKey, "send", "all", "hi")
-	require.Regexp(t, `^webpubsub: SendToAll: 401 Unauthorized: .*\(request id \S+\)\n$`, line)
+	require.Regexp(t, `^webpubsub: SendToAll: 401 Unauthorized: .*\(client request id \S+\)\n$`, line)
 	require.NotContains(t, line, "the-wrong-key")
 
 	line = fail(t, exitFailed, on(server), "group", "add-connection", "room", "nobody")
-	require.Regexp(t, `^webpubsub: AddConnectionToGroup: 404 Not Found: [A-Za-z.]+: .*\(request id \S+\)\n$`, line)
+	require.Regexp(t, `^webpubsub: AddConnectionToGroup: 404 Not Found: [A-Za-z.]+: .*\(client request id \S+\)\n$`, line)
 
 	require.NoError(t, server.InjectFault(emulator.Fault{Operation: "SendToAll", Status: 429}))
 	line = fail(t, exitFailed, on(server), "send", "all", "hi", "--retries", "0")
