@@ -312,3 +312,17 @@ func TestARejectedFrameIsNotSentAgain(t *testing.T) {
 		require.NoError(t, <-done)
 	})
 }
+
+// TestAnUnreadableFrameOfTheServiceCostsNoRequest: what is on its way then is sent again.
+func TestAnUnreadableFrameOfTheServiceCostsNoRequest(t *testing.T) {
+	bubble(t, func(t *testing.T, s *service) {
+		conn, p := s.connect(Options{})
+		done := send(conn, "a", nil)
+		p.expect("sendToGroup")
+		p.send("{")
+		p = s.next()
+		p.hello("c2")
+		p.ack(p.expect("sendToGroup"))
+		require.NoError(t, <-done)
+	})
+}

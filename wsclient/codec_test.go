@@ -36,6 +36,10 @@ var jsonFrames = []string{
 	`{"type":"invokeResponse","invocationId":"1","success":true,"dataType":"json","data":1}`,
 	`{"type":"streamNack","streamId":"1","name":"InvalidSequenceId","expectedSequenceId":4}`,
 	`{"type":"streamClosed","streamId":"1","error":{"name":"NotFound"}}`,
+	`{"type":"message","from":"server","dataType":"text","data":"a"}x`,
+	`{"type":"message","from":"server","dataType":"text","data":"a","sequenceId":01}`,
+	`{"type":"message","from":"group","group":"a\"b\\","dataType":"text","data":"a"}`,
+	`{"type":"message","from":"group","group":"\u0041","dataType":"text","data":"a"}`,
 	`{"type":"message","type":"ack"}`, `{"a":1}`, `{}`, `[]`, `null`, ``, `{"sequenceId":01}`,
 }
 

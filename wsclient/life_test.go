@@ -310,3 +310,43 @@ func TestAFlappingConnectionIsNoSuccess(t *testing.T) {
 		require.LessOrEqual(t, time.Since(start), 500*time.Millisecond)
 	})
 }
+
+// TestAFlappingRecovery: a service that takes a client back and drops it at once must not be asked without pause.
+func TestAFlappingRecovery(t *testing.T) {
+	bubble(t, func(t *testing.T, s *service) {
+		conn, p := s.connect(Options{KeepAlive: KeepAliveOptions{Interval: time.Hour}})
+		start := time.Now()
+		p.cut()
+		p = s.next()
+		require.Zero(t, time.Since(start), "the first time at once")
+		const drops = 20
+		for range drops {
+			p.send(`{"type":"pong"}`)
+			synctest.Wait()
+			p.cut()
+			p = s.next()
+		}
+		require.Greater(t, time.Since(start), drops*time.Second*2/3)
+		p.send(`{"type":"pong"}`)
+		time.Sleep(steadyAfter)
+		start = time.Now()
+		p.cut()
+		s.next()
+		require.Zero(t, time.Since(start))
+		require.EqualValues(t, 1, conn.Stats().Connections)
+	})
+}
+
+// TestAServerCloseDuringARecovery ends the session as it does at other times.
+func TestAServerCloseDuringARecovery(t *testing.T) {
+	bubble(t, func(t *testing.T, s *service) {
+		o, e := recordEvents(Options{})
+		_, p := s.connect(o)
+		p.cut()
+		p = s.next()
+		p.send(`{"type":"system","event":"disconnected","message":"bye"}`)
+		p.close(websocket.StatusNormalClosure, "")
+		s.next().hello("c2")
+		e.expect(t, "connected c1 false", "recovering c1", "disconnected c1 1000", "connected c2 false")
+	})
+}

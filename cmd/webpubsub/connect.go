@@ -35,12 +35,11 @@ func newConnect(p *program) *cobra.Command {
 		Long: `Connect to the hub as a client and show the messages as they arrive, with their time, origin and type, and what happens
 to the connection. A connection that breaks is recovered, or made anew. Ctrl-C ends the command.
 
-With --to-group or --event, each line of standard input is sent to the group or as the event. The client then has the
-permission to send to the group, unless --role says what it may do. After the end of standard input the client stays.
+With --to-group or --event, each line of standard input is sent to the group or as the event. The client has the
+permission to send to the group of --to-group, unless --role is given. After the end of standard input the client stays.
 
 Messages go to standard output, and what happens to the connection to standard error. With --json, both go to standard
-output, one JSON object a line: its "event" is message, connected, recovering, recovered, disconnected, rejoin-failed or
-not-sent.`,
+output, one JSON object a line: its "event" is message, connected, recovering, recovered, disconnected or not-sent.`,
 		Example: `  webpubsub connect --user alice --group room --to-group room
   webpubsub connect --group room --json | jq 'select(.event == "message") | .data'`,
 		Args: argumentsOf("connect"),
@@ -118,7 +117,7 @@ func (f *connectFlags) run(p *program, cmd *cobra.Command) error {
 		return fmt.Errorf("connect: %w", err)
 	}
 	defer conn.Close()
-	// The hook would tell it too, but perhaps after the first message.
+	// The hook runs on another goroutine, so its line could come after the first message.
 	out.connected(wsclient.ConnectedEvent{ConnectionID: conn.ConnectionID(), UserID: conn.UserID(), First: true}, protocol)
 	if f.toGroup != "" || f.event != "" {
 		go f.sendLines(ctx, conn, cmd.InOrStdin(), out)
@@ -160,14 +159,13 @@ func (f *connectFlags) options(protocol wsclient.Protocol, out display, p *progr
 		Reconnect:     wsclient.ReconnectOptions{Disabled: f.noReconnect},
 		OnServerClose: func(string) bool { return !f.noReconnect },
 		OnConnected: func(e wsclient.ConnectedEvent) {
-			if !e.First && !e.Resumed { // run and recovered tell these
+			if !e.First && !e.Resumed { // run and recovered show these
 				out.connected(e, protocol)
 			}
 		},
 		OnRecovering:   out.recovering,
 		OnRecovered:    out.recovered,
 		OnDisconnected: out.disconnected,
-		OnRejoinFailed: out.rejoinFailed,
 	}
 }
 

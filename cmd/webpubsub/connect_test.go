@@ -21,7 +21,7 @@ import (
 func negotiate(t *testing.T, url string) string {
 	t.Helper()
 	app := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		json.NewEncoder(w).Encode(map[string]string{"url": url})
+		fmt.Fprintf(w, `{"url":%q}`, url)
 	}))
 	t.Cleanup(app.Close)
 	return app.URL
@@ -247,6 +247,19 @@ func TestConnectFailsIfTheServiceRefuses(t *testing.T) {
 	gone.Close()
 	line = fail(t, exitFailed, nil, "connect", "--negotiate", gone.URL+"?access_token=secret-token")
 	require.NotContains(t, line, "secret-token")
+}
+
+func TestTheDebugLogOfConnectHasNoSecrets(t *testing.T) {
+	server := emulator.StartT(t, nil)
+	p := connect(t, server, "--log-level", "debug")
+	require.True(t, server.DropConnection(hub, server.Connections(hub)[0].ID))
+	p.Stderr.WaitFor(t, "recovered, no message is lost")
+	end(t, server, p)
+	log := p.Stderr.String()
+	require.Contains(t, log, "level=INFO msg=connected url=ws://")
+	require.NotContains(t, log, "eyJ")
+	require.NotContains(t, log, "token=")
+	require.NotContains(t, log, server.AccessKey())
 }
 
 func TestAnInterruptEndsConnectWhileItDials(t *testing.T) {

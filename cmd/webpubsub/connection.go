@@ -51,7 +51,7 @@ type closeFlags struct {
 }
 
 func (f *closeFlags) addReason(cmd *cobra.Command) {
-	cmd.Flags().StringVar(&f.reason, "reason", "", "the `TEXT` that clients are told")
+	cmd.Flags().StringVar(&f.reason, "reason", "", "the `TEXT` that clients receive before")
 }
 
 func (f *closeFlags) addExclude(cmd *cobra.Command) {

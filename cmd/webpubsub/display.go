@@ -23,7 +23,6 @@ type display interface {
 	recovering(wsclient.RecoveringEvent)
 	recovered(wsclient.ConnectedEvent)
 	disconnected(wsclient.DisconnectedEvent)
-	rejoinFailed(wsclient.RejoinFailedEvent)
 	notSent(error)
 }
 
@@ -127,10 +126,6 @@ func (d *textDisplay) disconnected(e wsclient.DisconnectedEvent) {
 	d.event("disconnected: %s", errorLine(e.Err))
 }
 
-func (d *textDisplay) rejoinFailed(e wsclient.RejoinFailedEvent) {
-	d.event("group %s was not joined again: %s", e.Group, errorLine(e.Err))
-}
-
 func (d *textDisplay) notSent(err error) { d.event("not sent: %s", errorLine(err)) }
 
 // jsonDisplay is for programs: one JSON object a line.
@@ -147,7 +142,6 @@ type jsonEvent struct {
 	UserID       string    `json:"userId,omitempty"`
 	Protocol     string    `json:"protocol,omitempty"`
 	First        bool      `json:"first,omitempty"`
-	Group        string    `json:"group,omitempty"`
 	Error        string    `json:"error,omitempty"`
 	Code         int       `json:"code,omitempty"` // the close code
 }
@@ -182,7 +176,7 @@ func (d *jsonDisplay) print(v any) error {
 // event prints an event. An output that nobody reads any more is noticed at the next message.
 func (d *jsonDisplay) event(e jsonEvent) {
 	e.Time = time.Now()
-	d.print(e)
+	_ = d.print(e)
 }
 
 func (d *jsonDisplay) message(m *wsclient.Message) error {
@@ -221,10 +215,6 @@ func (d *jsonDisplay) recovered(e wsclient.ConnectedEvent) {
 
 func (d *jsonDisplay) disconnected(e wsclient.DisconnectedEvent) {
 	d.event(jsonEvent{Event: "disconnected", ConnectionID: e.ConnectionID, Error: errorLine(e.Err), Code: e.Err.Code})
-}
-
-func (d *jsonDisplay) rejoinFailed(e wsclient.RejoinFailedEvent) {
-	d.event(jsonEvent{Event: "rejoin-failed", Group: e.Group, Error: errorLine(e.Err)})
 }
 
 func (d *jsonDisplay) notSent(err error) {

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"net/http/httptest"
 	"strings"
 	"testing"
 
@@ -19,4 +20,11 @@ func TestEmulator(t *testing.T) {
 	require.Equal(t, exitOK, code)
 	require.Empty(t, rest)
 	require.Empty(t, p.Stderr.String(), "a flag wins over its variable")
+}
+
+func TestAnEmulatorThatCannotStartIsAFailure(t *testing.T) {
+	taken := httptest.NewServer(nil)
+	defer taken.Close()
+	line := fail(t, exitFailed, nil, "emulator", "--addr", taken.Listener.Addr().String())
+	require.Contains(t, line, "in use")
 }

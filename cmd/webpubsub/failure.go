@@ -24,7 +24,7 @@ type failure struct{ error }
 
 func (f failure) Unwrap() error { return f.error }
 
-// usageError is a wrong call that a command found out while it ran.
+// usageError is a wrong call that a command noticed while it ran.
 type usageError struct{ text string }
 
 func (e *usageError) Error() string { return e.text }
@@ -33,7 +33,7 @@ func usageErrorf(format string, args ...any) error {
 	return &usageError{fmt.Sprintf(format, args...)}
 }
 
-// errHelpShown is a wrong call about which the help has said everything.
+// errHelpShown is a wrong call that was answered with the help.
 var errHelpShown = errors.New("help shown")
 
 // action makes a RunE of a function whose errors are failures.
@@ -70,7 +70,8 @@ func calledWrongly(err error) bool {
 }
 
 // errorLine returns the text of an error on one line. The packages begin their errors with their names; the name of this
-// program is enough. They also leave out every secret, and refuseConnectionStrings keeps those of the command line away.
+// program is enough. The packages also keep secrets out of their errors, and rejectConnectionStrings keeps those of the
+// command line out of cobra's.
 func errorLine(err error) string {
 	text := " " + strings.Join(strings.Fields(err.Error()), " ")
 	text = strings.NewReplacer(" webpubsub: ", " ", " wsclient: ", " ").Replace(text)

@@ -20,7 +20,7 @@ func readFile(cmd *cobra.Command, name string) ([]byte, error) {
 		if err != nil {
 			return nil, usageErrorf("--file: %v", err)
 		}
-		defer file.Close()
+		defer func() { _ = file.Close() }() // it was only read
 		r = file
 	}
 	type result struct {

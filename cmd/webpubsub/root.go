@@ -15,7 +15,7 @@ func run(ctx context.Context, args []string, env func(string) string, stdin io.R
 	root.SetIn(stdin)
 	root.SetOut(stdout)
 	root.SetErr(stderr)
-	if err := refuseConnectionStrings(args); err != nil {
+	if err := rejectConnectionStrings(args); err != nil {
 		return report(stderr, root, err)
 	}
 	cmd, err := root.ExecuteContextC(ctx)
@@ -47,7 +47,7 @@ The hub is --hub, or WEBPUBSUB_HUB. The exit code is 0 for done, 1 for failed, a
 	return root
 }
 
-// family makes a command the parent of others: called without one of them, it prints its help and has been called wrongly.
+// family makes a command the parent of others. A call without one of them is a wrong call, and prints the help.
 func family(parent *cobra.Command, commands ...*cobra.Command) *cobra.Command {
 	parent.Args = func(cmd *cobra.Command, args []string) error {
 		if len(args) > 0 {

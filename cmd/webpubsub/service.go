@@ -17,7 +17,7 @@ import (
 	"github.com/awps-go/webpubsub"
 )
 
-// program is what the commands share: which service and hub, and how calls are made and logged.
+// program is what the commands share: the flags that name the service and the hub, and how calls are made and logged.
 type program struct {
 	env func(string) string
 
@@ -37,7 +37,7 @@ func (p *program) addFlags(flags *pflag.FlagSet) {
 	p.logLevel.Level = slog.LevelError
 	flags.Var(&p.logLevel, "log-level", "the lowest `LEVEL` to log to standard error: debug, info, warn or error; debug shows the HTTP traffic")
 
-	// The flag exists so that its error is helpful: see refuseConnectionStrings.
+	// The flag exists so that its error is helpful: see rejectConnectionStrings.
 	flags.String("connection-string", "", "")
 	cobra.CheckErr(flags.MarkHidden("connection-string"))
 }
@@ -49,9 +49,9 @@ func (l *logLevel) Set(text string) error { return l.UnmarshalText([]byte(text))
 func (l *logLevel) String() string        { return strings.ToLower(l.Level.String()) }
 func (l *logLevel) Type() string          { return "LEVEL" }
 
-// refuseConnectionStrings rejects a connection string on the command line. Every user of the machine can see the command
+// rejectConnectionStrings rejects a connection string on the command line. Every user of the machine can see the command
 // lines of others, and the shell remembers them. The error does not repeat it.
-func refuseConnectionStrings(args []string) error {
+func rejectConnectionStrings(args []string) error {
 	for _, arg := range args {
 		text := strings.ToLower(arg)
 		name, _, _ := strings.Cut(text, "=")
@@ -123,7 +123,7 @@ func (p *program) logger(stderr io.Writer) *slog.Logger {
 	return slog.New(slog.NewTextHandler(stderr, &slog.HandlerOptions{Level: p.logLevel.Level}))
 }
 
-// operation makes a command of one call to the service. The words of use after the first are the arguments it takes.
+// operation makes a command of one call to the service. The words of use after the first are its arguments.
 func (p *program) operation(use, short string, run func(ctx context.Context, client *webpubsub.ServiceClient, args []string) error) *cobra.Command {
 	return &cobra.Command{Use: use, Short: short, Args: argumentsOf(use), RunE: action(func(cmd *cobra.Command, args []string) error {
 		client, err := p.client(cmd.ErrOrStderr())
@@ -134,8 +134,8 @@ func (p *program) operation(use, short string, run func(ctx context.Context, cli
 	})}
 }
 
-// question makes a command of one call that is answered with yes or no. It prints true or false, and with --json an
-// object with that under the key.
+// question makes a command of one call whose answer is yes or no. It prints true or false, and with --json an object
+// that has the answer under the key.
 func (p *program) question(use, short, key string, ask func(ctx context.Context, client *webpubsub.ServiceClient, args []string) (bool, error)) *cobra.Command {
 	var asJSON bool
 	cmd := &cobra.Command{Use: use, Short: short, Args: argumentsOf(use), RunE: action(func(cmd *cobra.Command, args []string) error {

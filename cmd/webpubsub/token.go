@@ -48,7 +48,7 @@ until the token expires.`,
 	f.addFlags(cmd)
 	cmd.Flags().StringVar(&protocol, "protocol", "default", "the `KIND` of client: default, mqtt or socketio")
 	cmd.Flags().DurationVar(&expiresIn, "expires-in", time.Hour, "how long the token can be used to connect, at least 1m")
-	cmd.Flags().BoolVar(&asJSON, "json", false, "print JSON with token, baseUrl and url, as negotiate endpoints answer")
+	cmd.Flags().BoolVar(&asJSON, "json", false, "print JSON with token, baseUrl and url, the answer of a negotiate endpoint")
 	completeFlag(cmd, "protocol", "default", "mqtt", "socketio")
 	return cmd
 }
@@ -65,7 +65,7 @@ func parseClientProtocol(text string) (webpubsub.ClientProtocol, error) {
 	return "", usageErrorf("--protocol must be default, mqtt or socketio, not %q", text)
 }
 
-// clientFlags are the flags that say who a client is.
+// clientFlags are the flags for the identity and the rights of a client.
 type clientFlags struct {
 	user   string
 	groups []string

@@ -12,7 +12,7 @@ import (
 	"github.com/awps-go/webpubsub/emulator"
 )
 
-// Config is what the flags and the environment say. Register its flags, parse them, then call Complete.
+// Config is the configuration by flags and environment variables. Register its flags, parse them, then call Complete.
 type Config struct {
 	addr      string
 	accessKey string
@@ -47,7 +47,7 @@ func (c *Config) Complete(flags *flag.FlagSet, given func(name string) bool, env
 	if err != nil {
 		return fmt.Errorf("--addr: %w", err)
 	}
-	if host == "" { // for net.Listen this is every interface, which nobody asks for by leaving the host out
+	if host == "" { // net.Listen would listen on every interface
 		c.addr = net.JoinHostPort("127.0.0.1", port)
 	}
 	if c.hubsFile != "" {

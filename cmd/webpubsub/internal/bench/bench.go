@@ -31,12 +31,12 @@ type Config struct {
 	Service     *webpubsub.ServiceClient
 	Protocol    wsclient.Protocol
 	Clients     int
-	ConnectRate int // clients that begin to connect in a second; 0 is no limit
+	ConnectRate int // clients that begin to connect in a second; 0 means no limit
 	Target      Target
 	GroupSize   int           // clients in a group
 	Senders     int           // requests at once
-	Rate        int           // messages a second, all senders together; 0 is no limit
-	Messages    int           // end after so many messages; 0 is no limit
+	Rate        int           // messages a second, all senders together; 0 means no limit
+	Messages    int           // end after so many messages; 0 means no limit
 	Duration    time.Duration // end after so long
 	Size        int           // of a message in bytes, at least MinSize
 	Drain       time.Duration // wait so long for a missing delivery while none arrives
@@ -65,7 +65,7 @@ type run struct {
 }
 
 // Run connects the clients, sends, waits for what is to arrive, and closes the clients. It returns an error if there is
-// nothing to report because no client connected, or ctx ended before. If ctx ends later, the report says so.
+// nothing to report because no client connected, or ctx ended before. If ctx ends later, the report is marked as interrupted.
 func Run(ctx context.Context, config Config) (*Report, error) {
 	r := &run{Config: config, id: newID(), start: time.Now(), targets: targetCount(config)}
 	stopProgress := r.reportProgress()

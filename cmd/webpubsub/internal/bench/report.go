@@ -22,7 +22,7 @@ func (r *run) progress() Progress {
 	}
 }
 
-// Report is what a run found out. Its JSON form is part of the program's interface.
+// Report is the result of a run. Its JSON form is part of the program's interface.
 type Report struct {
 	Clients    Clients    `json:"clients"`
 	Messages   Messages   `json:"messages"`

@@ -73,7 +73,7 @@ func (r *run) sendOne(s *sender, target int) {
 	r.sent.Add(1)
 }
 
-// format returns a message: run, sender, number, time and as many dots as the size asks for.
+// format returns a message: run, sender, number, time and dots up to the size.
 func (r *run) format(sender int, number uint32) string {
 	b := make([]byte, 0, r.Size)
 	b = append(b, r.id...)

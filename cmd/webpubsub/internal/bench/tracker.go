@@ -37,7 +37,7 @@ func (t *tracker) record(number uint32) bool {
 	return true
 }
 
-// fill takes a number out of its hole. It reports whether there was one.
+// fill removes a number from its hole. It reports whether there was one.
 func (t *tracker) fill(number uint32) bool {
 	for i, hole := range t.holes {
 		if number < hole.first || number > hole.last {
