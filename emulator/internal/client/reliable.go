@@ -3,7 +3,6 @@ package client
 import (
 	"crypto/subtle"
 	"net/http"
-	"strings"
 	"sync"
 
 	"github.com/coder/websocket"
@@ -88,7 +87,7 @@ func (s Server) reconnect(w http.ResponseWriter, r *http.Request, hubName, id st
 	if c := s.Service.Hub(hubName).Find(id); c != nil {
 		var ok bool
 		if sock, ok = c.Link.(*socket); ok && sock.recovery != nil {
-			chosen = sock.among(handshake.Offered(r))
+			chosen = sock.Subprotocol
 		} else {
 			sock, fault = nil, "the connection is not a reliable one"
 		}
@@ -115,14 +114,4 @@ func (s Server) reconnect(w http.ResponseWriter, r *http.Request, hubName, id st
 		defer nc.Untrack()
 		handshake.CloseSocket(ws, nc, protocol.ClosePolicyViolation, "The connection could not be recovered.")
 	}()
-}
-
-// among returns the connection's subprotocol as a client that comes back spells it among those that it offers, or "".
-func (s *socket) among(offered []string) string {
-	for _, name := range offered {
-		if strings.EqualFold(name, s.Subprotocol) {
-			return name
-		}
-	}
-	return ""
 }
