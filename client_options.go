@@ -9,48 +9,55 @@ import (
 
 // ClientOptions are the options of a [ServiceClient]. The zero value is right for most applications.
 //
-// The embedded [azcore.ClientOptions] are those of every client of the Azure SDK for Go: Transport, Retry, Telemetry,
-// TracingProvider, Logging, Cloud, APIVersion, InsecureAllowCredentialWithHTTP and policies of one's own. Of these,
-// APIVersion is 2024-12-01 if it is empty; Transport is, if it is nil, one that all clients of this package share and that
-// keeps as many idle connections as bursts of sends need; and Cloud decides the scope of tokens from a TokenCredential (see
-// [NewClient]). Redirects are followed within the service only. If Transport is an *http.Client, its CheckRedirect is asked
-// for each of them, and its Timeout is for each request of a call.
+// The embedded [azcore.ClientOptions] are common to the clients of the Azure SDK for Go:
+//   - Retry decides how often and when a request is sent again.
+//   - Transport is the HTTP client. If it is nil, the client uses a transport that all clients of this package share, with
+//     enough idle connections for bursts of sends. If it is an *http.Client, its CheckRedirect is called for each redirect
+//     and its Timeout applies to each attempt. Redirects are followed within the service only.
+//   - Cloud decides the scope of tokens from a TokenCredential; see [NewClient].
+//   - APIVersion is 2024-12-01 if it is empty.
+//   - Telemetry decides the User-Agent, which is awps-go-webpubsub/VERSION with the version of Go and the operating system.
+//     ApplicationID, up to 24 bytes, comes before it. Disabled leaves it to the transport.
+//   - TracingProvider, Logging, InsecureAllowCredentialWithHTTP, PerCallPolicies and PerRetryPolicies are as in azcore.
 type ClientOptions struct {
 	azcore.ClientOptions
 
-	// ReverseProxyEndpoint is the URL of a reverse proxy before the service, as API Management is one. Requests go to it,
-	// below its path if it has one; tokens stay made out to the service's own URL. Empty means that requests go to the
-	// service itself. Client access tokens and their URLs always name the service.
+	// ReverseProxyEndpoint is the URL of a reverse proxy in front of the service, such as API Management. Requests go to
+	// it, below its path if it has one. Tokens are still made out to the service's own URL, and client access tokens and
+	// their URLs name the service. Empty means that requests go to the service.
 	ReverseProxyEndpoint string
 
-	// Logger takes a record for each call; nil logs nothing. See [WithLogger] for what is logged, and for one call.
+	// Logger receives a record for each call; nil logs nothing. See [WithLogger] for the content, and for one call.
 	Logger *slog.Logger
 }
 
 // SendToAllOptions are the options of [ServiceClient.SendToAll].
 type SendToAllOptions struct {
-	// Excluded are the ids of connections that do not get the message.
+	// Excluded are the ids of connections that do not receive the message.
 	Excluded []string
 
-	// Filter says which connections get the message; empty means all.
+	// Filter selects the connections that receive the message; empty means all.
 	Filter Filter
 
-	// MessageTTL is how long the service may hold the message for a connection that cannot take it yet: whole seconds, up
-	// to 300. Zero means that the message does not expire.
+	// MessageTTL is how long the service keeps the message for a connection that cannot receive it yet: a whole number of
+	// seconds, up to 300. Zero means that the message does not expire.
 	MessageTTL time.Duration
 
-	// Metadata goes with the message to clients of the JSON and protobuf subprotocols. It travels as HTTP headers: a key
-	// is an HTTP token of at most 256 bytes, whose case HTTP/2 does not keep, and no two keys may differ in case alone; a
-	// value is printable ASCII, of at most 1,024 bytes, with no space at its ends; all together are at most 8 KiB.
+	// Metadata goes with the message to clients of the JSON and protobuf subprotocols. It travels as HTTP headers:
+	//   - A key is an HTTP token of at most 256 bytes. Clients receive it in lower case, and no two keys may differ in
+	//     case only.
+	//   - A value is printable ASCII of at most 1,024 bytes, with no space at its ends and no comma: the service delivers
+	//     only what follows the last comma.
+	//   - All keys and values together have at most 8 KiB.
 	Metadata map[string]string
 }
 
 // SendToGroupOptions are the options of [ServiceClient.SendToGroup].
 type SendToGroupOptions struct {
-	// Excluded are the ids of connections that do not get the message.
+	// Excluded are the ids of connections that do not receive the message.
 	Excluded []string
 
-	// Filter says which of the group's connections get the message; empty means all.
+	// Filter selects the connections of the group that receive the message; empty means all.
 	Filter Filter
 
 	// MessageTTL is as in [SendToAllOptions].
@@ -62,7 +69,7 @@ type SendToGroupOptions struct {
 
 // SendToUserOptions are the options of [ServiceClient.SendToUser].
 type SendToUserOptions struct {
-	// Filter says which of the user's connections get the message; empty means all.
+	// Filter selects the connections of the user that receive the message; empty means all.
 	Filter Filter
 
 	// MessageTTL is as in [SendToAllOptions].
@@ -86,7 +93,7 @@ type CloseAllConnectionsOptions struct {
 	// Excluded are the ids of connections that stay open.
 	Excluded []string
 
-	// Reason is what the clients are told; it may be empty.
+	// Reason is the text that the clients receive; it may be empty.
 	Reason string
 }
 
@@ -95,7 +102,7 @@ type CloseGroupConnectionsOptions struct {
 	// Excluded are the ids of connections that stay open.
 	Excluded []string
 
-	// Reason is what the clients are told; it may be empty.
+	// Reason is the text that the clients receive; it may be empty.
 	Reason string
 }
 
@@ -104,73 +111,75 @@ type CloseUserConnectionsOptions struct {
 	// Excluded are the ids of connections that stay open.
 	Excluded []string
 
-	// Reason is what the clients are told; it may be empty.
+	// Reason is the text that the clients receive; it may be empty.
 	Reason string
 }
 
 // CloseConnectionOptions are the options of [ServiceClient.CloseConnection].
 type CloseConnectionOptions struct {
-	// Reason is what the client is told; it may be empty.
+	// Reason is the text that the client receives; it may be empty.
 	Reason string
 }
 
 // ListConnectionsInGroupOptions are the options of [ServiceClient.NewListConnectionsInGroupPager] and
 // [ServiceClient.ConnectionsInGroup].
 type ListConnectionsInGroupOptions struct {
-	// MaxPageSize is the most connections in one page, from 1 to 200; zero leaves it to the service.
+	// MaxPageSize is the largest number of connections in one page, from 1 to 200; zero means the service's default, 200.
 	MaxPageSize int32
 
-	// Top is the most connections in all; zero means every connection.
+	// Top is the largest number of connections in all pages; zero means every connection.
 	Top int32
 
-	// ContinuationToken resumes a listing after the page whose [ListConnectionsInGroupPage] it was taken from; empty
-	// begins at the beginning.
+	// ContinuationToken resumes a list after the [ListConnectionsInGroupPage] that it was taken from; empty begins at the
+	// beginning.
 	ContinuationToken string
 }
 
 // GrantPermissionOptions are the options of [ServiceClient.GrantPermission].
 type GrantPermissionOptions struct {
-	// TargetName is the group that the permission is for; empty means every group.
+	// TargetName is the group that the permission is for. It is required.
 	TargetName string
 }
 
 // RevokePermissionOptions are the options of [ServiceClient.RevokePermission].
 type RevokePermissionOptions struct {
-	// TargetName is the group that the permission is for; empty means every group.
+	// TargetName is the group that the permission is for. It is required.
 	TargetName string
 }
 
 // HasPermissionOptions are the options of [ServiceClient.HasPermission].
 type HasPermissionOptions struct {
-	// TargetName is the group that the permission is for; empty means every group.
+	// TargetName is the group that the permission is for. It is required.
 	TargetName string
 }
 
 // ClientAccessTokenOptions are the options of [ServiceClient.GetClientAccessToken].
 type ClientAccessTokenOptions struct {
-	// UserID is the user that the connection belongs to; empty means none.
+	// UserID is the user of the connection; empty means none.
 	UserID string
 
-	// Roles are what the connection may do from the start: see [RoleSendToGroup], [RoleJoinLeaveGroup] and those beside
-	// them. A connection without roles may send events.
+	// Roles are the rights of the connection from the start: see [RoleSendToGroup], [RoleJoinLeaveGroup] and the names
+	// beside them. A connection without roles may send events. A role of the service that is misspelt is refused. Other
+	// roles mean nothing to the service; an event handler sees them among the claims.
 	Roles []string
 
 	// Groups are the groups that the connection is in from the start.
 	Groups []string
 
-	// ExpiresIn is how long the token can be used to connect, a minute at least; zero means one hour. A connection that
-	// was made stays when its token expires. Where the service makes the token, it takes whole minutes.
+	// ExpiresIn is how long the token can be used to connect, at least a minute. Zero means one hour. A connection stays
+	// open when its token expires. With a TokenCredential, ExpiresIn must be a whole number of minutes: the service, which
+	// makes the token then, accepts only these.
 	ExpiresIn time.Duration
 
 	// Protocol is the kind of client that connects.
 	Protocol ClientProtocol
 
-	// JWTHeaders are more headers of the token, as a kid; alg cannot be among them. They need an access key: the service
-	// takes none where it makes the token.
+	// JWTHeaders are additional headers of the token, such as kid. The header alg is not allowed. They need an access key:
+	// the service accepts none when it makes the token.
 	JWTHeaders map[string]any
 }
 
-// The operations below have no options yet. Each has the type, so that options can come without a new method.
+// The operations below have no options yet. Each has the type, so that options can be added without a new method.
 type (
 	// GetServiceStatusOptions are the options of [ServiceClient.GetServiceStatus].
 	GetServiceStatusOptions struct{}

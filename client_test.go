@@ -61,7 +61,7 @@ func TestBadArgumentsAreRefusedBeforeAnythingIsSent(t *testing.T) {
 	ctx := context.Background()
 	var nilContext context.Context
 	hello := Text("hello")
-	long := strings.Repeat("é", 1025)
+	long := strings.Repeat("😀", 512) + "a" // 1,025 UTF-16 units
 	token := func(o ClientAccessTokenOptions) error {
 		_, err := client.GetClientAccessToken(ctx, &o)
 		return err
@@ -77,6 +77,10 @@ func TestBadArgumentsAreRefusedBeforeAnythingIsSent(t *testing.T) {
 		return err
 	}
 	second := func(_ any, err error) error { return err }
+	header := func(h http.Header) error {
+		_, err := client.SendRequest(ctx, &http.Request{URL: &url.URL{Path: "/api/health"}, Header: h})
+		return err
+	}
 	metadata := func(key, value string) *SendToAllOptions {
 		return &SendToAllOptions{Metadata: map[string]string{key: value}}
 	}
@@ -98,7 +102,7 @@ func TestBadArgumentsAreRefusedBeforeAnythingIsSent(t *testing.T) {
 		{"an empty group", "group", client.SendToGroup(ctx, "", hello, nil)},
 		{"a group of white space", "group", client.SendToGroup(ctx, " \t\u00a0", hello, nil)},
 		{"a group of two dots", "group", client.SendToGroup(ctx, "..", hello, nil)},
-		{"a group of 1025 characters", "group", client.SendToGroup(ctx, long, hello, nil)},
+		{"a group of 1025 UTF-16 units", "group", client.SendToGroup(ctx, long, hello, nil)},
 		{"a group before a user id", "group", client.AddUserToGroup(ctx, "", "user1", nil)},
 		{"a user id after a group", "userID", client.RemoveUserFromGroup(ctx, "room", "", nil)},
 		{"a connection id after a group", "connectionID", client.AddConnectionToGroup(ctx, "room", "", nil)},
@@ -123,6 +127,7 @@ func TestBadArgumentsAreRefusedBeforeAnythingIsSent(t *testing.T) {
 		{"a metadata value with a line break", "options.Metadata[", client.SendToAll(ctx, hello, metadata("a", "b\r\nAuthorization: c"))},
 		{"a metadata value that is not ASCII", "options.Metadata[", client.SendToAll(ctx, hello, metadata("a", "é"))},
 		{"a metadata value with a space at its end", "options.Metadata[", client.SendToAll(ctx, hello, metadata("a", "b "))},
+		{"a metadata value with a comma", "options.Metadata[", client.SendToAll(ctx, hello, metadata("a", "b,c"))},
 		{"a metadata value of 1025 bytes", "options.Metadata[", client.SendToAll(ctx, hello, metadata("a", strings.Repeat("b", 1025)))},
 		{"metadata keys that differ in case", "options.Metadata[", client.SendToAll(ctx, hello, &SendToAllOptions{Metadata: map[string]string{"a": "1", "A": "2"}})},
 		{"a message that is none", "message", client.SendToAll(ctx, Message{}, nil)},
@@ -136,6 +141,9 @@ func TestBadArgumentsAreRefusedBeforeAnythingIsSent(t *testing.T) {
 		{"a permission that there is not", "permission", client.GrantPermission(ctx, "fly", "id", nil)},
 		{"no permission", "permission", second(client.HasPermission(ctx, "", "id", nil))},
 		{"a permission for no connection", "connectionID", client.RevokePermission(ctx, PermissionSendToGroup, "", nil)},
+		{"a grant without a target", "options.TargetName", client.GrantPermission(ctx, PermissionSendToGroup, "id", nil)},
+		{"a revocation without a target", "options.TargetName", client.RevokePermission(ctx, PermissionJoinLeaveGroup, "id", &RevokePermissionOptions{})},
+		{"a question without a target", "options.TargetName", second(client.HasPermission(ctx, PermissionSendToGroup, "id", nil))},
 		{"a permission's target of white space", "options.TargetName", client.GrantPermission(ctx, PermissionSendToGroup, "id", &GrantPermissionOptions{TargetName: " "})},
 		{"a page size of 201", "options.MaxPageSize", list("room", ListConnectionsInGroupOptions{MaxPageSize: 201})},
 		{"a page size under zero", "options.MaxPageSize", list("room", ListConnectionsInGroupOptions{MaxPageSize: -1})},
@@ -146,6 +154,11 @@ func TestBadArgumentsAreRefusedBeforeAnythingIsSent(t *testing.T) {
 		{"a token's empty role", "options.Roles[0]", token(ClientAccessTokenOptions{Roles: []string{""}})},
 		{"a token's role for an empty group", "options.Roles[0]", token(ClientAccessTokenOptions{Roles: []string{RoleSendToGroup("")}})},
 		{"a token's role for no pattern", "options.Roles[1]", token(ClientAccessTokenOptions{Roles: []string{RoleSendToGroup("v1."), RoleJoinLeaveGroups("")}})},
+		{"a token's role in other case", "options.Roles[0]", token(ClientAccessTokenOptions{Roles: []string{"webpubsub.SendToGroup.a"}})},
+		{"a token's role without its prefix", "options.Roles[0]", token(ClientAccessTokenOptions{Roles: []string{"sendToGroup.a"}})},
+		{"a token's role of a misspelt prefix", "options.Roles[0]", token(ClientAccessTokenOptions{Roles: []string{"webpubsb.joinLeaveGroup"}})},
+		{"a token's role that the service does not have", "options.Roles[0]", token(ClientAccessTokenOptions{Roles: []string{"webpubsub.owner"}})},
+		{"a token's role for a group of two dots", "options.Roles[0]", token(ClientAccessTokenOptions{Roles: []string{RoleJoinLeaveGroup("..")}})},
 		{"a token's empty group", "options.Groups[1]", token(ClientAccessTokenOptions{Groups: []string{"a", ""}})},
 		{"a token's user that is not UTF-8", "options.UserID", token(ClientAccessTokenOptions{UserID: "\xff"})},
 		{"a token's protocol that there is not", "options.Protocol", token(ClientAccessTokenOptions{Protocol: "AMQP"})},
@@ -161,6 +174,11 @@ func TestBadArgumentsAreRefusedBeforeAnythingIsSent(t *testing.T) {
 		{"a request to a host that begins like the service", "req", do("GET", testEndpoint+".evil.example/api/health")},
 		{"a request to another scheme", "req", do("GET", "http://contoso.webpubsub.azure.com/api/health")},
 		{"a request with a user", "req", do("GET", "https://u:p@contoso.webpubsub.azure.com/api/health")},
+		{"a request to a path with dots", "req", do("GET", "/api/hubs/%2e%2e/health")},
+		{"a request with a header name of two words", "req", header(http.Header{"X Name": {"a"}})},
+		{"a request with a header without a name", "req", header(http.Header{"": {"a"}})},
+		{"a request with a header of two lines", "req", header(http.Header{"X-Name": {"a", "b\r\nAuthorization: c"}})},
+		{"a request with a space in its query", "req", second(client.SendRequest(ctx, &http.Request{URL: &url.URL{Path: "/api", RawQuery: "a b"}}))},
 		{"a request to a path without a slash", "req", do("GET", "api/health")},
 		{"a nil context", "ctx", client.SendToAll(nilContext, hello, nil)},
 		{"a nil context to log", "ctx", client.SendToAll(WithLogger(nilContext, nil), hello, nil)},
@@ -217,6 +235,8 @@ func TestConstructorsRefuse(t *testing.T) {
 		{"a hub of 129 characters", key(testEndpoint, strings.Repeat("a", 129), nil), "hub: must be"},
 		{"a proxy without a scheme", key(testEndpoint, "chat", &ClientOptions{ReverseProxyEndpoint: "proxy"}), "options.ReverseProxyEndpoint: must begin"},
 		{"a proxy with a query", key(testEndpoint, "chat", &ClientOptions{ReverseProxyEndpoint: "https://proxy?key=SECRETKEY"}), "options.ReverseProxyEndpoint: must not have a query"},
+		{"an endpoint with dots in its path", key("https://contoso/a/%2E%2E/b", "chat", nil), "endpoint: must not have a path with ."},
+		{"an application id with a line break", key(testEndpoint, "chat", &ClientOptions{ClientOptions: azcore.ClientOptions{Telemetry: policy.TelemetryOptions{ApplicationID: "a\nb"}}}), "options.Telemetry.ApplicationID"},
 		{"an API version that is none", key(testEndpoint, "chat", &ClientOptions{ClientOptions: azcore.ClientOptions{APIVersion: "a&b"}}), "options.APIVersion"},
 		{"a nil key credential", none(NewClientWithKeyCredential(testEndpoint, "chat", nil, nil)), "credential: is nil"},
 		{"a zero key credential", none(NewClientWithKeyCredential(testEndpoint, "chat", &azcore.KeyCredential{}, nil)), "credential: is nil"},
@@ -229,7 +249,7 @@ func TestConstructorsRefuse(t *testing.T) {
 		{"a cloud that is not known", none(NewClient(testEndpoint, "chat", staticToken("t"), &ClientOptions{ClientOptions: azcore.ClientOptions{Cloud: cloud.AzureGovernment}})), "options.Cloud"},
 		{"an empty connection string", none(NewClientFromConnectionString("", "chat", nil)), "connectionString: is empty"},
 		{"a connection string without an endpoint", none(NewClientFromConnectionString("AccessKey=SECRETKEY", "chat", nil)), "connectionString: Endpoint is missing"},
-		{"a connection string without a key", none(NewClientFromConnectionString("Endpoint=https://contoso;", "chat", nil)), "connectionString: AccessKey is missing"},
+		{"a connection string without a key", none(NewClientFromConnectionString("Endpoint=https://contoso;", "chat", nil)), "connectionString: AccessKey is missing; to authenticate with Microsoft Entra ID, call NewClient"},
 		{"a connection string with an empty key", none(NewClientFromConnectionString("Endpoint=https://contoso;AccessKey=", "chat", nil)), "connectionString: AccessKey is empty"},
 		{"a key that is no connection string", none(NewClientFromConnectionString("SECRETKEY", "chat", nil)), "connectionString: part 1 is not name=value"},
 		{"a connection string with a path as port", none(NewClientFromConnectionString("Endpoint=https://contoso;AccessKey=SECRETKEY;Port=1/a", "chat", nil)), "connectionString: Port"},
@@ -346,7 +366,7 @@ func TestEntraOverRealTLS(t *testing.T) {
 	require.NoError(t, err)
 
 	require.NoError(t, client.SendToAll(context.Background(), Text("hello"), nil))
-	access, err := client.GetClientAccessToken(context.Background(), &ClientAccessTokenOptions{UserID: "a b", Roles: []string{"r1", "r2"},
+	access, err := client.GetClientAccessToken(context.Background(), &ClientAccessTokenOptions{UserID: "a b", Roles: []string{"r1", RoleSendToGroup("a b")},
 		Groups: []string{"g&1"}, ExpiresIn: 2 * time.Hour, Protocol: ClientProtocolMQTT})
 	require.NoError(t, err)
 
@@ -354,7 +374,7 @@ func TestEntraOverRealTLS(t *testing.T) {
 	require.Equal(t, ClientAccessToken{Token: "made-by-the-service", BaseURL: base, URL: base + "?access_token=made-by-the-service"}, access)
 	require.Equal(t, []string{
 		"POST /api/hubs/chat/:send?api-version=2024-12-01",
-		"POST /api/hubs/chat/:generateToken?api-version=2024-12-01&userId=a%20b&role=r1&role=r2&group=g%261&minutesToExpire=120&clientType=MQTT",
+		"POST /api/hubs/chat/:generateToken?api-version=2024-12-01&userId=a%20b&role=r1&role=webpubsub.sendToGroup.a%20b&group=g%261&minutesToExpire=120&clientType=MQTT",
 	}, targets)
 	require.Equal(t, []string{"Bearer entra", "Bearer entra"}, tokens)
 }
@@ -378,9 +398,7 @@ func TestAPIVersionOverride(t *testing.T) {
 			return answer(req, 200, ""), nil
 		})
 	})
-	ok, err := client.GetServiceStatus(context.Background(), nil)
-	require.NoError(t, err)
-	require.True(t, ok)
+	require.NoError(t, client.GetServiceStatus(context.Background(), nil))
 	require.Equal(t, []string{"/api/health?api-version=2023-07-01"}, targets)
 }
 
@@ -441,8 +459,10 @@ func TestSendRequestWithAQueryThatIsNone(t *testing.T) {
 		_, err := client.SendRequest(context.Background(), &http.Request{URL: &url.URL{Path: "/api/health", RawQuery: query}})
 		return err
 	}
-	for _, query := range []string{"a=\r\nX-Own: 1", "a=\x7f"} {
-		require.ErrorContains(t, send(query), "control character")
+	for _, query := range []string{"a=\r\nX-Own: 1", "a=\x7f", "a=b c"} {
+		err := send(query)
+		require.ErrorIs(t, err, ErrInvalidArgument)
+		require.ErrorContains(t, err, "control character")
 	}
 	require.Empty(t, targets)
 	require.NoError(t, send("a=1#fragment"))

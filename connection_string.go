@@ -4,35 +4,41 @@ import (
 	"net"
 	"strconv"
 	"strings"
+
+	"github.com/awps-go/webpubsub/internal/redact"
 )
 
-// ConnectionString is what a connection string of the Azure portal says, as [ParseConnectionString] returns it.
+// ConnectionString holds the parts of a connection string from the Azure portal, as [ParseConnectionString] returns them.
 type ConnectionString struct {
-	// Endpoint is the URL of the service, as https://NAME.webpubsub.azure.com, with the port that the connection string's
-	// Port names.
+	// Endpoint is the URL of the service, such as https://NAME.webpubsub.azure.com. If the connection string has a Port,
+	// the URL has that port.
 	Endpoint string
 
-	// AccessKey is the key, as text. It is left out when a ConnectionString is printed or encoded as JSON.
+	// AccessKey is the key, as text. It is omitted when a ConnectionString is printed or encoded as JSON.
 	AccessKey string `json:"-"`
 }
 
-// String returns the connection string with the key left out.
+// String returns the connection string without the key.
 func (c ConnectionString) String() string {
-	return "Endpoint=" + c.Endpoint + ";AccessKey=" + redacted + ";Version=1.0;"
+	return "Endpoint=" + c.Endpoint + ";AccessKey=" + redact.Mark + ";Version=1.0;"
 }
 
-// GoString is String, so that %#v does not print the key either.
+// GoString returns the same as String, so that %#v does not print the key either.
 func (c ConnectionString) GoString() string { return c.String() }
 
-// ParseConnectionString reads a connection string, as
+// ParseConnectionString parses a connection string such as
 //
 //	Endpoint=https://NAME.webpubsub.azure.com;AccessKey=KEY;Version=1.0;
 //
-// Its parts may stand in any order and their names in any case; values may contain =. A Port replaces the port of the
-// endpoint. Parts of other names are passed over.
+// The parts may be in any order and their names in any case. Values may contain =. A Port replaces the port of the
+// endpoint. Parts with other names are ignored.
 //
-// A missing Endpoint or AccessKey, a part that is no name=value, a part given twice, an endpoint that is not http or
-// https and a Port that is no port number are each an [ErrInvalidArgument] that names the fault, and never the key.
+// It returns [ErrInvalidArgument] if
+//   - Endpoint or AccessKey is missing. A connection string without AccessKey is for Microsoft Entra ID: use [NewClient].
+//   - a part is not name=value, is empty, or is given twice.
+//   - the endpoint is not an http or https URL, or Port is not a port number.
+//
+// The error names the fault and never holds the key.
 func ParseConnectionString(connectionString string) (ConnectionString, error) {
 	return parseConnectionString("ParseConnectionString", connectionString)
 }
@@ -69,16 +75,16 @@ func parseConnectionString(operation, connectionString string) (ConnectionString
 	if values["endpoint"] == "" {
 		return refuse("Endpoint is missing")
 	}
-	if values["accesskey"] == "" {
-		return refuse("AccessKey is missing")
-	}
 	u, problem := parseEndpoint(values["endpoint"])
 	if problem != "" {
 		return refuse("Endpoint %s", problem)
 	}
+	if values["accesskey"] == "" {
+		return refuse("AccessKey is missing; to authenticate with Microsoft Entra ID, call NewClient with the endpoint and a credential")
+	}
 	if text := values["port"]; text != "" {
 		if port, err := strconv.ParseUint(text, 10, 16); err != nil || port == 0 {
-			return refuse("Port is no port number from 1 to 65535")
+			return refuse("Port is not a port number from 1 to 65535")
 		}
 		u.Host = net.JoinHostPort(u.Hostname(), text)
 	}

@@ -5,7 +5,7 @@ import (
 	"net/http"
 )
 
-// SendToConnection sends a message to one connection. A connection that does not exist is no error.
+// SendToConnection sends a message to one connection. It succeeds if the connection does not exist.
 //
 // REST: POST /api/hubs/{hub}/connections/{connectionId}/:send.
 func (c *ServiceClient) SendToConnection(ctx context.Context, connectionID string, message Message, options *SendToConnectionOptions) error {
@@ -16,15 +16,15 @@ func (c *ServiceClient) SendToConnection(ctx context.Context, connectionID strin
 	return r.run(ctx)
 }
 
-// ConnectionExists says whether the hub has a connection.
+// ConnectionExists reports whether the hub has a connection.
 //
 // REST: HEAD /api/hubs/{hub}/connections/{connectionId}.
 func (c *ServiceClient) ConnectionExists(ctx context.Context, connectionID string, options *ConnectionExistsOptions) (bool, error) {
 	return c.newHubRequest("ConnectionExists", http.MethodHead).connection(connectionID).exists(ctx)
 }
 
-// CloseConnection closes one connection. A client of the JSON or protobuf subprotocols is told the reason before. A
-// connection that does not exist is no error.
+// CloseConnection closes one connection. A client of the JSON or protobuf subprotocols receives the reason before. It
+// succeeds if the connection does not exist.
 //
 // REST: DELETE /api/hubs/{hub}/connections/{connectionId}.
 func (c *ServiceClient) CloseConnection(ctx context.Context, connectionID string, options *CloseConnectionOptions) error {
@@ -33,8 +33,7 @@ func (c *ServiceClient) CloseConnection(ctx context.Context, connectionID string
 	return r.run(ctx)
 }
 
-// RemoveConnectionFromAllGroups takes a connection out of every group that it is in. A connection that does not exist is
-// no error.
+// RemoveConnectionFromAllGroups removes a connection from every group. It succeeds if the connection does not exist.
 //
 // REST: DELETE /api/hubs/{hub}/connections/{connectionId}/groups.
 func (c *ServiceClient) RemoveConnectionFromAllGroups(ctx context.Context, connectionID string, options *RemoveConnectionFromAllGroupsOptions) error {

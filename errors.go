@@ -2,59 +2,103 @@ package webpubsub
 
 import (
 	"bytes"
+	"cmp"
+	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
+	"math"
+	"net"
 	"net/http"
 	"net/url"
+	"strconv"
 	"strings"
+	"time"
 
 	"github.com/Azure/azure-sdk-for-go/sdk/azcore"
 	"github.com/Azure/azure-sdk-for-go/sdk/azcore/runtime"
+	"github.com/awps-go/webpubsub/internal/redact"
 )
 
-// The errors that callers act on, for errors.Is. All but ErrInvalidArgument are the service's answer: errors.As finds the
-// *azcore.ResponseError behind them, with the status, the service's error code and the whole response.
+// The errors that callers act on, for errors.Is. All except ErrInvalidArgument and some of ErrUnavailable come from a
+// response of the service: errors.As finds its *azcore.ResponseError, with the status, the service's error code and the
+// whole response.
 var (
-	// ErrInvalidArgument: an argument, an option or a connection string is wrong; the message names it and says what is
-	// wrong with it. Nothing was sent.
+	// ErrInvalidArgument is returned if an argument, an option or a connection string is wrong. The error's text names it
+	// and the fault. Nothing was sent.
 	ErrInvalidArgument = errors.New("webpubsub: invalid argument")
 
-	// ErrUnauthorized: the service did not accept the credential (401): a wrong key, an expired token, a clock that is more
-	// than an hour slow, or an endpoint that is not the service's own (see ClientOptions.ReverseProxyEndpoint).
+	// ErrUnauthorized is returned if the service does not accept the credential (401). Causes are a wrong key, an expired
+	// token, a clock that is more than an hour slow, or an endpoint that is not the service's own (see
+	// ClientOptions.ReverseProxyEndpoint).
 	ErrUnauthorized = errors.New("webpubsub: unauthorized")
 
-	// ErrForbidden: the credential is valid but may not do this (403), as when a role assignment is missing.
+	// ErrForbidden is returned if the credential is valid but lacks the right to the operation (403), for example because
+	// a role assignment is missing.
 	ErrForbidden = errors.New("webpubsub: forbidden")
 
-	// ErrNotFound: what the operation names does not exist (404), as when a connection that has gone is added to a group.
+	// ErrNotFound is returned if something that the operation names does not exist (404), for example if a connection that
+	// has closed is added to a group.
 	ErrNotFound = errors.New("webpubsub: not found")
 
-	// ErrConflict: the operation does not go together with the state of the service (409), as when a connection has as
-	// many permissions as it can have.
+	// ErrConflict is returned if the state of the service does not allow the operation (409), for example if a connection
+	// has as many permissions as it can have.
 	ErrConflict = errors.New("webpubsub: conflict")
 
-	// ErrThrottled: the service asks for fewer requests (429), also after the retries that ClientOptions.Retry allows. The
-	// response's Retry-After header says how long to wait.
+	// ErrThrottled is returned if the service asks for fewer requests (429), after the retries that ClientOptions.Retry
+	// allows. [RetryAfter] returns how long to wait.
 	ErrThrottled = errors.New("webpubsub: throttled")
+
+	// ErrUnavailable is returned if the service cannot be reached or is down, after the retries that ClientOptions.Retry
+	// allows: a response with 502, 503 or 504, a connection that fails or breaks off, or a host name that does not
+	// resolve. A request that failed so may have been carried out. A backend may answer its own client with 503 then, and
+	// pass on what [RetryAfter] returns.
+	ErrUnavailable = errors.New("webpubsub: service unavailable")
 )
 
-// statusErrors are the errors that errors.Is finds in the answer with a status.
+// statusErrors are the errors that errors.Is finds in a response with a status.
 var statusErrors = map[int]error{
-	http.StatusUnauthorized:    ErrUnauthorized,
-	http.StatusForbidden:       ErrForbidden,
-	http.StatusNotFound:        ErrNotFound,
-	http.StatusConflict:        ErrConflict,
-	http.StatusTooManyRequests: ErrThrottled,
+	http.StatusUnauthorized:       ErrUnauthorized,
+	http.StatusForbidden:          ErrForbidden,
+	http.StatusNotFound:           ErrNotFound,
+	http.StatusConflict:           ErrConflict,
+	http.StatusTooManyRequests:    ErrThrottled,
+	http.StatusBadGateway:         ErrUnavailable,
+	http.StatusServiceUnavailable: ErrUnavailable,
+	http.StatusGatewayTimeout:     ErrUnavailable,
 }
 
-// argumentError says which argument of which operation is wrong. It never holds the argument's value, which may be secret.
+// RetryAfter returns how long the service asked to wait before the next request, and whether the error holds a response
+// that says so, in a Retry-After header of seconds or of a date, or in milliseconds in retry-after-ms or
+// x-ms-retry-after-ms. A date in the past is zero. Retries of the client have waited already.
+func RetryAfter(err error) (time.Duration, bool) {
+	response, ok := errors.AsType[*azcore.ResponseError](err)
+	if !ok || response.RawResponse == nil {
+		return 0, false
+	}
+	header := response.RawResponse.Header
+	for _, h := range []struct {
+		name string
+		unit time.Duration
+	}{{"retry-after-ms", time.Millisecond}, {"x-ms-retry-after-ms", time.Millisecond}, {"Retry-After", time.Second}} {
+		value := strings.TrimSpace(header.Get(h.name))
+		if n, err := strconv.ParseUint(value, 10, 64); err == nil {
+			return time.Duration(min(n, uint64(math.MaxInt64/h.unit))) * h.unit, true
+		}
+		if date, err := http.ParseTime(value); err == nil {
+			return max(0, time.Until(date)), true
+		}
+	}
+	return 0, false
+}
+
+// argumentError names the argument of an operation that is wrong. It never holds the argument's value, which may be secret.
 type argumentError struct {
 	operation string
 	argument  string
 	problem   string
-	cause     error // what encoding/json or the like had to say, or nil
+	cause     error // from encoding/json or the like, or nil
 }
 
 func invalid(operation, argument, format string, args ...any) error {
@@ -68,7 +112,7 @@ func (e *argumentError) Error() string {
 func (e *argumentError) Is(target error) bool { return target == ErrInvalidArgument }
 func (e *argumentError) Unwrap() error        { return e.cause }
 
-// serviceError is an answer of the service that is no success.
+// serviceError is a response of the service that is not a success.
 type serviceError struct {
 	operation string
 	text      string // the service's own words, redacted, on one line
@@ -76,10 +120,10 @@ type serviceError struct {
 	response  *azcore.ResponseError
 }
 
-// newServiceError takes the response over. What the service says is redacted before anything can print it, as a gateway
+// newServiceError takes over the response. Its body and headers are redacted before anything can print them, as a gateway
 // may echo the request's token.
 func newServiceError(operation string, resp *http.Response) error {
-	body, cause := runtime.Payload(resp)
+	body, cause := runtime.Payload(resp) // which boundedTransport has bounded
 	var token string
 	if resp.Request != nil {
 		request := *resp.Request
@@ -88,74 +132,83 @@ func newServiceError(operation string, resp *http.Response) error {
 		request.Header.Del("Authorization")
 		resp.Request = &request
 	}
-	body = []byte(redact(string(body), token))
+	body = []byte(redact.Text(string(body), token))
 	resp.Body = io.NopCloser(bytes.NewReader(body))
 	for _, values := range resp.Header {
 		for i, value := range values {
-			values[i] = redact(value, token)
+			values[i] = redact.Text(value, token)
 		}
 	}
 
 	code, text := errorFields(body)
 	if cause != nil {
-		text = "its body could not be read: " + oneLine(redact(cause.Error(), token))
+		text = "the response's body could not be read: " + line(redact.Text(cause.Error(), token))
 	}
-	if code == "" {
-		code = resp.Header.Get("x-ms-error-code")
-	}
+	code = cmp.Or(resp.Header.Get("x-ms-error-code"), code)
 	responseError, _ := errors.AsType[*azcore.ResponseError](runtime.NewResponseErrorWithErrorCode(resp, code))
 	return &serviceError{operation: operation, text: text, cause: cause, response: responseError}
 }
 
-// errorFields finds the code and the text of an error body: {"code","message"}, the same under "error", or, where there is
-// no such JSON, the body itself as the text.
+// errorFields returns the code and the text of an error body. The service writes {"code","message"}, gateways the same
+// under "error", and others a problem of RFC 9457, {"title","detail"}. Of any other body the body itself is the text.
 func errorFields(body []byte) (code, text string) {
 	type fields struct {
 		Code    string `json:"code"`
 		Message string `json:"message"`
+		Title   string `json:"title"`
+		Detail  string `json:"detail"`
 	}
 	var answer struct {
 		fields
 		Error json.RawMessage `json:"error"`
 	}
+	body = bytes.TrimPrefix(body, []byte(byteOrderMark))
 	if err := json.Unmarshal(body, &answer); err != nil {
-		return "", oneLine(string(body))
+		return "", line(string(body))
 	}
 	var inner fields
 	if json.Unmarshal(answer.Error, &inner) == nil && inner != (fields{}) {
 		answer.fields = inner
 	}
-	if answer.fields == (fields{}) {
-		return "", oneLine(string(body))
+	text = answer.Message
+	if text == "" {
+		text = strings.Trim(answer.Title+": "+answer.Detail, ": ")
 	}
-	return answer.Code, oneLine(answer.Message)
+	if text == "" && answer.Code == "" {
+		text = string(body)
+	}
+	return answer.Code, line(text)
 }
 
-// oneLine makes text fit for the middle of an error message; an HTML page is cut.
-func oneLine(text string) string {
-	const limit = 300
-	text = strings.Join(strings.Fields(text), " ")
-	if len(text) > limit {
-		text = strings.ToValidUTF8(text[:limit], "") + "..."
+// line makes text from elsewhere fit for the middle of an error's text; an HTML page is cut.
+func line(text string) string { return redact.Line(text, 300) }
+
+// Error names the request, by the id that the service gave it or, since the service gives none, by the id that the client
+// sent.
+func (e *serviceError) Error() string {
+	text := "webpubsub: " + e.operation + ": " + e.words()
+	resp := e.response.RawResponse
+	if id := resp.Header.Get("x-ms-request-id"); id != "" {
+		return text + " (request id " + line(id) + ")"
+	}
+	if resp.Request != nil {
+		if id := resp.Request.Header.Get("x-ms-client-request-id"); id != "" {
+			return text + " (client request id " + line(id) + ")"
+		}
 	}
 	return text
 }
 
-func (e *serviceError) Error() string {
-	var b strings.Builder
-	fmt.Fprintf(&b, "webpubsub: %s: %d %s", e.operation, e.response.StatusCode, http.StatusText(e.response.StatusCode))
+// words returns the status, the code and the service's own words.
+func (e *serviceError) words() string {
+	text := strings.TrimSpace(strconv.Itoa(e.response.StatusCode) + " " + http.StatusText(e.response.StatusCode))
 	if e.response.ErrorCode != "" {
-		b.WriteString(": " + oneLine(e.response.ErrorCode))
+		text += ": " + line(e.response.ErrorCode)
 	}
 	if e.text != "" {
-		b.WriteString(": " + e.text)
+		text += ": " + e.text
 	}
-	if resp := e.response.RawResponse; resp != nil {
-		if id := resp.Header.Get("x-ms-request-id"); id != "" {
-			b.WriteString(" (request id " + oneLine(id) + ")")
-		}
-	}
-	return b.String()
+	return text
 }
 
 func (e *serviceError) Is(target error) bool { return target == statusErrors[e.response.StatusCode] }
@@ -167,24 +220,71 @@ func (e *serviceError) Unwrap() []error {
 	return []error{e.response}
 }
 
-// wrapError puts the operation's name before an error that came from below: the context, the network, the credential.
+// failed returns the error of a call whose last attempt got no response, or whose context has ended.
+func (r *request) failed(ctx context.Context, err error) error {
+	if ctx.Err() != nil {
+		wrapped := wrapError(r.operation, err)
+		if last := r.last.Load(); last != nil && !isSuccess(last.StatusCode) {
+			return &interruptedError{wrapped, newServiceError(r.operation, last).(*serviceError)}
+		}
+		return wrapped
+	}
+	if isConnectionFailure(err) {
+		return &unavailableError{wrapError(r.operation, err)}
+	}
+	return wrapError(r.operation, err)
+}
+
+// isConnectionFailure reports whether the network is at fault, and not the request, a policy or the configuration of TLS.
+func isConnectionFailure(err error) bool {
+	if _, ok := errors.AsType[*finalError](err); ok { // the caller's stream or CheckRedirect
+		return false
+	}
+	// A *url.Error is a net.Error whatever it wraps.
+	if urlError, ok := errors.AsType[*url.Error](err); ok && !urlError.Timeout() {
+		err = urlError.Err
+	}
+	_, ok := errors.AsType[net.Error](err)
+	return ok || errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF)
+}
+
+// unavailableError is an ErrUnavailable without a response.
+type unavailableError struct{ error }
+
+func (e *unavailableError) Is(target error) bool { return target == ErrUnavailable }
+func (e *unavailableError) Unwrap() error        { return e.error }
+
+// interruptedError is a call whose context ended during its retries.
+type interruptedError struct {
+	error               // of the context
+	last  *serviceError // the last response
+}
+
+func (e *interruptedError) Error() string {
+	return e.error.Error() + "; the last response was " + e.last.words()
+}
+
+func (e *interruptedError) Unwrap() []error { return []error{e.error, e.last} }
+
+// wrapError puts the operation's name before an error from below: the context, the network, the credential.
 func wrapError(operation string, err error) error {
-	// An http.Client's error holds the URL. It is copied, not changed: it may be somebody else's too.
+	// An http.Client's error holds the URL. The error is copied, as it may be somebody else's too.
 	if urlError, ok := err.(*url.Error); ok {
 		clean := *urlError
-		clean.URL = redactURL(clean.URL)
+		clean.URL = redact.URL(clean.URL)
 		err = &clean
 	}
-	if text := err.Error(); redact(text) != text {
-		err = &redactedError{redact(text), err}
+	if text := redact.Line(redact.Text(err.Error()), 4<<10); text != err.Error() {
+		err = &cleanError{text, err}
 	}
 	return fmt.Errorf("webpubsub: %s: %w", operation, err)
 }
 
-type redactedError struct {
+// cleanError is an error whose own text holds secrets or control characters.
+type cleanError struct {
 	text  string
 	cause error
 }
 
-func (e *redactedError) Error() string { return e.text }
-func (e *redactedError) Unwrap() error { return e.cause }
+func (e *cleanError) Error() string { return e.text }
+func (e *cleanError) Unwrap() error { return e.cause }

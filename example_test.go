@@ -9,11 +9,14 @@ import (
 	"log"
 	"log/slog"
 	"net/http"
+	"net/http/httptest"
 	"os"
 	"strings"
 	"time"
 
 	"github.com/Azure/azure-sdk-for-go/sdk/azcore"
+	"github.com/Azure/azure-sdk-for-go/sdk/azcore/policy"
+	"github.com/Azure/azure-sdk-for-go/sdk/azcore/tracing"
 	"github.com/Azure/azure-sdk-for-go/sdk/azidentity"
 	"github.com/awps-go/webpubsub"
 	"github.com/awps-go/webpubsub/emulator"
@@ -253,6 +256,23 @@ func ExampleServiceClient_AddConnectionsToGroups() {
 	// Output: alice
 }
 
+func ExampleServiceClient_ConnectionsInGroup() {
+	hub, stop := exampleHub()
+	defer stop()
+	exampleJoin(hub, &webpubsub.ClientAccessTokenOptions{UserID: "alice", Groups: []string{"room"}})
+	exampleJoin(hub, &webpubsub.ClientAccessTokenOptions{UserID: "bob", Groups: []string{"room"}})
+
+	for member, err := range hub.ConnectionsInGroup(context.Background(), "room", nil) {
+		if err != nil {
+			log.Fatal(err)
+		}
+		fmt.Println(member.UserID) // and member.ConnectionID
+	}
+	// Unordered output:
+	// alice
+	// bob
+}
+
 func ExampleServiceClient_NewListConnectionsInGroupPager() {
 	hub, stop := exampleHub()
 	defer stop()
@@ -299,6 +319,60 @@ func ExampleServiceClient_GrantPermission() {
 	// may send to room: true
 }
 
+func ExampleServiceClient_HasPermission() {
+	hub, stop := exampleHub()
+	defer stop()
+	client := exampleJoin(hub, &webpubsub.ClientAccessTokenOptions{Roles: []string{webpubsub.RoleSendToGroups("news.*")}})
+
+	for _, group := range []string{"news.today", "sports"} {
+		ok, err := hub.HasPermission(context.Background(), webpubsub.PermissionSendToGroup, client.ID,
+			&webpubsub.HasPermissionOptions{TargetName: group})
+		if err != nil {
+			log.Fatal(err)
+		}
+		fmt.Println(group, ok)
+	}
+	// Output:
+	// news.today true
+	// sports false
+}
+
+func ExampleServiceClient_RevokePermission() {
+	hub, stop := exampleHub()
+	defer stop()
+	client := exampleJoin(hub, &webpubsub.ClientAccessTokenOptions{Roles: []string{webpubsub.RoleSendToAnyGroup}})
+	ctx := context.Background()
+
+	err := hub.RevokePermission(ctx, webpubsub.PermissionSendToGroup, client.ID, &webpubsub.RevokePermissionOptions{TargetName: "room"})
+	if err != nil {
+		log.Fatal(err)
+	}
+	ok, err := hub.HasPermission(ctx, webpubsub.PermissionSendToGroup, client.ID, &webpubsub.HasPermissionOptions{TargetName: "room"})
+	if err != nil {
+		log.Fatal(err)
+	}
+	fmt.Println("may send to room:", ok)
+	// Output: may send to room: false
+}
+
+func ExampleServiceClient_CloseAllConnections() {
+	hub, stop := exampleHub()
+	defer stop()
+	admin := exampleJoin(hub, nil)
+	client := exampleJoin(hub, nil)
+
+	err := hub.CloseAllConnections(context.Background(), &webpubsub.CloseAllConnectionsOptions{
+		Excluded: []string{admin.ID},
+		Reason:   "maintenance",
+	})
+	if err != nil {
+		log.Fatal(err)
+	}
+	frame := client.read()
+	fmt.Println(frame["event"], frame["message"])
+	// Output: disconnected Application server closed the connection. Reason: maintenance
+}
+
 func ExampleServiceClient_CloseUserConnections() {
 	hub, stop := exampleHub()
 	defer stop()
@@ -310,7 +384,7 @@ func ExampleServiceClient_CloseUserConnections() {
 	}
 	frame := client.read()
 	fmt.Println(frame["event"], frame["message"])
-	// Output: disconnected signed out
+	// Output: disconnected Application server closed the connection. Reason: signed out
 }
 
 func ExampleServiceClient_GetClientAccessToken() {
@@ -355,12 +429,95 @@ func ExampleServiceClient_SendRequest() {
 func ExampleServiceClient_GetServiceStatus() {
 	hub, stop := exampleHub()
 	defer stop()
-	ok, err := hub.GetServiceStatus(context.Background(), nil)
-	fmt.Println(ok, err)
-	// Output: true <nil>
+	if err := hub.GetServiceStatus(context.Background(), nil); err != nil {
+		fmt.Println("the service is not healthy:", err)
+		return
+	}
+	fmt.Println("healthy")
+	// Output: healthy
 }
 
-// Errors say what to do: the sentinels for errors.Is, and the whole response for errors.As.
+// A reverse proxy, such as API Management, stands in front of the service: requests go to the proxy, and tokens are made
+// out to the service.
+func Example_reverseProxy() {
+	proxy := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, req *http.Request) {
+		fmt.Println("the proxy receives", req.Method, req.URL.Path)
+	}))
+	defer proxy.Close()
+
+	client, err := webpubsub.NewClientFromConnectionString("Endpoint=https://contoso.webpubsub.azure.com;AccessKey=KEY;Version=1.0;",
+		"chat", &webpubsub.ClientOptions{ReverseProxyEndpoint: proxy.URL + "/webpubsub"})
+	if err != nil {
+		log.Fatal(err)
+	}
+	if err := client.SendToAll(context.Background(), webpubsub.Text("hello"), nil); err != nil {
+		log.Fatal(err)
+	}
+	// Output: the proxy receives POST /webpubsub/api/hubs/chat/:send
+}
+
+// Any tracing provider of azcore's will do. For OpenTelemetry use the module azotel:
+// azotel.NewTracingProvider(otelProvider, nil).
+func Example_tracing() {
+	hub, stop := exampleHub()
+	defer stop()
+	provider := tracing.NewProvider(func(name, version string) tracing.Tracer {
+		return tracing.NewTracer(func(ctx context.Context, span string, _ *tracing.SpanOptions) (context.Context, tracing.Span) {
+			fmt.Println("span", span)
+			return ctx, tracing.Span{}
+		}, nil)
+	}, nil)
+
+	options := &webpubsub.ClientOptions{}
+	options.TracingProvider = provider
+	client, err := webpubsub.NewClientWithKeyCredential(hub.Endpoint(), hub.Hub(), azcore.NewKeyCredential("another key"), options)
+	if err != nil {
+		log.Fatal(err)
+	}
+	if err := client.GetServiceStatus(context.Background(), nil); err != nil {
+		log.Fatal(err)
+	}
+	// Output:
+	// span ServiceClient.GetServiceStatus
+	// span HTTP HEAD
+}
+
+// A backend passes an outage of the service on to its own client.
+func ExampleRetryAfter() {
+	service := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, req *http.Request) {
+		w.Header().Set("Retry-After", "120") // which is longer than the client waits
+		w.WriteHeader(http.StatusServiceUnavailable)
+	}))
+	defer service.Close()
+	client, err := webpubsub.NewClientWithKeyCredential(service.URL, "chat", azcore.NewKeyCredential("KEY"), nil)
+	if err != nil {
+		log.Fatal(err)
+	}
+
+	err = client.SendToAll(context.Background(), webpubsub.Text("hello"), nil)
+	if errors.Is(err, webpubsub.ErrUnavailable) || errors.Is(err, webpubsub.ErrThrottled) {
+		if wait, ok := webpubsub.RetryAfter(err); ok {
+			fmt.Println("503, Retry-After:", wait.Seconds())
+		}
+	}
+	// Output: 503, Retry-After: 120
+}
+
+// A context of policy.WithCaptureResponse shows the HTTP response to a call.
+func Example_captureResponse() {
+	hub, stop := exampleHub()
+	defer stop()
+
+	var response *http.Response
+	ctx := policy.WithCaptureResponse(context.Background(), &response)
+	if err := hub.SendToAll(ctx, webpubsub.Text("hello"), nil); err != nil {
+		log.Fatal(err)
+	}
+	fmt.Println(response.StatusCode)
+	// Output: 202
+}
+
+// errors.Is finds the sentinels, and errors.As the whole response.
 func Example_errors() {
 	hub, stop := exampleHub()
 	defer stop()
@@ -387,7 +544,7 @@ func ExampleWithLogger() {
 	// Without what differs from run to run.
 	logger := slog.New(slog.NewTextHandler(os.Stdout, &slog.HandlerOptions{ReplaceAttr: func(_ []string, a slog.Attr) slog.Attr {
 		switch a.Key {
-		case "operation", "method", "status", "tries", slog.LevelKey, slog.MessageKey:
+		case "operation", "status", "tries", slog.LevelKey, slog.MessageKey:
 			return a
 		}
 		return slog.Attr{}
@@ -397,7 +554,7 @@ func ExampleWithLogger() {
 	if err != nil {
 		log.Fatal(err)
 	}
-	// Output: level=INFO msg="webpubsub: SendToAll" operation=SendToAll method=POST status=202 tries=1
+	// Output: level=INFO msg="webpubsub: SendToAll" operation=SendToAll status=202 tries=1
 }
 
 func ExampleFormatFilter() {

@@ -48,7 +48,7 @@ func TestFormatFilterRefuses(t *testing.T) {
 		filter  Filter
 		problem string
 	}{
-		{"a value within quotes", FormatFilter("userId eq '%v'", "a"), "stands within quotes"},
+		{"a value within quotes", FormatFilter("userId eq '%v'", "a"), "is within quotes"},
 		{"too few values", FormatFilter("userId eq %v and userId ne %v", "a"), "more %v than its 1 values"},
 		{"too many values", FormatFilter("userId eq %v", "a", "b"), "2 values for 1 %v"},
 		{"another verb", FormatFilter("userId eq %s", "a"), "%v and %% only, at position 10"},
@@ -56,14 +56,14 @@ func TestFormatFilterRefuses(t *testing.T) {
 		{"a float", FormatFilter("length(userId) gt %v", 1.5), "value 1 is a float64"},
 		{"a struct", FormatFilter("userId eq %v", struct{}{}), "value 1 is a struct"},
 		{"an empty list", FormatFilter("userId in %v", []string{}), "value 1 is an empty list"},
-		{"bytes", FormatFilter("userId eq %v", []byte("user1")), "value 1 is bytes"},
+		{"bytes", FormatFilter("userId eq %v", []byte("user1")), "value 1 is a list of bytes"},
 		{"a list of lists", FormatFilter("userId in %v", [][]string{{"a"}}), "list of lists"},
 		{"a float in a list", FormatFilter("userId in %v", []float64{1}), "is a float64"},
 		{"a control character", FormatFilter("userId eq %v", "a\nb"), "control characters"},
 		{"a string that is not UTF-8", FormatFilter("userId eq %v", "\xff"), "UTF-8"},
 	} {
 		t.Run(test.name, func(t *testing.T) {
-			require.Contains(t, test.filter.problem(), "is no filter: ")
+			require.Contains(t, test.filter.problem(), "is not a filter: ")
 			require.Contains(t, test.filter.problem(), test.problem)
 		})
 	}

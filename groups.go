@@ -12,7 +12,8 @@ import (
 	"github.com/Azure/azure-sdk-for-go/sdk/azcore/runtime"
 )
 
-// SendToGroup sends a message to every connection in a group. A group without connections is no error.
+// SendToGroup sends a message to every connection in a group. It succeeds if the group has no connections. The group may
+// have no / in its name; see Names in the package's documentation.
 //
 // REST: POST /api/hubs/{hub}/groups/{group}/:send.
 func (c *ServiceClient) SendToGroup(ctx context.Context, group string, message Message, options *SendToGroupOptions) error {
@@ -25,15 +26,16 @@ func (c *ServiceClient) SendToGroup(ctx context.Context, group string, message M
 	return r.run(ctx)
 }
 
-// GroupExists says whether a group has a connection.
+// GroupExists reports whether a group has a connection. A group with a / in its name is not reached: see Names in the
+// package's documentation.
 //
 // REST: HEAD /api/hubs/{hub}/groups/{group}.
 func (c *ServiceClient) GroupExists(ctx context.Context, group string, options *GroupExistsOptions) (bool, error) {
 	return c.newHubRequest("GroupExists", http.MethodHead).group(group).exists(ctx)
 }
 
-// CloseGroupConnections closes every connection in a group. Clients of the JSON and protobuf subprotocols are told the
-// reason before.
+// CloseGroupConnections closes every connection in a group. Clients of the JSON and protobuf subprotocols receive the
+// reason before. A group with a / in its name is not reached: see Names in the package's documentation.
 //
 // REST: POST /api/hubs/{hub}/groups/{group}/:closeConnections.
 func (c *ServiceClient) CloseGroupConnections(ctx context.Context, group string, options *CloseGroupConnectionsOptions) error {
@@ -44,30 +46,36 @@ func (c *ServiceClient) CloseGroupConnections(ctx context.Context, group string,
 	return r.run(ctx)
 }
 
-// AddConnectionToGroup adds a connection to a group. A connection that does not exist is an [ErrNotFound].
+// AddConnectionToGroup adds a connection to a group. It returns [ErrNotFound] if the connection does not exist. A group
+// with a / in its name is not reached, except by [ServiceClient.AddConnectionsToGroups]: see Names in the package's
+// documentation.
 //
 // REST: PUT /api/hubs/{hub}/groups/{group}/connections/{connectionId}.
 func (c *ServiceClient) AddConnectionToGroup(ctx context.Context, group, connectionID string, options *AddConnectionToGroupOptions) error {
 	return c.newHubRequest("AddConnectionToGroup", http.MethodPut).group(group).connection(connectionID).run(ctx)
 }
 
-// RemoveConnectionFromGroup takes a connection out of a group. A connection that is not in it is no error.
+// RemoveConnectionFromGroup removes a connection from a group. It succeeds if the connection is not in the group or does
+// not exist. A group with a / in its name is not reached, except by [ServiceClient.RemoveConnectionsFromGroups]: see
+// Names in the package's documentation.
 //
 // REST: DELETE /api/hubs/{hub}/groups/{group}/connections/{connectionId}.
 func (c *ServiceClient) RemoveConnectionFromGroup(ctx context.Context, group, connectionID string, options *RemoveConnectionFromGroupOptions) error {
 	return c.newHubRequest("RemoveConnectionFromGroup", http.MethodDelete).group(group).connection(connectionID).run(ctx)
 }
 
-// AddConnectionsToGroups adds every connection that the filter is true for to each of the groups; the empty filter is
-// every connection. At least one group is needed.
+// AddConnectionsToGroups adds every connection that matches the filter to each of the groups. The empty filter matches
+// every connection. At least one group is required. The groups and the filter travel in the request's body, so that
+// names with a / are reached.
 //
 // REST: POST /api/hubs/{hub}/:addToGroups.
 func (c *ServiceClient) AddConnectionsToGroups(ctx context.Context, groups []string, filter Filter, options *AddConnectionsToGroupsOptions) error {
 	return c.changeGroups(ctx, "AddConnectionsToGroups", "/:addToGroups", groups, filter)
 }
 
-// RemoveConnectionsFromGroups takes every connection that the filter is true for out of each of the groups; the empty
-// filter is every connection. At least one group is needed.
+// RemoveConnectionsFromGroups removes every connection that matches the filter from each of the groups. The empty filter
+// matches every connection. At least one group is required. The groups and the filter travel in the request's body, so
+// that names with a / are reached.
 //
 // REST: POST /api/hubs/{hub}/:removeFromGroups.
 func (c *ServiceClient) RemoveConnectionsFromGroups(ctx context.Context, groups []string, filter Filter, options *RemoveConnectionsFromGroupsOptions) error {
@@ -79,9 +87,7 @@ func (c *ServiceClient) changeGroups(ctx context.Context, operation, action stri
 	if len(groups) == 0 {
 		r.refuse("groups", "is empty")
 	}
-	for i, group := range groups {
-		r.checkGroup("groups["+strconv.Itoa(i)+"]", group)
-	}
+	r.checkEach("groups", groups, groupProblem)
 	r.checkFilter("filter", filter)
 	r.message(JSON(struct {
 		Groups []string `json:"groups"`
@@ -90,8 +96,10 @@ func (c *ServiceClient) changeGroups(ctx context.Context, operation, action stri
 	return r.run(ctx)
 }
 
-// NewListConnectionsInGroupPager returns a pager of the connections in a group, ordered by connection id. A wrong
-// argument is the error of its first page.
+// NewListConnectionsInGroupPager returns a pager of the connections in a group. Pages follow each other in the order of
+// connection ids; within a page there is no order. Connections may join and leave between pages. The first page returns
+// [ErrInvalidArgument] for a wrong argument. A group with a / in its name is not reached: see Names in the package's
+// documentation.
 //
 // REST: GET /api/hubs/{hub}/groups/{group}/connections.
 func (c *ServiceClient) NewListConnectionsInGroupPager(group string, options *ListConnectionsInGroupOptions) *runtime.Pager[ListConnectionsInGroupPage] {
@@ -120,8 +128,9 @@ func (c *ServiceClient) NewListConnectionsInGroupPager(group string, options *Li
 	})
 }
 
-// ConnectionsInGroup iterates over the connections in a group, ordered by connection id, and fetches page after page on
-// the way. After an error, which comes with an empty member, it ends.
+// ConnectionsInGroup iterates over the connections in a group and requests page after page on the way; see
+// [ServiceClient.NewListConnectionsInGroupPager] for their order. It ends after an error, which comes with an empty
+// member. A group with a / in its name is not reached: see Names in the package's documentation.
 //
 // REST: GET /api/hubs/{hub}/groups/{group}/connections.
 func (c *ServiceClient) ConnectionsInGroup(ctx context.Context, group string, options *ListConnectionsInGroupOptions) iter.Seq2[GroupMember, error] {
@@ -142,11 +151,11 @@ func (c *ServiceClient) ConnectionsInGroup(ctx context.Context, group string, op
 	}
 }
 
-// page adds the query of a listing.
+// page adds the query of a list.
 func (r *request) page(o ListConnectionsInGroupOptions) {
 	const maxPageSize = 200
 	if o.MaxPageSize < 0 || o.MaxPageSize > maxPageSize {
-		r.refuse("options.MaxPageSize", "is not from 1 to %d", maxPageSize)
+		r.refuse("options.MaxPageSize", "must be from 1 to %d", maxPageSize)
 	}
 	if o.Top < 0 {
 		r.refuse("options.Top", "is negative")
@@ -162,19 +171,19 @@ func (r *request) page(o ListConnectionsInGroupOptions) {
 	}
 }
 
-// next makes the request one for the link to the next page. A link that leads away from the service is not followed:
-// the request carries credentials.
+// next makes the request follow the link to the next page, if that stays within the service: the request carries
+// credentials.
 func (r *request) next(link string) {
 	if r.err != nil {
 		return
 	}
 	u, err := url.Parse(link)
 	if err == nil {
-		if target, ok := r.client.endpoint.rest(u); ok {
+		if target, ok := r.client.endpoint.within(u); ok {
 			r.goTo(target)
 			return
 		}
 	}
-	r.err = wrapError(r.operation, errors.New("the service's link to the next page leads away from the service, to another host, "+
-		"scheme or path, and is not followed"))
+	r.err = wrapError(r.operation, errors.New("the service's link to the next page is not followed: it leads to another host, "+
+		"scheme or path"))
 }

@@ -9,7 +9,7 @@ import (
 	"log/slog"
 	"net/http"
 	"net/http/httptest"
-	"path"
+	"runtime"
 	"strings"
 	"sync"
 	"testing"
@@ -50,7 +50,8 @@ func echoServer(t *testing.T, status int) *httptest.Server {
 }
 
 func TestACallIsOneRecord(t *testing.T) {
-	server, _ := flakyServer(t, status(503))
+	server, _ := flakyServer(t, status(503), status(202), status(503))
+	url := server.URL + "/api/hubs/chat/groups/a%20b/:send?api-version=2024-12-01"
 	log, records := logTo(t, slog.LevelInfo)
 	client := newTestClient(t, server.URL, func(o *ClientOptions) { o.Logger = log })
 	require.NoError(t, client.SendToGroup(context.Background(), "a b", Text("the message"), nil))
@@ -60,16 +61,24 @@ func TestACallIsOneRecord(t *testing.T) {
 	require.Equal(t, "INFO", record["level"])
 	require.Equal(t, "webpubsub: SendToGroup", record["msg"])
 	require.Equal(t, "SendToGroup", record["operation"])
-	require.Equal(t, "POST", record["method"])
-	require.Equal(t, server.URL+"/api/hubs/chat/groups/a%20b/:send?api-version=2024-12-01", record["url"])
 	require.EqualValues(t, 202, record["status"])
 	require.EqualValues(t, 2, record["tries"])
 	require.Positive(t, record["duration"])
+	for _, name := range []string{"method", "url", "requestHeaders", "responseHeaders", "requestBody", "error"} {
+		require.NotContains(t, record, name)
+	}
+
+	log, records = logTo(t, slog.LevelDebug)
+	require.NoError(t, client.SendToGroup(WithLogger(context.Background(), log), "a b", Text("the message"), nil))
+	record = records()[0]
+	require.Equal(t, "INFO", record["level"])
+	require.Equal(t, "POST", record["method"])
+	require.Equal(t, url, record["url"])
 	headers := record["requestHeaders"].(map[string]any)
 	require.Equal(t, "REDACTED", headers["Authorization"])
 	require.Equal(t, "text/plain", headers["Content-Type"])
 	require.Contains(t, record["responseHeaders"], "Date")
-	require.NotContains(t, record, "requestBody")
+	require.Equal(t, "the message", record["requestBody"])
 }
 
 func TestAnErrorIsAWarning(t *testing.T) {
@@ -82,6 +91,9 @@ func TestAnErrorIsAWarning(t *testing.T) {
 	require.Len(t, all, 1, "a logger at Warn hears of errors alone; 404 is an answer to GroupExists")
 	require.Equal(t, "WARN", all[0]["level"])
 	require.EqualValues(t, 404, all[0]["status"])
+	require.Equal(t, "PUT", all[0]["method"])
+	require.Contains(t, all[0]["url"], "/api/hubs/chat/users/user1/groups/room")
+	require.NotContains(t, all[0], "requestHeaders")
 	require.Equal(t, "webpubsub: AddUserToGroup: 404 Not Found: Echo: answered (request id 4711)", all[0]["error"])
 }
 
@@ -233,14 +245,51 @@ func TestTracing(t *testing.T) {
 	}
 }
 
-func TestTelemetryNamesTheModule(t *testing.T) {
-	var agent string
-	client := newRecordingClient(t, func(req *http.Request) (*http.Response, error) {
-		agent = req.Header.Get("User-Agent")
-		return answer(req, 202, ""), nil
-	})
-	require.NoError(t, client.SendToAll(context.Background(), Text("hello"), nil))
-	require.True(t, strings.HasPrefix(agent, "azsdk-go-"+path.Base(moduleName)+"/"+moduleVersion+" ("), agent)
+func TestTheUserAgent(t *testing.T) {
+	const ours = "awps-go-webpubsub/" + moduleVersion
+	platform := " (" + runtime.Version() + "; " + runtime.GOOS + ")"
+	for name, test := range map[string]struct {
+		telemetry   policy.TelemetryOptions
+		own, expect string
+	}{
+		"by default":             {expect: ours + platform},
+		"with an application id": {policy.TelemetryOptions{ApplicationID: "my app"}, "", "my/app " + ours + platform},
+		"with one that is long":  {policy.TelemetryOptions{ApplicationID: strings.Repeat("a", 30)}, "", strings.Repeat("a", 24) + " " + ours + platform},
+		"with the request's own": {policy.TelemetryOptions{}, "mine/1", ours + platform + " mine/1"},
+		"disabled":               {policy.TelemetryOptions{Disabled: true, ApplicationID: "app"}, "", ""},
+		"disabled, with its own": {policy.TelemetryOptions{Disabled: true}, "mine/1", "mine/1"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			var agent string
+			client := newTestClient(t, testEndpoint, func(o *ClientOptions) {
+				o.Telemetry = test.telemetry
+				o.Transport = transportFunc(func(req *http.Request) (*http.Response, error) {
+					agent = req.Header.Get("User-Agent")
+					return answer(req, 202, ""), nil
+				})
+			})
+			req, err := http.NewRequest("GET", "/api/health", nil)
+			require.NoError(t, err)
+			if test.own != "" {
+				req.Header.Set("User-Agent", test.own)
+			}
+			_, err = client.SendRequest(t.Context(), req)
+			require.NoError(t, err)
+			require.Equal(t, test.expect, agent)
+		})
+	}
+}
+
+func TestASuccessfulCallTakesLittleSpaceInALog(t *testing.T) {
+	for name, handler := range map[string]func(io.Writer) slog.Handler{
+		"text": func(w io.Writer) slog.Handler { return slog.NewTextHandler(w, nil) },
+		"JSON": func(w io.Writer) slog.Handler { return slog.NewJSONHandler(w, nil) },
+	} {
+		var out bytes.Buffer
+		client := newTestClient(t, echoServer(t, 200).URL, func(o *ClientOptions) { o.Logger = slog.New(handler(&out)) })
+		require.NoError(t, client.RemoveConnectionFromAllGroups(t.Context(), strings.Repeat("c", 500), nil)) // the longest name
+		require.Less(t, out.Len(), 200, "%s: %s", name, &out)
+	}
 }
 
 func TestPoliciesOfTheCallerRun(t *testing.T) {

@@ -9,7 +9,6 @@ import (
 	"net"
 	"net/http"
 	"net/http/httptest"
-	"path"
 	"runtime"
 	"slices"
 	"strings"
@@ -42,7 +41,7 @@ func TestASendAllocatesLittle(t *testing.T) {
 		{"a send to a group", 50, func() error {
 			return client.SendToGroup(context.Background(), "room", smallMessage, nil)
 		}},
-		{"a client access token with two roles and two groups", 12, func() error {
+		{"a client access token with two roles and two groups", 20, func() error {
 			_, err := client.GetClientAccessToken(context.Background(), &ClientAccessTokenOptions{
 				UserID: "user1",
 				Roles:  []string{"webpubsub.sendToGroup.red", "webpubsub.joinLeaveGroup.red"},
@@ -242,7 +241,7 @@ func TestAzcoreStillRetriesTracesLogsAndNamesItself(t *testing.T) {
 
 	require.Len(t, agents, 2, "the send is tried again")
 	for _, agent := range agents {
-		require.True(t, strings.HasPrefix(agent, "chat azsdk-go-"+path.Base(moduleName)+"/"+moduleVersion+" ("), agent)
+		require.True(t, strings.HasPrefix(agent, "chat awps-go-webpubsub/"+moduleVersion+" ("), agent)
 	}
 	require.Equal(t, []string{"ServiceClient.SendToGroup", "HTTP POST", "Service Unavailable", "HTTP POST", "Accepted"}, spans)
 	events = slices.DeleteFunc(events, func(e azlog.Event) bool { return e == azlog.EventRetryPolicy })

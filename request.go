@@ -1,23 +1,31 @@
 package webpubsub
 
 import (
+	"bytes"
 	"cmp"
 	"context"
+	"crypto/rand"
+	"encoding/hex"
+	"encoding/json"
+	"fmt"
 	"io"
 	"maps"
 	"net/http"
 	"net/url"
 	"strconv"
 	"strings"
+	"sync/atomic"
 	"time"
+	"unicode"
+	"unicode/utf16"
 	"unicode/utf8"
 
 	"github.com/Azure/azure-sdk-for-go/sdk/azcore/runtime"
 	"github.com/awps-go/webpubsub/internal/metadata"
 )
 
-// request is one REST operation on its way. An operation names its path, its query and its body by the methods below,
-// each of which checks what it is given; send, the one way to the service, refuses the request if any found fault.
+// request is one call of a REST operation. An operation names its path, its query and its body with the methods below, each
+// of which checks its arguments. send, the one way to the service, rejects the request if any of them found a fault.
 type request struct {
 	client      *ServiceClient
 	operation   string // the name of the client's method, for errors, spans and logs
@@ -28,28 +36,38 @@ type request struct {
 	contentType string // of the body; empty for a request without one
 	data        []byte
 	stream      io.Reader // the body, instead of data
-	secret      bool      // the answer is secret: it is in no log
-	noResult    bool      // there is nothing to read in an answer that is a success
+	secret      bool      // the response is secret and in no log
+	noResult    bool      // the response to a success has nothing to read
 	err         error     // the first fault
 
 	bodyArgument string // the argument that the body is from, for errors
 
-	// Parts of a request that are made with it, in one allocation.
+	record *record                       // nil if nobody listens
+	last   atomic.Pointer[http.Response] // the response to the last attempt that had one
+
+	// Parts of a request that are allocated with it.
 	pathBuffer [128]byte
 	memory     memoryBody
 }
 
 func (c *ServiceClient) newRequest(operation, method string) *request {
 	r := &request{client: c, operation: operation, method: method}
-	if c == nil || c.azure == nil {
-		r.refuse("client", "is not made by one of the package's constructors")
-		return r
+	if r.checkClient() {
+		r.path = append(r.pathBuffer[:0], c.endpoint.base.EscapedPath()...)
 	}
-	r.path = append(r.pathBuffer[:0], c.endpoint.base.EscapedPath()...)
 	return r
 }
 
-// newHubRequest begins the path with the client's hub.
+// checkClient rejects a zero client. It reports whether the client is good.
+func (r *request) checkClient() bool {
+	if r.client == nil || r.client.azure == nil {
+		r.refuse("client", "was not made by one of the package's constructors")
+		return false
+	}
+	return true
+}
+
+// newHubRequest returns a request whose path begins with the client's hub.
 func (c *ServiceClient) newHubRequest(operation, method string) *request {
 	r := c.newRequest(operation, method)
 	if r.err == nil {
@@ -64,19 +82,19 @@ func (r *request) refuse(argument, format string, args ...any) {
 	}
 }
 
-// literal adds to the path what needs no escaping.
+// literal adds text that needs no escaping to the path.
 func (r *request) literal(text string) *request {
 	r.path = append(r.path, text...)
 	return r
 }
 
 func (r *request) connection(id string) *request {
-	r.checkID("connectionID", id)
+	r.checkName("connectionID", id)
 	return r.literal("/connections/").escaped(id)
 }
 
 func (r *request) user(id string) *request {
-	r.checkID("userID", id)
+	r.checkName("userID", id)
 	return r.literal("/users/").escaped(id)
 }
 
@@ -90,27 +108,64 @@ func (r *request) escaped(segment string) *request {
 	return r
 }
 
-func (r *request) checkID(argument, id string) {
-	switch {
-	case id == "":
-		r.refuse(argument, "is empty")
-	case id == "." || id == "..":
-		// Clients, proxies and servers resolve these out of the path: /users/../:send would reach the whole hub.
-		r.refuse(argument, "is %q, which no path can name", id)
-	case !utf8.ValidString(id):
-		r.refuse(argument, "is not valid UTF-8")
+func (r *request) checkName(argument, name string) {
+	if problem := nameProblem(name); problem != "" {
+		r.refuse(argument, "%s", problem)
 	}
 }
 
 func (r *request) checkGroup(argument, name string) {
-	const limit = 1024
-	r.checkID(argument, name)
-	switch {
-	case utf8.RuneCountInString(name) > limit:
-		r.refuse(argument, "is longer than %d characters", limit)
-	case strings.TrimSpace(name) == "":
-		r.refuse(argument, "is all white space")
+	if problem := groupProblem(name); problem != "" {
+		r.refuse(argument, "%s", problem)
 	}
+}
+
+// checkEach checks the items of a list.
+func (r *request) checkEach(argument string, items []string, problem func(item string) string) {
+	for i, item := range items {
+		if problem := problem(item); problem != "" {
+			r.refuse(argument+"["+strconv.Itoa(i)+"]", "%s", problem)
+		}
+	}
+}
+
+// nameProblem returns why a connection id, a user id, a group or a role could become another one on the way, in words that
+// follow its name; it is empty for a good name. Paths, headers and the service itself trim white space and resolve dots.
+// The rules are the same wherever a name is given.
+func nameProblem(name string) string {
+	switch {
+	case name == "":
+		return "is empty"
+	case name == "." || name == "..":
+		// Clients, proxies and servers resolve these: /users/../:send would reach the whole hub.
+		return "is " + name + ", which no path can name"
+	case !utf8.ValidString(name):
+		return "is not valid UTF-8"
+	case strings.TrimSpace(name) == "":
+		return "is all white space"
+	case strings.TrimSpace(name) != name:
+		return "begins or ends with white space, which may be trimmed on the way"
+	case strings.ContainsFunc(name, unicode.IsControl):
+		return "has control characters"
+	}
+	return ""
+}
+
+// groupProblem is nameProblem for a group.
+func groupProblem(name string) string {
+	const limit = 1024
+	if len(name) > limit && utf16Len(name) > limit {
+		return "is longer than 1,024 UTF-16 units, in which the service measures"
+	}
+	return nameProblem(name)
+}
+
+// utf16Len returns the length of a text in UTF-16.
+func utf16Len(text string) (n int) {
+	for _, c := range text {
+		n += utf16.RuneLen(c) // an invalid byte is U+FFFD here
+	}
+	return n
 }
 
 // param adds an item to the query.
@@ -122,8 +177,8 @@ func (r *request) param(name, value string) {
 }
 
 func (r *request) excluded(connectionIDs []string) {
-	for i, id := range connectionIDs {
-		r.checkID("options.Excluded["+strconv.Itoa(i)+"]", id)
+	r.checkEach("options.Excluded", connectionIDs, nameProblem)
+	for _, id := range connectionIDs {
 		r.param("excluded", id)
 	}
 }
@@ -158,7 +213,7 @@ func (r *request) ttl(ttl time.Duration) {
 	case ttl > limit:
 		r.refuse("options.MessageTTL", "is longer than %v", limit)
 	case ttl%time.Second != 0:
-		r.refuse("options.MessageTTL", "is not whole seconds")
+		r.refuse("options.MessageTTL", "must be a whole number of seconds")
 	case ttl > 0:
 		r.param("messageTtlSeconds", strconv.Itoa(int(ttl/time.Second)))
 	}
@@ -173,7 +228,7 @@ func (r *request) message(m Message, metadata map[string]string) {
 	r.metadata(metadata)
 }
 
-// metadata adds the headers that carry a message's metadata, their names' case kept.
+// metadata adds the headers that carry a message's metadata. The keys keep their case on HTTP/1.1.
 func (r *request) metadata(m map[string]string) {
 	if len(m) == 0 {
 		return
@@ -187,7 +242,7 @@ func (r *request) metadata(m map[string]string) {
 	}
 }
 
-// goTo sets path and query to what came from elsewhere, below the client's endpoint.
+// goTo sets the path and query to a target that endpoint.within returned.
 func (r *request) goTo(target string) {
 	u, err := url.Parse(r.client.endpoint.target + target)
 	if err != nil {
@@ -197,19 +252,19 @@ func (r *request) goTo(target string) {
 	r.path, r.query = []byte(u.EscapedPath()), []byte(u.RawQuery)
 }
 
-// url returns the URL without its api-version, which tryPolicy adds.
+// url returns the URL without its api-version, which attemptPolicy adds.
 func (r *request) url() *url.URL {
 	base := r.client.endpoint.base
 	path := string(r.path)
 	u := &url.URL{Scheme: base.Scheme, Host: base.Host, Path: path, RawQuery: string(r.query)}
-	if u.EscapedPath() != path { // it has escapes, or goes without one that net/url would make
+	if u.EscapedPath() != path { // it has escapes, or lacks one that net/url would make
 		u.RawPath = path
 		u.Path, _ = url.PathUnescape(path) // whose escapes are ours or have been parsed
 	}
 	return u
 }
 
-// queryValue returns the value of a name in a query, escaped, and whether there is one; url.Values would drop an item with a
+// queryValue returns the escaped value of a name in a query, and whether there is one. url.Values would drop an item with a
 // semicolon.
 func queryValue(query, name string) (value string, ok bool) {
 	for item := range strings.SplitSeq(query, "&") {
@@ -220,7 +275,7 @@ func queryValue(query, name string) (value string, ok bool) {
 	return "", false
 }
 
-// withAPIVersion adds the client's api-version, in front, to a query that has none.
+// withAPIVersion returns the query with the client's api-version in front, unless it has one.
 func (c *ServiceClient) withAPIVersion(query string) string {
 	if query == "" {
 		return c.versionParam
@@ -231,7 +286,7 @@ func (c *ServiceClient) withAPIVersion(query string) string {
 	return c.versionParam + "&" + query
 }
 
-// do sends the request through the pipeline and returns any answer with a 2xx status; every other one is an error.
+// do sends the request and returns a response with a 2xx status. Any other status is an error.
 func (r *request) do(ctx context.Context) (*http.Response, error) {
 	return r.send(ctx, isSuccess)
 }
@@ -243,30 +298,37 @@ func (r *request) run(ctx context.Context) error {
 	return err
 }
 
-// exists is do for an operation that asks whether there is something: 404 says no.
+// exists is do for an operation that asks whether something exists: 404 means no.
 func (r *request) exists(ctx context.Context) (bool, error) {
 	r.noResult = true
 	resp, err := r.send(ctx, func(status int) bool { return isSuccess(status) || status == http.StatusNotFound })
 	return err == nil && resp.StatusCode != http.StatusNotFound, err
 }
 
-// json is do for an operation that answers with JSON.
+// json is do for an operation that returns JSON.
 func (r *request) json(ctx context.Context, answer any) error {
 	resp, err := r.do(ctx)
 	if err != nil {
 		return err
 	}
-	if err := runtime.UnmarshalAsJSON(resp, answer); err != nil {
-		return wrapError(r.operation, err)
+	body, err := runtime.Payload(resp)
+	if err == nil && len(body) > 0 {
+		err = json.Unmarshal(bytes.TrimPrefix(body, []byte(byteOrderMark)), answer)
+	}
+	if err != nil {
+		return wrapError(r.operation, fmt.Errorf("the service's response is not the JSON of this operation: %w", err))
 	}
 	return nil
 }
+
+// byteOrderMark may stand before JSON that .NET has written.
+const byteOrderMark = "\uFEFF"
 
 var acceptJSON = []string{contentTypeJSON}
 
 func isSuccess(status int) bool { return status >= 200 && status <= 299 }
 
-// send is the one way to the service. The answer's body, if it has one, is read already.
+// send is the one way to the service. The body of a response, if it has one, is in memory.
 func (r *request) send(ctx context.Context, accept func(status int) bool) (resp *http.Response, err error) {
 	if ctx == nil {
 		r.refuse("ctx", "is nil")
@@ -280,22 +342,29 @@ func (r *request) send(ctx context.Context, accept func(status int) bool) (resp 
 		ctx, end = runtime.StartSpan(ctx, "ServiceClient."+r.operation, tracer, nil)
 		defer func() { end(err) }()
 	}
-	ctx, record := c.startRecord(ctx, r)
-	if record != nil {
-		defer func() { record.end(ctx, err) }()
+	if r.record = c.startRecord(ctx); r.record != nil {
+		defer func() { r.endRecord(ctx, err) }()
 	}
 
-	// As http.NewRequest makes it, which would parse a URL.
-	u, header := r.url(), make(http.Header, len(r.header)+4)
+	// As http.NewRequest would make it, which would parse a URL.
+	u, header := r.url(), make(http.Header, len(r.header)+5)
 	maps.Copy(header, r.header)
 	req, err := runtime.NewRequestFromRequest((&http.Request{
 		Method: r.method, URL: u, Host: u.Host, Proto: "HTTP/1.1", ProtoMajor: 1, ProtoMinor: 1, Header: header,
-	}).WithContext(ctx))
+	}).WithContext(context.WithValue(ctx, callKey{}, r)))
 	if err != nil {
 		return nil, wrapError(r.operation, err)
 	}
 	if header.Get("Accept") == "" {
 		header["Accept"] = acceptJSON
+	}
+	if header.Get(clientRequestID) == "" { // one for all attempts, as by azcore's policy, which takes four times the allocations
+		header[clientRequestID] = []string{newRequestID()}
+	}
+	if own := header["User-Agent"]; len(own) == 0 && c.userAgent != nil {
+		header["User-Agent"] = c.userAgent
+	} else if c.userAgent != nil {
+		header["User-Agent"] = []string{c.userAgent[0] + " " + own[0]}
 	}
 	if r.contentType != "" {
 		body, err := r.body(ctx)
@@ -316,18 +385,45 @@ func (r *request) send(ctx context.Context, accept func(status int) bool) (resp 
 		resp, err = c.azure.Pipeline().Do(req)
 	}
 	if err != nil {
-		return nil, wrapError(r.operation, err)
-	}
-	if record != nil {
-		record.answer = resp
+		return nil, r.failed(ctx, err)
 	}
 	if !accept(resp.StatusCode) {
 		return nil, newServiceError(r.operation, resp)
 	}
 	if r.noResult && resp.Body != http.NoBody {
-		_, _ = runtime.Payload(resp) // so that the connection can be used again
+		r.discard(resp)
 	}
 	return resp, nil
+}
+
+// clientRequestID is the canonical form of x-ms-client-request-id.
+const clientRequestID = "X-Ms-Client-Request-Id"
+
+// newRequestID returns a random UUID.
+func newRequestID() string {
+	var id [16]byte
+	_, _ = rand.Read(id[:]) // never fails
+	id[6] = id[6]&0x0f | 0x40
+	id[8] = id[8]&0x3f | 0x80
+	text := make([]byte, 0, 36)
+	for i, part := range [][]byte{id[:4], id[4:6], id[6:8], id[8:10], id[10:]} {
+		if i > 0 {
+			text = append(text, '-')
+		}
+		text = hex.AppendEncode(text, part)
+	}
+	return string(text)
+}
+
+// discard reads a body that nobody needs but the log, so that the connection can be used again.
+func (r *request) discard(resp *http.Response) {
+	if r.record == nil {
+		drain(resp)
+		return
+	}
+	data, _ := io.ReadAll(io.LimitReader(resp.Body, maxDrain))
+	_ = resp.Body.Close()
+	resp.Body = io.NopCloser(bytes.NewReader(data))
 }
 
 const upperHex = "0123456789ABCDEF"

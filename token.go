@@ -6,24 +6,22 @@ import (
 	"crypto/hmac"
 	"crypto/sha256"
 	"encoding/base64"
-	"encoding/json"
 	"errors"
 	"hash"
+	"maps"
 	"net/http"
 	"net/url"
-	"slices"
 	"strconv"
 	"strings"
 	"sync"
 	"time"
-	"unicode/utf8"
 
 	"github.com/awps-go/webpubsub/internal/keycredential"
 	"github.com/golang-jwt/jwt/v5"
 )
 
-// requestTokenLifetime is how long the token of one request is valid: an hour, as in the official JavaScript and Go
-// SDKs, so that a clock which is behind does not matter. The token is good for the one URL.
+// requestTokenLifetime is how long the token of one request is valid: an hour, as in the official JavaScript and Go SDKs,
+// so that a clock that is slow does not matter. The token is good for one URL.
 const requestTokenLifetime = time.Hour
 
 const (
@@ -31,7 +29,7 @@ const (
 	minClientTokenLifetime     = time.Minute
 )
 
-// accessKey is where the key comes from: a connection string, or a credential whose key may change at any time.
+// accessKey is the source of the key: a connection string, or a credential whose key may change at any time.
 type accessKey struct {
 	fixed      string
 	credential *keycredential.Source // nil for a fixed key
@@ -39,7 +37,7 @@ type accessKey struct {
 	signers sync.Pool // of *signer
 }
 
-// value returns the key as it is now.
+// value returns the current key.
 func (k *accessKey) value(ctx context.Context) (string, error) {
 	if k.credential == nil {
 		return k.fixed, nil
@@ -47,7 +45,7 @@ func (k *accessKey) value(ctx context.Context) (string, error) {
 	return k.credential.Key(ctx)
 }
 
-// take returns the key for a request, and takes it off if the credential's policy has put it there.
+// take returns the key for a request, and removes it from the header where the credential's policy has put it.
 func (k *accessKey) take(header http.Header) string {
 	if k.credential == nil {
 		return k.fixed
@@ -57,7 +55,7 @@ func (k *accessKey) take(header http.Header) string {
 	return key
 }
 
-// authorize signs a request for its URL as it is now.
+// authorize signs a request for its current URL.
 func (c *ServiceClient) authorize(req *http.Request, key string) error {
 	s, err := c.key.signer(key)
 	if err != nil {
@@ -65,21 +63,13 @@ func (c *ServiceClient) authorize(req *http.Request, key string) error {
 	}
 	defer c.key.signers.Put(s)
 	now := time.Now()
-	authorization, err := s.sign("Bearer ", tokenHeader, claims{
-		IssuedAt:  now.Unix(),
-		ExpiresAt: now.Add(requestTokenLifetime).Unix(),
-		Audience:  c.endpoint.audience(req.URL),
-	})
-	if err != nil {
-		return err
-	}
-	req.Header["Authorization"] = []string{authorization}
+	req.Header["Authorization"] = []string{s.authorization(c.endpoint.audience(req.URL), now, now.Add(requestTokenLifetime))}
 	return nil
 }
 
-// audience is the service's own URL for a request that goes to u, which is behind the reverse proxy if there is one.
+// audience returns the service's own URL for a request to u, which names the reverse proxy if there is one.
 func (e endpoint) audience(u *url.URL) string {
-	// A redirect may have led to a URL without a path, or with a fragment, which is not sent.
+	// The URL may have no path, or a fragment, which is not sent.
 	sent := u.Scheme + "://" + u.Host + cmp.Or(u.EscapedPath(), "/") + "?" + u.RawQuery
 	if u.RawQuery == "" && !u.ForceQuery {
 		sent = strings.TrimSuffix(sent, "?")
@@ -90,47 +80,50 @@ func (e endpoint) audience(u *url.URL) string {
 	return sent
 }
 
-// tokenHeader is {"alg":"HS256","typ":"JWT"}, encoded once.
-var tokenHeader = base64.RawURLEncoding.EncodeToString([]byte(`{"alg":"HS256","typ":"JWT"}`))
-
-// claims are those of a token, in the order in which the JavaScript SDK writes them. The tokens of requests hold the three in
-// the middle.
-type claims struct {
-	Roles     []string `json:"role,omitempty"`
-	Groups    []string `json:"webpubsub.group,omitempty"`
-	IssuedAt  int64    `json:"iat"`
-	ExpiresAt int64    `json:"exp"`
-	Audience  string   `json:"aud"`
-	Subject   string   `json:"sub,omitempty"`
+// signer signs one token after another. It is golang-jwt's HS256 for one key. golang-jwt's own computes the hash of the key
+// again for each token, which takes longer than signing one.
+type signer struct {
+	key     string
+	hash    hash.Hash
+	claims  []byte
+	client  clientClaims // those of a client access token
+	token   []byte
+	signing []byte
+	sum     []byte
 }
 
-// appendJSON appends what marshalJSON makes of the claims, in less time: it is done for every request.
-func (c *claims) appendJSON(b []byte) []byte {
-	b = append(b, '{')
-	b = appendList(b, `"role":[`, c.Roles)
-	b = appendList(b, `"webpubsub.group":[`, c.Groups)
-	b = strconv.AppendInt(append(b, `"iat":`...), c.IssuedAt, 10)
-	b = strconv.AppendInt(append(b, `,"exp":`...), c.ExpiresAt, 10)
-	b = appendText(append(b, `,"aud":`...), c.Audience)
-	if c.Subject != "" {
-		b = appendText(append(b, `,"sub":`...), c.Subject)
+// signer returns a signer for the key, which the caller puts back. A key is empty if a credential's Update made it so.
+func (k *accessKey) signer(key string) (*signer, error) {
+	if key == "" {
+		return nil, &finalError{errors.New("the credential's key is empty")}
 	}
-	return append(b, '}')
+	s, _ := k.signers.Get().(*signer)
+	if s == nil || s.key != key {
+		s = &signer{key: key, hash: hmac.New(sha256.New, []byte(key))}
+	}
+	return s, nil
 }
 
-// appendList appends a list with its name, and a comma; nothing if it is empty.
-func appendList(b []byte, name string, list []string) []byte {
-	for i, item := range list {
-		if i == 0 {
-			b = append(b, name...)
-		}
-		b = append(appendText(b, item), ',')
-	}
-	if len(list) > 0 {
-		b[len(b)-1] = ']'
-		b = append(b, ',')
-	}
-	return b
+// requestHeader is {"alg":"HS256","typ":"JWT"}, encoded once.
+var requestHeader = base64.RawURLEncoding.EncodeToString([]byte(`{"alg":"HS256","typ":"JWT"}`))
+
+// authorization returns the Authorization header of one request. It is the only token that is encoded by hand: every
+// request needs one, and golang-jwt takes three times as long for it, mostly to encode JSON by reflection.
+func (s *signer) authorization(audience string, issued, expires time.Time) string {
+	const prefix = "Bearer "
+	s.claims = strconv.AppendInt(append(s.claims[:0], `{"iat":`...), issued.Unix(), 10)
+	s.claims = strconv.AppendInt(append(s.claims, `,"exp":`...), expires.Unix(), 10)
+	s.claims = append(appendText(append(s.claims, `,"aud":`...), audience), '}')
+	s.token = append(append(append(s.token[:0], prefix...), requestHeader...), '.')
+	s.token = base64.RawURLEncoding.AppendEncode(s.token, s.claims)
+	return s.complete(len(prefix))
+}
+
+// complete signs the token, which begins at a position of s.token, and returns all of s.token.
+func (s *signer) complete(from int) string {
+	signature := s.mac(s.token[from:])
+	s.token = base64.RawURLEncoding.AppendEncode(append(s.token, '.'), signature)
+	return string(s.token)
 }
 
 // appendText appends a JSON string.
@@ -144,121 +137,85 @@ func appendText(b []byte, text string) []byte {
 	return append(append(append(b, '"'), text...), '"')
 }
 
-// signer makes one token after another. It is golang-jwt's HS256 for one key: golang-jwt's own makes the hash behind the key
-// anew for each token, which takes longer than to sign one. What else it keeps between tokens is for speed too.
-type signer struct {
-	key     string
-	hash    hash.Hash
-	claims  []byte
-	token   []byte
-	signing []byte
-	sum     []byte
-}
-
-// signer returns one for the key, to be put back. An empty key is what a credential's Update has left.
-func (k *accessKey) signer(key string) (*signer, error) {
-	if key == "" {
-		return nil, &finalError{errors.New("the credential's key is empty")}
-	}
-	s, _ := k.signers.Get().(*signer)
-	if s == nil || s.key != key {
-		s = &signer{key: key, hash: hmac.New(sha256.New, []byte(key))}
-	}
-	return s, nil
-}
-
-// sign makes a JWT of an encoded header and claims, behind a prefix.
-func (s *signer) sign(prefix, header string, c claims) (string, error) {
-	s.claims = c.appendJSON(s.claims[:0])
-	s.token = append(append(append(s.token[:0], prefix...), header...), '.')
-	s.token = base64.RawURLEncoding.AppendEncode(s.token, s.claims)
-	signature, err := s.Sign(string(s.token[len(prefix):]), nil)
-	if err != nil {
-		return "", err
-	}
-	s.token = base64.RawURLEncoding.AppendEncode(append(s.token, '.'), signature)
-	return string(s.token), nil
-}
-
 var _ jwt.SigningMethod = (*signer)(nil)
 
-// Alg is as in [jwt.SigningMethod].
+// Alg implements [jwt.SigningMethod].
 func (s *signer) Alg() string { return jwt.SigningMethodHS256.Alg() }
 
-// Sign is as in [jwt.SigningMethod], by the signer's own key. What it returns is good until it is called again.
+// Sign implements [jwt.SigningMethod], with the signer's own key. The result is valid until the next call.
 func (s *signer) Sign(signingString string, _ any) ([]byte, error) {
-	s.hash.Reset()
 	s.signing = append(s.signing[:0], signingString...)
-	s.hash.Write(s.signing)
-	s.sum = s.hash.Sum(s.sum[:0])
-	return s.sum, nil
+	return s.mac(s.signing), nil
 }
 
-// Verify is as in [jwt.SigningMethod], by the signer's own key.
+func (s *signer) mac(data []byte) []byte {
+	s.hash.Reset()
+	s.hash.Write(data)
+	s.sum = s.hash.Sum(s.sum[:0])
+	return s.sum
+}
+
+// Verify implements [jwt.SigningMethod], with the signer's own key.
 func (s *signer) Verify(signingString string, signature []byte, _ any) error {
 	return jwt.SigningMethodHS256.Verify(signingString, signature, []byte(s.key))
 }
 
-// GetClientAccessToken makes a token with which one client can connect to the hub, and the URL to connect to. With an
-// access key it is made here, without a request; with a TokenCredential the service makes it.
+// GetClientAccessToken returns a token that lets one client connect to the hub, and the URL to connect to. With an access
+// key the client makes the token itself, without a request. With a TokenCredential the service makes it.
+//
+// It returns [ErrInvalidArgument] if
+//   - options.ExpiresIn is under a minute or, with a TokenCredential, not a whole number of minutes.
+//   - options.UserID, a group or a role could become another one on the way (see Names in the package's documentation), or
+//     a role of the service is misspelt.
+//   - options.JWTHeaders holds alg, or is used with a TokenCredential.
 //
 // REST: POST /api/hubs/{hub}/:generateToken, with a TokenCredential.
 func (c *ServiceClient) GetClientAccessToken(ctx context.Context, options *ClientAccessTokenOptions) (ClientAccessToken, error) {
+	const operation = "GetClientAccessToken"
 	o := valueOf(options)
-	r := c.newHubRequest("GetClientAccessToken", http.MethodPost).literal("/:generateToken")
-	var path string
-	switch o.Protocol {
-	case ClientProtocolDefault:
-		path = "/client/hubs/"
-	case ClientProtocolMQTT:
-		path = "/clients/mqtt/hubs/"
-	case ClientProtocolSocketIO:
-		path = "/clients/socketio/hubs/"
-	default:
-		r.refuse("options.Protocol", "is none of the package's")
+	check := request{client: c, operation: operation} // with an access key there is no other
+	if check.checkClient() {
+		check.checkClientToken(&o)
 	}
-	r.checkClientToken(&o)
 	if ctx == nil {
-		r.refuse("ctx", "is nil")
+		check.refuse("ctx", "is nil")
 	}
-	if r.err != nil {
-		return ClientAccessToken{}, r.err
+	if check.err != nil {
+		return ClientAccessToken{}, check.err
 	}
 	if err := ctx.Err(); err != nil {
-		return ClientAccessToken{}, wrapError(r.operation, err)
+		return ClientAccessToken{}, wrapError(operation, err)
 	}
 
-	var token string
-	var err error
-	audience := c.endpoint.client + path + c.hub
+	clientURL := c.clientURLs[o.Protocol]
 	if c.key != nil {
-		token, err = r.signClientToken(ctx, o, audience)
-	} else {
-		token, err = r.generateToken(ctx, o)
+		return c.signClientToken(ctx, operation, o, clientURL)
 	}
+	token, err := c.newHubRequest(operation, http.MethodPost).literal("/:generateToken").generateToken(ctx, o)
 	if err != nil {
 		return ClientAccessToken{}, err
 	}
-	base := "ws" + strings.TrimPrefix(audience, "http")
-	return ClientAccessToken{Token: token, BaseURL: base, URL: base + "?access_token=" + token}, nil
+	return newClientAccessToken("ws" + strings.TrimPrefix(clientURL, "http") + tokenParameter + token), nil
 }
 
-// checkClientToken refuses what would make a token that cannot work, and fills in the default lifetime.
+const tokenParameter = "?access_token="
+
+// newClientAccessToken cuts the URL to connect to into its parts.
+func newClientAccessToken(connectURL string) ClientAccessToken {
+	base, token, _ := strings.Cut(connectURL, tokenParameter)
+	return ClientAccessToken{Token: token, BaseURL: base, URL: connectURL}
+}
+
+// checkClientToken rejects options that would make a token that cannot work, and sets the default lifetime.
 func (r *request) checkClientToken(o *ClientAccessTokenOptions) {
-	if !utf8.ValidString(o.UserID) {
-		r.refuse("options.UserID", "is not valid UTF-8")
+	if r.client.clientURLs[o.Protocol] == "" {
+		r.refuse("options.Protocol", "is not one of the package's constants")
 	}
-	for i, role := range o.Roles {
-		switch {
-		case role == "" || slices.Contains(rolesOfNoGroup, role):
-			r.refuse("options.Roles["+strconv.Itoa(i)+"]", "is empty or names no group")
-		case !utf8.ValidString(role):
-			r.refuse("options.Roles["+strconv.Itoa(i)+"]", "is not valid UTF-8")
-		}
+	if o.UserID != "" {
+		r.checkName("options.UserID", o.UserID)
 	}
-	for i, group := range o.Groups {
-		r.checkGroup("options.Groups["+strconv.Itoa(i)+"]", group)
-	}
+	r.checkEach("options.Roles", o.Roles, roleProblem)
+	r.checkEach("options.Groups", o.Groups, groupProblem)
 	if o.ExpiresIn == 0 {
 		o.ExpiresIn = defaultClientTokenLifetime
 	}
@@ -273,50 +230,59 @@ func (r *request) checkClientToken(o *ClientAccessTokenOptions) {
 			r.refuse("options.JWTHeaders", "needs an access key: with a TokenCredential the service makes the token")
 		}
 		if o.ExpiresIn%time.Minute != 0 {
-			r.refuse("options.ExpiresIn", "is not whole minutes, in which the service takes it")
+			r.refuse("options.ExpiresIn", "must be a whole number of minutes with a TokenCredential")
 		}
 	}
 }
 
-// rolesOfNoGroup are what the functions for roles make of an empty group or pattern.
-var rolesOfNoGroup = []string{RoleSendToGroup(""), RoleJoinLeaveGroup(""), RoleSendToGroups(""), RoleJoinLeaveGroups("")}
+// clientClaims are the claims of a client access token. golang-jwt's own type writes a list for one audience.
+type clientClaims struct {
+	jwt.Claims `json:"-"` // nil: signing does not ask for a claim
 
-func (r *request) signClientToken(ctx context.Context, o ClientAccessTokenOptions, audience string) (string, error) {
-	header := tokenHeader
-	if len(o.JWTHeaders) > 0 {
-		headers := map[string]any{"typ": "JWT"}
-		for name, value := range o.JWTHeaders {
-			headers[name] = value
-		}
-		headers["alg"] = jwt.SigningMethodHS256.Alg()
-		encoded, err := json.Marshal(headers)
-		if err != nil {
-			return "", &argumentError{operation: r.operation, argument: "options.JWTHeaders", problem: err.Error(), cause: err}
-		}
-		header = base64.RawURLEncoding.EncodeToString(encoded)
-	}
-	keys := r.client.key
+	Roles     []string `json:"role,omitempty"`
+	Groups    []string `json:"webpubsub.group,omitempty"`
+	IssuedAt  int64    `json:"iat"`
+	ExpiresAt int64    `json:"exp"`
+	Audience  string   `json:"aud"`
+	Subject   string   `json:"sub,omitempty"`
+}
+
+// signClientToken makes a client access token with the access key.
+func (c *ServiceClient) signClientToken(ctx context.Context, operation string, o ClientAccessTokenOptions, audience string) (ClientAccessToken, error) {
+	keys := c.key
 	key, err := keys.value(ctx)
 	if err != nil {
-		return "", wrapError(r.operation, err)
+		return ClientAccessToken{}, wrapError(operation, err)
 	}
 	s, err := keys.signer(key)
 	if err != nil {
-		return "", wrapError(r.operation, err)
+		return ClientAccessToken{}, wrapError(operation, err)
 	}
 	defer keys.signers.Put(s)
 	now := time.Now()
-	return s.sign("", header, claims{
+	s.client = clientClaims{
 		Roles:     o.Roles,
 		Groups:    o.Groups,
 		IssuedAt:  now.Unix(),
 		ExpiresAt: now.Add(o.ExpiresIn).Unix(),
 		Audience:  audience,
 		Subject:   o.UserID,
-	})
+	}
+	defer func() { s.client = clientClaims{} }()
+	token := jwt.NewWithClaims(s, &s.client)
+	maps.Copy(token.Header, o.JWTHeaders)
+	signingString, err := token.SigningString()
+	if err != nil { // of the options, only these headers may fail to encode
+		return ClientAccessToken{}, &argumentError{operation: operation, argument: "options.JWTHeaders", problem: err.Error(), cause: err}
+	}
+	s.token = append(append(s.token[:0], "ws"...), strings.TrimPrefix(audience, "http")...)
+	s.token = append(s.token, tokenParameter...)
+	begin := len(s.token)
+	s.token = append(s.token, signingString...)
+	return newClientAccessToken(s.complete(begin)), nil
 }
 
-// generateToken asks the service for a token.
+// generateToken requests a client access token from the service.
 func (r *request) generateToken(ctx context.Context, o ClientAccessTokenOptions) (string, error) {
 	if o.UserID != "" {
 		r.param("userId", o.UserID)
@@ -339,7 +305,7 @@ func (r *request) generateToken(ctx context.Context, o ClientAccessTokenOptions)
 		return "", err
 	}
 	if answer.Token == "" {
-		return "", wrapError(r.operation, errors.New("the service's answer holds no token"))
+		return "", wrapError(r.operation, errors.New("the service's response holds no token"))
 	}
 	return answer.Token, nil
 }

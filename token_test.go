@@ -1,7 +1,10 @@
 package webpubsub
 
 import (
+	"maps"
+	"strings"
 	"testing"
+	"time"
 
 	"github.com/golang-jwt/jwt/v5"
 	"github.com/stretchr/testify/require"
@@ -26,16 +29,38 @@ func TestTheSignerIsAsGoodAsTheLibrarys(t *testing.T) {
 	require.Error(t, jwt.SigningMethodHS256.Verify("a.b", signed(t, other, "a.b"), []byte(testKey)), "a key that has changed signs anew")
 }
 
-func TestClaimsAreWrittenAsJSONWritesThem(t *testing.T) {
-	odd := []string{"plain", "", `a "quoted" \ text`, "<&>", "tab\tand\x00\x7f", "Jürgen \u2028 \U0001F600"}
-	for _, c := range []claims{
-		{IssuedAt: 1700000000, ExpiresAt: 1700003600, Audience: "https://name.webpubsub.azure.com/api/hubs/chat/:send?api-version=2024-12-01"},
-		{Roles: odd, Groups: odd[:1], IssuedAt: -1, ExpiresAt: 1 << 60, Audience: odd[2], Subject: odd[4]},
-		{Roles: []string{}, Groups: odd[2:4], Audience: odd[5], Subject: odd[5]},
+func TestTheTokenOfARequestIsAsTheLibraryReadsIt(t *testing.T) {
+	issued := time.Unix(1700000000, 0)
+	for _, audience := range []string{
+		"https://name.webpubsub.azure.com/api/hubs/chat/:send?api-version=2024-12-01",
+		"", `a "quoted" \ text`, "<&>", "tab\tand\x00\x7f", "Jürgen \u2028 \U0001F600",
 	} {
-		want, err := marshalJSON(c)
+		signer, err := new(accessKey).signer(testKey)
 		require.NoError(t, err)
-		require.Equal(t, string(want), string(c.appendJSON(nil)))
+		authorization := signer.authorization(audience, issued, issued.Add(time.Hour))
+		var claims jwt.MapClaims
+		token, err := jwt.NewParser(jwt.WithTimeFunc(func() time.Time { return issued })).ParseWithClaims(
+			strings.TrimPrefix(authorization, "Bearer "), &claims, func(*jwt.Token) (any, error) { return []byte(testKey), nil })
+		require.NoError(t, err)
+		require.Equal(t, map[string]any{"alg": "HS256", "typ": "JWT"}, token.Header)
+		require.Equal(t, jwt.MapClaims{"iat": 1.7e9, "exp": 1.7e9 + 3600, "aud": audience}, claims)
+	}
+}
+
+func TestTheHeadersOfAClientToken(t *testing.T) {
+	client := newTestClient(t, testEndpoint, nil)
+	for name, want := range map[string]map[string]any{
+		"none":      {"alg": "HS256", "typ": "JWT"},
+		"a kid":     {"alg": "HS256", "typ": "JWT", "kid": "1", "n": []any{1.0}},
+		"a new typ": {"alg": "HS256", "typ": "at+jwt"},
+	} {
+		options := &ClientAccessTokenOptions{JWTHeaders: maps.Clone(want)}
+		delete(options.JWTHeaders, "alg")
+		access, err := client.GetClientAccessToken(t.Context(), options)
+		require.NoError(t, err)
+		token, err := jwt.Parse(access.Token, func(*jwt.Token) (any, error) { return []byte(testKey), nil })
+		require.NoError(t, err)
+		require.Equal(t, want, token.Header, name)
 	}
 }
 

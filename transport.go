@@ -2,19 +2,19 @@ package webpubsub
 
 import (
 	"crypto/tls"
-	"fmt"
+	"errors"
+	"io"
 	"net"
 	"net/http"
-	"net/url"
 	"sync"
 	"time"
 
 	"github.com/Azure/azure-sdk-for-go/sdk/azcore/policy"
 )
 
-// sharedTransport is what all clients send through that were given no transport. It is azcore's but for two things: it keeps
-// more idle connections, as azcore's 10 for each host make every burst of sends connect anew; and each of them has a buffer
-// of 64 KiB, with which large messages take half the CPU that they take with net/http's 4 KiB.
+// sharedTransport is the transport of all clients that were given none. It differs from azcore's in two ways. It keeps
+// more idle connections, because with azcore's 10 per host every burst of sends connects anew. Each connection has a write
+// buffer of 64 KiB, with which large messages take half the CPU that they take with net/http's 4 KiB.
 var sharedTransport = sync.OnceValue(func() *http.Transport {
 	const idle = 1024
 	dialer := &net.Dialer{Timeout: 30 * time.Second, KeepAlive: 30 * time.Second}
@@ -30,21 +30,16 @@ var sharedTransport = sync.OnceValue(func() *http.Transport {
 		ExpectContinueTimeout: time.Second,
 		TLSClientConfig:       &tls.Config{MinVersion: tls.VersionTLS12},
 		WriteBufferSize:       64 << 10,
-		DisableCompression:    true, // answers are empty or a few hundred bytes
+		DisableCompression:    true, // responses are empty or a few hundred bytes
 	}
 })
 
-// transport returns what the client sends through: the caller's transport or the shared one. Neither follows redirects:
-// tryPolicy does, by the rules of the caller's http.Client if it has any.
+// transport returns the client's transport: the caller's or the shared one. It does not follow redirects: attemptPolicy
+// does, by the rules of the caller's http.Client if it has any. It bounds the bodies of responses.
 func (c *ServiceClient) transport(given policy.Transporter) policy.Transporter {
-	c.checkRedirect = func(_ *http.Request, via []*http.Request) error {
-		if len(via) > maxRedirects {
-			return fmt.Errorf("stopped after %d redirects", maxRedirects)
-		}
-		return nil
-	}
+	c.checkRedirect = limitRedirects
 	if isNil(given) {
-		return roundTripper{sharedTransport()}
+		return boundedTransport{roundTripper{sharedTransport()}}
 	}
 	if client, ok := given.(*http.Client); ok {
 		if client.CheckRedirect != nil {
@@ -52,40 +47,73 @@ func (c *ServiceClient) transport(given policy.Transporter) policy.Transporter {
 		}
 		withoutRedirects := *client
 		withoutRedirects.CheckRedirect = func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }
-		return &withoutRedirects
+		return boundedTransport{&withoutRedirects}
 	}
-	return given
+	return boundedTransport{given}
 }
 
-// roundTripper sends without an http.Client, which copies the headers of every request, as they might be redirected.
+// roundTripper sends without an http.Client, which clones the headers of every request in case it is redirected.
 type roundTripper struct {
 	http.RoundTripper
 }
 
 func (t roundTripper) Do(req *http.Request) (*http.Response, error) { return t.RoundTrip(req) }
 
-const maxRedirects = 10
+const (
+	// maxErrorBody is how much is read of the body of a response with a status of 300 and above. The rest is ignored.
+	maxErrorBody = 64 << 10
 
-// redirect returns where an answer sends the request instead, or nil. That is within the service, where it is signed anew,
-// and nowhere else: credentials go to no other host, nor from https to http, and no send becomes a GET.
-func redirect(req *http.Request, resp *http.Response) *url.URL {
-	switch resp.StatusCode {
-	case http.StatusTemporaryRedirect, http.StatusPermanentRedirect:
-	case http.StatusMovedPermanently, http.StatusFound, http.StatusSeeOther:
-		if req.Method != http.MethodGet && req.Method != http.MethodHead {
-			return nil
-		}
-	default:
-		return nil
-	}
-	location := resp.Header.Get("Location")
-	to, err := req.URL.Parse(location)
-	if location == "" || err != nil || origin(to) != origin(req.URL) {
-		return nil
-	}
-	return to
+	// maxBody is how large the body of any other response may be. A page of a list has 200 members, some 20 KiB.
+	maxBody = 16 << 20
+
+	// maxDrain is how much is read of a body that nobody needs, so that its connection can be used again.
+	maxDrain = 64 << 10
+)
+
+var errLargeResponse = errors.New("the response's body is larger than 16 MiB")
+
+// boundedTransport bounds the bodies of responses, below azcore, which reads them whole.
+type boundedTransport struct {
+	policy.Transporter
 }
 
-func origin(u *url.URL) string {
-	return baseURL(&url.URL{Scheme: u.Scheme, Host: u.Host})
+func (t boundedTransport) Do(req *http.Request) (*http.Response, error) {
+	resp, err := t.Transporter.Do(req)
+	if err != nil || resp == nil || resp.Body == nil || resp.Body == http.NoBody {
+		return resp, err
+	}
+	if resp.StatusCode >= http.StatusMultipleChoices {
+		resp.Body = &boundedBody{resp.Body, maxErrorBody, io.EOF}
+	} else {
+		resp.Body = &boundedBody{resp.Body, maxBody, &finalError{errLargeResponse}}
+	}
+	return resp, nil
+}
+
+// boundedBody is the beginning of a body, then an error.
+type boundedBody struct {
+	io.ReadCloser
+	left int
+	end  error // io.EOF if the rest is ignored
+}
+
+func (b *boundedBody) Read(p []byte) (int, error) {
+	if b.left == 0 && b.end == io.EOF {
+		return 0, io.EOF
+	}
+	n, err := b.ReadCloser.Read(p[:min(len(p), b.left+1)]) // one more byte shows that there is a rest
+	if n <= b.left {
+		b.left -= n
+		return n, err
+	}
+	n, b.left = b.left, 0
+	return n, b.end
+}
+
+// drain reads what is left of a response's body, up to a bound, and closes it.
+func drain(resp *http.Response) {
+	if resp.Body != nil {
+		_, _ = io.CopyN(io.Discard, resp.Body, maxDrain)
+		_ = resp.Body.Close()
+	}
 }

@@ -5,7 +5,8 @@ import (
 	"net/http"
 )
 
-// SendToUser sends a message to every connection of a user. A user without connections is no error.
+// SendToUser sends a message to every connection of a user. It succeeds if the user has no connections. The user id may
+// have no / in it; see Names in the package's documentation.
 //
 // REST: POST /api/hubs/{hub}/users/{userId}/:send.
 func (c *ServiceClient) SendToUser(ctx context.Context, userID string, message Message, options *SendToUserOptions) error {
@@ -17,15 +18,16 @@ func (c *ServiceClient) SendToUser(ctx context.Context, userID string, message M
 	return r.run(ctx)
 }
 
-// UserExists says whether a user has a connection to the hub.
+// UserExists reports whether a user has a connection to the hub. A user whose id has a / is not reached: see Names in
+// the package's documentation.
 //
 // REST: HEAD /api/hubs/{hub}/users/{userId}.
 func (c *ServiceClient) UserExists(ctx context.Context, userID string, options *UserExistsOptions) (bool, error) {
 	return c.newHubRequest("UserExists", http.MethodHead).user(userID).exists(ctx)
 }
 
-// CloseUserConnections closes every connection of a user. Clients of the JSON and protobuf subprotocols are told the
-// reason before.
+// CloseUserConnections closes every connection of a user. Clients of the JSON and protobuf subprotocols receive the
+// reason before. A user whose id has a / is not reached: see Names in the package's documentation.
 //
 // REST: POST /api/hubs/{hub}/users/{userId}/:closeConnections.
 func (c *ServiceClient) CloseUserConnections(ctx context.Context, userID string, options *CloseUserConnectionsOptions) error {
@@ -36,21 +38,25 @@ func (c *ServiceClient) CloseUserConnections(ctx context.Context, userID string,
 	return r.run(ctx)
 }
 
-// AddUserToGroup adds the connections that a user has now to a group. A user without connections is an [ErrNotFound].
+// AddUserToGroup adds the current connections of a user to a group. Later connections of the user are not in the group.
+// It returns [ErrNotFound] if the user has no connections. A name with a / is not reached: see Names in the package's
+// documentation.
 //
 // REST: PUT /api/hubs/{hub}/users/{userId}/groups/{group}.
 func (c *ServiceClient) AddUserToGroup(ctx context.Context, group, userID string, options *AddUserToGroupOptions) error {
 	return c.newHubRequest("AddUserToGroup", http.MethodPut).user(userID).group(group).run(ctx)
 }
 
-// RemoveUserFromGroup takes every connection of a user out of a group. A user without connections is no error.
+// RemoveUserFromGroup removes every connection of a user from a group. It succeeds if the user has no connections. A
+// name with a / is not reached: see Names in the package's documentation.
 //
 // REST: DELETE /api/hubs/{hub}/users/{userId}/groups/{group}.
 func (c *ServiceClient) RemoveUserFromGroup(ctx context.Context, group, userID string, options *RemoveUserFromGroupOptions) error {
 	return c.newHubRequest("RemoveUserFromGroup", http.MethodDelete).user(userID).group(group).run(ctx)
 }
 
-// RemoveUserFromAllGroups takes every connection of a user out of every group. A user without connections is no error.
+// RemoveUserFromAllGroups removes every connection of a user from every group. It succeeds if the user has no
+// connections. A user whose id has a / is not reached: see Names in the package's documentation.
 //
 // REST: DELETE /api/hubs/{hub}/users/{userId}/groups.
 func (c *ServiceClient) RemoveUserFromAllGroups(ctx context.Context, userID string, options *RemoveUserFromAllGroupsOptions) error {

@@ -19,6 +19,8 @@ type router struct {
 	client client.Server
 	mqtt   mqtt.Server
 	view   *liveview.View
+
+	shook func() // is called when the handshake of a client has been answered, or cut off
 }
 
 func (t *router) ServeHTTP(w http.ResponseWriter, r *http.Request) {
@@ -31,8 +33,10 @@ func (t *router) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 	switch path := r.URL.Path; {
 	case path == "/client" || strings.HasPrefix(path, "/client/"):
+		defer t.shook()
 		t.client.ServeHTTP(w, r)
 	case strings.HasPrefix(path, wire.MQTTPath):
+		defer t.shook()
 		t.mqtt.ServeHTTP(w, r)
 	case strings.HasPrefix(path, "/api/"):
 		t.api.ServeHTTP(w, r)

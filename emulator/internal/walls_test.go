@@ -28,7 +28,7 @@ var mayImport = map[string][]string{
 	"watch":      {"hub"},
 	"mqttpacket": nil,
 	"protocol":   {"hub", "mqttpacket", "text"},
-	"wire":       {"hub", "protocol", "text"},
+	"wire":       {"hub", "text"},
 	"faults":     {"hub", "wire"},
 	"token":      {"text", "wire"},
 	"handshake":  {"faults", "hub", "protocol", "text", "token", "wire"},

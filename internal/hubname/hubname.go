@@ -6,7 +6,7 @@ import "regexp"
 // pattern is the service's own.
 var pattern = regexp.MustCompile("^[A-Za-z][A-Za-z0-9_`,.[\\]]{0,127}$")
 
-// Problem says what is wrong with a hub's name, in words that follow it; it is empty for a name that is right.
+// Problem returns what is wrong with a hub's name, in words that follow it. It is empty for a valid name.
 func Problem(name string) string {
 	switch {
 	case name == "":

@@ -8,11 +8,11 @@ import (
 	"golang.org/x/net/http/httpguts"
 )
 
-// Prefix is what the header of a key begins with.
+// Prefix is the beginning of the name of a key's header.
 const Prefix = "X-WebPubSub-Metadata-"
 
-// Check returns an item that cannot be sent, as ["key"], or empty for all of them together, and why not, in words that
-// follow its name; or no problem.
+// Check returns why the metadata cannot be sent; the problem is empty if they can. The item is the one at fault, such as
+// ["key"], or empty for all of them together. The problem is in words that follow the item.
 func Check(metadata map[string]string) (item, problem string) {
 	const maxKey, maxValue, maxAll = 256, 1024, 8 << 10
 	total := 0
@@ -21,15 +21,17 @@ func Check(metadata map[string]string) (item, problem string) {
 		lower := strings.ToLower(key)
 		switch {
 		case !httpguts.ValidHeaderFieldName(key):
-			problem = "has a key that is no HTTP token"
+			problem = "has a key that is not an HTTP token"
 		case len(key) > maxKey:
 			problem = fmt.Sprintf("has a key longer than %d bytes", maxKey)
 		case seen[lower]:
-			problem = "has a key that another one repeats in other case"
+			problem = "has a key that differs from another one in case only"
 		case strings.ContainsFunc(value, func(c rune) bool { return c < ' ' || c > '~' }):
 			problem = "is not printable ASCII"
+		case strings.Contains(value, ","):
+			problem = "has a comma, of which the service delivers only what follows it"
 		case strings.TrimSpace(value) != value:
-			problem = "begins or ends with a space, which HTTP drops"
+			problem = "begins or ends with a space, which HTTP trims"
 		case len(value) > maxValue:
 			problem = fmt.Sprintf("is longer than %d bytes", maxValue)
 		}

@@ -58,13 +58,13 @@ var operations = []operation{
 		return c.UserExists(ctx, "soak", nil)
 	})},
 	{"HasPermission", false, question(func(ctx context.Context, c *webpubsub.ServiceClient) (bool, error) {
-		return c.HasPermission(ctx, webpubsub.PermissionSendToGroup, "nobody", nil)
+		return c.HasPermission(ctx, webpubsub.PermissionSendToGroup, "nobody", &webpubsub.HasPermissionOptions{TargetName: "soak"})
 	})},
 	{"GrantPermission", false, command(func(ctx context.Context, c *webpubsub.ServiceClient) error {
-		return c.GrantPermission(ctx, webpubsub.PermissionSendToGroup, "nobody", nil)
+		return c.GrantPermission(ctx, webpubsub.PermissionSendToGroup, "nobody", &webpubsub.GrantPermissionOptions{TargetName: "soak"})
 	})},
 	{"RevokePermission", false, command(func(ctx context.Context, c *webpubsub.ServiceClient) error {
-		return c.RevokePermission(ctx, webpubsub.PermissionSendToGroup, "nobody", nil)
+		return c.RevokePermission(ctx, webpubsub.PermissionSendToGroup, "nobody", &webpubsub.RevokePermissionOptions{TargetName: "soak"})
 	})},
 	{"AddConnectionToGroup", false, command(func(ctx context.Context, c *webpubsub.ServiceClient) error {
 		return c.AddConnectionToGroup(ctx, "other", "nobody", nil)
@@ -107,7 +107,7 @@ var operations = []operation{
 	{"CloseGroupConnections", false, command(func(ctx context.Context, c *webpubsub.ServiceClient) error {
 		return c.CloseGroupConnections(ctx, "nobody", &webpubsub.CloseGroupConnectionsOptions{Reason: "bye"})
 	})},
-	{"GetServiceStatus", false, question(func(ctx context.Context, c *webpubsub.ServiceClient) (bool, error) {
+	{"GetServiceStatus", false, command(func(ctx context.Context, c *webpubsub.ServiceClient) error {
 		return c.GetServiceStatus(ctx, nil)
 	})},
 }

@@ -86,6 +86,7 @@ func TestWhatAnAnswerToConnectDoes(t *testing.T) {
 		"a role of null":         {ok(`{"roles":[null]}`), hub.ConnectReply{}, "null in its roles"},
 		"a user no header has":   {ok(`{"userId":"a\u0000"}`), hub.ConnectReply{}, "userId"},
 		"a user with a space":    {ok(`{"userId":" a"}`), hub.ConnectReply{}, "userId"},
+		"a role of such bytes":   {ok("{\"roles\":[\"\xff\"]}"), hub.ConnectReply{}, "UTF-8"},
 		"bytes that are no text": {ok("{\"userId\":\"\xff\"}"), hub.ConnectReply{}, "UTF-8"},
 	} {
 		t.Run(name, func(t *testing.T) {

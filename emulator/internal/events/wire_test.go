@@ -122,7 +122,7 @@ func TestEventsAreTheServicesByteForByte(t *testing.T) {
 	requests := make(chan receivedRequest, 20)
 	app := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		body, _ := io.ReadAll(r.Body)
-		requests <- receivedRequest{r.Method, r.RequestURI, string(body), r.Header}
+		requests <- receivedRequest{r.Method, r.RequestURI, string(body), r.Header.Clone()}
 		w.Header().Set("WebHook-Allowed-Origin", "*")
 		switch {
 		case r.Method == http.MethodOptions:
@@ -140,6 +140,7 @@ func TestEventsAreTheServicesByteForByte(t *testing.T) {
 	s.listen(t, Handler{URLTemplate: app.URL + "/eventhandler/{HUB}/{Event}?code=1",
 		SystemEvents: []string{"connect", "connected", "disconnected"}, UserEventPattern: "*"})
 	c := s.newConnection("0f9c97a2f0bf4706afe87a14e0797b11", "ddd")
+	c.Subprotocol = "protocol1"
 	_, err := c.Connect(t.Context(), nil, nil, func() *hub.ConnectRequest {
 		return &hub.ConnectRequest{
 			Claims: map[string][]string{"sub": {"ddd"}, "exp": {"1629186974"},
@@ -151,7 +152,6 @@ func TestEventsAreTheServicesByteForByte(t *testing.T) {
 		}
 	})
 	require.NoError(t, err)
-	c.Subprotocol = "protocol1"
 	c.Hub.Add(c, nil, func() {})
 	for _, p := range []hub.Payload{
 		{Type: hub.DataText, Data: []byte("你好"), Metadata: map[string]string{"Trace": "first", "trace": "last"}},

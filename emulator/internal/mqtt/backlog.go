@@ -104,7 +104,7 @@ func (c *session) overflow(reason string) {
 		c.conn.control = nil
 	}
 	c.endSession(mqttpacket.QuotaExceeded, protocol.ClosePolicyViolation, reason)
-	c.GiveUp(reason)
+	c.GiveUp(reason, reason)
 }
 
 // nextMessage takes the next message that is still worth writing, and that the client has room for. The caller holds

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"slices"
 	"time"
 
 	"github.com/coder/websocket"
@@ -24,10 +25,12 @@ type conn struct {
 	stream     *byteStream
 	in         *bufio.Reader // of stream
 	physicalID string        // for the application
+	session    *session      // nil before CONNECT is answered; the reader's
 
 	limits
 
 	// guarded by session.mu
+	pongs            [][]byte // answers to WebSocket pings, before anything else
 	control          [][]byte // packets that wait to be written, before any message
 	disconnectPacket []byte   // DISCONNECT, after any message
 	writing          bool     // a goroutine writes
@@ -103,6 +106,15 @@ func (c *session) wake(n *conn) {
 func (c *session) write(n *conn) {
 	for {
 		c.mu.Lock()
+		if pongs := n.pongs; pongs != nil {
+			n.pongs = nil
+			c.mu.Unlock()
+			if _, err := n.nc.Write(slices.Concat(pongs...)); err != nil {
+				n.nc.Close() // the reader notices
+				return
+			}
+			continue
+		}
 		data := c.next(n)
 		if data == nil {
 			closing := n.closing && (n.impatient || !c.blocked(n))
@@ -114,15 +126,36 @@ func (c *session) write(n *conn) {
 			}
 			return
 		}
-		if n.closing && !c.Hub.Service.Life.IsClosing() {
-			n.nc.SetWriteDeadline(time.Now().Add(wire.HandshakeTimeout)) // a client that reads slowly, but reads, gets all
-		}
 		c.mu.Unlock()
 		if n.ws.Write(context.Background(), websocket.MessageBinary, data) != nil {
 			n.nc.Close() // the reader notices
 			return
 		}
 	}
+}
+
+// maxPongs is how many answers to WebSocket pings may wait. Of more the oldest are dropped, as WebSocket allows.
+const maxPongs = 16
+
+// pinged answers a WebSocket ping, once what is being written has been. The reader calls it.
+func (n *conn) pinged(payload []byte) {
+	c := n.session
+	if c == nil { // before CONNECT, when nobody else writes
+		if _, err := n.nc.Write(handshake.Pong(payload)); err != nil {
+			n.nc.Close()
+		}
+		return
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if n.closing || n.ended {
+		return
+	}
+	if len(n.pongs) == maxPongs {
+		n.pongs = n.pongs[1:]
+	}
+	n.pongs = append(n.pongs, handshake.Pong(payload))
+	c.wake(n)
 }
 
 // close closes the WebSocket.
@@ -174,7 +207,7 @@ func (c *session) closeConn(n *conn, last *mqttpacket.Packet, code int, reason s
 		})
 		n.stream.atEnd = func() { giveUp.Stop() }
 	}
-	n.nc.SetWriteDeadline(time.Now().Add(wire.HandshakeTimeout)) // a client that reads nothing is cut off
+	n.nc.LimitWrites(wire.HandshakeTimeout) // a client that reads nothing is cut off
 	c.wake(n)
 }
 

@@ -58,14 +58,14 @@ func (s Server) connect(w http.ResponseWriter, r *http.Request, hubName string) 
 	if !slices.Contains(handshake.Offered(r), protocol.MQTTSubprotocol) {
 		return wire.BadRequest("Sec-WebSocket-Protocol", "an MQTT client offers the subprotocol %s", protocol.MQTTSubprotocol)
 	}
-	p := &pendingClient{server: s, hub: s.Service.OpenHub(hubName), user: claims.Subject,
-		host: handshake.Host(r), roles: claims.Roles, groups: claims.Groups, request: handshake.Describe(r)}
-	ws, nc := s.Upgrade(w, r, protocol.MQTTSubprotocol)
-	if ws == nil {
+	p := &pendingClient{server: s, hub: s.Service.Hub(hubName), user: claims.User(),
+		host: handshake.Host(r), roles: claims.AllRoles(), groups: claims.Groups, request: handshake.Describe(r)}
+	n := &conn{physicalID: rand.Text()}
+	if n.ws, n.nc = s.Upgrade(w, r, protocol.MQTTSubprotocol, n.pinged); n.ws == nil {
 		return nil
 	}
 	// Not in this goroutine, which would keep the request and net/http's buffers alive as long as the client stays.
-	go p.run(ws, nc)
+	go p.run(n)
 	return nil
 }
 
@@ -81,13 +81,14 @@ type pendingClient struct {
 }
 
 // run reads the CONNECT packet, and then, if it can be accepted, everything that follows.
-func (h *pendingClient) run(ws *websocket.Conn, nc *wire.Conn) {
+func (h *pendingClient) run(n *conn) {
+	ws, nc := n.ws, n.nc
 	defer nc.Untrack()
 	ctx, cancel := context.WithTimeout(h.server.Service.Life.Context(), wire.HandshakeTimeout)
 	defer cancel()
 	impatience := context.AfterFunc(ctx, func() { nc.Close() })
 	ws.SetReadLimit(-1) // packets have a limit; a WebSocket message may hold any number of them
-	n := &conn{ws: ws, nc: nc, stream: &byteStream{ws: ws}, physicalID: rand.Text()}
+	n.stream = &byteStream{ws: ws}
 	n.in = bufio.NewReader(n.stream)
 	pk, err := mqttpacket.Read(n.in, mqttpacket.V311, protocol.MaxMQTTPacket)
 	impatience()
@@ -108,6 +109,7 @@ func (h *pendingClient) run(ws *websocket.Conn, nc *wire.Conn) {
 		ws.CloseNow()
 		return
 	}
+	n.session = c
 	h.server.EndIfClosing(&c.Connection, nc)
 	c.read(n)
 }
@@ -137,7 +139,7 @@ func refuse(code, code311 byte, format string, args ...any) *refusal {
 
 // refuse answers a CONNECT packet and closes.
 func (h *pendingClient) refuse(n *conn, pk *mqttpacket.Packet, r *refusal) {
-	n.nc.SetWriteDeadline(time.Now().Add(wire.HandshakeTimeout))
+	n.nc.LimitWrites(wire.HandshakeTimeout)
 	answer := &mqttpacket.Packet{Type: mqttpacket.Connack, Version: mqttpacket.V311, Code: r.code311}
 	if pk.Version >= mqttpacket.V5 {
 		answer.Version, answer.Code = mqttpacket.V5, r.code
@@ -186,9 +188,7 @@ func (h *pendingClient) accept(pk *mqttpacket.Packet, n *conn) (*session, error)
 	if err != nil {
 		return nil, rejected(err, answer, c.version)
 	}
-	if err := c.SetRoles(reply.Roles); err != nil {
-		return nil, refuse(mqttpacket.QuotaExceeded, mqtt311Forbidden, "%v", err)
-	}
+	c.SetRoles(reply.Roles, protocol.CheckGroup)
 	if p.Will != nil {
 		will, fault := newWill(p.Will)
 		if fault != nil {

@@ -1,0 +1,491 @@
+package webpubsub
+
+import (
+	"bytes"
+	"compress/gzip"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log"
+	"net/http"
+	"net/http/httptest"
+	"runtime"
+	"strings"
+	"sync/atomic"
+	"testing"
+	"testing/synctest"
+	"time"
+	"unicode"
+	"unicode/utf8"
+
+	"github.com/Azure/azure-sdk-for-go/sdk/azcore"
+	"github.com/Azure/azure-sdk-for-go/sdk/azcore/policy"
+	"github.com/stretchr/testify/require"
+)
+
+// misbehaving is a stream of a hundred bytes that can seek, with a Read of the test's.
+type misbehaving struct {
+	read     func(p []byte) (int, error)
+	seek     func() // if not nil, called for each Seek from the start
+	position int64
+}
+
+func (s *misbehaving) Read(p []byte) (int, error) { return s.read(p) }
+
+func (s *misbehaving) Seek(offset int64, whence int) (int64, error) {
+	switch whence {
+	case io.SeekStart:
+		if s.position = offset; s.seek != nil {
+			s.seek()
+		}
+	case io.SeekCurrent:
+		s.position += offset
+	case io.SeekEnd:
+		s.position = 100 + offset
+	}
+	return s.position, nil
+}
+
+// A stream's faults are the caller's error or panic, on the caller's goroutine. Without that, a panic ends the test's
+// process.
+func TestAStreamThatMisbehaves(t *testing.T) {
+	server, _ := flakyServer(t)
+	attempts := 0
+	client := newTestClient(t, server.URL, func(o *ClientOptions) {
+		o.PerRetryPolicies = append(o.PerRetryPolicies, policyFunc(func(req *policy.Request) (*http.Response, error) {
+			attempts++
+			return req.Next()
+		}))
+	})
+	for name, test := range map[string]struct {
+		read func(p []byte) (int, error)
+		want error
+	}{
+		"it reads more than asked":        {func(p []byte) (int, error) { return len(p) + 1, nil }, errTooMuchRead},
+		"it reads less than nothing":      {func([]byte) (int, error) { return -1, nil }, errTooMuchRead},
+		"it makes no progress":            {func([]byte) (int, error) { return 0, nil }, io.ErrNoProgress},
+		"it fails":                        {func([]byte) (int, error) { return 0, errBroken }, errBroken},
+		"it fails with something read":    {func(p []byte) (int, error) { return copy(p, "x"), errBroken }, errBroken},
+		"it reads too much with an error": {func(p []byte) (int, error) { return len(p) + 1, errBroken }, errTooMuchRead},
+	} {
+		for kind, stream := range map[string]io.Reader{"seeks": &misbehaving{read: test.read}, "does not seek": readerFunc(test.read)} {
+			t.Run(name+", and "+kind, func(t *testing.T) {
+				attempts = 0
+				err := client.SendToAll(t.Context(), BinaryStream(stream), nil)
+				require.ErrorIs(t, err, test.want)
+				require.NotErrorIs(t, err, ErrUnavailable)
+				require.LessOrEqual(t, attempts, 1)
+			})
+		}
+	}
+	boom := errors.New("a bug of the stream")
+	once := func() func() {
+		seeks := 0
+		return func() {
+			if seeks++; seeks > 1 {
+				panic(boom)
+			}
+		}
+	}
+	for name, stream := range map[string]io.Reader{
+		"Read, and seeks":         &misbehaving{read: func([]byte) (int, error) { panic(boom) }},
+		"Read, and does not seek": readerFunc(func([]byte) (int, error) { panic(boom) }),
+		"the second Seek":         &misbehaving{read: func(p []byte) (int, error) { return len(p), nil }, seek: once()},
+		"the first Seek":          &misbehaving{read: func(p []byte) (int, error) { return len(p), nil }, seek: func() { panic(boom) }},
+	} {
+		t.Run("it panics in "+name, func(t *testing.T) {
+			require.PanicsWithValue(t, boom, func() { _ = client.SendToAll(t.Context(), BinaryStream(stream), nil) })
+		})
+	}
+	require.NoError(t, client.SendToAll(t.Context(), Text("the client goes on"), nil))
+}
+
+var errBroken = errors.New("broken")
+
+func TestEveryBodyHasALength(t *testing.T) {
+	var lengths []string
+	server := httptest.NewServer(http.HandlerFunc(func(_ http.ResponseWriter, req *http.Request) {
+		_, _ = io.Copy(io.Discard, req.Body)
+		lengths = append(lengths, fmt.Sprintln(req.ContentLength, req.TransferEncoding, req.Header.Get("Content-Type")))
+	}))
+	defer server.Close()
+	client := newTestClient(t, server.URL, nil)
+	for _, message := range []Message{Text("four"), Text(""), JSON("12"), Binary(nil), BinaryStream(strings.NewReader("four")),
+		BinaryStream(io.MultiReader(strings.NewReader("four"))), BinaryStream(strings.NewReader("")), BinaryStream(io.MultiReader())} {
+		require.NoError(t, client.SendToAll(t.Context(), message, nil))
+	}
+	require.Equal(t, []string{"4 [] text/plain\n", "0 [] text/plain\n", "4 [] application/json\n", "0 [] application/octet-stream\n",
+		"4 [] application/octet-stream\n", "4 [] application/octet-stream\n", "0 [] application/octet-stream\n", "0 [] application/octet-stream\n"}, lengths)
+}
+
+// endless answers with a body that ends when the client goes.
+func endless(status int) http.HandlerFunc {
+	return func(w http.ResponseWriter, req *http.Request) {
+		_, _ = io.Copy(io.Discard, req.Body)
+		w.WriteHeader(status)
+		if req.Method == http.MethodHead {
+			return
+		}
+		for block := bytes.Repeat([]byte("<p>endless</p>\n"), 1000); req.Context().Err() == nil; {
+			if _, err := w.Write(block); err != nil {
+				return
+			}
+		}
+	}
+}
+
+func TestEndlessResponsesAreBounded(t *testing.T) {
+	var before, after runtime.MemStats
+	for _, code := range []int{200, 202, 302, 400, 404, 429, 500} {
+		server := httptest.NewServer(endless(code))
+		client := newTestClient(t, server.URL, nil)
+		runtime.ReadMemStats(&before)
+		err := client.SendToAll(t.Context(), Text("hello"), nil)
+		_, existsErr := client.GroupExists(t.Context(), "g", nil)
+		runtime.ReadMemStats(&after)
+		require.Equal(t, isSuccess(code), err == nil, "%d: %v", code, err)
+		require.Equal(t, isSuccess(code) || code == 404, existsErr == nil, "%d: %v", code, existsErr)
+		require.Less(t, (after.TotalAlloc-before.TotalAlloc)>>20, uint64(32), "MiB allocated for %d", code)
+		if err != nil {
+			require.Less(t, len(err.Error()), 500)
+			require.ErrorContains(t, err, fmt.Sprint(code))
+		}
+		_, err = client.NewListConnectionsInGroupPager("g", nil).NextPage(t.Context())
+		if code == 200 || code == 202 {
+			require.ErrorIs(t, err, errLargeResponse)
+		} else {
+			require.ErrorContains(t, err, fmt.Sprint(code))
+		}
+		req, err := http.NewRequest("POST", "/api/x", nil)
+		require.NoError(t, err)
+		resp, err := client.SendRequest(t.Context(), req)
+		if isSuccess(code) {
+			require.ErrorIs(t, err, errLargeResponse)
+		} else {
+			require.NoError(t, err)
+			body, err := io.ReadAll(resp.Body)
+			require.NoError(t, err)
+			require.Len(t, body, maxErrorBody)
+		}
+		server.Close()
+	}
+}
+
+func TestAnErrorIsText(t *testing.T) {
+	var zipped bytes.Buffer
+	z := gzip.NewWriter(&zipped)
+	_, _ = z.Write([]byte(strings.Repeat("<p>the gateway says no</p>", 20)))
+	_ = z.Close()
+	for name, answer := range map[string]func(http.Header) string{
+		"terminal escapes":         func(http.Header) string { return "\x1b]0;title\x07\x1b[2J\x1b[1;1HAll is well\x1b[8m\u202e" },
+		"terminal escapes in JSON": func(http.Header) string { return `{"code":"A\u001b[2J","message":"B\u001b[2J\u0007\u202e\u2066"}` },
+		"what is not UTF-8":        func(http.Header) string { return "\xff\xfe\x00\x80" },
+		"gzip unasked": func(h http.Header) string {
+			h.Set("Content-Encoding", "gzip")
+			return zipped.String()
+		},
+		"in headers": func(h http.Header) string {
+			h["X-Ms-Error-Code"] = []string{"A\x80\u202e\t"}
+			h["X-Ms-Request-Id"] = []string{"B\x80\u202e"}
+			return ""
+		},
+		"in a problem": func(http.Header) string { return `{"title":"A\u001b","detail":"B\u0085"}` },
+	} {
+		t.Run(name, func(t *testing.T) {
+			client := newRecordingClient(t, func(req *http.Request) (*http.Response, error) {
+				resp := answerWith(req, 400, answer)
+				return resp, nil
+			})
+			text := client.SendToAll(t.Context(), Text("hello"), nil).Error()
+			require.True(t, utf8.ValidString(text), "%q", text)
+			require.False(t, strings.ContainsFunc(text, func(c rune) bool { return !unicode.IsPrint(c) }), "%q", text)
+		})
+	}
+	client := newTestClient(t, testEndpoint, func(o *ClientOptions) {
+		o.Retry.MaxRetries = -1
+		o.Transport = transportFunc(func(*http.Request) (*http.Response, error) { return nil, errors.New("a\x1b[2J\nb\xff") })
+	})
+	require.EqualError(t, client.SendToAll(t.Context(), Text("hello"), nil), `webpubsub: SendToAll: a\u001b[2J b\xff`)
+}
+
+func answerWith(req *http.Request, status int, body func(http.Header) string) *http.Response {
+	resp := answer(req, status, "")
+	resp.Body = io.NopCloser(strings.NewReader(body(resp.Header)))
+	return resp
+}
+
+func TestAnErrorNamesTheRequestThatTheClientSent(t *testing.T) {
+	var ids []string
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, req *http.Request) {
+		ids = append(ids, req.Header.Get("x-ms-client-request-id"))
+		w.WriteHeader(http.StatusServiceUnavailable)
+	}))
+	defer server.Close()
+	client := newTestClient(t, server.URL, nil)
+	err := client.SendToAll(t.Context(), Text("hello"), nil)
+	require.Len(t, ids, 4)
+	require.Regexp(t, `^[0-9a-f]{8}-[0-9a-f]{4}-4[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}$`, ids[0])
+	require.Equal(t, []string{ids[0], ids[0], ids[0], ids[0]}, ids, "one for all attempts of a call")
+	require.EqualError(t, err, "webpubsub: SendToAll: 503 Service Unavailable (client request id "+ids[0]+")")
+	require.Error(t, client.SendToAll(t.Context(), Text("hello"), nil))
+	require.NotEqual(t, ids[0], ids[4])
+
+	req, err := http.NewRequest("GET", "/api/x", nil)
+	require.NoError(t, err)
+	req.Header.Set("x-ms-client-request-id", "mine")
+	_, err = client.SendRequest(t.Context(), req)
+	require.NoError(t, err)
+	require.Equal(t, "mine", ids[8])
+}
+
+func TestAContextThatEndsDuringRetriesNamesTheLastResponse(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		attempts := 0
+		client := newTestClient(t, testEndpoint, func(o *ClientOptions) {
+			o.Retry.RetryDelay = time.Minute
+			o.Transport = transportFunc(func(req *http.Request) (*http.Response, error) {
+				if attempts++; attempts == 3 { // which never answers
+					<-req.Context().Done()
+					return nil, req.Context().Err()
+				}
+				resp := answer(req, []int{503, 429}[attempts-1], `{"code":"Busy","message":"slow down"}`)
+				resp.Header.Set("Retry-After", "7")
+				return resp, nil
+			})
+		})
+		ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second) // in the second wait
+		defer cancel()
+		err := client.SendToAll(ctx, Text("hello"), nil)
+		require.EqualError(t, err, "webpubsub: SendToAll: context deadline exceeded; the last response was 429 Too Many Requests: Busy: slow down")
+		require.ErrorIs(t, err, context.DeadlineExceeded)
+		require.ErrorIs(t, err, ErrThrottled)
+		require.NotErrorIs(t, err, ErrUnavailable)
+		var response *azcore.ResponseError
+		require.ErrorAs(t, err, &response)
+		require.Equal(t, 429, response.StatusCode)
+		wait, ok := RetryAfter(err)
+		require.True(t, ok)
+		require.Equal(t, 7*time.Second, wait)
+
+		attempts = 0
+		ctx, cancel = context.WithCancel(t.Context())
+		time.AfterFunc(20*time.Second, cancel) // during the third attempt
+		err = client.SendToAll(ctx, BinaryStream(strings.NewReader("hello")), nil)
+		require.ErrorIs(t, err, context.Canceled)
+		require.ErrorIs(t, err, ErrThrottled)
+
+		attempts = 2
+		ctx, cancel = context.WithCancel(t.Context())
+		cancel()
+		err = client.SendToAll(ctx, Text("hello"), nil)
+		require.EqualError(t, err, "webpubsub: SendToAll: context canceled", "there was no response")
+	})
+}
+
+func TestUnavailable(t *testing.T) {
+	closed := httptest.NewServer(nil)
+	closed.Close()
+	cutting := httptest.NewServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) { panic(http.ErrAbortHandler) }))
+	defer cutting.Close()
+	blocking := make(chan struct{})
+	silent := httptest.NewServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) { <-blocking }))
+	defer silent.Close()
+	defer close(blocking)
+	trusted := httptest.NewUnstartedServer(nil)
+	trusted.Config.ErrorLog = log.New(io.Discard, "", 0)
+	trusted.StartTLS()
+	defer trusted.Close()
+	short := &http.Client{Timeout: 20 * time.Millisecond}
+	status := func(code int) string {
+		server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(code) }))
+		t.Cleanup(server.Close)
+		return server.URL
+	}
+	for name, test := range map[string]struct {
+		endpoint string
+		client   *http.Client
+		want     bool
+	}{
+		"502":                                 {status(502), nil, true},
+		"503":                                 {status(503), nil, true},
+		"504":                                 {status(504), nil, true},
+		"500":                                 {status(500), nil, false},
+		"404":                                 {status(404), nil, false},
+		"a connection that is refused":        {closed.URL, nil, true},
+		"the same, with an http.Client":       {closed.URL, &http.Client{}, true},
+		"a connection that is cut":            {cutting.URL, nil, true},
+		"a timeout of the http.Client":        {silent.URL, short, true},
+		"a certificate that is not trusted":   {trusted.URL, &http.Client{}, false},
+		"a server that does not speak TLS":    {"https" + strings.TrimPrefix(cutting.URL, "http"), &http.Client{}, false},
+		"a host that does not exist anywhere": {"http://does-not-exist.invalid", nil, true},
+	} {
+		t.Run(name, func(t *testing.T) {
+			client := newTestClient(t, test.endpoint, func(o *ClientOptions) {
+				o.Retry.MaxRetries = -1
+				if test.client != nil {
+					o.Transport = test.client
+				}
+			})
+			err := client.GetServiceStatus(t.Context(), nil)
+			require.Error(t, err)
+			require.Equal(t, test.want, errors.Is(err, ErrUnavailable), "%v", err)
+			require.NotErrorIs(t, err, ErrInvalidArgument)
+		})
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Millisecond)
+	defer cancel()
+	err := newTestClient(t, silent.URL, nil).GetServiceStatus(ctx, nil)
+	require.ErrorIs(t, err, context.DeadlineExceeded)
+	require.NotErrorIs(t, err, ErrUnavailable, "the caller had no more time")
+}
+
+func TestRetryAfter(t *testing.T) {
+	future := time.Now().Add(time.Hour).UTC().Format(http.TimeFormat)
+	for name, test := range map[string]struct {
+		header, value string
+		want          time.Duration
+		ok            bool
+	}{
+		"seconds":            {"Retry-After", "7", 7 * time.Second, true},
+		"zero":               {"Retry-After", "0", 0, true},
+		"white space":        {"Retry-After", " 7 ", 7 * time.Second, true},
+		"milliseconds":       {"retry-after-ms", "1500", 1500 * time.Millisecond, true},
+		"more milliseconds":  {"x-ms-retry-after-ms", "2500", 2500 * time.Millisecond, true},
+		"a date":             {"Retry-After", future, time.Hour, true},
+		"a date in the past": {"Retry-After", "Fri, 31 Dec 1999 23:59:59 GMT", 0, true},
+		"the end of time":    {"Retry-After", "18446744073709551615", 9223372036 * time.Second, true},
+		"a negative number":  {"Retry-After", "-7", 0, false},
+		"words":              {"Retry-After", "soon", 0, false},
+		"nothing":            {"X-Other", "7", 0, false},
+	} {
+		t.Run(name, func(t *testing.T) {
+			client := newTestClient(t, testEndpoint, func(o *ClientOptions) {
+				o.Retry.MaxRetries = -1
+				o.Transport = transportFunc(func(req *http.Request) (*http.Response, error) {
+					resp := answer(req, 429, "")
+					resp.Header.Set(test.header, test.value)
+					return resp, nil
+				})
+			})
+			wait, ok := RetryAfter(fmt.Errorf("wrapped: %w", client.SendToAll(t.Context(), Text("hello"), nil)))
+			require.Equal(t, test.ok, ok)
+			require.InDelta(t, test.want, wait, float64(time.Minute))
+			if test.value != future {
+				require.Equal(t, test.want, wait)
+			}
+		})
+	}
+	for _, err := range []error{nil, io.EOF, ErrThrottled, &azcore.ResponseError{}} {
+		_, ok := RetryAfter(err)
+		require.False(t, ok)
+	}
+}
+
+// TestNamesAreTheSameAtEveryDoor gives good and bad names to each argument that takes one.
+func TestNamesAreTheSameAtEveryDoor(t *testing.T) {
+	sent := atomic.Int64{}
+	client := newRecordingClient(t, func(req *http.Request) (*http.Response, error) {
+		sent.Add(1)
+		return answer(req, 200, `{"value":[]}`), nil
+	})
+	ctx := t.Context()
+	token := func(o ClientAccessTokenOptions) error {
+		_, err := client.GetClientAccessToken(ctx, &o)
+		return err
+	}
+	second := func(_ any, err error) error { return err }
+	hello := Text("hello")
+	doors := map[string]func(name string) error{
+		"SendToGroup":                 func(n string) error { return client.SendToGroup(ctx, n, hello, nil) },
+		"GroupExists":                 func(n string) error { return second(client.GroupExists(ctx, n, nil)) },
+		"AddConnectionsToGroups":      func(n string) error { return client.AddConnectionsToGroups(ctx, []string{"a", n}, "", nil) },
+		"RemoveConnectionsFromGroups": func(n string) error { return client.RemoveConnectionsFromGroups(ctx, []string{n}, "", nil) },
+		"AddUserToGroup":              func(n string) error { return client.AddUserToGroup(ctx, n, "u", nil) },
+		"a permission's target": func(n string) error {
+			return client.GrantPermission(ctx, PermissionSendToGroup, "c", &GrantPermissionOptions{TargetName: n})
+		},
+		"a list":               func(n string) error { return second(client.NewListConnectionsInGroupPager(n, nil).NextPage(ctx)) },
+		"a token's group":      func(n string) error { return token(ClientAccessTokenOptions{Groups: []string{n}}) },
+		"a token's role":       func(n string) error { return token(ClientAccessTokenOptions{Roles: []string{RoleSendToGroup(n)}}) },
+		"a token's pattern":    func(n string) error { return token(ClientAccessTokenOptions{Roles: []string{RoleJoinLeaveGroups(n)}}) },
+		"a token's user":       func(n string) error { return token(ClientAccessTokenOptions{UserID: n}) },
+		"SendToUser":           func(n string) error { return client.SendToUser(ctx, n, hello, nil) },
+		"UserExists":           func(n string) error { return second(client.UserExists(ctx, n, nil)) },
+		"RemoveUserFromGroup":  func(n string) error { return client.RemoveUserFromGroup(ctx, "g", n, nil) },
+		"SendToConnection":     func(n string) error { return client.SendToConnection(ctx, n, hello, nil) },
+		"CloseConnection":      func(n string) error { return client.CloseConnection(ctx, n, nil) },
+		"SendToAll's excluded": func(n string) error { return client.SendToAll(ctx, hello, &SendToAllOptions{Excluded: []string{n}}) },
+		"a permission's connection": func(n string) error {
+			return client.RevokePermission(ctx, PermissionSendToGroup, n, &RevokePermissionOptions{TargetName: "g"})
+		},
+		"RemoveConnectionFromAllGroups": func(n string) error { return client.RemoveConnectionFromAllGroups(ctx, n, nil) },
+	}
+	for door, call := range doors {
+		for _, bad := range []string{".", "..", " ", "\t", "\u00a0", " a", "a ", "a\n", "\u2003a", "a\tb", "a\x00b", "a\x7f", "a\u0085b", "\xff"} {
+			sent.Store(0)
+			require.ErrorIs(t, call(bad), ErrInvalidArgument, "%s: %q", door, bad)
+			require.Zero(t, sent.Load())
+		}
+		for _, good := range []string{"a b", "...", ".hidden", "a/b", "a%2Fb", "é日本😀", "*", "a,b", "~!@$^*()_-", "cafe\u0301", strings.Repeat("😀", 512)} {
+			require.NoError(t, call(good), "%s: %q", door, good)
+		}
+	}
+	require.NoError(t, token(ClientAccessTokenOptions{Roles: []string{"admin", RoleSendToAnyGroup, RoleJoinLeaveAnyGroup, "reader.of things"}}))
+	require.ErrorIs(t, client.SendToGroup(ctx, strings.Repeat("😀", 512)+"a", hello, nil), ErrInvalidArgument)
+	require.NoError(t, client.SendToUser(ctx, strings.Repeat("😀", 600), hello, nil), "user ids have no such limit")
+}
+
+func TestFormatFilterFollowsNothingForEver(t *testing.T) {
+	type pointer *pointer
+	var cycle pointer
+	cycle = &cycle
+	var loop any
+	loop = &loop
+	list := []any{nil}
+	list[0] = list
+	deep := new(any)
+	for range 20 {
+		next := any(deep)
+		deep = &next
+	}
+	text := "text"
+	once := &text
+	for name, value := range map[string]any{
+		"a pointer to itself":     cycle,
+		"an interface of itself":  loop,
+		"a list of itself":        list,
+		"a list of cycles":        []any{loop},
+		"pointers without end":    deep,
+		"a text of two mebibytes": strings.Repeat("a", 2<<20),
+		"a list of as much":       make([]int64, 1<<20),
+		"a list of long texts":    []string{strings.Repeat("a", 600<<10), strings.Repeat("b", 600<<10)},
+	} {
+		require.NotEmpty(t, FormatFilter("userId in %v", value).problem(), name)
+	}
+	require.NotEmpty(t, FormatFilter("userId eq %v or userId eq %v", strings.Repeat("a", 600<<10), strings.Repeat("b", 600<<10)).problem())
+	require.Equal(t, Filter("userId eq 'text'"), FormatFilter("userId eq %v", &once))
+}
+
+func TestEndpointAndHub(t *testing.T) {
+	client, err := NewClientFromConnectionString("Endpoint=HTTPS://Name.webpubsub.azure.com:443/;AccessKey=key", "Chat",
+		&ClientOptions{ReverseProxyEndpoint: "https://proxy.example"})
+	require.NoError(t, err)
+	require.Equal(t, "https://name.webpubsub.azure.com", client.Endpoint())
+	require.Equal(t, "Chat", client.Hub())
+}
+
+func TestTheEndOfAList(t *testing.T) {
+	for name, end := range map[string]string{"absent": `{"value":[]}`, "null": `{"value":[],"nextLink":null}`, "empty": `{"value":[],"nextLink":""}`,
+		"null members": "\uFEFF" + `{"value":[{"connectionId":"c","userId":null}],"nextLink":null}`} {
+		requests := 0
+		client := newRecordingClient(t, func(req *http.Request) (*http.Response, error) {
+			requests++
+			return answer(req, 200, end), nil
+		})
+		for _, err := range client.ConnectionsInGroup(t.Context(), "g", nil) {
+			require.NoError(t, err, name)
+		}
+		require.Equal(t, 1, requests, name)
+	}
+}

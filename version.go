@@ -1,0 +1,26 @@
+package webpubsub
+
+import (
+	"runtime"
+	"strings"
+
+	"github.com/Azure/azure-sdk-for-go/sdk/azcore/policy"
+)
+
+const (
+	moduleName    = "github.com/awps-go/webpubsub"
+	moduleVersion = "v0.1.0"
+)
+
+// userAgent returns the User-Agent of a client, with the same treatment of the options as in azcore: the application's id
+// comes first, with at most 24 bytes and / for a space. It is empty if telemetry is disabled.
+func userAgent(options policy.TelemetryOptions) string {
+	if options.Disabled {
+		return ""
+	}
+	agent := "awps-go-webpubsub/" + moduleVersion + " (" + runtime.Version() + "; " + runtime.GOOS + ")"
+	if id := strings.ReplaceAll(options.ApplicationID, " ", "/"); id != "" {
+		agent = id[:min(len(id), 24)] + " " + agent
+	}
+	return agent
+}
