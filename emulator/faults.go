@@ -9,13 +9,20 @@ import (
 	"github.com/awps-go/webpubsub/emulator/internal/faults"
 )
 
-// OperationConnect is the operation of a client's handshake, for [Fault].
-const OperationConnect = "Connect"
+// Operations of a [Fault] that are not operations of the REST API.
+const (
+	// OperationConnect is the handshake of a client.
+	OperationConnect = faults.Connect
+	// OperationConnectedEvent is the event connected on its way to the application. Its only fault is a Delay: the events
+	// that come after it, disconnected too, do not wait and overtake it. The service promises no order of the events of a
+	// connection, so an application must not depend on one.
+	OperationConnectedEvent = faults.ConnectedEvent
+)
 
 // Fault is something that goes wrong on purpose. Its zero value does nothing; set what should happen.
 type Fault struct {
-	// Operation is what goes wrong: a REST operation by the name of the service client's method, such as "SendToAll", or
-	// OperationConnect, the handshake of a client. The listing behind ConnectionsInGroup and its pager is
+	// Operation is what goes wrong: a REST operation by the name of the service client's method, such as "SendToAll",
+	// OperationConnect or OperationConnectedEvent. The listing behind ConnectionsInGroup and its pager is
 	// "ListConnectionsInGroup". "" is any REST operation.
 	Operation string
 
@@ -58,11 +65,13 @@ func (s *Server) checkOperation(name string, others ...string) error {
 // InjectFault makes requests go wrong: the next Times that match. It fails if the fault cannot happen.
 func (s *Server) InjectFault(f Fault) error {
 	if f.Operation != "" {
-		if err := s.checkOperation(f.Operation, OperationConnect); err != nil {
+		if err := s.checkOperation(f.Operation, OperationConnect, OperationConnectedEvent); err != nil {
 			return fmt.Errorf("emulator: Fault.Operation: %w", err)
 		}
 	}
 	switch {
+	case f.Operation == OperationConnectedEvent && (f.Delay <= 0 || f.Status != 0 || f.Cut != CutNone):
+		return fmt.Errorf("emulator: Fault.Operation %s needs a Fault.Delay, and has no other fault", OperationConnectedEvent)
 	case f.Times < 0:
 		return fmt.Errorf("emulator: Fault.Times is %d", f.Times)
 	case f.Status != 0 && (f.Status < 400 || f.Status > 599):

@@ -126,6 +126,11 @@ func (s *Server) RequestCount(operation string) int { return s.api.Count(operati
 
 // wait waits until count returns want.
 func (s *Server) wait(ctx context.Context, want int, what string, count func() int) error {
+	if _, limited := ctx.Deadline(); !limited && s.patience > 0 {
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithTimeout(ctx, s.patience)
+		defer cancel()
+	}
 	return s.board.Wait(ctx, s.service.Life.Closing(), want, what, count)
 }
 

@@ -74,6 +74,8 @@ type Server struct {
 	conns   *wire.Conns
 	http    *http.Server
 	closed  sync.Once
+
+	patience time.Duration // how long a wait takes whose context has no deadline; 0 = for ever
 }
 
 // Start starts a server. The caller closes it.
@@ -147,7 +149,8 @@ func newServer(o *Options, addr net.Addr) *Server {
 		service: service, board: board,
 		faults: faults.NewList(service), conns: wire.NewConns(service.Life, board),
 	}
-	s.events = events.NewSender(service, s.endpoint.Host, [2]string{s.key, s.secondaryKey})
+	s.events = events.NewSender(events.Options{Service: service, Faults: s.faults, Host: handshake.WithoutPort(s.endpoint.Host),
+		Keys: func() [2]string { return [2]string{s.key, s.secondaryKey} }})
 	service.Application = s.events
 	tokens := token.New(token.Options{Key: s.key, SecondaryKey: s.secondaryKey, Endpoint: s.endpoint, Now: clock.Now,
 		AcceptBearer: o.AcceptBearer})

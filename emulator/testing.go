@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"log/slog"
 	"sync"
+	"time"
 )
 
 // TB is what StartT needs of a *testing.T or *testing.B.
@@ -14,8 +15,14 @@ type TB interface {
 	Logf(format string, args ...any)
 }
 
+// testPatience is how long WaitFor... waits under StartT.
+const testPatience = 10 * time.Second
+
 // StartT starts a server for a test and closes it when the test ends. It logs to the test unless opts say otherwise,
 // and fails the test only if the server cannot start.
+//
+// The server's WaitFor... methods give up after 10 seconds if their context has no deadline, so that a test whose state
+// never comes says which, rather than waiting for the time limit of go test.
 func StartT(t TB, opts *Options) *Server {
 	t.Helper()
 	var o Options
@@ -32,6 +39,7 @@ func StartT(t TB, opts *Options) *Server {
 		t.Fatalf("%v", err)
 		return nil
 	}
+	s.patience = testPatience
 	t.Cleanup(func() { s.Close() })
 	return s
 }

@@ -34,7 +34,7 @@ var mayImport = map[string][]string{
 	"client":    {"handshake", "hub", "protocol", "wire"},
 	"mqtt":      {"handshake", "hub", "protocol", "text", "wire"},
 	"rest":      {"faults", "hub", "odata", "protocol", "text", "token", "wire"},
-	"events":    {"hub", "protocol", "text"},
+	"events":    {"faults", "hub", "protocol", "text"},
 	"liveview":  {"hub", "text", "watch", "wire"},
 }
 

@@ -4,9 +4,7 @@
 package client
 
 import (
-	"context"
 	"crypto/rand"
-	"errors"
 	"net/http"
 	"net/url"
 	"slices"
@@ -61,9 +59,10 @@ func (s Server) connect(w http.ResponseWriter, r *http.Request) *wire.Error {
 	if i := slices.IndexFunc(offered, func(p string) bool { _, ok := protocol.Subprotocols[p]; return ok }); i >= 0 {
 		chosen = offered[i]
 	}
-	reply, err := s.ask(r.Context(), sock, claims.Roles, claims.Groups, func() *hub.ConnectRequest { return handshake.Describe(r) })
-	if err != nil {
-		return err
+	sock.Host = handshake.Host(r)
+	reply, asked := sock.Connect(r.Context(), claims.Roles, claims.Groups, func() *hub.ConnectRequest { return handshake.Describe(r) })
+	if asked != nil {
+		return s.RefusedByApplication(w, sock.Hub.Name, asked)
 	}
 	if reply.Subprotocol != "" {
 		chosen = reply.Subprotocol
@@ -87,19 +86,6 @@ func (s Server) connect(w http.ResponseWriter, r *http.Request) *wire.Error {
 	// Not in this goroutine, which would keep the request and net/http's buffers alive as long as the client stays.
 	go sock.read(ws, nc)
 	return nil
-}
-
-// ask asks the application whether a client may connect.
-func (s Server) ask(ctx context.Context, sock *socket, roles, groups []string, describe func() *hub.ConnectRequest) (hub.ConnectReply, *wire.Error) {
-	reply, err := sock.Connect(ctx, roles, groups, describe)
-	if rejected, ok := errors.AsType[*hub.Rejection](err); ok {
-		return reply, &wire.Error{Status: rejected.Status, Code: "Rejected", Message: rejected.Reason}
-	}
-	if err != nil {
-		return reply, &wire.Error{Status: http.StatusInternalServerError, Code: "InternalServerError",
-			Message: "the connect event failed: " + err.Error()}
-	}
-	return reply, nil
 }
 
 // clientHub returns the hub a client wants, and false when the path is not one that clients use.

@@ -40,8 +40,8 @@ type handler struct {
 	users    []string // lower case
 	allUsers bool
 
-	mu        sync.Mutex // guards validated, and is held while the handler is asked
-	validated bool
+	mu          sync.Mutex             // guards validations
+	validations map[string]*validation // by origin
 }
 
 var placeholder = regexp.MustCompile(`\{[^{}]*\}`)
@@ -49,7 +49,7 @@ var placeholder = regexp.MustCompile(`\{[^{}]*\}`)
 // newHandler checks one handler's settings. over is the client for those on the network, log that of those in
 // process.
 func newHandler(hub string, e Handler, over *http.Client, log *slog.Logger) (*handler, error) {
-	h := &handler{hub: hub, template: e.URLTemplate, client: over}
+	h := &handler{hub: strings.ToLower(hub), template: e.URLTemplate, client: over, validations: make(map[string]*validation)}
 	if e.Handler != nil {
 		h.client = newEventClient(inProcess{e.Handler, log})
 		if h.template == "" {
@@ -57,14 +57,18 @@ func newHandler(hub string, e Handler, over *http.Client, log *slog.Logger) (*ha
 		}
 	}
 	for _, name := range placeholder.FindAllString(h.template, -1) {
-		if name != "{hub}" && name != "{event}" {
-			return nil, fmt.Errorf("URLTemplate has the placeholder %s; there are {hub} and {event}", name)
+		if !strings.EqualFold(name, hubPlaceholder) && !strings.EqualFold(name, eventPlaceholder) {
+			return nil, fmt.Errorf("URLTemplate has the placeholder %.80s; there are {hub} and {event}", name)
 		}
 	}
-	u, err := url.Parse(h.url(eventValidate))
+	_, rest, _ := strings.Cut(h.template, "://")
+	host, _, _ := strings.Cut(rest, "/")
+	u, err := h.url(eventValidate)
 	switch {
 	case h.template == "":
 		return nil, errors.New("URLTemplate is empty, and there is no Handler")
+	case placeholder.MatchString(host):
+		return nil, errors.New("URLTemplate has a placeholder in its host, where the service allows none")
 	case err != nil || u.Host == "" || u.Scheme != "http" && u.Scheme != "https":
 		return nil, errors.New("URLTemplate is not an http or https URL")
 	}
@@ -93,9 +97,36 @@ func newHandler(hub string, e Handler, over *http.Client, log *slog.Logger) (*ha
 	return h, nil
 }
 
+// The placeholders of a URL template, which count in any case.
+const (
+	hubPlaceholder   = "{hub}"
+	eventPlaceholder = "{event}"
+)
+
 // url is where an event is sent.
-func (h *handler) url(event string) string {
-	return strings.NewReplacer("{hub}", url.PathEscape(h.hub), "{event}", url.PathEscape(event)).Replace(h.template)
+func (h *handler) url(event string) (*url.URL, error) {
+	u, err := url.Parse(placeholder.ReplaceAllStringFunc(h.template, func(name string) string {
+		if strings.EqualFold(name, hubPlaceholder) {
+			return url.PathEscape(h.hub)
+		}
+		return url.PathEscape(event)
+	}))
+	if err != nil {
+		return nil, errNoURL
+	}
+	return u, nil
+}
+
+// validation returns what is known of an origin.
+func (h *handler) validation(origin string) *validation {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	v := h.validations[origin]
+	if v == nil {
+		v = &validation{}
+		h.validations[origin] = v
+	}
+	return v
 }
 
 // hubHandlers are the handlers of every hub.
@@ -133,7 +164,7 @@ func (s *Sender) Set(hub string, settings []Handler) error {
 	handlers := make([]*handler, len(settings))
 	for i, e := range settings {
 		var err error
-		if handlers[i], err = newHandler(hub, e, s.client, s.service.Log); err != nil {
+		if handlers[i], err = newHandler(hub, e, s.client, s.Service.Log); err != nil {
 			return fmt.Errorf("EventHandlers[%d]: %w", i, err)
 		}
 	}

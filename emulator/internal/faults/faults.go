@@ -13,12 +13,15 @@ import (
 	"github.com/awps-go/webpubsub/emulator/internal/wire"
 )
 
-// Connect is the operation of a client's handshake.
-const Connect = "Connect"
+// Operations that are not REST operations.
+const (
+	Connect        = "Connect"        // a client's handshake
+	ConnectedEvent = "ConnectedEvent" // the event connected on its way to the application
+)
 
 // Fault is something that goes wrong on purpose. The emulator's own type of the name has the meaning of the fields.
 type Fault struct {
-	Operation       string // "" = any but Connect
+	Operation       string // "" = any REST operation
 	Times           int    // how often it still happens
 	Status          int
 	RetryAfter      time.Duration
@@ -57,7 +60,7 @@ func (l *List) Next(operation string) Fault {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	for i, f := range l.all {
-		if f.Operation != operation && (f.Operation != "" || operation == Connect) {
+		if f.Operation != operation && (f.Operation != "" || operation == Connect || operation == ConnectedEvent) {
 			continue
 		}
 		if f.Times--; f.Times == 0 {

@@ -3,7 +3,6 @@ package hub
 import (
 	"context"
 	"fmt"
-	"slices"
 	"sync"
 )
 
@@ -35,19 +34,22 @@ type ConnectRequest struct {
 	Detail       any      // what only the client's protocol and the application can read; nil for most
 }
 
-// ConnectReply is what the application makes of a handshake that it accepts. Zero fields leave the token's word.
+// ConnectReply is what the application makes of a handshake that it accepts. Its zero value leaves the token's word.
 type ConnectReply struct {
-	UserID      string
-	Groups      []string // in addition to the token's
-	Roles       []string // in addition to the token's
-	Subprotocol string   // one of those the client offered
+	UserID      *string  // nil keeps the token's; any other takes its place, also "", which is no user
+	Groups      []string // an empty list keeps the token's; any other takes their place
+	Roles       []string // nil keeps the token's; any other takes their place, also an empty list, which is no roles
+	Subprotocol string   // one of those the client offered; "" leaves the choice to the service
 	Detail      any      // as in ConnectRequest; also of a handshake that is rejected
 }
 
-// Rejection refuses a handshake, or fails an event, with a status that reaches the client.
+// Rejection is the application's own answer to a handshake that it refuses. A WebSocket client receives the status, the
+// content type and the body as they are.
 type Rejection struct {
-	Status int
-	Reason string
+	Status      int
+	ContentType string
+	Body        []byte
+	Reason      string // for people, and for clients whose protocol has no place for a status
 }
 
 func (r *Rejection) Error() string { return fmt.Sprintf("%d: %s", r.Status, r.Reason) }
@@ -63,19 +65,25 @@ type UserEvent struct {
 // the token and of the application's answer. describe is called if there is somebody to ask.
 func (c *Connection) Connect(ctx context.Context, roles, groups []string, describe func() *ConnectRequest) (ConnectReply, error) {
 	s := c.Hub.Service
-	if !s.Application.Listens(c.Hub.Name) {
-		return ConnectReply{Roles: roles, Groups: groups}, nil
-	}
 	c.events = newEventQueue(s)
-	reply, err := s.Application.Connect(ctx, c, describe())
-	if err != nil {
-		return reply, err
+	var reply ConnectReply
+	if s.Application.Listens(c.Hub.Name) {
+		var err error
+		if reply, err = s.Application.Connect(ctx, c, describe()); err != nil {
+			return reply, err
+		}
+	} else {
+		c.NextEventID() // connect has its number also when nobody hears of it
 	}
-	if reply.UserID != "" {
-		c.UserID = reply.UserID
+	if reply.UserID != nil {
+		c.UserID = *reply.UserID
 	}
-	reply.Roles = slices.Concat(roles, reply.Roles)
-	reply.Groups = slices.Concat(groups, reply.Groups)
+	if reply.Roles == nil {
+		reply.Roles = roles
+	}
+	if len(reply.Groups) == 0 {
+		reply.Groups = groups
+	}
 	return reply, nil
 }
 
@@ -85,16 +93,26 @@ func (c *Connection) NextEventID() int {
 	return c.events.sent - 1
 }
 
-// State returns the connection's state, as the application has set it. It is for the Application, during its calls.
-func (c *Connection) State() string { return c.events.state }
+// State returns the connection's state and whether the application has set one, which may be empty. It is for the
+// Application, during its calls.
+func (c *Connection) State() (state string, set bool) {
+	if c.events.state == nil {
+		return "", false
+	}
+	return *c.events.state, true
+}
 
 // SetState keeps a state that the application has set. It is for the Application, during its calls.
-func (c *Connection) SetState(state string) { c.events.state = state }
+func (c *Connection) SetState(state string) { c.events.state = &state }
+
+// Memory is a place where the Application keeps what it has to remember of the connection, nil at first. It is for the
+// Application, during its calls.
+func (c *Connection) Memory() *any { return &c.events.memory }
 
 // AdoptState gives the connection the state that the application has set for another one, which has come back as this one,
 // if it has set any.
 func (c *Connection) AdoptState(other *Connection) {
-	if c.events == nil || other.events == nil || other.events.state == "" {
+	if c.events == nil || other.events == nil || other.events.state == nil {
 		return
 	}
 	state := other.events.state
@@ -111,8 +129,9 @@ type eventQueue struct {
 	service *Service
 
 	// For the application's own use, which calls in order make safe.
-	sent  int    // events sent so far, connect being the first
-	state string // the connection's state, as the application left it
+	sent   int     // events sent so far, connect being the first
+	state  *string // the connection's state, as the application left it; nil = it has never set one
+	memory any
 
 	mu      sync.Mutex // guards everything below
 	drained sync.Cond  // the queue has become shorter

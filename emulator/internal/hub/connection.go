@@ -15,6 +15,7 @@ type Connection struct {
 	Hub         *Hub
 	UserID      string // "" = anonymous
 	Subprotocol string // as negotiated; "" = none
+	Host        string // the one that the client connected to, without a port, in lower case
 	Link        Link
 
 	events *eventQueue // nil when there is nobody to tell

@@ -193,21 +193,25 @@ func TestNobodyListens(t *testing.T) {
 	c.End("bye")
 }
 
-func TestTheApplicationsAnswerAddsToTheToken(t *testing.T) {
+func TestTheApplicationsAnswerTakesThePlaceOfTheToken(t *testing.T) {
 	app := &recorder{connect: func(c *Connection) (ConnectReply, error) {
-		c.SetState("state")
-		return ConnectReply{UserID: "bob", Groups: []string{"its"}, Roles: []string{"webpubsub.joinLeaveGroup"}}, nil
+		_, set := c.State()
+		require.False(t, set)
+		c.SetState("")
+		return ConnectReply{UserID: new("bob"), Groups: []string{"its"}, Roles: []string{"webpubsub.joinLeaveGroup"}}, nil
 	}}
 	s := newTestService(t, app)
 	c, _ := enter(t, s, "a", "token's")
-	require.Equal(t, Info{ID: "a", UserID: "bob", Groups: []string{"its", "token's"}}, c.Inspect())
+	require.Equal(t, Info{ID: "a", UserID: "bob", Groups: []string{"its"}}, c.Inspect())
 	require.True(t, c.Allows(JoinLeaveGroup, ""))
-	require.True(t, c.Allows(SendToGroup, "token"))
-	require.Equal(t, "state", c.State())
+	require.False(t, c.Allows(SendToGroup, "token"))
+	state, set := c.State()
+	require.True(t, set, "an empty state is one")
+	require.Empty(t, state)
 }
 
 func TestARejectedClientLeavesNoTrace(t *testing.T) {
-	app := &recorder{connect: func(*Connection) (ConnectReply, error) { return ConnectReply{}, &Rejection{401, "no"} }}
+	app := &recorder{connect: func(*Connection) (ConnectReply, error) { return ConnectReply{}, &Rejection{Status: 401, Reason: "no"} }}
 	s := newTestService(t, app)
 	c := &Connection{ID: "a", Hub: s.OpenHub("chat"), Link: &inbox{}}
 	_, err := c.Connect(t.Context(), nil, nil, func() *ConnectRequest { return &ConnectRequest{} })

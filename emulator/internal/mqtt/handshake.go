@@ -56,7 +56,7 @@ func (s Server) connect(w http.ResponseWriter, r *http.Request, hubName string) 
 		return wire.BadRequest("Sec-WebSocket-Protocol", "an MQTT client offers the subprotocol %s", protocol.MQTTSubprotocol)
 	}
 	p := &pendingClient{server: s, hub: s.Service.OpenHub(hubName), user: claims.Subject,
-		roles: claims.Roles, groups: claims.Groups, request: handshake.Describe(r)}
+		roles: claims.Roles, groups: claims.Groups, request: handshake.Describe(r), host: handshake.Host(r)}
 	ws, nc := s.Upgrade(w, r, protocol.MQTTSubprotocol)
 	if ws == nil {
 		return nil
@@ -74,6 +74,7 @@ type pendingClient struct {
 	user          string
 	roles, groups []string
 	request       *hub.ConnectRequest
+	host          string // the one that the client connected to
 }
 
 // run reads the CONNECT packet, and then, if it can be accepted, everything that follows.
@@ -158,7 +159,7 @@ func (h *pendingClient) accept(pk *packets.Packet, n *conn) (*session, error) {
 		sessionID: rand.Text(), subscriptions: make(map[string]packets.Subscription)}
 	// The hosted service's connection id is the MQTT client's id, so that it may be found by it.
 	c.Connection = hub.Connection{ID: p.ClientIdentifier, Hub: h.hub, UserID: h.user,
-		Subprotocol: protocol.MQTTSubprotocol, Link: c}
+		Subprotocol: protocol.MQTTSubprotocol, Host: h.host, Link: c}
 	if c.ID == "" {
 		c.ID = rand.Text()
 	}

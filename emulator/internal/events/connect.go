@@ -1,0 +1,169 @@
+package events
+
+import (
+	"crypto/sha1"
+	"encoding/hex"
+	"encoding/json"
+	"encoding/pem"
+	"errors"
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+	"unicode/utf8"
+
+	"github.com/awps-go/webpubsub/emulator/internal/hub"
+	"github.com/awps-go/webpubsub/emulator/internal/protocol"
+	"github.com/awps-go/webpubsub/emulator/internal/text"
+)
+
+// connectBody is the body of a connect event.
+type connectBody struct {
+	Claims             map[string][]string   `json:"claims"`
+	Query              map[string][]string   `json:"query"`
+	Headers            map[string][]string   `json:"headers"`
+	Subprotocols       []string              `json:"subprotocols"`
+	ClientCertificates []connectCertificate  `json:"clientCertificates"`
+	MQTT               *protocol.MQTTConnect `json:"mqtt,omitempty"`
+}
+
+type connectCertificate struct {
+	Thumbprint string `json:"thumbprint"`
+	Content    string `json:"content"`
+}
+
+// internalHeaders begin the names of headers that belong to the service itself.
+const internalHeaders = "x-asrs-internal-"
+
+// newConnectBody shows the application a handshake, without the client's token and the service's own headers.
+func newConnectBody(r *hub.ConnectRequest) *connectBody {
+	b := &connectBody{
+		Claims:       r.Claims,
+		Query:        without(r.Query, func(name string) bool { return strings.EqualFold(name, "access_token") }),
+		Subprotocols: append([]string{}, r.Subprotocols...), ClientCertificates: []connectCertificate{}, // never null
+		Headers: without(r.Header, func(name string) bool {
+			return strings.EqualFold(name, "Authorization") || strings.HasPrefix(strings.ToLower(name), internalHeaders)
+		}),
+	}
+	if b.Claims == nil {
+		b.Claims = map[string][]string{}
+	}
+	b.MQTT, _ = r.Detail.(*protocol.MQTTConnect)
+	for _, c := range r.Certificates {
+		sum := sha1.Sum(c)
+		b.ClientCertificates = append(b.ClientCertificates, connectCertificate{
+			Thumbprint: strings.ToUpper(hex.EncodeToString(sum[:])),
+			Content:    string(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: c})),
+		})
+	}
+	return b
+}
+
+// without returns a copy of the items whose names are not dropped. It is never nil.
+func without(items map[string][]string, drop func(name string) bool) map[string][]string {
+	kept := make(map[string][]string, len(items))
+	maps.Copy(kept, items)
+	maps.DeleteFunc(kept, func(name string, _ []string) bool { return drop(name) })
+	return kept
+}
+
+// connectReply returns what an answer to connect makes of the handshake r.
+func connectReply(a *answer, r *hub.ConnectRequest) (hub.ConnectReply, error) {
+	if !a.ok() {
+		rejection := a.rejection()
+		if a.status/100 != 4 { // only a 4xx was meant for the client
+			rejection.ContentType, rejection.Body = "", nil
+		}
+		if r.Detail != nil {
+			return refusedMQTT(a, rejection)
+		}
+		return hub.ConnectReply{}, rejection
+	}
+	var body struct { // what is absent or null stays as the token has it
+		UserID      *string   `json:"userId"`
+		Groups      []*string `json:"groups"`
+		Roles       []*string `json:"roles"`
+		Subprotocol string    `json:"subprotocol"`
+
+		MQTT *protocol.MQTTConnack `json:"mqtt"`
+	}
+	if len(a.body) > 0 {
+		if !utf8.Valid(a.body) {
+			return hub.ConnectReply{}, errors.New("the answer to connect is not valid UTF-8")
+		}
+		if err := json.Unmarshal(a.body, &body); err != nil {
+			return hub.ConnectReply{}, fmt.Errorf("the answer to connect is not its JSON: %s", text.JSONFault(err))
+		}
+	}
+	reply := hub.ConnectReply{UserID: body.UserID, Detail: body.MQTT}
+	if id := body.UserID; id != nil && !carriable(*id) {
+		return hub.ConnectReply{}, errors.New("the answer to connect has a userId with control characters or white space at its ends, " +
+			"which the headers of events cannot carry")
+	}
+	var err error
+	if reply.Groups, err = names("groups", body.Groups, protocol.CheckGroup); err != nil {
+		return hub.ConnectReply{}, err
+	}
+	if reply.Roles, err = names("roles", body.Roles, checkRole); err != nil {
+		return hub.ConnectReply{}, err
+	}
+	if body.Subprotocol != "" {
+		i := slices.IndexFunc(r.Subprotocols, func(offered string) bool { return sameSubprotocol(offered, body.Subprotocol) })
+		if i < 0 {
+			return hub.ConnectReply{}, fmt.Errorf("the answer to connect picks the subprotocol %.80q, which the client does not offer",
+				body.Subprotocol)
+		}
+		reply.Subprotocol = r.Subprotocols[i]
+	}
+	return reply, nil
+}
+
+// refusedMQTT returns what an answer that refuses an MQTT client's CONNECT packet says in MQTT's terms, or else in words.
+func refusedMQTT(a *answer, rejection *hub.Rejection) (hub.ConnectReply, error) {
+	var refused struct {
+		MQTT *protocol.MQTTConnack `json:"mqtt"`
+	}
+	if json.Unmarshal(a.body, &refused) == nil && refused.MQTT != nil {
+		if refused.MQTT.Reason != "" {
+			rejection.Reason = refused.MQTT.Reason
+		}
+		return hub.ConnectReply{Detail: refused.MQTT}, rejection
+	}
+	if words := strings.TrimSpace(text.Shorten(string(a.body), maxSaid)); words != "" && utf8.ValidString(words) {
+		rejection.Reason = words
+	}
+	return hub.ConnectReply{}, rejection
+}
+
+// sameSubprotocol compares a subprotocol that a client offers with the one that an application picks. The service's own
+// count in any case.
+func sameSubprotocol(offered, picked string) bool {
+	_, known := protocol.Subprotocols[strings.ToLower(picked)]
+	return offered == picked || known && strings.EqualFold(offered, picked)
+}
+
+// names returns the members of a list of the answer to connect: nil for no list, an empty list for an empty one.
+func names(what string, list []*string, check func(string) string) ([]string, error) {
+	if list == nil {
+		return nil, nil
+	}
+	all := make([]string, len(list))
+	for i, name := range list {
+		if name == nil {
+			return nil, fmt.Errorf("the answer to connect has null in its %s", what)
+		}
+		if fault := check(*name); fault != "" {
+			return nil, fmt.Errorf("the answer to connect has a bad name in its %s: %s", what, fault)
+		}
+		all[i] = *name
+	}
+	return all, nil
+}
+
+// checkRole returns what is wrong with a role, or "". A role that the service does not know is not wrong.
+func checkRole(role string) string {
+	if strings.TrimSpace(role) == "" {
+		return "the role is empty"
+	}
+	return ""
+}

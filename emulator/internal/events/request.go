@@ -1,0 +1,174 @@
+package events
+
+import (
+	"crypto/hmac"
+	"crypto/rand"
+	"crypto/sha256"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"maps"
+	"net/http"
+	"net/http/cookiejar"
+	"net/url"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+	"unicode/utf8"
+
+	"github.com/awps-go/webpubsub/emulator/internal/hub"
+	"github.com/awps-go/webpubsub/emulator/internal/protocol"
+)
+
+// The headers of events that are read or written in several places.
+const (
+	headerOrigin    = "WebHook-Request-Origin"
+	headerAllowed   = "WebHook-Allowed-Origin"
+	headerVersion   = "ce-awpsversion"
+	headerState     = "ce-connectionState"
+	headerUserID    = "ce-userId"
+	headerRequestID = "x-ms-client-request-id"
+)
+
+// event is something that the application is told.
+type event struct {
+	name        string // as in ce-eventName
+	ceType      string
+	contentType string
+	body        []byte
+	metadata    map[string]string
+	header      []field // further headers
+}
+
+type field struct{ name, value string }
+
+// delivery is an event on its way to a handler. Everything that its requests say is decided when it is made: an event that is
+// sent again is the same event.
+type delivery struct {
+	*event
+	handler    *handler
+	connection *hub.Connection
+	id         string
+	origin     string
+	time       time.Time
+	url        *url.URL
+	fields     http.Header
+	cookies    *cookiejar.Jar
+	fault      error // why it cannot be sent
+
+	attempts int
+	answer   *answer // the last one
+}
+
+// deliver makes the delivery of an event to a handler. It is called in the order of the connection's events.
+func (u *Sender) deliver(h *handler, c *hub.Connection, id int, e *event) *delivery {
+	d := &delivery{event: e, handler: h, connection: c, id: strconv.Itoa(id), origin: c.Host, time: u.Service.Clock.Now(),
+		cookies: cookies(c)}
+	if d.origin == "" {
+		d.origin = u.Host
+	}
+	if d.url, d.fault = h.url(e.name); d.fault == nil {
+		d.fields, d.fault = u.fields(d)
+	}
+	return d
+}
+
+// fields returns the headers of an event. The order of the first ones is that of the service's documentation.
+func (u *Sender) fields(d *delivery) (http.Header, error) {
+	c, name := d.connection, strings.ToLower(d.connection.Hub.Name)
+	source := "/hubs/" + name + "/client/" + c.ID
+	list := []field{
+		{"Content-Type", d.contentType},
+		{headerOrigin, d.origin},
+		{headerRequestID, newGUID()},
+		{"ce-specversion", "1.0"},
+		{headerVersion, "1.0"},
+		{"ce-type", d.ceType},
+		{"ce-id", d.id},
+		{"ce-time", d.time.UTC().Format(time.RFC3339)},
+		{"ce-hub", name},
+		{"ce-connectionId", c.ID},
+		{"ce-eventName", d.name},
+		{"ce-signature", signature(u.Keys(), c.ID)},
+	}
+	if client, ok := c.Link.(protocol.MQTTLink); ok {
+		physicalID, sessionID := client.Identity()
+		source += "/" + physicalID
+		list = append(list, field{"ce-physicalConnectionId", physicalID})
+		if d.name != eventConnect { // the session begins with its answer
+			list = append(list, field{"ce-sessionId", sessionID})
+		}
+	}
+	list = append(list, field{"ce-source", source})
+	if c.UserID != "" {
+		list = append(list, field{headerUserID, c.UserID})
+	}
+	if c.Subprotocol != "" && d.ceType != systemConnect {
+		list = append(list, field{"ce-subprotocol", c.Subprotocol})
+	}
+	if state, set := c.State(); set {
+		list = append(list, field{headerState, state})
+	}
+	for _, key := range slices.Sorted(maps.Keys(d.metadata)) { // of keys that differ in case only, the last one stays
+		list = append(list, field{protocol.MetadataHeader + key, d.metadata[key]})
+	}
+	header := make(http.Header)
+	for _, f := range list {
+		if !carriable(f.value) {
+			return nil, fmt.Errorf("the header %s of the event has control characters or white space at its ends, which HTTP cannot carry", f.name)
+		}
+		if f.name != headerUserID && strings.ContainsFunc(f.value, func(r rune) bool { return r >= utf8.RuneSelf }) {
+			return nil, fmt.Errorf("the header %s of the event has characters outside ASCII, which the service does not send", f.name)
+		}
+		header.Set(f.name, f.value)
+	}
+	for _, f := range d.header {
+		if !carriable(f.value) || strings.ContainsFunc(f.value, func(r rune) bool { return r >= utf8.RuneSelf }) {
+			return nil, fmt.Errorf("the header %.80q of the event has characters that the service does not send", f.name)
+		}
+		header.Add(f.name, f.value)
+	}
+	return header, nil
+}
+
+const systemConnect = "azure.webpubsub.sys." + eventConnect
+
+// carriable reports whether a header arrives as it is: HTTP drops white space at the ends of a value.
+func carriable(value string) bool {
+	return strings.Trim(value, " \t") == value &&
+		!strings.ContainsFunc(value, func(r rune) bool { return r < ' ' && r != '\t' || r == 0x7F })
+}
+
+// signature signs a connection's id with both access keys.
+func signature(keys [2]string, connectionID string) string {
+	var signatures []string
+	for _, key := range keys {
+		mac := hmac.New(sha256.New, []byte(key))
+		mac.Write([]byte(connectionID))
+		signatures = append(signatures, "sha256="+hex.EncodeToString(mac.Sum(nil)))
+	}
+	return strings.Join(signatures, ",")
+}
+
+// newGUID returns a random GUID.
+func newGUID() string {
+	var b [16]byte
+	rand.Read(b[:])
+	b[6], b[8] = b[6]&0x0F|0x40, b[8]&0x3F|0x80 // version 4, random
+	return fmt.Sprintf("%x-%x-%x-%x-%x", b[:4], b[4:6], b[6:8], b[8:10], b[10:])
+}
+
+// cookies returns the jar of the cookies that answers to the connection's events have set.
+func cookies(c *hub.Connection) *cookiejar.Jar {
+	memory := c.Memory()
+	jar, ok := (*memory).(*cookiejar.Jar)
+	if !ok {
+		jar, _ = cookiejar.New(nil) // never fails
+		*memory = jar
+	}
+	return jar
+}
+
+// errNoURL is a template that makes no URL with some names.
+var errNoURL = errors.New("the URL template of the event handler makes no URL")
