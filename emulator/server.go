@@ -24,6 +24,7 @@ import (
 	"github.com/awps-go/webpubsub/emulator/internal/mqtt"
 	"github.com/awps-go/webpubsub/emulator/internal/rest"
 	"github.com/awps-go/webpubsub/emulator/internal/token"
+	"github.com/awps-go/webpubsub/emulator/internal/tunnel"
 	"github.com/awps-go/webpubsub/emulator/internal/watch"
 	"github.com/awps-go/webpubsub/emulator/internal/wire"
 )
@@ -47,9 +48,9 @@ type Options struct {
 	// until SetHubSettings says otherwise.
 	Hubs map[string]HubSettings
 
-	// AcceptBearer, if set, is asked about bearer tokens of REST requests that the access key has not signed, and
-	// says whether to accept them: for testing clients that authenticate with Microsoft Entra ID. The default is to
-	// accept none.
+	// AcceptBearer, if set, is asked about bearer tokens of REST requests, and of servers that connect to a tunnel, that the
+	// access key has not signed, and says whether to accept them: for testing clients that authenticate with Microsoft
+	// Entra ID. The default is to accept none.
 	AcceptBearer func(token string) bool
 
 	// TLSConfig, if set, makes the server speak TLS, and its endpoint begin with https. It needs a certificate.
@@ -72,6 +73,7 @@ type Server struct {
 	faults  *faults.List
 	api     *rest.API
 	conns   *wire.Conns
+	tunnels *tunnel.Tunnels
 	http    *http.Server
 	closed  sync.Once
 
@@ -149,20 +151,22 @@ func newServer(o *Options, addr net.Addr) *Server {
 		service: service, board: board,
 		faults: faults.NewList(service), conns: wire.NewConns(service.Life, board),
 	}
-	s.events = events.NewSender(events.Options{Service: service, Faults: s.faults, Host: handshake.WithoutPort(s.endpoint.Host),
-		Keys: func() [2]string { return [2]string{s.key, s.secondaryKey} }})
-	service.Application = s.events
 	tokens := token.New(token.Options{Key: s.key, SecondaryKey: s.secondaryKey, Endpoint: s.endpoint, Now: clock.Now,
 		AcceptBearer: o.AcceptBearer})
 	handshaker := &handshake.Handshaker{Service: service, Conns: s.conns, Endpoint: s.endpoint, Tokens: tokens, Faults: s.faults}
+	s.tunnels = tunnel.New(handshaker)
+	s.events = events.NewSender(events.Options{Service: service, Faults: s.faults, Host: handshake.WithoutPort(s.endpoint.Host),
+		Keys: func() [2]string { return [2]string{s.key, s.secondaryKey} }, Tunnels: s.tunnels})
+	service.Application = s.events
 	s.api = rest.New(rest.Options{Service: service, Endpoint: s.endpoint, Tokens: tokens, Faults: s.faults})
 	s.http = &http.Server{
 		Handler: &router{
 			api:    s.api,
 			client: client.Server{Handshaker: handshaker},
 			mqtt:   mqtt.Server{Handshaker: handshaker},
+			tunnel: s.tunnels,
 			view: liveview.New(liveview.Options{Service: service, Board: board, Endpoint: s.endpoint,
-				Secrets: []string{s.key, s.secondaryKey}}),
+				Secrets: []string{s.key, s.secondaryKey}, Tunnels: s.tunnels.Count}),
 		},
 		ReadHeaderTimeout: 10 * time.Second,
 		ErrorLog:          slog.NewLogLogger(o.Logger.Handler(), slog.LevelDebug),
@@ -205,6 +209,7 @@ func (s *Server) Close() error {
 		s.service.CloseAll()
 		s.conns.ShortenClosings()
 		s.waitForApplication() // while requests are still served, which an event handler may want to make
+		s.tunnels.Close()
 
 		s.conns.CloseUnused()
 		ctx, cancel := context.WithTimeout(context.Background(), wire.CloseTimeout)

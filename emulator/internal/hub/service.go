@@ -47,7 +47,7 @@ func (s *Service) OpenHub(name string) *Hub {
 	return h
 }
 
-// Hubs returns the hubs that clients have connected to, in alphabetical order.
+// Hubs returns the hubs that clients or tunnels have connected to, in alphabetical order.
 func (s *Service) Hubs() []*Hub {
 	s.mu.Lock()
 	defer s.mu.Unlock()

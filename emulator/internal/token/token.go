@@ -1,4 +1,4 @@
-// Package token makes and verifies access tokens: those of REST requests and those of clients. It knows the keys and the
+// Package token makes and verifies access tokens: those of REST requests, of clients and of servers at the tunnel. It knows the keys and the
 // address of the server, and nothing of hubs.
 package token
 
@@ -13,6 +13,7 @@ import (
 	"math"
 	"net/http"
 	"net/url"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -84,7 +85,7 @@ type Options struct {
 	Key, SecondaryKey string
 	Endpoint          wire.Endpoint
 	Now               func() time.Time
-	// AcceptBearer, if set, accepts tokens of REST requests that no key has signed.
+	// AcceptBearer, if set, accepts tokens of REST requests and of tunnels that no key has signed.
 	AcceptBearer func(token string) bool
 }
 
@@ -234,13 +235,13 @@ func sameURL(aud, target string) bool {
 	return err == nil && strings.EqualFold(aud, decoded)
 }
 
-// dropDefaultPort removes :80 from an http and :443 from an https URL.
+// dropDefaultPort removes :80 from an http or ws URL, and :443 from an https or wss one.
 func dropDefaultPort(u string) string {
 	scheme, rest, ok := strings.Cut(u, "://")
 	if !ok {
 		return u
 	}
-	port := map[string]string{"http": ":80", "https": ":443"}[strings.ToLower(scheme)]
+	port := map[string]string{"http": ":80", "https": ":443", "ws": ":80", "wss": ":443"}[strings.ToLower(scheme)]
 	end := strings.IndexAny(rest, "/?#")
 	if end < 0 {
 		end = len(rest)
@@ -276,6 +277,33 @@ func (a *Authority) AuthorizeClient(r *http.Request, prefix, hub string) (*Claim
 		}
 	}
 	return nil, errors.New("the audience of the access token is not this hub's client URL")
+}
+
+// AuthorizeTunnel checks the token of a server that wants to connect to the tunnel, and returns the token's subject. The
+// audience is the URL of the request without the token.
+func (a *Authority) AuthorizeTunnel(r *http.Request) (subject string, err error) {
+	token := r.URL.Query().Get("access_token")
+	if token == "" {
+		token = bearer(r)
+	}
+	c, err := a.verify(a.restTokens, token)
+	if err != nil {
+		if token != "" && a.AcceptBearer != nil && a.AcceptBearer(token) {
+			return "", nil
+		}
+		return "", err
+	}
+	query := slices.DeleteFunc(strings.Split(r.URL.RawQuery, "&"), func(pair string) bool { return strings.HasPrefix(pair, "access_token=") })
+	target := r.URL.EscapedPath() + "?" + strings.Join(query, "&")
+	scheme := strings.Replace(a.Endpoint.Scheme, "http", "ws", 1)
+	for _, host := range []string{r.Host, a.Endpoint.Host} {
+		for _, aud := range c.Audience {
+			if sameURL(aud, scheme+"://"+host+target) {
+				return c.Subject, nil
+			}
+		}
+	}
+	return "", errors.New("the audience of the access token is not the URL of the tunnel, with " + scheme + " as its scheme")
 }
 
 // ForClient makes an access token for a client.
