@@ -35,6 +35,7 @@ func (t transport) RoundTrip(r *http.Request) (*http.Response, error) {
 			return nil, err
 		}
 		event.Body = body
+		event.Headers["Content-Length"] = []string{strconv.Itoa(len(body))} // as over HTTP, also of nothing
 	}
 	c, err := t.tunnels.wait(r.Context(), t.hub)
 	if err != nil {
