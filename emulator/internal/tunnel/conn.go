@@ -147,7 +147,11 @@ func (c *conn) read() {
 // readFrames handles frames, and returns why there are no more.
 func (c *conn) readFrames() (reason string) {
 	for {
-		kind, data, err := c.ws.Read(context.Background())
+		kind, r, err := c.ws.Reader(context.Background())
+		if err != nil {
+			return lostReason(err)
+		}
+		data, err := tunnelframe.Read(r, maxFrame)
 		if err != nil {
 			return lostReason(err)
 		}
