@@ -3,11 +3,13 @@ package webpubsub_test
 import (
 	"bytes"
 	"context"
+	"crypto/rand"
 	"encoding/base64"
 	"encoding/json"
 	"fmt"
 	"io"
 	"net/http"
+	"os"
 	"slices"
 	"strings"
 	"testing"
@@ -20,8 +22,54 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// These tests drive every operation against the emulator with real WebSocket clients: what was sent is what arrives, and
-// nobody else gets it.
+// These tests drive every operation with real WebSocket clients: what was sent is what arrives, and nobody else gets it.
+//
+// They run against the emulator, or against the service whose connection string is in WEBPUBSUB_TEST_CONNECTION_STRING. There
+// each test has a hub of its own, whose name nobody else uses.
+
+// serviceVariable is the environment variable with the connection string of a service to test against.
+const serviceVariable = "WEBPUBSUB_TEST_CONNECTION_STRING"
+
+// needsEmulator are the tests that need what only the emulator allows, and why.
+var needsEmulator = map[string]string{
+	"TestTheServiceRefuses/a_body_that_is_too_large": "what the service answers to 2 MiB is not known",
+}
+
+// skipByName skips a test that needs the emulator when there is another target.
+func skipByName(t *testing.T) {
+	t.Helper()
+	if why, needs := needsEmulator[t.Name()]; needs && os.Getenv(serviceVariable) != "" {
+		t.Skip("this needs the emulator: " + why)
+	}
+}
+
+// connectionString returns that of the service to test against.
+func connectionString(t *testing.T) string {
+	t.Helper()
+	skipByName(t)
+	if s := os.Getenv(serviceVariable); s != "" {
+		return s
+	}
+	return emulator.StartT(t, nil).ConnectionString()
+}
+
+// target is a service to test against: its connection string, its endpoint, its access key, and a hub.
+type target struct{ connectionString, endpoint, accessKey, hub string }
+
+func newTarget(t *testing.T) target {
+	t.Helper()
+	s := target{connectionString: connectionString(t), hub: "test_" + strings.ToLower(rand.Text())}
+	for part := range strings.SplitSeq(s.connectionString, ";") {
+		name, value, _ := strings.Cut(part, "=")
+		switch strings.ToLower(strings.TrimSpace(name)) {
+		case "endpoint":
+			s.endpoint = strings.TrimSuffix(value, "/")
+		case "accesskey":
+			s.accessKey = value
+		}
+	}
+	return s
+}
 
 type hub struct {
 	*webpubsub.ServiceClient
@@ -30,7 +78,12 @@ type hub struct {
 
 func newHub(t *testing.T) hub {
 	t.Helper()
-	client, err := webpubsub.NewClientFromConnectionString(emulator.StartT(t, nil).ConnectionString(), "chat", nil)
+	return newTarget(t).newHub(t)
+}
+
+func (s target) newHub(t *testing.T) hub {
+	t.Helper()
+	client, err := webpubsub.NewClientFromConnectionString(s.connectionString, s.hub, nil)
 	require.NoError(t, err)
 	return hub{client, t}
 }
@@ -69,7 +122,7 @@ func (h hub) joinRaw(options webpubsub.ClientAccessTokenOptions, subprotocols ..
 	conn, _, err := websocket.Dial(h.t.Context(), access.URL, &websocket.DialOptions{Subprotocols: subprotocols})
 	require.NoError(h.t, err)
 	conn.SetReadLimit(2 << 20)
-	h.t.Cleanup(func() { _ = conn.CloseNow() })
+	h.t.Cleanup(func() { conn.CloseNow() })
 	return &member{t: h.t, hub: h, conn: conn}
 }
 
@@ -448,39 +501,40 @@ func TestPermissions(t *testing.T) {
 }
 
 func TestClientTokensAreChecked(t *testing.T) {
-	server := emulator.StartT(t, nil)
+	service := newTarget(t)
 	dial := func(url string) int {
 		t.Helper()
 		conn, resp, err := websocket.Dial(t.Context(), url, nil)
 		if err == nil {
-			_ = conn.CloseNow()
+			conn.CloseNow()
 			return http.StatusSwitchingProtocols
 		}
 		require.NotNil(t, resp, "%v", err)
 		return resp.StatusCode
 	}
 	token := func(key, hub string) webpubsub.ClientAccessToken {
-		client, err := webpubsub.NewClientWithKeyCredential(server.Endpoint(), hub, azcore.NewKeyCredential(key), nil)
+		client, err := webpubsub.NewClientWithKeyCredential(service.endpoint, hub, azcore.NewKeyCredential(key), nil)
 		require.NoError(t, err)
 		access, err := client.GetClientAccessToken(t.Context(), nil)
 		require.NoError(t, err)
 		return access
 	}
-	good := token(server.AccessKey(), "chat")
+	good := token(service.accessKey, service.hub)
 	require.Equal(t, 101, dial(good.URL))
-	require.Equal(t, 101, dial(token(server.AccessKey(), "h`,.[]x").URL), "a hub of every character that a hub may have")
-	require.Equal(t, 101, dial(strings.Replace(good.URL, "/hubs/chat", "/hubs/CHAT", 1)), "hubs are matched without regard to case")
+	require.Equal(t, 101, dial(token(service.accessKey, service.hub+"`,.[]x").URL), "a hub of every character that a hub may have")
+	require.Equal(t, 101, dial(strings.Replace(good.URL, "/hubs/"+service.hub, "/hubs/"+strings.ToUpper(service.hub), 1)),
+		"hubs are matched without regard to case")
 	require.Equal(t, 401, dial(good.BaseURL))
-	require.Equal(t, 401, dial(token("another key", "chat").URL))
-	require.Equal(t, 401, dial(good.BaseURL+"?access_token="+token(server.AccessKey(), "other").Token), "a token for another hub")
+	require.Equal(t, 401, dial(token("another key", service.hub).URL))
+	require.Equal(t, 401, dial(good.BaseURL+"?access_token="+token(service.accessKey, "other").Token), "a token for another hub")
 }
 
 func TestTheServiceRefuses(t *testing.T) {
-	server := emulator.StartT(t, nil)
-	h := newHub(t)
+	service := newTarget(t)
+	h := service.newHub(t)
 	ctx := t.Context()
 
-	wrong, err := webpubsub.NewClientWithKeyCredential(server.Endpoint(), "chat", azcore.NewKeyCredential("another key"), nil)
+	wrong, err := webpubsub.NewClientWithKeyCredential(service.endpoint, service.hub, azcore.NewKeyCredential("another key"), nil)
 	require.NoError(t, err)
 	require.ErrorIs(t, wrong.SendToAll(ctx, webpubsub.Text("hello"), nil), webpubsub.ErrUnauthorized)
 	_, err = wrong.UserExists(ctx, "user", nil)
@@ -490,13 +544,22 @@ func TestTheServiceRefuses(t *testing.T) {
 	err = h.SendToAll(ctx, webpubsub.Text("hello"), &webpubsub.SendToAllOptions{Filter: "userId eq"})
 	require.ErrorAs(t, err, &responseError)
 	require.Equal(t, 400, responseError.StatusCode)
-	require.NotEmpty(t, responseError.ErrorCode)
-	require.ErrorAs(t, h.SendToAll(ctx, webpubsub.Binary(make([]byte, 2<<20)), nil), &responseError)
-	require.Contains(t, []int{400, 413}, responseError.StatusCode)
+	require.Equal(t, "Error.BadRequest", responseError.ErrorCode)
 
-	old, err := webpubsub.NewClientFromConnectionString(server.ConnectionString(), "chat",
+	err = h.AddConnectionToGroup(ctx, "room", "no such id", nil)
+	require.ErrorAs(t, err, &responseError)
+	require.Equal(t, 404, responseError.StatusCode)
+	require.Equal(t, "Error.Connection.NotExisted", responseError.ErrorCode)
+
+	old, err := webpubsub.NewClientFromConnectionString(service.connectionString, service.hub,
 		&webpubsub.ClientOptions{ClientOptions: azcore.ClientOptions{APIVersion: "1999-01-01"}})
 	require.NoError(t, err)
 	require.ErrorAs(t, old.SendToAll(ctx, webpubsub.Text("hello"), nil), &responseError)
 	require.Equal(t, 400, responseError.StatusCode)
+
+	t.Run("a body that is too large", func(t *testing.T) {
+		skipByName(t)
+		require.ErrorAs(t, h.SendToAll(ctx, webpubsub.Binary(make([]byte, 2<<20)), nil), &responseError)
+		require.Equal(t, 400, responseError.StatusCode)
+	})
 }

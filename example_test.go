@@ -370,7 +370,7 @@ func ExampleServiceClient_CloseAllConnections() {
 	}
 	frame := client.read()
 	fmt.Println(frame["event"], frame["message"])
-	// Output: disconnected maintenance
+	// Output: disconnected Application server closed the connection. Reason: maintenance
 }
 
 func ExampleServiceClient_CloseUserConnections() {
@@ -384,7 +384,7 @@ func ExampleServiceClient_CloseUserConnections() {
 	}
 	frame := client.read()
 	fmt.Println(frame["event"], frame["message"])
-	// Output: disconnected signed out
+	// Output: disconnected Application server closed the connection. Reason: signed out
 }
 
 func ExampleServiceClient_GetClientAccessToken() {

@@ -22,9 +22,10 @@ const (
 	closeReason    = "the server is shutting down"
 	recoveryWindow = 30 * time.Second
 
-	maxMessageSize         = 1 << 20 // bytes
-	maxGrants              = 1000    // groups that one permission names
-	maxUnacknowledged      = 1000    // messages to a reliable client
+	maxMessageSize         = 1 << 20  // bytes
+	maxAnswerSize          = 16 << 20 // bytes, of an event handler
+	maxGrants              = 1000     // groups that one permission names
+	maxUnacknowledged      = 1000     // messages to a reliable client
 	maxUnacknowledgedBytes = 16 << 20
 	maxQueuedFrames        = 10_000 // to any client
 	maxRequests            = 1000   // that are remembered

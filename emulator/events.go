@@ -1,6 +1,7 @@
 package emulator
 
 import (
+	"bytes"
 	"context"
 	"time"
 )
@@ -17,17 +18,17 @@ type Event struct {
 	Name         string // ce-eventName, such as "connected" or "order"
 	ID           string // ce-id: "0" for connect, then "1", "2" and so on within the connection
 
-	// ContentType and Body are what the application was sent: the first 16 KiB of a body. Keys and tokens are replaced by
-	// REDACTED, and what is not UTF-8 by U+FFFD.
+	// ContentType and Body are what the application was sent: the first 16 KiB of the body. Keys and tokens are replaced by
+	// REDACTED.
 	ContentType string
-	Body        string
+	Body        []byte
 
 	Attempts int // how often it was sent: 0 if the handler did not accept events of this server
 	Status   int // of the last answer; 0 if there was none
 
 	// AnswerContentType and AnswerBody are the last answer, as ContentType and Body are the event.
 	AnswerContentType string
-	AnswerBody        string
+	AnswerBody        []byte
 
 	// Error is why the event failed, for people: there was no answer, or it could not be used. It is "" after success.
 	Error string
@@ -40,6 +41,7 @@ func (s *Server) Events() []Event {
 	all := make([]Event, len(told))
 	for i, e := range told {
 		all[i] = Event(e)
+		all[i].Body, all[i].AnswerBody = bytes.Clone(e.Body), bytes.Clone(e.AnswerBody)
 	}
 	return all
 }

@@ -12,19 +12,20 @@ import (
 // Operations of a [Fault] that are not operations of the REST API.
 const (
 	// OperationConnect is the handshake of a client.
-	OperationConnect = faults.Connect
+	OperationConnect Operation = faults.Connect
 	// OperationConnectedEvent is the event connected on its way to the application. Its only fault is a Delay: the events
 	// that come after it, disconnected too, do not wait and overtake it. The service promises no order of the events of a
 	// connection, so an application must not depend on one.
-	OperationConnectedEvent = faults.ConnectedEvent
+	OperationConnectedEvent Operation = faults.ConnectedEvent
 )
 
 // Fault is something that goes wrong on purpose. Its zero value does nothing; set what should happen.
 type Fault struct {
-	// Operation is what goes wrong: a REST operation by the name of the service client's method, such as "SendToAll",
-	// OperationConnect or OperationConnectedEvent. The listing behind ConnectionsInGroup and its pager is
-	// "ListConnectionsInGroup". "" is any REST operation.
-	Operation string
+	// Operation is what goes wrong: a REST operation, such as OperationSendToAll, OperationConnect or
+	// OperationConnectedEvent. "" is any REST operation. OperationGetClientAccessToken needs Options.AcceptBearer, as service
+	// clients with an access key make tokens without a request. See [ClientFault] for what clients ask for once they are
+	// connected.
+	Operation Operation
 
 	// Times is how many requests it goes wrong for: the next ones that match. 0 means 1. Of several faults that match
 	// a request, the one injected first is used.
@@ -53,9 +54,12 @@ const (
 )
 
 // checkOperation fails if there is no REST operation of a name, nor one of the others.
-func (s *Server) checkOperation(name string, others ...string) error {
-	names := append(s.api.Operations(), others...)
-	if slices.Contains(names, name) {
+func (s *Server) checkOperation(name Operation, others ...Operation) error {
+	names := s.api.Operations()
+	for _, other := range others {
+		names = append(names, string(other))
+	}
+	if slices.Contains(names, string(name)) {
 		return nil
 	}
 	slices.Sort(names)
@@ -84,13 +88,19 @@ func (s *Server) InjectFault(f Fault) error {
 		return fmt.Errorf("emulator: Fault.Cut is %d", f.Cut)
 	case f.Cut != CutNone && f.Status != 0:
 		return fmt.Errorf("emulator: Fault.Cut leaves no answer that could have a Fault.Status")
+	case f.Operation == OperationGetClientAccessToken && s.acceptsKeysOnly:
+		return fmt.Errorf("emulator: Fault.Operation GetClientAccessToken needs Options.AcceptBearer: with an access key, " +
+			"clients' tokens are made without a request")
 	case f.Cut == CutAfterEffect && f.Operation == OperationConnect:
 		return fmt.Errorf("emulator: a handshake has no effect that CutAfterEffect could keep: use DropConnection")
 	}
-	s.faults.Inject(faults.Fault{Operation: f.Operation, Times: max(f.Times, 1), Status: f.Status, RetryAfter: f.RetryAfter,
+	s.faults.Inject(faults.Fault{Operation: string(f.Operation), Times: max(f.Times, 1), Status: f.Status, RetryAfter: f.RetryAfter,
 		Delay: f.Delay, CutBeforeEffect: f.Cut == CutBeforeEffect, CutAfterEffect: f.Cut == CutAfterEffect})
 	return nil
 }
 
 // ClearFaults forgets all faults that have not happened yet.
-func (s *Server) ClearFaults() { s.faults.Clear() }
+func (s *Server) ClearFaults() {
+	s.faults.Clear()
+	s.clientFaults.Clear()
+}

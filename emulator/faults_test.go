@@ -116,21 +116,26 @@ func TestFaultsThatCannotBe(t *testing.T) {
 		fault emulator.Fault
 		want  string
 	}{
-		"an operation unheard of":        {emulator.Fault{Operation: "SendToNobody", Status: 500}, `Fault.Operation: there is no operation "SendToNobody"`},
-		"a handshake in lower case":      {emulator.Fault{Operation: "connect", Status: 500}, "CloseUserConnections, Connect, "},
-		"a negative number of times":     {emulator.Fault{Times: -1, Status: 500}, "Fault.Times"},
-		"a status that is no error":      {emulator.Fault{Status: 202}, "Fault.Status"},
-		"a negative delay":               {emulator.Fault{Delay: -1}, "Fault.Delay"},
-		"a Retry-After without a status": {emulator.Fault{RetryAfter: 1}, "Fault.RetryAfter"},
-		"a cut unheard of":               {emulator.Fault{Cut: 3}, "Fault.Cut"},
-		"an answer that is cut":          {emulator.Fault{Cut: emulator.CutAfterEffect, Status: 500}, "Fault.Cut"},
-		"half a handshake":               {emulator.Fault{Operation: emulator.OperationConnect, Cut: emulator.CutAfterEffect}, "DropConnection"},
+		"an operation unheard of":                {emulator.Fault{Operation: "SendToNobody", Status: 500}, `Fault.Operation: there is no operation "SendToNobody"`},
+		"a handshake in lower case":              {emulator.Fault{Operation: "connect", Status: 500}, "CloseUserConnections, Connect, "},
+		"a negative number of times":             {emulator.Fault{Times: -1, Status: 500}, "Fault.Times"},
+		"a status that is no error":              {emulator.Fault{Status: 202}, "Fault.Status"},
+		"a negative delay":                       {emulator.Fault{Delay: -1}, "Fault.Delay"},
+		"a Retry-After without a status":         {emulator.Fault{RetryAfter: 1}, "Fault.RetryAfter"},
+		"a cut unheard of":                       {emulator.Fault{Cut: 3}, "Fault.Cut"},
+		"an answer that is cut":                  {emulator.Fault{Cut: emulator.CutAfterEffect, Status: 500}, "Fault.Cut"},
+		"tokens that are made without a request": {emulator.Fault{Operation: "GetClientAccessToken", Status: 500}, "needs Options.AcceptBearer"},
+		"half a handshake":                       {emulator.Fault{Operation: emulator.OperationConnect, Cut: emulator.CutAfterEffect}, "DropConnection"},
 	} {
 		require.ErrorContains(t, srv.InjectFault(tt.fault), tt.want, name)
 	}
 	require.NoError(t, srv.InjectFault(emulator.Fault{Status: 500}))
 	srv.ClearFaults()
 	rest{t, srv}.must(404, "HEAD", "hubs/chat/users/ann")
+
+	srv = emulator.StartT(t, &emulator.Options{AcceptBearer: func(string) bool { return true }})
+	require.NoError(t, srv.InjectFault(emulator.Fault{Operation: "GetClientAccessToken", Status: 500}))
+	require.Equal(t, 500, rest{t, srv}.do("POST", "hubs/chat/:generateToken", nil, "Authorization", "Bearer from Entra").status)
 }
 
 func TestDroppingAConnection(t *testing.T) {

@@ -1,14 +1,17 @@
 package emulator
 
 import (
+	"bytes"
 	"context"
 	"fmt"
 	"maps"
+	"net/http"
 	"slices"
 	"time"
 
 	kernel "github.com/awps-go/webpubsub/emulator/internal/hub"
 	"github.com/awps-go/webpubsub/emulator/internal/wire"
+	"github.com/awps-go/webpubsub/internal/redact"
 )
 
 // This file is what a test sees of a server beside its wire: its clock, its state, and a way to wait for a state.
@@ -67,11 +70,14 @@ func (s *Server) Groups(hub string) []string {
 // Users returns the users of a hub who have connections, in alphabetical order.
 func (s *Server) Users(hub string) []string { return s.service.Hub(hub).Users() }
 
-// HasPermission reports whether a connection holds a permission, "sendToGroup" or "joinLeaveGroup", for a group; for
-// every group if that is "".
-func (s *Server) HasPermission(hub, connectionID, permission, group string) bool {
-	p, ok := kernel.ParsePermission(permission)
-	return ok && s.service.Hub(hub).HasPermission(connectionID, p, group)
+// HasPermission reports whether a connection holds a permission for a group; for every group if that is "". It panics if there
+// is no such permission: a test with a misspelt one would always pass, or never.
+func (s *Server) HasPermission(hub, connectionID string, permission Permission, group string) bool {
+	p, ok := kernel.ParsePermission(string(permission))
+	if !ok {
+		panic(fmt.Sprintf("emulator: there is no permission %q: there are %v", permission, kernel.PermissionNames()))
+	}
+	return s.service.Hub(hub).HasPermission(connectionID, p, group)
 }
 
 // DropConnection cuts a client's connection without a close frame, as a network does that fails. It reports whether the
@@ -101,28 +107,56 @@ func count(is bool) int {
 	return 0
 }
 
-// Request is a REST request that was served.
+// Request is a REST request that was answered.
 type Request struct {
-	Operation string // the service client's name for it, such as "SendToAll"; "" if there is no such operation
-	Method    string
-	Path      string // with the query, as it was sent
-	Status    int    // of the answer; 0 if there was none, see [Fault]
-	Time      time.Time
+	Operation   string // the service client's name for it, such as "SendToAll"; "" if there is no such operation
+	Method      string
+	Path        string      // with the query, as it was sent
+	Header      http.Header // as it was sent, but for credentials: "REDACTED" stands for them
+	ContentType string      // the Content-Type header
+	Body        []byte      // the first 16 KiB of the body; nil if the request was refused before its body was read
+	Status      int         // of the answer; 0 if there was none, see [Fault]
+	Time        time.Time   // when it was answered, by the server's clock
 }
 
 // Requests returns the REST requests that were answered, whatever the answer, in that order. It remembers the last
 // 1,000.
 func (s *Server) Requests() []Request {
-	served := s.api.Requests()
+	served, keys := s.api.Requests(), s.keys.secrets()
 	all := make([]Request, len(served))
 	for i, r := range served {
-		all[i] = Request(r)
+		all[i] = Request{Operation: r.Operation, Method: r.Method, Path: r.Path, Header: make(http.Header, len(r.Header)),
+			ContentType: r.Header.Get("Content-Type"), Body: bytes.Clone(r.Body), Status: r.Status, Time: r.Time}
+		for name, values := range r.Header {
+			all[i].Header[name] = redactHeader(name, values, keys...)
+		}
 	}
 	return all
 }
 
-// RequestCount returns how many REST requests of an operation, such as "SendToAll", were answered, whatever the answer.
-func (s *Server) RequestCount(operation string) int { return s.api.Count(operation) }
+// redactHeader returns the values of a header without secrets.
+func redactHeader(name string, values []string, keys ...string) []string {
+	shown := make([]string, len(values))
+	for i, v := range values {
+		shown[i] = redact.Header(name, []string{v}, keys...)
+	}
+	return shown
+}
+
+// RequestCount returns how many requests of an operation were answered, whatever the answer: a REST operation, such as
+// OperationSendToAll, or OperationConnect, the handshakes of clients. "" counts REST requests of no operation. It panics if there is
+// no such operation.
+func (s *Server) RequestCount(operation Operation) int {
+	if operation == OperationConnect {
+		return int(s.handshakes.Load())
+	}
+	if operation != "" {
+		if err := s.checkOperation(operation); err != nil {
+			panic("emulator: RequestCount: " + err.Error())
+		}
+	}
+	return s.api.Count(string(operation))
+}
 
 // wait waits until count returns want.
 func (s *Server) wait(ctx context.Context, want int, what string, count func() int) error {
@@ -164,12 +198,12 @@ func (s *Server) WaitForRecovering(ctx context.Context, hub string, n int) error
 	})
 }
 
-// WaitForRequests waits until at least n REST requests of an operation, such as "SendToAll", have been answered since the
-// server started, whatever the answer. It fails if there is no such operation: see [Fault]. See also
-// [Server.WaitForConnections].
-func (s *Server) WaitForRequests(ctx context.Context, operation string, n int) error {
-	if err := s.checkOperation(operation); err != nil {
+// WaitForRequests waits until at least n requests of an operation have been answered since the server started, whatever the
+// answer: a REST operation, such as OperationSendToAll, or OperationConnect, the handshakes of clients. It fails if there is
+// no such operation: see [Fault]. See also [Server.WaitForConnections].
+func (s *Server) WaitForRequests(ctx context.Context, operation Operation, n int) error {
+	if err := s.checkOperation(operation, OperationConnect); err != nil {
 		return fmt.Errorf("emulator: WaitForRequests: %w", err)
 	}
-	return s.wait(ctx, n, operation+" requests", func() int { return min(n, s.RequestCount(operation)) })
+	return s.wait(ctx, n, string(operation)+" requests", func() int { return min(n, s.RequestCount(operation)) })
 }

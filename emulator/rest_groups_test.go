@@ -3,8 +3,6 @@ package emulator_test
 import (
 	"encoding/json"
 	"fmt"
-	"net/url"
-	"slices"
 	"strings"
 	"testing"
 
@@ -30,7 +28,9 @@ func TestGroupMembership(t *testing.T) {
 		status       int
 		a, b         string // the groups afterwards; at first a (user ann) is in g1 and g2, b (user bob) in g1
 	}{
-		"add a connection":                   {"PUT", "hubs/chat/groups/g%2F3/connections/{a}", "", 200, "g/3 g1 g2", "g1"},
+		"add a connection":                   {"PUT", "hubs/chat/groups/g%203/connections/{a}", "", 200, "g 3 g1 g2", "g1"},
+		"a slash stays encoded":              {"PUT", "hubs/chat/groups/g%2F3/connections/{a}", "", 200, "g%2F3 g1 g2", "g1"},
+		"a slash in a body":                  {"POST", "hubs/chat/:addToGroups", `{"groups":["g/3"],"filter":"userId eq 'ann'"}`, 200, "g/3 g1 g2", "g1"},
 		"add a connection twice":             {"PUT", "hubs/chat/groups/g1/connections/{a}", "", 200, "g1 g2", "g1"},
 		"add a connection that is not":       {"PUT", "hubs/chat/groups/g/connections/x", "", 404, "g1 g2", "g1"},
 		"remove a connection":                {"DELETE", "hubs/chat/groups/g1/connections/{a}", "", 204, "g2", "g1"},
@@ -53,6 +53,12 @@ func TestGroupMembership(t *testing.T) {
 		"a bad group":                        {"POST", "hubs/chat/:addToGroups", `{"groups":["x"," "]}`, 400, "g1 g2", "g1"},
 		"no groups":                          {"POST", "hubs/chat/:addToGroups", `{"groups":[]}`, 400, "g1 g2", "g1"},
 		"groups of another type":             {"POST", "hubs/chat/:addToGroups", `{"groups":"x"}`, 400, "g1 g2", "g1"},
+		"a group of null":                    {"POST", "hubs/chat/:addToGroups", `{"groups":["x",null]}`, 400, "g1 g2", "g1"},
+		"a group that is too long":           {"POST", "hubs/chat/:addToGroups", `{"groups":["x","` + strings.Repeat("😀", 513) + `"]}`, 400, "g1 g2", "g1"},
+		"a filter of white space":            {"POST", "hubs/chat/:addToGroups", `{"groups":["x"],"filter":" "}`, 400, "g1 g2", "g1"},
+		"null":                               {"POST", "hubs/chat/:addToGroups", `null`, 400, "g1 g2", "g1"},
+		"a list":                             {"POST", "hubs/chat/:addToGroups", `["x"]`, 400, "g1 g2", "g1"},
+		"the same group twice":               {"POST", "hubs/chat/:addToGroups", `{"groups":["x","x"]}`, 200, "g1 g2 x", "g1 x"},
 		"no JSON":                            {"POST", "hubs/chat/:addToGroups", `groups`, 400, "g1 g2", "g1"},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -70,70 +76,71 @@ func TestGroupMembership(t *testing.T) {
 func TestListingAGroup(t *testing.T) {
 	srv := emulator.StartT(t, nil)
 	api := rest{t, srv}
-	var ids []string
-	users := map[string]string{}
+	users := map[string]any{}
 	for i := range 7 {
 		o := dialOptions{groups: []string{"a b"}}
 		if i > 0 {
 			o.user = fmt.Sprintf("user %d", i)
 		}
-		c := dialJSON(t, srv, o)
-		ids = append(ids, c.id)
-		users[c.id] = o.user
+		id := dialJSON(t, srv, o).id
+		users[id] = nil
+		if o.user != "" {
+			users[id] = o.user
+		}
 	}
 	dialJSON(t, srv, dialOptions{groups: []string{"other"}})
-	slices.Sort(ids)
 
 	for name, tt := range map[string]struct {
 		query string
 		pages []int
+		links []string // their queries, without the continuationToken
 	}{
-		"as it comes":              {"api-version=2024-12-01", []int{7}},
-		"by pages":                 {"api-version=2024-12-01&maxpagesize=3", []int{3, 3, 1}},
-		"pages that come out even": {"maxpagesize=7", []int{7}},
-		"the first few":            {"top=2", []int{2}},
-		"the first few, by pages":  {"top=5&maxpagesize=2", []int{2, 2, 1}},
-		"more than there are":      {"top=50&maxpagesize=200", []int{7}},
+		"as it comes":              {"api-version=2024-12-01", []int{7}, nil},
+		"by pages":                 {"api-version=2023-07-01&maxpagesize=3", []int{3, 3, 1}, []string{"maxpagesize=3&api-version=2023-07-01", "maxpagesize=3&api-version=2023-07-01"}},
+		"pages that come out even": {"maxpagesize=7", []int{7}, nil},
+		"the first few":            {"top=2", []int{2}, nil},
+		"the first few, by pages":  {"top=5&maxpagesize=2", []int{2, 2, 1}, []string{"top=3&maxpagesize=2&api-version=2024-12-01", "top=1&maxpagesize=2&api-version=2024-12-01"}},
+		"a few that come out even": {"top=4&maxpagesize=2", []int{2, 2}, []string{"top=2&maxpagesize=2&api-version=2024-12-01"}},
+		"more than there are":      {"top=50&maxpagesize=200", []int{7}, nil},
+		"names in another case":    {"TOP=3&MaxPageSize=2", []int{2, 1}, []string{"top=1&maxpagesize=2&api-version=2024-12-01"}},
 	} {
 		t.Run(name, func(t *testing.T) {
-			var got []string
-			path := "hubs/chat/groups/a%20b/connections?" + tt.query
+			seen := map[string]any{}
+			path := "hubs/CHAT/groups/a%20b/connections?" + tt.query
 			for i, n := range tt.pages {
+				body := api.must(200, "GET", path).body
 				var page struct {
-					Value    []struct{ ConnectionID, UserID string }
-					NextLink string
+					Value    []map[string]any
+					NextLink *string
 				}
-				require.NoError(t, json.Unmarshal([]byte(api.must(200, "GET", path).body), &page))
+				require.NoError(t, json.Unmarshal([]byte(body), &page))
 				require.Len(t, page.Value, n)
 				for _, m := range page.Value {
-					got = append(got, m.ConnectionID)
-					require.Equal(t, users[m.ConnectionID], m.UserID)
+					require.Len(t, m, 2)
+					id := m["connectionId"].(string)
+					require.NotContains(t, seen, id)
+					require.Contains(t, users, id)
+					require.Equal(t, users[id], m["userId"])
+					seen[id] = true
 				}
-				require.Equal(t, i == len(tt.pages)-1, page.NextLink == "", "the last page has no link")
-				path = strings.TrimPrefix(page.NextLink, srv.Endpoint()+"/api/")
+				if i == len(tt.pages)-1 {
+					require.NotContains(t, body, "nextLink", "at the end there is none, not even null")
+					break
+				}
+				link := strings.Replace(*page.NextLink, "continuationToken="+page.Value[0]["connectionId"].(string)+"&", "", 1)
+				require.Equal(t, srv.Endpoint()+"/api/hubs/CHAT/groups/a%20b/connections?"+tt.links[i], link)
+				path = strings.TrimPrefix(*page.NextLink, srv.Endpoint()+"/api/")
 			}
-			require.Equal(t, ids[:len(got)], got)
 		})
 	}
-
-	// A continuation token is of a hub, whose name is compared without regard to case, and of a group.
-	newContinuation := func(hub, group, size string) string {
-		var page struct{ NextLink string }
-		body := api.must(200, "GET", "hubs/"+hub+"/groups/"+group+"/connections?maxpagesize="+size).body
-		require.NoError(t, json.Unmarshal([]byte(body), &page))
-		next, err := url.Parse(page.NextLink)
-		require.NoError(t, err)
-		return url.QueryEscape(next.Query().Get("continuationToken"))
-	}
-	require.JSONEq(t, `{"value":[]}`, api.must(200, "GET", "hubs/chat/groups/none/connections").body)
-	token := newContinuation("CHAT", "a%20b", "4")
-	for range 2 {
-		dialJSON(t, srv, dialOptions{hub: "other", groups: []string{"a b"}})
-		dialJSON(t, srv, dialOptions{groups: []string{"a"}})
-	}
-	require.Contains(t, api.must(200, "GET", "hubs/chat/groups/a%20b/connections?continuationToken="+token).body, ids[4])
-	for _, bad := range []string{"maxpagesize=0", "maxpagesize=201", "top=0", "top=x", "continuationToken=", "continuationToken=abc",
-		"continuationToken=" + newContinuation("other", "a%20b", "1"), "continuationToken=" + newContinuation("chat", "a", "1")} {
-		api.must(400, "GET", "hubs/chat/groups/a%20b/connections?"+bad)
+	require.Equal(t, `{"value":[]}`, api.must(200, "GET", "hubs/chat/groups/none/connections").body)
+	require.Equal(t, `{"value":[]}`, api.must(200, "GET", "hubs/chat/groups/a%20b/connections?continuationToken=zzzz").body)
+	require.Contains(t, api.must(200, "GET", "hubs/chat/groups/a%20b/connections?continuationToken=__&maxpagesize=1").body, "nextLink",
+		"any text is taken for a token")
+	for _, bad := range []string{"maxpagesize=0", "maxpagesize=201", "maxpagesize=1.5", "maxpagesize=", "maxpagesize=1&maxpagesize=1",
+		"top=0", "top=x", "top=", "top=2147483648", "top=1&TOP=2", "continuationToken=", "continuationToken=a&continuationToken=b",
+		"continuationToken=" + strings.Repeat("x", 2049)} {
+		r := api.must(400, "GET", "hubs/chat/groups/a%20b/connections?"+bad)
+		require.Equal(t, "application/problem+json; charset=utf-8", r.header.Get("Content-Type"), bad)
 	}
 }

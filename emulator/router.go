@@ -21,6 +21,8 @@ type router struct {
 	mqtt   mqtt.Server
 	tunnel *tunnel.Tunnels
 	view   *liveview.View
+
+	shook func() // is called when the handshake of a client has been answered, or cut off
 }
 
 func (t *router) ServeHTTP(w http.ResponseWriter, r *http.Request) {
@@ -33,8 +35,10 @@ func (t *router) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 	switch path := r.URL.Path; {
 	case path == "/client" || strings.HasPrefix(path, "/client/"):
+		defer t.shook()
 		t.client.ServeHTTP(w, r)
 	case strings.HasPrefix(path, wire.MQTTPath):
+		defer t.shook()
 		t.mqtt.ServeHTTP(w, r)
 	case path == tunnel.Path:
 		t.tunnel.ServeHTTP(w, r)

@@ -12,6 +12,7 @@ import (
 	"net/http"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 	"unicode"
 
@@ -48,10 +49,16 @@ type Options struct {
 	// until SetHubSettings says otherwise.
 	Hubs map[string]HubSettings
 
-	// AcceptBearer, if set, is asked about bearer tokens of REST requests, and of servers that connect to a tunnel, that the
-	// access key has not signed, and says whether to accept them: for testing clients that authenticate with Microsoft
-	// Entra ID. The default is to accept none.
+	// AcceptBearer, if set, is asked about bearer tokens of REST requests, and of servers at the tunnel, that no access key has signed, and reports
+	// whether to accept them: for testing service clients that authenticate with Microsoft Entra ID. The default is to
+	// accept none. As in the service, only such tokens can ask for a client access token (GetClientAccessToken); with an
+	// access key, the service client makes one by itself.
 	AcceptBearer func(token string) bool
+
+	// ConnectedAfterRecovery sends a reliable client that has come back a connected message again. The service's
+	// specification leaves that open: a client must do with and without. The default is to send none, as Microsoft's
+	// emulator does.
+	ConnectedAfterRecovery bool
 
 	// TLSConfig, if set, makes the server speak TLS, and its endpoint begin with https. It needs a certificate.
 	// Only HTTP/1.1 is spoken.
@@ -64,20 +71,25 @@ type Options struct {
 
 // Server is a running emulator. Its methods may be called by several goroutines at once.
 type Server struct {
-	endpoint          wire.Endpoint
-	key, secondaryKey string
+	endpoint        wire.Endpoint
+	keys            *accessKeys
+	acceptsKeysOnly bool // no tokens but those that a key has signed
 
-	service *kernel.Service
-	board   *watch.Board
-	events  *events.Sender
-	faults  *faults.List
-	api     *rest.API
-	conns   *wire.Conns
-	tunnels *tunnel.Tunnels
-	http    *http.Server
-	closed  sync.Once
+	service      *kernel.Service
+	board        *watch.Board
+	tokens       *token.Authority
+	events       *events.Sender
+	faults       *faults.List
+	clientFaults *client.FaultList
+	api          *rest.API
+	conns        *wire.Conns
+	tunnels      *tunnel.Tunnels
+	http         *http.Server
+	closed       sync.Once
 
 	patience time.Duration // how long a wait takes whose context has no deadline; 0 = for ever
+
+	handshakes atomic.Int64 // that were answered
 }
 
 // Start starts a server. The caller closes it.
@@ -147,32 +159,39 @@ func newServer(o *Options, addr net.Addr) *Server {
 	board := watch.NewBoard(clock)
 	service := kernel.NewService(o.Logger, clock, board)
 	s := &Server{
-		endpoint: wire.NewEndpoint(scheme, addr), key: o.AccessKey, secondaryKey: o.SecondaryAccessKey,
+		endpoint: wire.NewEndpoint(scheme, addr), keys: newAccessKeys(o.AccessKey, o.SecondaryAccessKey), acceptsKeysOnly: o.AcceptBearer == nil,
 		service: service, board: board,
-		faults: faults.NewList(service), conns: wire.NewConns(service.Life, board),
+		faults: faults.NewList(service), clientFaults: &client.FaultList{}, conns: wire.NewConns(service.Life, board),
 	}
-	tokens := token.New(token.Options{Key: s.key, SecondaryKey: s.secondaryKey, Endpoint: s.endpoint, Now: clock.Now,
+	s.tokens = token.New(token.Options{Key: o.AccessKey, SecondaryKey: o.SecondaryAccessKey, Endpoint: s.endpoint, Now: clock.Now,
 		AcceptBearer: o.AcceptBearer})
-	handshaker := &handshake.Handshaker{Service: service, Conns: s.conns, Endpoint: s.endpoint, Tokens: tokens, Faults: s.faults}
+	handshaker := &handshake.Handshaker{Service: service, Conns: s.conns, Endpoint: s.endpoint, Tokens: s.tokens, Faults: s.faults}
 	s.tunnels = tunnel.New(handshaker)
 	s.events = events.NewSender(events.Options{Service: service, Faults: s.faults, Host: handshake.WithoutPort(s.endpoint.Host),
-		Keys: func() [2]string { return [2]string{s.key, s.secondaryKey} }, Tunnels: s.tunnels})
+		Keys: s.keys.current, Tunnels: s.tunnels})
 	service.Application = s.events
-	s.api = rest.New(rest.Options{Service: service, Endpoint: s.endpoint, Tokens: tokens, Faults: s.faults})
+	s.api = rest.New(rest.Options{Service: service, Endpoint: s.endpoint, Tokens: s.tokens, Faults: s.faults})
 	s.http = &http.Server{
 		Handler: &router{
 			api:    s.api,
-			client: client.Server{Handshaker: handshaker},
+			shook:  s.shookHands,
+			client: client.Server{Handshaker: handshaker, RequestFaults: s.clientFaults, ConnectedAfterRecovery: o.ConnectedAfterRecovery},
 			mqtt:   mqtt.Server{Handshaker: handshaker},
 			tunnel: s.tunnels,
 			view: liveview.New(liveview.Options{Service: service, Board: board, Endpoint: s.endpoint,
-				Secrets: []string{s.key, s.secondaryKey}, Tunnels: s.tunnels.Count}),
+				Secrets: s.keys.secrets, Tunnels: s.tunnels.Count}),
 		},
 		ReadHeaderTimeout: 10 * time.Second,
 		ErrorLog:          slog.NewLogLogger(o.Logger.Handler(), slog.LevelDebug),
 	}
 	s.conns.Configure(s.http)
 	return s
+}
+
+// shookHands counts a client's handshake that was answered.
+func (s *Server) shookHands() {
+	s.handshakes.Add(1)
+	s.board.Changed()
 }
 
 // String names the server; it holds no secret.
@@ -183,19 +202,6 @@ func (s *Server) GoString() string { return s.String() }
 
 // Endpoint returns the server's base URL, such as "http://127.0.0.1:41234", without a trailing slash.
 func (s *Server) Endpoint() string { return s.endpoint.String() }
-
-// AccessKey returns the key that signs the tokens the server accepts.
-func (s *Server) AccessKey() string { return s.key }
-
-// ConnectionString returns what a service client connects with: "Endpoint=...;AccessKey=...;Version=1.0;".
-func (s *Server) ConnectionString() string {
-	return "Endpoint=" + s.Endpoint() + ";AccessKey=" + s.key + ";Version=1.0;"
-}
-
-// SecondaryConnectionString is ConnectionString with the resource's second key.
-func (s *Server) SecondaryConnectionString() string {
-	return "Endpoint=" + s.Endpoint() + ";AccessKey=" + s.secondaryKey + ";Version=1.0;"
-}
 
 // Close stops the server: clients get a disconnected message and a close frame, event handlers hear of it, requests that
 // are under way are answered, and nothing of the server is left running when it returns. It takes about a second when

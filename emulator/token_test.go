@@ -39,28 +39,31 @@ func TestRESTTakesOnlyTokensForTheRequestSignedWithTheKey(t *testing.T) {
 		authorization string
 		want          int
 	}{
-		"as it should be":              {"Bearer " + sign(t, "the key", claims(target, now+60)), 200},
-		"the scheme in lower case":     {"bearer " + sign(t, "the key", claims(target, now+60)), 200},
-		"the audience in upper case":   {"Bearer " + sign(t, "the key", claims(strings.ToUpper(target), now+60)), 200},
-		"the audience decoded once":    {"Bearer " + sign(t, "the key", claims(decoded, now+60)), 200},
-		"one of several audiences":     {"Bearer " + sign(t, "the key", claims([]string{"x", target}, now+60)), 200},
-		"expired within the skew":      {"Bearer " + sign(t, "the key", claims(target, now-240)), 200},
-		"a token of another authority": {"Bearer from Entra", 200},
-		"expired":                      {"Bearer " + sign(t, "the key", claims(target, now-360)), 401},
-		"without expiry":               {"Bearer " + sign(t, "the key", jwt.MapClaims{"aud": target}), 401},
-		"not valid yet":                {"Bearer " + sign(t, "the key", jwt.MapClaims{"aud": target, "exp": now + 900, "nbf": now + 600}), 401},
-		"another key":                  {"Bearer " + sign(t, "another", claims(target, now+60)), 401},
-		"no audience":                  {"Bearer " + sign(t, "the key", jwt.MapClaims{"exp": now + 60}), 401},
-		"the audience without query":   {"Bearer " + sign(t, "the key", claims(strings.Split(target, "?")[0], now+60)), 401},
-		"the audience of another path": {"Bearer " + sign(t, "the key", claims(srv.Endpoint()+"/api/hubs/chat", now+60)), 401},
-		"the audience of another host": {"Bearer " + sign(t, "the key", claims(strings.Replace(target, "127.0.0.1", "localhost", 1), now+60)), 401},
-		"with a key id in its header":  {"Bearer " + withHeader(t, "the key", "HS256", claims(target, now+60)), 200},
-		"a header that lies":           {"Bearer " + withHeader(t, "the key", "HS384", claims(target, now+60)), 401},
-		"no signature":                 {"Bearer " + none, 401},
-		"another algorithm":            {"Bearer " + hs512, 401},
-		"no token at all":              {"", 401},
-		"garbage":                      {"Bearer x.y.z", 401},
-		"another scheme":               {"Basic " + sign(t, "the key", claims(target, now+60)), 401},
+		"as it should be":                 {"Bearer " + sign(t, "the key", claims(target, now+60)), 200},
+		"the scheme in lower case":        {"bearer " + sign(t, "the key", claims(target, now+60)), 200},
+		"the audience in upper case":      {"Bearer " + sign(t, "the key", claims(strings.ToUpper(target), now+60)), 200},
+		"the audience decoded once":       {"Bearer " + sign(t, "the key", claims(decoded, now+60)), 200},
+		"one of several audiences":        {"Bearer " + sign(t, "the key", claims([]string{"x", target}, now+60)), 200},
+		"expired within the skew":         {"Bearer " + sign(t, "the key", claims(target, now-240)), 200},
+		"a token of another authority":    {"Bearer from Entra", 200},
+		"expired":                         {"Bearer " + sign(t, "the key", claims(target, now-360)), 401},
+		"without expiry":                  {"Bearer " + sign(t, "the key", jwt.MapClaims{"aud": target}), 401},
+		"not valid yet":                   {"Bearer " + sign(t, "the key", jwt.MapClaims{"aud": target, "exp": now + 900, "nbf": now + 600}), 401},
+		"another key":                     {"Bearer " + sign(t, "another", claims(target, now+60)), 401},
+		"no audience":                     {"Bearer " + sign(t, "the key", jwt.MapClaims{"exp": now + 60}), 401},
+		"the audience without query":      {"Bearer " + sign(t, "the key", claims(strings.Split(target, "?")[0], now+60)), 200},
+		"the audience with another query": {"Bearer " + sign(t, "the key", claims(strings.Split(target, "?")[0]+"?x=y", now+60)), 200},
+		"the audience with TLS":           {"Bearer " + sign(t, "the key", claims(strings.Replace(target, "http", "https", 1), now+60)), 200},
+		"an audience that goes on":        {"Bearer " + sign(t, "the key", claims(strings.Split(target, "?")[0]+"s", now+60)), 401},
+		"the audience of another path":    {"Bearer " + sign(t, "the key", claims(srv.Endpoint()+"/api/hubs/chat", now+60)), 401},
+		"the audience of another host":    {"Bearer " + sign(t, "the key", claims(strings.Replace(target, "127.0.0.1", "localhost", 1), now+60)), 401},
+		"with a key id in its header":     {"Bearer " + withHeader(t, "the key", "HS256", claims(target, now+60)), 200},
+		"a header that lies":              {"Bearer " + withHeader(t, "the key", "HS384", claims(target, now+60)), 401},
+		"no signature":                    {"Bearer " + none, 401},
+		"another algorithm":               {"Bearer " + hs512, 401},
+		"no token at all":                 {"", 401},
+		"garbage":                         {"Bearer x.y.z", 401},
+		"another scheme":                  {"Basic " + sign(t, "the key", claims(target, now+60)), 401},
 	} {
 		t.Run(name, func(t *testing.T) { require.Equal(t, tt.want, get(t, target, tt.authorization)) })
 	}
@@ -108,7 +111,16 @@ func TestClientsConnectOnlyWithATokenForTheirHub(t *testing.T) {
 		"the hub in another case":         {"/client/hubs/CHAT", jwt.MapClaims{"aud": strings.ToUpper(aud), "exp": in(time.Minute)}, "the key", 101},
 		"roles and groups as one string":  {"/client/hubs/chat", jwt.MapClaims{"aud": aud, "exp": in(time.Minute), "role": "r", "webpubsub.group": "g"}, "the key", 101},
 		"a token for another hub":         {"/client/hubs/other", jwt.MapClaims{"aud": aud, "exp": in(time.Minute)}, "the key", 401},
-		"an expired token":                {"/client/hubs/chat", jwt.MapClaims{"aud": aud, "exp": in(-time.Second)}, "the key", 401},
+		"a token that has just expired":   {"/client/hubs/chat", jwt.MapClaims{"aud": aud, "exp": in(-4 * time.Minute)}, "the key", 101},
+		"an expired token":                {"/client/hubs/chat", jwt.MapClaims{"aud": aud, "exp": in(-6 * time.Minute)}, "the key", 401},
+		"a token that begins soon":        {"/client/hubs/chat", jwt.MapClaims{"aud": aud, "exp": in(time.Hour), "nbf": in(4 * time.Minute)}, "the key", 101},
+		"a token that begins later":       {"/client/hubs/chat", jwt.MapClaims{"aud": aud, "exp": in(time.Hour), "nbf": in(6 * time.Minute)}, "the key", 401},
+		"a user with a blank before it":   {"/client/hubs/chat", jwt.MapClaims{"aud": aud, "exp": in(time.Minute), "sub": " admin"}, "the key", 400},
+		"a user with a control character": {"/client/hubs/chat", jwt.MapClaims{"aud": aud, "exp": in(time.Minute), "nameidentifier": "a\tb"}, "the key", 400},
+		"a user that paths resolve":       {"/client/hubs/chat", jwt.MapClaims{"aud": aud, "exp": in(time.Minute), "sub": ".."}, "the key", 400},
+		"a group that paths resolve":      {"/client/hubs/chat", jwt.MapClaims{"aud": aud, "exp": in(time.Minute), "webpubsub.group": "."}, "the key", 400},
+		"a group of 513 emoji":            {"/client/hubs/chat", jwt.MapClaims{"aud": aud, "exp": in(time.Minute), "webpubsub.group": strings.Repeat("😀", 513)}, "the key", 400},
+		"a group of 512 emoji":            {"/client/hubs/chat", jwt.MapClaims{"aud": aud, "exp": in(time.Minute), "webpubsub.group": strings.Repeat("😀", 512)}, "the key", 101},
 		"a token without expiry":          {"/client/hubs/chat", jwt.MapClaims{"aud": aud}, "the key", 401},
 		"a token of another key":          {"/client/hubs/chat", jwt.MapClaims{"aud": aud, "exp": in(time.Minute)}, "another", 401},
 		"no token":                        {"/client/hubs/chat", nil, "", 401},
@@ -129,6 +141,7 @@ func TestClientsConnectOnlyWithATokenForTheirHub(t *testing.T) {
 				sep = "&"
 			}
 			require.Equal(t, tt.want, upgradeStatus(t, srv.Endpoint()+tt.path+sep+"access_token="+token), "token in the query")
+			require.Equal(t, tt.want, upgradeStatus(t, srv.Endpoint()+tt.path+sep+"ACCESS_token="+token), "its name in another case")
 			require.Equal(t, tt.want, upgradeStatus(t, srv.Endpoint()+tt.path, "Authorization", "Bearer "+token), "token in the header")
 		})
 	}

@@ -29,13 +29,13 @@ test("the service is healthy", async () => {
 
 for (const { to, send } of [
   { to: "all", send: (s) => (m, o) => s.sendToAll(m, o) },
-  { to: "a user", send: (s) => (m, o) => s.sendToUser("alice/ü", m, o) },
+  { to: "a user", send: (s) => (m, o) => s.sendToUser("alice ü", m, o) },
   { to: "a connection", send: (s, id) => (m, o) => s.sendToConnection(id, m, o) },
-  { to: "a group", send: (s) => (m, o) => s.group("a group/ü").sendToAll(m, o), group: "a group/ü" },
+  { to: "a group", send: (s) => (m, o) => s.group("a group ü").sendToAll(m, o), group: "a group ü" },
 ]) {
   test(`text, JSON and binary to ${to}`, async (t) => {
     const service = emulator.hub(`send_to_${to.replace(" ", "_")}`);
-    const alice = await connect(t, service, { userId: "alice/ü", groups: ["a group/ü"] });
+    const alice = await connect(t, service, { userId: "alice ü", groups: ["a group ü"] });
     const sendIt = send(service, alice.connectionId);
     await sendIt(text.data, asText);
     await sendIt(json.data);
@@ -123,7 +123,7 @@ test("group membership, by connection and by user", async (t) => {
   const members = async (group) => {
     const ids = [];
     for await (const { connectionId } of await service.group(group).listConnections()) ids.push(connectionId);
-    return ids;
+    return ids.sort(); // the service orders pages by a rule of its own, and not the members of a page
   };
   const both = [alice1.connectionId, alice2.connectionId].sort();
 
@@ -174,9 +174,10 @@ test("a group is listed in pages, each member once", async (t) => {
     const { connectionId } = await connect(t, service, { userId: i === 3 ? undefined : `user${i}`, groups: ["red"] });
     expected.push(i === 3 ? { connectionId } : { connectionId, userId: `user${i}` });
   }
-  expected.sort((a, b) => (a.connectionId < b.connectionId ? -1 : 1));
+  const byId = (members) => members.sort((a, b) => (a.connectionId < b.connectionId ? -1 : 1));
+  byId(expected);
   const group = service.group("red");
-  const plain = (members) => members.map(({ connectionId, userId }) => (userId == null ? { connectionId } : { connectionId, userId }));
+  const plain = (members) => byId(members.map(({ connectionId, userId }) => (userId == null ? { connectionId } : { connectionId, userId })));
 
   const all = [];
   for await (const member of await group.listConnections({ maxPageSize: 3 })) all.push(member);
@@ -192,7 +193,8 @@ test("a group is listed in pages, each member once", async (t) => {
 
   const top = [];
   for await (const member of await group.listConnections({ maxPageSize: 2, top: 5 })) top.push(member);
-  assert.deepEqual(plain(top), expected.slice(0, 5));
+  assert.deepEqual(plain(top), expected.filter(({ connectionId }) => top.some((m) => m.connectionId === connectionId)));
+  assert.equal(top.length, 5);
 });
 
 test("permissions are granted, checked and revoked", async (t) => {
@@ -273,7 +275,7 @@ test("bad requests are answered with the service's error body", async () => {
   const service = emulator.hub("errors");
   await assert.rejects(service.sendToAll("x", { ...asText, filter: "userId eq" }), (err) => {
     assert.equal(err.statusCode, 400);
-    assert.match(err.message, /character 10/);
+    assert.match(err.message, /at position 9/);
     return true;
   });
   await assert.rejects(service.sendToAll("x", { ...asText, messageTtlSeconds: 301 }), { statusCode: 400 });

@@ -20,6 +20,14 @@
 //	    "systemEvents": ["connect", "connected", "disconnected"],
 //	    "userEventPattern": "*"}]}}
 //
+// The file is read again when it changes, within a second or two. If it has a fault then, the last good settings still hold,
+// and the log has the fault.
+//
+// Each run has a new access key unless -access-key gives one: with that, and a fixed port in -addr, the connection string
+// stays the same over restarts. With -accept-bearer, REST requests may also carry any other bearer token, so that an
+// application that authenticates with Microsoft Entra ID can be tested. The token is not looked at. Most SDKs send such
+// tokens over TLS only: see -tls-cert.
+//
 // The program webpubsub has the same emulator as its command "webpubsub emulator", beside a client and much else; this one
 // is smaller.
 //

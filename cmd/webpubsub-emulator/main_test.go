@@ -13,6 +13,7 @@ import (
 	"strings"
 	"syscall"
 	"testing"
+	"time"
 
 	"github.com/Azure/azure-sdk-for-go/sdk/azcore"
 	"github.com/coder/websocket"
@@ -193,6 +194,60 @@ func TestHubSettingsSayWhoIsToldOfEvents(t *testing.T) {
 	require.Empty(t, p.Stderr.String(), "the log level of the environment holds")
 }
 
+func TestTheFileOfHubSettingsIsReadAgainWhileTheProgramRuns(t *testing.T) {
+	app := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		w.Header().Set("WebHook-Allowed-Origin", "*")
+		w.Header().Set("Content-Type", "text/plain")
+		fmt.Fprint(w, r.URL.Path)
+	}))
+	defer app.Close()
+	settings := func(path string) string {
+		return `{"chat": {"eventHandlers": [{"urlTemplate": "` + app.URL + path + `", "userEventPattern": "*"}]}}`
+	}
+	file := writeFile(t, settings("/a"))
+	p := programtest.Start(t, []string{"-addr", "127.0.0.1:0", "-hubs", file})
+	client, err := webpubsub.NewClientFromConnectionString(connectionString(t, p), "chat", nil)
+	require.NoError(t, err)
+	access, err := client.GetClientAccessToken(t.Context(), nil)
+	require.NoError(t, err)
+	conn, _, err := websocket.Dial(t.Context(), access.URL, nil)
+	require.NoError(t, err)
+	defer conn.CloseNow()
+	ask := func() string {
+		require.NoError(t, conn.Write(t.Context(), websocket.MessageText, []byte("hello")))
+		_, frame, err := conn.Read(t.Context())
+		require.NoError(t, err)
+		return string(frame)
+	}
+	require.Equal(t, "/a", ask())
+	require.NoError(t, os.WriteFile(file, []byte(`{"chat": `), 0o600))
+	require.Eventually(t, func() bool { return strings.Contains(p.Stderr.String(), "the last good settings still hold") },
+		30*time.Second, time.Millisecond)
+	require.Equal(t, "/a", ask())
+	require.NoError(t, os.WriteFile(file, []byte(settings("/changed")), 0o600))
+	require.Eventually(t, func() bool { return ask() == "/changed" }, 30*time.Second, 10*time.Millisecond,
+		"a client that is connected already is heard by the new handler")
+	require.NoError(t, conn.CloseNow())
+	end(t, p)
+}
+
+func TestBearerTokensAreAcceptedOnRequest(t *testing.T) {
+	for _, accept := range []bool{true, false} {
+		p := programtest.Start(t, []string{"-addr", "127.0.0.1:0", fmt.Sprintf("-accept-bearer=%t", accept)})
+		parsed, err := webpubsub.ParseConnectionString(connectionString(t, p))
+		require.NoError(t, err)
+		r, err := http.NewRequestWithContext(t.Context(), http.MethodPost, parsed.Endpoint+"/api/hubs/chat/:closeConnections", nil)
+		require.NoError(t, err)
+		r.Header.Set("Authorization", "Bearer not.a.signed-token")
+		resp, err := http.DefaultClient.Do(r)
+		require.NoError(t, err)
+		resp.Body.Close()
+		require.Equal(t, accept, resp.StatusCode == http.StatusNoContent, resp.Status)
+		require.True(t, accept || resp.StatusCode == http.StatusUnauthorized, resp.Status)
+		end(t, p)
+	}
+}
+
 func TestWithACertificateItSpeaksTLS(t *testing.T) {
 	other := httptest.NewTLSServer(nil) // has a certificate for 127.0.0.1, and a client that trusts it
 	defer other.Close()
@@ -231,7 +286,7 @@ func TestHelp(t *testing.T) {
 	help := p.Stderr.String()
 	require.Contains(t, help, "for local development")
 	require.NotContains(t, help, "secret")
-	for _, name := range []string{"addr", "access-key", "log-level", "hubs", "tls-cert", "tls-key"} {
+	for _, name := range []string{"addr", "access-key", "accept-bearer", "log-level", "hubs", "tls-cert", "tls-key"} {
 		require.Contains(t, help, "\n  -"+name+" ")
 		require.Contains(t, help, "\n        WEBPUBSUB_EMULATOR_"+strings.ToUpper(strings.ReplaceAll(name, "-", "_"))+"\n")
 	}

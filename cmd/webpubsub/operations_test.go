@@ -115,9 +115,9 @@ func TestGroups(t *testing.T) {
 	}{
 		{"group add-connection room " + alice, []string{"room"}, nil},
 		{"group add-user room bob", []string{"room"}, []string{"room"}},
-		{"group add-connections a b --filter userId_eq_'bob'", []string{"room"}, []string{"a", "b", "room"}},
+		{"group add-connections a b --filter userId+eq+'bob'", []string{"room"}, []string{"a", "b", "room"}},
 		{"group add-connections a", []string{"a", "room"}, []string{"a", "b", "room"}},
-		{"group remove-connections a room --filter userId_eq_'bob'", []string{"a", "room"}, []string{"b"}},
+		{"group remove-connections a room --filter userId+eq+'bob'", []string{"a", "room"}, []string{"b"}},
 		{"group remove-connection a " + alice, []string{"room"}, []string{"b"}},
 		{"group remove-user b bob", []string{"room"}, nil},
 		{"group add-connections a b c", []string{"a", "b", "c", "room"}, []string{"a", "b", "c"}},
@@ -126,7 +126,7 @@ func TestGroups(t *testing.T) {
 	} {
 		args := strings.Fields(step.command)
 		for i := range args {
-			args[i] = strings.ReplaceAll(args[i], "_", " ")
+			args[i] = strings.ReplaceAll(args[i], "+", " ")
 		}
 		require.Empty(t, succeed(t, env, args...))
 		require.ElementsMatch(t, step.ofAlice, groupsOf(alice), step.command)

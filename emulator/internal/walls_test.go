@@ -27,7 +27,7 @@ var mayImport = map[string][]string{
 	"hub":       {"odata", "text"},
 	"watch":     {"hub"},
 	"protocol":  {"hub", "text"},
-	"wire":      {"hub", "protocol", "text"},
+	"wire":      {"hub", "text"},
 	"faults":    {"hub", "wire"},
 	"token":     {"text", "wire"},
 	"handshake": {"faults", "hub", "protocol", "text", "token", "wire"},

@@ -19,7 +19,7 @@ import (
 // TestMemory sends and connects, many times over, and looks at what is left of it on the heap: nothing that grows with
 // how often it was done. It is no measure of what a send or a client costs while it is there.
 func TestMemory(t *testing.T) {
-	srv := emulator.StartT(t, &emulator.Options{Logger: slog.New(slog.DiscardHandler)})
+	srv := emulator.StartT(t, &emulator.Options{Logger: slog.New(slog.DiscardHandler), ConnectedAfterRecovery: true})
 	handler, err := eventhandler.New(eventhandler.Options{Hub: "soak", ConnectionStrings: []string{srv.ConnectionString()}})
 	require.NoError(t, err)
 	require.NoError(t, srv.SetHubSettings("soak", emulator.HubSettings{EventHandlers: []emulator.EventHandler{{

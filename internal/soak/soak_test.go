@@ -9,6 +9,7 @@ import (
 	"log/slog"
 	"math"
 	"math/rand/v2"
+	"net/url"
 	"slices"
 	"strconv"
 	"strings"
@@ -35,7 +36,7 @@ import (
 // sent while its receiver came or went, which may.
 func TestSoak(t *testing.T) {
 	const clients = 200
-	srv := emulator.StartT(t, &emulator.Options{Logger: slog.New(slog.DiscardHandler)})
+	srv := emulator.StartT(t, &emulator.Options{Logger: slog.New(slog.DiscardHandler), ConnectedAfterRecovery: true})
 	w := &world{t: t, srv: srv}
 	w.random = random(t, 0)
 	for _, name := range []string{"soak", "Other"} {
@@ -195,7 +196,7 @@ func (h *place) listen(t *testing.T, srv *emulator.Server) {
 			h.ids.Store(r.Query.Get("agent"), r.ConnectionID)
 			var groups []string
 			if group := r.Query.Get("handlerGroup"); group != "" {
-				groups = append(groups, group)
+				groups = append(slices.Clone(r.Claims["webpubsub.group"]), group) // they take the place of the token's
 			}
 			return &eventhandler.ConnectResponse{Groups: groups, SetState: map[string]any{"agent": r.Query.Get("agent")}}, nil
 		},
@@ -304,10 +305,10 @@ func (s *sending) reaches(a *agent, at func(*spans) bool) bool {
 	return true
 }
 
-func groupName(i int) string { return fmt.Sprintf("group %d/é", i) }
+func groupName(i int) string { return fmt.Sprintf("group %d'é?#", i) }
 
 func groupIndex(name string) int {
-	i, _ := strconv.Atoi(name[len("group "):strings.Index(name, "/")])
+	i, _ := strconv.Atoi(name[len("group "):strings.Index(name, "'")])
 	return i
 }
 
@@ -372,7 +373,7 @@ func (w *world) enter(h *place, r *rand.Rand) (*agent, error) {
 	query := "&agent=" + a.name
 	if protocol == raw && r.IntN(2) == 0 {
 		a.toGroup = r.IntN(groupCount)
-		query += fmt.Sprintf("&webpubsub_mode=sendToGroup&group=group+%d%%2F%%C3%%A9", a.toGroup)
+		query += "&webpubsub_mode=sendToGroup&group=" + url.QueryEscape(groupName(a.toGroup))
 	}
 	options := &webpubsub.ClientAccessTokenOptions{UserID: a.user, Roles: []string{webpubsub.RoleJoinLeaveAnyGroup, webpubsub.RoleSendToAnyGroup}}
 	a.here.begin(w.now())
@@ -382,7 +383,7 @@ func (w *world) enter(h *place, r *rand.Rand) (*agent, error) {
 	}
 	if g := r.IntN(groupCount); r.IntN(3) == 0 && !a.groups[g].open() {
 		a.groups[g].begin(w.now())
-		query += fmt.Sprintf("&handlerGroup=group+%d%%2F%%C3%%A9", g)
+		query += "&handlerGroup=" + url.QueryEscape(groupName(g))
 	}
 	h.mu.Lock()
 	h.agents = append(h.agents, a)

@@ -1,16 +1,12 @@
 package emulatorcmd
 
 import (
-	"bytes"
 	"crypto/tls"
-	"encoding/json"
 	"errors"
 	"flag"
 	"fmt"
-	"io"
 	"log/slog"
 	"net"
-	"os"
 	"strings"
 
 	"github.com/awps-go/webpubsub/emulator"
@@ -20,6 +16,7 @@ import (
 type Config struct {
 	addr      string
 	accessKey string
+	bearer    bool
 	logLevel  slog.Level
 	hubsFile  string
 	certFile  string
@@ -32,9 +29,10 @@ type Config struct {
 // Register defines the flags of the emulator.
 func (c *Config) Register(flags *flag.FlagSet) {
 	flags.StringVar(&c.addr, "addr", "127.0.0.1:8080", "the `HOST:PORT` to listen on; no host is 127.0.0.1, port 0 is a free port")
-	flags.StringVar(&c.accessKey, "access-key", "", "the access `KEY` that signs tokens (default: a new one each time)")
+	flags.StringVar(&c.accessKey, "access-key", "", "the access `KEY` that signs tokens; give one to keep the connection string over restarts (default: a new one each time)")
+	flags.BoolVar(&c.bearer, "accept-bearer", false, "accept any bearer token for REST requests, as of Microsoft Entra ID, without looking at it")
 	flags.TextVar(&c.logLevel, "log-level", slog.LevelInfo, "the lowest `LEVEL` to log to standard error: debug, info, warn or error")
-	flags.StringVar(&c.hubsFile, "hubs", "", "the JSON `FILE` with the event handlers of each hub (default: no hub has any)")
+	flags.StringVar(&c.hubsFile, "hubs", "", "the JSON `FILE` with the event handlers of each hub, read again when it changes (default: no hub has any)")
 	flags.StringVar(&c.certFile, "tls-cert", "", "the PEM `FILE` of a certificate: speak TLS with it (default: speak plain HTTP)")
 	flags.StringVar(&c.keyFile, "tls-key", "", "the PEM `FILE` of the certificate's private key")
 }
@@ -91,22 +89,4 @@ func (c *Config) readCertificate() error {
 	}
 	c.tls = &tls.Config{Certificates: []tls.Certificate{pair}}
 	return nil
-}
-
-// readHubs reads a file of hub settings. A name that no setting has is an error, so that a mistyped one is noticed.
-func readHubs(file string) (map[string]emulator.HubSettings, error) {
-	text, err := os.ReadFile(file)
-	if err != nil {
-		return nil, err
-	}
-	var hubs map[string]emulator.HubSettings
-	d := json.NewDecoder(bytes.NewReader(text))
-	d.DisallowUnknownFields()
-	if err := d.Decode(&hubs); err != nil {
-		return nil, fmt.Errorf("%s: %w", file, err)
-	}
-	if _, err := d.Token(); !errors.Is(err, io.EOF) {
-		return nil, fmt.Errorf("%s: there is more after the settings", file)
-	}
-	return hubs, nil
 }

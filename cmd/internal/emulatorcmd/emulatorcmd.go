@@ -8,6 +8,7 @@ import (
 	"io"
 	"log/slog"
 	"net"
+	"sync"
 
 	"github.com/awps-go/webpubsub/emulator"
 )
@@ -16,13 +17,23 @@ import (
 // log goes to stderr.
 func Run(ctx context.Context, config *Config, stdout, stderr io.Writer) error {
 	log := slog.New(slog.NewTextHandler(stderr, &slog.HandlerOptions{Level: config.logLevel}))
-	server, err := emulator.Start(&emulator.Options{
+	options := emulator.Options{
 		Addr: config.addr, AccessKey: config.accessKey, TLSConfig: config.tls, Hubs: config.hubs, Logger: log,
-	})
+	}
+	if config.bearer {
+		options.AcceptBearer = func(string) bool { return true }
+	}
+	server, err := emulator.Start(&options)
 	if err != nil {
 		return err
 	}
 	defer server.Close()
+	if config.hubsFile != "" {
+		watcher := newHubsWatcher(config.hubsFile, config.hubs, server, log)
+		var done sync.WaitGroup
+		done.Go(func() { watcher.run(ctx) })
+		defer done.Wait() // ctx has ended when the server closes
+	}
 	log.Info("for local development only")
 	log.Info("watch it in a browser", "url", server.Endpoint()+"/")
 	if !isLoopback(config.addr) {

@@ -95,10 +95,14 @@ func connectReply(a *answer, r *hub.ConnectRequest) (hub.ConnectReply, error) {
 			return hub.ConnectReply{}, fmt.Errorf("the answer to connect is not its JSON: %s", text.JSONFault(err))
 		}
 	}
-	reply := hub.ConnectReply{UserID: body.UserID, Detail: body.MQTT}
-	if id := body.UserID; id != nil && !carriable(*id) {
-		return hub.ConnectReply{}, errors.New("the answer to connect has a userId with control characters or white space at its ends, " +
-			"which the headers of events cannot carry")
+	reply := hub.ConnectReply{UserID: body.UserID}
+	if body.MQTT != nil {
+		reply.Detail = body.MQTT
+	}
+	if id := body.UserID; id != nil && *id != "" {
+		if fault := protocol.CheckUser(*id); fault != "" {
+			return hub.ConnectReply{}, fmt.Errorf("the answer to connect has a bad userId: %s", fault)
+		}
 	}
 	var err error
 	if reply.Groups, err = names("groups", body.Groups, protocol.CheckGroup); err != nil {
@@ -138,7 +142,7 @@ func refusedMQTT(a *answer, rejection *hub.Rejection) (hub.ConnectReply, error) 
 // sameSubprotocol compares a subprotocol that a client offers with the one that an application picks. The service's own
 // count in any case.
 func sameSubprotocol(offered, picked string) bool {
-	_, known := protocol.Subprotocols[strings.ToLower(picked)]
+	_, known := protocol.FindSubprotocol(picked)
 	return offered == picked || known && strings.EqualFold(offered, picked)
 }
 

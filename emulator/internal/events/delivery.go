@@ -124,6 +124,7 @@ func (u *Sender) attempt(deadline *deadline, d *delivery) (*answer, error) {
 
 // do makes a request and reads the answer. Its errors leave the URL out, whose query may hold a secret.
 func (u *Sender) do(h *handler, r *http.Request, deadline *deadline) (*answer, error) {
+	r.Header["User-Agent"] = nil // rather than net/http's own
 	resp, err := h.client.Do(r)
 	if err != nil {
 		if ended := deadline.err(); ended != nil {

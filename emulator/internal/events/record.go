@@ -5,6 +5,7 @@ import (
 	"strings"
 	"sync"
 	"time"
+	"unicode/utf8"
 
 	"github.com/awps-go/webpubsub/internal/redact"
 )
@@ -20,11 +21,11 @@ type Record struct {
 	Name              string
 	ID                string
 	ContentType       string
-	Body              string
+	Body              []byte
 	Attempts          int
 	Status            int
 	AnswerContentType string
-	AnswerBody        string
+	AnswerBody        []byte
 	Error             string
 }
 
@@ -39,15 +40,25 @@ func (u *Sender) newRecord(d *delivery, err error) Record {
 	secrets := u.secrets()
 	c := d.connection
 	r := Record{Time: d.time, Type: d.ceType, Hub: strings.ToLower(c.Hub.Name), ConnectionID: c.ID, UserID: c.UserID, Name: d.name,
-		ID: d.id, ContentType: d.contentType, Body: redact.Excerpt(d.body, maxRecordedBody, secrets...), Attempts: d.attempts}
+		ID: d.id, ContentType: d.contentType, Body: recorded(d.body, secrets), Attempts: d.attempts}
 	if a := d.answer; a != nil {
 		r.Status, r.AnswerContentType = a.status, a.contentType()
-		r.AnswerBody = redact.Excerpt(a.body, maxRecordedBody, secrets...)
+		r.AnswerBody = recorded(a.body, secrets)
 	}
 	if err != nil {
 		r.Error = redact.Text(err.Error(), secrets...)
 	}
 	return r
+}
+
+// recorded returns what is remembered of a body: its beginning, without secrets.
+func recorded(body []byte, secrets []string) []byte {
+	if utf8.Valid(body) {
+		return []byte(redact.Excerpt(body, maxRecordedBody, secrets...))
+	}
+	const further = 16 << 10 // half a secret at the end does not look like one
+	shown := redact.Text(string(body[:min(len(body), maxRecordedBody+further)]), secrets...)
+	return []byte(shown[:min(len(shown), maxRecordedBody)])
 }
 
 // recordLog is the events that the application was told last.

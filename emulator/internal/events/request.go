@@ -104,7 +104,7 @@ func (u *Sender) fields(d *delivery) (http.Header, error) {
 	if c.UserID != "" {
 		list = append(list, field{headerUserID, c.UserID})
 	}
-	if c.Subprotocol != "" && d.ceType != systemConnect {
+	if c.Subprotocol != "" && (d.ceType != systemConnect || c.Subprotocol == protocol.MQTTSubprotocol) {
 		list = append(list, field{"ce-subprotocol", c.Subprotocol})
 	}
 	if state, set := c.State(); set {

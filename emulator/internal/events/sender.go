@@ -42,6 +42,7 @@ func NewSender(o Options) *Sender {
 	if ours, ok := http.DefaultTransport.(*http.Transport); ok { // tests may have put something else there
 		transport = ours.Clone()
 	}
+	transport.DisableCompression = true // the service does not ask for it
 	transport.MaxIdleConnsPerHost = 256 // one for each of many connections whose events are on their way at once
 	return &Sender{
 		Options:     o,

@@ -1,23 +1,28 @@
 package hub
 
 import (
+	"container/heap"
 	"maps"
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 
 	"github.com/awps-go/webpubsub/emulator/internal/odata"
 )
 
 // Hub is a set of connections that can reach each other. Its name is compared without regard to case.
 type Hub struct {
-	Name    string // as the first client spelled it
+	Name    string // as it was spelled first
 	Service *Service
 
 	// EntryLock is held while a client that chooses its own id takes it.
 	EntryLock sync.Mutex
 
+	anonymous atomic.Bool // clients may connect without a token
+
 	mu          sync.RWMutex // guards everything below
+	used        bool         // it has had a connection
 	connections map[string]*Connection
 	groups      map[string]members // only those that have members
 	users       map[string]members // only those that have connections
@@ -37,10 +42,9 @@ func (h *Hub) Add(c *Connection, groups []string, announce func()) {
 	defer h.Service.Observer.Changed()
 	h.mu.Lock()
 	defer h.mu.Unlock()
+	h.used = true
 	announce()
-	if c.events != nil {
-		c.events.connected(c)
-	}
+	c.events.connected(c)
 	h.connections[c.ID] = c
 	c.member = true
 	if c.UserID != "" {
@@ -113,12 +117,13 @@ type Target struct {
 	Excluded                []string
 	Filter                  *odata.Expr
 	noEcho                  *Connection // the sender, when it wants no copy
+	streams                 bool        // only those whose protocol knows streams
 }
 
 // each calls f for every connection that is meant. The caller holds h.mu.
 func (h *Hub) each(t *Target, f func(*Connection)) {
 	visit := func(c *Connection) {
-		if c == t.noEcho || len(t.Excluded) > 0 && slices.Contains(t.Excluded, c.ID) {
+		if c == t.noEcho || t.streams && !c.Streams || len(t.Excluded) > 0 && slices.Contains(t.Excluded, c.ID) {
 			return
 		}
 		if t.Filter != nil && !t.Filter.Match(&odata.Vars{UserID: c.UserID, ConnectionID: c.ID,
@@ -159,17 +164,33 @@ func (h *Hub) Send(m *Message, t *Target) int {
 	return n
 }
 
-// Close closes every connection that is meant. They are out of the hub when it returns.
+// Close says goodbye, in the name of the application, to every connection that is meant. They are out of the hub when it
+// returns. An empty reason is none.
 func (h *Hub) Close(t *Target, reason string) int {
+	goodbye := "Application server closed the connection."
+	if reason != "" {
+		goodbye += " Reason: " + reason
+	}
+	return h.end(t, goodbye)
+}
+
+// end ends every connection that is meant.
+func (h *Hub) end(t *Target, goodbye string) int {
 	var closing []*Connection
 	h.mu.RLock()
 	h.each(t, func(c *Connection) { closing = append(closing, c) })
 	h.mu.RUnlock()
 	for _, c := range closing {
-		c.End(reason)
+		c.End(goodbye)
 	}
 	return len(closing)
 }
+
+// AllowAnonymous sets whether clients may connect without a token.
+func (h *Hub) AllowAnonymous(allow bool) { h.anonymous.Store(allow) }
+
+// AllowsAnonymous reports whether clients may connect without a token.
+func (h *Hub) AllowsAnonymous() bool { return h.anonymous.Load() }
 
 // change calls f for every connection that is meant, with h.mu held for writing, and returns how many they were.
 func (h *Hub) change(t *Target, f func(*Connection)) int {
@@ -263,27 +284,37 @@ func (h *Hub) Count(t *Target) int {
 }
 
 // Member is a connection in a list.
-type Member struct {
-	ConnectionID string `json:"connectionId"`
-	UserID       string `json:"userId,omitempty"`
-}
+type Member struct{ ConnectionID, UserID string }
 
-// Members returns up to limit members of a group, in the order of their ids, that come after a given one, and whether
-// there are more.
+// memberHeap is a page of a list. Its first member has the greatest id, the others lie as in a heap.
+type memberHeap []Member
+
+func (m memberHeap) Len() int           { return len(m) }
+func (m memberHeap) Less(i, j int) bool { return compareIDs(m[i].ConnectionID, m[j].ConnectionID) > 0 }
+func (m memberHeap) Swap(i, j int)      { m[i], m[j] = m[j], m[i] }
+func (m *memberHeap) Push(member any)   { *m = append(*m, member.(Member)) }
+func (m *memberHeap) Pop() any          { panic("a page only grows") }
+
+// Members returns the first members of a group, limit at most, whose ids come after a given one (see compareIDs), and reports
+// whether there are more. The one with the greatest id is the first of them, and the rest is in no order, as in the service's
+// lists: a test that relies on an order should fail here too. After may be any text; "" is before all ids.
 func (h *Hub) Members(group, after string, limit int) ([]Member, bool) {
 	h.mu.RLock()
-	all := make([]Member, 0, len(h.groups[group]))
+	defer h.mu.RUnlock()
+	page, n := memberHeap{}, 0
 	for c := range h.groups[group] {
-		if c.ID > after {
-			all = append(all, Member{c.ID, c.UserID})
+		if after != "" && compareIDs(c.ID, after) <= 0 {
+			continue
+		}
+		n++
+		if len(page) < limit {
+			heap.Push(&page, Member{c.ID, c.UserID})
+		} else if compareIDs(c.ID, page[0].ConnectionID) < 0 {
+			page[0] = Member{c.ID, c.UserID}
+			heap.Fix(&page, 0)
 		}
 	}
-	h.mu.RUnlock()
-	slices.SortFunc(all, func(a, b Member) int { return strings.Compare(a.ConnectionID, b.ConnectionID) })
-	if len(all) > limit {
-		return all[:limit], true
-	}
-	return all, false
+	return page, n > limit
 }
 
 // Connections returns the connections of the hub, in no order.
@@ -337,4 +368,11 @@ func (h *Hub) Inspect() []Info {
 	}
 	slices.SortFunc(all, func(a, b Info) int { return strings.Compare(a.ID, b.ID) })
 	return all
+}
+
+// Use marks the hub as one that somebody has connected to, though not as a client.
+func (h *Hub) Use() {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.used = true
 }

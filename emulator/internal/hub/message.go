@@ -2,6 +2,7 @@ package hub
 
 import (
 	"fmt"
+	"strings"
 	"time"
 
 	"github.com/awps-go/webpubsub/emulator/internal/text"
@@ -24,10 +25,10 @@ var dataTypeNames = [...]string{"json", "text", "binary", "protobuf"}
 
 func (t DataType) String() string { return dataTypeNames[t] }
 
-// ParseDataType returns the data type of a name.
+// ParseDataType returns the data type of a name, in any case.
 func ParseDataType(name string) (DataType, bool) {
 	for t, n := range dataTypeNames {
-		if n == name {
+		if strings.EqualFold(n, name) {
 			return DataType(t), true
 		}
 	}
@@ -58,12 +59,28 @@ func (p *Payload) Excerpt() string {
 // goroutine. Its frames are shared and never change.
 type Message struct {
 	Payload
-	Group    string    // the group it was sent to; "" if it comes from the server
-	FromUser string    // the user who sent it, if a client did
-	Expires  time.Time // when it is not worth delivering any more; zero = never
-	Origin   any       // what only clients of the sender's own protocol can read of it; nil for most
+	Group    string          // the group it was sent to; "" if it comes from the server
+	FromUser string          // the user who sent it, if a client did
+	Expires  time.Time       // when it is not worth delivering any more; zero = never
+	Stream   *StreamFragment // the part of a stream that it is; nil for most
+	Origin   any             // what only clients of the sender's own protocol can read of it; nil for most
 
 	frames [MaxEncodings]*Frame
+}
+
+// StreamFragment is which part of a group stream a message is.
+type StreamFragment struct {
+	ID     string         `json:"streamId"`
+	Number uint64         `json:"streamSequenceId"`
+	End    bool           `json:"endOfStream,omitempty"` // the message has no data
+	Error  *StreamFailure `json:"error,omitempty"`       // why the stream has not ended well
+}
+
+// StreamFailure is why a stream has not ended well.
+type StreamFailure struct {
+	Name          string `json:"name"`
+	Message       string `json:"message,omitempty"`
+	UserErrorCode string `json:"userErrorCode,omitempty"`
 }
 
 // Encoding tells the forms apart in which messages are written. A message is encoded once for each.

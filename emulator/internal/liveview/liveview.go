@@ -61,7 +61,7 @@ type Options struct {
 	Service  *hub.Service
 	Board    *watch.Board
 	Endpoint wire.Endpoint
-	Secrets  []string // that no page may see, such as the access keys
+	Secrets  func() []string // that no page may see, such as the access keys
 
 	// Tunnels returns how many connections the tunnel of a hub has.
 	Tunnels func(hub string) int
@@ -72,13 +72,13 @@ type View struct {
 	service  *hub.Service
 	board    *watch.Board
 	endpoint wire.Endpoint
-	redactor redactor
+	secrets  func() []string
 	tunnels  func(hub string) int
 }
 
 // New makes a View.
 func New(o Options) *View {
-	return &View{service: o.Service, board: o.Board, endpoint: o.Endpoint, redactor: newRedactor(o.Secrets), tunnels: o.Tunnels}
+	return &View{service: o.Service, board: o.Board, endpoint: o.Endpoint, secrets: o.Secrets, tunnels: o.Tunnels}
 }
 
 // Serves reports whether a path is one of the live view's.
@@ -158,9 +158,10 @@ func (v *View) stream(w http.ResponseWriter, r *http.Request) {
 	for ok {
 		select {
 		case e := <-watcher.Events:
-			batch := liveTraffic{Events: []hub.TrafficEvent{v.redactor.event(e)}}
+			redactor := newRedactor(v.secrets()) // anew, as keys may be regenerated
+			batch := liveTraffic{Events: []hub.TrafficEvent{redactor.event(e)}}
 			for len(batch.Events) < maxTrafficBatch && len(watcher.Events) > 0 { // nobody else receives
-				batch.Events = append(batch.Events, v.redactor.event(<-watcher.Events))
+				batch.Events = append(batch.Events, redactor.event(<-watcher.Events))
 			}
 			batch.Missed = watcher.Missed()
 			ok = send("event: traffic\ndata: %s\n\n", text.JSON(batch))
@@ -239,7 +240,7 @@ func (v *View) hub(h *hub.Hub) liveHub {
 	live := liveHub{Name: h.Name, Connections: []liveConnection{}, ConnectionCount: len(connections),
 		Groups: groups[:min(len(groups), maxShownGroups)], GroupCount: len(groups), UserCount: h.UserCount(),
 		TunnelCount: v.tunnels(h.Name)}
-	redact := v.redactor.redact
+	redact := newRedactor(v.secrets()).redact
 	for i := range live.Groups {
 		live.Groups[i].Name = redact(live.Groups[i].Name)
 	}

@@ -1,6 +1,7 @@
 package rest
 
 import (
+	"fmt"
 	"net/http"
 
 	"github.com/awps-go/webpubsub/emulator/internal/hub"
@@ -11,10 +12,12 @@ import (
 func connectionRoutes() []route {
 	return []route{
 		newRoute("ConnectionExists", http.MethodHead, "hubs/{hub}/connections/{connectionId}",
-			func(c *call) (int, error) { return c.exists(c.targetConnection()) }),
+			func(c *call) (int, error) {
+				return c.exists(c.targetConnection(), noConnection("Warning", c.value("connectionId")))
+			}),
 		newRoute("CloseConnection", http.MethodDelete, "hubs/{hub}/connections/{connectionId}",
 			func(c *call) (int, error) {
-				c.hub.Close(c.targetConnection(), c.query.Get("reason"))
+				c.hub().Close(c.targetConnection(), c.parameter("reason"))
 				return http.StatusNoContent, nil
 			}),
 		newRoute("RemoveConnectionFromAllGroups", http.MethodDelete, "hubs/{hub}/connections/{connectionId}/groups",
@@ -22,15 +25,26 @@ func connectionRoutes() []route {
 	}
 }
 
-// exists answers whether there is any connection that is meant.
-func (c *call) exists(t *hub.Target) (int, error) {
-	if c.hub.Count(t) == 0 {
-		return 0, wire.NotFound("there is none")
+// targetConnection is the connection that the path names.
+func (c *call) targetConnection() *hub.Target {
+	return &hub.Target{Connection: c.value("connectionId")}
+}
+
+// noConnection is the answer about a connection that is not there. How severe that is depends on the operation.
+func noConnection(severity, id string) *wire.Error {
+	return &wire.Error{Status: http.StatusNotFound, Code: severity + ".Connection.NotExisted", Target: "Connection",
+		Message: fmt.Sprintf("Connection `%s` is not found.", id)}
+}
+
+// exists reports whether there is any connection that is meant; if not, the answer is nobody.
+func (c *call) exists(t *hub.Target, nobody *wire.Error) (int, error) {
+	if c.hub().Count(t) == 0 {
+		return 0, nobody
 	}
 	return http.StatusOK, nil
 }
 
 func (c *call) leaveAllGroups(t *hub.Target) (int, error) {
-	c.hub.RemoveFromAllGroups(t)
+	c.hub().RemoveFromAllGroups(t)
 	return http.StatusNoContent, nil
 }

@@ -1,8 +1,7 @@
 package rest
 
 import (
-	"encoding/base64"
-	"encoding/json"
+	"fmt"
 	"math"
 	"net/http"
 	"net/url"
@@ -10,7 +9,6 @@ import (
 	"strings"
 
 	"github.com/awps-go/webpubsub/emulator/internal/hub"
-	"github.com/awps-go/webpubsub/emulator/internal/text"
 	"github.com/awps-go/webpubsub/emulator/internal/wire"
 )
 
@@ -19,81 +17,102 @@ func groupRoutes() []route {
 	const group = "hubs/{hub}/groups/{group}"
 	return []route{
 		newRoute("GroupExists", http.MethodHead, group,
-			func(c *call) (int, error) { return c.exists(&hub.Target{Group: c.value("group")}) }),
+			func(c *call) (int, error) {
+				return c.exists(&hub.Target{Group: c.value("group")}, noGroup(c.value("group")))
+			}),
 		newRoute("CloseGroupConnections", http.MethodPost, group+"/:closeConnections",
 			func(c *call) (int, error) { return c.closeConnections(&hub.Target{Group: c.value("group")}) }),
-		newRoute("ListConnectionsInGroup", http.MethodGet, group+"/connections", (*call).listConnections),
+		newRoute("ListConnectionsInGroup", http.MethodGet, group+"/connections", (*call).listConnections).checked((*call).readPage),
 		newRoute("AddConnectionToGroup", http.MethodPut, group+"/connections/{connectionId}",
-			func(c *call) (int, error) { return c.joinGroup(c.targetConnection(), "there is no such connection") }),
+			func(c *call) (int, error) {
+				return c.joinGroup(c.targetConnection(), noConnection("Error", c.value("connectionId")))
+			}),
 		newRoute("RemoveConnectionFromGroup", http.MethodDelete, group+"/connections/{connectionId}",
 			func(c *call) (int, error) { return c.leaveGroup(c.targetConnection()) }),
 	}
 }
 
-// joinGroup adds the connections that are meant to the path's group. If there are none, it fails with that text.
-func (c *call) joinGroup(t *hub.Target, nobody string) (int, error) {
-	if c.hub.AddToGroup(t, c.value("group")) == 0 {
-		return 0, wire.NotFound("%s", nobody)
+// noGroup is the answer about a group without members. Only the length of the service's text is known, as HEAD has no body.
+func noGroup(name string) *wire.Error {
+	return &wire.Error{Status: http.StatusNotFound, Code: "Warning.Group.NotExisted", Target: "Group",
+		Message: fmt.Sprintf("Group `%s` is empty.", name)}
+}
+
+// joinGroup adds the connections that are meant to the path's group. If there are none, the answer is nobody.
+func (c *call) joinGroup(t *hub.Target, nobody *wire.Error) (int, error) {
+	if c.hub().AddToGroup(t, c.value("group")) == 0 {
+		return 0, nobody
 	}
 	return http.StatusOK, nil
 }
 
 func (c *call) leaveGroup(t *hub.Target) (int, error) {
-	c.hub.RemoveFromGroup(t, c.value("group"))
+	c.hub().RemoveFromGroup(t, c.value("group"))
 	return http.StatusNoContent, nil
 }
 
-// maxPageSize is how many connections a page of a list may have, and has if nothing else is asked for.
-const maxPageSize = 200
+const (
+	// maxPageSize is how many connections a page of a list may have, and has if nothing else is asked for.
+	maxPageSize = 200
+	// maxContinuation is how long a continuationToken may be, in bytes.
+	maxContinuation = 2048
+)
 
+// page is the part of a list that a request asks for.
+type page struct {
+	size, top int
+	after     string // "" = from the beginning
+}
+
+func (c *call) readPage() (err error) {
+	if c.page.size, err = c.integer("maxpagesize", maxPageSize, 1, maxPageSize); err != nil {
+		return err
+	}
+	if c.page.top, err = c.integer("top", math.MaxInt32, 1, math.MaxInt32); err != nil {
+		return err
+	}
+	// The service takes any text and goes on after it. What it says to one that is empty or very long is not known.
+	c.page.after = c.parameter("continuationToken")
+	if c.has("continuationToken") && (strings.TrimSpace(c.page.after) == "" || len(c.page.after) > maxContinuation) {
+		return wire.Invalid("continuationToken", "the continuationToken is empty or longer than %d bytes", maxContinuation)
+	}
+	return nil
+}
+
+// member is a connection in the answer.
+type member struct {
+	ConnectionID string  `json:"connectionId"`
+	UserID       *string `json:"userId"` // null if there is none
+}
+
+// listConnections answers one page. The link to the next one goes on after the greatest id, which is the first of the page.
 func (c *call) listConnections() (int, error) {
-	size, err := c.integer("maxpagesize", maxPageSize, 1, maxPageSize)
-	if err != nil {
-		return 0, err
-	}
-	top, err := c.integer("top", math.MaxInt32, 1, math.MaxInt32)
-	if err != nil {
-		return 0, err
-	}
-	group, after := c.value("group"), ""
-	if c.query.Has("continuationToken") {
-		var ok bool
-		if after, ok = c.continuation(group); !ok {
-			return 0, wire.BadRequest("continuationToken", "the continuationToken is not one of this hub and group")
+	group := c.value("group")
+	members, more := c.hub().Members(group, c.page.after, min(c.page.size, c.page.top))
+	list := struct {
+		Value    []member `json:"value"`
+		NextLink string   `json:"nextLink,omitempty"`
+	}{Value: make([]member, len(members))}
+	for i := range members {
+		list.Value[i].ConnectionID = members[i].ConnectionID
+		if members[i].UserID != "" {
+			list.Value[i].UserID = &members[i].UserID
 		}
 	}
-	list, more := c.hub.Members(group, after, min(size, top))
-	page := struct {
-		Value    []hub.Member `json:"value"`
-		NextLink string       `json:"nextLink,omitempty"`
-	}{Value: list}
-	if left := top - len(list); more && left > 0 {
-		next := url.Values{"continuationToken": {newContinuation(c.value("hub"), group, list[len(list)-1].ConnectionID)}}
-		if c.query.Has("api-version") {
-			next.Set("api-version", c.query.Get("api-version"))
+	if left := c.page.top - len(members); more && left > 0 {
+		next := c.api.endpoint.Scheme + "://" + c.request.Host + c.request.URL.EscapedPath() + "?"
+		if c.has("top") {
+			next += "top=" + strconv.Itoa(left) + "&"
 		}
-		if c.query.Has("maxpagesize") {
-			next.Set("maxpagesize", strconv.Itoa(size))
+		if c.has("maxpagesize") {
+			next += "maxpagesize=" + strconv.Itoa(c.page.size) + "&"
 		}
-		if c.query.Has("top") {
-			next.Set("top", strconv.Itoa(left))
+		version := newestVersion
+		if c.has("api-version") {
+			version = c.parameter("api-version")
 		}
-		page.NextLink = c.api.endpoint.Scheme + "://" + c.request.Host + c.request.URL.EscapedPath() + "?" + next.Encode()
+		list.NextLink = next + "continuationToken=" + url.QueryEscape(members[0].ConnectionID) + "&api-version=" + version
 	}
-	c.result = page
+	c.result = list
 	return http.StatusOK, nil
-}
-
-// A continuation token is where a list goes on: JSON of [hub, group, last connection id], in base64.
-func newContinuation(hub, group, after string) string {
-	return base64.RawURLEncoding.EncodeToString(text.JSON([3]string{strings.ToLower(hub), group, after}))
-}
-
-func (c *call) continuation(group string) (after string, ok bool) {
-	b, err := base64.RawURLEncoding.DecodeString(c.query.Get("continuationToken"))
-	var token []string
-	if err != nil || json.Unmarshal(b, &token) != nil || len(token) != 3 {
-		return "", false
-	}
-	return token[2], token[0] == strings.ToLower(c.value("hub")) && token[1] == group
 }

@@ -1,9 +1,9 @@
 package rest
 
 import (
+	"math"
 	"net/http"
 	"strings"
-	"time"
 
 	"github.com/awps-go/webpubsub/emulator/internal/hub"
 	"github.com/awps-go/webpubsub/emulator/internal/odata"
@@ -11,51 +11,52 @@ import (
 	"github.com/awps-go/webpubsub/emulator/internal/wire"
 )
 
-// opGetServiceStatus is the name of the operation that needs no token.
-const opGetServiceStatus = "GetServiceStatus"
+// The names of operations that are different from all others: one needs no token, the other a token of Microsoft Entra ID.
+const (
+	opGetServiceStatus     = "GetServiceStatus"
+	opGetClientAccessToken = "GetClientAccessToken"
+)
 
 // hubRoutes are the operations on the service and on a hub as a whole.
 func hubRoutes() []route {
 	return []route{
 		newRoute(opGetServiceStatus, http.MethodHead, "health", func(*call) (int, error) { return http.StatusOK, nil }),
-		newRoute("GetClientAccessToken", http.MethodPost, "hubs/{hub}/:generateToken", (*call).generateToken),
+		newRoute(opGetClientAccessToken, http.MethodPost, "hubs/{hub}/:generateToken", (*call).generateToken).checked((*call).readMinutes),
 		newRoute("CloseAllConnections", http.MethodPost, "hubs/{hub}/:closeConnections",
 			func(c *call) (int, error) { return c.closeConnections(&hub.Target{}) }),
 		newRoute("AddConnectionsToGroups", http.MethodPost, "hubs/{hub}/:addToGroups",
-			func(c *call) (int, error) { return c.changeGroups(c.hub.AddToGroups) }),
+			func(c *call) (int, error) { return c.changeGroups((*hub.Hub).AddToGroups) }),
 		newRoute("RemoveConnectionsFromGroups", http.MethodPost, "hubs/{hub}/:removeFromGroups",
-			func(c *call) (int, error) { return c.changeGroups(c.hub.RemoveFromGroups) }),
+			func(c *call) (int, error) { return c.changeGroups((*hub.Hub).RemoveFromGroups) }),
 	}
 }
 
-// clientPaths are where clients of each type connect.
+// clientPaths are where clients of each type connect, by its lower-case name. A Web PubSub resource knows no Socket.IO.
 var clientPaths = map[string]string{
-	"":         wire.ClientPath,
-	"default":  wire.ClientPath,
-	"mqtt":     wire.MQTTPath,
-	"socketio": wire.SocketIOPath,
+	"":        wire.ClientPath,
+	"default": wire.ClientPath,
+	"mqtt":    wire.MQTTPath,
 }
 
-// maxTokenMinutes is how long a client's token may live: a year.
-const maxTokenMinutes = 365 * 24 * 60
+func (c *call) readMinutes() (err error) {
+	c.minutes, err = c.integer("minutesToExpire", 60, 1, math.MaxInt32)
+	return err
+}
 
 func (c *call) generateToken() (int, error) {
-	minutes, err := c.integer("minutesToExpire", 60, 1, maxTokenMinutes)
-	if err != nil {
-		return 0, err
-	}
-	clientType := c.query.Get("clientType")
+	clientType := c.parameter("clientType")
 	path, ok := clientPaths[strings.ToLower(clientType)]
 	if !ok {
-		return 0, wire.BadRequest("clientType", "the clientType %.32q is none of Default, MQTT, SocketIO", clientType)
+		e := wire.Invalid("clientType", "The value '%.64s' is not valid.", clientType)
+		e.Hint = "the client types are Default and MQTT"
+		return 0, e
 	}
-	for _, g := range c.query["group"] {
+	for _, g := range c.all("group") {
 		if fault := protocol.CheckGroup(g); fault != "" {
-			return 0, wire.BadRequest("group", "%s", fault)
+			return 0, badGroup("group", fault)
 		}
 	}
-	token, err := c.api.tokens.ForClient(path+c.value("hub"), c.query.Get("userId"), c.query["role"], c.query["group"],
-		time.Duration(minutes)*time.Minute)
+	token, err := c.api.tokens.ForClient(path+strings.ToLower(c.value("hub")), c.parameter("userId"), c.all("role"), c.all("group"), c.minutes)
 	if err != nil {
 		return 0, err
 	}
@@ -67,13 +68,13 @@ func (c *call) generateToken() (int, error) {
 
 // closeConnections closes those of t that the request does not exclude.
 func (c *call) closeConnections(t *hub.Target) (int, error) {
-	t.Excluded = c.query["excluded"]
-	c.hub.Close(t, c.query.Get("reason"))
+	t.Excluded = c.all("excluded")
+	c.hub().Close(t, c.parameter("reason"))
 	return http.StatusNoContent, nil
 }
 
 // changeGroups changes the groups of every connection that passes a filter.
-func (c *call) changeGroups(change func(filter *odata.Expr, groups []string)) (int, error) {
+func (c *call) changeGroups(change func(h *hub.Hub, filter *odata.Expr, groups []string)) (int, error) {
 	var body struct {
 		Groups []string `json:"groups"`
 		Filter string   `json:"filter"`
@@ -82,17 +83,17 @@ func (c *call) changeGroups(change func(filter *odata.Expr, groups []string)) (i
 		return 0, err
 	}
 	if len(body.Groups) == 0 {
-		return 0, wire.BadRequest("groups", "groups is empty")
+		return 0, badGroup("Groups", "there must be one group at least")
 	}
 	for _, g := range body.Groups {
 		if fault := protocol.CheckGroup(g); fault != "" {
-			return 0, wire.BadRequest("groups", "%s", fault)
+			return 0, badGroup("Groups", fault)
 		}
 	}
-	filter, err := parseFilter(body.Filter)
+	filter, err := parseFilter(body.Filter, "Filter")
 	if err != nil {
 		return 0, err
 	}
-	change(filter, body.Groups)
+	change(c.hub(), filter, body.Groups)
 	return http.StatusOK, nil
 }

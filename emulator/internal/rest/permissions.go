@@ -3,7 +3,6 @@ package rest
 import (
 	"net/http"
 
-	"github.com/awps-go/webpubsub/emulator/internal/hub"
 	"github.com/awps-go/webpubsub/emulator/internal/protocol"
 	"github.com/awps-go/webpubsub/emulator/internal/wire"
 )
@@ -12,51 +11,41 @@ import (
 func permissionRoutes() []route {
 	const path = "hubs/{hub}/permissions/{permission}/connections/{connectionId}"
 	return []route{
-		newRoute("GrantPermission", http.MethodPut, path, (*call).grantPermission),
-		newRoute("RevokePermission", http.MethodDelete, path, (*call).revokePermission),
-		newRoute("HasPermission", http.MethodHead, path, (*call).hasPermission),
+		newRoute("GrantPermission", http.MethodPut, path, (*call).grantPermission).checked((*call).readTarget),
+		newRoute("RevokePermission", http.MethodDelete, path, (*call).revokePermission).checked((*call).readTarget),
+		newRoute("HasPermission", http.MethodHead, path, (*call).hasPermission).checked((*call).readTarget),
 	}
 }
 
-// permission reads the permission and the group it is about; no group means every group.
-func (c *call) permission() (hub.Permission, string, error) {
-	p, _ := hub.ParsePermission(c.value("permission")) // checked before
-	group := c.query.Get("targetName")
-	if c.query.Has("targetName") {
-		if fault := protocol.CheckGroup(group); fault != "" {
-			return 0, "", wire.BadRequest("targetName", "%s", fault)
-		}
+// readTarget reads the group that a permission is about. It is required: no permission is for every group.
+func (c *call) readTarget() error {
+	c.target = c.parameter("targetName")
+	if fault := protocol.CheckGroup(c.target); fault != "" {
+		e := wire.BadRequest("Request", invalidGroup)
+		e.Hint = "targetName names the group of the permission: " + fault
+		return e
 	}
-	return p, group, nil
+	return nil
 }
 
 func (c *call) grantPermission() (int, error) {
-	p, group, err := c.permission()
-	if err != nil {
-		return 0, err
-	}
-	exists, err := c.hub.Grant(c.value("connectionId"), p, group)
+	id := c.value("connectionId")
+	exists, err := c.hub().Grant(id, c.permission, c.target)
 	if !exists {
-		return 0, wire.NotFound("there is no such connection")
+		return 0, noConnection("Info", id)
 	}
 	return http.StatusOK, conflict(err)
 }
 
 func (c *call) revokePermission() (int, error) {
-	p, group, err := c.permission()
-	if err != nil {
-		return 0, err
-	}
-	return http.StatusNoContent, conflict(c.hub.Revoke(c.value("connectionId"), p, group))
+	return http.StatusNoContent, conflict(c.hub().Revoke(c.value("connectionId"), c.permission, c.target))
 }
 
+// hasPermission answers a permission that the connection lacks as it does a connection that is not there.
 func (c *call) hasPermission() (int, error) {
-	p, group, err := c.permission()
-	if err != nil {
-		return 0, err
-	}
-	if !c.hub.HasPermission(c.value("connectionId"), p, group) {
-		return 0, wire.NotFound("the connection does not have the permission")
+	id := c.value("connectionId")
+	if !c.hub().HasPermission(id, c.permission, c.target) {
+		return 0, noConnection("Info", id)
 	}
 	return http.StatusOK, nil
 }
@@ -66,5 +55,5 @@ func conflict(err error) error {
 	if err == nil {
 		return nil
 	}
-	return &wire.Error{Status: http.StatusConflict, Code: "Conflict", Message: err.Error()}
+	return &wire.Error{Status: http.StatusConflict, Code: "Error.Connection.Conflict", Target: "Connection", Message: err.Error()}
 }

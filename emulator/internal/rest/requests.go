@@ -1,6 +1,7 @@
 package rest
 
 import (
+	"net/http"
 	"slices"
 	"sync"
 	"time"
@@ -13,10 +14,14 @@ type Request struct {
 	Path      string
 	Status    int
 	Time      time.Time
+	Header    http.Header // as it came, with its secrets
+	Body      []byte      // its beginning, as far as it was read
 }
 
-// maxRequests is how many requests are remembered.
-const maxRequests = 1000
+const (
+	maxRequests = 1000     // that are remembered
+	maxBody     = 16 << 10 // bytes of a body that are remembered
+)
 
 // requestLog is the requests that were served last.
 type requestLog struct {
@@ -27,6 +32,9 @@ type requestLog struct {
 }
 
 func (l *requestLog) add(r Request) {
+	if len(r.Body) < cap(r.Body) {
+		r.Body = slices.Clone(r.Body) // rather than to keep all of a large one
+	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if l.counts == nil {
@@ -41,7 +49,7 @@ func (l *requestLog) add(r Request) {
 	l.next = (l.next + 1) % maxRequests
 }
 
-// Requests returns the requests that were served last, in order.
+// Requests returns the requests that were served last, in order. Their headers and bodies must not be changed.
 func (a *API) Requests() []Request {
 	a.log.mu.Lock()
 	defer a.log.mu.Unlock()

@@ -4,30 +4,21 @@
 package rest
 
 import (
-	"bytes"
-	"encoding/json"
 	"errors"
-	"fmt"
 	"log/slog"
 	"net/http"
 	"net/url"
 	"slices"
 	"strconv"
 	"strings"
-	"sync/atomic"
 	"time"
 
 	"github.com/awps-go/webpubsub/emulator/internal/faults"
 	"github.com/awps-go/webpubsub/emulator/internal/hub"
-	"github.com/awps-go/webpubsub/emulator/internal/odata"
-	"github.com/awps-go/webpubsub/emulator/internal/protocol"
 	"github.com/awps-go/webpubsub/emulator/internal/text"
 	"github.com/awps-go/webpubsub/emulator/internal/token"
 	"github.com/awps-go/webpubsub/emulator/internal/wire"
 )
-
-// apiVersions are the versions of the REST API that are generally available. All of them are answered alike.
-var apiVersions = []string{"2021-10-01", "2022-11-01", "2023-07-01", "2024-01-01", "2024-12-01"}
 
 // route is one REST operation. A segment of its path that begins with { matches any one segment of a request's.
 type route struct {
@@ -35,6 +26,7 @@ type route struct {
 	method    string
 	path      []string
 	run       func(*call) (status int, err error)
+	check     func(*call) error // reads those parameters of the query that the service checks before the token; may be nil
 }
 
 // routes are all operations, family by family.
@@ -43,7 +35,13 @@ func routes() []route {
 }
 
 func newRoute(operation, method, path string, run func(*call) (int, error)) route {
-	return route{operation, method, strings.Split(path, "/"), run}
+	return route{operation: operation, method: method, path: strings.Split(path, "/"), run: run}
+}
+
+// checked returns the route with a check.
+func (r route) checked(check func(*call) error) route {
+	r.check = check
+	return r
 }
 
 // match reports whether a path has the shape of the route's.
@@ -74,9 +72,8 @@ type API struct {
 	tokens   *token.Authority
 	faults   *faults.List
 
-	routes     []route
-	requestIDs atomic.Uint64
-	log        requestLog
+	routes []route
+	log    requestLog
 }
 
 // New makes an API.
@@ -99,10 +96,18 @@ type call struct {
 	request *http.Request
 	writer  http.ResponseWriter
 	route   *route
-	path    []string // decoded
-	query   url.Values
-	hub     *hub.Hub
-	result  any // the body of the answer; nil = none
+	path    []string   // decoded, but for %2F
+	query   url.Values // by lower-case name, as the service compares names without regard to case
+	allowed bool       // the request has passed all that comes before its operation
+	body    []byte     // as far as it was read
+	result  any        // the body of the answer; nil = none
+
+	// What the route's check has read.
+	minutes    int // of a token's life
+	ttl        time.Duration
+	page       page
+	permission hub.Permission
+	target     string // targetName
 }
 
 // value returns the segment of the path that the route calls {name}.
@@ -110,25 +115,23 @@ func (c *call) value(name string) string {
 	return c.path[slices.Index(c.route.path, "{"+name+"}")]
 }
 
+// hub returns the hub that the path names, as it is now: clients may connect while the body of a request arrives.
+func (c *call) hub() *hub.Hub { return c.api.service.Hub(c.value("hub")) }
+
 // ServeHTTP answers a request of the data plane.
 func (a *API) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	started := time.Now()
 	c := &call{api: a, request: r, writer: w}
-	w.Header().Set("x-ms-request-id", strconv.FormatUint(a.requestIDs.Add(1), 10))
+	w.Header().Set("api-supported-versions", supportedVersions)
+	if a.endpoint.Scheme == "https" && r.Header.Get("Origin") == "" && r.Header.Get("Sec-Fetch-Site") == "" {
+		// Not to a browser: that would use no http://localhost for a year.
+		w.Header().Set("Strict-Transport-Security", "max-age=31536000; includeSubDomains")
+	}
 	status := 0
 	defer func() { c.record(status, time.Since(started)) }() // also when a fault cuts the connection
 	code, err := c.serve()
 	if err != nil {
-		var e *wire.Error
-		if !errors.As(err, &e) {
-			e = &wire.Error{Status: http.StatusInternalServerError, Code: "InternalServerError", Message: err.Error()}
-		}
-		status = e.Status
-		if status == http.StatusUnauthorized {
-			w.Header().Set("WWW-Authenticate", "Bearer")
-		}
-		e.Write(w, r)
-		a.service.Log.Info("REST", "method", r.Method, "path", r.URL.EscapedPath(), "status", status, "error", e.Message)
+		status = c.refuse(err)
 		return
 	}
 	status = code
@@ -138,9 +141,35 @@ func (a *API) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 }
 
+// refuse answers a request that was not carried out, and returns the status.
+func (c *call) refuse(err error) int {
+	e, ok := errors.AsType[*wire.Error](err)
+	if !ok {
+		e = &wire.Error{Status: http.StatusInternalServerError, Code: "InternalServerError", Message: err.Error()}
+	}
+	h := c.writer.Header()
+	if e.Status == http.StatusUnauthorized {
+		h.Set("WWW-Authenticate", "Bearer")
+	}
+	if e.Validation {
+		h.Del("api-supported-versions")
+		if c.route.operation == opGetClientAccessToken {
+			h.Set("Content-Type", jsonType)
+		}
+	}
+	e.Write(c.writer, c.request)
+	fields := []any{"method", c.request.Method, "path", c.request.URL.EscapedPath(), "status", e.Status, "error", e.Message}
+	if e.Hint != "" {
+		fields = append(fields, "hint", e.Hint)
+	}
+	c.api.service.Log.Info("REST", fields...)
+	return e.Status
+}
+
 // record remembers a request and shows it to those who watch.
 func (c *call) record(status int, took time.Duration) {
-	r := Request{Method: c.request.Method, Path: c.request.RequestURI, Status: status, Time: c.api.service.Clock.Now()}
+	r := Request{Method: c.request.Method, Path: c.request.RequestURI, Status: status, Time: c.api.service.Clock.Now(),
+		Header: c.request.Header, Body: c.body[:min(len(c.body), maxBody)]}
 	if c.route != nil {
 		r.Operation = c.route.operation
 	}
@@ -149,64 +178,93 @@ func (c *call) record(status int, took time.Duration) {
 	if c.api.service.Observer.Watched() {
 		e := hub.TrafficEvent{Kind: "rest", Status: status, Text: r.Method + " " + r.Path,
 			Milliseconds: took.Seconds() * 1000}
-		if c.hub != nil {
-			e.Hub = c.hub.Name
+		if c.allowed && c.route.operation != opGetServiceStatus {
+			e.Hub = c.hub().Name
 		}
 		c.api.service.Observer.Traffic(e)
 	}
 }
+
+// jsonType is the Content-Type of JSON.
+const jsonType = "application/json; charset=utf-8"
 
 func (c *call) answer(status int) {
 	if c.result == nil {
 		c.writer.WriteHeader(status)
 		return
 	}
-	c.writer.Header().Set("Content-Type", "application/json; charset=utf-8")
+	body, h := text.JSON(c.result), c.writer.Header()
+	h.Set("Content-Type", jsonType)
+	if c.route.operation != opGetClientAccessToken { // whose answer the service sends in chunks
+		h.Set("Content-Length", strconv.Itoa(len(body)))
+	}
 	c.writer.WriteHeader(status)
-	c.writer.Write(text.JSON(c.result))
+	c.writer.Write(body)
+	if h.Get("Content-Length") == "" {
+		_ = http.NewResponseController(c.writer).Flush()
+	}
 }
 
+// serve runs the operation, after checks in the service's order: the version, the names in the path, typed parameters of the
+// query, the token. What an operation checks by itself comes after that: the filter, the headers, the body.
 func (c *call) serve() (int, error) {
 	if err := c.findRoute(); err != nil {
 		return 0, err
 	}
-	var err error
-	if c.query, err = url.ParseQuery(c.request.URL.RawQuery); err != nil {
-		return 0, wire.BadRequest("", "the query cannot be read: %v", err)
+	if c.route.operation == opGetServiceStatus {
+		c.writer.Header().Del("api-supported-versions")
 	}
-	if v := c.query.Get("api-version"); c.query.Has("api-version") && !slices.Contains(apiVersions, v) {
-		return 0, wire.BadRequest("api-version", "the api-version %.32q is none of %s", v, strings.Join(apiVersions, ", "))
+	if err := c.readQuery(); err != nil {
+		return 0, err
 	}
-	if c.route.operation != opGetServiceStatus {
-		if err := c.api.tokens.AuthorizeRequest(c.request); err != nil {
-			return 0, wire.Unauthorized(err)
-		}
-		if err := c.checkNames(); err != nil {
+	if err := c.checkNames(); err != nil {
+		return 0, err
+	}
+	if c.route.check != nil {
+		if err := c.route.check(c); err != nil {
 			return 0, err
 		}
 	}
+	if err := c.authorize(); err != nil {
+		return 0, wire.Unauthorized(err)
+	}
+	c.allowed = true
 	f := c.api.faults.Next(c.route.operation)
 	if err := c.api.faults.Apply(f, c.writer); err != nil {
 		return 0, err
 	}
-	if c.route.operation != opGetServiceStatus {
-		c.hub = c.api.service.Hub(c.value("hub")) // as it is after a delay
-	}
 	status, err := c.route.run(c)
+	c.mentionSlashes()
 	if f.CutAfterEffect {
 		panic(http.ErrAbortHandler)
 	}
 	return status, err
 }
 
-// findRoute splits the path at its slashes, then decodes each segment: a name may contain an encoded slash. This is
-// why it is not left to http.ServeMux, which also would redirect a path with an empty name instead of refusing it.
+func (c *call) authorize() error {
+	switch c.route.operation {
+	case opGetServiceStatus:
+		return nil
+	case opGetClientAccessToken:
+		return c.api.tokens.AuthorizeEntra(c.request)
+	default:
+		return c.api.tokens.AuthorizeRequest(c.request)
+	}
+}
+
+// findRoute splits the path at its slashes, then decodes each segment. This is why it is not left to http.ServeMux, which also
+// would redirect a path with an empty name instead of refusing it.
 func (c *call) findRoute() error {
 	segments := strings.Split(strings.TrimPrefix(c.request.URL.EscapedPath(), "/api/"), "/")
 	for i, segment := range segments {
 		var err error
-		if segments[i], err = url.PathUnescape(segment); err != nil {
-			return wire.BadRequest("", "the path cannot be decoded")
+		if segments[i], err = decodeSegment(segment); err != nil {
+			return wire.BadRequest("Request", "the path cannot be decoded")
+		}
+		if segments[i] == "." || segments[i] == ".." {
+			e := wire.BadRequest("Request", "the path has the segment %q", segments[i])
+			e.Hint = "the service takes it for a step in the path, so that no group and nobody can be reached by this name"
+			return e
 		}
 	}
 	var allowed []string
@@ -226,125 +284,4 @@ func (c *call) findRoute() error {
 		return &wire.Error{Status: http.StatusMethodNotAllowed, Code: "MethodNotAllowed", Message: "this path does not take " + c.request.Method}
 	}
 	return wire.NotFound("there is no operation at this path")
-}
-
-// checkNames checks every name in the path.
-func (c *call) checkNames() error {
-	for i, name := range c.route.path {
-		value, fault := c.path[i], ""
-		switch name {
-		case "{hub}":
-			if !protocol.HubPattern.MatchString(value) {
-				fault = fmt.Sprintf("the hub name %.140q does not match %s", value, protocol.HubPattern)
-			}
-		case "{group}":
-			fault = protocol.CheckGroup(value)
-		case "{connectionId}", "{userId}":
-			if value == "" {
-				fault = "the id is empty"
-			}
-		case "{permission}":
-			if _, ok := hub.ParsePermission(value); !ok {
-				fault = fmt.Sprintf("the permission %.32q is none of %s", value, strings.Join(hub.PermissionNames(), ", "))
-			}
-		}
-		if fault != "" {
-			return wire.BadRequest(strings.Trim(name, "{}"), "%s", fault)
-		}
-	}
-	return nil
-}
-
-// parseFilter reads the filter of a request; it returns nil for an empty one.
-func parseFilter(filter string) (*odata.Expr, error) {
-	if filter == "" {
-		return nil, nil
-	}
-	expr, err := odata.Parse(filter)
-	if err != nil {
-		return nil, wire.BadRequest("filter", "%v", err)
-	}
-	return expr, nil
-}
-
-// integer reads a number of the query; one that is absent is def.
-func (c *call) integer(name string, def, low, high int) (int, error) {
-	if !c.query.Has(name) {
-		return def, nil
-	}
-	n, err := strconv.Atoi(c.query.Get(name))
-	if err != nil || n < low || n > high {
-		return 0, wire.BadRequest(name, "%s is not a whole number from %d to %d", name, low, high)
-	}
-	return n, nil
-}
-
-// targetConnection is the connection that the path names.
-func (c *call) targetConnection() *hub.Target {
-	return &hub.Target{Connection: c.value("connectionId")}
-}
-
-// body reads the body of a request, up to the size of a message.
-func (c *call) body() ([]byte, error) {
-	b := make([]byte, 0, max(0, min(c.request.ContentLength, hub.MaxMessageSize))+bytes.MinRead)
-	buf := bytes.NewBuffer(b)
-	_, err := buf.ReadFrom(http.MaxBytesReader(c.writer, c.request.Body, hub.MaxMessageSize))
-	if tooBig := (*http.MaxBytesError)(nil); errors.As(err, &tooBig) {
-		return nil, &wire.Error{Status: http.StatusRequestEntityTooLarge, Code: "PayloadTooLarge",
-			Message: fmt.Sprintf("the body has more than %d bytes", hub.MaxMessageSize)}
-	}
-	if err != nil {
-		return nil, wire.BadRequest("", "the body was cut short")
-	}
-	return buf.Bytes(), nil
-}
-
-// jsonBody reads the body of a request into v.
-func (c *call) jsonBody(v any) error {
-	b, err := c.body()
-	if err != nil {
-		return err
-	}
-	if err := json.Unmarshal(b, v); err != nil {
-		return wire.BadRequest("", "the body is not the JSON of this operation: %s", text.JSONFault(err))
-	}
-	return nil
-}
-
-// payload reads the message in the body of a request, with the metadata in its headers.
-func (c *call) payload() (p hub.Payload, err error) {
-	contentType := c.request.Header.Get("Content-Type")
-	var ok bool
-	if p.Type, ok = protocol.ParseContentType(contentType); !ok || p.Type == hub.DataProtobuf {
-		return p, wire.BadRequest("Content-Type", "the Content-Type %.64q is none of %s", contentType,
-			strings.Join(protocol.ContentTypes[:hub.DataProtobuf], ", "))
-	}
-	if p.Data, err = c.body(); err != nil {
-		return p, err
-	}
-	if what := protocol.Unfit(&p); what != "" {
-		return p, wire.BadRequest("", "the body is not valid %s", what)
-	}
-	if p.Metadata = metadata(c.request); p.Metadata != nil {
-		if fault := protocol.CheckMetadata(p.Metadata); fault != "" {
-			return p, wire.BadRequest("metadata", "%s", fault)
-		}
-	}
-	return p, nil
-}
-
-// metadata returns what the metadata headers of a request say, with the case of the keys as it was sent.
-func metadata(r *http.Request) map[string]string {
-	var m map[string]string
-	for name, values := range r.Header {
-		key, ok := protocol.CutMetadataHeader(name)
-		if !ok {
-			continue
-		}
-		if m == nil {
-			m = make(map[string]string)
-		}
-		m[wire.ConnOf(r).MetadataKey(key)] = values[len(values)-1]
-	}
-	return m
 }

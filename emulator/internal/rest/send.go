@@ -13,25 +13,27 @@ import (
 func sendRoutes() []route {
 	return []route{
 		newRoute("SendToAll", http.MethodPost, "hubs/{hub}/:send",
-			func(c *call) (int, error) { return c.send(&hub.Target{Excluded: c.query["excluded"]}) }),
+			func(c *call) (int, error) { return c.send(&hub.Target{Excluded: c.all("excluded")}) }).checked((*call).readTTL),
 		newRoute("SendToConnection", http.MethodPost, "hubs/{hub}/connections/{connectionId}/:send",
-			func(c *call) (int, error) { return c.send(c.targetConnection()) }),
+			func(c *call) (int, error) { return c.send(c.targetConnection()) }).checked((*call).readTTL),
 		newRoute("SendToGroup", http.MethodPost, "hubs/{hub}/groups/{group}/:send",
 			func(c *call) (int, error) {
-				return c.send(&hub.Target{Group: c.value("group"), Excluded: c.query["excluded"]})
-			}),
+				return c.send(&hub.Target{Group: c.value("group"), Excluded: c.all("excluded")})
+			}).checked((*call).readTTL),
 		newRoute("SendToUser", http.MethodPost, "hubs/{hub}/users/{userId}/:send",
-			func(c *call) (int, error) { return c.send(&hub.Target{User: c.value("userId")}) }),
+			func(c *call) (int, error) { return c.send(c.targetUser()) }).checked((*call).readTTL),
 	}
 }
 
-func (c *call) send(t *hub.Target) (int, error) {
-	ttl, err := c.integer("messageTtlSeconds", 0, 0, protocol.MaxTTLSeconds)
-	if err != nil {
-		return 0, err
-	}
+func (c *call) readTTL() error {
+	seconds, err := c.integer("messageTtlSeconds", 0, 0, protocol.MaxTTLSeconds)
+	c.ttl = time.Duration(seconds) * time.Second
+	return err
+}
+
+func (c *call) send(t *hub.Target) (status int, err error) {
 	if t.Connection == "" { // there is nothing to choose among otherwise
-		if t.Filter, err = parseFilter(c.query.Get("filter")); err != nil {
+		if t.Filter, err = parseFilter(c.parameter("filter"), "filter"); err != nil {
 			return 0, err
 		}
 	}
@@ -40,12 +42,13 @@ func (c *call) send(t *hub.Target) (int, error) {
 		return 0, err
 	}
 	m := &hub.Message{Payload: p, Group: t.Group}
-	if ttl > 0 {
-		m.Expires = c.api.service.Clock.Now().Add(time.Duration(ttl) * time.Second)
+	if c.ttl > 0 {
+		m.Expires = c.api.service.Clock.Now().Add(c.ttl)
 	}
-	n := c.hub.Send(m, t)
+	h := c.hub()
+	n := h.Send(m, t)
 	if c.api.service.Observer.Watched() {
-		c.api.service.Observer.Traffic(hub.TrafficEvent{Kind: "message", Hub: c.hub.Name, Group: t.Group,
+		c.api.service.Observer.Traffic(hub.TrafficEvent{Kind: "message", Hub: h.Name, Group: t.Group,
 			ConnectionID: t.Connection, UserID: t.User, Data: p.Excerpt(),
 			Text: c.route.operation + ": " + text.Plural(n, "recipient")})
 	}

@@ -4,18 +4,17 @@ package token
 
 import (
 	"bytes"
-	"crypto/hmac"
-	"crypto/sha256"
+	"cmp"
+	"crypto/rand"
 	"encoding/base64"
 	"encoding/json"
 	"errors"
-	"hash"
 	"math"
 	"net/http"
 	"net/url"
 	"slices"
 	"strings"
-	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/golang-jwt/jwt/v5"
@@ -24,7 +23,7 @@ import (
 	"github.com/awps-go/webpubsub/emulator/internal/wire"
 )
 
-// clockSkew is how long after its end the token of a REST request is still accepted.
+// clockSkew is how long before its beginning and after its end a token is accepted.
 const clockSkew = 5 * time.Minute
 
 // Claims are what the service reads from a token. Its types decode in one go: this is a good part of the work of
@@ -38,7 +37,18 @@ type Claims struct {
 	Subject   string     `json:"sub"`
 	Roles     stringList `json:"role"`
 	Groups    stringList `json:"webpubsub.group"`
+
+	// What .NET calls sub and role.
+	NameIdentifier     string     `json:"nameidentifier"`
+	NameIdentifierLong string     `json:"http://schemas.xmlsoap.org/ws/2005/05/identity/claims/nameidentifier"`
+	RolesLong          stringList `json:"http://schemas.microsoft.com/ws/2008/06/identity/claims/role"`
 }
+
+// User returns the user of a client's token, "" if there is none.
+func (c *Claims) User() string { return cmp.Or(c.Subject, c.NameIdentifier, c.NameIdentifierLong) }
+
+// AllRoles returns the roles of a client's token.
+func (c *Claims) AllRoles() []string { return slices.Concat(c.Roles, c.RolesLong) }
 
 // The methods of [jwt.Claims].
 
@@ -77,8 +87,8 @@ func (l *stringList) UnmarshalJSON(b []byte) error {
 	return json.Unmarshal(b, &(*l)[0])
 }
 
-// errNoToken is a request that carries none.
-var errNoToken = errors.New("the request carries no access token")
+// ErrNoToken is a request that carries none.
+var ErrNoToken = errors.New("the request carries no access token")
 
 // Options are the settings of an Authority.
 type Options struct {
@@ -92,18 +102,16 @@ type Options struct {
 // Authority makes and verifies tokens.
 type Authority struct {
 	Options
-	hashes                   sync.Pool // of hash.Hash: HMACs by the key
-	restTokens, clientTokens *jwt.Validator
+	keys      atomic.Pointer[keys]
+	validator *jwt.Validator
+	keyID     string // of the tokens it makes
 }
 
 // New makes an Authority.
 func New(o Options) *Authority {
-	a := &Authority{Options: o}
-	a.hashes.New = func() any { return hmac.New(sha256.New, []byte(o.Key)) }
-	validator := func(leeway time.Duration) *jwt.Validator {
-		return jwt.NewValidator(jwt.WithExpirationRequired(), jwt.WithTimeFunc(o.Now), jwt.WithLeeway(leeway))
-	}
-	a.restTokens, a.clientTokens = validator(clockSkew), validator(0)
+	a := &Authority{Options: o, keyID: rand.Text()}
+	a.SetKeys(o.Key, o.SecondaryKey)
+	a.validator = jwt.NewValidator(jwt.WithExpirationRequired(), jwt.WithTimeFunc(o.Now), jwt.WithLeeway(clockSkew))
 	return a
 }
 
@@ -112,9 +120,9 @@ const usualHeader = "eyJhbGciOiJIUzI1NiIsInR5cCI6IkpXVCJ9"
 
 // verify checks a token's signature and times; its callers check the audience. It takes
 // a token apart by itself, because jwt.Parser makes a map of the header: every request would pay for that.
-func (a *Authority) verify(validator *jwt.Validator, token string) (*Claims, error) {
+func (a *Authority) verify(token string) (*Claims, error) {
 	if token == "" {
-		return nil, errNoToken
+		return nil, ErrNoToken
 	}
 	dot := strings.LastIndexByte(token, '.')
 	if dot < 0 {
@@ -134,29 +142,17 @@ func (a *Authority) verify(validator *jwt.Validator, token string) (*Claims, err
 	if !ok || err != nil {
 		return nil, tokenFault(jwt.ErrTokenMalformed)
 	}
-	if head.Algorithm != jwt.SigningMethodHS256.Alg() ||
-		!a.hasSigned(signed, signature) &&
-			jwt.SigningMethodHS256.Verify(signed, signature, []byte(a.SecondaryKey)) != nil {
+	if head.Algorithm != jwt.SigningMethodHS256.Alg() || !a.keys.Load().haveSigned(signed, signature) {
 		return nil, tokenFault(jwt.ErrTokenSignatureInvalid)
 	}
 	var c Claims
 	if decodeSegment(payload, &c) != nil {
 		return nil, tokenFault(jwt.ErrTokenMalformed)
 	}
-	if err := validator.Validate(&c); err != nil {
+	if err := a.validator.Validate(&c); err != nil {
 		return nil, tokenFault(err)
 	}
 	return &c, nil
-}
-
-// hasSigned reports whether a signature is that of the access key, as golang-jwt's HS256 does, which makes the hash behind the
-// key anew each time: half of its work.
-func (a *Authority) hasSigned(signed string, signature []byte) bool {
-	h := a.hashes.Get().(hash.Hash)
-	defer a.hashes.Put(h)
-	h.Reset()
-	h.Write([]byte(signed))
-	return hmac.Equal(h.Sum(nil), signature)
 }
 
 // decodeSegment reads a part of a token.
@@ -196,83 +192,149 @@ func bearer(r *http.Request) string {
 // AuthorizeRequest checks the token of a REST request.
 func (a *Authority) AuthorizeRequest(r *http.Request) error {
 	token := bearer(r)
-	c, err := a.verify(a.restTokens, token)
+	c, err := a.verify(token)
 	if err != nil {
-		if token != "" && a.AcceptBearer != nil && a.AcceptBearer(token) {
+		if a.accepts(token) {
 			return nil
 		}
 		return err
 	}
-	target := r.RequestURI
-	if !strings.HasPrefix(target, "/") { // the absolute form, as sent to a proxy
-		target = r.URL.RequestURI()
+	path := r.RequestURI
+	if !strings.HasPrefix(path, "/") { // the absolute form, as sent to a proxy
+		path = r.URL.EscapedPath()
 	}
-	// The host may be the one the client used or, behind a reverse proxy that keeps the client's, the server's own.
-	for _, host := range []string{r.Host, a.Endpoint.Host} {
-		for _, aud := range c.Audience {
-			if sameURL(aud, a.Endpoint.Scheme+"://"+host+target) {
-				return nil
-			}
+	path, _, _ = strings.Cut(path, "?")
+	for _, aud := range c.Audience {
+		if a.isFor(aud, r.Host, path) {
+			return nil
 		}
 	}
 	return errors.New("the audience of the access token is not the URL of the request")
 }
 
-// sameURL compares an audience with a URL, without regard to case, as supplied or decoded once.
-func sameURL(aud, target string) bool {
-	aud, target = dropDefaultPort(aud), dropDefaultPort(target)
-	if strings.EqualFold(aud, target) {
-		return true
+// AuthorizeEntra checks the token of a REST request that takes those of Microsoft Entra ID only.
+func (a *Authority) AuthorizeEntra(r *http.Request) error {
+	token := bearer(r)
+	if _, err := a.verify(token); err == nil {
+		return errors.New("the service answers :generateToken to tokens of Microsoft Entra ID only: with an access key, " +
+			"the client signs client access tokens by itself")
+	} else if !a.accepts(token) {
+		return err
 	}
-	decoded, err := url.PathUnescape(target)
-	if err != nil {
-		return false
-	}
-	if strings.EqualFold(aud, decoded) {
-		return true
-	}
-	aud, err = url.PathUnescape(aud)
-	return err == nil && strings.EqualFold(aud, decoded)
+	return nil
 }
 
-// dropDefaultPort removes :80 from an http or ws URL, and :443 from an https or wss one.
-func dropDefaultPort(u string) string {
-	scheme, rest, ok := strings.Cut(u, "://")
-	if !ok {
-		return u
+// accepts reports whether the application vouches for a token that no key has signed.
+func (a *Authority) accepts(token string) bool {
+	return token != "" && a.AcceptBearer != nil && a.AcceptBearer(token)
+}
+
+// isFor reports whether an audience, as it is or decoded once, is for a path on a host, or for what is below it. The
+// scheme may be that of HTTP or WebSocket, with or without TLS, and the query does not count.
+func (a *Authority) isFor(audience, host, path string) bool {
+	audiences := []string{audience}
+	if decoded, err := url.PathUnescape(audience); err == nil && decoded != audience {
+		audiences = append(audiences, decoded)
 	}
-	port := map[string]string{"http": ":80", "https": ":443", "ws": ":80", "wss": ":443"}[strings.ToLower(scheme)]
-	end := strings.IndexAny(rest, "/?#")
-	if end < 0 {
-		end = len(rest)
+	paths := []string{path}
+	if decoded := decodeButSlashes(path); decoded != path {
+		paths = append(paths, decoded)
 	}
-	if port != "" && strings.HasSuffix(rest[:end], port) {
-		return scheme + "://" + strings.TrimSuffix(rest[:end], port) + rest[end:]
+	for _, aud := range audiences {
+		scheme, rest, ok := strings.Cut(aud, "://")
+		if scheme = strings.ToLower(scheme); !ok || defaultPort[scheme] == "" {
+			continue
+		}
+		end := strings.IndexAny(rest, "/?#")
+		if end < 0 {
+			end = len(rest)
+		}
+		if aud := rest[:end]; !a.isHost(scheme, aud, host) {
+			continue
+		}
+		for _, p := range paths {
+			if below, ok := cutPrefixFold(rest[end:], p); ok && (below == "" || below[0] == '/' || below[0] == '?') {
+				return true
+			}
+		}
 	}
-	return u
+	return false
+}
+
+// defaultPort is the port of each scheme that a token may be for.
+var defaultPort = map[string]string{"http": ":80", "ws": ":80", "https": ":443", "wss": ":443"}
+
+// isHost reports whether the host in an audience is that of a request. It may be the one the client used or, behind a reverse
+// proxy that keeps the client's, the server's own.
+func (a *Authority) isHost(scheme, audience, host string) bool {
+	audience = strings.TrimSuffix(audience, defaultPort[scheme])
+	for _, h := range []string{host, a.Endpoint.Host} {
+		if strings.EqualFold(audience, strings.TrimSuffix(h, defaultPort[scheme])) {
+			return true
+		}
+	}
+	return false
+}
+
+// cutPrefixFold is strings.CutPrefix without regard to case.
+func cutPrefixFold(s, prefix string) (after string, found bool) {
+	if len(s) < len(prefix) || !strings.EqualFold(s[:len(prefix)], prefix) {
+		return "", false
+	}
+	return s[len(prefix):], true
+}
+
+// decodeButSlashes decodes a path as the service does: once, and %2F not at all.
+func decodeButSlashes(path string) string {
+	path = strings.NewReplacer("%2F", "%252F", "%2f", "%252f").Replace(path)
+	decoded, err := url.PathUnescape(path)
+	if err != nil {
+		return path
+	}
+	return decoded
+}
+
+// QueryName is the parameter of a client's URL that holds its token. Its name counts in any case.
+const QueryName = "access_token"
+
+// clientToken returns the token of a client's handshake, or "".
+func clientToken(r *http.Request) string {
+	if token, _ := Query(r.URL, QueryName); token != "" {
+		return token
+	}
+	return bearer(r)
+}
+
+// Query returns the value of a parameter of a URL, whose name counts in any case. Of several the last counts.
+func Query(u *url.URL, name string) (value string, found bool) {
+	for part := range strings.SplitSeq(u.RawQuery, "&") {
+		key, text, _ := strings.Cut(part, "=")
+		key, err := url.QueryUnescape(key)
+		if err != nil || !strings.EqualFold(key, name) {
+			continue
+		}
+		if text, err = url.QueryUnescape(text); err == nil {
+			value, found = text, true
+		}
+	}
+	return value, found
 }
 
 // AuthorizeClient checks the token of a client that wants to connect to a hub. prefix is the path under which clients
 // of its kind connect, such as "/client/hubs/".
 func (a *Authority) AuthorizeClient(r *http.Request, prefix, hub string) (*Claims, error) {
-	token := r.URL.Query().Get("access_token")
-	if token == "" {
-		token = bearer(r)
-	}
-	c, err := a.verify(a.clientTokens, token)
+	c, err := a.verify(clientToken(r))
 	if err != nil {
 		return nil, err
 	}
-	for _, host := range []string{r.Host, a.Endpoint.Host} {
-		for _, aud := range c.Audience {
-			paths := []string{prefix + hub}
-			if prefix == wire.ClientPath {
-				paths = append(paths, "/client/?hub="+hub)
-			}
-			for _, path := range paths {
-				if sameURL(strings.TrimSuffix(aud, "/"), a.Endpoint.Scheme+"://"+host+path) {
-					return c, nil
-				}
+	urls := []string{prefix + hub}
+	if prefix == wire.ClientPath {
+		urls = append(urls, "/client/?hub="+hub)
+	}
+	for _, aud := range c.Audience {
+		for _, u := range urls {
+			if a.isClientURL(strings.TrimSuffix(aud, "/"), r.Host, u) {
+				return c, nil
 			}
 		}
 	}
@@ -280,45 +342,67 @@ func (a *Authority) AuthorizeClient(r *http.Request, prefix, hub string) (*Claim
 }
 
 // AuthorizeTunnel checks the token of a server that wants to connect to the tunnel, and returns the token's subject. The
-// audience is the URL of the request without the token.
+// audience is the URL of the request without the token, by the scheme of WebSocket.
 func (a *Authority) AuthorizeTunnel(r *http.Request) (subject string, err error) {
-	token := r.URL.Query().Get("access_token")
-	if token == "" {
-		token = bearer(r)
-	}
-	c, err := a.verify(a.restTokens, token)
+	token := clientToken(r)
+	c, err := a.verify(token)
 	if err != nil {
-		if token != "" && a.AcceptBearer != nil && a.AcceptBearer(token) {
+		if a.accepts(token) {
 			return "", nil
 		}
 		return "", err
 	}
-	query := slices.DeleteFunc(strings.Split(r.URL.RawQuery, "&"), func(pair string) bool { return strings.HasPrefix(pair, "access_token=") })
-	target := r.URL.EscapedPath() + "?" + strings.Join(query, "&")
-	scheme := strings.Replace(a.Endpoint.Scheme, "http", "ws", 1)
-	for _, host := range []string{r.Host, a.Endpoint.Host} {
-		for _, aud := range c.Audience {
-			if sameURL(aud, scheme+"://"+host+target) {
-				return c.Subject, nil
-			}
+	query := slices.DeleteFunc(strings.Split(r.URL.RawQuery, "&"), func(pair string) bool { return strings.HasPrefix(pair, QueryName+"=") })
+	path, wanted := r.URL.EscapedPath()+"?"+strings.Join(query, "&"), strings.Replace(a.Endpoint.Scheme, "http", "ws", 1)
+	for _, aud := range c.Audience {
+		scheme, rest, _ := strings.Cut(aud, "://")
+		at := strings.IndexByte(rest, '/')
+		if strings.EqualFold(scheme, wanted) && at >= 0 && strings.EqualFold(rest[at:], path) && a.isHost(wanted, rest[:at], r.Host) {
+			return c.Subject, nil
 		}
 	}
-	return "", errors.New("the audience of the access token is not the URL of the tunnel, with " + scheme + " as its scheme")
+	return "", errors.New("the audience of the access token is not the URL of the tunnel, with " + wanted + " as its scheme")
 }
 
-// ForClient makes an access token for a client.
-func (a *Authority) ForClient(path, userID string, roles, groups []string, lifetime time.Duration) (string, error) {
+// isClientURL reports whether an audience, as it is or decoded once, is the URL of a client at a path on a host.
+func (a *Authority) isClientURL(audience, host, path string) bool {
+	decoded, err := url.PathUnescape(audience)
+	if err != nil {
+		decoded = audience
+	}
+	for _, aud := range []string{audience, decoded} {
+		scheme, rest, _ := strings.Cut(aud, "://")
+		if scheme = strings.ToLower(scheme); scheme != "http" && scheme != "https" {
+			continue
+		}
+		at := strings.IndexByte(rest, '/')
+		if at >= 0 && strings.EqualFold(rest[at:], path) && a.isHost(scheme, rest[:at], host) {
+			return true
+		}
+	}
+	return false
+}
+
+// issuer is who makes the service's own tokens.
+const issuer = "https://webpubsub.azure.com"
+
+// ForClient makes an access token for a client that connects at a path.
+func (a *Authority) ForClient(path, userID string, roles, groups []string, minutes int) (string, error) {
 	now := a.Now()
-	return jwt.NewWithClaims(jwt.SigningMethodHS256, clientClaims{
+	token := jwt.NewWithClaims(jwt.SigningMethodHS256, clientClaims{
 		RegisteredClaims: jwt.RegisteredClaims{
+			Issuer:    issuer,
 			Subject:   userID,
+			NotBefore: jwt.NewNumericDate(now),
 			IssuedAt:  jwt.NewNumericDate(now),
-			ExpiresAt: jwt.NewNumericDate(now.Add(lifetime)),
+			ExpiresAt: jwt.NewNumericDate(time.Unix(now.Unix()+60*int64(minutes), 0)), // may be later than a Duration can say
 		},
 		Audience: a.Endpoint.String() + path,
 		Roles:    roles,
 		Groups:   groups,
-	}).SignedString([]byte(a.Key))
+	})
+	token.Header["kid"] = a.keyID
+	return token.SignedString([]byte(a.keys.Load().primary))
 }
 
 // clientClaims are what the service puts into a client's token.
@@ -331,9 +415,9 @@ type clientClaims struct {
 
 // ShowClaims returns every claim of a client's token, which has been verified, as the connect event shows them.
 func ShowClaims(r *http.Request) map[string][]string {
-	token := r.URL.Query().Get("access_token")
+	token := clientToken(r)
 	if token == "" {
-		token = bearer(r)
+		return map[string][]string{} // an anonymous client
 	}
 	var all jwt.MapClaims
 	if _, _, err := jwt.NewParser().ParseUnverified(token, &all); err != nil {

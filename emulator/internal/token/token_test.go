@@ -1,28 +1,184 @@
 package token
 
 import (
+	"net/http"
+	"net/http/httptest"
+	"strings"
 	"testing"
+	"time"
 
+	"github.com/golang-jwt/jwt/v5"
 	"github.com/stretchr/testify/require"
+
+	"github.com/awps-go/webpubsub/emulator/internal/wire"
 )
 
-func TestAudiencesThatAreTheSameURL(t *testing.T) {
+const testKey = "the key"
+
+func newAuthority(accept func(string) bool) *Authority {
+	return New(Options{Key: testKey, SecondaryKey: "the other key", Endpoint: wire.Endpoint{Scheme: "http", Host: "127.0.0.1:1234"},
+		Now: time.Now, AcceptBearer: accept})
+}
+
+func TestAudiencesOfRequests(t *testing.T) {
+	a := newAuthority(nil)
 	for _, tt := range []struct {
-		aud, target string
-		same        bool
+		aud, host, path string
+		valid           bool
 	}{
-		{"http://host/a", "http://host:80/a", true},
-		{"https://host:443/a?b", "https://host/a?b", true},
-		{"http://host:443/a", "http://host/a", false},
-		{"HTTP://HOST/A%20B", "http://host/a%20b", true},
-		{"http://host/a b", "http://host/a%20b", true},
-		{"http://host/a%2fb", "http://host/a%2Fb", true},
-		{"http://host/a'b", "http://host/a%27b", true},
-		{"http://host/%2520", "http://host/%20", false},
-		{"http://host/a", "http://host/b", false},
-		{"", "http://host/", false},
-		{"host", "http://host/%zz", false},
+		{"http://host/a", "host", "/a", true},
+		{"http://host/a", "host:80", "/a", true},
+		{"https://host:443/a?b", "host", "/a", true},
+		{"http://host:443/a", "host", "/a", false},
+		{"http://host/a", "host:81", "/a", false},
+		{"http://127.0.0.1:1234/a", "host", "/a", true}, // behind a proxy: the server's own address
+		{"HTTP://HOST/A%20B", "host", "/a%20b", true},
+
+		{"https://host/a", "host", "/a", true}, // a proxy may end TLS
+		{"ws://host/a", "host", "/a", true},
+		{"WSS://host/a", "host", "/a", true},
+		{"ftp://host/a", "host", "/a", false},
+		{"host/a", "host", "/a", false},
+		{"", "host", "/", false},
+
+		{"http://host/a?x=1", "host", "/a", true},
+		{"http://host/a?", "host", "/a", true},
+		{"http://host/a/", "host", "/a", true},
+		{"http://host/a/child?x", "host", "/a", true},
+		{"http://host/ab", "host", "/a", false},
+		{"http://host/a#b", "host", "/a", false},
+		{"http://host/", "host", "/a", false},
+		{"http://host", "host", "/a", false},
+		{"http://host/b", "host", "/a", false},
+
+		{"http://host/a b", "host", "/a%20b", true},
+		{"http://host/a'b", "host", "/a%27b", true},
+		{"http://host/a%27b", "host", "/a'b", true},
+		{"http%3A%2F%2Fhost%2Fa%2520b%3Fx", "host", "/a%20b", true}, // all of it encoded once more
+		{"http://host/a%2fb", "host", "/a%2Fb", true},
+		{"http://host/a/b", "host", "/a%2Fb", false}, // the service does not decode %2F
+		{"http://host/a%252Fb", "host", "/a%252Fb", true},
+		{"http://host/a%2Fb", "host", "/a%252Fb", true},
+		{"http://host/h[1]/a%2Fb", "host", "/h%5B1%5D/a%252Fb", true},
+		{"http://host/h[1]/a%2Fb", "host", "/h%5B1%5D/a%2Fb", true},
+		{"http://host/h%5B1%5D/a%2Fb", "host", "/h%5B1%5D/a%2Fb", true},
+		{"http://host/h[1]/a?b/c", "host", "/h%5B1%5D/a%3Fb/c", true},
+		{"host", "host", "/%zz", false},
 	} {
-		require.Equal(t, tt.same, sameURL(tt.aud, tt.target), "%s and %s", tt.aud, tt.target)
+		require.Equal(t, tt.valid, a.isFor(tt.aud, tt.host, tt.path), "%s for %s%s", tt.aud, tt.host, tt.path)
 	}
+}
+
+func sign(t *testing.T, key string, claims jwt.MapClaims) string {
+	t.Helper()
+	s, err := jwt.NewWithClaims(jwt.SigningMethodHS256, claims).SignedString([]byte(key))
+	require.NoError(t, err)
+	return s
+}
+
+func TestAGraceOfFiveMinutesHoldsForRequestsAndClients(t *testing.T) {
+	a := newAuthority(nil)
+	now := time.Now()
+	for name, tt := range map[string]struct {
+		nbf, exp time.Duration
+		valid    bool
+	}{
+		"exact":                {0, time.Hour, true},
+		"made 4 minutes ahead": {4 * time.Minute, time.Hour, true},
+		"made 6 minutes ahead": {6 * time.Minute, time.Hour, false},
+		"over since 4 minutes": {-time.Hour, -4 * time.Minute, true},
+		"over since 6 minutes": {-time.Hour, -6 * time.Minute, false},
+	} {
+		t.Run(name, func(t *testing.T) {
+			token := sign(t, testKey, jwt.MapClaims{"aud": []string{"http://example.com/api/hubs/h/:send", "http://example.com/client/hubs/h"},
+				"nbf": now.Add(tt.nbf).Unix(), "exp": now.Add(tt.exp).Unix()})
+			r := httptest.NewRequest("POST", "/api/hubs/h/:send?x", nil)
+			r.Header.Set("Authorization", "Bearer "+token)
+			require.Equal(t, tt.valid, a.AuthorizeRequest(r) == nil)
+			_, err := a.AuthorizeClient(httptest.NewRequest("GET", "/client/hubs/h?access_token="+token, nil), wire.ClientPath, "h")
+			require.Equal(t, tt.valid, err == nil)
+		})
+	}
+}
+
+func TestWhatAClientsTokenSays(t *testing.T) {
+	const longRole = "http://schemas.microsoft.com/ws/2008/06/identity/claims/role"
+	a := newAuthority(nil)
+	for name, tt := range map[string]struct {
+		claims jwt.MapClaims
+		user   string
+		roles  []string
+	}{
+		"nothing":                   {jwt.MapClaims{}, "", nil},
+		"a subject":                 {jwt.MapClaims{"sub": "ann", "nameidentifier": "bob"}, "ann", nil},
+		"a name identifier":         {jwt.MapClaims{"nameidentifier": "bob"}, "bob", nil},
+		"one role":                  {jwt.MapClaims{"role": "a"}, "", []string{"a"}},
+		"roles":                     {jwt.MapClaims{"role": []string{"a", "b"}}, "", []string{"a", "b"}},
+		"one role by its long name": {jwt.MapClaims{longRole: "a"}, "", []string{"a"}},
+		"roles by both names":       {jwt.MapClaims{"role": "a", longRole: []string{"b", "c"}}, "", []string{"a", "b", "c"}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			tt.claims["aud"], tt.claims["exp"] = "HTTP://Example.com/Client/hubs/h", time.Now().Add(time.Minute).Unix()
+			r := httptest.NewRequest("GET", "/client/hubs/h?ACCESS_Token="+sign(t, testKey, tt.claims), nil)
+			c, err := a.AuthorizeClient(r, wire.ClientPath, "H")
+			require.NoError(t, err)
+			require.Equal(t, tt.user, c.User())
+			require.Equal(t, tt.roles, c.AllRoles())
+		})
+	}
+	for name, claims := range map[string]jwt.MapClaims{"two subjects": {"sub": []string{"a", "b"}}, "a role that is a number": {"role": 1}} {
+		claims["aud"], claims["exp"] = "http://example.com/client/hubs/h", time.Now().Add(time.Minute).Unix()
+		_, err := a.AuthorizeClient(httptest.NewRequest("GET", "/client/hubs/h?access_token="+sign(t, testKey, claims), nil), wire.ClientPath, "h")
+		require.Error(t, err, name)
+	}
+}
+
+func TestTheTokenInTheQueryComesFirst(t *testing.T) {
+	a := newAuthority(nil)
+	claims := jwt.MapClaims{"aud": "http://example.com/client/hubs/h", "exp": time.Now().Add(time.Minute).Unix()}
+	good, bad := sign(t, testKey, claims), sign(t, "another key", claims)
+	for query, valid := range map[string]bool{"access_token=" + good: true, "access_token=": false, "": false, "Access_TOKEN=" + good: true} {
+		r := httptest.NewRequest("GET", "/client/hubs/h?"+query, nil)
+		r.Header.Set("Authorization", "Bearer "+bad)
+		_, err := a.AuthorizeClient(r, wire.ClientPath, "h")
+		require.Equal(t, valid, err == nil, query)
+	}
+}
+
+func TestOnlyTokensOfEntraMakeClientTokens(t *testing.T) {
+	a := newAuthority(func(token string) bool { return token == "entra" })
+	request := func(authorization string) *http.Request {
+		r := httptest.NewRequest("POST", "/api/hubs/h/:generateToken", nil)
+		r.Header.Set("Authorization", authorization)
+		return r
+	}
+	byKey := sign(t, testKey, jwt.MapClaims{"aud": "http://example.com/api/hubs/h/:generateToken", "exp": time.Now().Add(time.Minute).Unix()})
+	require.NoError(t, a.AuthorizeRequest(request("Bearer "+byKey)))
+	require.ErrorContains(t, a.AuthorizeEntra(request("Bearer "+byKey)), "the client signs client access tokens by itself")
+	require.NoError(t, a.AuthorizeEntra(request("Bearer entra")))
+	require.NoError(t, a.AuthorizeRequest(request("Bearer entra")))
+	require.Error(t, a.AuthorizeEntra(request("Bearer other")))
+	require.Error(t, a.AuthorizeEntra(request("")))
+}
+
+func TestTheServicesOwnTokens(t *testing.T) {
+	now := time.Now()
+	a := newAuthority(nil)
+	s, err := a.ForClient("/client/hubs/h", "", nil, nil, 1<<31-1)
+	require.NoError(t, err)
+	claims := jwt.MapClaims{}
+	token, _, err := jwt.NewParser().ParseUnverified(s, claims)
+	require.NoError(t, err)
+	require.NotEmpty(t, token.Header["kid"])
+	require.NotContains(t, s, testKey)
+	require.Equal(t, "https://webpubsub.azure.com", claims["iss"])
+	require.Equal(t, "http://127.0.0.1:1234/client/hubs/h", claims["aud"])
+	require.Equal(t, claims["iat"], claims["nbf"])
+	require.InDelta(t, float64(now.Unix())+60*(1<<31-1), claims["exp"], 60)
+	require.Len(t, claims, 5, "nothing about what was not given")
+
+	r := httptest.NewRequest("GET", "/client/hubs/H?access_token="+s, nil)
+	r.Host = strings.TrimPrefix(a.Endpoint.String(), "http://")
+	_, err = a.AuthorizeClient(r, wire.ClientPath, "H")
+	require.NoError(t, err)
 }

@@ -22,17 +22,18 @@ func (t *Tunnels) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		err.Write(w, r)
 		return
 	}
-	ws, nc := t.Upgrade(w, r, "")
+	ws, nc := t.Upgrade(w, r, "", nil)
 	if ws == nil {
 		return
 	}
-	c := &conn{tunnels: t, id: rand.Text(), hub: t.Service.OpenHub(name).Name, user: user, target: query.Get("target"), ws: ws, nc: nc,
+	c := &conn{tunnels: t, id: rand.Text(), hub: t.Service.Hub(name).Name, user: user, target: query.Get("target"), ws: ws, nc: nc,
 		waiting: make(map[int64]*exchange), ended: make(chan struct{})}
 	if c.write(&tunnelframe.Connected{ConnectionID: c.id, UserID: user}) != nil {
 		ws.CloseNow()
 		nc.Untrack()
 		return
 	}
+	t.Service.Hub(name).Use()
 	t.add(c)
 	t.Service.Log.Info("a server has connected to the tunnel", "hub", c.hub, "tunnel", c.id)
 	t.show(c.hub, 0, "tunnel "+c.id+" connected")

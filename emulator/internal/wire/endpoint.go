@@ -22,7 +22,6 @@ func (e Endpoint) String() string { return e.Scheme + "://" + e.Host }
 
 // The paths under which clients of each kind connect to a hub, whose name follows.
 const (
-	ClientPath   = "/client/hubs/"
-	MQTTPath     = "/clients/mqtt/hubs/"
-	SocketIOPath = "/clients/socketio/hubs/"
+	ClientPath = "/client/hubs/"
+	MQTTPath   = "/clients/mqtt/hubs/"
 )

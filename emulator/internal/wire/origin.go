@@ -21,7 +21,7 @@ func AllowOrigin(w http.ResponseWriter, r *http.Request) (answered bool) {
 	h := w.Header()
 	h.Set("Access-Control-Allow-Origin", origin)
 	h.Add("Vary", "Origin")
-	h.Set("Access-Control-Expose-Headers", "*, x-ms-error-code, x-ms-request-id, Retry-After")
+	h.Set("Access-Control-Expose-Headers", "*, x-ms-error-code, api-supported-versions, Retry-After")
 	if r.Method != http.MethodOptions || r.Header.Get("Access-Control-Request-Method") == "" {
 		return false
 	}

@@ -1,0 +1,98 @@
+package emulatorcmd
+
+import (
+	"bytes"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/awps-go/webpubsub/emulator"
+)
+
+func TestTheFileOfHubSettingsIsReadAgain(t *testing.T) {
+	file := filepath.Join(t.TempDir(), "hubs.json")
+	modified := time.Now().Add(-time.Hour)
+	write := func(text string) {
+		t.Helper()
+		require.NoError(t, os.WriteFile(file, []byte(text), 0o600))
+		modified = modified.Add(time.Second) // as the file system's clock may be coarse
+		require.NoError(t, os.Chtimes(file, modified, modified))
+	}
+	handlers := func(hub, url string) string {
+		return `"` + hub + `":{"eventHandlers":[{"urlTemplate":"` + url + `","userEventPattern":"*"}]}`
+	}
+	write(`{` + handlers("Chat", "http://a/") + `,` + handlers("old", "http://b/") + `}`)
+	hubs, err := readHubs(file)
+	require.NoError(t, err)
+	server, err := emulator.Start(&emulator.Options{Hubs: hubs})
+	require.NoError(t, err)
+	defer server.Close()
+	var log bytes.Buffer
+	w := newHubsWatcher(file, hubs, server, slog.New(slog.NewTextHandler(&log, nil)))
+	var set []string
+	w.set = func(hub string, settings emulator.HubSettings) error {
+		err := server.SetHubSettings(hub, settings)
+		call := hub + "="
+		for _, h := range settings.EventHandlers {
+			call += h.URLTemplate
+		}
+		if err != nil {
+			call += "!"
+		}
+		set = append(set, call)
+		return err
+	}
+	// look returns what was set, and what was logged.
+	look := func() ([]string, string) {
+		set = nil
+		log.Reset()
+		w.look()
+		return set, log.String()
+	}
+
+	calls, logged := look()
+	require.Empty(t, calls, "nothing has changed")
+	require.Empty(t, logged)
+
+	write(`{` + handlers("chat", "http://a/") + `,` + handlers("old", "http://c/") + `,` + handlers("new", "http://d/") + `}`)
+	calls, logged = look()
+	require.ElementsMatch(t, []string{"old=http://c/", "new=http://d/"}, calls, "chat has not changed")
+	require.Contains(t, logged, "read again")
+
+	for name, fault := range map[string]string{"no JSON": `{`, "an unknown name": `{"chat":{"handlers":[]}}`, "nothing": ``,
+		"a hub twice": `{"chat":{},"CHAT":{}}`} {
+		write(fault)
+		calls, logged = look()
+		require.Empty(t, calls, name)
+		require.Contains(t, logged, "the last good settings still hold", name)
+		_, logged = look()
+		require.Empty(t, logged, "one line for one fault")
+	}
+	require.NoError(t, os.Remove(file))
+	calls, logged = look()
+	require.Empty(t, calls)
+	require.Contains(t, logged, "the last good settings still hold")
+
+	// One bad hub among good ones: those that were set already are set back.
+	write(`{` + handlers("new", "http://e/") + `,` + handlers("bad", "ftp://x/") + `}`)
+	calls, logged = look()
+	require.Contains(t, logged, "URLTemplate is not an http or https URL")
+	held := map[string]string{}
+	for _, call := range calls {
+		if hub, url, _ := strings.Cut(call, "="); !strings.HasSuffix(url, "!") {
+			held[hub] = url
+		}
+	}
+	for hub, url := range held {
+		require.Equal(t, map[string]string{"chat": "http://a/", "old": "http://c/", "new": "http://d/"}[hub], url, hub)
+	}
+
+	write(`{` + handlers("chat", "http://a/") + `}`)
+	calls, _ = look()
+	require.ElementsMatch(t, []string{"old=", "new="}, calls, "a hub that is no longer in the file has no handlers")
+}

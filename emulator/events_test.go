@@ -1,0 +1,226 @@
+package emulator_test
+
+import (
+	"context"
+	"io"
+	"net/http"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/coder/websocket"
+	"github.com/stretchr/testify/require"
+
+	"github.com/awps-go/webpubsub/emulator"
+)
+
+// answering is a handler that answers events as a test says.
+func answering(answer func(w http.ResponseWriter, r *http.Request)) http.Handler {
+	return &scripted{log: newEventLog(), answer: func(w http.ResponseWriter, r *http.Request, _ int) { answer(w, r) }}
+}
+
+func TestATestSeesAndAwaitsWhatTheApplicationWasTold(t *testing.T) {
+	s := emulator.StartT(t, nil)
+	require.Empty(t, s.Events())
+	listen(t, s, answering(func(w http.ResponseWriter, r *http.Request) {
+		if strings.EqualFold(r.Header.Get("ce-eventName"), "order") {
+			w.Header().Set("Content-Type", "text/plain")
+			w.WriteHeader(http.StatusBadRequest)
+			io.WriteString(w, "no tea; the key is "+s.AccessKey())
+		}
+	}), true)
+	c := dialJSON(t, s, dialOptions{user: "ann"})
+	c.write(`{"type":"event","event":"Order","dataType":"json","data":{"tea":1}}`)
+	c.write(`{"type":"event","event":"order","dataType":"binary","data":"AP8="}`)
+	require.NoError(t, s.WaitForEvents(t.Context(), "CHAT", "ORDER", 2))
+	require.Equal(t, 2, s.EventCount("chat", "order"))
+	require.Zero(t, s.EventCount("other", "order"))
+
+	all := s.Events()
+	require.Len(t, all, 4)
+	for i, name := range []string{"connect", "connected"} {
+		require.Equal(t, name, all[i].Name)
+		require.Equal(t, "azure.webpubsub.sys."+name, all[i].Type)
+		require.Equal(t, 200, all[i].Status)
+		require.Empty(t, all[i].Error)
+	}
+	order := all[2]
+	require.Contains(t, order.Error, "400")
+	require.False(t, order.Time.IsZero())
+	order.Time, order.Error = time.Time{}, ""
+	require.Equal(t, emulator.Event{Type: "azure.webpubsub.user.Order", Hub: "chat", ConnectionID: c.id, UserID: "ann", Name: "Order", ID: "2",
+		ContentType: "application/json", Body: []byte(`{"tea":1}`), Attempts: 1, Status: 400,
+		AnswerContentType: "text/plain", AnswerBody: []byte("no tea; the key is REDACTED")}, order)
+	require.Equal(t, []byte{0, 255}, all[3].Body)
+	require.Equal(t, 400, all[3].Status)
+}
+
+func TestEventsAreRememberedUpToALimit(t *testing.T) {
+	s := emulator.StartT(t, nil)
+	listen(t, s, answering(func(http.ResponseWriter, *http.Request) {}), false)
+	c := dialJSON(t, s, dialOptions{user: "ann"})
+	c.write(`{"type":"event","event":"long","dataType":"text","data":"` + strings.Repeat("x", 100_000) + `"}`)
+	require.NoError(t, s.WaitForEvents(t.Context(), "chat", "long", 1))
+	require.Len(t, s.Events()[2].Body, 16<<10)
+	for range maxRequests {
+		c.write(`{"type":"event","event":"short","dataType":"text","data":"x"}`)
+	}
+	require.NoError(t, s.WaitForEvents(t.Context(), "chat", "short", maxRequests))
+	all := s.Events()
+	require.Len(t, all, maxRequests)
+	require.Equal(t, "3", all[0].ID)
+	require.Equal(t, "1002", all[maxRequests-1].ID)
+	require.Equal(t, 1, s.EventCount("chat", "long"), "the count is of all")
+}
+
+func TestAWaitHasADeadlineOfItsOwnInATest(t *testing.T) {
+	s := emulator.StartT(t, nil)
+	require.Equal(t, 10*time.Second, emulator.ShortenPatience(s, time.Millisecond))
+	require.ErrorIs(t, s.WaitForEvents(t.Context(), "chat", "never", 1), context.DeadlineExceeded)
+	own, err := emulator.Start(nil)
+	require.NoError(t, err)
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	require.ErrorIs(t, own.WaitForEvents(ctx, "chat", "never", 1), context.Canceled)
+	require.NoError(t, own.Close())
+	require.Error(t, own.WaitForConnections(t.Context(), "chat", 1), "a closed server has none")
+}
+
+func TestDisconnectedCanOvertakeConnected(t *testing.T) {
+	s := emulator.StartT(t, nil)
+	for _, f := range []emulator.Fault{
+		{Operation: emulator.OperationConnectedEvent},
+		{Operation: emulator.OperationConnectedEvent, Delay: time.Second, Status: 500},
+		{Operation: emulator.OperationConnectedEvent, Delay: time.Second, Cut: emulator.CutBeforeEffect},
+	} {
+		require.ErrorContains(t, s.InjectFault(f), "needs a Fault.Delay")
+	}
+	require.NoError(t, s.InjectFault(emulator.Fault{Operation: emulator.OperationConnectedEvent, Delay: time.Minute}))
+	log := newEventLog()
+	listen(t, s, answering(func(_ http.ResponseWriter, r *http.Request) {
+		log.add("%s", r.Header.Get("ce-id")+" "+r.Header.Get("ce-eventName"))
+	}), false)
+	c := dialJSON(t, s, dialOptions{user: "ann"})
+	require.NoError(t, c.ws.Close(websocket.StatusNormalClosure, ""))
+	require.Equal(t, []string{"0 connect", "2 disconnected"}, log.wait(t, 2))
+	s.Advance(time.Minute)
+	require.Equal(t, "1 connected", log.wait(t, 3)[2])
+}
+
+func TestEventsNameTheHostThatTheClientConnectedTo(t *testing.T) {
+	s := emulator.StartT(t, nil)
+	var origins []string
+	listen(t, s, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		origins = append(origins, r.Method+" "+r.Header.Get("WebHook-Request-Origin"))
+		w.Header().Set("WebHook-Allowed-Origin", "localhost")
+	}), false)
+	u := dialOptions{user: "ann"}.url(t, s)
+	ws, _, err := websocket.Dial(t.Context(), strings.Replace(u, "127.0.0.1", "LocalHost", 1), nil)
+	require.NoError(t, err)
+	defer ws.CloseNow()
+	require.NoError(t, s.WaitForEvents(t.Context(), "chat", "connected", 1))
+	_, resp, err := tryDial(t, s, dialOptions{user: "ann"})
+	require.Error(t, err)
+	require.Equal(t, http.StatusInternalServerError, resp.StatusCode)
+	require.Equal(t, []string{"OPTIONS localhost", "POST localhost", "POST localhost", "OPTIONS 127.0.0.1"}, origins)
+}
+
+func TestAClientThatTheApplicationRefusesGetsItsAnswer(t *testing.T) {
+	for name, test := range map[string]struct {
+		status      int
+		contentType string
+		body        string
+		want        string
+	}{
+		"401":                   {401, "application/problem+json", `{"title":"no"}`, `{"title":"no"}`},
+		"403 without a type":    {403, "", "no", "no"},
+		"429 without a body":    {429, "", "", ""},
+		"400 of another length": {400, "text/html", strings.Repeat("x", 100_000), strings.Repeat("x", 100_000)},
+		"500":                   {500, "text/plain", "a stack trace", ""},
+		"302":                   {302, "text/plain", "elsewhere", ""},
+	} {
+		t.Run(name, func(t *testing.T) {
+			s := emulator.StartT(t, nil)
+			listen(t, s, answering(func(w http.ResponseWriter, r *http.Request) {
+				w.Header()["Content-Type"] = nil
+				if test.contentType != "" {
+					w.Header().Set("Content-Type", test.contentType)
+				}
+				w.WriteHeader(test.status)
+				io.WriteString(w, test.body)
+			}), true)
+			answer := make(chan *http.Response, 1)
+			go func() {
+				r, _ := http.NewRequest("GET", "http"+strings.TrimPrefix(dialOptions{user: "ann"}.url(t, s), "ws"), nil)
+				for name, value := range map[string]string{"Connection": "Upgrade", "Upgrade": "websocket", "Sec-WebSocket-Version": "13",
+					"Sec-WebSocket-Key": "dGhlIHNhbXBsZSBub25jZQ=="} {
+					r.Header.Set(name, value)
+				}
+				resp, err := http.DefaultTransport.RoundTrip(r)
+				if err != nil {
+					t.Error(err)
+				}
+				answer <- resp
+			}()
+			resp := advanceUntil(s, answer)
+			defer resp.Body.Close()
+			body, err := io.ReadAll(resp.Body)
+			require.NoError(t, err)
+			require.Equal(t, test.status, resp.StatusCode)
+			require.Equal(t, test.want, string(body))
+			if test.status/100 == 4 {
+				require.Equal(t, test.contentType, resp.Header.Get("Content-Type"))
+			} else {
+				require.Empty(t, resp.Header.Get("Content-Type"))
+			}
+			require.NotContains(t, s.Hubs(), "chat", "a refused client leaves no trace")
+		})
+	}
+}
+
+func TestAHandlerThatIsAddedLaterIsHeard(t *testing.T) {
+	s := emulator.StartT(t, nil)
+	c := dialJSON(t, s, dialOptions{user: "ann"})
+	require.Contains(t, c.ask(`{"type":"event","event":"x","dataType":"text","data":"x","ackId":1}`), `"success":false`)
+	listen(t, s, answering(func(http.ResponseWriter, *http.Request) {}), false)
+	require.Contains(t, c.ask(`{"type":"event","event":"x","dataType":"text","data":"x","ackId":2}`), `"success":true`)
+	require.NoError(t, s.SetHubSettings("chat", emulator.HubSettings{}))
+	require.Contains(t, c.ask(`{"type":"event","event":"x","dataType":"text","data":"x","ackId":3}`), `"success":false`)
+	listen(t, s, answering(func(http.ResponseWriter, *http.Request) {}), false)
+	require.NoError(t, c.ws.Close(websocket.StatusNormalClosure, ""))
+	require.NoError(t, s.WaitForEvents(t.Context(), "chat", "disconnected", 1))
+	require.Equal(t, "2", s.Events()[1].ID, "connect and connected have their numbers, though nobody heard of them")
+}
+
+func TestAnEventsRequestEndsWhenItsClientGoes(t *testing.T) {
+	for name, end := range map[string]func(t *testing.T, s *emulator.Server, c *client){
+		"without a word": func(_ *testing.T, _ *emulator.Server, c *client) { c.ws.CloseNow() },
+	} {
+		t.Run(name, func(t *testing.T) {
+			s := emulator.StartT(t, nil)
+			began, ended := make(chan struct{}), make(chan struct{})
+			listen(t, s, answering(func(_ http.ResponseWriter, r *http.Request) {
+				if r.Header.Get("ce-eventName") == "slow" {
+					_, _ = io.ReadAll(r.Body) // net/http watches the connection from then on
+					close(began)
+					select {
+					case <-r.Context().Done():
+						close(ended)
+					case <-time.After(patience):
+					}
+				}
+			}), true)
+			c := dialJSON(t, s, dialOptions{user: "ann"})
+			c.write(`{"type":"event","event":"slow","dataType":"text","data":"x"}`)
+			<-began
+			end(t, s, c)
+			select {
+			case <-ended:
+			case <-time.After(patience):
+				t.Fatal("the request goes on")
+			}
+			require.NoError(t, s.WaitForEvents(t.Context(), "chat", "disconnected", 1))
+			require.Equal(t, 1, s.Events()[2].Attempts, "it is not sent again")
+		})
+	}
+}

@@ -1,0 +1,181 @@
+package protocol
+
+import (
+	"errors"
+	"fmt"
+	"strconv"
+	"time"
+
+	"github.com/awps-go/webpubsub/emulator/internal/hub"
+	"github.com/awps-go/webpubsub/emulator/internal/text"
+)
+
+// This file has the frames of invocations and group streams, which are newer than the others. They are public for JSON
+// clients only.
+
+// readNewer reads a request of an invocation or of a stream that is open.
+func (r *Request) readNewer(f fields) (err error) {
+	switch r.Kind {
+	case RequestInvoke:
+		return r.readInvoke(f)
+	case RequestCancelInvocation:
+		r.InvocationID, err = f.id("invocationId")
+		return err
+	}
+	if r.StreamID, err = f.id("streamId"); err != nil {
+		return err
+	}
+	if r.Kind == RequestStreamEnd {
+		return r.readStreamEnd(f)
+	}
+	number, err := f.number("streamSequenceId", 64)
+	switch {
+	case err != nil:
+		return err
+	case number == nil && f["data"] == nil:
+		return nil // a sign of life
+	case number == nil || *number == 0:
+		return errors.New("a fragment of a stream has no streamSequenceId, which counts from 1")
+	}
+	r.Fragment = *number
+	return r.readPayload(f)
+}
+
+func (r *Request) readInvoke(f fields) (err error) {
+	if r.InvocationID, err = f.id("invocationId"); err != nil {
+		return err
+	}
+	target, err := f.text("target")
+	if err != nil {
+		return err
+	}
+	if target != "event" {
+		return fmt.Errorf("there is no target %.32q", target)
+	}
+	if r.Event, err = f.text("event"); err != nil {
+		return err
+	}
+	if f["data"] == nil && absent(f["metadata"]) {
+		r.Payload.Type = hub.DataText // an invocation needs no data
+		return nil
+	}
+	return r.readPayload(f)
+}
+
+func (r *Request) readStreamEnd(f fields) error {
+	raw := f["error"]
+	if absent(raw) {
+		return nil
+	}
+	failure := make(fields)
+	if !eachMember(raw, func(name string, value []byte) { failure[name] = value }) {
+		return errors.New("error is not an object")
+	}
+	r.StreamError = &hub.StreamFailure{Name: StreamUserError}
+	for name, to := range map[string]*string{"message": &r.StreamError.Message, "userErrorCode": &r.StreamError.UserErrorCode} {
+		if !absent(failure[name]) {
+			s, err := failure.text(name)
+			if err != nil {
+				return fmt.Errorf("error: %w", err)
+			}
+			*to = s
+		}
+	}
+	return nil
+}
+
+// readStreamStart reads a sendToGroup that opens a stream.
+func (r *Request) readStreamStart(f fields) (err error) {
+	for _, name := range []string{"data", "dataType", "ackId"} {
+		if _, there := f[name]; there {
+			return fmt.Errorf("a sendToGroup that opens a stream has no %s", name)
+		}
+	}
+	start := make(fields)
+	if !eachMember(f["stream"], func(name string, value []byte) { start[name] = value }) {
+		return errors.New("stream is not an object")
+	}
+	if r.StreamID, err = start.id("streamId"); err != nil {
+		return err
+	}
+	idle, err := start.number("idleTimeoutMs", 32)
+	if err != nil {
+		return err
+	}
+	if idle != nil {
+		r.IdleTimeout = time.Duration(*idle) * time.Millisecond
+	}
+	r.Payload.Metadata, err = f.strings("metadata")
+	return err
+}
+
+// id returns the text of a member that names something, and must not be empty.
+func (f fields) id(name string) (string, error) {
+	s, err := f.text(name)
+	if err == nil && s == "" {
+		err = fmt.Errorf("%s is empty", name)
+	}
+	return s, err
+}
+
+// The names of the errors that end a stream.
+const (
+	StreamNotFound    = "StreamNotFound"
+	StreamForbidden   = "Forbidden"
+	StreamBadRequest  = "BadRequest"
+	StreamIdleTimeout = "IdleTimeout"
+	StreamUserError   = "UserError" // the sender's own
+	StreamCancelled   = "Cancelled" // the sender is gone
+)
+
+// InvokeResponse is the answer to an invocation.
+func InvokeResponse(id string, reply *hub.Payload, err *AckError) *hub.Frame {
+	b := append([]byte(`{"type":"invokeResponse","invocationId":`), text.JSON(id)...)
+	b = append(b, `,"success":`...)
+	b = strconv.AppendBool(b, err == nil)
+	if err != nil {
+		b = append(b, `,"error":`...)
+		b = append(b, text.JSON(map[string]string{"name": err.Name, "message": err.Message})...)
+	} else if reply != nil {
+		b = append(b, ',')
+		b = appendPayload(b, reply)
+	}
+	return textFrame(append(b, '}'))
+}
+
+// StreamAck tells the sender of a stream that every fragment below a number has arrived.
+func StreamAck(id string, expected uint64) *hub.Frame {
+	return textFrame(text.JSON(struct {
+		Type     string `json:"type"`
+		StreamID string `json:"streamId"`
+		Expected uint64 `json:"expectedSequenceId"`
+	}{"streamAck", id, expected}))
+}
+
+// StreamNack tells the sender of a stream to send again from a number on.
+func StreamNack(id string, expected uint64) *hub.Frame {
+	return textFrame(text.JSON(struct {
+		Type     string `json:"type"`
+		StreamID string `json:"streamId"`
+		Name     string `json:"name"`
+		Message  string `json:"message"`
+		Expected uint64 `json:"expectedSequenceId"`
+	}{"streamNack", id, "InvalidSequenceId", "A fragment of the stream is missing.", expected}))
+}
+
+// StreamClosed tells the sender of a stream that it has ended, well or not.
+func StreamClosed(id string, err *AckError) *hub.Frame {
+	type failure struct {
+		Name    string `json:"name"`
+		Message string `json:"message"`
+	}
+	closed := struct {
+		Type     string   `json:"type"`
+		StreamID string   `json:"streamId"`
+		Error    *failure `json:"error,omitempty"`
+	}{Type: "streamClosed", StreamID: id}
+	if err != nil {
+		closed.Error = &failure{err.Name, err.Message}
+	}
+	return textFrame(text.JSON(closed))
+}

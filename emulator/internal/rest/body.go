@@ -1,0 +1,154 @@
+package rest
+
+import (
+	"encoding/json"
+	"io"
+	"mime"
+	"net/http"
+	"strings"
+	"unicode/utf8"
+
+	"github.com/awps-go/webpubsub/emulator/internal/hub"
+	"github.com/awps-go/webpubsub/emulator/internal/protocol"
+	"github.com/awps-go/webpubsub/emulator/internal/text"
+	"github.com/awps-go/webpubsub/emulator/internal/wire"
+)
+
+// This file is how the body of a request is read, and the headers that describe it. The order of the checks is the service's:
+// the length, the type, the body, the metadata.
+
+// The service's own words.
+const (
+	invalidLength = "Invalid Content-Length header."
+	invalidJSON   = "The request body is not a valid JSON."
+)
+
+// maxDrained bounds what is read of a body that is refused for its length, so that its client reads the answer.
+const maxDrained = 16 << 20
+
+// checkLength refuses a body whose length is not known or too large.
+func (c *call) checkLength() error {
+	e := wire.BadRequest("Request", invalidLength)
+	switch length := c.request.ContentLength; {
+	case length < 0 || c.request.Header.Get("Content-Length") == "":
+		e.Hint = "the service takes no body of unknown length (chunked): send a Content-Length"
+	case length > hub.MaxMessageSize:
+		e.Hint = "the body has " + text.Plural(int(length), "byte") + "; the service takes a body of 1 MiB"
+	default:
+		return nil
+	}
+	if c.request.Header.Get("Expect") == "" {
+		_, _ = io.Copy(io.Discard, io.LimitReader(c.request.Body, maxDrained))
+	}
+	return e
+}
+
+// readType reads the Content-Type: what the body is, and how its text is encoded. No type means binary.
+func (c *call) readType() (hub.DataType, charset, error) {
+	contentType := strings.Join(c.request.Header.Values("Content-Type"), ", ")
+	if strings.TrimSpace(contentType) == "" {
+		return hub.DataBinary, charset{}, nil
+	}
+	mediaType, parameters, err := mime.ParseMediaType(contentType)
+	dataType, ok := protocol.ParseContentType(mediaType)
+	if err != nil || !ok || dataType == hub.DataProtobuf {
+		return 0, charset{}, unsupportedType("the Content-Type %.64q is none of %s", contentType,
+			strings.Join(protocol.ContentTypes[:hub.DataProtobuf], ", "))
+	}
+	if dataType == hub.DataBinary {
+		return dataType, charset{}, nil
+	}
+	encoding, ok := findCharset(parameters["charset"])
+	if !ok {
+		return 0, charset{}, unsupportedType("the charset %.32q is not known", parameters["charset"])
+	}
+	return dataType, encoding, nil
+}
+
+func unsupportedType(format string, args ...any) error {
+	e := wire.BadRequest("Content-Type", format, args...)
+	e.Status, e.Code = http.StatusUnsupportedMediaType, "UnsupportedMediaType"
+	return e
+}
+
+// read reads the body, whose length has been checked, and returns it in UTF-8.
+func (c *call) read(encoding charset) ([]byte, error) {
+	b := make([]byte, c.request.ContentLength)
+	n, err := io.ReadFull(c.request.Body, b)
+	c.body = b[:n]
+	if err != nil {
+		return nil, wire.BadRequest("Request", "the body was cut short")
+	}
+	if encoding.decode == nil {
+		return b, nil
+	}
+	return []byte(encoding.decode(b)), nil
+}
+
+// payload reads the message in the body of a request, with the metadata in its headers.
+func (c *call) payload() (p hub.Payload, err error) {
+	if err := c.checkLength(); err != nil {
+		return p, err
+	}
+	var encoding charset
+	if p.Type, encoding, err = c.readType(); err != nil {
+		return p, err
+	}
+	if p.Data, err = c.read(encoding); err != nil {
+		return p, err
+	}
+	switch what := protocol.Unfit(&p); {
+	case what != "" && p.Type == hub.DataJSON:
+		return p, wire.BadRequest("Request", invalidJSON)
+	case what != "":
+		return p, wire.BadRequest("Request", "the body is not valid %s", what)
+	}
+	p.Metadata = metadata(c.request.Header)
+	if fault := protocol.CheckMetadata(p.Metadata); fault != "" {
+		return p, wire.BadRequest("Request", "%s", fault)
+	}
+	return p, nil
+}
+
+// metadata returns what the metadata headers of a request say. Keys arrive in lower case; of several lines the last counts, and
+// of a line what follows its last comma.
+func metadata(h http.Header) map[string]string {
+	var m map[string]string
+	for name, values := range h {
+		key, ok := protocol.CutMetadataHeader(name)
+		if !ok && !strings.EqualFold(name, protocol.MetadataHeader) {
+			continue
+		}
+		if m == nil {
+			m = make(map[string]string)
+		}
+		value := values[len(values)-1]
+		m[strings.ToLower(key)] = strings.TrimSpace(value[strings.LastIndexByte(value, ',')+1:])
+	}
+	return m
+}
+
+// jsonBody reads the body of a request, which must be JSON, into v.
+func (c *call) jsonBody(v any) error {
+	if err := c.checkLength(); err != nil {
+		return err
+	}
+	dataType, encoding, err := c.readType()
+	if err != nil {
+		return err
+	}
+	if dataType != hub.DataJSON {
+		return unsupportedType("the Content-Type of this operation is %s", protocol.ContentTypes[hub.DataJSON])
+	}
+	b, err := c.read(encoding)
+	if err != nil {
+		return err
+	}
+	if !utf8.Valid(b) || !json.Valid(b) {
+		return wire.BadRequest("Request", invalidJSON)
+	}
+	if err := json.Unmarshal(b, v); err != nil {
+		return wire.BadRequest("Request", "the body is not the JSON of this operation: %s", text.JSONFault(err))
+	}
+	return nil
+}

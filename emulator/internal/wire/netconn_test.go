@@ -1,0 +1,78 @@
+package wire
+
+import (
+	"net"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/awps-go/webpubsub/emulator/internal/hub"
+)
+
+// deadlines is a connection that takes everything and remembers the deadlines of its writes.
+type deadlines struct {
+	net.Conn
+	written []int
+	set     []time.Time
+}
+
+func (d *deadlines) Write(b []byte) (int, error) {
+	d.written = append(d.written, len(b))
+	return len(b), nil
+}
+
+func (d *deadlines) SetWriteDeadline(t time.Time) error {
+	d.set = append(d.set, t)
+	return nil
+}
+
+func newDeadlines() (*deadlines, *Conn) {
+	d := &deadlines{}
+	return d, newConn(d, NewConns(hub.NewLifetime(), nil))
+}
+
+func TestTheTimeForAWriteBeginsAnewWithEachPart(t *testing.T) {
+	d, c := newDeadlines()
+	n, err := c.Write(make([]byte, 3*writePart+1))
+	require.NoError(t, err)
+	require.Equal(t, 3*writePart+1, n)
+	require.Equal(t, []int{writePart, writePart, writePart, 1}, d.written)
+	require.Empty(t, d.set, "a peer may take its time")
+
+	c.LimitWrites(time.Minute)
+	require.Len(t, d.set, 1, "also for a write that is under way")
+	_, err = c.Write(make([]byte, 2*writePart))
+	require.NoError(t, err)
+	require.Len(t, d.set, 3)
+	require.True(t, d.set[2].After(d.set[1]) && d.set[1].After(d.set[0]))
+
+	c.FinishWrites(time.Second)
+	_, err = c.Write(make([]byte, 2*writePart))
+	require.NoError(t, err)
+	require.Len(t, d.set, 6)
+	require.Equal(t, d.set[3], d.set[5], "the end is the end")
+	n, err = c.Write(nil)
+	require.NoError(t, err)
+	require.Zero(t, n)
+}
+
+func TestASilentConnectionLetsNothingPass(t *testing.T) {
+	d, c := newDeadlines()
+	c.Silence()
+	n, err := c.Write([]byte("hello"))
+	require.NoError(t, err)
+	require.Equal(t, 5, n)
+	require.Empty(t, d.written)
+
+	local, remote := net.Pipe()
+	c = newConn(local, NewConns(hub.NewLifetime(), nil))
+	c.Silence()
+	go func() {
+		remote.Write([]byte("hello"))
+		remote.Close()
+	}()
+	n, err = c.Read(make([]byte, 10))
+	require.Error(t, err)
+	require.Zero(t, n)
+}

@@ -1,0 +1,72 @@
+package emulator
+
+import (
+	"crypto/rand"
+	"fmt"
+	"slices"
+	"sync"
+)
+
+// KeyType is one of the two access keys of a resource.
+type KeyType int
+
+const (
+	KeyTypePrimary   KeyType = iota // the key of AccessKey and ConnectionString
+	KeyTypeSecondary                // the key of SecondaryConnectionString
+)
+
+// accessKeys are the access keys of a server.
+type accessKeys struct {
+	mu   sync.Mutex // guards everything below
+	now  [2]string  // by KeyType
+	past []string
+}
+
+func newAccessKeys(primary, secondary string) *accessKeys {
+	return &accessKeys{now: [2]string{KeyTypePrimary: primary, KeyTypeSecondary: secondary}}
+}
+
+// current returns the keys by their type.
+func (k *accessKeys) current() [2]string {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	return k.now
+}
+
+// secrets returns the keys and those that they have replaced.
+func (k *accessKeys) secrets() []string {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	return append(slices.Clone(k.past), k.now[:]...)
+}
+
+// AccessKey returns the primary key, with which service clients sign their tokens.
+func (s *Server) AccessKey() string { return s.keys.current()[KeyTypePrimary] }
+
+// ConnectionString returns the connection string for service clients, with the primary key:
+// "Endpoint=...;AccessKey=...;Version=1.0;".
+func (s *Server) ConnectionString() string { return s.connectionString(KeyTypePrimary) }
+
+// SecondaryConnectionString is ConnectionString with the resource's second key.
+func (s *Server) SecondaryConnectionString() string { return s.connectionString(KeyTypeSecondary) }
+
+func (s *Server) connectionString(key KeyType) string {
+	return "Endpoint=" + s.Endpoint() + ";AccessKey=" + s.keys.current()[key] + ";Version=1.0;"
+}
+
+// RegenerateKey replaces an access key by a new one, which it returns. From then on the server accepts no token that the old
+// key has signed, signs events with the new one, and names it in AccessKey and the connection strings. Clients that are
+// connected stay connected. With it a test rotates keys as one does in production: have applications use the other key,
+// regenerate, have them use the new key. It panics if there is no key of that type.
+func (s *Server) RegenerateKey(key KeyType) string {
+	if key != KeyTypePrimary && key != KeyTypeSecondary {
+		panic(fmt.Sprintf("emulator: RegenerateKey: there is no key of type %d", key))
+	}
+	k := s.keys
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	k.past = append(k.past, k.now[key])
+	k.now[key] = rand.Text() + rand.Text()
+	s.tokens.SetKeys(k.now[KeyTypePrimary], k.now[KeyTypeSecondary])
+	return k.now[key]
+}

@@ -1,0 +1,43 @@
+package emulator
+
+// Operation is something that the server does for others, by the name of the service client's method.
+type Operation string
+
+// The operations of the REST API. The listing behind ConnectionsInGroup and its pager is OperationListConnectionsInGroup.
+const (
+	OperationAddConnectionToGroup          Operation = "AddConnectionToGroup"
+	OperationAddConnectionsToGroups        Operation = "AddConnectionsToGroups"
+	OperationAddUserToGroup                Operation = "AddUserToGroup"
+	OperationCloseAllConnections           Operation = "CloseAllConnections"
+	OperationCloseConnection               Operation = "CloseConnection"
+	OperationCloseGroupConnections         Operation = "CloseGroupConnections"
+	OperationCloseUserConnections          Operation = "CloseUserConnections"
+	OperationConnectionExists              Operation = "ConnectionExists"
+	OperationGetClientAccessToken          Operation = "GetClientAccessToken"
+	OperationGetServiceStatus              Operation = "GetServiceStatus"
+	OperationGrantPermission               Operation = "GrantPermission"
+	OperationGroupExists                   Operation = "GroupExists"
+	OperationHasPermission                 Operation = "HasPermission"
+	OperationListConnectionsInGroup        Operation = "ListConnectionsInGroup"
+	OperationRemoveConnectionFromAllGroups Operation = "RemoveConnectionFromAllGroups"
+	OperationRemoveConnectionFromGroup     Operation = "RemoveConnectionFromGroup"
+	OperationRemoveConnectionsFromGroups   Operation = "RemoveConnectionsFromGroups"
+	OperationRemoveUserFromAllGroups       Operation = "RemoveUserFromAllGroups"
+	OperationRemoveUserFromGroup           Operation = "RemoveUserFromGroup"
+	OperationRevokePermission              Operation = "RevokePermission"
+	OperationSendToAll                     Operation = "SendToAll"
+	OperationSendToConnection              Operation = "SendToConnection"
+	OperationSendToGroup                   Operation = "SendToGroup"
+	OperationSendToUser                    Operation = "SendToUser"
+	OperationUserExists                    Operation = "UserExists"
+)
+
+// Permission is what a client may do with groups.
+type Permission string
+
+const (
+	// PermissionSendToGroup allows a client to send to a group.
+	PermissionSendToGroup Permission = "sendToGroup"
+	// PermissionJoinLeaveGroup allows a client to join and leave a group.
+	PermissionJoinLeaveGroup Permission = "joinLeaveGroup"
+)
