@@ -323,7 +323,7 @@ func TestWithoutATunnelConnectFailsAndTheLogSaysWhatToDo(t *testing.T) {
 	require.Equal(t, http.StatusInternalServerError, advanceUntil(s, status))
 	require.NoError(t, s.Close()) // nothing is logged any more
 	require.Contains(t, log.String(), "an event waits for a server to connect to the tunnel")
-	require.Contains(t, log.String(), "no server has connected to the tunnel of hub chat within 5s: start a server that connects, such as tunnel.Serve")
+	require.Contains(t, log.String(), "no server has connected to the tunnel of hub chat within 5s: start a server that connects, such as one that calls tunnel.Serve")
 	require.Equal(t, 1, strings.Count(log.String(), "an event waits"), "it is not sent again")
 }
 

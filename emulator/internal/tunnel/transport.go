@@ -64,7 +64,7 @@ func (t *Tunnels) wait(ctx context.Context, hub string) (*conn, error) {
 	if c != nil {
 		return c, nil
 	}
-	const next = "start a server that connects, such as tunnel.Serve or webpubsub listen"
+	const next = "start a server that connects, such as one that calls tunnel.Serve"
 	t.Service.Log.Info("an event waits for a server to connect to the tunnel", "hub", hub, "for", Wait, "next", next)
 	passed := make(chan struct{})
 	defer t.Service.Clock.AfterFunc(Wait, func() { close(passed) }).Stop()
