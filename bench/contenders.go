@@ -77,10 +77,12 @@ func groupPath() string {
 	return "/api/hubs/" + url.PathEscape(hub) + "/groups/" + url.PathEscape(group) + "/:send"
 }
 
-func mapClaimsToken(audience string) (string, error) {
+func mapClaimsToken(audience string) (string, error) { return signToken(accessKey, audience) }
+
+func signToken(key, audience string) (string, error) {
 	now := time.Now()
 	claims := jwt.MapClaims{"aud": audience, "iat": now.Unix(), "exp": now.Add(time.Hour).Unix()}
-	return jwt.NewWithClaims(jwt.SigningMethodHS256, claims).SignedString([]byte(accessKey))
+	return jwt.NewWithClaims(jwt.SigningMethodHS256, claims).SignedString([]byte(key))
 }
 
 // connectFloor is the least that a program can do: net/http with a transport that keeps its connections, and a token made

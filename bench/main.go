@@ -29,6 +29,8 @@ func main() {
 	clients := flag.Int("clients", 20_000, "with -emulator: the most clients that are connected")
 	broadcasting := flag.String("broadcast", "", "be the process of the broadcaster of this name")
 	holding := flag.Bool("hold", false, "be a process that holds WebSocket clients")
+	tunnels := flag.Bool("tunnel", false, "measure events through the tunnel instead of the client")
+	receiving := flag.String("receive", "", "be the process of the receiver of this name")
 	working := flag.String("work", "", "be the process of the contender of this name")
 	flag.Parse()
 
@@ -52,6 +54,15 @@ func main() {
 		}
 	case *holding:
 		err = hold()
+	case *receiving != "":
+		err = errors.New("no receiver " + *receiving)
+		for _, r := range receivers {
+			if r.name == *receiving {
+				err = receive(r)
+			}
+		}
+	case *tunnels:
+		err = benchTunnel(*runs, *requests)
 	case *emulators:
 		err = benchEmulator(*runs, *clients)
 	case *program:

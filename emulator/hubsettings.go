@@ -50,6 +50,9 @@ type EventHandler struct {
 	// URLTemplate is where events are posted, such as "http://localhost:3000/eventhandler/{event}". {hub} and
 	// {event}, in any case, stand for the names of the hub, in lower case, and of the event, but not in the host. The question
 	// whether the handler accepts events is the event validate. It may be left out if Handler is set, and is "http://localhost/eventhandler/{event}" then.
+	//
+	// tunnel:///path, such as "tunnel:///eventhandler/{event}", sends the events through the connections that servers have
+	// opened to the hub's tunnel. See [Server.Tunnels].
 	URLTemplate string `json:"urlTemplate"`
 
 	// Handler, if set, is called in place of sending the request over the network. It has a goroutine of its own for

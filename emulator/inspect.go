@@ -43,7 +43,7 @@ type Connection struct {
 	Recovering  bool     // a reliable or MQTT client that was cut off and has time left to come back
 }
 
-// Hubs returns the names of the hubs that clients have connected to, in alphabetical order.
+// Hubs returns the names of the hubs that clients or tunnels have connected to, in alphabetical order.
 func (s *Server) Hubs() []string {
 	names := []string{}
 	for _, h := range s.service.Hubs() {

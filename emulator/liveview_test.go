@@ -72,6 +72,7 @@ type (
 		Groups          []liveGroup
 		GroupCount      int
 		UserCount       int
+		TunnelCount     int
 	}
 	liveConnection struct {
 		ID          string

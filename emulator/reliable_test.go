@@ -278,6 +278,7 @@ func TestJustInTime(t *testing.T) {
 	c.cut()
 	c.srv.Advance(recoveryWindow - time.Second)
 	c.comeBack()
+	require.Equal(t, `{"type":"pong"}`, c.ask(`{"type":"ping"}`), "the client is back")
 	c.srv.Advance(time.Hour)
 	require.Equal(t, `{"type":"pong"}`, c.ask(`{"type":"ping"}`), "the window of the past does not close the new socket")
 }

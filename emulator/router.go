@@ -10,6 +10,7 @@ import (
 	"github.com/awps-go/webpubsub/emulator/internal/liveview"
 	"github.com/awps-go/webpubsub/emulator/internal/mqtt"
 	"github.com/awps-go/webpubsub/emulator/internal/rest"
+	"github.com/awps-go/webpubsub/emulator/internal/tunnel"
 	"github.com/awps-go/webpubsub/emulator/internal/wire"
 )
 
@@ -18,6 +19,7 @@ type router struct {
 	api    *rest.API
 	client client.Server
 	mqtt   mqtt.Server
+	tunnel *tunnel.Tunnels
 	view   *liveview.View
 
 	shook func() // is called when the handshake of a client has been answered, or cut off
@@ -38,6 +40,8 @@ func (t *router) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	case strings.HasPrefix(path, wire.MQTTPath):
 		defer t.shook()
 		t.mqtt.ServeHTTP(w, r)
+	case path == tunnel.Path:
+		t.tunnel.ServeHTTP(w, r)
 	case strings.HasPrefix(path, "/api/"):
 		t.api.ServeHTTP(w, r)
 	default:

@@ -25,6 +25,7 @@ import (
 	"github.com/awps-go/webpubsub/emulator/internal/mqtt"
 	"github.com/awps-go/webpubsub/emulator/internal/rest"
 	"github.com/awps-go/webpubsub/emulator/internal/token"
+	"github.com/awps-go/webpubsub/emulator/internal/tunnel"
 	"github.com/awps-go/webpubsub/emulator/internal/watch"
 	"github.com/awps-go/webpubsub/emulator/internal/wire"
 )
@@ -48,7 +49,7 @@ type Options struct {
 	// until SetHubSettings says otherwise.
 	Hubs map[string]HubSettings
 
-	// AcceptBearer, if set, is asked about bearer tokens of REST requests that no access key has signed, and reports
+	// AcceptBearer, if set, is asked about bearer tokens of REST requests, and of servers at the tunnel, that no access key has signed, and reports
 	// whether to accept them: for testing service clients that authenticate with Microsoft Entra ID. The default is to
 	// accept none. As in the service, only such tokens can ask for a client access token (GetClientAccessToken); with an
 	// access key, the service client makes one by itself.
@@ -82,6 +83,7 @@ type Server struct {
 	clientFaults *client.FaultList
 	api          *rest.API
 	conns        *wire.Conns
+	tunnels      *tunnel.Tunnels
 	http         *http.Server
 	closed       sync.Once
 
@@ -161,12 +163,13 @@ func newServer(o *Options, addr net.Addr) *Server {
 		service: service, board: board,
 		faults: faults.NewList(service), clientFaults: &client.FaultList{}, conns: wire.NewConns(service.Life, board),
 	}
-	s.events = events.NewSender(events.Options{Service: service, Faults: s.faults, Host: handshake.WithoutPort(s.endpoint.Host),
-		Keys: s.keys.current})
-	service.Application = s.events
 	s.tokens = token.New(token.Options{Key: o.AccessKey, SecondaryKey: o.SecondaryAccessKey, Endpoint: s.endpoint, Now: clock.Now,
 		AcceptBearer: o.AcceptBearer})
 	handshaker := &handshake.Handshaker{Service: service, Conns: s.conns, Endpoint: s.endpoint, Tokens: s.tokens, Faults: s.faults}
+	s.tunnels = tunnel.New(handshaker)
+	s.events = events.NewSender(events.Options{Service: service, Faults: s.faults, Host: handshake.WithoutPort(s.endpoint.Host),
+		Keys: s.keys.current, Tunnels: s.tunnels})
+	service.Application = s.events
 	s.api = rest.New(rest.Options{Service: service, Endpoint: s.endpoint, Tokens: s.tokens, Faults: s.faults})
 	s.http = &http.Server{
 		Handler: &router{
@@ -174,8 +177,9 @@ func newServer(o *Options, addr net.Addr) *Server {
 			shook:  s.shookHands,
 			client: client.Server{Handshaker: handshaker, RequestFaults: s.clientFaults, ConnectedAfterRecovery: o.ConnectedAfterRecovery},
 			mqtt:   mqtt.Server{Handshaker: handshaker},
+			tunnel: s.tunnels,
 			view: liveview.New(liveview.Options{Service: service, Board: board, Endpoint: s.endpoint,
-				Secrets: s.keys.secrets}),
+				Secrets: s.keys.secrets, Tunnels: s.tunnels.Count}),
 		},
 		ReadHeaderTimeout: 10 * time.Second,
 		ErrorLog:          slog.NewLogLogger(o.Logger.Handler(), slog.LevelDebug),
@@ -211,6 +215,7 @@ func (s *Server) Close() error {
 		s.service.CloseAll()
 		s.conns.ShortenClosings()
 		s.waitForApplication() // while requests are still served, which an event handler may want to make
+		s.tunnels.Close()
 
 		s.conns.CloseUnused()
 		ctx, cancel := context.WithTimeout(context.Background(), wire.CloseTimeout)

@@ -234,7 +234,11 @@ func (c *connection) read() error {
 
 // readFrame reads a frame. It closes the connection if the frame is wrong.
 func (c *connection) readFrame(ctx context.Context) (tunnelframe.Message, int, error) {
-	kind, data, err := c.ws.Read(ctx)
+	kind, r, err := c.ws.Reader(ctx)
+	if err != nil {
+		return nil, 0, clean(err, c.token)
+	}
+	data, err := tunnelframe.Read(r, c.server.options.MaxFrameBytes)
 	if err != nil {
 		return nil, 0, clean(err, c.token)
 	}

@@ -53,7 +53,9 @@ func (c *connection) callHandler(event *tunnelframe.Request) (answer *tunnelfram
 		c.log.Warn("an event is malformed", slog.Any("error", err))
 		return plainAnswer(event, http.StatusBadRequest, err.Error())
 	}
-	log := c.log.With(slog.String("method", r.Method), slog.String("path", r.URL.Path))
+	log := func(level slog.Level, message string, attrs ...slog.Attr) {
+		c.log.LogAttrs(ctx, level, message, append(attrs, slog.String("method", r.Method), slog.String("path", r.URL.Path))...)
+	}
 	start := time.Now()
 	w := &responseWriter{method: r.Method, header: http.Header{}}
 	failed := func() *tunnelframe.Response {
@@ -67,10 +69,10 @@ func (c *connection) callHandler(event *tunnelframe.Request) (answer *tunnelfram
 		switch v := recover(); v {
 		case http.ErrAbortHandler: // the handler's way not to answer, which it has logged itself
 		case nil: // runtime.Goexit, after which this function cannot return the answer
-			log.Error("the handler ended its goroutine")
+			log(slog.LevelError, "the handler ended its goroutine")
 			c.answer(event, failed())
 		default:
-			log.Error("the handler panicked", slog.Any("panic", v), slog.String("stack", string(debug.Stack())))
+			log(slog.LevelError, "the handler panicked", slog.Any("panic", v), slog.String("stack", string(debug.Stack())))
 		}
 		answer = failed()
 	}()
@@ -78,10 +80,12 @@ func (c *connection) callHandler(event *tunnelframe.Request) (answer *tunnelfram
 	returned = true
 	answer, err = w.answer(event)
 	if err != nil {
-		log.Error("the handler's answer cannot be sent", slog.Any("error", err))
+		log(slog.LevelError, "the handler's answer cannot be sent", slog.Any("error", err))
 		return failed()
 	}
-	log.Debug("an event is answered", slog.Int("status", answer.StatusCode), slog.Duration("duration", time.Since(start)))
+	if c.log.Enabled(ctx, slog.LevelDebug) {
+		log(slog.LevelDebug, "an event is answered", slog.Int("status", answer.StatusCode), slog.Duration("duration", time.Since(start)))
+	}
 	return answer
 }
 

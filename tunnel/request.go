@@ -7,6 +7,7 @@ import (
 	"io"
 	"net/http"
 	"net/url"
+	"slices"
 	"strconv"
 
 	"golang.org/x/net/http/httpguts"
@@ -44,7 +45,10 @@ func newRequest(ctx context.Context, event *tunnelframe.Request, remoteAddr stri
 			}
 		}
 		name = http.CanonicalHeaderKey(name)
-		r.Header[name] = append(r.Header[name], values...)
+		if other, ok := r.Header[name]; ok { // the same name in another case
+			values = slices.Concat(other, values)
+		}
+		r.Header[name] = values
 	}
 	if r.Host == "" {
 		r.Host = r.Header.Get("Host")

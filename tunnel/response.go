@@ -116,6 +116,8 @@ func (w *responseWriter) answer(request *tunnelframe.Request) (*tunnelframe.Resp
 // hopHeaders are about a connection of HTTP/1.1, which an answer does not have here.
 var hopHeaders = []string{"Connection", "Keep-Alive", "Proxy-Connection", "Trailer", "Transfer-Encoding", "Upgrade"}
 
+var lineBreaks = strings.NewReplacer("\n", " ", "\r", " ")
+
 // frameHeaders returns headers as the official package sends them, with names in lower case. Names and values that net/http's
 // server would not send are changed as that changes them.
 func frameHeaders(header http.Header) map[string][]string {
@@ -131,7 +133,7 @@ func frameHeaders(header http.Header) map[string][]string {
 			continue
 		}
 		for _, value := range header[name] {
-			value = strings.TrimSpace(strings.NewReplacer("\n", " ", "\r", " ").Replace(value))
+			value = strings.TrimSpace(lineBreaks.Replace(value))
 			lower := strings.ToLower(name)
 			sent[lower] = append(sent[lower], value)
 		}

@@ -35,7 +35,8 @@ var mayImport = map[string][]string{
 	"client":     {"handshake", "hub", "protocol", "wire"},
 	"mqtt":       {"handshake", "hub", "mqttpacket", "protocol", "text", "wire"},
 	"rest":       {"faults", "hub", "odata", "protocol", "text", "token", "wire"},
-	"events":     {"faults", "hub", "protocol", "text"},
+	"tunnel":     {"handshake", "hub", "protocol", "wire"},
+	"events":     {"faults", "hub", "protocol", "text", "tunnel"},
 	"liveview":   {"hub", "text", "watch", "wire"},
 }
 

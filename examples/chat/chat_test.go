@@ -781,7 +781,7 @@ func TestTheProgramServesThePage(t *testing.T) {
 	defer stop()
 	started, ended := make(chan string, 1), make(chan error, 1)
 	go func() {
-		ended <- run(ctx, "127.0.0.1:0", "", slog.New(slog.DiscardHandler), func(url string) { started <- url })
+		ended <- run(ctx, config{addr: "127.0.0.1:0"}, slog.New(slog.DiscardHandler), func(url string) { started <- url })
 	}()
 	page := <-started
 	client := &http.Client{Transport: &http.Transport{DisableKeepAlives: true}}
@@ -800,5 +800,28 @@ func TestTheProgramServesThePage(t *testing.T) {
 	stop()
 	require.NoError(t, <-ended)
 
-	require.ErrorIs(t, run(t.Context(), "127.0.0.1:0", "Endpoint=x", slog.Default(), func(string) {}), webpubsub.ErrInvalidArgument)
+	c := config{addr: "127.0.0.1:0", connectionString: "Endpoint=x"}
+	require.ErrorIs(t, run(t.Context(), c, slog.Default(), func(string) {}), webpubsub.ErrInvalidArgument)
+}
+
+func TestTheProgramReceivesTheServicesEventsThroughATunnel(t *testing.T) {
+	service := emulator.StartT(t, nil)
+	require.NoError(t, service.SetHubSettings(hubName, emulator.HubSettings{EventHandlers: []emulator.EventHandler{{
+		URLTemplate: "tunnel:///eventhandler/{event}", SystemEvents: []string{"connect", "connected", "disconnected"}, UserEventPattern: "*"}}}))
+	ctx, stop := context.WithCancel(t.Context())
+	defer stop()
+	started, ended := make(chan string, 1), make(chan error, 1)
+	log := slog.New(slog.DiscardHandler)
+	c := config{addr: "127.0.0.1:0", connectionString: service.ConnectionString(), tunnel: true}
+	go func() { ended <- run(ctx, c, log, func(url string) { started <- url }) }()
+	page := strings.TrimSuffix(<-started, "/")
+	_, ann, _ := join(t, page, "ann", "lobby")
+	_, ben, _ := join(t, page, "ben", "lobby")
+	ann.send("say", map[string]any{"text": "hi"})
+	require.Equal(t, "hi", ben.expect("message")["text"])
+	stop()
+	require.NoError(t, <-ended)
+
+	c.connectionString = strings.Replace(c.connectionString, "AccessKey=", "AccessKey=wrong", 1)
+	require.ErrorIs(t, run(t.Context(), c, log, func(string) {}), webpubsub.ErrUnauthorized)
 }

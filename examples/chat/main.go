@@ -20,6 +20,7 @@ import (
 
 	"github.com/awps-go/webpubsub"
 	"github.com/awps-go/webpubsub/emulator"
+	"github.com/awps-go/webpubsub/tunnel"
 )
 
 func main() {
@@ -27,10 +28,14 @@ func main() {
 	flag.Parse()
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
-	connectionString := os.Getenv("WEBPUBSUB_CONNECTION_STRING")
-	err := run(ctx, *addr, connectionString, slog.Default(), func(url string) {
+	c := config{addr: *addr, connectionString: os.Getenv("WEBPUBSUB_CONNECTION_STRING"), tunnel: os.Getenv("WEBPUBSUB_TUNNEL") != ""}
+	err := run(ctx, c, slog.Default(), func(url string) {
 		fmt.Println("The chat is open at", url)
-		if connectionString != "" {
+		switch {
+		case c.connectionString == "": // the emulator reaches the event handler in any case
+		case c.tunnel:
+			fmt.Println("The URL template of its event handler is tunnel:///eventhandler/{event}")
+		default:
 			fmt.Println("Let the service reach its event handler at", url+"eventhandler/{event}")
 		}
 	})
@@ -40,9 +45,16 @@ func main() {
 	}
 }
 
-// run serves the chat until ctx ends. Without a connection string it starts an emulator, which calls the event handler
-// in process. started is called with the URL of the page.
-func run(ctx context.Context, addr, connectionString string, log *slog.Logger, started func(url string)) error {
+// config is what the command line and the environment say.
+type config struct {
+	addr             string
+	connectionString string // of the service; empty for an emulator, which calls the event handler in process
+	tunnel           bool   // the service's events come through a tunnel, which needs no public endpoint
+}
+
+// run serves the chat until ctx ends. started is called with the URL of the page.
+func run(ctx context.Context, c config, log *slog.Logger, started func(url string)) error {
+	connectionString := c.connectionString
 	var service *emulator.Server
 	if connectionString == "" {
 		var err error
@@ -72,7 +84,7 @@ func run(ctx context.Context, addr, connectionString string, log *slog.Logger, s
 		}
 	}
 
-	listener, err := net.Listen("tcp", addr)
+	listener, err := net.Listen("tcp", c.addr)
 	if err != nil {
 		return err
 	}
@@ -84,6 +96,16 @@ func run(ctx context.Context, addr, connectionString string, log *slog.Logger, s
 		WriteTimeout:      2 * time.Minute, // longer than the service waits for the answer to an event
 		IdleTimeout:       2 * time.Minute,
 	}
+	ctx, cancel := context.WithCancel(ctx)
+	tunnelEnded := make(chan error, 1)
+	if c.tunnel && service == nil {
+		go func() {
+			defer cancel() // without events there is no chat
+			tunnelEnded <- tunnel.Serve(ctx, connectionString, hubName, server.Handler, &tunnel.Options{Logger: log})
+		}()
+	} else {
+		tunnelEnded <- nil
+	}
 	context.AfterFunc(ctx, func() {
 		ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
 		defer cancel()
@@ -91,7 +113,12 @@ func run(ctx context.Context, addr, connectionString string, log *slog.Logger, s
 	})
 	url := "http://" + listener.Addr().String() + "/"
 	started(url)
-	if err := server.Serve(listener); !errors.Is(err, http.ErrServerClosed) {
+	err = server.Serve(listener)
+	cancel()
+	if tunnelErr := <-tunnelEnded; tunnelErr != nil {
+		return tunnelErr
+	}
+	if !errors.Is(err, http.ErrServerClosed) {
 		return err
 	}
 	return nil

@@ -6,7 +6,9 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"math"
+	"strings"
 	"unicode/utf8"
 )
 
@@ -115,6 +117,22 @@ func orEmpty(headers map[string][]string) map[string][]string {
 	return headers
 }
 
+// Read reads a WebSocket message that should be a frame, into a buffer of the size that the frame declares, up to limit. It does
+// not check the message: that is left to [Decode].
+func Read(r io.Reader, limit int) ([]byte, error) {
+	var length [lengthSize]byte
+	n, err := io.ReadFull(r, length[:])
+	if err == io.EOF || err == io.ErrUnexpectedEOF {
+		return length[:n], nil
+	} else if err != nil {
+		return nil, err
+	}
+	declared := min(int64(binary.LittleEndian.Uint32(length[:])), int64(limit))
+	b := bytes.NewBuffer(append(make([]byte, 0, lengthSize+declared+bytes.MinRead), length[:]...))
+	_, err = b.ReadFrom(r)
+	return b.Bytes(), err
+}
+
 // Decode returns the message of a frame. The message's body is part of the frame's bytes.
 //
 // It returns [ErrTooLarge] if the frame, or the length that it declares, is larger than limit bytes. Other errors say what
@@ -157,11 +175,16 @@ func Decode(frame []byte, limit int) (Message, error) {
 
 func decodeMessage(frameType Type, text, body []byte) (Message, error) {
 	var m Message
+	var into any // what the text is decoded into
 	switch frameType {
 	case TypeRequest:
-		m = &Request{Body: body}
+		r := &requestText{Request: Request{Body: body}}
+		defer func() { r.Request.Headers = r.Headers }()
+		m, into = &r.Request, r
 	case TypeResponse:
-		m = &Response{Body: body}
+		r := &responseText{Response: Response{Body: body}}
+		defer func() { r.Response.Headers = r.Headers }()
+		m, into = &r.Response, r
 	case TypeStatus:
 		m = &Status{}
 	case TypeReconnect:
@@ -179,11 +202,26 @@ func decodeMessage(frameType Type, text, body []byte) (Message, error) {
 	if trimmed := bytes.TrimLeft(text, " \t\r\n"); len(trimmed) == 0 || trimmed[0] != '{' {
 		return nil, fmt.Errorf("tunnelframe: %v: the text is not a JSON object", frameType)
 	}
-	if err := json.Unmarshal(text, m); err != nil {
+	if into == nil {
+		into = m
+	}
+	if err := json.Unmarshal(text, into); err != nil {
 		return nil, fmt.Errorf("tunnelframe: %v: %s", frameType, jsonFault(err))
 	}
 	return m, nil
 }
+
+// requestText and responseText are decoded in place of the messages that they hold: their headers decode faster.
+type (
+	requestText struct {
+		Request
+		Headers headers
+	}
+	responseText struct {
+		Response
+		Headers headers
+	}
+)
 
 // jsonFault describes an error of encoding/json without the value that caused it.
 func jsonFault(err error) string {
@@ -192,7 +230,8 @@ func jsonFault(err error) string {
 			return "the JSON text has a value of the wrong type"
 		}
 		// Below Headers the field holds the name of a header, which is the sender's text.
-		field, _, _ := bytes.Cut([]byte(wrong.Field), []byte("."))
+		field := strings.TrimPrefix(strings.TrimPrefix(wrong.Field, "Request."), "Response.")
+		field, _, _ = strings.Cut(field, ".")
 		return fmt.Sprintf("%s has the wrong type in the JSON text", field)
 	}
 	return "the text is not valid JSON"

@@ -15,6 +15,7 @@ import (
 
 	"github.com/awps-go/webpubsub/emulator/internal/hub"
 	"github.com/awps-go/webpubsub/emulator/internal/protocol"
+	"github.com/awps-go/webpubsub/emulator/internal/tunnel"
 	"github.com/awps-go/webpubsub/internal/redact"
 )
 
@@ -131,6 +132,9 @@ func (u *Sender) do(h *handler, r *http.Request, deadline *deadline) (*answer, e
 		}
 		if errors.Is(err, errBrokeOff) {
 			return nil, errBrokeOff
+		}
+		if final, ok := errors.AsType[*tunnel.FinalError](err); ok {
+			return nil, &finalError{final.Reason}
 		}
 		if urlError, ok := errors.AsType[*url.Error](err); ok {
 			err = urlError.Err

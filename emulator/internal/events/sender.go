@@ -15,6 +15,7 @@ import (
 	"github.com/awps-go/webpubsub/emulator/internal/hub"
 	"github.com/awps-go/webpubsub/emulator/internal/protocol"
 	"github.com/awps-go/webpubsub/emulator/internal/text"
+	"github.com/awps-go/webpubsub/emulator/internal/tunnel"
 )
 
 // Options are the settings of a Sender.
@@ -23,6 +24,7 @@ type Options struct {
 	Faults  *faults.List
 	Host    string           // of the server, without a port: the origin of clients that came before there was a handler
 	Keys    func() [2]string // the access keys at this moment, which sign events
+	Tunnels *tunnel.Tunnels  // of the handlers behind the tunnel
 }
 
 // Sender is a [hub.Application] that tells event handlers.

@@ -31,6 +31,13 @@ const (
 
 const inProcessTemplate = "http://localhost/eventhandler/{event}"
 
+// The template of a handler behind the tunnel begins with tunnelPrefix. Its events have URLs that begin with tunnelURL: only
+// the rest counts for the handler, and the official package uses this host for its own requests.
+const (
+	tunnelPrefix = "tunnel:///"
+	tunnelURL    = "https://host/"
+)
+
 // handler is a checked Handler of a hub.
 type handler struct {
 	hub      string
@@ -39,6 +46,7 @@ type handler struct {
 	system   []string // lower case
 	users    []string // lower case
 	allUsers bool
+	trusted  bool // it is not asked whether it accepts events
 
 	mu          sync.Mutex             // guards validations
 	validations map[string]*validation // by origin
@@ -61,6 +69,11 @@ func newHandler(hub string, e Handler, over *http.Client, log *slog.Logger) (*ha
 			return nil, fmt.Errorf("URLTemplate has the placeholder %.80s; there are {hub} and {event}", name)
 		}
 	}
+	if e.Handler == nil {
+		if path, ok := strings.CutPrefix(h.template, tunnelPrefix); ok {
+			h.template, h.trusted = tunnelURL+path, true
+		}
+	}
 	_, rest, _ := strings.Cut(h.template, "://")
 	host, _, _ := strings.Cut(rest, "/")
 	u, err := h.url(eventValidate)
@@ -70,7 +83,7 @@ func newHandler(hub string, e Handler, over *http.Client, log *slog.Logger) (*ha
 	case placeholder.MatchString(host):
 		return nil, errors.New("URLTemplate has a placeholder in its host, where the service allows none")
 	case err != nil || u.Host == "" || u.Scheme != "http" && u.Scheme != "https":
-		return nil, errors.New("URLTemplate is not an http or https URL")
+		return nil, errors.New("URLTemplate is not an http or https URL, and not tunnel:///path")
 	}
 	for _, name := range e.SystemEvents {
 		name = strings.ToLower(name)
@@ -164,7 +177,11 @@ func (s *Sender) Set(hub string, settings []Handler) error {
 	handlers := make([]*handler, len(settings))
 	for i, e := range settings {
 		var err error
-		if handlers[i], err = newHandler(hub, e, s.client, s.Service.Log); err != nil {
+		over := s.client
+		if strings.HasPrefix(e.URLTemplate, tunnelPrefix) {
+			over = newEventClient(s.Tunnels.Transport(hub))
+		}
+		if handlers[i], err = newHandler(hub, e, over, s.Service.Log); err != nil {
 			return fmt.Errorf("EventHandlers[%d]: %w", i, err)
 		}
 	}

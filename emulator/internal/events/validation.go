@@ -31,6 +31,9 @@ type validation struct {
 // validate fails if a handler does not accept events from an origin. The handler is asked before its first event, once for
 // all who wait. Later results are asked for in the background, while the last one still counts.
 func (u *Sender) validate(ctx context.Context, h *handler, origin string) error {
+	if h.trusted {
+		return nil
+	}
 	v := h.validation(origin)
 	v.mu.Lock()
 	if v.asking == nil && (!v.known || !u.Service.Clock.Now().Before(v.expires)) {

@@ -369,3 +369,10 @@ func (h *Hub) Inspect() []Info {
 	slices.SortFunc(all, func(a, b Info) int { return strings.Compare(a.ID, b.ID) })
 	return all
 }
+
+// Use marks the hub as one that somebody has connected to, though not as a client.
+func (h *Hub) Use() {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.used = true
+}

@@ -5,7 +5,7 @@ import "time"
 // Observer is notified of what happens in the service. Its methods are called under locks of the kernel: they must not block,
 // nor call back.
 type Observer interface {
-	// Changed reports that connections, groups or users have changed.
+	// Changed reports that connections, groups, users or tunnels have changed.
 	Changed()
 	// Watched reports whether anybody looks at the traffic, so that nobody describes what no one will read.
 	Watched() bool
@@ -17,7 +17,7 @@ type Observer interface {
 // applications sent, and with that, perhaps, a token: whoever shows it redacts it.
 type TrafficEvent struct {
 	Time         time.Time `json:"time"`
-	Kind         string    `json:"kind"` // "rest", "connection", "group", "message" or "event"
+	Kind         string    `json:"kind"` // "rest", "connection", "group", "message", "event" or "tunnel"
 	Hub          string    `json:"hub,omitempty"`
 	ConnectionID string    `json:"connectionId,omitempty"`
 	UserID       string    `json:"userId,omitempty"`

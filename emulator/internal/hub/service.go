@@ -39,7 +39,7 @@ func (s *Service) Hub(name string) *Hub {
 	return h
 }
 
-// Hubs returns the hubs that clients have connected to, in alphabetical order. Those that were only asked for leave no
+// Hubs returns the hubs that clients or tunnels have connected to, in alphabetical order. Those that were only asked for leave no
 // trace here.
 func (s *Service) Hubs() []*Hub {
 	s.mu.Lock()

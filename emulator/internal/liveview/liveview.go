@@ -62,6 +62,9 @@ type Options struct {
 	Board    *watch.Board
 	Endpoint wire.Endpoint
 	Secrets  func() []string // that no page may see, such as the access keys
+
+	// Tunnels returns how many connections the tunnel of a hub has.
+	Tunnels func(hub string) int
 }
 
 // View serves the live view.
@@ -70,11 +73,12 @@ type View struct {
 	board    *watch.Board
 	endpoint wire.Endpoint
 	secrets  func() []string
+	tunnels  func(hub string) int
 }
 
 // New makes a View.
 func New(o Options) *View {
-	return &View{service: o.Service, board: o.Board, endpoint: o.Endpoint, secrets: o.Secrets}
+	return &View{service: o.Service, board: o.Board, endpoint: o.Endpoint, secrets: o.Secrets, tunnels: o.Tunnels}
 }
 
 // Serves reports whether a path is one of the live view's.
@@ -196,6 +200,7 @@ type liveHub struct {
 	Groups          []liveGroup      `json:"groups"` // by name
 	GroupCount      int              `json:"groupCount"`
 	UserCount       int              `json:"userCount"`
+	TunnelCount     int              `json:"tunnelCount"`
 }
 
 type liveConnection struct {
@@ -233,7 +238,8 @@ func (v *View) hub(h *hub.Hub) liveHub {
 		return cmp.Or(strings.Compare(a.UserID, b.UserID), strings.Compare(a.ID, b.ID))
 	})
 	live := liveHub{Name: h.Name, Connections: []liveConnection{}, ConnectionCount: len(connections),
-		Groups: groups[:min(len(groups), maxShownGroups)], GroupCount: len(groups), UserCount: h.UserCount()}
+		Groups: groups[:min(len(groups), maxShownGroups)], GroupCount: len(groups), UserCount: h.UserCount(),
+		TunnelCount: v.tunnels(h.Name)}
 	redact := newRedactor(v.secrets()).redact
 	for i := range live.Groups {
 		live.Groups[i].Name = redact(live.Groups[i].Name)

@@ -35,7 +35,8 @@ func newView(t *testing.T) *View {
 	board := watch.NewBoard(clock)
 	service := hub.NewService(slog.New(slog.DiscardHandler), clock, board)
 	service.Application = deaf{}
-	return New(Options{Service: service, Board: board, Secrets: func() []string { return nil }})
+	return New(Options{Service: service, Board: board, Secrets: func() []string { return nil },
+		Tunnels: func(hub string) int { return len(hub) }})
 }
 
 func TestEveryEmbeddedFileIsServed(t *testing.T) {
@@ -106,6 +107,7 @@ func TestLiveViewShowsPartOfALargeStateAndCountsTheRest(t *testing.T) {
 	require.Len(t, big.Connections, maxShownConnections)
 	require.Len(t, big.Groups, maxShownGroups)
 	require.Equal(t, "c0000", big.Connections[0].ID)
+	require.Equal(t, len("big"), big.TunnelCount)
 	require.Len(t, big.Connections[0].Groups, maxShownMemberships)
 	require.Equal(t, groups, big.Connections[0].GroupCount)
 }

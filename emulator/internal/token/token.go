@@ -1,4 +1,4 @@
-// Package token makes and verifies access tokens: those of REST requests and those of clients. It knows the keys and the
+// Package token makes and verifies access tokens: those of REST requests, of clients and of servers at the tunnel. It knows the keys and the
 // address of the server, and nothing of hubs.
 package token
 
@@ -95,7 +95,7 @@ type Options struct {
 	Key, SecondaryKey string
 	Endpoint          wire.Endpoint
 	Now               func() time.Time
-	// AcceptBearer, if set, accepts tokens of REST requests that no key has signed.
+	// AcceptBearer, if set, accepts tokens of REST requests and of tunnels that no key has signed.
 	AcceptBearer func(token string) bool
 }
 
@@ -339,6 +339,29 @@ func (a *Authority) AuthorizeClient(r *http.Request, prefix, hub string) (*Claim
 		}
 	}
 	return nil, errors.New("the audience of the access token is not this hub's client URL")
+}
+
+// AuthorizeTunnel checks the token of a server that wants to connect to the tunnel, and returns the token's subject. The
+// audience is the URL of the request without the token, by the scheme of WebSocket.
+func (a *Authority) AuthorizeTunnel(r *http.Request) (subject string, err error) {
+	token := clientToken(r)
+	c, err := a.verify(token)
+	if err != nil {
+		if a.accepts(token) {
+			return "", nil
+		}
+		return "", err
+	}
+	query := slices.DeleteFunc(strings.Split(r.URL.RawQuery, "&"), func(pair string) bool { return strings.HasPrefix(pair, QueryName+"=") })
+	path, wanted := r.URL.EscapedPath()+"?"+strings.Join(query, "&"), strings.Replace(a.Endpoint.Scheme, "http", "ws", 1)
+	for _, aud := range c.Audience {
+		scheme, rest, _ := strings.Cut(aud, "://")
+		at := strings.IndexByte(rest, '/')
+		if strings.EqualFold(scheme, wanted) && at >= 0 && strings.EqualFold(rest[at:], path) && a.isHost(wanted, rest[:at], r.Host) {
+			return c.Subject, nil
+		}
+	}
+	return "", errors.New("the audience of the access token is not the URL of the tunnel, with " + wanted + " as its scheme")
 }
 
 // isClientURL reports whether an audience, as it is or decoded once, is the URL of a client at a path on a host.

@@ -87,7 +87,8 @@ function renderHub(h, card) {
       element("h4", "", "Groups"), element("ul", "groups"), element("p", "more"));
   }
   const [title, quiet, connections, moreConnections, groupsTitle, groups, moreGroups] = card.children;
-  title.lastChild.textContent = `${count(h.connectionCount, "connection")} · ${count(h.userCount, "user")}`;
+  title.lastChild.textContent = `${count(h.connectionCount, "connection")} · ${count(h.userCount, "user")}` +
+    (h.tunnelCount > 0 ? ` · ${count(h.tunnelCount, "tunnel")}` : "");
   quiet.hidden = h.connectionCount > 0;
   reconcile(connections, h.connections, (c) => c.id, renderConnection);
   reconcile(groups, h.groups, (g) => g.name, renderGroup);
@@ -137,7 +138,8 @@ function wanted(e) {
     [e.hub, e.connectionId, e.userId, e.group, e.text, e.data].some((s) => s?.toLowerCase().includes(text)));
 }
 
-const kindNames = { rest: "REST", message: "message", event: "event", connection: "connection", group: "group" };
+const kindNames = { rest: "REST", message: "message", event: "event", connection: "connection", group: "group",
+  tunnel: "tunnel" };
 
 // describe is the line that says what happened.
 function describe(e) {

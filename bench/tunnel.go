@@ -1,0 +1,259 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"log"
+	"log/slog"
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"os/exec"
+	"runtime"
+	"strings"
+	"time"
+
+	"github.com/coder/websocket"
+
+	"github.com/awps-go/webpubsub/emulator"
+	"github.com/awps-go/webpubsub/tunnel"
+)
+
+// A receiver is one way for a server to receive its events. Its start returns the URL template of the handler.
+type receiver struct {
+	name  string
+	start func(connectionString, hub string) (urlTemplate string, err error)
+}
+
+var receivers = []receiver{
+	{"HTTP", receiveOverHTTP},
+	{"tunnel", receiveThroughTunnel},
+}
+
+// acknowledge is the least that an event handler does: it reads the event, and has nothing to say.
+var acknowledge = http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+	w.Header().Set("WebHook-Allowed-Origin", "*")
+	_, _ = io.ReadAll(r.Body)
+	w.WriteHeader(http.StatusNoContent)
+})
+
+func receiveOverHTTP(string, string) (string, error) {
+	return httptest.NewServer(acknowledge).URL + "/eventhandler/{event}", nil // it lives as long as the process
+}
+
+func receiveThroughTunnel(connectionString, hub string) (string, error) {
+	log := slog.New(slog.DiscardHandler)
+	go func() {
+		err := tunnel.Serve(context.Background(), connectionString, hub, acknowledge, &tunnel.Options{Logger: log})
+		fmt.Fprintln(os.Stderr, "bench: the tunnel has ended:", err)
+	}()
+	return "tunnel:///eventhandler/{event}", nil
+}
+
+// receiverJob asks the process of a receiver to start, if it has a connection string, and then for its CPU time.
+type receiverJob struct{ ConnectionString, Hub string }
+
+type receiverState struct {
+	URLTemplate string
+	CPU         time.Duration
+	Error       string
+}
+
+// receive is the process of a receiver.
+func receive(r receiver) error {
+	in, out := json.NewDecoder(os.Stdin), json.NewEncoder(os.Stdout)
+	for {
+		var j receiverJob
+		if err := in.Decode(&j); errors.Is(err, io.EOF) {
+			return nil
+		} else if err != nil {
+			return err
+		}
+		var s receiverState
+		if j.ConnectionString != "" {
+			var err error
+			if s.URLTemplate, err = r.start(j.ConnectionString, j.Hub); err != nil {
+				s.Error = err.Error()
+			}
+		}
+		s.CPU = cpuTime()
+		if err := out.Encode(s); err != nil {
+			return err
+		}
+	}
+}
+
+// receiverFigures are the microseconds of CPU that one receiver was measured at: for each row one value for each run.
+type receiverFigures struct {
+	name    string
+	process *process // of this run
+	clients []*eventClient
+	cpu     [][]float64
+}
+
+func (f *receiverFigures) ask(j receiverJob) (s receiverState, err error) {
+	if err = f.process.do(j, &s); err == nil && s.Error != "" {
+		err = errors.New(s.Error)
+	}
+	return s, err
+}
+
+// eventRows are the numbers of events at once, and the sizes of their bodies.
+var eventRows = []struct {
+	concurrency, size int
+	reach             float64
+}{{1, smallBody, 1.5}, {64, smallBody, 1.5}, {64, 64 << 10, 0}}
+
+// benchTunnel measures what an event costs the server that receives it. The emulator and its clients are in this process.
+func benchTunnel(runs, events int) error {
+	executable, err := os.Executable()
+	if err != nil {
+		return err
+	}
+	var all []*receiverFigures
+	for _, r := range receivers {
+		all = append(all, &receiverFigures{name: r.name, cpu: make([][]float64, len(eventRows))})
+	}
+	for run := range runs {
+		log.Printf("run %d of %d", run+1, runs)
+		if err := benchTunnelOnce(executable, events, all, run); err != nil {
+			return err
+		}
+	}
+	table := [][]string{{"CPU of the server for an event", all[0].name, all[1].name, "ratio", "reach"}}
+	for i, row := range eventRows {
+		reach := ""
+		if row.reach > 0 {
+			reach = fmt.Sprintf("≤ %.2f", row.reach)
+		}
+		table = append(table, []string{fmt.Sprintf("%d bytes, %d at once", row.size, row.concurrency),
+			number(median(all[0].cpu[i])) + " µs", number(median(all[1].cpu[i])) + " µs",
+			fmt.Sprintf("%.2f", ratio(all[1].cpu[i], all[0].cpu[i])), reach})
+	}
+	printMarkdown(os.Stdout, table)
+	fmt.Printf("\n%d runs of %d events, interleaved; %d cores, %s, %s/%s.\n", runs, events, runtime.NumCPU(), runtime.Version(), runtime.GOOS, runtime.GOARCH)
+	return nil
+}
+
+// benchTunnelOnce measures everything once, with new processes.
+func benchTunnelOnce(executable string, events int, all []*receiverFigures, run int) error {
+	service, err := emulator.Start(nil)
+	if err != nil {
+		return err
+	}
+	defer service.Close()
+	for _, f := range all {
+		if err := f.connect(executable, service); err != nil {
+			return fmt.Errorf("%s: %w", f.name, err)
+		}
+		defer func() { _ = f.process.close() }()
+	}
+	for i, row := range eventRows {
+		for _, f := range rotated(all, run) {
+			n := events
+			if row.size > smallBody {
+				n /= 5
+			}
+			if err := f.send(row.concurrency, n/10, row.size); err != nil { // warm up
+				return fmt.Errorf("%s: %w", f.name, err)
+			}
+			before, err := f.ask(receiverJob{})
+			if err != nil {
+				return err
+			}
+			if err := f.send(row.concurrency, n, row.size); err != nil {
+				return fmt.Errorf("%s: %w", f.name, err)
+			}
+			after, err := f.ask(receiverJob{})
+			if err != nil {
+				return err
+			}
+			f.cpu[i] = append(f.cpu[i], micros(after.CPU-before.CPU)/float64(n/row.concurrency*row.concurrency))
+		}
+	}
+	return nil
+}
+
+// connect starts the receiver's process and connects the clients of its hub, which has the receiver's name.
+func (f *receiverFigures) connect(executable string, service *emulator.Server) (err error) {
+	if f.process, err = startProcess(exec.Command(executable, "-receive", f.name)); err != nil {
+		return err
+	}
+	state, err := f.ask(receiverJob{ConnectionString: service.ConnectionString(), Hub: f.name})
+	if err != nil {
+		return err
+	}
+	if err := service.SetHubSettings(f.name, emulator.HubSettings{EventHandlers: []emulator.EventHandler{
+		{URLTemplate: state.URLTemplate, UserEventPattern: "*"}}}); err != nil {
+		return err
+	}
+	f.clients = nil
+	for range 64 {
+		c, err := connectEventClient(service, f.name)
+		if err != nil {
+			return err
+		}
+		f.clients = append(f.clients, c)
+	}
+	return nil
+}
+
+// send has so many clients send events, so many in all.
+func (f *receiverFigures) send(clients, events, size int) error {
+	failed := make(chan error, clients)
+	for _, c := range f.clients[:clients] {
+		go func() { failed <- c.send(events/clients, size) }()
+	}
+	for range clients {
+		if err := <-failed; err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// eventClient is a client that sends one event after another, and waits for the acknowledgement of each.
+type eventClient struct {
+	ws  *websocket.Conn
+	ack int
+}
+
+func connectEventClient(service *emulator.Server, hub string) (*eventClient, error) {
+	path := "/client/hubs/" + hub
+	token, err := signToken(service.AccessKey(), service.Endpoint()+path)
+	if err != nil {
+		return nil, err
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+	defer cancel()
+	ws, _, err := websocket.Dial(ctx, strings.Replace(service.Endpoint(), "http", "ws", 1)+path+"?access_token="+token,
+		&websocket.DialOptions{Subprotocols: []string{jsonProtocol}})
+	if err != nil {
+		return nil, err
+	}
+	_, _, err = ws.Read(ctx) // connected
+	return &eventClient{ws: ws}, err
+}
+
+func (c *eventClient) send(events, size int) error {
+	data := strings.Repeat("a", size)
+	for range events {
+		c.ack++
+		frame := fmt.Appendf(nil, `{"type":"event","event":"e","ackId":%d,"dataType":"text","data":"%s"}`, c.ack, data)
+		if err := c.ws.Write(context.Background(), websocket.MessageText, frame); err != nil {
+			return err
+		}
+		_, answer, err := c.ws.Read(context.Background())
+		if err != nil {
+			return err
+		}
+		if !bytes.Contains(answer, []byte(`"success":true`)) {
+			return fmt.Errorf("an event failed: %s", answer)
+		}
+	}
+	return nil
+}

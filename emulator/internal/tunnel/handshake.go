@@ -1,0 +1,70 @@
+package tunnel
+
+import (
+	"crypto/rand"
+	"net/http"
+
+	"github.com/awps-go/webpubsub/emulator/internal/handshake"
+	"github.com/awps-go/webpubsub/emulator/internal/hub"
+	"github.com/awps-go/webpubsub/emulator/internal/protocol"
+	"github.com/awps-go/webpubsub/emulator/internal/wire"
+	"github.com/awps-go/webpubsub/internal/tunnelframe"
+)
+
+// ServeHTTP answers the handshake of a server.
+func (t *Tunnels) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	query := r.URL.Query()
+	name := query.Get("hub")
+	user, err := t.check(r, name)
+	if err != nil {
+		t.Service.Log.Info("a server's tunnel was refused", "hub", name, "status", err.Status, "reason", err.Message)
+		t.show(name, err.Status, "tunnel refused: "+err.Message)
+		err.Write(w, r)
+		return
+	}
+	ws, nc := t.Upgrade(w, r, "", nil)
+	if ws == nil {
+		return
+	}
+	c := &conn{tunnels: t, id: rand.Text(), hub: t.Service.Hub(name).Name, user: user, target: query.Get("target"), ws: ws, nc: nc,
+		waiting: make(map[int64]*exchange), ended: make(chan struct{})}
+	if c.write(&tunnelframe.Connected{ConnectionID: c.id, UserID: user}) != nil {
+		ws.CloseNow()
+		nc.Untrack()
+		return
+	}
+	t.Service.Hub(name).Use()
+	t.add(c)
+	t.Service.Log.Info("a server has connected to the tunnel", "hub", c.hub, "tunnel", c.id)
+	t.show(c.hub, 0, "tunnel "+c.id+" connected")
+	if t.Service.Life.IsClosing() { // Close may have missed it
+		nc.ShortenClosing()
+		t.Service.Life.GoFrom(c.goAway)
+	}
+	go c.read()
+}
+
+// check decides about a handshake. It returns the user whom the token names.
+func (t *Tunnels) check(r *http.Request, name string) (user string, err *wire.Error) {
+	if !protocol.HubPattern.MatchString(name) {
+		return "", wire.BadRequest("hub", "the hub name %.140q does not match %s", name, protocol.HubPattern)
+	}
+	if r.Header.Get("Origin") != "" {
+		return "", &wire.Error{Status: http.StatusForbidden, Code: "Forbidden", Target: "Origin", Message: "web pages may not connect to the tunnel"}
+	}
+	user, fault := t.Tokens.AuthorizeTunnel(r)
+	if fault != nil {
+		return "", wire.Unauthorized(fault)
+	}
+	if !handshake.IsWebSocket(r) {
+		return "", wire.BadRequest("Upgrade", "this is not a WebSocket handshake of version 13")
+	}
+	return user, nil
+}
+
+// show shows those who watch what happens to a connection.
+func (t *Tunnels) show(hubName string, status int, what string) {
+	if o := t.Service.Observer; o.Watched() {
+		o.Traffic(hub.TrafficEvent{Kind: "tunnel", Hub: hubName, Status: status, Text: what})
+	}
+}

@@ -1,0 +1,92 @@
+package tunnelframe
+
+import (
+	"encoding/json"
+	"strings"
+	"unicode/utf8"
+)
+
+// headers are the headers of a message. They decode in a few allocations: with those of encoding/json, which makes several
+// for each header, an event would cost half as much again.
+type headers map[string][]string
+
+// UnmarshalJSON decodes the usual form, and leaves any other to encoding/json.
+func (h *headers) UnmarshalJSON(b []byte) error {
+	if usual, ok := parseHeaders(string(b)); ok {
+		*h = usual
+		return nil
+	}
+	return json.Unmarshal(b, (*map[string][]string)(h))
+}
+
+// parseHeaders parses an object of lists of strings without escapes. The names and values are parts of the text. It reports
+// false if the text is anything else.
+func parseHeaders(text string) (map[string][]string, bool) {
+	if strings.IndexByte(text, '\\') >= 0 || !utf8.ValidString(text) {
+		return nil, false
+	}
+	s := scanner{rest: text}
+	quotes := strings.Count(text, `"`)
+	all := make([]string, 0, quotes/2) // names and values; the values of a header are a part of it
+	parsed := make(map[string][]string, quotes/4)
+	s.expect('{')
+	for first := true; !s.skip('}'); first = false {
+		if !first {
+			s.expect(',')
+		}
+		name := s.text()
+		s.expect(':')
+		s.expect('[')
+		start := len(all)
+		for !s.skip(']') {
+			if len(all) > start {
+				s.expect(',')
+			}
+			all = append(all, s.text())
+			if s.failed {
+				return nil, false
+			}
+		}
+		parsed[name] = all[start:len(all):len(all)]
+		if s.failed {
+			return nil, false
+		}
+	}
+	s.space()
+	return parsed, !s.failed && s.rest == ""
+}
+
+// scanner takes a text apart, until something else comes than expected.
+type scanner struct {
+	rest   string
+	failed bool
+}
+
+func (s *scanner) space() { s.rest = strings.TrimLeft(s.rest, " \t\r\n") }
+
+// skip takes a character and the white space before it, and reports whether it was there.
+func (s *scanner) skip(c byte) bool {
+	s.space()
+	if s.rest == "" || s.rest[0] != c {
+		return false
+	}
+	s.rest = s.rest[1:]
+	return true
+}
+
+func (s *scanner) expect(c byte) {
+	if !s.skip(c) {
+		s.failed = true
+	}
+}
+
+// text takes a string.
+func (s *scanner) text() string {
+	s.expect('"')
+	text, rest, ok := strings.Cut(s.rest, `"`)
+	if !ok {
+		s.failed = true
+	}
+	s.rest = rest
+	return text
+}
