@@ -1,0 +1,265 @@
+package wsclient
+
+import (
+	"context"
+	"errors"
+	"math/rand/v2"
+	"strings"
+	"sync"
+	"time"
+)
+
+// acks are the requests that wait for their acknowledgement.
+type acks struct {
+	mu      sync.Mutex // guards everything below
+	last    uint64     // the last id given; the service once refused 0
+	waiting map[uint64]chan *frame
+}
+
+// register gives a request an id, or prepares it for another attempt under the id that it has. It must come before the
+// write: the acknowledgement may come before the write returns.
+func (a *acks) register(id uint64, answer chan *frame) uint64 {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if id == 0 {
+		a.last++
+		id = a.last
+	}
+	if a.waiting == nil {
+		a.waiting = make(map[uint64]chan *frame)
+	}
+	a.waiting[id] = answer
+	return id
+}
+
+func (a *acks) resolve(f *frame) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if answer := a.waiting[f.ackID]; answer != nil {
+		delete(a.waiting, f.ackID)
+		answer <- f // has room: an id is answered once for each time that it is registered
+	}
+}
+
+func (a *acks) forget(id uint64) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	delete(a.waiting, id)
+}
+
+// clear forgets all requests of a session that has ended.
+func (a *acks) clear() {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	clear(a.waiting)
+}
+
+// The attempts after an InternalServerError, and the limit of the first delay before one.
+const (
+	maxRetries      = 3
+	firstRetryDelay = 250 * time.Millisecond
+)
+
+// call is a request on its way, over all its attempts.
+type call struct {
+	operation  string
+	request    request
+	noAck      bool
+	atMostOnce bool
+	only       uint64      // the only session that it is for; 0 is any
+	wanted     func() bool // nil, or whether another attempt still makes sense
+
+	answer  chan *frame
+	epoch   uint64 // the session that its ackId belongs to
+	sent    bool   // the service may have executed it on that session
+	retries int
+}
+
+// errSuperseded ends a call that is for a session that has ended.
+var errSuperseded = errors.New("the connection has ended")
+
+// do sends a request until it is acknowledged or must not be tried again.
+func (c *Conn) do(ctx context.Context, k *call) error {
+	for {
+		l, epoch, err := c.ready(ctx, k)
+		if err != nil {
+			return c.failed(k, err)
+		}
+		w, err := c.attemptCall(k, l, epoch)
+		if err != nil {
+			return c.failed(k, err)
+		}
+		if done, err := c.await(ctx, k, l, w); done {
+			return err
+		}
+	}
+}
+
+// ready waits for a link.
+func (c *Conn) ready(ctx context.Context, k *call) (*link, uint64, error) {
+	for {
+		c.mu.Lock()
+		l, epoch := c.link, c.session.epoch
+		if l == nil && c.changed == nil {
+			c.changed = make(chan struct{})
+		}
+		changed := c.changed
+		c.mu.Unlock()
+		switch {
+		case k.epoch != 0 && epoch != k.epoch && k.sent && k.atMostOnce:
+			return nil, 0, ErrOutcomeUnknown
+		case k.only != 0 && epoch != k.only:
+			return nil, 0, errSuperseded
+		}
+		if err := ctx.Err(); err != nil {
+			return nil, 0, err
+		}
+		select {
+		case <-c.quit:
+			return nil, 0, c.endError()
+		default:
+		}
+		if l != nil {
+			return l, epoch, nil
+		}
+		select {
+		case <-changed:
+		case <-ctx.Done():
+		case <-c.quit:
+		}
+	}
+}
+
+// attemptCall writes a request.
+func (c *Conn) attemptCall(k *call, l *link, epoch uint64) (*write, error) {
+	if k.epoch != epoch { // a new session knows nothing of the old one's ids
+		k.request.ackID, k.epoch, k.sent = 0, epoch, false
+	}
+	if !k.noAck {
+		if k.answer == nil {
+			k.answer = make(chan *frame, maxRetries+1)
+		}
+		k.request.ackID = c.acks.register(k.request.ackID, k.answer)
+	}
+	data, err := c.codec.encode(&k.request)
+	if err != nil {
+		return nil, err
+	}
+	if len(data) > maxFrame {
+		return nil, tooLarge(k.operation, len(data))
+	}
+	c.sent.Add(1)
+	var done chan error
+	if k.noAck {
+		done = make(chan error, 1)
+	}
+	return l.write(data, done), nil
+}
+
+func tooLarge(operation string, size int) error {
+	return invalid(operation, "payload", "needs a frame of %d bytes; the service accepts %d", size, maxFrame)
+}
+
+// await waits for the outcome of an attempt. It reports false if there must be another attempt.
+func (c *Conn) await(ctx context.Context, k *call, l *link, w *write) (done bool, err error) {
+	select {
+	case f := <-k.answer:
+		return c.acknowledged(ctx, k, f)
+	case err := <-w.done:
+		if err == nil {
+			return true, nil
+		}
+		k.sent = w.state.Load() == writeBegun
+		if k.sent && k.atMostOnce {
+			return true, c.failed(k, ErrOutcomeUnknown)
+		}
+		select { // until the reader has noticed too, or the next attempt would meet the same link
+		case <-l.gone:
+		case <-ctx.Done():
+		case <-c.quit:
+		}
+		return false, nil
+	case <-l.gone:
+		select {
+		case f := <-k.answer: // it came before the link ended
+			return c.acknowledged(ctx, k, f)
+		default:
+		}
+		k.sent = !w.withdraw() || k.sent
+		return false, nil
+	case <-ctx.Done():
+		k.sent = !w.withdraw() || k.sent
+		return true, c.failed(k, ctx.Err())
+	case <-c.quit:
+		k.sent = !w.withdraw() || k.sent
+		return true, c.failed(k, c.endError())
+	}
+}
+
+// acknowledged judges an acknowledgement.
+func (c *Conn) acknowledged(ctx context.Context, k *call, f *frame) (done bool, err error) {
+	if f.success || f.failure.name == nameDuplicate { // a duplicate was executed before
+		return true, nil
+	}
+	k.sent = false // whatever happens next, the service has answered
+	err = &AckError{Name: f.failure.name, Message: f.failure.message, AckID: f.ackID}
+	if f.failure.name != nameInternalError || k.atMostOnce || k.retries == maxRetries {
+		return true, c.failed(k, err)
+	}
+	limit := firstRetryDelay << k.retries
+	k.retries++
+	t := time.NewTimer(limit/2 + rand.N(limit))
+	defer t.Stop()
+	select {
+	case <-t.C:
+	case <-ctx.Done():
+		return true, c.failed(k, ctx.Err())
+	case <-c.quit:
+		return true, c.failed(k, c.endError())
+	}
+	if k.wanted != nil && !k.wanted() {
+		return true, nil
+	}
+	return false, nil
+}
+
+// failed ends a call with an error that names the operation, and says whether it may have been executed nevertheless.
+func (c *Conn) failed(k *call, err error) error {
+	if k.request.ackID != 0 {
+		c.acks.forget(k.request.ackID)
+	}
+	return operationError(k.operation, err, k.sent)
+}
+
+// operationError adds the operation to an error, and ErrOutcomeUnknown if the request was sent.
+func operationError(operation string, err error, sent bool) error {
+	if errors.Is(err, ErrInvalidArgument) {
+		return err
+	}
+	return &callError{operation, err, sent && !errors.Is(err, ErrOutcomeUnknown)}
+}
+
+// callError is a call that failed.
+type callError struct {
+	operation string
+	err       error
+	unknown   bool // it is an ErrOutcomeUnknown as well
+}
+
+func (e *callError) Error() string {
+	text := "wsclient: " + e.operation + ": " + withoutPrefix(e.err)
+	if e.unknown {
+		text += ": " + withoutPrefix(ErrOutcomeUnknown)
+	}
+	return text
+}
+
+func (e *callError) Unwrap() []error {
+	if e.unknown {
+		return []error{e.err, ErrOutcomeUnknown}
+	}
+	return []error{e.err}
+}
+
+// withoutPrefix returns the text of an error without the package's name, for use inside another one's.
+func withoutPrefix(err error) string { return strings.TrimPrefix(err.Error(), "wsclient: ") }

@@ -1,0 +1,287 @@
+package wsclient
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/coder/websocket"
+	"github.com/stretchr/testify/require"
+)
+
+// send starts a send to the group "room".
+func send(conn *Conn, text string, o *SendToGroupOptions) chan error {
+	done := make(chan error, 1)
+	go func() { done <- conn.SendToGroup(context.Background(), "room", Text(text), o) }()
+	return done
+}
+
+func TestALostAcknowledgementAfterRecovery(t *testing.T) {
+	bubble(t, func(t *testing.T, s *service) {
+		conn, p := s.connect(Options{})
+		done := send(conn, "a", nil)
+		first := p.expect("sendToGroup")
+		p.cut()
+		p = s.next()
+		p.send(`{"type":"pong"}`)
+		again := p.expect("sendToGroup")
+		require.Equal(t, first.AckID, again.AckID, "the service executes an ackId once")
+		require.EqualValues(t, 1, first.AckID)
+		p.nack(again, "Duplicate")
+		require.NoError(t, <-done)
+	})
+}
+
+func TestALostAcknowledgementOnANewConnection(t *testing.T) {
+	for _, atMostOnce := range []bool{false, true} {
+		t.Run(fmt.Sprintf("AtMostOnce %v", atMostOnce), func(t *testing.T) {
+			bubble(t, func(t *testing.T, s *service) {
+				conn, p := s.connect(Options{Protocol: JSONPlain})
+				done := send(conn, "a", &SendToGroupOptions{AtMostOnce: atMostOnce})
+				first := p.expect("sendToGroup")
+				p.cut()
+				if atMostOnce {
+					require.ErrorIs(t, <-done, ErrOutcomeUnknown)
+					return
+				}
+				p = s.next()
+				p.hello("c2")
+				again := p.expect("sendToGroup")
+				require.NotEqual(t, first.AckID, again.AckID, "the new connection knows nothing of the old one's ids")
+				p.ack(again)
+				require.NoError(t, <-done)
+			})
+		})
+	}
+}
+
+func TestForbiddenIsNotRetried(t *testing.T) {
+	bubble(t, func(t *testing.T, s *service) {
+		conn, p := s.connect(Options{})
+		done := send(conn, "a", nil)
+		start := time.Now()
+		p.nack(p.expect("sendToGroup"), "Forbidden")
+		err := <-done
+		require.ErrorIs(t, err, ErrForbidden)
+		var ack *AckError
+		require.ErrorAs(t, err, &ack)
+		require.Equal(t, AckError{"Forbidden", "no", 1}, *ack)
+		require.EqualError(t, err, "wsclient: SendToGroup: Forbidden: no")
+		require.NotErrorIs(t, err, ErrOutcomeUnknown)
+		require.Zero(t, time.Since(start))
+		require.EqualValues(t, 1, conn.Stats().Sent)
+	})
+}
+
+func TestInternalServerErrorIsRetriedUnderTheSameID(t *testing.T) {
+	bubble(t, func(t *testing.T, s *service) {
+		conn, p := s.connect(Options{})
+		done := send(conn, "a", nil)
+		for range 2 {
+			f := p.expect("sendToGroup")
+			require.EqualValues(t, 1, f.AckID)
+			p.nack(f, "InternalServerError")
+		}
+		p.ack(p.expect("sendToGroup"))
+		require.NoError(t, <-done)
+
+		done = send(conn, "b", nil)
+		for range 4 {
+			p.nack(p.expect("sendToGroup"), "InternalServerError")
+		}
+		var ack *AckError
+		require.ErrorAs(t, <-done, &ack)
+
+		done = send(conn, "c", &SendToGroupOptions{AtMostOnce: true})
+		p.nack(p.expect("sendToGroup"), "InternalServerError")
+		require.ErrorAs(t, <-done, &ack)
+	})
+}
+
+// TestTheAcknowledgementBeforeTheWaiter answers at once, many times: an ack that comes before its waiter must not be lost.
+func TestTheAcknowledgementBeforeTheWaiter(t *testing.T) {
+	h := startHub(t)
+	conn := h.dial(t, nil)
+	for range 2000 {
+		require.NoError(t, conn.SendToGroup(testContext(t), "room", Text("a"), nil))
+	}
+}
+
+func TestAnImpatientCallerDisturbsNobody(t *testing.T) {
+	bubble(t, func(t *testing.T, s *service) {
+		conn, p := s.connect(Options{})
+		patient := send(conn, "patient", nil)
+		f := p.expect("sendToGroup")
+		ctx, cancel := context.WithTimeout(context.Background(), time.Second)
+		defer cancel()
+		err := conn.SendToGroup(ctx, "room", Text("impatient"), nil)
+		require.ErrorIs(t, err, context.DeadlineExceeded)
+		require.ErrorIs(t, err, ErrOutcomeUnknown, "it was sent")
+		require.EqualError(t, err, "wsclient: SendToGroup: context deadline exceeded: the request may have been executed")
+		_, err = conn.Receive(ctx)
+		require.ErrorIs(t, err, context.DeadlineExceeded)
+		p.ack(f)
+		require.NoError(t, <-patient)
+		require.Equal(t, StateConnected, conn.State())
+		require.EqualValues(t, 1, conn.Stats().Connections)
+	})
+}
+
+func TestSendsWaitForTheConnection(t *testing.T) {
+	bubble(t, func(t *testing.T, s *service) {
+		conn, p := s.connect(Options{Protocol: JSONPlain})
+		p.cut()
+		<-p.ended
+		synctest.Wait()
+		require.Equal(t, StateReconnecting, conn.State())
+		ctx, cancel := context.WithCancel(context.Background())
+		cancel()
+		err := conn.SendToGroup(ctx, "room", Text("never sent"), nil)
+		require.ErrorIs(t, err, context.Canceled)
+		require.NotErrorIs(t, err, ErrOutcomeUnknown)
+		done := send(conn, "a", &SendToGroupOptions{AtMostOnce: true})
+		p = s.next()
+		p.hello("c2")
+		p.ack(p.expect("sendToGroup"))
+		require.NoError(t, <-done)
+	})
+}
+
+func TestNoAck(t *testing.T) {
+	bubble(t, func(t *testing.T, s *service) {
+		conn, p := s.connect(Options{})
+		require.NoError(t, conn.SendToGroup(context.Background(), "room", Text("a"), &SendToGroupOptions{NoAck: true, NoEcho: true,
+			TTL: 5 * time.Second, Metadata: map[string]string{"K": "v"}}))
+		require.JSONEq(t, `{"type":"sendToGroup","group":"room","noEcho":true,"ttlSeconds":5,"metadata":{"K":"v"},
+			"dataType":"text","data":"a"}`, string(p.expect("sendToGroup").raw))
+		require.NoError(t, conn.SendEvent(context.Background(), "e", Binary([]byte{255}), &SendEventOptions{NoAck: true}))
+		require.JSONEq(t, `{"type":"event","event":"e","dataType":"binary","data":"/w=="}`, string(p.expect("event").raw))
+	})
+}
+
+func TestLeftGroupsAreNotRejoined(t *testing.T) {
+	bubble(t, func(t *testing.T, s *service) {
+		conn, p := s.connect(Options{Protocol: JSONPlain})
+		ctx := context.Background()
+		join := func(group string) {
+			joined := make(chan error)
+			go func() { joined <- conn.JoinGroup(ctx, group) }()
+			p.ack(p.expect("joinGroup"))
+			require.NoError(t, <-joined)
+		}
+		join("stays")
+		join("left")
+		left := make(chan error)
+		go func() { left <- conn.LeaveGroup(ctx, "left") }()
+		p.expect("leaveGroup") // whose ack is lost
+		p.cut()
+		p = s.next()
+		p.hello("c2")
+		f := p.expect("joinGroup")
+		require.Equal(t, "stays", f.Group)
+		p.ack(f)
+		p.ack(p.expect("leaveGroup"))
+		require.NoError(t, <-left)
+	})
+}
+
+// TestRejoiningComesFirst: what is sent to an own group as soon as the connection is there must come back.
+func TestRejoiningComesFirst(t *testing.T) {
+	bubble(t, func(t *testing.T, s *service) {
+		conn, p := s.connect(Options{Protocol: JSONPlain})
+		go conn.JoinGroup(context.Background(), "room")
+		p.ack(p.expect("joinGroup"))
+		p.cut()
+		<-p.ended
+		synctest.Wait()
+		done := send(conn, "a", nil)
+		p = s.next()
+		p.hello("c2")
+		p.nack(p.expect("joinGroup"), "InternalServerError")
+		p.ack(p.expect("sendToGroup"))
+		require.NoError(t, <-done)
+		p.ack(p.expect("joinGroup")) // tried again
+	})
+}
+
+func TestUnreadableFrames(t *testing.T) {
+	for _, test := range []struct {
+		name string
+		code websocket.StatusCode
+		send func(p *peer)
+	}{
+		{"no JSON", 1007, func(p *peer) { p.send("{") }},
+		{"a number as a group", 1007, func(p *peer) { p.send(`{"type":"message","group":5}`) }},
+		{"no type", 1007, func(p *peer) { p.send(`{}`) }},
+		{"bad base64", 1007, func(p *peer) { p.send(`{"type":"message","from":"server","dataType":"binary","data":"?"}`) }},
+		{"a message without data", 1007, func(p *peer) { p.send(`{"type":"message","from":"server","dataType":"text"}`) }},
+		{"a binary frame", 1003, func(p *peer) { p.ws.Write(context.Background(), websocket.MessageBinary, []byte("{}")) }},
+		{"a huge frame", 1009, func(p *peer) { p.ws.Write(context.Background(), websocket.MessageText, make([]byte, maxReceived+1)) }},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			bubble(t, func(t *testing.T, s *service) {
+				ends := make(chan *CloseError, 1)
+				conn, p := s.connect(Options{OnDisconnected: func(d DisconnectedEvent) { ends <- d.Err }})
+				test.send(p)
+				ce := <-ends
+				require.EqualValues(t, test.code, ce.Code)
+				require.Contains(t, ce.Error(), "the service sent")
+				p = s.next()
+				require.Empty(t, p.request.URL.Query().Get("awps_connection_id"), "recovering would bring the frame again")
+				p.hello("c2")
+				p.send(`{"type":"fromTheFuture"}`, `{"type":"message","from":"server","dataType":"json","data":5,"sequenceId":1}`)
+				require.Equal(t, "5", receive(t, conn).Text())
+			})
+		})
+	}
+}
+
+func TestInvoke(t *testing.T) {
+	bubble(t, func(t *testing.T, s *service) {
+		conn, p := s.connect(Options{})
+		type result struct {
+			answer Payload
+			err    error
+		}
+		ctx, cancel := context.WithCancel(context.Background())
+		invoke := func(ctx context.Context) chan result {
+			done := make(chan result, 1)
+			go func() {
+				answer, err := conn.Invoke(ctx, "price", JSON(1), nil)
+				done <- result{answer, err}
+			}()
+			return done
+		}
+		done := invoke(ctx)
+		require.JSONEq(t, `{"type":"invoke","invocationId":"1","target":"event","event":"price","dataType":"json","data":1}`,
+			string(p.expect("invoke").raw))
+		p.send(`{"type":"invokeResponse","invocationId":"1","success":true,"dataType":"text","data":"two"}`)
+		r := <-done
+		require.NoError(t, r.err)
+		require.Equal(t, "two", r.answer.Text())
+
+		done = invoke(ctx)
+		p.expect("invoke")
+		p.send(`{"type":"invokeResponse","invocationId":"2","success":false,"error":{"name":"NotFound","message":"no handler"}}`)
+		var failed *InvokeError
+		require.ErrorAs(t, (<-done).err, &failed)
+		require.Equal(t, InvokeError{"NotFound", "no handler"}, *failed)
+
+		done = invoke(ctx)
+		p.expect("invoke")
+		cancel()
+		require.Equal(t, "3", p.expect("cancelInvocation").InvocationID)
+		require.ErrorIs(t, (<-done).err, context.Canceled)
+
+		done = invoke(context.Background())
+		p.expect("invoke")
+		p.cut()
+		require.ErrorIs(t, (<-done).err, ErrOutcomeUnknown)
+	})
+	h := startHub(t)
+	_, err := h.dial(t, &Options{Protocol: ProtobufReliable}).Invoke(testContext(t), "price", JSON(1), nil)
+	require.ErrorIs(t, err, errors.ErrUnsupported)
+}

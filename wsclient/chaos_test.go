@@ -1,0 +1,76 @@
+package wsclient
+
+import (
+	"math/rand/v2"
+	"strconv"
+	"sync"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+)
+
+// TestChaos cuts clients at random while they send to each other: every message arrives at each of them, once and in the
+// order of its sender, and no connection is lost.
+func TestChaos(t *testing.T) {
+	const clients, messages = 8, 150
+	h := startHub(t)
+	conns := make([]*Conn, clients)
+	for i := range conns {
+		conns[i] = h.dial(t, &Options{Protocol: []Protocol{JSONReliable, ProtobufReliable}[i%2]})
+		require.NoError(t, conns[i].JoinGroup(testContext(t), "room"))
+	}
+	ctx := testContext(t)
+	var senders, all sync.WaitGroup
+	for i, conn := range conns {
+		senders.Go(func() {
+			for n := range messages {
+				if err := conn.SendToGroup(ctx, "room", JSON([]int{i, n}), nil); err != nil {
+					t.Error(err)
+					return
+				}
+			}
+		})
+		all.Go(func() {
+			next := make([]int, clients)
+			sequence := uint64(0)
+			for range clients * messages {
+				m, err := conn.Receive(ctx)
+				var v [2]int
+				if err != nil || m.JSON(&v) != nil {
+					t.Error(err)
+					return
+				}
+				if next[v[0]] != v[1] || m.SequenceID != sequence+1 {
+					t.Errorf("client %d received message %d of client %d as number %d, not message %d as %d",
+						i, v[1], v[0], m.SequenceID, next[v[0]], sequence+1)
+					return
+				}
+				next[v[0]]++
+				sequence++
+			}
+		})
+	}
+	sent := make(chan struct{})
+	go func() { senders.Wait(); close(sent) }()
+	cuts := 0
+	for over := false; !over; {
+		conn := conns[rand.IntN(clients)]
+		if conn.State() == StateConnected && h.DropConnection(hubName, conn.ConnectionID()) {
+			cuts++
+		}
+		select {
+		case <-sent:
+			over = true
+		default:
+		}
+	}
+	all.Wait()
+	recovered := uint64(0)
+	for i, conn := range conns {
+		stats := conn.Stats()
+		require.EqualValues(t, 1, stats.Connections, "client "+strconv.Itoa(i))
+		recovered += stats.Recoveries
+	}
+	require.NotZero(t, recovered)
+	t.Logf("%d cuts, %d recoveries", cuts, recovered)
+}

@@ -1,0 +1,205 @@
+package wsclient
+
+import (
+	"context"
+	"io"
+	"net/http"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/coder/websocket"
+	"github.com/stretchr/testify/require"
+	"go.uber.org/goleak"
+)
+
+// TestCloseInEachState leaves no goroutine: a bubble waits for all of them and fails if one never ends.
+func TestCloseInEachState(t *testing.T) {
+	closeNow := func(t *testing.T, conn *Conn) {
+		t.Helper()
+		start := time.Now()
+		require.NoError(t, conn.Close())
+		require.LessOrEqual(t, time.Since(start), goodbyeTimeout)
+		require.Equal(t, StateClosed, conn.State())
+		require.ErrorIs(t, conn.Err(), ErrClosed)
+		require.ErrorIs(t, conn.JoinGroup(context.Background(), "room"), ErrClosed)
+		_, err := conn.Receive(context.Background())
+		require.ErrorIs(t, err, ErrClosed)
+		require.NoError(t, conn.Close(), "again")
+	}
+	for name, test := range map[string]func(t *testing.T, s *service){
+		"connected": func(t *testing.T, s *service) {
+			conn, p := s.connect(Options{})
+			closeNow(t, conn)
+			<-p.ended
+			require.Equal(t, websocket.StatusNormalClosure, websocket.CloseStatus(p.err))
+		},
+		"connected, and the service does not answer": func(t *testing.T, s *service) {
+			s.mute = true
+			conn, p := s.connect(Options{})
+			start := time.Now()
+			closeNow(t, conn)
+			require.Equal(t, goodbyeTimeout, time.Since(start))
+			p.cut()
+		},
+		"connected, and the service reads late and does not answer": func(t *testing.T, s *service) {
+			s.mute = true
+			conn, p := s.connect(Options{})
+			p.deaf.Store(true)
+			time.AfterFunc(3*time.Second, func() { io.Copy(io.Discard, p.raw) })
+			go conn.SendToGroup(context.Background(), "room", Text("a"), nil)
+			synctest.Wait()
+			start := time.Now()
+			closeNow(t, conn)
+			require.Equal(t, goodbyeTimeout, time.Since(start))
+			p.cut()
+		},
+		"recovering, no answer to the handshake": func(t *testing.T, s *service) {
+			conn, p := s.connect(Options{})
+			hang := make(chan struct{})
+			defer close(hang)
+			s.answerWith(func(*http.Request) int { <-hang; return 500 })
+			p.cut()
+			synctest.Wait()
+			require.Equal(t, StateRecovering, conn.State())
+			closeNow(t, conn)
+		},
+		"recovering, no frame": func(t *testing.T, s *service) {
+			conn, p := s.connect(Options{})
+			p.cut()
+			s.next()
+			synctest.Wait()
+			require.Equal(t, StateRecovering, conn.State())
+			closeNow(t, conn)
+		},
+		"recovering, between attempts": func(t *testing.T, s *service) {
+			conn, p := s.connect(Options{})
+			s.answerWith(func(*http.Request) int { return 500 })
+			p.cut()
+			synctest.Wait()
+			require.Equal(t, StateRecovering, conn.State())
+			closeNow(t, conn)
+		},
+		"reconnecting, between attempts": func(t *testing.T, s *service) {
+			conn, p := s.connect(Options{Protocol: JSONPlain})
+			s.answerWith(func(*http.Request) int { return 500 })
+			p.cut()
+			synctest.Wait()
+			require.Equal(t, StateReconnecting, conn.State())
+			closeNow(t, conn)
+		},
+		"reconnecting, the provider hangs": func(t *testing.T, s *service) {
+			provided, asked := false, make(chan struct{})
+			dialed := make(chan *Conn)
+			go func() {
+				conn, err := Dial(context.Background(), func(ctx context.Context) (string, error) {
+					if !provided {
+						provided = true
+						return serviceURL, nil
+					}
+					close(asked)
+					<-ctx.Done()
+					return "", ctx.Err()
+				}, s.options(Options{Protocol: JSONPlain}))
+				require.NoError(t, err)
+				dialed <- conn
+			}()
+			p := s.next()
+			p.hello("c1")
+			conn := <-dialed
+			p.cut()
+			<-asked
+			closeNow(t, conn)
+		},
+		"reconnecting, no connected frame": func(t *testing.T, s *service) {
+			conn, p := s.connect(Options{Protocol: JSONPlain})
+			p.cut()
+			s.next()
+			closeNow(t, conn)
+		},
+		"sends and receivers wait": func(t *testing.T, s *service) {
+			conn, p := s.connect(Options{})
+			waiting := make(chan error, 20)
+			for range 10 {
+				go func() { waiting <- conn.SendToGroup(context.Background(), "room", Text("a"), nil) }()
+				go func() { _, err := conn.Receive(context.Background()); waiting <- err }()
+			}
+			for range 10 {
+				p.expect("sendToGroup")
+			}
+			synctest.Wait()
+			closeNow(t, conn)
+			for range 20 {
+				require.ErrorIs(t, <-waiting, ErrClosed)
+			}
+		},
+		"a write is stuck": func(t *testing.T, s *service) {
+			s.mute = true
+			conn, p := s.connect(Options{})
+			p.deaf.Store(true)
+			waiting := make(chan error, 2)
+			go func() { waiting <- conn.SendToGroup(context.Background(), "room", Binary(make([]byte, 500_000)), nil) }()
+			go func() { waiting <- conn.SendToGroup(context.Background(), "room", Text("a"), nil) }()
+			synctest.Wait()
+			closeNow(t, conn)
+			require.ErrorIs(t, <-waiting, ErrClosed)
+			require.ErrorIs(t, <-waiting, ErrClosed)
+			p.cut()
+		},
+		"in a hook": func(t *testing.T, s *service) {
+			var closed = make(chan error, 1)
+			_, p := s.connect(Options{OnRecovering: func(e RecoveringEvent) { closed <- e.Conn.Close() }})
+			p.cut()
+			require.NoError(t, <-closed)
+		},
+		"it has ended": func(t *testing.T, s *service) {
+			conn, p := s.connect(Options{Protocol: JSONPlain, Reconnect: ReconnectOptions{Disabled: true}})
+			p.cut()
+			<-conn.Done()
+			require.NoError(t, conn.Close())
+			var ce *CloseError
+			require.ErrorAs(t, conn.Err(), &ce, "why it ended stays")
+		},
+		"dialing": func(t *testing.T, s *service) {
+			ctx, cancel := context.WithCancel(context.Background())
+			dialed := make(chan error)
+			go func() {
+				_, err := Dial(ctx, freshURL, s.options(Options{RetryInitial: true}))
+				dialed <- err
+			}()
+			s.next() // never says that the connection is there
+			cancel()
+			require.ErrorIs(t, <-dialed, context.Canceled)
+		},
+	} {
+		t.Run(name, func(t *testing.T) { bubble(t, test) })
+	}
+}
+
+// TestNoGoroutineIsLeft looks at the real thing: sockets, and a service that answers.
+func TestNoGoroutineIsLeft(t *testing.T) {
+	h := startHub(t)
+	before := goleak.IgnoreCurrent()
+	conn := h.dial(t, nil)
+	require.NoError(t, conn.JoinGroup(testContext(t), "room"))
+	h.DropConnection(hubName, conn.ConnectionID())
+	require.NoError(t, conn.LeaveGroup(testContext(t), "room"))
+	require.NoError(t, conn.Close())
+	http.DefaultClient.CloseIdleConnections()
+	h.Close()
+	goleak.VerifyNone(t, before)
+}
+
+// TestAnIdleClientHasOneGoroutine: load generators hold thousands of clients.
+func TestAnIdleClientHasOneGoroutine(t *testing.T) {
+	bubble(t, func(t *testing.T, s *service) {
+		conn, p := s.connect(Options{OnConnected: func(ConnectedEvent) {}})
+		go conn.JoinGroup(context.Background(), "room")
+		p.ack(p.expect("joinGroup"))
+		p.send(`{"type":"message","from":"server","dataType":"text","data":"a","sequenceId":1}`)
+		receive(t, conn)
+		p.expect("sequenceAck")
+		synctest.Wait()
+		require.Equal(t, 1, goroutinesOf("wsclient.(*Conn).run", "wsclient.(*link)", "wsclient.(*hooks)", "net/http.(*persistConn)"))
+	})
+}

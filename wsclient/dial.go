@@ -1,0 +1,66 @@
+//go:build !js
+
+package wsclient
+
+import (
+	"context"
+	"io"
+	"net/http"
+	"strings"
+
+	"github.com/coder/websocket"
+)
+
+// dialWebSocket makes a WebSocket connection. The function that it returns ends the connection at once, without a close
+// frame.
+func dialWebSocket(ctx context.Context, target string, o *Options) (*websocket.Conn, func(), error) {
+	client := *o.HTTPClient
+	socket := &socketKeeper{next: client.Transport}
+	if socket.next == nil {
+		socket.next = http.DefaultTransport
+	}
+	client.Transport = socket
+	ws, resp, err := websocket.Dial(ctx, target, &websocket.DialOptions{
+		HTTPClient:   &client,
+		HTTPHeader:   o.Header,
+		Subprotocols: []string{o.Protocol.String()},
+	})
+	if err == nil {
+		return ws, func() { socket.body.Close() }, nil
+	}
+	if resp != nil && resp.StatusCode != http.StatusSwitchingProtocols {
+		return nil, nil, &HandshakeError{StatusCode: resp.StatusCode, Body: readBody(resp, target)}
+	}
+	return nil, nil, scrub(withoutURL(err), target)
+}
+
+// socketKeeper remembers the socket of a handshake. The WebSocket library cannot end a connection while its Close waits
+// for the peer; closing the socket can.
+type socketKeeper struct {
+	next http.RoundTripper
+	body io.Closer
+}
+
+func (k *socketKeeper) RoundTrip(req *http.Request) (*http.Response, error) {
+	resp, err := k.next.RoundTrip(req)
+	if err == nil && resp.StatusCode == http.StatusSwitchingProtocols {
+		k.body = resp.Body
+	}
+	return resp, err
+}
+
+// readBody returns the beginning of the answer to a failed handshake, fit for an error's text.
+func readBody(resp *http.Response, target string) string {
+	if resp.Body == nil {
+		return ""
+	}
+	const maxBody = 1 << 10
+	data, _ := io.ReadAll(io.LimitReader(resp.Body, maxBody))
+	text := strings.Map(func(r rune) rune {
+		if r < ' ' || r == 0x7F {
+			return ' '
+		}
+		return r
+	}, strings.ToValidUTF8(string(data), "\uFFFD"))
+	return strings.TrimSpace(scrubText(text, target))
+}

@@ -1,0 +1,17 @@
+package wsclient
+
+import (
+	"context"
+
+	"github.com/coder/websocket"
+)
+
+// dialWebSocket makes a WebSocket connection by the browser, which has no way to add headers, to see the status of a
+// failed handshake, or to end a connection without a close frame.
+func dialWebSocket(ctx context.Context, target string, o *Options) (*websocket.Conn, func(), error) {
+	ws, _, err := websocket.Dial(ctx, target, &websocket.DialOptions{Subprotocols: []string{o.Protocol.String()}})
+	if err != nil {
+		return nil, nil, scrub(withoutURL(err), target)
+	}
+	return ws, func() { go ws.CloseNow() }, nil
+}

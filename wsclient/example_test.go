@@ -1,0 +1,217 @@
+package wsclient_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log"
+	"net/http"
+	"net/http/httptest"
+	"time"
+
+	"github.com/awps-go/webpubsub"
+	"github.com/awps-go/webpubsub/emulator"
+	"github.com/awps-go/webpubsub/wsclient"
+)
+
+// startService starts an emulator, and returns a provider of URLs for its hub "chat". An application would ask its own
+// server for the URL, see [wsclient.Negotiate].
+func startService() (*emulator.Server, wsclient.URLProvider) {
+	server, err := emulator.Start(nil)
+	if err != nil {
+		log.Fatal(err)
+	}
+	service, err := webpubsub.NewClientFromConnectionString(server.ConnectionString(), "chat", nil)
+	if err != nil {
+		log.Fatal(err)
+	}
+	return server, func(ctx context.Context) (string, error) {
+		access, err := service.GetClientAccessToken(ctx, &webpubsub.ClientAccessTokenOptions{
+			UserID: "ada",
+			Roles:  []string{webpubsub.RoleSendToGroup("room"), webpubsub.RoleJoinLeaveGroup("room")},
+		})
+		return access.URL, err
+	}
+}
+
+func ExampleDial() {
+	server, provider := startService()
+	defer server.Close()
+	ctx := context.Background()
+
+	conn, err := wsclient.Dial(ctx, provider, nil)
+	if err != nil {
+		log.Fatal(err)
+	}
+	defer conn.Close()
+
+	if err := conn.JoinGroup(ctx, "room"); err != nil {
+		log.Fatal(err)
+	}
+	if err := conn.SendToGroup(ctx, "room", wsclient.Text("Hello, room"), nil); err != nil {
+		log.Fatal(err)
+	}
+	m, err := conn.Receive(ctx)
+	if err != nil {
+		log.Fatal(err)
+	}
+	fmt.Printf("%s in %s: %s\n", m.FromUserID, m.Group, m.Text())
+	// Output: ada in room: Hello, room
+}
+
+func ExampleConn_Messages() {
+	server, provider := startService()
+	defer server.Close()
+	ctx, cancel := context.WithCancel(context.Background())
+	defer cancel()
+	conn, err := wsclient.Dial(ctx, provider, nil)
+	if err != nil {
+		log.Fatal(err)
+	}
+	defer conn.Close()
+	if err := conn.JoinGroup(ctx, "room"); err != nil {
+		log.Fatal(err)
+	}
+	for _, city := range []string{"Oslo", "Lima"} {
+		if err := conn.SendToGroup(ctx, "room", wsclient.JSON(map[string]string{"city": city}), nil); err != nil {
+			log.Fatal(err)
+		}
+	}
+
+	for m, err := range conn.Messages(ctx) {
+		if err != nil {
+			fmt.Println(err)
+			break
+		}
+		var v struct{ City string }
+		if err := m.JSON(&v); err != nil {
+			log.Fatal(err)
+		}
+		fmt.Println(v.City)
+		if v.City == "Lima" {
+			cancel() // ends the loop, not the connection
+		}
+	}
+	fmt.Println(conn.State())
+	// Output:
+	// Oslo
+	// Lima
+	// context canceled
+	// connected
+}
+
+// A connection breaks, and is recovered: a message that was sent meanwhile arrives.
+func ExampleOptions_recovery() {
+	server, provider := startService()
+	defer server.Close()
+	ctx := context.Background()
+	recovered := make(chan wsclient.ConnectedEvent, 1)
+	conn, err := wsclient.Dial(ctx, provider, &wsclient.Options{
+		OnConnected: func(e wsclient.ConnectedEvent) {
+			if !e.Resumed {
+				// A new connection: fetch the application's state.
+				return
+			}
+			recovered <- e
+		},
+	})
+	if err != nil {
+		log.Fatal(err)
+	}
+	defer conn.Close()
+	id := conn.ConnectionID()
+
+	server.DropConnection("chat", id)
+	service, err := webpubsub.NewClientFromConnectionString(server.ConnectionString(), "chat", nil)
+	if err != nil {
+		log.Fatal(err)
+	}
+	if err := service.SendToUser(ctx, "ada", webpubsub.Text("while you were away"), nil); err != nil {
+		log.Fatal(err)
+	}
+	m, err := conn.Receive(ctx)
+	if err != nil {
+		log.Fatal(err)
+	}
+	fmt.Println(m.Text())
+	fmt.Println("same connection:", (<-recovered).ConnectionID == id)
+	// Output:
+	// while you were away
+	// same connection: true
+}
+
+// The application decides what follows when its server closes the connection.
+func ExampleOptions_serverClose() {
+	server, provider := startService()
+	defer server.Close()
+	ctx := context.Background()
+	conn, err := wsclient.Dial(ctx, provider, &wsclient.Options{
+		OnServerClose: func(reason string) bool {
+			log.Println(reason) // Application server closed the connection. Reason: bye
+			return false        // do not come back
+		},
+	})
+	if err != nil {
+		log.Fatal(err)
+	}
+	defer conn.Close()
+	service, err := webpubsub.NewClientFromConnectionString(server.ConnectionString(), "chat", nil)
+	if err != nil {
+		log.Fatal(err)
+	}
+	if err := service.CloseUserConnections(ctx, "ada", &webpubsub.CloseUserConnectionsOptions{Reason: "bye"}); err != nil {
+		log.Fatal(err)
+	}
+	<-conn.Done()
+	var closed *wsclient.CloseError
+	fmt.Println(errors.As(conn.Err(), &closed), closed.Code)
+	// Output: true 1000
+}
+
+func ExampleConn_SendToGroup() {
+	server, provider := startService()
+	defer server.Close()
+	conn, err := wsclient.Dial(context.Background(), provider, nil)
+	if err != nil {
+		log.Fatal(err)
+	}
+	defer conn.Close()
+
+	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+	defer cancel() // bounds the call, and does not touch the connection
+	err = conn.SendToGroup(ctx, "room", wsclient.Binary([]byte{1, 2, 3}), &wsclient.SendToGroupOptions{
+		NoEcho:     true,
+		TTL:        30 * time.Second,
+		Metadata:   map[string]string{"priority": "high"},
+		AtMostOnce: true,
+	})
+	fmt.Println(err)
+	err = conn.SendToGroup(ctx, "another room", wsclient.Text("no permission"), nil)
+	fmt.Println(err != nil)
+	// Output:
+	// <nil>
+	// true
+}
+
+func ExampleNegotiate() {
+	server, provider := startService()
+	defer server.Close()
+	// The application's server, which knows who asks.
+	app := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		url, err := provider(r.Context())
+		if err != nil {
+			http.Error(w, "no", http.StatusInternalServerError)
+			return
+		}
+		fmt.Fprintf(w, `{"url":%q}`, url)
+	}))
+	defer app.Close()
+
+	conn, err := wsclient.Dial(context.Background(), wsclient.Negotiate(app.URL+"/negotiate", nil), nil)
+	if err != nil {
+		log.Fatal(err)
+	}
+	defer conn.Close()
+	fmt.Println(conn.UserID())
+	// Output: ada
+}

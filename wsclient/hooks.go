@@ -1,0 +1,49 @@
+package wsclient
+
+import "sync"
+
+// hooks runs the application's hooks in order on a goroutine that exists only while there are hooks to run.
+//
+// That goroutine is not one of those that Close waits for: a hook may call Close.
+type hooks struct {
+	mu      sync.Mutex // guards everything below
+	queue   []func()
+	running bool
+	shut    bool
+}
+
+// add queues a hook.
+func (h *hooks) add(f func()) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if h.shut {
+		return
+	}
+	h.queue = append(h.queue, f)
+	if !h.running {
+		h.running = true
+		go h.run()
+	}
+}
+
+func (h *hooks) run() {
+	for {
+		h.mu.Lock()
+		if len(h.queue) == 0 {
+			h.queue, h.running = nil, false
+			h.mu.Unlock()
+			return
+		}
+		f := h.queue[0]
+		h.queue = h.queue[1:]
+		h.mu.Unlock()
+		f()
+	}
+}
+
+// close lets no further hook start.
+func (h *hooks) close() {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.shut, h.queue = true, nil
+}

@@ -1,0 +1,102 @@
+package wsclient
+
+import (
+	"cmp"
+	"context"
+	"strconv"
+	"sync"
+)
+
+// InvokeOptions are the options of Invoke. There are none yet.
+type InvokeOptions struct{}
+
+// Invoke sends an event to the application's event handler and returns its answer: a request with a response over the
+// connection. Several invocations may wait at once. The handler's answer may be empty; the Payload is then the zero one.
+//
+// While the connection is down, Invoke waits, until ctx ends. It sends the request once. If the connection breaks before
+// the answer comes, the error is an [ErrOutcomeUnknown]. If ctx ends first, Invoke tells the service that nobody waits
+// any more, and returns ctx's error. What the service or the handler reports is an *[InvokeError].
+//
+// The protobuf protocols have no public frames for it: the error is then errors.ErrUnsupported.
+func (c *Conn) Invoke(ctx context.Context, event string, payload Payload, options *InvokeOptions) (Payload, error) {
+	const operation = "Invoke"
+	if err := cmp.Or(checkEvent(operation, event), c.checkPayload(operation, payload)); err != nil {
+		return Payload{}, err
+	}
+	k := &call{operation: operation}
+	l, _, err := c.ready(ctx, k)
+	if err != nil {
+		return Payload{}, operationError(operation, err, false)
+	}
+	id, answer := c.invokes.register()
+	defer c.invokes.forget(id)
+	data, err := c.codec.encode(&request{kind: requestInvoke, invocationID: id, event: event, payload: payload})
+	switch {
+	case err != nil:
+		return Payload{}, operationError(operation, err, false)
+	case len(data) > maxFrame:
+		return Payload{}, tooLarge(operation, len(data))
+	}
+	c.sent.Add(1)
+	w := l.write(data, nil)
+	select {
+	case f := <-answer:
+		return invoked(f)
+	case <-l.gone:
+		select {
+		case f := <-answer: // it came before the link ended
+			return invoked(f)
+		default:
+			return Payload{}, operationError(operation, errLinkLost, !w.withdraw())
+		}
+	case <-ctx.Done():
+		sent := !w.withdraw()
+		if sent {
+			l.send(&request{kind: requestCancelInvocation, invocationID: id})
+		}
+		return Payload{}, operationError(operation, ctx.Err(), sent)
+	case <-c.quit:
+		return Payload{}, operationError(operation, c.endError(), !w.withdraw())
+	}
+}
+
+func invoked(f *frame) (Payload, error) {
+	if !f.success {
+		return Payload{}, operationError("Invoke", &InvokeError{Name: f.failure.name, Message: f.failure.message}, false)
+	}
+	return f.answer, nil
+}
+
+// invocations are those that wait for their answer.
+type invocations struct {
+	mu      sync.Mutex // guards everything below
+	last    uint64
+	waiting map[string]chan *frame
+}
+
+func (i *invocations) register() (id string, answer chan *frame) {
+	i.mu.Lock()
+	defer i.mu.Unlock()
+	i.last++
+	id, answer = strconv.FormatUint(i.last, 10), make(chan *frame, 1)
+	if i.waiting == nil {
+		i.waiting = make(map[string]chan *frame)
+	}
+	i.waiting[id] = answer
+	return id, answer
+}
+
+func (i *invocations) resolve(f *frame) {
+	i.mu.Lock()
+	defer i.mu.Unlock()
+	if answer := i.waiting[f.invocationID]; answer != nil {
+		delete(i.waiting, f.invocationID)
+		answer <- f
+	}
+}
+
+func (i *invocations) forget(id string) {
+	i.mu.Lock()
+	defer i.mu.Unlock()
+	delete(i.waiting, id)
+}

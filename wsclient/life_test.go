@@ -1,0 +1,321 @@
+package wsclient
+
+import (
+	"context"
+	"fmt"
+	"net/http"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/coder/websocket"
+	"github.com/stretchr/testify/require"
+)
+
+// These tests run in synctest bubbles: the rules of 10, 20 and 30 seconds are tested without waiting.
+
+// events records the hooks of a client.
+type events struct{ all chan string }
+
+func recordEvents(o Options) (Options, *events) {
+	e := &events{make(chan string, 1000)}
+	o.OnConnected = func(c ConnectedEvent) { e.all <- fmt.Sprintf("connected %s %v", c.ConnectionID, c.Resumed) }
+	o.OnDisconnected = func(d DisconnectedEvent) { e.all <- fmt.Sprintf("disconnected %s %d", d.ConnectionID, d.Err.Code) }
+	o.OnRecovering = func(r RecoveringEvent) { e.all <- "recovering " + r.ConnectionID }
+	o.OnRecovered = func(c ConnectedEvent) { e.all <- "recovered " + c.ConnectionID }
+	o.OnRejoinFailed = func(r RejoinFailedEvent) { e.all <- "not joined " + r.Group }
+	return o, e
+}
+
+func (e *events) next(t *testing.T) string {
+	t.Helper()
+	select {
+	case s := <-e.all:
+		return s
+	case <-time.After(time.Hour):
+		require.Fail(t, "no event")
+		return ""
+	}
+}
+
+func (e *events) expect(t *testing.T, want ...string) {
+	t.Helper()
+	for _, w := range want {
+		require.Equal(t, w, e.next(t))
+	}
+}
+
+// bubble runs a test on a scripted service in fake time.
+func bubble(t *testing.T, test func(t *testing.T, s *service)) {
+	t.Helper()
+	synctest.Test(t, func(t *testing.T) { test(t, newService(t)) })
+}
+
+func TestRecoveryWithoutAConnectedFrame(t *testing.T) {
+	bubble(t, func(t *testing.T, s *service) {
+		o, e := recordEvents(Options{})
+		conn, p := s.connect(o)
+		p.send(`{"type":"message","from":"server","dataType":"text","data":"a","sequenceId":1}`)
+		require.Equal(t, "a", receive(t, conn).Text())
+		p.cut()
+		p = s.next()
+		query := p.request.URL.Query()
+		require.Equal(t, "c1", query.Get("awps_connection_id"))
+		require.Equal(t, "token-c1", query.Get("awps_reconnection_token"))
+		require.False(t, query.Has("access_token"))
+		p.expect("ping")
+		require.EqualValues(t, 1, p.expect("sequenceAck").SequenceID)
+		synctest.Wait()
+		require.Equal(t, StateRecovering, conn.State())
+		p.send(`{"type":"pong"}`)
+		e.expect(t, "connected c1 false", "recovering c1", "recovered c1", "connected c1 true")
+		require.Equal(t, StateConnected, conn.State())
+	})
+}
+
+func TestAnOpenSocketIsNotARecovery(t *testing.T) {
+	bubble(t, func(t *testing.T, s *service) {
+		o, e := recordEvents(Options{})
+		_, p := s.connect(o)
+		start := time.Now()
+		p.cut()
+		s.next() // never says a word
+		p = s.next()
+		require.InDelta(t, 10.5, time.Since(start).Seconds(), 0.5)
+		p.send(`{"type":"pong"}`)
+		e.expect(t, "connected c1 false", "recovering c1", "recovered c1", "connected c1 true")
+	})
+}
+
+func TestRecoveryGoesOnAfterErrorsFor30Seconds(t *testing.T) {
+	bubble(t, func(t *testing.T, s *service) {
+		o, e := recordEvents(Options{})
+		_, p := s.connect(o)
+		attempts := 0
+		start := time.Now()
+		s.answerWith(func(r *http.Request) int {
+			if r.URL.Query().Get("awps_connection_id") == "" {
+				return 0
+			}
+			attempts++
+			return http.StatusBadGateway
+		})
+		p.cut()
+		p = s.next()
+		require.InDelta(t, 30, time.Since(start).Seconds(), 2.5)
+		require.Equal(t, secretToken, p.request.URL.Query().Get("access_token"))
+		require.Greater(t, attempts, 14)
+		p.hello("c2")
+		e.expect(t, "connected c1 false", "recovering c1", "disconnected c1 1006", "connected c2 false")
+	})
+}
+
+func TestRefusedRecovery(t *testing.T) {
+	bubble(t, func(t *testing.T, s *service) {
+		o, e := recordEvents(Options{})
+		conn, p := s.connect(o)
+		joined := make(chan error)
+		go func() { joined <- conn.JoinGroup(context.Background(), "room") }()
+		p.ack(p.expect("joinGroup"))
+		require.NoError(t, <-joined)
+		p.cut()
+		p = s.next()
+		p.close(websocket.StatusPolicyViolation, "The connection could not be recovered.")
+		p = s.next()
+		require.Empty(t, p.request.URL.Query().Get("awps_connection_id"))
+		p.hello("c2")
+		f := p.expect("joinGroup")
+		require.Equal(t, "room", f.Group)
+		e.expect(t, "connected c1 false", "recovering c1", "disconnected c1 1008", "connected c2 false")
+		p.nack(f, "Forbidden")
+		e.expect(t, "not joined room")
+		require.Equal(t, []string{"room"}, conn.groups.all(), "the permission may come back")
+		go func() { joined <- conn.JoinGroup(context.Background(), "other") }()
+		p.nack(p.expect("joinGroup"), "Forbidden")
+		require.ErrorIs(t, <-joined, ErrForbidden)
+		require.Equal(t, []string{"room"}, conn.groups.all())
+	})
+}
+
+func TestTheSilentLinkIsCut(t *testing.T) {
+	bubble(t, func(t *testing.T, s *service) {
+		o, e := recordEvents(Options{})
+		_, p := s.connect(o)
+		start := time.Now()
+		p.expect("ping")
+		require.Equal(t, 10*time.Second, time.Since(start))
+		p.send(`{"type":"pong"}`) // heard: the clock starts anew
+		<-p.ended
+		require.Equal(t, 30*time.Second, time.Since(start).Round(time.Millisecond))
+		require.Equal(t, websocket.StatusCode(-1), websocket.CloseStatus(p.err), "a close frame may end the session: %v", p.err)
+		s.next().send(`{"type":"pong"}`)
+		e.expect(t, "connected c1 false", "recovering c1", "recovered c1", "connected c1 true")
+	})
+}
+
+func TestANewTokenDuringTheConnection(t *testing.T) {
+	bubble(t, func(t *testing.T, s *service) {
+		conn, p := s.connect(Options{})
+		p.send(`{"type":"system","event":"connected","userId":"user1","connectionId":"c1","reconnectionToken":"token-2"}`)
+		p.send(`{"type":"message","from":"server","dataType":"text","data":"a","sequenceId":1}`)
+		receive(t, conn)
+		p.cut()
+		require.Equal(t, "token-2", s.next().request.URL.Query().Get("awps_reconnection_token"))
+	})
+}
+
+func TestServerClose(t *testing.T) {
+	const message = "Application server closed the connection. Reason: banned"
+	farewell := `{"type":"system","event":"disconnected","message":"` + message + `"}`
+	t.Run("by default a new connection is made, and none recovered", func(t *testing.T) {
+		bubble(t, func(t *testing.T, s *service) {
+			o, e := recordEvents(Options{})
+			_, p := s.connect(o)
+			p.send(farewell)
+			p.close(websocket.StatusNormalClosure, "")
+			p = s.next()
+			require.Empty(t, p.request.URL.Query().Get("awps_connection_id"))
+			p.hello("c2")
+			e.expect(t, "connected c1 false", "disconnected c1 1000", "connected c2 false")
+		})
+	})
+	t.Run("the application decides", func(t *testing.T) {
+		bubble(t, func(t *testing.T, s *service) {
+			reasons := make(chan string, 1)
+			conn, p := s.connect(Options{OnServerClose: func(reason string) bool { reasons <- reason; return false }})
+			p.send(farewell)
+			p.close(websocket.StatusNormalClosure, "")
+			<-conn.Done()
+			require.Equal(t, message, <-reasons)
+			var ce *CloseError
+			require.ErrorAs(t, conn.Err(), &ce)
+			require.Equal(t, CloseError{Code: 1000, Message: message}, *ce)
+			_, err := conn.Receive(context.Background())
+			require.ErrorAs(t, err, &ce)
+		})
+	})
+}
+
+func TestReconnectDelays(t *testing.T) {
+	bubble(t, func(t *testing.T, s *service) {
+		o, e := recordEvents(Options{Protocol: JSONPlain})
+		conn, p := s.connect(o)
+		var attempts []time.Time
+		s.answerWith(func(*http.Request) int {
+			attempts = append(attempts, time.Now())
+			return http.StatusServiceUnavailable
+		})
+		start := time.Now()
+		p.cut()
+		time.Sleep(30 * time.Minute)
+		s.answerWith(nil)
+		s.next().hello("c2")
+		limit := 500 * time.Millisecond
+		long := 0
+		for i, at := range attempts {
+			if i > 0 {
+				start = attempts[i-1]
+			}
+			require.LessOrEqual(t, at.Sub(start), limit+time.Millisecond)
+			if at.Sub(start) > 15*time.Second {
+				long++
+			}
+			limit = min(2*limit, 30*time.Second)
+		}
+		require.InDelta(t, 120, len(attempts), 50, "30 minutes, 15 seconds on average")
+		require.Greater(t, long, 20, "jitter is full: half of the delays are more than half of the limit")
+		e.expect(t, "connected c1 false", "disconnected c1 1006", "connected c2 false")
+		require.NotZero(t, conn.attempt, "a connection must be up for a while to count")
+	})
+}
+
+func TestRejectedURLsEndTheClient(t *testing.T) {
+	for _, test := range []struct {
+		name     string
+		provider URLProvider
+		attempts int
+	}{
+		{"a static one at once", StaticURL(serviceURL), 1},
+		{"fresh ones after three in a row", freshURL, 3},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			bubble(t, func(t *testing.T, s *service) {
+				dialed := make(chan *Conn)
+				go func() {
+					conn, err := Dial(context.Background(), test.provider, s.options(Options{}))
+					require.NoError(t, err)
+					dialed <- conn
+				}()
+				p := s.next()
+				p.hello("c1")
+				conn := <-dialed
+				attempts := 0
+				s.answerWith(func(*http.Request) int { attempts++; return http.StatusUnauthorized })
+				p.close(websocket.StatusPolicyViolation, "")
+				<-conn.Done()
+				require.Equal(t, test.attempts, attempts)
+				var he *HandshakeError
+				require.ErrorAs(t, conn.Err(), &he)
+				require.Equal(t, 401, he.StatusCode)
+				require.Equal(t, "no: REDACTED", he.Body)
+			})
+		})
+	}
+}
+
+// TestAStuckWriteCutsTheLink: a service that sends but does not read is as good as dead.
+func TestAStuckWriteCutsTheLink(t *testing.T) {
+	bubble(t, func(t *testing.T, s *service) {
+		s.mute = true
+		o, e := recordEvents(Options{KeepAlive: KeepAliveOptions{Interval: time.Hour}})
+		conn, p := s.connect(o)
+		p.deaf.Store(true)
+		start := time.Now()
+		s.mute = false
+		done := send(conn, "a", nil)
+		p2 := s.next()
+		require.Equal(t, writeTimeout, time.Since(start))
+		p2.send(`{"type":"pong"}`)
+		p2.ack(p2.expect("sendToGroup"))
+		require.NoError(t, <-done)
+		e.expect(t, "connected c1 false", "recovering c1", "recovered c1", "connected c1 true")
+		p.cut()
+	})
+}
+
+// TestRecoveryAcknowledgesWhatWasReceivedMeanwhile: messages that the application takes while there is no link.
+func TestRecoveryAcknowledgesWhatWasReceivedMeanwhile(t *testing.T) {
+	bubble(t, func(t *testing.T, s *service) {
+		conn, p := s.connect(Options{Buffer: BufferOptions{Messages: 1}})
+		p.send(message(1), message(2))
+		require.EqualValues(t, 1, p.expect("sequenceAck").SequenceID)
+		p.cut()
+		p = s.next()
+		require.EqualValues(t, 1, p.expect("sequenceAck").SequenceID)
+		receive(t, conn)
+		time.Sleep(ackDelay)
+		p.send(`{"type":"pong"}`)
+		require.EqualValues(t, 2, p.expect("sequenceAck").SequenceID)
+	})
+}
+
+// TestAFlappingConnectionIsNoSuccess: a service that accepts and drops must not be asked twice a second for ever.
+func TestAFlappingConnectionIsNoSuccess(t *testing.T) {
+	bubble(t, func(t *testing.T, s *service) {
+		_, p := s.connect(Options{Protocol: JSONPlain, KeepAlive: KeepAliveOptions{Interval: time.Hour}})
+		start := time.Now()
+		const drops = 50
+		for i := range drops {
+			p.cut()
+			p = s.next()
+			p.hello(fmt.Sprintf("c%d", i+2))
+			synctest.Wait()
+		}
+		require.Greater(t, time.Since(start), drops*5*time.Second, "half of 30 seconds on average, once the delay has grown")
+		time.Sleep(stableAfter)
+		start = time.Now()
+		p.cut()
+		s.next()
+		require.LessOrEqual(t, time.Since(start), 500*time.Millisecond)
+	})
+}

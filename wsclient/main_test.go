@@ -1,0 +1,377 @@
+package wsclient
+
+import (
+	"bufio"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net"
+	"net/http"
+	"runtime"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/coder/websocket"
+	"github.com/stretchr/testify/require"
+	"go.uber.org/goleak"
+
+	"github.com/awps-go/webpubsub"
+	"github.com/awps-go/webpubsub/emulator"
+)
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+// patience bounds every wait of these tests: it only passes when something that should happen does not.
+const patience = time.Minute
+
+func testContext(t testing.TB) context.Context {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(context.Background(), patience)
+	t.Cleanup(cancel)
+	return ctx
+}
+
+// hub is a hub of an emulator.
+type hub struct {
+	*emulator.Server
+	service *webpubsub.ServiceClient
+}
+
+const hubName = "chat"
+
+func startHub(t testing.TB) *hub {
+	t.Helper()
+	server, err := emulator.Start(nil)
+	require.NoError(t, err)
+	t.Cleanup(func() { server.Close() })
+	service, err := webpubsub.NewClientFromConnectionString(server.ConnectionString(), hubName, nil)
+	require.NoError(t, err)
+	return &hub{server, service}
+}
+
+// url makes the URL of a user who may do everything.
+func (h *hub) url(user string) URLProvider {
+	return func(ctx context.Context) (string, error) {
+		access, err := h.service.GetClientAccessToken(ctx, &webpubsub.ClientAccessTokenOptions{UserID: user,
+			Roles: []string{"webpubsub.sendToGroup", "webpubsub.joinLeaveGroup"}})
+		return access.URL, err
+	}
+}
+
+// dial connects to the hub and closes the client when the test ends.
+func (h *hub) dial(t testing.TB, o *Options) *Conn {
+	t.Helper()
+	conn, err := Dial(testContext(t), h.url("user1"), o)
+	require.NoError(t, err)
+	t.Cleanup(func() { conn.Close() })
+	return conn
+}
+
+// receive returns the next message.
+func receive(t testing.TB, conn *Conn) *Message {
+	t.Helper()
+	m, err := conn.Receive(testContext(t))
+	require.NoError(t, err)
+	return m
+}
+
+// service is a scripted service: a test decides what it answers. It speaks over pipes in memory, so that it works in
+// a synctest bubble, where time passes when everybody waits.
+type service struct {
+	t        testing.TB
+	listener *pipeListener
+	client   *http.Client
+	accepted chan *peer
+	mute     bool // does not answer close frames
+
+	mu     sync.Mutex
+	status func(r *http.Request) int // the answer to a handshake; 0 accepts it
+}
+
+func newService(t testing.TB) *service {
+	s := &service{t: t, listener: &pipeListener{conns: make(chan net.Conn), closed: make(chan struct{})},
+		accepted: make(chan *peer, 100)}
+	transport := &http.Transport{DialContext: s.listener.dial}
+	s.client = &http.Client{Transport: transport}
+	server := &http.Server{Handler: http.HandlerFunc(s.serve)}
+	var wg sync.WaitGroup
+	wg.Go(func() { server.Serve(s.listener) })
+	t.Cleanup(func() {
+		server.Close()
+		transport.CloseIdleConnections()
+		wg.Wait()
+	})
+	return s
+}
+
+func (s *service) answerWith(status func(r *http.Request) int) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.status = status
+}
+
+func (s *service) serve(w http.ResponseWriter, r *http.Request) {
+	s.mu.Lock()
+	status := s.status
+	s.mu.Unlock()
+	if status != nil {
+		if code := status(r); code != 0 {
+			http.Error(w, "no: "+r.URL.Query().Get("access_token")+"\x01", code)
+			return
+		}
+	}
+	var offered []string
+	for _, p := range subprotocols {
+		offered = append(offered, p)
+	}
+	raw := make(chan net.Conn, 1)
+	ws, err := websocket.Accept(&hijackSpy{w, raw}, r, &websocket.AcceptOptions{Subprotocols: offered})
+	if err != nil {
+		return
+	}
+	ws.SetReadLimit(-1)
+	p := &peer{t: s.t, ws: ws, raw: <-raw, request: r, frames: make(chan up, 100_000), ended: make(chan struct{})}
+	if s.mute {
+		go p.listen()
+	} else {
+		go p.read()
+	}
+	s.accepted <- p
+}
+
+// hijackSpy hands over the connection that is hijacked.
+type hijackSpy struct {
+	http.ResponseWriter
+	raw chan net.Conn
+}
+
+func (h *hijackSpy) Unwrap() http.ResponseWriter { return h.ResponseWriter }
+
+func (h *hijackSpy) Hijack() (c net.Conn, rw *bufio.ReadWriter, err error) {
+	c, rw, err = http.NewResponseController(h.ResponseWriter).Hijack()
+	if err == nil {
+		h.raw <- c
+	}
+	return c, rw, err
+}
+
+// up is a frame of the client, and the raw bytes of one that is not JSON.
+type up struct {
+	Type         string          `json:"type"`
+	Group        string          `json:"group"`
+	Event        string          `json:"event"`
+	AckID        uint64          `json:"ackId"`
+	DataType     string          `json:"dataType"`
+	Data         json.RawMessage `json:"data"`
+	SequenceID   uint64          `json:"sequenceId"`
+	InvocationID string          `json:"invocationId"`
+	StreamID     string          `json:"streamId"`
+	Fragment     uint64          `json:"streamSequenceId"`
+	Stream       *struct {
+		StreamID      string `json:"streamId"`
+		IdleTimeoutMS int    `json:"idleTimeoutMs"`
+	} `json:"stream"`
+	Error *jsonFailure `json:"error"`
+	raw   []byte
+}
+
+// peer is the service's end of one WebSocket connection.
+type peer struct {
+	t       testing.TB
+	ws      *websocket.Conn
+	raw     net.Conn
+	request *http.Request
+	frames  chan up
+	ended   chan struct{} // closed when it is read no more
+	err     error         // why
+	deaf    atomic.Bool   // it reads no more after the next byte; for a mute service
+}
+
+func (p *peer) read() {
+	defer close(p.ended)
+	for {
+		_, data, err := p.ws.Read(context.Background())
+		if err != nil {
+			p.err = err
+			p.ws.CloseNow()
+			return
+		}
+		f := up{raw: data}
+		json.Unmarshal(data, &f)
+		p.frames <- f
+	}
+}
+
+// listen reads frames by itself, and answers none, close frames included.
+func (p *peer) listen() {
+	defer close(p.ended)
+	for b := make([]byte, 1); p.err == nil && !p.deaf.Load(); {
+		_, p.err = p.raw.Read(b)
+	}
+}
+
+func (p *peer) send(frames ...string) {
+	p.t.Helper()
+	for _, f := range frames {
+		require.NoError(p.t, p.ws.Write(context.Background(), websocket.MessageText, []byte(f)))
+	}
+}
+
+// expect returns the next frame of the client that is of a type; it passes over pings and sequenceAcks unless asked for.
+func (p *peer) expect(typ string) up {
+	p.t.Helper()
+	timeout := time.After(patience)
+	for {
+		select {
+		case f := <-p.frames:
+			if f.Type == typ {
+				return f
+			}
+			if f.Type != "ping" && f.Type != "sequenceAck" {
+				require.Equal(p.t, typ, f.Type, "%s", f.raw)
+			}
+		case <-p.ended:
+			select {
+			case f := <-p.frames:
+				if f.Type == typ {
+					return f
+				}
+				continue
+			default:
+			}
+			require.Fail(p.t, "the connection ended", "waiting for %s: %v", typ, p.err)
+		case <-timeout:
+			require.Fail(p.t, "no frame", "waiting for %s", typ)
+		}
+	}
+}
+
+// ack acknowledges a request.
+func (p *peer) ack(f up) {
+	p.t.Helper()
+	require.NotZero(p.t, f.AckID)
+	p.send(fmt.Sprintf(`{"type":"ack","ackId":%d,"success":true}`, f.AckID))
+}
+
+func (p *peer) nack(f up, name string) {
+	p.t.Helper()
+	p.send(fmt.Sprintf(`{"type":"ack","ackId":%d,"success":false,"error":{"name":%q,"message":"no"}}`, f.AckID, name))
+}
+
+// cut breaks the connection without a close frame.
+func (p *peer) cut() { p.raw.Close() }
+
+// close closes the connection with a code.
+func (p *peer) close(code websocket.StatusCode, reason string) { p.ws.Close(code, reason) }
+
+// next returns the next connection that the client makes.
+func (s *service) next() *peer {
+	s.t.Helper()
+	select {
+	case p := <-s.accepted:
+		return p
+	case <-time.After(patience):
+		require.Fail(s.t, "no connection")
+		return nil
+	}
+}
+
+// hello says that the connection is there.
+func (p *peer) hello(id string) {
+	p.t.Helper()
+	p.send(fmt.Sprintf(`{"type":"system","event":"connected","userId":"user1","connectionId":%q,"reconnectionToken":"token-%s"}`, id, id))
+}
+
+// options are those of a client of this service.
+func (s *service) options(o Options) *Options {
+	o.HTTPClient = s.client
+	return &o
+}
+
+const (
+	secretToken = "secret-token"
+	serviceURL  = "ws://service.test/client/hubs/chat?access_token=" + secretToken
+)
+
+// connect makes a client, and returns the service's end of its connection as well.
+func (s *service) connect(o Options) (*Conn, *peer) {
+	s.t.Helper()
+	type result struct {
+		conn *Conn
+		err  error
+	}
+	dialed := make(chan result, 1)
+	go func() {
+		conn, err := Dial(context.Background(), freshURL, s.options(o))
+		dialed <- result{conn, err}
+	}()
+	p := s.next()
+	p.hello("c1")
+	r := <-dialed
+	require.NoError(s.t, r.err)
+	s.t.Cleanup(func() { r.conn.Close() })
+	return r.conn, p
+}
+
+// freshURL is a provider that is not static.
+func freshURL(context.Context) (string, error) { return serviceURL, nil }
+
+// pipeListener accepts connections in memory.
+type pipeListener struct {
+	conns  chan net.Conn
+	once   sync.Once
+	closed chan struct{}
+}
+
+func (l *pipeListener) dial(ctx context.Context, _, _ string) (net.Conn, error) {
+	client, server := net.Pipe()
+	select {
+	case l.conns <- server:
+		return client, nil
+	case <-ctx.Done():
+		return nil, ctx.Err()
+	case <-l.closed:
+		return nil, errors.New("connection refused")
+	}
+}
+
+func (l *pipeListener) Accept() (net.Conn, error) {
+	select {
+	case c := <-l.conns:
+		return c, nil
+	case <-l.closed:
+		return nil, net.ErrClosed
+	}
+}
+
+func (l *pipeListener) Close() error {
+	l.once.Do(func() { close(l.closed) })
+	return nil
+}
+
+func (l *pipeListener) Addr() net.Addr { return pipeAddr{} }
+
+type pipeAddr struct{}
+
+func (pipeAddr) Network() string { return "pipe" }
+func (pipeAddr) String() string  { return "pipe" }
+
+// goroutinesOf counts the goroutines that run any of some functions.
+func goroutinesOf(functions ...string) int {
+	stacks := make([]byte, 1<<20)
+	stacks = stacks[:runtime.Stack(stacks, true)]
+	count := 0
+	for stack := range strings.SplitSeq(string(stacks), "\n\n") {
+		for _, f := range functions {
+			if strings.Contains(stack, f) {
+				count++
+				break
+			}
+		}
+	}
+	return count
+}

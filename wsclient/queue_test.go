@@ -1,0 +1,280 @@
+package wsclient
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"runtime"
+	"strconv"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/coder/websocket"
+	"github.com/stretchr/testify/require"
+
+	"github.com/awps-go/webpubsub"
+)
+
+// TestFlood sends 20,000 messages to a client whose application does not receive yet: none may be lost, come twice, or come
+// out of order. The official JavaScript client received 606 of so many before the service cut it off, as it acknowledges by
+// time alone. The sender stays a burst ahead of what has arrived, and the receiver's request proves that the
+// acknowledgements before it have arrived as well: the emulator is in this process, and could otherwise fill its own
+// buffer while nobody else runs.
+func TestFlood(t *testing.T) {
+	for _, p := range []Protocol{JSONReliable, ProtobufReliable} {
+		t.Run(p.String(), func(t *testing.T) {
+			const messages, burst = 20_000, 300
+			h := startHub(t)
+			receiver := h.dial(t, &Options{Protocol: p, Buffer: BufferOptions{Messages: messages}})
+			ctx := testContext(t)
+			require.NoError(t, receiver.JoinGroup(ctx, "room"))
+			sender := h.dial(t, &Options{Protocol: JSONPlain})
+			for i := range messages {
+				if i == messages/2 {
+					h.DropConnection(hubName, receiver.ConnectionID())
+				}
+				require.NoError(t, sender.SendToGroup(ctx, "room", Text(strconv.Itoa(i)), &SendToGroupOptions{NoAck: true}))
+				if i%burst > 0 {
+					continue
+				}
+				for receiver.Stats().Received+burst < uint64(i) && receiver.Stats().Connections == 1 {
+					require.NoError(t, ctx.Err())
+					runtime.Gosched()
+				}
+				require.NoError(t, receiver.JoinGroup(ctx, "room"))
+			}
+			for i := range messages {
+				m := receive(t, receiver)
+				require.Equal(t, strconv.Itoa(i), m.Text())
+				require.EqualValues(t, i+1, m.SequenceID)
+			}
+			stats := receiver.Stats()
+			require.EqualValues(t, 1, stats.Connections)
+			require.EqualValues(t, 1, stats.Recoveries)
+			require.EqualValues(t, messages, stats.Received)
+		})
+	}
+}
+
+// TestFloodAtOnce has a service that lets no time pass, and counts what is not acknowledged.
+func TestFloodAtOnce(t *testing.T) {
+	bubble(t, func(t *testing.T, s *service) {
+		const messages = 20_000
+		conn, p := s.connect(Options{Buffer: BufferOptions{Messages: messages}})
+		start := time.Now()
+		acked := uint64(0)
+		for i := range uint64(messages) {
+			p.send(message(int(i + 1)))
+			if i+1-acked < 500 { // the service's limit is 1,000
+				continue
+			}
+			synctest.Wait()
+			for len(p.frames) > 0 {
+				acked = (<-p.frames).SequenceID
+			}
+			require.Less(t, i+1-acked, uint64(ackMessages))
+		}
+		require.Zero(t, time.Since(start))
+		for i := range messages {
+			require.EqualValues(t, i+1, receive(t, conn).SequenceID)
+		}
+	})
+}
+
+// TestSlowConsumer: above the buffer acknowledgements are withheld, the service ends the connection, and everything that
+// came is still handed out.
+func TestSlowConsumer(t *testing.T) {
+	const buffer, unacknowledged = 50, 1000 // the service's limit
+	h := startHub(t)
+	conn := h.dial(t, &Options{Buffer: BufferOptions{Messages: buffer}})
+	ctx := testContext(t)
+	for i := range buffer + unacknowledged {
+		require.NoError(t, h.service.SendToAll(ctx, webpubsub.Text(strconv.Itoa(i)), nil))
+		for conn.Stats().Queued <= i && i < buffer { // so that what is acknowledged is certain
+			runtime.Gosched()
+		}
+	}
+	for conn.Err() == nil {
+		require.NoError(t, h.service.SendToAll(ctx, webpubsub.Text("one too many"), nil))
+	}
+	require.ErrorIs(t, conn.Err(), ErrSlowConsumer)
+	var ce *CloseError
+	require.ErrorAs(t, conn.Err(), &ce)
+	require.Equal(t, 1008, ce.Code)
+	for i := range buffer {
+		require.Equal(t, strconv.Itoa(i), receive(t, conn).Text())
+	}
+	var err error
+	for received := buffer; err == nil; received++ {
+		var m *Message
+		if m, err = conn.Receive(ctx); err == nil && received < buffer+unacknowledged-1 {
+			require.Equal(t, strconv.Itoa(received), m.Text())
+		}
+	}
+	require.ErrorIs(t, err, ErrSlowConsumer)
+}
+
+func message(id int) string {
+	return fmt.Sprintf(`{"type":"message","from":"server","dataType":"text","data":"%d","sequenceId":%d}`, id, id)
+}
+
+func TestAcknowledgementsOfMessages(t *testing.T) {
+	t.Run("by count", func(t *testing.T) {
+		bubble(t, func(t *testing.T, s *service) {
+			_, p := s.connect(Options{})
+			start := time.Now()
+			for i := range 250 {
+				p.send(message(i + 1))
+			}
+			require.EqualValues(t, 100, p.expect("sequenceAck").SequenceID)
+			require.EqualValues(t, 200, p.expect("sequenceAck").SequenceID)
+			require.Zero(t, time.Since(start))
+			require.EqualValues(t, 250, p.expect("sequenceAck").SequenceID)
+			require.Equal(t, ackDelay, time.Since(start))
+		})
+	})
+	t.Run("by bytes", func(t *testing.T) {
+		bubble(t, func(t *testing.T, s *service) {
+			_, p := s.connect(Options{})
+			start := time.Now()
+			for i := range 3 {
+				p.send(fmt.Sprintf(`{"type":"message","from":"server","dataType":"text","data":"%0400000d","sequenceId":%d}`, i, i+1))
+			}
+			require.EqualValues(t, 3, p.expect("sequenceAck").SequenceID)
+			require.Zero(t, time.Since(start))
+		})
+	})
+	t.Run("duplicates are dropped, and acknowledged again at once", func(t *testing.T) {
+		bubble(t, func(t *testing.T, s *service) {
+			conn, p := s.connect(Options{})
+			p.send(message(1), message(2))
+			require.EqualValues(t, 2, p.expect("sequenceAck").SequenceID)
+			start := time.Now()
+			p.send(message(1), message(2), message(3))
+			require.EqualValues(t, 2, p.expect("sequenceAck").SequenceID)
+			require.EqualValues(t, 2, p.expect("sequenceAck").SequenceID)
+			require.Zero(t, time.Since(start))
+			for i := range 3 {
+				require.EqualValues(t, i+1, receive(t, conn).SequenceID)
+			}
+			require.EqualValues(t, 2, conn.Stats().Duplicates)
+		})
+	})
+	t.Run("withheld above the buffer, and given when there is room", func(t *testing.T) {
+		bubble(t, func(t *testing.T, s *service) {
+			conn, p := s.connect(Options{Buffer: BufferOptions{Messages: 10}})
+			for i := range 20 {
+				p.send(message(i + 1))
+			}
+			require.EqualValues(t, 10, p.expect("sequenceAck").SequenceID)
+			time.Sleep(5 * time.Second)
+			require.Empty(t, p.frames)
+			for range 4 {
+				receive(t, conn)
+			}
+			require.EqualValues(t, 14, p.expect("sequenceAck").SequenceID)
+			for i := 4; i < 20; i++ {
+				require.EqualValues(t, i+1, receive(t, conn).SequenceID)
+			}
+			require.EqualValues(t, 20, p.expect("sequenceAck").SequenceID)
+		})
+	})
+	t.Run("a new connection counts anew, whatever the queue still holds", func(t *testing.T) {
+		bubble(t, func(t *testing.T, s *service) {
+			conn, p := s.connect(Options{Buffer: BufferOptions{Messages: 2}})
+			p.send(message(1), message(2), message(3))
+			p.close(websocket.StatusNormalClosure, "")
+			p = s.next()
+			p.hello("c2")
+			p.send(message(1))
+			synctest.Wait()
+			for _, id := range []uint64{1, 2, 3, 1} {
+				require.Equal(t, id, receive(t, conn).SequenceID)
+			}
+			require.EqualValues(t, 1, p.expect("sequenceAck").SequenceID)
+			require.Zero(t, conn.Stats().Duplicates)
+		})
+	})
+}
+
+func TestUnreliableOverflow(t *testing.T) {
+	bubble(t, func(t *testing.T, s *service) {
+		slow := make(chan SlowConsumerEvent, 10)
+		conn, p := s.connect(Options{Protocol: JSONPlain, Buffer: BufferOptions{Messages: 2},
+			OnSlowConsumer: func(e SlowConsumerEvent) { slow <- e }})
+		burst := func() {
+			for i := range 5 {
+				p.send(message(i + 1))
+			}
+			synctest.Wait()
+		}
+		burst()
+		require.Equal(t, 2, (<-slow).Queued)
+		require.Empty(t, slow, "told once")
+		require.EqualValues(t, 3, conn.Stats().Dropped)
+		require.Equal(t, "1", receive(t, conn).Text())
+		require.Equal(t, "2", receive(t, conn).Text())
+		burst()
+		require.Len(t, slow, 1)
+	})
+}
+
+// TestABusyQueueBlocksNoSend: a reader that waited for the application would never see the acknowledgement.
+func TestABusyQueueBlocksNoSend(t *testing.T) {
+	bubble(t, func(t *testing.T, s *service) {
+		conn, p := s.connect(Options{Buffer: BufferOptions{Messages: 1}})
+		for i := range 20 {
+			p.send(message(i + 1))
+		}
+		done := send(conn, "a", nil)
+		p.ack(p.expect("sendToGroup"))
+		require.NoError(t, <-done)
+	})
+}
+
+func TestReceivers(t *testing.T) {
+	bubble(t, func(t *testing.T, s *service) {
+		conn, p := s.connect(Options{})
+		const receivers, messages = 8, 200
+		got := make(chan *Message, messages)
+		for range receivers {
+			go func() {
+				for m, err := range conn.Messages(context.Background()) {
+					if err != nil {
+						return
+					}
+					got <- m
+				}
+			}()
+		}
+		for i := range messages {
+			p.send(message(i + 1))
+		}
+		seen := make(map[uint64]bool)
+		for range messages {
+			seen[(<-got).SequenceID] = true
+		}
+		require.Len(t, seen, messages, "each message goes to one")
+	})
+}
+
+func TestMessagesEndsWithOneError(t *testing.T) {
+	bubble(t, func(t *testing.T, s *service) {
+		conn, p := s.connect(Options{})
+		p.send(message(1))
+		synctest.Wait()
+		conn.Close()
+		var texts []string
+		var last error
+		for m, err := range conn.Messages(context.Background()) {
+			if err != nil {
+				last = errors.Join(last, err)
+				continue
+			}
+			texts = append(texts, m.Text())
+		}
+		require.Equal(t, []string{"1"}, texts, "what arrived is handed out after Close too")
+		require.EqualError(t, last, ErrClosed.Error())
+	})
+}

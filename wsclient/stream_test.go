@@ -1,0 +1,212 @@
+package wsclient
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/stretchr/testify/require"
+)
+
+// openStream opens a stream that the service accepts.
+func openStream(t *testing.T, conn *Conn, p *peer, o *StreamOptions) *StreamWriter {
+	t.Helper()
+	opened := make(chan *StreamWriter)
+	go func() {
+		w, err := conn.OpenGroupStream(context.Background(), "room", o)
+		require.NoError(t, err)
+		opened <- w
+	}()
+	f := p.expect("sendToGroup")
+	require.NotNil(t, f.Stream)
+	require.Zero(t, f.AckID)
+	require.Nil(t, f.Data)
+	p.streamAck(f.Stream.StreamID, 1)
+	return <-opened
+}
+
+func (p *peer) streamAck(id string, expected int) {
+	p.t.Helper()
+	p.send(fmt.Sprintf(`{"type":"streamAck","streamId":%q,"expectedSequenceId":%d}`, id, expected))
+}
+
+// closeStream ends a stream in the background.
+func closeStream(close func() error) chan error {
+	closed := make(chan error, 1)
+	go func() { closed <- close() }()
+	return closed
+}
+
+func TestStream(t *testing.T) {
+	bubble(t, func(t *testing.T, s *service) {
+		conn, p := s.connect(Options{})
+		w := openStream(t, conn, p, &StreamOptions{DataType: DataText})
+		for i, text := range []string{"one", "two"} {
+			n, err := io.WriteString(w, text)
+			require.NoError(t, err)
+			require.Equal(t, 3, n)
+			require.JSONEq(t, fmt.Sprintf(`{"type":"streamData","streamId":"1","streamSequenceId":%d,"dataType":"text","data":%q}`, i+1, text),
+				string(p.expect("streamData").raw))
+		}
+		closed := closeStream(w.Close)
+		require.JSONEq(t, `{"type":"streamEnd","streamId":"1"}`, string(p.expect("streamEnd").raw))
+		p.streamAck("1", 3)
+		p.send(`{"type":"streamClosed","streamId":"1"}`)
+		require.NoError(t, <-closed)
+		require.NoError(t, w.Close())
+		_, err := w.Write(nil)
+		require.ErrorIs(t, err, io.ErrClosedPipe)
+		require.Empty(t, conn.streams.list())
+	})
+}
+
+func TestStreamEndsWithAnError(t *testing.T) {
+	bubble(t, func(t *testing.T, s *service) {
+		conn, p := s.connect(Options{})
+		w := openStream(t, conn, p, nil)
+		closed := closeStream(func() error { return w.CloseWithError(&StreamError{Message: "out of ideas", UserErrorCode: "E1"}) })
+		require.JSONEq(t, `{"type":"streamEnd","streamId":"1","error":{"message":"out of ideas","userErrorCode":"E1"}}`,
+			string(p.expect("streamEnd").raw))
+		p.send(`{"type":"streamClosed","streamId":"1"}`)
+		require.NoError(t, <-closed)
+
+		w = openStream(t, conn, p, nil)
+		p.send(`{"type":"streamClosed","streamId":"2","error":{"name":"IdleTimeout","message":"too long"}}`)
+		<-w.closed
+		_, err := w.Write([]byte("a"))
+		var se *StreamError
+		require.ErrorAs(t, err, &se)
+		require.Equal(t, "IdleTimeout", se.Name)
+		require.ErrorAs(t, w.Close(), &se)
+
+		opened := make(chan error)
+		go func() { _, err := conn.OpenGroupStream(context.Background(), "room", nil); opened <- err }()
+		p.expect("sendToGroup")
+		p.send(`{"type":"streamClosed","streamId":"3","error":{"name":"Forbidden","message":"no"}}`)
+		require.ErrorIs(t, <-opened, ErrForbidden)
+	})
+}
+
+func TestStreamOverARecovery(t *testing.T) {
+	bubble(t, func(t *testing.T, s *service) {
+		conn, p := s.connect(Options{})
+		w := openStream(t, conn, p, nil)
+		for range 3 {
+			w.Write([]byte("a"))
+			p.expect("streamData")
+		}
+		p.streamAck("1", 2)
+		synctest.Wait()
+		p.cut()
+		<-p.ended
+		synctest.Wait()
+		_, err := w.Write([]byte("b")) // pauses
+		require.NoError(t, err)
+		p = s.next()
+		p.send(`{"type":"pong"}`)
+		for _, number := range []uint64{2, 3, 4} {
+			require.Equal(t, number, p.expect("streamData").Fragment)
+		}
+		p.send(`{"type":"streamNack","streamId":"1","name":"InvalidSequenceId","expectedSequenceId":3}`)
+		for _, number := range []uint64{3, 4} {
+			require.Equal(t, number, p.expect("streamData").Fragment)
+		}
+		start := time.Now()
+		p.send(`{"type":"streamNack","streamId":"1","name":"TransientError","expectedSequenceId":4}`)
+		require.EqualValues(t, 4, p.expect("streamData").Fragment)
+		require.Equal(t, streamRetryDelay, time.Since(start))
+	})
+}
+
+func TestStreamOnANewConnection(t *testing.T) {
+	bubble(t, func(t *testing.T, s *service) {
+		conn, p := s.connect(Options{})
+		w := openStream(t, conn, p, nil)
+		closed := closeStream(w.Close)
+		p.expect("streamEnd")
+		p.close(1008, "")
+		var ce *CloseError
+		require.ErrorAs(t, <-closed, &ce)
+		require.Equal(t, 1008, ce.Code)
+	})
+}
+
+func TestStreamBackPressure(t *testing.T) {
+	bubble(t, func(t *testing.T, s *service) {
+		conn, p := s.connect(Options{})
+		w := openStream(t, conn, p, nil)
+		written := make(chan error, 1)
+		go func() {
+			for range streamWindow + 1 {
+				if _, err := w.Write([]byte("a")); err != nil {
+					written <- err
+					return
+				}
+			}
+			written <- nil
+		}()
+		for range streamWindow {
+			p.expect("streamData")
+		}
+		synctest.Wait()
+		require.Empty(t, written, "the writer waits")
+		ctx, cancel := context.WithTimeout(context.Background(), time.Second)
+		defer cancel()
+		require.ErrorIs(t, w.Send(ctx, Text("a")), context.DeadlineExceeded)
+		p.streamAck("1", 2)
+		require.NoError(t, <-written)
+
+		go func() { _, err := w.Write(make([]byte, 2_000_000)); written <- err }()
+		p.streamAck("1", streamWindow+2)
+		synctest.Wait()
+		require.Len(t, p.frames, 3, "the fragment that waited, and what fits into 1 MiB")
+		size := 0
+		for number := streamWindow + 2; size < 2_000_000; number++ {
+			for {
+				f := p.expect("streamData")
+				if f.Fragment < uint64(number) {
+					continue
+				}
+				size += (len(f.Data) - 2) * 3 / 4
+				break
+			}
+			p.streamAck("1", number+1)
+		}
+		require.NoError(t, <-written)
+	})
+}
+
+func TestStreamKeepAlive(t *testing.T) {
+	bubble(t, func(t *testing.T, s *service) {
+		conn, p := s.connect(Options{KeepAlive: KeepAliveOptions{Interval: time.Hour}})
+		openStream(t, conn, p, &StreamOptions{IdleTimeout: 30 * time.Second})
+		start := time.Now()
+		for i := range 3 {
+			require.JSONEq(t, `{"type":"streamData","streamId":"1"}`, string(p.expect("streamData").raw))
+			require.Equal(t, time.Duration(i+1)*10*time.Second, time.Since(start))
+		}
+	})
+}
+
+func TestStreamIsReceived(t *testing.T) {
+	bubble(t, func(t *testing.T, s *service) {
+		conn, p := s.connect(Options{})
+		p.send(`{"type":"message","from":"group","group":"room","dataType":"text","data":"a","sequenceId":1,`+
+			`"stream":{"streamId":"7","streamSequenceId":1}}`,
+			`{"type":"message","from":"group","group":"room","sequenceId":2,"stream":{"streamId":"7","streamSequenceId":2,`+
+				`"error":{"name":"UserError","message":"out of ideas","userErrorCode":"E1"}}}`)
+		m := receive(t, conn)
+		require.Equal(t, StreamFragment{StreamID: "7", Number: 1}, *m.Stream)
+		require.Equal(t, "a", m.Text())
+		m = receive(t, conn)
+		require.True(t, m.Stream.End)
+		require.Equal(t, StreamError{"UserError", "out of ideas", "E1"}, *m.Stream.Err)
+	})
+	h := startHub(t)
+	_, err := h.dial(t, &Options{Protocol: ProtobufReliable}).OpenGroupStream(testContext(t), "room", nil)
+	require.ErrorIs(t, err, errors.ErrUnsupported)
+}

@@ -1,0 +1,261 @@
+package wsclient
+
+import (
+	"context"
+	"errors"
+	"io"
+	"log/slog"
+	"math"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+	"google.golang.org/protobuf/types/known/wrapperspb"
+)
+
+func TestBadURLs(t *testing.T) {
+	for name, url := range map[string]string{
+		"http://host/client/hubs/chat must begin with ws:// or wss://": "http://host/client/hubs/chat?access_token=" + secretToken,
+		"ws:///client has no host":                                     "ws:///client?access_token=" + secretToken,
+		"ws://host/client has no access_token in its query":            "ws://host/client?other=" + secretToken,
+		"cannot be parsed: invalid character \" \" in host name":       "ws://ho st/?access_token=" + secretToken,
+		"cannot be parsed: invalid port \":x\" after host":             "ws://host:x?access_token=" + secretToken,
+		"cannot be parsed: net/url: invalid control character in URL":  "ws://host/\x00?access_token=" + secretToken,
+	} {
+		t.Run(name, func(t *testing.T) {
+			_, err := Dial(testContext(t), StaticURL(url), &Options{RetryInitial: true})
+			require.ErrorIs(t, err, ErrInvalidArgument)
+			require.EqualError(t, err, "wsclient: Dial: url "+name)
+			require.NotContains(t, err.Error(), secretToken)
+		})
+	}
+}
+
+// TestErrorsShowNoToken looks at everything that a failed Dial and a failed recovery return or log.
+func TestErrorsShowNoToken(t *testing.T) {
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	require.NoError(t, err)
+	address := listener.Addr().String()
+	require.NoError(t, listener.Close()) // nobody listens there now
+	logged := new(syncBuffer)
+	logger := slog.New(slog.NewTextHandler(logged, &slog.HandlerOptions{Level: slog.LevelDebug}))
+	_, err = Dial(testContext(t), StaticURL("ws://"+address+"/client/hubs/chat?access_token="+secretToken), &Options{Logger: logger})
+	require.ErrorContains(t, err, "wsclient: connecting to ws://"+address+"/client/hubs/chat: ")
+	for e := err; e != nil; e = errors.Unwrap(e) {
+		require.NotContains(t, e.Error(), secretToken)
+	}
+
+	bubble(t, func(t *testing.T, s *service) {
+		s.answerWith(func(*http.Request) int { return http.StatusUnauthorized })
+		_, err := Dial(context.Background(), StaticURL(serviceURL), s.options(Options{Logger: logger, RetryInitial: true}))
+		require.EqualError(t, err, "wsclient: the handshake failed: 401 Unauthorized: no: REDACTED")
+		s.answerWith(nil)
+		conn, p := s.connect(Options{Logger: logger})
+		s.answerWith(func(*http.Request) int { return http.StatusBadGateway })
+		p.cut()
+		time.Sleep(2 * time.Minute)
+		conn.Close()
+	})
+	require.Contains(t, logged.String(), "an attempt to recover failed")
+	require.Contains(t, logged.String(), "an attempt to connect failed")
+	require.NotContains(t, logged.String(), secretToken)
+	require.NotContains(t, logged.String(), "token-c1")
+}
+
+// syncBuffer is a buffer that several goroutines may write.
+type syncBuffer struct {
+	mu sync.Mutex
+	strings.Builder
+}
+
+func (b *syncBuffer) Write(p []byte) (int, error) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.Builder.Write(p)
+}
+
+func TestRecoveryURLKeepsOtherParameters(t *testing.T) {
+	u, err := parseClientURL("wss://proxy/client/hubs/chat?tenant=5&Access_Token="+secretToken, true)
+	require.NoError(t, err)
+	require.Equal(t, "wss://proxy/client/hubs/chat?awps_connection_id=c1&awps_reconnection_token=a%2Bb&tenant=5",
+		recoveryURL(u, "c1", "a+b"))
+}
+
+func TestDialFails(t *testing.T) {
+	bubble(t, func(t *testing.T, s *service) {
+		dial := func(provider URLProvider, o Options) chan error {
+			dialed := make(chan error, 1)
+			go func() {
+				_, err := Dial(context.Background(), provider, s.options(o))
+				dialed <- err
+			}()
+			return dialed
+		}
+		start := time.Now()
+		dialed := dial(freshURL, Options{})
+		s.next() // never says that the connection is there
+		err := <-dialed
+		require.ErrorIs(t, err, context.DeadlineExceeded)
+		require.Equal(t, attemptTimeout, time.Since(start))
+
+		sentinel := errors.New("no credentials")
+		require.ErrorIs(t, <-dial(func(context.Context) (string, error) { return "", sentinel }, Options{}), sentinel)
+
+		dialed = dial(freshURL, Options{})
+		p := s.next()
+		p.send(`{"type":"system","event":"disconnected","message":"go away"}`)
+		p.close(1008, "policy")
+		err = <-dialed
+		var ce *CloseError
+		require.ErrorAs(t, err, &ce)
+		require.EqualError(t, err, "wsclient: the connection ended with code 1008: policy: go away")
+
+		attempts := 0
+		s.answerWith(func(*http.Request) int {
+			if attempts++; attempts < 4 {
+				return 503
+			}
+			return 0
+		})
+		dialed = dial(freshURL, Options{RetryInitial: true, Reconnect: ReconnectOptions{MaxAttempts: 3}})
+		var he *HandshakeError
+		require.ErrorAs(t, <-dialed, &he)
+		require.Equal(t, 3, attempts)
+		s.answerWith(func(*http.Request) int { return 503 })
+		ctx, cancel := context.WithTimeout(context.Background(), 5*time.Minute)
+		defer cancel()
+		_, err = Dial(ctx, freshURL, s.options(Options{RetryInitial: true}))
+		require.ErrorIs(t, err, context.DeadlineExceeded)
+		require.ErrorAs(t, err, &he)
+		attempts = 2
+		s.answerWith(func(*http.Request) int {
+			if attempts++; attempts < 4 {
+				return 503
+			}
+			return 0
+		})
+		dialed = dial(freshURL, Options{RetryInitial: true, Reconnect: ReconnectOptions{Disabled: true}})
+		p = s.next()
+		p.send(`{"type":"system","event":"connected","userId":null,"connectionId":"c1"}`)
+		require.NoError(t, <-dialed)
+		p.close(1000, "")
+	})
+}
+
+func TestAnonymousAndAuthorization(t *testing.T) {
+	for _, o := range []Options{{Anonymous: true}, {Header: http.Header{"Authorization": {"Bearer x"}}}} {
+		bubble(t, func(t *testing.T, s *service) {
+			dialed := make(chan *Conn)
+			go func() {
+				conn, err := Dial(context.Background(), StaticURL("ws://service.test/client/hubs/chat"), s.options(o))
+				require.NoError(t, err)
+				dialed <- conn
+			}()
+			p := s.next()
+			require.Equal(t, o.Header.Get("Authorization"), p.request.Header.Get("Authorization"))
+			p.hello("c1")
+			(<-dialed).Close()
+		})
+	}
+}
+
+func TestNegotiate(t *testing.T) {
+	answer, status := "", 200
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		w.WriteHeader(status)
+		io.WriteString(w, answer)
+	}))
+	defer server.Close()
+	ask := func() (string, error) {
+		return Negotiate(server.URL+"/negotiate?secret=key", server.Client())(testContext(t))
+	}
+	answer = `{"token":"t","baseUrl":"wss://b","url":"wss://b?access_token=t"}`
+	url, err := ask()
+	require.NoError(t, err)
+	require.Equal(t, "wss://b?access_token=t", url)
+	answer = `{"token":"secret"`
+	_, err = ask()
+	require.EqualError(t, err, "negotiate at "+server.URL+"/negotiate: the answer is not a JSON object with a url")
+	answer = `{"token":"secret"}`
+	_, err = ask()
+	require.EqualError(t, err, "negotiate at "+server.URL+"/negotiate: the answer is JSON without a url")
+	status = 403
+	_, err = ask()
+	require.EqualError(t, err, "negotiate at "+server.URL+"/negotiate: the answer is 403 Forbidden")
+	server.Close()
+	_, err = ask()
+	require.Error(t, err)
+	require.NotContains(t, err.Error(), "secret")
+}
+
+func TestBadArguments(t *testing.T) {
+	_, err := Dial(testContext(t), nil, nil)
+	require.EqualError(t, err, "wsclient: Dial: provider is nil")
+	for want, o := range map[string]Options{
+		"options.Protocol is unknown":                            {Protocol: 4},
+		"options.Buffer.Messages is negative":                    {Buffer: BufferOptions{Messages: -1}},
+		"options.KeepAlive.Timeout must be longer than Interval": {KeepAlive: KeepAliveOptions{Interval: 5, Timeout: 5}},
+		"options.Reconnect.MaxDelay is less than MinDelay":       {Reconnect: ReconnectOptions{MinDelay: 5, MaxDelay: 4}},
+	} {
+		_, err := Dial(testContext(t), freshURL, &o)
+		require.ErrorIs(t, err, ErrInvalidArgument)
+		require.EqualError(t, err, "wsclient: Dial: "+want)
+	}
+	bubble(t, func(t *testing.T, s *service) {
+		conn, p := s.connect(Options{})
+		ctx := context.Background()
+		sendTo := func(group string, p Payload, o SendToGroupOptions) func() error {
+			return func() error { return conn.SendToGroup(ctx, group, p, &o) }
+		}
+		event := func(name string) func() error {
+			return func() error { return conn.SendEvent(ctx, name, Text("a"), nil) }
+		}
+		long := strings.Repeat("a", maxGroupName)
+		for _, test := range []struct {
+			want string
+			call func() error
+		}{
+			{"SendToGroup: group is empty", sendTo("", Text("a"), SendToGroupOptions{})},
+			{"JoinGroup: group is only white space", func() error { return conn.JoinGroup(ctx, " \t") }},
+			{"LeaveGroup: group is longer than 1024 UTF-16 units", func() error { return conn.LeaveGroup(ctx, long+"a") }},
+			{"LeaveGroup: group is longer than 1024 UTF-16 units", func() error { return conn.LeaveGroup(ctx, strings.Repeat("😀", 513)) }},
+			{"JoinGroup: group is not valid UTF-8", func() error { return conn.JoinGroup(ctx, "\xff") }},
+			{"OpenGroupStream: group is empty", func() error { _, err := conn.OpenGroupStream(ctx, "", nil); return err }},
+			{"OpenGroupStream: options.DataType must be DataBinary or DataText", func() error {
+				_, err := conn.OpenGroupStream(ctx, "room", &StreamOptions{DataType: DataJSON})
+				return err
+			}},
+			{"SendEvent: event is empty", event("")},
+			{"SendEvent: event must be a letter, then up to 127 letters, digits, and any of _ . -", event("1a")},
+			{"SendEvent: event must be a letter, then up to 127 letters, digits, and any of _ . -", event("a\n")},
+			{"SendEvent: event must be a letter, then up to 127 letters, digits, and any of _ . -", event(long[:129])},
+			{"Invoke: event is empty", func() error { _, err := conn.Invoke(ctx, "", Text("a"), nil); return err }},
+			{"SendToGroup: payload is the zero Payload; make one with Text, JSON, Binary or Protobuf", sendTo("g", Payload{}, SendToGroupOptions{})},
+			{"SendToGroup: payload is text that is not valid UTF-8; send it with Binary", sendTo("g", Text("\xff"), SendToGroupOptions{})},
+			{"SendToGroup: payload does not encode as JSON: json: unsupported value: NaN", sendTo("g", JSON(math.NaN()), SendToGroupOptions{})},
+			{"SendToGroup: payload is the JSON null, which the service does not accept", sendTo("g", JSON(nil), SendToGroupOptions{})},
+			{"SendToGroup: payload is not valid JSON", sendTo("g", Payload{DataType: DataJSON, Data: []byte("{")}, SendToGroupOptions{})},
+			{`SendToGroup: payload has the unknown data type "xml"`, sendTo("g", Payload{DataType: "xml"}, SendToGroupOptions{})},
+			{"SendToGroup: payload is protobuf, which the protocol json.reliable.webpubsub.azure.v1 cannot send",
+				sendTo("g", Protobuf(wrapperspb.String("a")), SendToGroupOptions{})},
+			{"SendToGroup: payload needs a frame of 1398178 bytes; the service accepts 1048576",
+				sendTo("g", Binary(make([]byte, 1<<20)), SendToGroupOptions{})},
+			{"SendToGroup: options.TTL is negative", sendTo("g", Text("a"), SendToGroupOptions{TTL: -1})},
+			{"SendToGroup: options.TTL is longer than 5m0s", sendTo("g", Text("a"), SendToGroupOptions{TTL: 301 * time.Second})},
+			{"SendToGroup: options.TTL must be a whole number of seconds", sendTo("g", Text("a"), SendToGroupOptions{TTL: 1500 * time.Millisecond})},
+		} {
+			err := test.call()
+			require.ErrorIs(t, err, ErrInvalidArgument, test.want)
+			require.EqualError(t, err, "wsclient: "+test.want)
+		}
+		for _, key := range []string{"", "a b"} {
+			require.ErrorIs(t, sendTo("g", Text("a"), SendToGroupOptions{Metadata: map[string]string{key: "v"}})(), ErrInvalidArgument)
+		}
+		require.Empty(t, p.frames, "nothing was written")
+	})
+}
