@@ -103,9 +103,11 @@ func (c *Conn) ready(ctx context.Context, k *call) (*link, uint64, error) {
 		if l == nil && c.changed == nil {
 			c.changed = make(chan struct{})
 		}
-		changed := c.changed
+		changed, rejected := c.changed, c.rejected
 		c.mu.Unlock()
 		switch {
+		case k.sent && k.epoch == rejected.epoch:
+			return nil, 0, rejected.err
 		case k.epoch != 0 && epoch != k.epoch && k.sent && k.atMostOnce:
 			return nil, 0, ErrOutcomeUnknown
 		case k.only != 0 && epoch != k.only:

@@ -19,6 +19,13 @@ func send(conn *Conn, text string, o *SendToGroupOptions) chan error {
 	return done
 }
 
+// join starts to join a group.
+func join(conn *Conn, group string) chan error {
+	done := make(chan error, 1)
+	go func() { done <- conn.JoinGroup(context.Background(), group) }()
+	return done
+}
+
 func TestALostAcknowledgementAfterRecovery(t *testing.T) {
 	bubble(t, func(t *testing.T, s *service) {
 		conn, p := s.connect(Options{})
@@ -166,14 +173,11 @@ func TestLeftGroupsAreNotRejoined(t *testing.T) {
 	bubble(t, func(t *testing.T, s *service) {
 		conn, p := s.connect(Options{Protocol: JSONPlain})
 		ctx := context.Background()
-		join := func(group string) {
-			joined := make(chan error)
-			go func() { joined <- conn.JoinGroup(ctx, group) }()
+		for _, group := range []string{"stays", "left"} {
+			joined := join(conn, group)
 			p.ack(p.expect("joinGroup"))
 			require.NoError(t, <-joined)
 		}
-		join("stays")
-		join("left")
 		left := make(chan error)
 		go func() { left <- conn.LeaveGroup(ctx, "left") }()
 		p.expect("leaveGroup") // whose ack is lost
@@ -192,8 +196,9 @@ func TestLeftGroupsAreNotRejoined(t *testing.T) {
 func TestRejoiningComesFirst(t *testing.T) {
 	bubble(t, func(t *testing.T, s *service) {
 		conn, p := s.connect(Options{Protocol: JSONPlain})
-		go conn.JoinGroup(context.Background(), "room")
+		joined := join(conn, "room")
 		p.ack(p.expect("joinGroup"))
+		require.NoError(t, <-joined)
 		p.cut()
 		<-p.ended
 		synctest.Wait()
@@ -218,8 +223,8 @@ func TestUnreadableFrames(t *testing.T) {
 		{"no type", 1007, func(p *peer) { p.send(`{}`) }},
 		{"bad base64", 1007, func(p *peer) { p.send(`{"type":"message","from":"server","dataType":"binary","data":"?"}`) }},
 		{"a message without data", 1007, func(p *peer) { p.send(`{"type":"message","from":"server","dataType":"text"}`) }},
-		{"a binary frame", 1003, func(p *peer) { p.ws.Write(context.Background(), websocket.MessageBinary, []byte("{}")) }},
-		{"a huge frame", 1009, func(p *peer) { p.ws.Write(context.Background(), websocket.MessageText, make([]byte, maxReceived+1)) }},
+		{"a binary frame", 1003, func(p *peer) { p.write(websocket.MessageBinary, []byte("{}")) }},
+		{"a huge frame", 1009, func(p *peer) { p.write(websocket.MessageText, make([]byte, maxReceived+1)) }},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			bubble(t, func(t *testing.T, s *service) {
@@ -284,4 +289,40 @@ func TestInvoke(t *testing.T) {
 	h := startHub(t)
 	_, err := h.dial(t, &Options{Protocol: ProtobufReliable}).Invoke(testContext(t), "price", JSON(1), nil)
 	require.ErrorIs(t, err, errors.ErrUnsupported)
+}
+
+// TestARejectedFrameIsNotSentAgain: it would end one connection after the other.
+func TestARejectedFrameIsNotSentAgain(t *testing.T) {
+	bubble(t, func(t *testing.T, s *service) {
+		conn, p := s.connect(Options{})
+		done := send(conn, "a", nil)
+		p.expect("sendToGroup")
+		p.close(websocket.StatusInvalidFramePayloadData, "not valid")
+		err := <-done
+		var ce *CloseError
+		require.ErrorAs(t, err, &ce)
+		require.Equal(t, 1007, ce.Code)
+		require.ErrorIs(t, err, ErrOutcomeUnknown)
+		p = s.next()
+		p.hello("c2")
+		done = send(conn, "b", nil)
+		f := p.expect("sendToGroup")
+		require.Equal(t, `"b"`, string(f.Data))
+		p.ack(f)
+		require.NoError(t, <-done)
+	})
+}
+
+// TestAnUnreadableFrameOfTheServiceCostsNoRequest: what is on its way then is sent again.
+func TestAnUnreadableFrameOfTheServiceCostsNoRequest(t *testing.T) {
+	bubble(t, func(t *testing.T, s *service) {
+		conn, p := s.connect(Options{})
+		done := send(conn, "a", nil)
+		p.expect("sendToGroup")
+		p.send("{")
+		p = s.next()
+		p.hello("c2")
+		p.ack(p.expect("sendToGroup"))
+		require.NoError(t, <-done)
+	})
 }

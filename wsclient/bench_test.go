@@ -26,7 +26,9 @@ func floodServer(b testing.TB, count func() int) string {
 		}
 		defer ws.CloseNow()
 		ctx := context.Background()
-		ws.Write(ctx, websocket.MessageText, []byte(`{"type":"system","event":"connected","connectionId":"c1"}`))
+		if ws.Write(ctx, websocket.MessageText, []byte(`{"type":"system","event":"connected","connectionId":"c1"}`)) != nil {
+			return
+		}
 		for {
 			if _, data, err := ws.Read(ctx); err != nil {
 				return
@@ -56,7 +58,7 @@ func BenchmarkReceive(b *testing.B) {
 		require.NoError(b, err)
 		b.ReportAllocs()
 		b.ResetTimer()
-		ws.Write(ctx, websocket.MessageText, []byte(`"go"`))
+		require.NoError(b, ws.Write(ctx, websocket.MessageText, []byte(`"go"`)))
 		for range b.N {
 			_, data, err := ws.Read(ctx)
 			require.NoError(b, err)

@@ -2,6 +2,7 @@ package wsclient
 
 import (
 	"math/rand/v2"
+	"runtime"
 	"strconv"
 	"sync"
 	"testing"
@@ -20,6 +21,12 @@ func TestChaos(t *testing.T) {
 		require.NoError(t, conns[i].JoinGroup(testContext(t), "room"))
 	}
 	ctx := testContext(t)
+	received := func() (n uint64) {
+		for _, conn := range conns {
+			n += conn.Stats().Received
+		}
+		return n
+	}
 	var senders, all sync.WaitGroup
 	for i, conn := range conns {
 		senders.Go(func() {
@@ -53,15 +60,17 @@ func TestChaos(t *testing.T) {
 	sent := make(chan struct{})
 	go func() { senders.Wait(); close(sent) }()
 	cuts := 0
-	for over := false; !over; {
+	for next, over := uint64(0), false; !over; {
 		conn := conns[rand.IntN(clients)]
-		if conn.State() == StateConnected && h.DropConnection(hubName, conn.ConnectionID()) {
+		if received() >= next && conn.State() == StateConnected && h.DropConnection(hubName, conn.ConnectionID()) {
 			cuts++
+			next = received() + clients*messages/4 // a cut client comes back later each time: let the others work
 		}
 		select {
 		case <-sent:
 			over = true
 		default:
+			runtime.Gosched()
 		}
 	}
 	all.Wait()

@@ -1,13 +1,12 @@
 package wsclient
 
 import (
+	"fmt"
 	"regexp"
 	"strings"
 	"time"
 	"unicode/utf16"
 	"unicode/utf8"
-
-	"github.com/awps-go/webpubsub/internal/metadata"
 )
 
 // The service's limits.
@@ -15,7 +14,14 @@ const (
 	maxFrame     = 1 << 20 // bytes of a frame that the service accepts
 	maxGroupName = 1024    // UTF-16 units
 	maxTTL       = 300 * time.Second
+
+	maxMetadataKey   = 256     // bytes
+	maxMetadataValue = 1024    // bytes
+	maxMetadata      = 8 << 10 // bytes of all keys and values
 )
+
+// A client's frames carry metadata as they are, so the rules of HTTP headers that internal/metadata checks for REST (no
+// commas, no spaces at the ends, no keys that differ in case only) do not hold here.
 
 // eventName is the service's pattern for the names of events.
 var eventName = regexp.MustCompile(`^(?i:[a-z][a-z0-9_.-]{0,127})$`)
@@ -45,13 +51,35 @@ func checkEvent(operation, event string) error {
 }
 
 func checkMetadata(operation string, items map[string]string) error {
-	if len(items) == 0 {
-		return nil
+	total := 0
+	for key, value := range items {
+		problem := ""
+		switch {
+		case !isHTTPToken(key):
+			problem = "has a key that is not an HTTP token"
+		case len(key) > maxMetadataKey:
+			problem = fmt.Sprintf("has a key longer than %d bytes", maxMetadataKey)
+		case strings.ContainsFunc(value, func(r rune) bool { return r >= utf8.RuneSelf }):
+			problem = "is not ASCII"
+		case len(value) > maxMetadataValue:
+			problem = fmt.Sprintf("is longer than %d bytes", maxMetadataValue)
+		}
+		if problem != "" {
+			return invalid(operation, fmt.Sprintf("options.Metadata[%.*q]", maxMetadataKey, key), "%s", problem)
+		}
+		total += len(key) + len(value)
 	}
-	if item, problem := metadata.Check(items); problem != "" {
-		return invalid(operation, "options.Metadata"+item, "%s", problem)
+	if total > maxMetadata {
+		return invalid(operation, "options.Metadata", "is larger than %d bytes in all", maxMetadata)
 	}
 	return nil
+}
+
+func isHTTPToken(s string) bool {
+	return s != "" && !strings.ContainsFunc(s, func(r rune) bool {
+		letter := 'a' <= r && r <= 'z' || 'A' <= r && r <= 'Z' || '0' <= r && r <= '9'
+		return !letter && !strings.ContainsRune("!#$%&'*+-.^_`|~", r)
+	})
 }
 
 func checkTTL(operation string, ttl time.Duration) error {

@@ -46,8 +46,8 @@ func TestCloseInEachState(t *testing.T) {
 			s.mute = true
 			conn, p := s.connect(Options{})
 			p.deaf.Store(true)
-			time.AfterFunc(3*time.Second, func() { io.Copy(io.Discard, p.raw) })
-			go conn.SendToGroup(context.Background(), "room", Text("a"), nil)
+			time.AfterFunc(3*time.Second, func() { _, _ = io.Copy(io.Discard, p.raw) })
+			send(conn, "a", nil)
 			synctest.Wait()
 			start := time.Now()
 			closeNow(t, conn)
@@ -90,23 +90,15 @@ func TestCloseInEachState(t *testing.T) {
 		},
 		"reconnecting, the provider hangs": func(t *testing.T, s *service) {
 			provided, asked := false, make(chan struct{})
-			dialed := make(chan *Conn)
-			go func() {
-				conn, err := Dial(context.Background(), func(ctx context.Context) (string, error) {
-					if !provided {
-						provided = true
-						return serviceURL, nil
-					}
-					close(asked)
-					<-ctx.Done()
-					return "", ctx.Err()
-				}, s.options(Options{Protocol: JSONPlain}))
-				require.NoError(t, err)
-				dialed <- conn
-			}()
-			p := s.next()
-			p.hello("c1")
-			conn := <-dialed
+			conn, p := s.connectTo(func(ctx context.Context) (string, error) {
+				if !provided {
+					provided = true
+					return serviceURL, nil
+				}
+				close(asked)
+				<-ctx.Done()
+				return "", ctx.Err()
+			}, Options{Protocol: JSONPlain})
 			p.cut()
 			<-asked
 			closeNow(t, conn)
@@ -162,14 +154,10 @@ func TestCloseInEachState(t *testing.T) {
 		},
 		"dialing": func(t *testing.T, s *service) {
 			ctx, cancel := context.WithCancel(context.Background())
-			dialed := make(chan error)
-			go func() {
-				_, err := Dial(ctx, freshURL, s.options(Options{RetryInitial: true}))
-				dialed <- err
-			}()
+			dialed := s.dial(ctx, freshURL, Options{RetryInitial: true})
 			s.next() // never says that the connection is there
 			cancel()
-			require.ErrorIs(t, <-dialed, context.Canceled)
+			require.ErrorIs(t, (<-dialed).err, context.Canceled)
 		},
 	} {
 		t.Run(name, func(t *testing.T) { bubble(t, test) })
@@ -194,8 +182,9 @@ func TestNoGoroutineIsLeft(t *testing.T) {
 func TestAnIdleClientHasOneGoroutine(t *testing.T) {
 	bubble(t, func(t *testing.T, s *service) {
 		conn, p := s.connect(Options{OnConnected: func(ConnectedEvent) {}})
-		go conn.JoinGroup(context.Background(), "room")
+		joined := join(conn, "room")
 		p.ack(p.expect("joinGroup"))
+		require.NoError(t, <-joined)
 		p.send(`{"type":"message","from":"server","dataType":"text","data":"a","sequenceId":1}`)
 		receive(t, conn)
 		p.expect("sequenceAck")

@@ -85,10 +85,10 @@ func (protobufCodec) encode(r *request) ([]byte, error) {
 		}
 		send := &pb.SendToGroupMessage{Group: r.group, AckId: ackID, Data: data, Metadata: r.metadata}
 		if r.noEcho {
-			send.NoEcho = proto.Bool(true)
+			send.NoEcho = new(true)
 		}
 		if r.ttl > 0 {
-			send.TtlSeconds = proto.Uint32(uint32(r.ttl / time.Second))
+			send.TtlSeconds = new(uint32(r.ttl / time.Second))
 		}
 		up.Message = &pb.UpstreamMessage_SendToGroupMessage{SendToGroupMessage: send}
 	case requestEvent:

@@ -36,6 +36,10 @@ var jsonFrames = []string{
 	`{"type":"invokeResponse","invocationId":"1","success":true,"dataType":"json","data":1}`,
 	`{"type":"streamNack","streamId":"1","name":"InvalidSequenceId","expectedSequenceId":4}`,
 	`{"type":"streamClosed","streamId":"1","error":{"name":"NotFound"}}`,
+	`{"type":"message","from":"server","dataType":"text","data":"a"}x`,
+	`{"type":"message","from":"server","dataType":"text","data":"a","sequenceId":01}`,
+	`{"type":"message","from":"group","group":"a\"b\\","dataType":"text","data":"a"}`,
+	`{"type":"message","from":"group","group":"\u0041","dataType":"text","data":"a"}`,
 	`{"type":"message","type":"ack"}`, `{"a":1}`, `{}`, `[]`, `null`, ``, `{"sequenceId":01}`,
 }
 
@@ -53,9 +57,9 @@ func FuzzDecodeJSON(f *testing.F) {
 		if !ok {
 			return
 		}
-		any, err := decodeAny(data)
+		same, err := decodeAny(data)
 		require.NoError(t, err)
-		require.Equal(t, any, usual)
+		require.Equal(t, same, usual)
 	})
 }
 
@@ -102,7 +106,7 @@ func FuzzDecodeProtobuf(f *testing.F) {
 		{Data: &pb.MessageData_ProtobufData{ProtobufData: wrapped}},
 	} {
 		frame, err := proto.Marshal(&pb.DownstreamMessage{Message: &pb.DownstreamMessage_DataMessage{DataMessage: &pb.DataMessage{
-			From: "group", Group: proto.String("g"), SequenceId: proto.Uint64(3), Metadata: map[string]string{"k": "v"}, Data: data}}})
+			From: "group", Group: new("g"), SequenceId: new(uint64(3)), Metadata: map[string]string{"k": "v"}, Data: data}}})
 		require.NoError(f, err)
 		f.Add(frame)
 	}

@@ -5,6 +5,7 @@ import (
 	"log/slog"
 	"sync"
 	"sync/atomic"
+	"time"
 )
 
 // Conn is a client of a hub. It outlives its WebSocket connections: it recovers one that broke, and makes a new one in
@@ -34,7 +35,8 @@ type Conn struct {
 
 	// Of connecting; only the supervisor touches them.
 	attempt, failures, rejections int
-	static                        bool // the provider's URL does not change
+	static                        bool          // the provider's URL does not change
+	recoveryLimit                 time.Duration // of the delay before the next attempt to recover; 0 is at once
 
 	mu      sync.Mutex // guards everything below
 	state   State
@@ -44,6 +46,13 @@ type Conn struct {
 	changed chan struct{} // closed when link or session changes; nil if nobody waits
 	err     error         // why calls fail; set when quit is closed
 	closed  bool          // Close was called
+
+	// rejected is the last session that the service ended because it could not read a frame. Requests that were on their
+	// way then are not sent again: one of them would end the next session too.
+	rejected struct {
+		epoch uint64
+		err   *CloseError
+	}
 }
 
 // State is what a Conn is doing.

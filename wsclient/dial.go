@@ -6,9 +6,10 @@ import (
 	"context"
 	"io"
 	"net/http"
-	"strings"
 
 	"github.com/coder/websocket"
+
+	"github.com/awps-go/webpubsub/internal/redact"
 )
 
 // dialWebSocket makes a WebSocket connection. The function that it returns ends the connection at once, without a close
@@ -54,13 +55,7 @@ func readBody(resp *http.Response, target string) string {
 	if resp.Body == nil {
 		return ""
 	}
-	const maxBody = 1 << 10
+	const maxBody = 1 << 10 // what the WebSocket library keeps
 	data, _ := io.ReadAll(io.LimitReader(resp.Body, maxBody))
-	text := strings.Map(func(r rune) rune {
-		if r < ' ' || r == 0x7F {
-			return ' '
-		}
-		return r
-	}, strings.ToValidUTF8(string(data), "\uFFFD"))
-	return strings.TrimSpace(scrubText(text, target))
+	return redact.Line(redact.Excerpt(data, maxBody, secrets(target)...), maxBody)
 }

@@ -107,7 +107,8 @@ type CloseError struct {
 	// Reason: bye".
 	Message string
 
-	err error // what the network or the decoder reported, or one of the package's sentinels
+	err    error // what the network or the decoder reported, or one of the package's sentinels
+	byPeer bool  // the service sent the close frame
 }
 
 // codeAbnormal is the close code for a connection that broke without a close frame.

@@ -7,6 +7,7 @@ import (
 	"log"
 	"net/http"
 	"net/http/httptest"
+	"strings"
 	"time"
 
 	"github.com/awps-go/webpubsub"
@@ -147,8 +148,7 @@ func ExampleOptions_serverClose() {
 	ctx := context.Background()
 	conn, err := wsclient.Dial(ctx, provider, &wsclient.Options{
 		OnServerClose: func(reason string) bool {
-			log.Println(reason) // Application server closed the connection. Reason: bye
-			return false        // do not come back
+			return !strings.Contains(reason, "banned") // then do not come back
 		},
 	})
 	if err != nil {
@@ -159,7 +159,7 @@ func ExampleOptions_serverClose() {
 	if err != nil {
 		log.Fatal(err)
 	}
-	if err := service.CloseUserConnections(ctx, "ada", &webpubsub.CloseUserConnectionsOptions{Reason: "bye"}); err != nil {
+	if err := service.CloseUserConnections(ctx, "ada", &webpubsub.CloseUserConnectionsOptions{Reason: "banned"}); err != nil {
 		log.Fatal(err)
 	}
 	<-conn.Done()

@@ -41,7 +41,8 @@ type SendToGroupOptions struct {
 // be delivered twice. AtMostOnce prevents that. An InternalServerError is tried again up to three times.
 //
 // The error is an *[AckError] if the service rejected the message, which is an [ErrForbidden] if the permission is lacking;
-// ctx's error; or why the Conn has ended. An error that is an [ErrOutcomeUnknown] means that the message was sent and may
+// ctx's error; a *[CloseError] if the service closed the connection because it could not read a frame (1003, 1007, 1009),
+// possibly this one; or why the Conn has ended. An error that is an [ErrOutcomeUnknown] means that the message was sent and may
 // have been delivered.
 func (c *Conn) SendToGroup(ctx context.Context, group string, payload Payload, options *SendToGroupOptions) error {
 	const operation = "SendToGroup"

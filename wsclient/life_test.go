@@ -114,8 +114,7 @@ func TestRefusedRecovery(t *testing.T) {
 	bubble(t, func(t *testing.T, s *service) {
 		o, e := recordEvents(Options{})
 		conn, p := s.connect(o)
-		joined := make(chan error)
-		go func() { joined <- conn.JoinGroup(context.Background(), "room") }()
+		joined := join(conn, "room")
 		p.ack(p.expect("joinGroup"))
 		require.NoError(t, <-joined)
 		p.cut()
@@ -130,7 +129,7 @@ func TestRefusedRecovery(t *testing.T) {
 		p.nack(f, "Forbidden")
 		e.expect(t, "not joined room")
 		require.Equal(t, []string{"room"}, conn.groups.all(), "the permission may come back")
-		go func() { joined <- conn.JoinGroup(context.Background(), "other") }()
+		joined = join(conn, "other")
 		p.nack(p.expect("joinGroup"), "Forbidden")
 		require.ErrorIs(t, <-joined, ErrForbidden)
 		require.Equal(t, []string{"room"}, conn.groups.all())
@@ -189,7 +188,7 @@ func TestServerClose(t *testing.T) {
 			require.Equal(t, message, <-reasons)
 			var ce *CloseError
 			require.ErrorAs(t, conn.Err(), &ce)
-			require.Equal(t, CloseError{Code: 1000, Message: message}, *ce)
+			require.Equal(t, CloseError{Code: 1000, Message: message, byPeer: true}, *ce)
 			_, err := conn.Receive(context.Background())
 			require.ErrorAs(t, err, &ce)
 		})
@@ -240,15 +239,7 @@ func TestRejectedURLsEndTheClient(t *testing.T) {
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			bubble(t, func(t *testing.T, s *service) {
-				dialed := make(chan *Conn)
-				go func() {
-					conn, err := Dial(context.Background(), test.provider, s.options(Options{}))
-					require.NoError(t, err)
-					dialed <- conn
-				}()
-				p := s.next()
-				p.hello("c1")
-				conn := <-dialed
+				conn, p := s.connectTo(test.provider, Options{})
 				attempts := 0
 				s.answerWith(func(*http.Request) int { attempts++; return http.StatusUnauthorized })
 				p.close(websocket.StatusPolicyViolation, "")
@@ -257,7 +248,7 @@ func TestRejectedURLsEndTheClient(t *testing.T) {
 				var he *HandshakeError
 				require.ErrorAs(t, conn.Err(), &he)
 				require.Equal(t, 401, he.StatusCode)
-				require.Equal(t, "no: REDACTED", he.Body)
+				require.Equal(t, `no: REDACTED\u0001`, he.Body)
 			})
 		})
 	}
@@ -317,5 +308,45 @@ func TestAFlappingConnectionIsNoSuccess(t *testing.T) {
 		p.cut()
 		s.next()
 		require.LessOrEqual(t, time.Since(start), 500*time.Millisecond)
+	})
+}
+
+// TestAFlappingRecovery: a service that takes a client back and drops it at once must not be asked without pause.
+func TestAFlappingRecovery(t *testing.T) {
+	bubble(t, func(t *testing.T, s *service) {
+		conn, p := s.connect(Options{KeepAlive: KeepAliveOptions{Interval: time.Hour}})
+		start := time.Now()
+		p.cut()
+		p = s.next()
+		require.Zero(t, time.Since(start), "the first time at once")
+		const drops = 20
+		for range drops {
+			p.send(`{"type":"pong"}`)
+			synctest.Wait()
+			p.cut()
+			p = s.next()
+		}
+		require.Greater(t, time.Since(start), drops*time.Second*2/3)
+		p.send(`{"type":"pong"}`)
+		time.Sleep(steadyAfter)
+		start = time.Now()
+		p.cut()
+		s.next()
+		require.Zero(t, time.Since(start))
+		require.EqualValues(t, 1, conn.Stats().Connections)
+	})
+}
+
+// TestAServerCloseDuringARecovery ends the session as it does at other times.
+func TestAServerCloseDuringARecovery(t *testing.T) {
+	bubble(t, func(t *testing.T, s *service) {
+		o, e := recordEvents(Options{})
+		_, p := s.connect(o)
+		p.cut()
+		p = s.next()
+		p.send(`{"type":"system","event":"disconnected","message":"bye"}`)
+		p.close(websocket.StatusNormalClosure, "")
+		s.next().hello("c2")
+		e.expect(t, "connected c1 false", "recovering c1", "disconnected c1 1000", "connected c2 false")
 	})
 }

@@ -95,7 +95,7 @@ func (l *link) closeError(err error) *CloseError {
 	var bad *unreadableError
 	switch {
 	case errors.As(err, &peer):
-		ce.Code, ce.Reason = int(peer.Code), peer.Reason
+		ce.Code, ce.Reason, ce.byPeer = int(peer.Code), peer.Reason, true
 	case errors.As(err, &bad):
 		ce.Code, ce.Reason = int(bad.code), bad.Error()
 	case errors.Is(err, websocket.ErrMessageTooBig):
@@ -216,7 +216,7 @@ func (l *link) goodbye(code websocket.StatusCode, reason string) {
 	l.alive.stop()
 	cut := time.AfterFunc(goodbyeTimeout, l.cut)
 	defer cut.Stop()
-	_ = l.ws.Close(code, shorten(reason, 120)) // what a close frame has room for
+	l.ws.Close(code, shorten(reason, 120)) // what a close frame has room for
 	l.end()
 }
 

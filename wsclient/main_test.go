@@ -99,7 +99,7 @@ func newService(t testing.TB) *service {
 	s.client = &http.Client{Transport: transport}
 	server := &http.Server{Handler: http.HandlerFunc(s.serve)}
 	var wg sync.WaitGroup
-	wg.Go(func() { server.Serve(s.listener) })
+	wg.Go(func() { _ = server.Serve(s.listener) })
 	t.Cleanup(func() {
 		server.Close()
 		transport.CloseIdleConnections()
@@ -201,7 +201,7 @@ func (p *peer) read() {
 			return
 		}
 		f := up{raw: data}
-		json.Unmarshal(data, &f)
+		_ = json.Unmarshal(data, &f) // what is not JSON is known by its bytes
 		p.frames <- f
 	}
 }
@@ -219,6 +219,11 @@ func (p *peer) send(frames ...string) {
 	for _, f := range frames {
 		require.NoError(p.t, p.ws.Write(context.Background(), websocket.MessageText, []byte(f)))
 	}
+}
+
+// write sends what the client will not like: it may close the connection before all is written.
+func (p *peer) write(typ websocket.MessageType, data []byte) {
+	_ = p.ws.Write(context.Background(), typ, data)
 }
 
 // expect returns the next frame of the client that is of a type; it passes over pings and sequenceAcks unless asked for.
@@ -300,21 +305,35 @@ const (
 // connect makes a client, and returns the service's end of its connection as well.
 func (s *service) connect(o Options) (*Conn, *peer) {
 	s.t.Helper()
-	type result struct {
-		conn *Conn
-		err  error
-	}
-	dialed := make(chan result, 1)
-	go func() {
-		conn, err := Dial(context.Background(), freshURL, s.options(o))
-		dialed <- result{conn, err}
-	}()
+	return s.connectTo(freshURL, o)
+}
+
+// connectTo is connect with a provider.
+func (s *service) connectTo(provider URLProvider, o Options) (*Conn, *peer) {
+	s.t.Helper()
+	dialed := s.dial(context.Background(), provider, o)
 	p := s.next()
 	p.hello("c1")
-	r := <-dialed
-	require.NoError(s.t, r.err)
-	s.t.Cleanup(func() { r.conn.Close() })
-	return r.conn, p
+	d := <-dialed
+	require.NoError(s.t, d.err)
+	s.t.Cleanup(func() { d.conn.Close() })
+	return d.conn, p
+}
+
+// dialed is what Dial has returned.
+type dialed struct {
+	conn *Conn
+	err  error
+}
+
+// dial calls Dial in the background.
+func (s *service) dial(ctx context.Context, provider URLProvider, o Options) chan dialed {
+	returned := make(chan dialed, 1)
+	go func() {
+		conn, err := Dial(ctx, provider, s.options(o))
+		returned <- dialed{conn, err}
+	}()
+	return returned
 }
 
 // freshURL is a provider that is not static.

@@ -52,7 +52,7 @@ func (r *released) add(e *entry) {
 	if r.epoch != e.epoch {
 		*r = released{epoch: e.epoch}
 	}
-	r.id = e.message.SequenceID
+	r.id = max(r.id, e.message.SequenceID)
 	r.count++
 	r.bytes += e.size
 }

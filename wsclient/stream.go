@@ -3,9 +3,9 @@ package wsclient
 import (
 	"cmp"
 	"context"
+	"crypto/rand"
 	"errors"
 	"io"
-	"strconv"
 	"sync"
 	"time"
 )
@@ -13,8 +13,8 @@ import (
 // StreamFragment says which part of a group stream a [Message] is. A stream is a series of messages of one sender to a
 // group, such as the tokens of a language model's answer. Its fragments arrive in order, among other messages.
 //
-// Follow a stream by its StreamID, which its sender chose: together with Message.Group it tells the streams apart that
-// are open at the same time. A member that joins in the middle of a stream begins with a Number greater than 1.
+// Follow a stream by its StreamID, which its sender chose; this package chooses random ones. A member that joins in the
+// middle of a stream begins with a Number greater than 1.
 type StreamFragment struct {
 	// StreamID is the id of the stream.
 	StreamID string
@@ -411,16 +411,14 @@ func (s *StreamWriter) fail(err error) {
 
 // streams are the open streams of a Conn.
 type streams struct {
-	mu   sync.Mutex // guards everything below; never taken while a stream's mutex is held
-	last uint64
+	mu   sync.Mutex // guards open; never taken while a stream's mutex is held
 	open map[string]*StreamWriter
 }
 
 func (all *streams) add(s *StreamWriter) {
 	all.mu.Lock()
 	defer all.mu.Unlock()
-	all.last++
-	s.id = strconv.FormatUint(all.last, 10)
+	s.id = rand.Text() // receivers may follow streams of several senders
 	if all.open == nil {
 		all.open = make(map[string]*StreamWriter)
 	}

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -15,19 +16,24 @@ import (
 // openStream opens a stream that the service accepts.
 func openStream(t *testing.T, conn *Conn, p *peer, o *StreamOptions) *StreamWriter {
 	t.Helper()
-	opened := make(chan *StreamWriter)
+	var w *StreamWriter
+	opened := make(chan error)
 	go func() {
-		w, err := conn.OpenGroupStream(context.Background(), "room", o)
-		require.NoError(t, err)
-		opened <- w
+		var err error
+		w, err = conn.OpenGroupStream(context.Background(), "room", o)
+		opened <- err
 	}()
 	f := p.expect("sendToGroup")
 	require.NotNil(t, f.Stream)
 	require.Zero(t, f.AckID)
 	require.Nil(t, f.Data)
 	p.streamAck(f.Stream.StreamID, 1)
-	return <-opened
+	require.NoError(t, <-opened)
+	return w
 }
+
+// withID puts the id of a stream into a frame.
+func withID(frame, id string) string { return strings.ReplaceAll(frame, "$", id) }
 
 func (p *peer) streamAck(id string, expected int) {
 	p.t.Helper()
@@ -35,9 +41,9 @@ func (p *peer) streamAck(id string, expected int) {
 }
 
 // closeStream ends a stream in the background.
-func closeStream(close func() error) chan error {
+func closeStream(end func() error) chan error {
 	closed := make(chan error, 1)
-	go func() { closed <- close() }()
+	go func() { closed <- end() }()
 	return closed
 }
 
@@ -49,13 +55,13 @@ func TestStream(t *testing.T) {
 			n, err := io.WriteString(w, text)
 			require.NoError(t, err)
 			require.Equal(t, 3, n)
-			require.JSONEq(t, fmt.Sprintf(`{"type":"streamData","streamId":"1","streamSequenceId":%d,"dataType":"text","data":%q}`, i+1, text),
+			require.JSONEq(t, fmt.Sprintf(`{"type":"streamData","streamId":%q,"streamSequenceId":%d,"dataType":"text","data":%q}`, w.ID(), i+1, text),
 				string(p.expect("streamData").raw))
 		}
 		closed := closeStream(w.Close)
-		require.JSONEq(t, `{"type":"streamEnd","streamId":"1"}`, string(p.expect("streamEnd").raw))
-		p.streamAck("1", 3)
-		p.send(`{"type":"streamClosed","streamId":"1"}`)
+		require.JSONEq(t, withID(`{"type":"streamEnd","streamId":"$"}`, w.ID()), string(p.expect("streamEnd").raw))
+		p.streamAck(w.ID(), 3)
+		p.send(withID(`{"type":"streamClosed","streamId":"$"}`, w.ID()))
 		require.NoError(t, <-closed)
 		require.NoError(t, w.Close())
 		_, err := w.Write(nil)
@@ -69,13 +75,13 @@ func TestStreamEndsWithAnError(t *testing.T) {
 		conn, p := s.connect(Options{})
 		w := openStream(t, conn, p, nil)
 		closed := closeStream(func() error { return w.CloseWithError(&StreamError{Message: "out of ideas", UserErrorCode: "E1"}) })
-		require.JSONEq(t, `{"type":"streamEnd","streamId":"1","error":{"message":"out of ideas","userErrorCode":"E1"}}`,
+		require.JSONEq(t, withID(`{"type":"streamEnd","streamId":"$","error":{"message":"out of ideas","userErrorCode":"E1"}}`, w.ID()),
 			string(p.expect("streamEnd").raw))
-		p.send(`{"type":"streamClosed","streamId":"1"}`)
+		p.send(withID(`{"type":"streamClosed","streamId":"$"}`, w.ID()))
 		require.NoError(t, <-closed)
 
 		w = openStream(t, conn, p, nil)
-		p.send(`{"type":"streamClosed","streamId":"2","error":{"name":"IdleTimeout","message":"too long"}}`)
+		p.send(withID(`{"type":"streamClosed","streamId":"$","error":{"name":"IdleTimeout","message":"too long"}}`, w.ID()))
 		<-w.closed
 		_, err := w.Write([]byte("a"))
 		var se *StreamError
@@ -85,8 +91,8 @@ func TestStreamEndsWithAnError(t *testing.T) {
 
 		opened := make(chan error)
 		go func() { _, err := conn.OpenGroupStream(context.Background(), "room", nil); opened <- err }()
-		p.expect("sendToGroup")
-		p.send(`{"type":"streamClosed","streamId":"3","error":{"name":"Forbidden","message":"no"}}`)
+		id := p.expect("sendToGroup").Stream.StreamID
+		p.send(withID(`{"type":"streamClosed","streamId":"$","error":{"name":"Forbidden","message":"no"}}`, id))
 		require.ErrorIs(t, <-opened, ErrForbidden)
 	})
 }
@@ -96,10 +102,11 @@ func TestStreamOverARecovery(t *testing.T) {
 		conn, p := s.connect(Options{})
 		w := openStream(t, conn, p, nil)
 		for range 3 {
-			w.Write([]byte("a"))
+			_, err := w.Write([]byte("a"))
+			require.NoError(t, err)
 			p.expect("streamData")
 		}
-		p.streamAck("1", 2)
+		p.streamAck(w.ID(), 2)
 		synctest.Wait()
 		p.cut()
 		<-p.ended
@@ -111,12 +118,12 @@ func TestStreamOverARecovery(t *testing.T) {
 		for _, number := range []uint64{2, 3, 4} {
 			require.Equal(t, number, p.expect("streamData").Fragment)
 		}
-		p.send(`{"type":"streamNack","streamId":"1","name":"InvalidSequenceId","expectedSequenceId":3}`)
+		p.send(withID(`{"type":"streamNack","streamId":"$","name":"InvalidSequenceId","expectedSequenceId":3}`, w.ID()))
 		for _, number := range []uint64{3, 4} {
 			require.Equal(t, number, p.expect("streamData").Fragment)
 		}
 		start := time.Now()
-		p.send(`{"type":"streamNack","streamId":"1","name":"TransientError","expectedSequenceId":4}`)
+		p.send(withID(`{"type":"streamNack","streamId":"$","name":"TransientError","expectedSequenceId":4}`, w.ID()))
 		require.EqualValues(t, 4, p.expect("streamData").Fragment)
 		require.Equal(t, streamRetryDelay, time.Since(start))
 	})
@@ -157,11 +164,11 @@ func TestStreamBackPressure(t *testing.T) {
 		ctx, cancel := context.WithTimeout(context.Background(), time.Second)
 		defer cancel()
 		require.ErrorIs(t, w.Send(ctx, Text("a")), context.DeadlineExceeded)
-		p.streamAck("1", 2)
+		p.streamAck(w.ID(), 2)
 		require.NoError(t, <-written)
 
 		go func() { _, err := w.Write(make([]byte, 2_000_000)); written <- err }()
-		p.streamAck("1", streamWindow+2)
+		p.streamAck(w.ID(), streamWindow+2)
 		synctest.Wait()
 		require.Len(t, p.frames, 3, "the fragment that waited, and what fits into 1 MiB")
 		size := 0
@@ -174,7 +181,7 @@ func TestStreamBackPressure(t *testing.T) {
 				size += (len(f.Data) - 2) * 3 / 4
 				break
 			}
-			p.streamAck("1", number+1)
+			p.streamAck(w.ID(), number+1)
 		}
 		require.NoError(t, <-written)
 	})
@@ -183,10 +190,10 @@ func TestStreamBackPressure(t *testing.T) {
 func TestStreamKeepAlive(t *testing.T) {
 	bubble(t, func(t *testing.T, s *service) {
 		conn, p := s.connect(Options{KeepAlive: KeepAliveOptions{Interval: time.Hour}})
-		openStream(t, conn, p, &StreamOptions{IdleTimeout: 30 * time.Second})
+		w := openStream(t, conn, p, &StreamOptions{IdleTimeout: 30 * time.Second})
 		start := time.Now()
 		for i := range 3 {
-			require.JSONEq(t, `{"type":"streamData","streamId":"1"}`, string(p.expect("streamData").raw))
+			require.JSONEq(t, withID(`{"type":"streamData","streamId":"$"}`, w.ID()), string(p.expect("streamData").raw))
 			require.Equal(t, time.Duration(i+1)*10*time.Second, time.Since(start))
 		}
 	})

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"net/url"
+	"strings"
 	"time"
 
 	"github.com/coder/websocket"
@@ -21,6 +22,10 @@ const (
 	// The delays between attempts to recover. The first attempt is made at once.
 	minRecoveryDelay = 250 * time.Millisecond
 	maxRecoveryDelay = 2 * time.Second
+
+	// steadyAfter is how long a connection must have been up before it is recovered at once. One that broke earlier is
+	// recovered after a delay, so that a service or a proxy that drops every connection is not asked without pause.
+	steadyAfter = 5 * time.Second
 
 	// stableAfter is how long a connection must have been up to count as a success.
 	stableAfter = 30 * time.Second
@@ -76,7 +81,7 @@ func (c *Conn) serve(l *link, first *arrival) *CloseError {
 	c.link = nil
 	c.mu.Unlock()
 	close(l.gone)
-	if ours(ce) { // the service must learn that its session is over
+	if unreadableCode(ce) && !ce.byPeer { // the service must learn that its session is over
 		if c.goroutines.spawn(func() { l.goodbye(websocket.StatusCode(ce.Code), ce.Reason) }) {
 			return ce
 		}
@@ -85,9 +90,9 @@ func (c *Conn) serve(l *link, first *arrival) *CloseError {
 	return ce
 }
 
-// ours reports whether this package ended a connection because of a frame that it could not read. Recovering the
+// unreadableCode reports whether a connection ended because one side could not read a frame of the other. Recovering the
 // connection would bring the frame again.
-func ours(ce *CloseError) bool {
+func unreadableCode(ce *CloseError) bool {
 	switch websocket.StatusCode(ce.Code) {
 	case websocket.StatusUnsupportedData, websocket.StatusInvalidFramePayloadData, websocket.StatusMessageTooBig:
 		return true
@@ -162,6 +167,9 @@ func (c *Conn) replace(l *link, ce *CloseError) (*link, *arrival, error) {
 	}
 	c.log.Warn("the connection ended", "connection", s.id, "code", ce.Code, "reason", ce.Reason, "message", ce.Message, "error", ce.err)
 	if s.token != "" && canRecover(ce) {
+		if broken.Sub(l.since) >= steadyAfter {
+			c.recoveryLimit = 0
+		}
 		next, first, err := c.recover(s, ce, broken)
 		if next != nil {
 			return next, first, nil
@@ -170,7 +178,7 @@ func (c *Conn) replace(l *link, ce *CloseError) (*link, *arrival, error) {
 			return nil, nil, ErrClosed
 		}
 		c.log.Warn("the connection was not recovered", "connection", s.id, "error", err)
-		if refusal, ok := errors.AsType[*CloseError](err); ok {
+		if refusal, ok := errors.AsType[*CloseError](err); ok && !canRecover(refusal) {
 			ce = refusal
 		}
 	}
@@ -197,12 +205,15 @@ func canRecover(ce *CloseError) bool {
 	case websocket.StatusNormalClosure, websocket.StatusPolicyViolation:
 		return false
 	}
-	return !ours(ce)
+	return !unreadableCode(ce)
 }
 
 // endSession gives up a session: its acknowledgements, invocations and streams will not come back.
 func (c *Conn) endSession(ce *CloseError) {
 	c.mu.Lock()
+	if ce.byPeer && unreadableCode(ce) {
+		c.rejected.epoch, c.rejected.err = c.session.epoch, ce
+	}
 	c.session.epoch = 0
 	c.state = StateReconnecting
 	c.change()
@@ -238,8 +249,18 @@ func (c *Conn) recover(s session, ce *CloseError, broken time.Time) (*link, *arr
 	if hook := c.options.OnRecovering; hook != nil {
 		c.hooks.add(func() { hook(RecoveringEvent{c, s.id, ce}) })
 	}
-	limit := minRecoveryDelay
+	var failure error = ce
 	for {
+		if c.recoveryLimit > 0 {
+			delay := c.recoveryLimit/2 + rand.N(c.recoveryLimit/2+1)
+			if time.Since(broken)+delay >= recoveryWindow {
+				return nil, nil, fmt.Errorf("not within %v: %w", recoveryWindow, failure)
+			}
+			if !c.sleep(delay) {
+				return nil, nil, ErrClosed
+			}
+		}
+		c.recoveryLimit = min(max(2*c.recoveryLimit, minRecoveryDelay), maxRecoveryDelay)
 		l, first, err := c.tryRecover(s)
 		if err == nil {
 			if !c.publish(l, s) {
@@ -251,21 +272,14 @@ func (c *Conn) recover(s session, ce *CloseError, broken time.Time) (*link, *arr
 			return nil, nil, err
 		}
 		c.log.Debug("an attempt to recover failed", "connection", s.id, "error", err)
-		delay := limit/2 + rand.N(limit/2+1)
-		limit = min(2*limit, maxRecoveryDelay)
-		if time.Since(broken)+delay >= recoveryWindow {
-			return nil, nil, fmt.Errorf("not within %v: %w", recoveryWindow, err)
-		}
-		if !c.sleep(delay) {
-			return nil, nil, ErrClosed
-		}
+		failure = err
 	}
 }
 
-// isRefusal reports whether the service does not know a session any more. Other failures may pass.
+// isRefusal reports whether a session cannot be recovered any more. Other failures may pass.
 func isRefusal(err error) bool {
 	if ce, ok := errors.AsType[*CloseError](err); ok {
-		return ce.Code == int(websocket.StatusPolicyViolation)
+		return !canRecover(ce)
 	}
 	if he, ok := errors.AsType[*HandshakeError](err); ok {
 		return he.refused()
@@ -311,7 +325,7 @@ func (c *Conn) first(ctx context.Context) (*link, session, error) {
 		if err == nil {
 			return l, s, nil
 		}
-		if ended := c.giveUp(err); ended || !c.options.RetryInitial {
+		if c.giveUp(err) || !c.options.RetryInitial || errors.Is(err, ErrInvalidArgument) {
 			return nil, session{}, err
 		}
 		c.log.Info("an attempt to connect failed", "error", err)
@@ -354,9 +368,6 @@ func (c *Conn) reconnect() (*link, error) {
 // giveUp counts a failed attempt to connect, and reports whether it was the last.
 func (c *Conn) giveUp(err error) bool {
 	c.failures++
-	if errors.Is(err, ErrInvalidArgument) && c.static {
-		return true
-	}
 	if he, ok := errors.AsType[*HandshakeError](err); ok && he.refused() {
 		c.rejections++
 		if c.static || c.rejections >= maxRejections {
@@ -396,7 +407,7 @@ func (c *Conn) connect(ctx context.Context) (*link, session, error) {
 	defer cancel()
 	target, err := c.provider(context.WithValue(ctx, staticKey{}, &c.static))
 	if err != nil {
-		return nil, session{}, fmt.Errorf("wsclient: the URL provider failed: %w", err)
+		return nil, session{}, fmt.Errorf("wsclient: the URL provider failed: %w", scrub(err, ""))
 	}
 	u, err := parseClientURL(target, !c.options.Anonymous && c.options.Header.Get("Authorization") == "")
 	if err != nil {
@@ -430,7 +441,7 @@ func (c *Conn) open(ctx context.Context, target string) (*link, error) {
 		}
 		return nil, fmt.Errorf("wsclient: connecting to %s: %w", safeURL(target), err)
 	}
-	if got, want := ws.Subprotocol(), c.options.Protocol.String(); got != want {
+	if got, want := ws.Subprotocol(), c.options.Protocol.String(); !strings.EqualFold(got, want) {
 		cut()
 		return nil, fmt.Errorf("wsclient: %s chose the subprotocol %q instead of %s", safeURL(target), got, want)
 	}

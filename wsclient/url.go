@@ -9,6 +9,8 @@ import (
 	"net/http"
 	"net/url"
 	"strings"
+
+	"github.com/awps-go/webpubsub/internal/redact"
 )
 
 // URLProvider returns the URL to connect to, with a fresh access token in its query: what GetClientAccessToken returns as
@@ -157,25 +159,22 @@ func (e *scrubbed) Unwrap() error { return e.err }
 
 // scrub returns an error that does not show the secrets of a URL, however they came into the error's text.
 func scrub(err error, rawURL string) error {
-	if text := scrubText(err.Error(), rawURL); text != err.Error() {
+	if text := redact.Text(err.Error(), secrets(rawURL)...); text != err.Error() {
 		return &scrubbed{text, err}
 	}
 	return err
 }
 
-// scrubText replaces the secrets of a URL's query in a text, as they are in the query and decoded.
-func scrubText(text, rawURL string) string {
+// secrets returns the values of a URL's query that must not be shown.
+func secrets(rawURL string) []string {
 	_, query, _ := strings.Cut(rawURL, "?")
 	query, _, _ = strings.Cut(query, "#")
+	var found []string
 	for item := range strings.SplitSeq(query, "&") {
-		name, value, _ := strings.Cut(item, "=")
-		if !strings.EqualFold(name, parameterToken) && name != parameterReconnectionToken || value == "" {
-			continue
-		}
-		text = strings.ReplaceAll(text, value, "REDACTED")
-		if decoded, err := url.QueryUnescape(value); err == nil {
-			text = strings.ReplaceAll(text, decoded, "REDACTED")
+		if name, value, _ := strings.Cut(item, "="); redact.Sensitive(name) {
+			plain, _ := url.QueryUnescape(value)
+			found = append(found, value, plain)
 		}
 	}
-	return text
+	return found
 }

@@ -53,7 +53,7 @@ func TestErrorsShowNoToken(t *testing.T) {
 	bubble(t, func(t *testing.T, s *service) {
 		s.answerWith(func(*http.Request) int { return http.StatusUnauthorized })
 		_, err := Dial(context.Background(), StaticURL(serviceURL), s.options(Options{Logger: logger, RetryInitial: true}))
-		require.EqualError(t, err, "wsclient: the handshake failed: 401 Unauthorized: no: REDACTED")
+		require.EqualError(t, err, `wsclient: the handshake failed: 401 Unauthorized: no: REDACTED\u0001`)
 		s.answerWith(nil)
 		conn, p := s.connect(Options{Logger: logger})
 		s.answerWith(func(*http.Request) int { return http.StatusBadGateway })
@@ -88,29 +88,22 @@ func TestRecoveryURLKeepsOtherParameters(t *testing.T) {
 
 func TestDialFails(t *testing.T) {
 	bubble(t, func(t *testing.T, s *service) {
-		dial := func(provider URLProvider, o Options) chan error {
-			dialed := make(chan error, 1)
-			go func() {
-				_, err := Dial(context.Background(), provider, s.options(o))
-				dialed <- err
-			}()
-			return dialed
-		}
+		dial := func(provider URLProvider, o Options) chan dialed { return s.dial(context.Background(), provider, o) }
 		start := time.Now()
 		dialed := dial(freshURL, Options{})
 		s.next() // never says that the connection is there
-		err := <-dialed
+		err := (<-dialed).err
 		require.ErrorIs(t, err, context.DeadlineExceeded)
 		require.Equal(t, attemptTimeout, time.Since(start))
 
 		sentinel := errors.New("no credentials")
-		require.ErrorIs(t, <-dial(func(context.Context) (string, error) { return "", sentinel }, Options{}), sentinel)
+		require.ErrorIs(t, (<-dial(func(context.Context) (string, error) { return "", sentinel }, Options{})).err, sentinel)
 
 		dialed = dial(freshURL, Options{})
 		p := s.next()
 		p.send(`{"type":"system","event":"disconnected","message":"go away"}`)
 		p.close(1008, "policy")
-		err = <-dialed
+		err = (<-dialed).err
 		var ce *CloseError
 		require.ErrorAs(t, err, &ce)
 		require.EqualError(t, err, "wsclient: the connection ended with code 1008: policy: go away")
@@ -124,7 +117,7 @@ func TestDialFails(t *testing.T) {
 		})
 		dialed = dial(freshURL, Options{RetryInitial: true, Reconnect: ReconnectOptions{MaxAttempts: 3}})
 		var he *HandshakeError
-		require.ErrorAs(t, <-dialed, &he)
+		require.ErrorAs(t, (<-dialed).err, &he)
 		require.Equal(t, 3, attempts)
 		s.answerWith(func(*http.Request) int { return 503 })
 		ctx, cancel := context.WithTimeout(context.Background(), 5*time.Minute)
@@ -142,7 +135,7 @@ func TestDialFails(t *testing.T) {
 		dialed = dial(freshURL, Options{RetryInitial: true, Reconnect: ReconnectOptions{Disabled: true}})
 		p = s.next()
 		p.send(`{"type":"system","event":"connected","userId":null,"connectionId":"c1"}`)
-		require.NoError(t, <-dialed)
+		require.NoError(t, (<-dialed).err)
 		p.close(1000, "")
 	})
 }
@@ -150,16 +143,8 @@ func TestDialFails(t *testing.T) {
 func TestAnonymousAndAuthorization(t *testing.T) {
 	for _, o := range []Options{{Anonymous: true}, {Header: http.Header{"Authorization": {"Bearer x"}}}} {
 		bubble(t, func(t *testing.T, s *service) {
-			dialed := make(chan *Conn)
-			go func() {
-				conn, err := Dial(context.Background(), StaticURL("ws://service.test/client/hubs/chat"), s.options(o))
-				require.NoError(t, err)
-				dialed <- conn
-			}()
-			p := s.next()
+			_, p := s.connectTo(StaticURL("ws://service.test/client/hubs/chat"), o)
 			require.Equal(t, o.Header.Get("Authorization"), p.request.Header.Get("Authorization"))
-			p.hello("c1")
-			(<-dialed).Close()
 		})
 	}
 }
@@ -253,9 +238,20 @@ func TestBadArguments(t *testing.T) {
 			require.ErrorIs(t, err, ErrInvalidArgument, test.want)
 			require.EqualError(t, err, "wsclient: "+test.want)
 		}
-		for _, key := range []string{"", "a b"} {
-			require.ErrorIs(t, sendTo("g", Text("a"), SendToGroupOptions{Metadata: map[string]string{key: "v"}})(), ErrInvalidArgument)
+		for want, metadata := range map[string]map[string]string{
+			`options.Metadata[""] has a key that is not an HTTP token`:               {"": "v"},
+			`options.Metadata["a b"] has a key that is not an HTTP token`:            {"a b": "v"},
+			`options.Metadata["k"] is not ASCII`:                                     {"k": "é"},
+			`options.Metadata["k"] is longer than 1024 bytes`:                        {"k": strings.Repeat("v", 1025)},
+			`options.Metadata is larger than 8192 bytes in all`:                      {"a": long, "b": long, "c": long, "d": long, "e": long, "f": long, "g": long, "h": long},
+			`options.Metadata["` + long[:256] + `"] has a key longer than 256 bytes`: {long[:257]: "v"},
+		} {
+			err := sendTo("g", Text("a"), SendToGroupOptions{Metadata: metadata})()
+			require.ErrorIs(t, err, ErrInvalidArgument)
+			require.EqualError(t, err, "wsclient: SendToGroup: "+want)
 		}
 		require.Empty(t, p.frames, "nothing was written")
+		require.NoError(t, sendTo("g", Text("a"), SendToGroupOptions{NoAck: true, // frames are no headers
+			Metadata: map[string]string{"Trace": "a, b", "trace": " "}})())
 	})
 }
