@@ -59,11 +59,11 @@ func figures(t *testing.T, name, path string) string {
 			Standard bool
 			Module   struct{ Path string }
 		}
-		if err := d.Decode(&p); errors.Is(err, io.EOF) {
+		err := d.Decode(&p)
+		if errors.Is(err, io.EOF) {
 			break
-		} else {
-			require.NoError(t, err)
 		}
+		require.NoError(t, err)
 		if p.Standard {
 			continue
 		}

@@ -32,11 +32,11 @@ func newOverlay(t *testing.T) *overlay {
 // add writes a file of a package, whose folder is returned as a pattern of the go command.
 func (o *overlay) add(t *testing.T, folder, name, text string) (pattern string) {
 	t.Helper()
-	real := filepath.Join(o.dir, fmt.Sprintf("%d.go", len(o.Replace)))
-	require.NoError(t, os.WriteFile(real, []byte(text), 0o600))
+	written := filepath.Join(o.dir, fmt.Sprintf("%d.go", len(o.Replace)))
+	require.NoError(t, os.WriteFile(written, []byte(text), 0o600))
 	virtual, err := filepath.Abs(filepath.Join("blocks", folder, name))
 	require.NoError(t, err)
-	o.Replace[virtual] = real
+	o.Replace[virtual] = written
 	return "./internal/readmetest/blocks/" + folder
 }
 
