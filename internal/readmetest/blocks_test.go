@@ -64,23 +64,26 @@ const (
 )
 
 var (
-	beginsWithDeclaration = regexp.MustCompile(`^(func [A-Z(a-z]|type |var |const |import )`)
-	hasTest               = regexp.MustCompile(`(?m)^func Test\w*\(`)
-	placeholderBody       = regexp.MustCompile(`\{ \.\.\. \}`)
-	placeholderFields     = regexp.MustCompile(`(\{|, )\.\.\.\}`)
+	hasTest           = regexp.MustCompile(`(?m)^func Test\w*\(`)
+	placeholderBody   = regexp.MustCompile(`\{ \.\.\. \}`)
+	placeholderFields = regexp.MustCompile(`(\{|, )\.\.\.\}`)
 )
 
+// goCode is the block's code without the marks for what the reader writes.
+func (b block) goCode() string {
+	return placeholderFields.ReplaceAllString(placeholderBody.ReplaceAllString(b.code, `{ panic("the reader's") }`), "$1}")
+}
+
 func (b block) kind() kind {
-	first := b.code
-	for strings.HasPrefix(first, "//") { // comments before it
-		_, first, _ = strings.Cut(first, "\n")
-	}
-	switch {
-	case strings.HasPrefix(first, "package main\n"):
-		return program
-	case strings.HasPrefix(first, "package "):
+	if parsed, err := parser.ParseFile(token.NewFileSet(), "", b.code, parser.PackageClauseOnly); err == nil {
+		if parsed.Name.Name == "main" {
+			return program
+		}
 		return file
-	case !beginsWithDeclaration.MatchString(first):
+	}
+	_, err := parser.ParseFile(token.NewFileSet(), "", "package p; "+b.goCode(), parser.SkipObjectResolution)
+	switch {
+	case err != nil:
 		return statements
 	case hasTest.MatchString(b.code):
 		return tests
@@ -142,8 +145,7 @@ func (b block) source(pkg string) (string, error) {
 	if k := b.kind(); k == program || k == file {
 		return position + b.code, nil
 	}
-	code := placeholderBody.ReplaceAllString(b.code, `{ panic("the reader's") }`)
-	code = placeholderFields.ReplaceAllString(code, "$1}")
+	code := b.goCode()
 	open, shut := "package "+pkg+"; ", ""
 	if b.kind() == statements {
 		open, shut = open+"func _() error {\n", "\nreturn nil\n}\n"

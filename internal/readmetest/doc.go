@@ -2,11 +2,11 @@
 // the whole programs and tests among them on the emulator, follows every link inside the repository, and checks the
 // figures that the README gives about dependencies.
 //
-// A Go block is one of three things, told apart by how it begins:
+// A Go block is one of three things:
 //
 //   - A whole program or test file begins with a package clause. It is compiled as it stands. A program is then run with
 //     WEBPUBSUB_CONNECTION_STRING set to that of an emulator, and must exit with 0.
-//   - Declarations begin with func, type, var or const. A block with a test function is run by go test.
+//   - Declarations parse as they do in a file. A block with a test function is run as a test.
 //   - Anything else is statements of a function that returns an error.
 //
 // Declarations and statements may use what testdata/assumed.go declares, and any package that the table imports names, so
