@@ -23,6 +23,9 @@ type clientJob struct {
 	Connect int // clients to connect, to URL
 	Posts   int // messages to post to URL, one after the other
 	Reach   int // clients that each message is to reach
+
+	// Ahead sends a message when the one before was answered. Otherwise each waits until the one before has arrived.
+	Ahead bool
 }
 
 type clientResult struct {
@@ -156,29 +159,52 @@ func (c *crowd) wait() error {
 }
 
 func (c *crowd) post(j clientJob, r *clientResult) error {
-	body := newPayload(smallBody, false).data
+	if j.Ahead {
+		return c.postAhead(j, r)
+	}
 	for range j.Posts {
-		req, err := http.NewRequest(http.MethodPost, j.URL, bytes.NewReader(body))
-		if err != nil {
-			return err
-		}
-		req.Header = http.Header{"Content-Type": {"application/json"}, "Authorization": {"Bearer " + j.Token}}
 		c.expect(j.Reach)
 		start := time.Now()
-		resp, err := c.transport.RoundTrip(req)
-		if err != nil {
+		if err := c.postOne(j); err != nil {
 			return err
 		}
-		_, _ = io.Copy(io.Discard, resp.Body)
-		resp.Body.Close()
 		r.Answered += time.Since(start)
-		if resp.StatusCode != http.StatusAccepted {
-			return fmt.Errorf("a post got %s", resp.Status)
-		}
 		if err := c.wait(); err != nil {
 			return err
 		}
 		r.Arrived += time.Since(start)
+	}
+	return nil
+}
+
+func (c *crowd) postAhead(j clientJob, r *clientResult) error {
+	c.expect(j.Posts * j.Reach)
+	start := time.Now()
+	for range j.Posts {
+		if err := c.postOne(j); err != nil {
+			return err
+		}
+	}
+	r.Answered = time.Since(start)
+	err := c.wait()
+	r.Arrived = time.Since(start)
+	return err
+}
+
+func (c *crowd) postOne(j clientJob) error {
+	req, err := http.NewRequest(http.MethodPost, j.URL, bytes.NewReader(newPayload(smallBody, false).data))
+	if err != nil {
+		return err
+	}
+	req.Header = http.Header{"Content-Type": {"application/json"}, "Authorization": {"Bearer " + j.Token}}
+	resp, err := c.transport.RoundTrip(req)
+	if err != nil {
+		return err
+	}
+	_, _ = io.Copy(io.Discard, resp.Body)
+	resp.Body.Close()
+	if resp.StatusCode != http.StatusAccepted {
+		return fmt.Errorf("a post got %s", resp.Status)
 	}
 	return nil
 }

@@ -25,6 +25,7 @@ func main() {
 	plot := flag.String("plot", "cpu.svg", "the file for the plot; empty for none")
 	serving := flag.Bool("serve", false, "be the server's process")
 	emulators := flag.Bool("emulator", false, "measure the emulator instead of the client")
+	program := flag.Bool("program", false, "measure the load generator of cmd/webpubsub instead of the client")
 	clients := flag.Int("clients", 20_000, "with -emulator: the most clients that are connected")
 	broadcasting := flag.String("broadcast", "", "be the process of the broadcaster of this name")
 	holding := flag.Bool("hold", false, "be a process that holds WebSocket clients")
@@ -53,6 +54,8 @@ func main() {
 		err = hold()
 	case *emulators:
 		err = benchEmulator(*runs, *clients)
+	case *program:
+		err = benchProgram(*runs)
 	default:
 		err = bench(*runs, *requests, *js, *plot)
 	}

@@ -395,6 +395,8 @@ func (v *view) nameBefore(i int) (k kind, quoted bool) {
 	plain := strings.NewReplacer("_", "", "-", "", ".", "").Replace(name)
 	hasSuffix := func(suffix string) bool { return strings.HasSuffix(plain, suffix) }
 	switch {
+	case v.text[i] == ':' && !quoted && strings.HasPrefix(plain, "get"):
+		return harmless, quoted // an operation, with what it reports behind it: "GetClientAccessToken: invalid argument"
 	case slices.ContainsFunc(strongNames, hasSuffix):
 		return strong, quoted
 	case slices.ContainsFunc(weakNames, hasSuffix), name[strings.LastIndexAny(name, ".-")+1:] == "sig":

@@ -22,6 +22,7 @@ func TestTextHidesSecretsAndLeavesTheRest(t *testing.T) {
 		`{"code":"Error.BadRequest","message":"no"}`:     `{"code":"Error.BadRequest","message":"no"}`,
 		`{"key":"value","eyJ":"a.b.c","keys":["a"]}`:     `{"key":"value","eyJ":"a.b.c","keys":["a"]}`,
 		"invalid token: expired":                         "invalid token: expired",
+		"webpubsub: GetClientAccessToken: invalid":       "webpubsub: GetClientAccessToken: invalid",
 		"Hello, group a/b at 12:30, x=1&y=2; 100% sure":  "Hello, group a/b at 12:30, x=1&y=2; 100% sure",
 		"https://name.webpubsub.azure.com/api/hubs/chat": "https://name.webpubsub.azure.com/api/hubs/chat",
 

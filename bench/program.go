@@ -1,0 +1,152 @@
+package main
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"time"
+)
+
+// The load: each message to all clients, the next one when the one before was answered.
+const (
+	loadClients  = 500
+	loadMessages = 400
+)
+
+// A load is a process that puts the load on a server, and what it took in each run.
+type load struct {
+	name      string
+	put       func(executable, program, endpoint string) (perSecond float64, cpu time.Duration, err error)
+	perSecond []float64
+	cpu       []float64 // per delivery, in microseconds
+}
+
+// benchProgram measures the load generator of cmd/webpubsub beside the raw loop of crowd, which reads frames without a look
+// into them. Each load has an emulator in a process of its own.
+func benchProgram(runs int) error {
+	directory, err := os.MkdirTemp("", "bench")
+	if err != nil {
+		return err
+	}
+	defer func() { _ = os.RemoveAll(directory) }()
+	program := filepath.Join(directory, "webpubsub")
+	build := exec.Command("go", "build", "-o", program, "./cmd/webpubsub")
+	build.Dir = ".."
+	if out, err := build.CombinedOutput(); err != nil {
+		return fmt.Errorf("building cmd/webpubsub: %w: %s", err, out)
+	}
+	executable, err := os.Executable()
+	if err != nil {
+		return err
+	}
+	loads := []*load{
+		{name: "raw loop", put: putRaw},
+		{name: "json", put: putProgram("json")},
+		{name: "json-reliable", put: putProgram("json-reliable")},
+		{name: "protobuf-reliable", put: putProgram("protobuf-reliable")},
+	}
+	for run := range runs {
+		for _, l := range rotated(loads, run) {
+			if err := l.measure(executable, program); err != nil {
+				return fmt.Errorf("%s: %w", l.name, err)
+			}
+		}
+	}
+	printProgram(loads)
+	return nil
+}
+
+func (l *load) measure(executable, program string) error {
+	server, err := startProcess(exec.Command(executable, "-broadcast", "emulator"))
+	if err != nil {
+		return err
+	}
+	defer func() { _ = server.close() }()
+	var state serverState
+	if err := server.do("", &state); err != nil {
+		return err
+	}
+	perSecond, cpu, err := l.put(executable, program, state.Endpoint)
+	if err != nil {
+		return err
+	}
+	l.perSecond = append(l.perSecond, perSecond)
+	l.cpu = append(l.cpu, micros(cpu)/(loadClients*loadMessages))
+	return nil
+}
+
+func putRaw(executable, _, endpoint string) (perSecond float64, cpu time.Duration, err error) {
+	clients, err := startProcess(exec.Command(executable, "-hold"))
+	if err != nil {
+		return 0, 0, err
+	}
+	var r clientResult
+	for _, j := range []clientJob{
+		{URL: endpoint + clientPath(), Connect: loadClients},
+		{URL: endpoint + broadcastPath(), Posts: loadMessages, Reach: loadClients, Ahead: true},
+	} {
+		if j.Token, err = mapClaimsToken(j.URL); err != nil {
+			return 0, 0, err
+		}
+		if err := clients.do(j, &r); err != nil {
+			return 0, 0, err
+		}
+		if r.Error != "" {
+			return 0, 0, errors.New(r.Error)
+		}
+	}
+	if err := clients.close(); err != nil {
+		return 0, 0, err
+	}
+	return loadClients * loadMessages / r.Arrived.Seconds(), cpuOf(clients.command), nil
+}
+
+func putProgram(protocol string) func(executable, program, endpoint string) (float64, time.Duration, error) {
+	return func(_, program, endpoint string) (float64, time.Duration, error) {
+		command := exec.Command(program, "bench", "--json", "--quiet", "--protocol", protocol, "--target", "all", "--senders", "1",
+			"--clients", strconv.Itoa(loadClients), "--connect-rate", "0", "--rate", "0", "--messages", strconv.Itoa(loadMessages),
+			"--duration", "1m", "--size", strconv.Itoa(smallBody))
+		command.Env = append(os.Environ(), "WEBPUBSUB_CONNECTION_STRING=Endpoint="+endpoint+";AccessKey="+accessKey, "WEBPUBSUB_HUB="+hub)
+		var stderr bytes.Buffer
+		command.Stderr = &stderr
+		out, err := command.Output()
+		if err != nil {
+			return 0, 0, fmt.Errorf("%w: %s", err, &stderr)
+		}
+		var report struct {
+			Deliveries struct {
+				Received  int
+				PerSecond float64
+			}
+		}
+		if err := json.Unmarshal(out, &report); err != nil {
+			return 0, 0, err
+		}
+		if report.Deliveries.Received != loadClients*loadMessages {
+			return 0, 0, fmt.Errorf("%d of %d messages arrived", report.Deliveries.Received, loadClients*loadMessages)
+		}
+		return report.Deliveries.PerSecond, cpuOf(command), nil
+	}
+}
+
+func cpuOf(command *exec.Cmd) time.Duration {
+	return command.ProcessState.UserTime() + command.ProcessState.SystemTime()
+}
+
+func printProgram(loads []*load) {
+	head, line, rate, cpu, times := fmt.Sprintf("| %d clients, %d messages to all |", loadClients, loadMessages), "| --- |",
+		"| deliveries a second |", "| CPU of the process per delivery |", "| … to the raw loop |"
+	for _, l := range loads {
+		head += " " + l.name + " |"
+		line += " ---: |"
+		rate += " " + number(median(l.perSecond)) + " |"
+		cpu += " " + number(median(l.cpu)) + " µs |"
+		times += " " + number(ratio(l.cpu, loads[0].cpu)) + " |"
+	}
+	fmt.Println(head + "\n" + line + "\n" + rate + "\n" + cpu + "\n" + times)
+}

@@ -1,0 +1,146 @@
+// Package programtest runs the program that a test is beside, as a process of its own.
+package programtest
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"io"
+	"os"
+	"os/exec"
+	"runtime"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+)
+
+// asProgram is the environment variable that makes the test binary be the program.
+const asProgram = "TEST_BINARY_IS_THE_PROGRAM"
+
+// Main is what TestMain calls: it runs the tests, or is the program for them. So what they start is built from what they
+// are built from, with the race detector if they have it. A program built by the tests would be out of sight of go
+// test's cache, which then reports as passed what it has not run.
+func Main(m *testing.M, main func()) {
+	if os.Getenv(asProgram) != "" {
+		main()
+	}
+	os.Exit(m.Run())
+}
+
+// Process is the program, running.
+type Process struct {
+	*exec.Cmd
+	Stdin  io.WriteCloser
+	Stdout *bufio.Reader
+	Stderr *Buffer
+}
+
+// Start starts the program with arguments and environment variables. Those of the test that would change what the program
+// does are left out. The program is killed at the end of the test, and after two minutes.
+func Start(t *testing.T, args []string, env ...string) *Process {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
+	t.Cleanup(cancel)
+	program, err := os.Executable()
+	require.NoError(t, err)
+	p := &Process{Cmd: exec.CommandContext(ctx, program, args...), Stderr: &Buffer{}}
+	for _, variable := range os.Environ() {
+		if !strings.HasPrefix(variable, "WEBPUBSUB_") && !strings.HasPrefix(variable, "AZURE_") {
+			p.Env = append(p.Env, variable)
+		}
+	}
+	// The race detector would have each program sleep for a second before it ends.
+	p.Env = append(append(p.Env, asProgram+"=1", "GORACE=atexit_sleep_ms=0"), env...)
+	p.Cmd.Stderr = p.Stderr
+	p.Stdin, err = p.StdinPipe()
+	require.NoError(t, err)
+	stdout, err := p.StdoutPipe()
+	require.NoError(t, err)
+	p.Stdout = bufio.NewReader(stdout)
+	require.NoError(t, p.Cmd.Start())
+	t.Cleanup(func() { _, _ = p.Process.Kill(), p.Wait() })
+	return p
+}
+
+// Line reads a line of standard output, without its end.
+func (p *Process) Line(t *testing.T) string {
+	t.Helper()
+	line, err := p.Stdout.ReadString('\n')
+	require.NoError(t, err, "standard error: %s", p.Stderr)
+	return strings.TrimSuffix(line, "\n")
+}
+
+// Result waits for the end of the program. It returns the exit code and what else was on standard output.
+func (p *Process) Result(t *testing.T) (code int, stdout string) {
+	t.Helper()
+	rest, err := io.ReadAll(p.Stdout)
+	require.NoError(t, err)
+	_ = p.Wait() // the exit code is returned
+	return p.ProcessState.ExitCode(), string(rest)
+}
+
+// Interrupt does to the program what Ctrl-C does.
+func (p *Process) Interrupt(t *testing.T) { p.Signal(t, os.Interrupt) }
+
+// End asks the program to end.
+func (p *Process) End(t *testing.T) { p.Signal(t, syscall.SIGTERM) }
+
+// Signal sends the program a signal.
+func (p *Process) Signal(t *testing.T, signal os.Signal) {
+	t.Helper()
+	if runtime.GOOS == "windows" {
+		t.Skip("windows cannot signal a process")
+	}
+	require.NoError(t, p.Process.Signal(signal))
+}
+
+// Buffer keeps what a program writes, and can be read while it writes.
+type Buffer struct {
+	mu      sync.Mutex
+	buf     bytes.Buffer
+	changed chan struct{} // closed at the next write; nil while nobody waits
+}
+
+func (b *Buffer) Write(p []byte) (int, error) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.changed != nil {
+		close(b.changed)
+		b.changed = nil
+	}
+	return b.buf.Write(p)
+}
+
+func (b *Buffer) String() string {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.buf.String()
+}
+
+// WaitFor waits until the text is there.
+func (b *Buffer) WaitFor(t *testing.T, text string) {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
+	defer cancel()
+	for {
+		b.mu.Lock()
+		found := strings.Contains(b.buf.String(), text)
+		if b.changed == nil {
+			b.changed = make(chan struct{})
+		}
+		changed := b.changed
+		b.mu.Unlock()
+		if found {
+			return
+		}
+		select {
+		case <-changed:
+		case <-ctx.Done():
+			t.Fatalf("the program did not write %q, but: %s", text, b)
+		}
+	}
+}

@@ -1,0 +1,221 @@
+package main
+
+import (
+	"bufio"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+
+	"github.com/spf13/cobra"
+
+	"github.com/awps-go/webpubsub"
+	"github.com/awps-go/webpubsub/wsclient"
+)
+
+// connectFlags are the flags of connect.
+type connectFlags struct {
+	client      clientFlags
+	protocol    string
+	negotiate   string
+	toGroup     string
+	event       string
+	input       string
+	noReconnect bool
+	count       int
+	asJSON      bool
+}
+
+func newConnect(p *program) *cobra.Command {
+	var f connectFlags
+	cmd := &cobra.Command{
+		Use:   "connect",
+		Short: "Connect as a client: show what arrives, send what is typed",
+		Long: `Connect to the hub as a client and show the messages as they arrive, with their time, origin and type, and what happens
+to the connection. A connection that breaks is recovered, or made anew. Ctrl-C ends the command.
+
+With --to-group or --event, each line of standard input is sent to the group or as the event. The client has the
+permission to send to the group of --to-group, unless --role is given. After the end of standard input the client stays.
+
+Messages go to standard output, and what happens to the connection to standard error. With --json, both go to standard
+output, one JSON object a line: its "event" is message, connected, recovering, recovered, disconnected or not-sent.`,
+		Example: `  webpubsub connect --user alice --group room --to-group room
+  webpubsub connect --group room --json | jq 'select(.event == "message") | .data'`,
+		Args: argumentsOf("connect"),
+		RunE: action(func(cmd *cobra.Command, args []string) error { return f.run(p, cmd) }),
+	}
+	f.addFlags(cmd)
+	return cmd
+}
+
+func (f *connectFlags) addFlags(cmd *cobra.Command) {
+	f.client.addFlags(cmd)
+	flags := cmd.Flags()
+	addProtocolFlag(cmd, &f.protocol)
+	flags.StringVar(&f.negotiate, "negotiate", "", "ask an application server at `URL` for the URL to connect to, instead of making a token here")
+	flags.StringVar(&f.toGroup, "to-group", "", "send what is typed to this `GROUP`")
+	flags.StringVar(&f.event, "event", "", "send what is typed as the event `NAME` to the event handler")
+	flags.StringVar(&f.input, "input", "text", "the `TYPE` of what is typed: text or json")
+	flags.BoolVar(&f.noReconnect, "no-reconnect", false, "end when the connection ends and cannot be recovered")
+	flags.IntVar(&f.count, "count", 0, "end after `N` messages (default: without end)")
+	flags.BoolVar(&f.asJSON, "json", false, "print one JSON object a line")
+	cmd.MarkFlagsMutuallyExclusive("to-group", "event")
+	for _, name := range []string{"user", "group", "role"} {
+		cmd.MarkFlagsMutuallyExclusive("negotiate", name)
+	}
+	completeFlag(cmd, "input", "text", "json")
+}
+
+// protocols are the names of the protocols on the command line.
+var protocols = map[string]wsclient.Protocol{
+	"json-reliable":     wsclient.JSONReliable,
+	"json":              wsclient.JSONPlain,
+	"protobuf-reliable": wsclient.ProtobufReliable,
+	"protobuf":          wsclient.ProtobufPlain,
+}
+
+func addProtocolFlag(cmd *cobra.Command, protocol *string) {
+	cmd.Flags().StringVar(protocol, "protocol", "json-reliable", "the `NAME` of the protocol: json-reliable, json, protobuf-reliable or protobuf")
+	completeFlag(cmd, "protocol", "json-reliable", "json", "protobuf-reliable", "protobuf")
+}
+
+func parseProtocol(name string) (wsclient.Protocol, error) {
+	protocol, ok := protocols[name]
+	if !ok {
+		return 0, usageErrorf("--protocol must be json-reliable, json, protobuf-reliable or protobuf, not %q", name)
+	}
+	return protocol, nil
+}
+
+func (f *connectFlags) run(p *program, cmd *cobra.Command) error {
+	if f.input != "text" && f.input != "json" {
+		return usageErrorf("--input must be text or json, not %q", f.input)
+	}
+	if f.count < 0 {
+		return usageErrorf("--count must be at least 0")
+	}
+	protocol, err := parseProtocol(f.protocol)
+	if err != nil {
+		return err
+	}
+	provider, err := f.provider(p, cmd)
+	if err != nil {
+		return err
+	}
+	var out display = &textDisplay{messages: cmd.OutOrStdout(), events: cmd.ErrOrStderr()}
+	if f.asJSON {
+		out = &jsonDisplay{w: cmd.OutOrStdout()}
+	}
+	ctx, cancel := context.WithCancel(cmd.Context())
+	defer cancel()
+	conn, err := wsclient.Dial(ctx, provider, f.options(protocol, out, p, cmd))
+	switch {
+	case err != nil && ctx.Err() != nil: // Ctrl-C
+		return nil
+	case err != nil:
+		return fmt.Errorf("connect: %w", err)
+	}
+	defer conn.Close()
+	// The hook runs on another goroutine, so its line could come after the first message.
+	out.connected(wsclient.ConnectedEvent{ConnectionID: conn.ConnectionID(), UserID: conn.UserID(), First: true}, protocol)
+	if f.toGroup != "" || f.event != "" {
+		go f.sendLines(ctx, conn, cmd.InOrStdin(), out)
+	}
+	return f.receive(ctx, conn, out)
+}
+
+// provider returns what makes the URL of each connection: the application server, or a token made here.
+func (f *connectFlags) provider(p *program, cmd *cobra.Command) (wsclient.URLProvider, error) {
+	if f.negotiate != "" {
+		return wsclient.Negotiate(f.negotiate, nil), nil
+	}
+	client, err := p.client(cmd.ErrOrStderr())
+	if err != nil {
+		return nil, err
+	}
+	options, err := f.client.tokenOptions()
+	if err != nil {
+		return nil, err
+	}
+	if f.toGroup != "" && len(options.Roles) == 0 {
+		options.Roles = []string{webpubsub.RoleSendToGroup(f.toGroup)}
+	}
+	return tokenProvider(client, options), nil
+}
+
+// tokenProvider makes a new token for each connection.
+func tokenProvider(client *webpubsub.ServiceClient, options *webpubsub.ClientAccessTokenOptions) wsclient.URLProvider {
+	return func(ctx context.Context) (string, error) {
+		access, err := client.GetClientAccessToken(ctx, options)
+		return access.URL, err
+	}
+}
+
+func (f *connectFlags) options(protocol wsclient.Protocol, out display, p *program, cmd *cobra.Command) *wsclient.Options {
+	return &wsclient.Options{
+		Protocol:      protocol,
+		Logger:        p.logger(cmd.ErrOrStderr()),
+		Reconnect:     wsclient.ReconnectOptions{Disabled: f.noReconnect},
+		OnServerClose: func(string) bool { return !f.noReconnect },
+		OnConnected: func(e wsclient.ConnectedEvent) {
+			if !e.First && !e.Resumed { // run and recovered show these
+				out.connected(e, protocol)
+			}
+		},
+		OnRecovering:   out.recovering,
+		OnRecovered:    out.recovered,
+		OnDisconnected: out.disconnected,
+	}
+}
+
+// receive shows messages until there are enough, ctx ends, or the connection has ended.
+func (f *connectFlags) receive(ctx context.Context, conn *wsclient.Conn, out display) error {
+	n := 0
+	for message, err := range conn.Messages(ctx) {
+		switch {
+		case err != nil && ctx.Err() != nil: // Ctrl-C
+			return nil
+		case err != nil:
+			return fmt.Errorf("connect: %w", err)
+		}
+		if err := out.message(message); err != nil {
+			return err // nobody reads the output any more
+		}
+		if n++; n == f.count {
+			return nil
+		}
+	}
+	return nil
+}
+
+// maxLine bounds a line of standard input: the service accepts frames of at most 1 MiB.
+const maxLine = 1 << 20
+
+// sendLines sends each line of standard input, one after the other, until its end.
+func (f *connectFlags) sendLines(ctx context.Context, conn *wsclient.Conn, stdin io.Reader, out display) {
+	lines := bufio.NewScanner(stdin)
+	lines.Buffer(make([]byte, 0, 4096), maxLine)
+	for lines.Scan() {
+		if err := f.sendLine(ctx, conn, lines.Text()); err != nil && ctx.Err() == nil {
+			out.notSent(err)
+		}
+	}
+	if err := lines.Err(); err != nil && ctx.Err() == nil {
+		out.notSent(fmt.Errorf("reading standard input: %w", err))
+	}
+}
+
+func (f *connectFlags) sendLine(ctx context.Context, conn *wsclient.Conn, line string) error {
+	payload := wsclient.Text(line)
+	if f.input == "json" {
+		if !json.Valid([]byte(line)) {
+			return errors.New("the line is not JSON")
+		}
+		payload = wsclient.JSON(json.RawMessage(line))
+	}
+	if f.event != "" {
+		return conn.SendEvent(ctx, f.event, payload, nil)
+	}
+	return conn.SendToGroup(ctx, f.toGroup, payload, nil)
+}

@@ -1,0 +1,34 @@
+package main
+
+import (
+	"flag"
+
+	"github.com/spf13/cobra"
+
+	"github.com/awps-go/webpubsub/cmd/internal/emulatorcmd"
+)
+
+func newEmulator(p *program) *cobra.Command {
+	var config emulatorcmd.Config
+	flags := flag.NewFlagSet("emulator", flag.ContinueOnError)
+	config.Register(flags)
+	cmd := &cobra.Command{
+		Use:   "emulator",
+		Short: "Run the emulator: Azure Web PubSub on this machine, for development and tests",
+		Long: `Run the emulator: Azure Web PubSub on this machine, for development and tests. It prints its connection string, logs to
+standard error, and ends with Ctrl-C. Everything is in memory. Do not let it face a network.
+
+Each flag has an environment variable: WEBPUBSUB_EMULATOR_ADDR for --addr, and so on. A flag wins over its variable.`,
+		Args: argumentsOf("emulator"),
+		RunE: action(func(cmd *cobra.Command, args []string) error {
+			if err := config.Complete(flags, cmd.Flags().Changed, p.env); err != nil {
+				return usageErrorf("%v", err)
+			}
+			return emulatorcmd.Run(cmd.Context(), &config, cmd.OutOrStdout(), cmd.ErrOrStderr())
+		}),
+	}
+	cmd.Flags().AddGoFlagSet(flags)
+	// The flags that name a service mean nothing here.
+	cmd.SetUsageTemplate("Usage:\n  {{.UseLine}}\n\nFlags:\n{{.LocalFlags.FlagUsages}}")
+	return cmd
+}

@@ -1,0 +1,79 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	"github.com/awps-go/webpubsub"
+	"github.com/awps-go/webpubsub/wsclient"
+)
+
+// Exit codes.
+const (
+	exitOK     = 0
+	exitFailed = 1
+	exitUsage  = 2
+)
+
+// failure is the error of a command that ran. Cobra's own errors are not wrapped in one: they are wrong calls.
+type failure struct{ error }
+
+func (f failure) Unwrap() error { return f.error }
+
+// usageError is a wrong call that a command noticed while it ran.
+type usageError struct{ text string }
+
+func (e *usageError) Error() string { return e.text }
+
+func usageErrorf(format string, args ...any) error {
+	return &usageError{fmt.Sprintf(format, args...)}
+}
+
+// errHelpShown is a wrong call that was answered with the help.
+var errHelpShown = errors.New("help shown")
+
+// action makes a RunE of a function whose errors are failures.
+func action(run func(cmd *cobra.Command, args []string) error) func(*cobra.Command, []string) error {
+	return func(cmd *cobra.Command, args []string) error {
+		if err := run(cmd, args); err != nil {
+			return failure{err}
+		}
+		return nil
+	}
+}
+
+// report prints an error as one line and returns the exit code.
+func report(stderr io.Writer, cmd *cobra.Command, err error) int {
+	switch {
+	case err == nil:
+		return exitOK
+	case errors.Is(err, errHelpShown):
+		return exitUsage
+	case calledWrongly(err):
+		fmt.Fprintf(stderr, "webpubsub: %s (see %s --help)\n", errorLine(err), cmd.CommandPath())
+		return exitUsage
+	default:
+		fmt.Fprintf(stderr, "webpubsub: %s\n", errorLine(err))
+		return exitFailed
+	}
+}
+
+func calledWrongly(err error) bool {
+	var ran failure
+	var usage *usageError
+	return !errors.As(err, &ran) || errors.As(err, &usage) ||
+		errors.Is(err, webpubsub.ErrInvalidArgument) || errors.Is(err, wsclient.ErrInvalidArgument)
+}
+
+// errorLine returns the text of an error on one line. The packages begin their errors with their names; the name of this
+// program is enough. The packages also keep secrets out of their errors, and rejectConnectionStrings keeps those of the
+// command line out of cobra's.
+func errorLine(err error) string {
+	text := " " + strings.Join(strings.Fields(err.Error()), " ")
+	text = strings.NewReplacer(" webpubsub: ", " ", " wsclient: ", " ").Replace(text)
+	return printable(text[1:])
+}

@@ -1,0 +1,163 @@
+package bench
+
+import (
+	"context"
+	"errors"
+	"sync"
+	"time"
+
+	"github.com/awps-go/webpubsub"
+	"github.com/awps-go/webpubsub/wsclient"
+)
+
+// maxDialing bounds the handshakes and goodbyes under way at once, so that a slow service is not buried under them.
+const maxDialing = 100
+
+// client is a connected client, with what it has received.
+type client struct {
+	target   int
+	conn     *wsclient.Conn
+	received chan struct{} // closed when all that arrived is counted
+
+	mu       sync.Mutex
+	trackers []tracker // one for each sender
+}
+
+// lost returns how many messages that the service accepted have not arrived.
+func (c *client) lost(senders []*sender) (n int64) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for _, s := range senders {
+		n += int64(c.trackers[s.index].lost(s.last[c.target], s.failed[c.target]))
+	}
+	return n
+}
+
+// connect opens the clients at the rate. It returns when each is connected or has failed.
+func (r *run) connect(ctx context.Context) {
+	dialing, cancel := graceful(ctx)
+	defer cancel()
+	var mu sync.Mutex
+	var wg sync.WaitGroup
+	slots := make(chan struct{}, maxDialing)
+	start := time.Now()
+	for i := range r.Clients {
+		if !waitUntil(ctx, start, i, r.ConnectRate) {
+			break
+		}
+		slots <- struct{}{}
+		wg.Go(func() {
+			defer func() { <-slots }()
+			c, err := r.dial(dialing, r.targetOf(i))
+			if err != nil {
+				r.connectFailed.Add(1)
+				r.firstError.set(err)
+				return
+			}
+			r.connected.Add(1)
+			mu.Lock()
+			defer mu.Unlock()
+			r.clients = append(r.clients, c)
+		})
+	}
+	wg.Wait()
+}
+
+func (r *run) dial(ctx context.Context, target int) (*client, error) {
+	token := &webpubsub.ClientAccessTokenOptions{}
+	switch r.Target {
+	case Groups:
+		token.Groups = []string{r.targetName(target)}
+	case Users:
+		token.UserID = r.targetName(target)
+	}
+	provider := func(ctx context.Context) (string, error) {
+		access, err := r.Service.GetClientAccessToken(ctx, token)
+		return access.URL, err
+	}
+	begin := time.Now()
+	conn, err := wsclient.Dial(ctx, provider, &wsclient.Options{
+		Protocol:    r.Protocol,
+		OnRecovered: func(wsclient.ConnectedEvent) { r.recovered.Add(1) },
+		OnConnected: func(e wsclient.ConnectedEvent) {
+			if !e.First && !e.Resumed {
+				r.reconnected.Add(1)
+			}
+		},
+	})
+	if err != nil {
+		return nil, err
+	}
+	r.connectLatency.record(target, time.Since(begin))
+	c := &client{target: target, conn: conn, trackers: make([]tracker, r.Senders), received: make(chan struct{})}
+	go r.receive(c)
+	return c, nil
+}
+
+// receive counts and times what a client receives, until the client has ended.
+func (r *run) receive(c *client) {
+	defer close(c.received)
+	for {
+		message, err := c.conn.Receive(context.Background())
+		if err != nil {
+			if !errors.Is(err, wsclient.ErrClosed) {
+				r.ended.Add(1)
+				r.firstError.set(err)
+			}
+			return
+		}
+		now := r.since()
+		sender, number, sent, ok := r.parse(message.Data)
+		if !ok {
+			continue // of somebody else on this hub
+		}
+		r.latency.record(c.target, now-sent)
+		c.mu.Lock()
+		isNew := c.trackers[sender].record(number)
+		c.mu.Unlock()
+		if isNew {
+			r.delivered.Add(1)
+			r.lastArrive.Store(int64(now)) // a little earlier than another client's by chance, which nobody will see
+		}
+	}
+}
+
+// close closes the clients and waits until all that they have received is counted. It may be called again.
+func (r *run) close() {
+	var wg sync.WaitGroup
+	slots := make(chan struct{}, maxDialing)
+	for _, c := range r.clients {
+		slots <- struct{}{}
+		wg.Go(func() {
+			defer func() { <-slots }()
+			c.conn.Close()
+			<-c.received
+		})
+	}
+	wg.Wait()
+}
+
+// graceful returns a context that ends a little after ctx. A handshake that is cut off in its middle would leave a client
+// behind that the service keeps for a while.
+func graceful(ctx context.Context) (context.Context, context.CancelFunc) {
+	const grace = 2 * time.Second
+	later, cancel := context.WithCancel(context.WithoutCancel(ctx))
+	stop := context.AfterFunc(ctx, func() { time.AfterFunc(grace, cancel) })
+	return later, func() { stop(); cancel() }
+}
+
+// waitUntil waits until event i of a series with a rate is due. It reports whether ctx is still there.
+func waitUntil(ctx context.Context, start time.Time, i, rate int) bool {
+	if rate > 0 {
+		due := start.Add(time.Duration(float64(i) / float64(rate) * float64(time.Second)))
+		if wait := time.Until(due); wait > 0 {
+			timer := time.NewTimer(wait)
+			defer timer.Stop()
+			select {
+			case <-ctx.Done():
+			case <-timer.C:
+			}
+		}
+	}
+	return ctx.Err() == nil
+}

@@ -1,0 +1,109 @@
+package bench
+
+import (
+	"bytes"
+	"context"
+	"strconv"
+	"sync"
+	"time"
+
+	"github.com/awps-go/webpubsub"
+)
+
+// MinSize is the size of the smallest message: it holds the run, the sender, a number and a time.
+const MinSize = 64
+
+// sender sends one message after the other. The service keeps the order of messages only if each is sent after the one
+// before was accepted, so order is counted for each sender by itself.
+type sender struct {
+	index  int
+	last   []uint32         // the number of the last message to each target
+	failed map[int][]uint32 // the numbers of those that were not accepted, by target
+}
+
+// accepted returns how many messages to a target the service accepted.
+func (s *sender) accepted(target int) int { return int(s.last[target]) - len(s.failed[target]) }
+
+// send sends messages until there are enough, the time is over, or ctx ends.
+func (r *run) send(ctx context.Context) {
+	ctx, cancel := context.WithTimeout(ctx, r.Duration)
+	defer cancel()
+	start := time.Now()
+	var wg sync.WaitGroup
+	for i := range r.Senders {
+		s := &sender{index: i, last: make([]uint32, r.targets), failed: make(map[int][]uint32)}
+		r.senders = append(r.senders, s)
+		wg.Go(func() {
+			for n := i; r.Messages == 0 || n < r.Messages; n += r.Senders {
+				if !waitUntil(ctx, start, n, r.Rate) {
+					return
+				}
+				r.sendOne(s, n%r.targets)
+			}
+		})
+	}
+	wg.Wait()
+}
+
+// sendTimeout bounds one send, with its retries.
+const sendTimeout = time.Minute
+
+// sendOne sends the next message to a target. It is not cancelled when the time is over: the message would neither be
+// accepted nor rejected then.
+func (r *run) sendOne(s *sender, target int) {
+	ctx, cancel := context.WithTimeout(context.Background(), sendTimeout)
+	defer cancel()
+	s.last[target]++
+	message := webpubsub.Text(r.format(s.index, s.last[target]))
+	var err error
+	switch r.Target {
+	case Groups:
+		err = r.Service.SendToGroup(ctx, r.targetName(target), message, nil)
+	case Users:
+		err = r.Service.SendToUser(ctx, r.targetName(target), message, nil)
+	default:
+		err = r.Service.SendToAll(ctx, message, nil)
+	}
+	if err != nil {
+		s.failed[target] = append(s.failed[target], s.last[target])
+		r.sendFailed.Add(1)
+		r.firstError.set(err)
+		return
+	}
+	r.sent.Add(1)
+}
+
+// format returns a message: run, sender, number, time and dots up to the size.
+func (r *run) format(sender int, number uint32) string {
+	b := make([]byte, 0, r.Size)
+	b = append(b, r.id...)
+	for _, n := range []uint64{uint64(sender), uint64(number), uint64(r.since())} {
+		b = strconv.AppendUint(append(b, ' '), n, 10)
+	}
+	b = append(b, ' ')
+	for len(b) < r.Size {
+		b = append(b, '.')
+	}
+	return string(b)
+}
+
+// parse reads a message. It fails for one that is not of this run.
+func (r *run) parse(data []byte) (sender int, number uint32, sent time.Duration, ok bool) {
+	rest, ours := bytes.CutPrefix(data, []byte(r.id+" "))
+	if !ours {
+		return 0, 0, 0, false
+	}
+	var values [3]uint64
+	for i := range values {
+		field, after, found := bytes.Cut(rest, []byte(" "))
+		n, err := strconv.ParseUint(string(field), 10, 63)
+		if !found || err != nil {
+			return 0, 0, 0, false
+		}
+		values[i], rest = n, after
+	}
+	if values[0] >= uint64(r.Senders) || values[1] == 0 || values[1] > 1<<32-1 {
+		return 0, 0, 0, false
+	}
+	return int(values[0]), uint32(values[1]), time.Duration(values[2]), true
+}

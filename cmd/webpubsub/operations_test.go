@@ -1,0 +1,190 @@
+package main
+
+import (
+	"strings"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/awps-go/webpubsub/cmd/internal/programtest"
+	"github.com/awps-go/webpubsub/emulator"
+)
+
+func TestSend(t *testing.T) {
+	server := emulator.StartT(t, nil)
+	env := on(server)
+	alice, toAlice := client(t, server, "alice", "room")
+	_, toBob := client(t, server, "bob", "room")
+
+	require.Empty(t, succeed(t, env, "send", "all", "hello"))
+	for _, frames := range []<-chan map[string]any{toAlice, toBob} {
+		frame := receive(t, frames)
+		require.Equal(t, []any{"server", "text", "hello"}, []any{frame["from"], frame["dataType"], frame["data"]})
+	}
+	require.Empty(t, succeed(t, env, "send", "group", "room", "--json", ` {"a": [1, "<"]} `, "--exclude", alice, "--metadata", "k=v=w", "--ttl", "10s"))
+	frame := receive(t, toBob)
+	require.Equal(t, []any{"group", "room", "json"}, []any{frame["from"], frame["group"], frame["dataType"]})
+	require.Equal(t, map[string]any{"a": []any{1.0, "<"}}, frame["data"])
+	require.Equal(t, map[string]any{"k": "v=w"}, frame["metadata"])
+	require.Contains(t, server.Requests()[len(server.Requests())-1].Path, "messageTtlSeconds=10")
+
+	require.Empty(t, succeed(t, env, "send", "all", "to alice", "--filter", "userId eq 'alice'"))
+	require.Equal(t, "to alice", receive(t, toAlice)["data"])
+	require.Empty(t, succeed(t, env, "send", "user", "bob", "--file", writeFile(t, "of a\nfile\n")))
+	require.Equal(t, "of a\nfile\n", receive(t, toBob)["data"], "bob did not receive what was for alice")
+	require.Empty(t, succeed(t, env, "send", "connection", alice, "--binary", "\xff\x00"[:1]))
+	frame = receive(t, toAlice)
+	require.Equal(t, []any{"binary", "/w=="}, []any{frame["dataType"], frame["data"]}, "alice was excluded before")
+}
+
+func TestSendReadsStandardInput(t *testing.T) {
+	server := emulator.StartT(t, nil)
+	_, frames := client(t, server, "alice")
+	for _, args := range [][]string{{"send", "all"}, {"send", "all", "--file", "-"}} {
+		p := programtest.Start(t, args, on(server)...)
+		_, err := p.Stdin.Write([]byte("typed"))
+		require.NoError(t, err)
+		require.NoError(t, p.Stdin.Close())
+		code, _ := p.Result(t)
+		require.Equal(t, exitOK, code, "%s", p.Stderr)
+		require.Equal(t, "typed", receive(t, frames)["data"])
+	}
+}
+
+func TestAnInterruptEndsTheWaitForStandardInput(t *testing.T) {
+	server := emulator.StartT(t, nil)
+	p := programtest.Start(t, []string{"send", "all", "--file", "-", "--log-level", "debug"}, on(server)...)
+	_, err := p.Stdin.Write(make([]byte, 1<<20)) // more than a pipe holds: the program has begun to read
+	require.NoError(t, err)
+	p.Interrupt(t)
+	code, _ := p.Result(t)
+	require.Equal(t, exitFailed, code)
+	require.Equal(t, "webpubsub: interrupted before the end of the input\n", p.Stderr.String())
+	require.Zero(t, server.RequestCount("SendToAll"))
+}
+
+func TestQuestions(t *testing.T) {
+	server := emulator.StartT(t, nil)
+	env := on(server)
+	id, _ := client(t, server, "alice", "room")
+	for _, test := range []struct {
+		args []string
+		key  string
+		want string
+	}{
+		{[]string{"connection", "exist", id}, "exists", "true"},
+		{[]string{"connection", "exist", "nobody"}, "exists", "false"},
+		{[]string{"user", "exist", "alice"}, "exists", "true"},
+		{[]string{"user", "exist", "bob"}, "exists", "false"},
+		{[]string{"group", "exist", "room"}, "exists", "true"},
+		{[]string{"group", "exist", "attic"}, "exists", "false"},
+		{[]string{"permission", "check", "sendToGroup", id, "room"}, "granted", "false"},
+	} {
+		require.Equal(t, test.want+"\n", succeed(t, env, test.args...), "%q", test.args)
+		require.JSONEq(t, `{"`+test.key+`":`+test.want+`}`, succeed(t, env, append(test.args, "--json")...), "%q", test.args)
+	}
+}
+
+func TestPermissions(t *testing.T) {
+	server := emulator.StartT(t, nil)
+	id, _ := client(t, server, "alice")
+	require.Empty(t, succeed(t, on(server), "permission", "grant", "sendToGroup", id, "room"))
+	require.True(t, server.HasPermission(hub, id, "sendToGroup", "room"))
+	require.False(t, server.HasPermission(hub, id, "joinLeaveGroup", "room"))
+	require.Equal(t, "true\n", succeed(t, on(server), "permission", "check", "sendToGroup", id, "room"))
+	require.Empty(t, succeed(t, on(server), "permission", "revoke", "sendToGroup", id, "room"))
+	require.False(t, server.HasPermission(hub, id, "sendToGroup", "room"))
+}
+
+func TestGroups(t *testing.T) {
+	server := emulator.StartT(t, nil)
+	env := on(server)
+	alice, _ := client(t, server, "alice")
+	bob, _ := client(t, server, "bob")
+	groupsOf := func(id string) []string {
+		for _, c := range server.Connections(hub) {
+			if c.ID == id {
+				return c.Groups
+			}
+		}
+		return nil
+	}
+	for _, step := range []struct {
+		command        string
+		ofAlice, ofBob []string
+	}{
+		{"group add-connection room " + alice, []string{"room"}, nil},
+		{"group add-user room bob", []string{"room"}, []string{"room"}},
+		{"group add-connections a b --filter userId_eq_'bob'", []string{"room"}, []string{"a", "b", "room"}},
+		{"group add-connections a", []string{"a", "room"}, []string{"a", "b", "room"}},
+		{"group remove-connections a room --filter userId_eq_'bob'", []string{"a", "room"}, []string{"b"}},
+		{"group remove-connection a " + alice, []string{"room"}, []string{"b"}},
+		{"group remove-user b bob", []string{"room"}, nil},
+		{"group add-connections a b c", []string{"a", "b", "c", "room"}, []string{"a", "b", "c"}},
+		{"connection remove-from-all-groups " + alice, nil, []string{"a", "b", "c"}},
+		{"user remove-from-all-groups bob", nil, nil},
+	} {
+		args := strings.Fields(step.command)
+		for i := range args {
+			args[i] = strings.ReplaceAll(args[i], "_", " ")
+		}
+		require.Empty(t, succeed(t, env, args...))
+		require.ElementsMatch(t, step.ofAlice, groupsOf(alice), step.command)
+		require.ElementsMatch(t, step.ofBob, groupsOf(bob), step.command)
+	}
+}
+
+func TestListConnections(t *testing.T) {
+	server := emulator.StartT(t, nil)
+	id, _ := client(t, server, "alice \u202e", "room")
+	require.Equal(t, []string{"CONNECTION", "USER"}, strings.Fields(succeed(t, on(server), "group", "list-connections", "attic")))
+	lines := strings.Split(succeed(t, on(server), "group", "list-connections", "room"), "\n")
+	require.Len(t, lines, 3)
+	require.Equal(t, id+`  alice \u202e`, lines[1], "names cannot steer the terminal")
+	require.JSONEq(t, `[{"connectionId":"`+id+`","userId":"alice \u202e"}]`, succeed(t, on(server), "group", "list-connections", "room", "--json"))
+	client(t, server, "bob", "room")
+	require.Len(t, strings.Split(succeed(t, on(server), "group", "list-connections", "room", "--top", "1"), "\n"), 3)
+}
+
+func TestCloseConnections(t *testing.T) {
+	for _, command := range []string{"connection close ID", "connection close-all --exclude OTHER", "user close-connections alice", "group close-connections room"} {
+		t.Run(command, func(t *testing.T) {
+			server := emulator.StartT(t, nil)
+			other, _ := client(t, server, "bob")
+			id, frames := client(t, server, "alice", "room")
+			args := strings.Fields(strings.NewReplacer("ID", id, "OTHER", other).Replace(command))
+			require.Empty(t, succeed(t, on(server), append(args, "--reason", "the reason")...))
+			require.Contains(t, receive(t, frames)["message"], "the reason")
+			require.NoError(t, server.WaitForConnections(deadline(t), hub, 1))
+			require.Equal(t, other, server.Connections(hub)[0].ID)
+		})
+	}
+}
+
+func TestRequest(t *testing.T) {
+	server := emulator.StartT(t, nil)
+	id, frames := client(t, server, "alice", "room")
+	require.Contains(t, succeed(t, on(server)[:1], "request", "GET", "/api/hubs/chat/groups/room/connections"), id)
+	require.Empty(t, succeed(t, on(server)[:1], "request", "POST", "/api/hubs/chat/:send", "--file", writeFile(t, "hi"), "--content-type", "text/plain"))
+	require.Equal(t, "hi", receive(t, frames)["data"])
+
+	p := programtest.Start(t, []string{"request", "GET", "/api/nowhere"}, on(server)...)
+	code, stdout := p.Result(t)
+	require.Equal(t, exitFailed, code)
+	require.Contains(t, stdout, `"NotFound"`)
+	require.Regexp(t, `^webpubsub: request: 404 Not Found \(request id \S+\)\n$`, p.Stderr.String())
+}
+
+func TestTokenOfAUserWithRolesAndGroups(t *testing.T) {
+	server := emulator.StartT(t, nil)
+	url := strings.TrimSpace(succeed(t, on(server), "token", "--user", "alice", "--group", "a,b", "--group", "c",
+		"--role", "webpubsub.sendToGroup.c", "--expires-in", "5m"))
+	p := programtest.Start(t, []string{"connect", "--negotiate", negotiate(t, url), "--json", "--count", "1"})
+	require.Contains(t, p.Line(t), `"userId":"alice"`)
+	connections := server.Connections(hub)
+	require.Len(t, connections, 1)
+	require.Equal(t, []string{"a,b", "c"}, connections[0].Groups)
+	require.True(t, server.HasPermission(hub, connections[0].ID, "sendToGroup", "c"))
+	mqtt := succeed(t, on(server), "token", "--protocol", "mqtt")
+	require.Contains(t, mqtt, "/clients/mqtt/hubs/chat?access_token=")
+}

@@ -1,0 +1,37 @@
+package main
+
+import (
+	"context"
+
+	"github.com/spf13/cobra"
+
+	"github.com/awps-go/webpubsub"
+)
+
+func newPermission(p *program) *cobra.Command {
+	const arguments = " PERMISSION CONNECTION GROUP"
+	cmd := family(&cobra.Command{
+		Use:   "permission",
+		Short: "Grant, revoke and check what a connection may do in a group",
+		Long: `Grant, revoke and check what a connection may do in a group.
+
+PERMISSION is sendToGroup or joinLeaveGroup.`,
+	},
+		p.operation("grant"+arguments, "Grant a permission to a connection",
+			func(ctx context.Context, client *webpubsub.ServiceClient, args []string) error {
+				return client.GrantPermission(ctx, webpubsub.Permission(args[0]), args[1], &webpubsub.GrantPermissionOptions{TargetName: args[2]})
+			}),
+		p.operation("revoke"+arguments, "Revoke a permission from a connection",
+			func(ctx context.Context, client *webpubsub.ServiceClient, args []string) error {
+				return client.RevokePermission(ctx, webpubsub.Permission(args[0]), args[1], &webpubsub.RevokePermissionOptions{TargetName: args[2]})
+			}),
+		p.question("check"+arguments, "Report whether a connection has a permission", "granted",
+			func(ctx context.Context, client *webpubsub.ServiceClient, args []string) (bool, error) {
+				return client.HasPermission(ctx, webpubsub.Permission(args[0]), args[1], &webpubsub.HasPermissionOptions{TargetName: args[2]})
+			}),
+	)
+	for _, sub := range cmd.Commands() {
+		sub.ValidArgs = []string{string(webpubsub.PermissionSendToGroup), string(webpubsub.PermissionJoinLeaveGroup)}
+	}
+	return cmd
+}

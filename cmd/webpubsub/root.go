@@ -1,0 +1,76 @@
+package main
+
+import (
+	"context"
+	"io"
+	"runtime/debug"
+
+	"github.com/spf13/cobra"
+)
+
+// run is the program: it executes the command that the arguments name, and returns the exit code.
+func run(ctx context.Context, args []string, env func(string) string, stdin io.Reader, stdout, stderr io.Writer) int {
+	root := newRoot(&program{env: env})
+	root.SetArgs(args)
+	root.SetIn(stdin)
+	root.SetOut(stdout)
+	root.SetErr(stderr)
+	if err := rejectConnectionStrings(args); err != nil {
+		return report(stderr, root, err)
+	}
+	cmd, err := root.ExecuteContextC(ctx)
+	return report(stderr, cmd, err)
+}
+
+func newRoot(p *program) *cobra.Command {
+	root := &cobra.Command{
+		Use:   "webpubsub",
+		Short: "Operate and debug applications on Azure Web PubSub",
+		Long: `webpubsub operates and debugs applications on Azure Web PubSub, against the service and the emulator alike.
+
+Which service:
+  WEBPUBSUB_CONNECTION_STRING     the connection string that the portal shows, or that "webpubsub emulator" prints
+  --connection-string-file FILE   the same in a file
+  --endpoint URL                  with Microsoft Entra ID: the environment, a managed identity, the Azure CLI, ...
+
+The hub is --hub, or WEBPUBSUB_HUB. The exit code is 0 for done, 1 for failed, and 2 for called wrongly.`,
+		Version:       version(),
+		SilenceErrors: true, // report prints them
+		SilenceUsage:  true,
+	}
+	p.addFlags(root.PersistentFlags())
+	family(root,
+		newConnect(p), newSend(p), newToken(p), newHealth(p),
+		newConnection(p), newUser(p), newGroup(p), newPermission(p), newRequest(p),
+		newBench(p), newEmulator(p),
+	)
+	return root
+}
+
+// family makes a command the parent of others. A call without one of them is a wrong call, and prints the help.
+func family(parent *cobra.Command, commands ...*cobra.Command) *cobra.Command {
+	parent.Args = func(cmd *cobra.Command, args []string) error {
+		if len(args) > 0 {
+			return usageErrorf("there is no command %q", cmd.CommandPath()+" "+args[0])
+		}
+		return nil
+	}
+	parent.RunE = func(cmd *cobra.Command, args []string) error {
+		cmd.SetOut(cmd.ErrOrStderr())
+		if err := cmd.Help(); err != nil {
+			return err
+		}
+		return errHelpShown
+	}
+	parent.DisableFlagsInUseLine = true
+	parent.AddCommand(commands...)
+	return parent
+}
+
+// version returns the version of the module that the program was built from.
+func version() string {
+	if info, ok := debug.ReadBuildInfo(); ok && info.Main.Version != "" {
+		return info.Main.Version
+	}
+	return "(devel)"
+}

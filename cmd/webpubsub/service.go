@@ -1,0 +1,183 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"log/slog"
+	"os"
+	"strings"
+
+	"github.com/Azure/azure-sdk-for-go/sdk/azcore"
+	"github.com/Azure/azure-sdk-for-go/sdk/azcore/policy"
+	"github.com/Azure/azure-sdk-for-go/sdk/azidentity"
+	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
+
+	"github.com/awps-go/webpubsub"
+)
+
+// program is what the commands share: the flags that name the service and the hub, and how calls are made and logged.
+type program struct {
+	env func(string) string
+
+	connectionStringFile string
+	endpoint             string
+	hub                  string
+	retries              int32
+	logLevel             logLevel
+}
+
+func (p *program) addFlags(flags *pflag.FlagSet) {
+	flags.StringVar(&p.connectionStringFile, "connection-string-file", "",
+		"the `FILE` that holds the connection string (default: WEBPUBSUB_CONNECTION_STRING)")
+	flags.StringVar(&p.endpoint, "endpoint", "", "the `URL` of the service, to authenticate with Microsoft Entra ID")
+	flags.StringVar(&p.hub, "hub", "", "the `NAME` of the hub (default: WEBPUBSUB_HUB)")
+	flags.Int32Var(&p.retries, "retries", 3, "retry a request that the service could not answer up to `N` times")
+	p.logLevel.Level = slog.LevelError
+	flags.Var(&p.logLevel, "log-level", "the lowest `LEVEL` to log to standard error: debug, info, warn or error; debug shows the HTTP traffic")
+
+	// The flag exists so that its error is helpful: see rejectConnectionStrings.
+	flags.String("connection-string", "", "")
+	cobra.CheckErr(flags.MarkHidden("connection-string"))
+}
+
+// logLevel is a slog.Level as a flag.
+type logLevel struct{ slog.Level }
+
+func (l *logLevel) Set(text string) error { return l.UnmarshalText([]byte(text)) }
+func (l *logLevel) String() string        { return strings.ToLower(l.Level.String()) }
+func (l *logLevel) Type() string          { return "LEVEL" }
+
+// rejectConnectionStrings rejects a connection string on the command line. Every user of the machine can see the command
+// lines of others, and the shell remembers them. The error does not repeat it.
+func rejectConnectionStrings(args []string) error {
+	for _, arg := range args {
+		text := strings.ToLower(arg)
+		name, _, _ := strings.Cut(text, "=")
+		if name == "--connection-string" || strings.Contains(text, "endpoint=") && strings.Contains(text, "accesskey=") {
+			return usageErrorf("a connection string on the command line can be seen by other users of this machine: " +
+				"set WEBPUBSUB_CONNECTION_STRING, or put it into a file and give --connection-string-file FILE")
+		}
+	}
+	return nil
+}
+
+// client returns a client for the hub.
+func (p *program) client(stderr io.Writer) (*webpubsub.ServiceClient, error) {
+	hub := p.hub
+	if hub == "" {
+		hub = p.env("WEBPUBSUB_HUB")
+	}
+	if hub == "" {
+		return nil, usageErrorf("the hub is missing: give --hub NAME, or set WEBPUBSUB_HUB")
+	}
+	return p.clientForHub(stderr, hub)
+}
+
+func (p *program) clientForHub(stderr io.Writer, hub string) (*webpubsub.ServiceClient, error) {
+	options := &webpubsub.ClientOptions{
+		ClientOptions: azcore.ClientOptions{Retry: policy.RetryOptions{MaxRetries: p.retries}},
+		Logger:        p.logger(stderr),
+	}
+	if p.retries <= 0 {
+		options.Retry.MaxRetries = -1 // azcore's word for none
+	}
+	if p.endpoint != "" {
+		return p.entraClient(hub, options)
+	}
+	connectionString, err := p.connectionString()
+	if err != nil {
+		return nil, err
+	}
+	return webpubsub.NewClientFromConnectionString(connectionString, hub, options)
+}
+
+func (p *program) entraClient(hub string, options *webpubsub.ClientOptions) (*webpubsub.ServiceClient, error) {
+	if p.connectionStringFile != "" {
+		return nil, usageErrorf("--endpoint and --connection-string-file exclude each other")
+	}
+	credential, err := azidentity.NewDefaultAzureCredential(nil)
+	if err != nil {
+		return nil, err
+	}
+	return webpubsub.NewClient(p.endpoint, hub, credential, options)
+}
+
+func (p *program) connectionString() (string, error) {
+	if p.connectionStringFile != "" {
+		text, err := os.ReadFile(p.connectionStringFile)
+		if err != nil {
+			return "", usageErrorf("--connection-string-file: %v", err)
+		}
+		return strings.TrimSpace(string(text)), nil
+	}
+	if text := p.env("WEBPUBSUB_CONNECTION_STRING"); text != "" {
+		return text, nil
+	}
+	return "", usageErrorf("the service is missing: set WEBPUBSUB_CONNECTION_STRING, or give --connection-string-file FILE, " +
+		"or --endpoint URL to authenticate with Microsoft Entra ID")
+}
+
+func (p *program) logger(stderr io.Writer) *slog.Logger {
+	return slog.New(slog.NewTextHandler(stderr, &slog.HandlerOptions{Level: p.logLevel.Level}))
+}
+
+// operation makes a command of one call to the service. The words of use after the first are its arguments.
+func (p *program) operation(use, short string, run func(ctx context.Context, client *webpubsub.ServiceClient, args []string) error) *cobra.Command {
+	return &cobra.Command{Use: use, Short: short, Args: argumentsOf(use), RunE: action(func(cmd *cobra.Command, args []string) error {
+		client, err := p.client(cmd.ErrOrStderr())
+		if err != nil {
+			return err
+		}
+		return run(cmd.Context(), client, args)
+	})}
+}
+
+// question makes a command of one call whose answer is yes or no. It prints true or false, and with --json an object
+// that has the answer under the key.
+func (p *program) question(use, short, key string, ask func(ctx context.Context, client *webpubsub.ServiceClient, args []string) (bool, error)) *cobra.Command {
+	var asJSON bool
+	cmd := &cobra.Command{Use: use, Short: short, Args: argumentsOf(use), RunE: action(func(cmd *cobra.Command, args []string) error {
+		client, err := p.client(cmd.ErrOrStderr())
+		if err != nil {
+			return err
+		}
+		yes, err := ask(cmd.Context(), client, args)
+		if err != nil {
+			return err
+		}
+		if asJSON {
+			return printJSON(cmd.OutOrStdout(), map[string]bool{key: yes})
+		}
+		_, err = fmt.Fprintln(cmd.OutOrStdout(), yes)
+		return err
+	})}
+	addJSONFlag(cmd, &asJSON)
+	return cmd
+}
+
+// argumentsOf returns the check of a command's arguments. An argument in brackets may be left out, and one that ends in
+// dots may be repeated; both can only be the last.
+func argumentsOf(use string) cobra.PositionalArgs {
+	names := strings.Fields(use)[1:]
+	least, most := len(names), len(names)
+	if least > 0 {
+		last := names[least-1]
+		if strings.HasPrefix(last, "[") {
+			least--
+		}
+		if strings.HasSuffix(strings.TrimSuffix(last, "]"), "...") {
+			most = int(^uint(0) >> 1)
+		}
+	}
+	return func(cmd *cobra.Command, args []string) error {
+		switch {
+		case len(args) < least:
+			return usageErrorf("the argument %s is missing", names[len(args)])
+		case len(args) > most:
+			return usageErrorf("there is an argument too much: %q", args[most])
+		}
+		return nil
+	}
+}
