@@ -1,7 +1,6 @@
 package eventhandler
 
 import (
-	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -91,19 +90,11 @@ type Handler struct {
 	logger  *slog.Logger
 }
 
-// New returns a handler of the events of options.Hub and options.Hubs. It returns [webpubsub.ErrInvalidArgument], and names
-// the option, if
-//
-//   - there is no hub, as with nil options, or the name of a hub is not valid,
-//   - there is no key, a key is empty, or there are keys along with DangerouslyDisableSignatureVerification,
-//   - a connection string or an origin is not one, or
-//   - MaxBodyBytes is negative.
-//
-// Changing the options afterwards changes nothing.
-func New(options *Options) (*Handler, error) {
-	if options == nil {
-		options = &Options{}
-	}
+// New returns a handler of the events of options.Hub and options.Hubs. It returns [webpubsub.ErrInvalidArgument], and
+// names the option, if no hub is given or a hub's name is not valid, if no key is given or one is empty, if keys are given
+// along with DangerouslyDisableSignatureVerification, if a connection string or an origin is not one, or if MaxBodyBytes
+// is negative.
+func New(options Options) (*Handler, error) {
 	hubs, err := options.hubs()
 	if err != nil {
 		return nil, err
@@ -111,14 +102,15 @@ func New(options *Options) (*Handler, error) {
 	if options.MaxBodyBytes < 0 {
 		return nil, invalid("MaxBodyBytes", "is negative")
 	}
+	if options.MaxBodyBytes == 0 {
+		options.MaxBodyBytes = defaultMaxBodyBytes
+	}
 	keys, err := options.keys()
 	if err != nil {
 		return nil, err
 	}
-	h := &Handler{options: *options, hubs: hubs, keys: keys, logger: options.Logger}
-	h.options.MaxBodyBytes = cmp.Or(options.MaxBodyBytes, defaultMaxBodyBytes)
-	// Printing a Handler prints no key.
-	h.options.AccessKeys, h.options.KeyCredentials, h.options.ConnectionStrings = nil, nil, nil
+	options.AccessKeys, options.KeyCredentials, options.ConnectionStrings = nil, nil, nil // printing a Handler prints no key
+	h := &Handler{options: options, hubs: hubs, keys: keys, logger: options.Logger}
 	for i, origin := range options.AllowedOrigins {
 		if origin == "" || strings.ContainsAny(origin, "/, \t") {
 			return nil, invalid(fmt.Sprintf("AllowedOrigins[%d]", i), "is not a host, such as NAME.webpubsub.azure.com")
