@@ -384,7 +384,7 @@ func ExampleServiceClient_CloseUserConnections() {
 	}
 	frame := client.read()
 	fmt.Println(frame["event"], frame["message"])
-	// Output: disconnected signed out
+	// Output: disconnected Application server closed the connection. Reason: signed out
 }
 
 func ExampleServiceClient_GetClientAccessToken() {

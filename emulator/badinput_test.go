@@ -41,8 +41,8 @@ func TestASlowReaderIsClosedWithAReasonAndDelaysNobody(t *testing.T) {
 	fast.nothing(srv)
 	ce, frames := slow.closed() // now it reads
 	require.Equal(t, websocket.StatusPolicyViolation, ce.Code)
-	require.Contains(t, ce.Reason, "the client is too slow")
-	require.Contains(t, frames[len(frames)-1], `"event":"disconnected","message":"the client is too slow`)
+	require.Equal(t, "The outbound message queue is full.", ce.Reason)
+	require.Contains(t, frames[len(frames)-1], `"event":"disconnected","message":"The outbound message queue is full."`)
 	require.Less(t, len(frames), sent)
 	require.Contains(t, logged.String(), "connection="+slow.id+" reason=\"the client is too slow")
 	rest{t, srv}.must(404, "HEAD", "hubs/chat/connections/"+slow.id)

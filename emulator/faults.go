@@ -84,4 +84,7 @@ func (s *Server) InjectFault(f Fault) error {
 }
 
 // ClearFaults forgets all faults that have not happened yet.
-func (s *Server) ClearFaults() { s.faults.Clear() }
+func (s *Server) ClearFaults() {
+	s.faults.Clear()
+	s.clientFaults.Clear()
+}

@@ -3,6 +3,7 @@ package emulator
 import (
 	"fmt"
 	"net/http"
+	"strings"
 
 	"github.com/awps-go/webpubsub/emulator/internal/events"
 	"github.com/awps-go/webpubsub/emulator/internal/protocol"
@@ -12,7 +13,22 @@ import (
 type HubSettings struct {
 	// EventHandlers are asked in order: the first that takes an event gets it, and no other.
 	EventHandlers []EventHandler `json:"eventHandlers"`
+
+	// AnonymousConnectPolicy says whether clients may connect without a token. The default, and "", is
+	// AnonymousConnectDeny. An anonymous client has no user, groups and roles, unless a handler's answer to connect gives it
+	// some.
+	AnonymousConnectPolicy AnonymousConnectPolicy `json:"anonymousConnectPolicy"`
 }
+
+// AnonymousConnectPolicy is whether clients without a token may connect. Case does not count.
+type AnonymousConnectPolicy string
+
+const (
+	// AnonymousConnectDeny refuses clients without a token with 401.
+	AnonymousConnectDeny AnonymousConnectPolicy = "deny"
+	// AnonymousConnectAllow lets clients without a token connect. One with a bad token is refused all the same.
+	AnonymousConnectAllow AnonymousConnectPolicy = "allow"
+)
 
 // EventHandler is an application that is told of events: the connect, connected and disconnected of clients and what
 // they send. Each event is an HTTP request, as the service makes it: CloudEvents in binary mode, with a signature of
@@ -44,11 +60,15 @@ type EventHandler struct {
 
 // SetHubSettings says who is told of a hub's events from now on, in place of what was said before, by Options.Hubs or
 // here. It is for handlers that need to know the server, as its access key, before they can be made. Empty settings
-// mean that nobody is told. Clients that connected while nobody was told stay unheard. The error names the handler that
+// mean that nobody is told. Clients that are connected already are told of by the new settings, too. The error names the handler that
 // is wrong, and why; nothing is changed then.
 func (s *Server) SetHubSettings(hub string, settings HubSettings) error {
 	if !protocol.HubPattern.MatchString(hub) {
 		return fmt.Errorf("emulator: the hub %.140q has no valid name", hub)
+	}
+	allow := strings.EqualFold(string(settings.AnonymousConnectPolicy), string(AnonymousConnectAllow))
+	if p := settings.AnonymousConnectPolicy; p != "" && !allow && !strings.EqualFold(string(p), string(AnonymousConnectDeny)) {
+		return fmt.Errorf("emulator: hub %s: AnonymousConnectPolicy is %.40q, neither deny nor allow", hub, p)
 	}
 	handlers := make([]events.Handler, len(settings.EventHandlers))
 	for i, h := range settings.EventHandlers {
@@ -57,5 +77,6 @@ func (s *Server) SetHubSettings(hub string, settings HubSettings) error {
 	if err := s.events.Set(hub, handlers); err != nil {
 		return fmt.Errorf("emulator: hub %s: %w", hub, err)
 	}
+	s.service.Hub(hub).AllowAnonymous(allow)
 	return nil
 }

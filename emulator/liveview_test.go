@@ -301,7 +301,7 @@ func TestLiveViewShowsTheTraffic(t *testing.T) {
 	require.Equal(t, 401, upgradeStatus(t, srv.Endpoint()+"/client/hubs/chat"))
 	require.Equal(t, 401, p.sees("refused: ").Status)
 	rest{t, srv}.must(204, "DELETE", "hubs/chat/connections/"+c.id+"?reason=bye")
-	require.Equal(t, c.id, p.sees("disconnected: bye").ConnectionID)
+	require.Equal(t, c.id, p.sees("disconnected: Application server closed the connection. Reason: bye").ConnectionID)
 }
 
 func TestLiveViewShowsNoKeyAndNoToken(t *testing.T) {

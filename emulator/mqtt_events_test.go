@@ -124,8 +124,8 @@ func TestTheApplicationIsToldHowAnMQTTClientWent(t *testing.T) {
 		"closed by the application": {leave: func(srv *emulator.Server, c *mqttWire) {
 			rest{c.t, srv}.must(204, "DELETE", "hubs/chat/connections/id?reason=enough")
 		},
-			old: "enough; &{InitiatedByClient:false DisconnectPacket:<nil>}",
-			new: "enough; by client false {Code:152 UserProperties:[]}"},
+			old: "Application server closed the connection. Reason: enough; &{InitiatedByClient:false DisconnectPacket:<nil>}",
+			new: "Application server closed the connection. Reason: enough; by client false {Code:152 UserProperties:[]}"},
 		"breaks the protocol": {leave: func(_ *emulator.Server, c *mqttWire) { c.write([]byte{0xC1, 0}) },
 			old: "malformed packet: flags; &{InitiatedByClient:false DisconnectPacket:<nil>}",
 			new: "malformed packet: flags; by client false {Code:129 UserProperties:[]}"},

@@ -1,6 +1,8 @@
 package emulator_test
 
 import (
+	"net/http"
+	"strings"
 	"testing"
 
 	"github.com/coder/websocket"
@@ -14,9 +16,13 @@ func TestJSONClientIsToldWhoItIs(t *testing.T) {
 	c := dial(t, srv, dialOptions{user: "ann", subprotocols: []string{"unknown", protocolJSON}})
 	require.Equal(t, protocolJSON, c.ws.Subprotocol())
 	hello := c.object()
-	require.Len(t, hello["connectionId"], 26)
+	require.Regexp(t, `^[A-Za-z0-9_-]{31}$`, hello["connectionId"])
 	delete(hello, "connectionId")
 	require.Equal(t, map[string]any{"type": "system", "event": "connected", "userId": "ann"}, hello)
+
+	nobody := dial(t, srv, dialOptions{subprotocols: []string{strings.ToUpper(protocolJSON)}})
+	require.Equal(t, strings.ToUpper(protocolJSON), nobody.ws.Subprotocol(), "case does not count, and is kept")
+	require.Contains(t, nobody.text(), `"event":"connected","userId":null,`)
 }
 
 func TestJSONRequests(t *testing.T) {
@@ -30,17 +36,10 @@ func TestJSONRequests(t *testing.T) {
 		"the largest ackId":    {all, `{"type":"joinGroup","group":"g","ackId":18446744073709551615}`, `{"type":"ack","ackId":18446744073709551615,"success":true}`},
 		"leave":                {all, `{"type":"leaveGroup","group":"g","ackId":2}`, `{"type":"ack","ackId":2,"success":true}`},
 		"send":                 {all, `{"type":"sendToGroup","group":"g","data":1,"ackId":3,"ttlSeconds":300}`, `{"type":"ack","ackId":3,"success":true}`},
-		"join without a role":  {nil, `{"type":"joinGroup","group":"g","ackId":1}`, `{"type":"ack","ackId":1,"success":false,"error":{"name":"Forbidden","message":"the client does not have the permission joinLeaveGroup for the group \"g\""}}`},
-		"send without a role":  {all[:1], `{"type":"sendToGroup","group":"g","data":1,"ackId":1}`, `{"type":"ack","ackId":1,"success":false,"error":{"name":"Forbidden","message":"the client does not have the permission sendToGroup for the group \"g\""}}`},
-		"an event":             {nil, `{"type":"event","event":"e","data":1,"ackId":1}`, `{"type":"ack","ackId":1,"success":false,"error":{"name":"InternalServerError","message":"no event handler takes this event"}}`},
-		"a bad event name":     {nil, `{"type":"event","event":"1e","data":1,"ackId":1}`, `{"type":"ack","ackId":1,"success":false,"error":{"name":"BadRequest","message":"the event name \"1e\" does not match ^[A-Za-z][A-Za-z0-9_.-]{0,127}$"}}`},
-		"no group":             {all, `{"type":"joinGroup","ackId":1}`, `{"type":"ack","ackId":1,"success":false,"error":{"name":"BadRequest","message":"the group name is empty"}}`},
-		"no data":              {all, `{"type":"sendToGroup","group":"g","ackId":1}`, `{"type":"ack","ackId":1,"success":false,"error":{"name":"BadRequest","message":"data is missing"}}`},
-		"text that is none":    {all, `{"type":"sendToGroup","group":"g","dataType":"text","data":1,"ackId":1}`, `{"type":"ack","ackId":1,"success":false,"error":{"name":"BadRequest","message":"data of dataType text is not a string"}}`},
-		"binary that is none":  {all, `{"type":"sendToGroup","group":"g","dataType":"binary","data":"?","ackId":1}`, `{"type":"ack","ackId":1,"success":false,"error":{"name":"BadRequest","message":"data of dataType binary is not base64"}}`},
-		"an unknown data type": {all, `{"type":"sendToGroup","group":"g","dataType":"xml","data":"","ackId":1}`, `{"type":"ack","ackId":1,"success":false,"error":{"name":"BadRequest","message":"unknown dataType \"xml\""}}`},
-		"a TTL too long":       {all, `{"type":"sendToGroup","group":"g","data":1,"ttlSeconds":301,"ackId":1}`, `{"type":"ack","ackId":1,"success":false,"error":{"name":"BadRequest","message":"ttlSeconds is more than 300"}}`},
-		"bad metadata":         {all, `{"type":"sendToGroup","group":"g","data":1,"metadata":{"a b":""},"ackId":1}`, `{"type":"ack","ackId":1,"success":false,"error":{"name":"BadRequest","message":"the metadata key \"a b\" is not an HTTP token"}}`},
+		"join without a role":  {nil, `{"type":"joinGroup","group":"g","ackId":1}`, `{"type":"ack","ackId":1,"success":false,"error":{"name":"Forbidden","message":"The client does not have permission to join group 'g'."}}`},
+		"leave without a role": {nil, `{"type":"leaveGroup","group":"g","ackId":1}`, `{"type":"ack","ackId":1,"success":false,"error":{"name":"Forbidden","message":"The client does not have permission to leave group 'g'."}}`},
+		"send without a role":  {all[:1], `{"type":"sendToGroup","group":"g","data":1,"ackId":1}`, `{"type":"ack","ackId":1,"success":false,"error":{"name":"Forbidden","message":"The client does not have permission to send to group 'g'."}}`},
+		"an event":             {nil, `{"type":"event","event":"e","data":1,"ackId":1}`, `{"type":"ack","ackId":1,"success":false,"error":{"name":"InternalServerError","message":"Internal server error"}}`},
 	} {
 		t.Run(name, func(t *testing.T) {
 			c := dialJSON(t, emulator.StartT(t, nil), dialOptions{roles: tt.roles})
@@ -48,6 +47,12 @@ func TestJSONRequests(t *testing.T) {
 			require.Equal(t, `{"type":"pong"}`, c.ask(`{"type":"ping"}`), "the client stays connected")
 		})
 	}
+}
+
+func TestAJSONFrameMayBeABinaryOne(t *testing.T) {
+	c := dialJSON(t, emulator.StartT(t, nil), dialOptions{})
+	require.NoError(t, c.ws.Write(t.Context(), websocket.MessageBinary, []byte(`{"type":"PING"}`)))
+	require.Equal(t, `{"type":"pong"}`, c.text())
 }
 
 func TestJSONWithoutAckIDIsFireAndForget(t *testing.T) {
@@ -58,15 +63,25 @@ func TestJSONWithoutAckIDIsFireAndForget(t *testing.T) {
 	require.Equal(t, `{"type":"pong"}`, c.ask(`{"type":"ping"}`))
 }
 
-func TestARepeatedAckIDIsNotExecutedAgain(t *testing.T) {
+func TestWhatWasDoneIsNotDoneAgainAndWhatFailedIs(t *testing.T) {
 	srv := emulator.StartT(t, nil)
 	c := dialJSON(t, srv, dialOptions{roles: []string{"webpubsub.sendToGroup"}, groups: []string{"g"}})
 	const send = `{"type":"sendToGroup","group":"g","data":1,"ackId":7}`
 	c.write(send)
-	require.Equal(t, "message", c.object()["type"])
+	require.Equal(t, "message", c.object()["type"], "the echo comes before the ack")
 	require.Equal(t, true, c.object()["success"])
-	require.Contains(t, c.ask(send), ackDuplicate)
+	for range 2 {
+		require.Equal(t, `{"type":"ack","ackId":7,"success":false,"error":{"name":"Duplicate","message":"Message with ack-id: 7 has been processed"}}`, c.ask(send))
+	}
 	c.nothing(srv)
+	for _, frame := range []string{`{"type":"joinGroup","group":"x","ackId":8}`, `{"type":"leaveGroup","group":"x","ackId":8}`} {
+		require.Contains(t, c.ask(frame), ackForbidden)
+	}
+	require.Contains(t, c.ask(`{"type":"event","event":"e","data":1,"ackId":8}`), ackInternal)
+	require.NoError(t, srv.SetHubSettings("chat", emulator.HubSettings{EventHandlers: []emulator.EventHandler{{UserEventPattern: "*",
+		Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { w.Header().Set("WebHook-Allowed-Origin", "*") })}}}))
+	require.Contains(t, c.ask(`{"type":"event","event":"e","data":1,"ackId":8}`), `"success":true`)
+	require.Contains(t, c.ask(`{"type":"event","event":"e","data":1,"ackId":8}`), ackDuplicate)
 }
 
 func TestGroupMessagesBetweenClients(t *testing.T) {
@@ -111,17 +126,18 @@ func TestFramesThatCannotBeReadCloseTheClientAndNobodyElse(t *testing.T) {
 		code   websocket.StatusCode
 		reason string
 	}{
-		"no JSON":                  {websocket.MessageText, `{"type":`, 1007, "not the JSON of a request"},
-		"a list":                   {websocket.MessageText, `[]`, 1007, "not the JSON of a request"},
-		"no type":                  {websocket.MessageText, `{}`, 1007, "no type"},
-		"an unknown type":          {websocket.MessageText, `{"type":"dance"}`, 1007, `unknown type "dance"`},
-		"a group that is a number": {websocket.MessageText, `{"type":"joinGroup","group":1}`, 1007, "group is a number"},
-		"an ackId below zero":      {websocket.MessageText, `{"type":"joinGroup","group":"g","ackId":-1}`, 1007, "ackId is a number -1"},
-		"an ackId too large":       {websocket.MessageText, `{"type":"joinGroup","group":"g","ackId":18446744073709551616}`, 1007, "ackId"},
-		"sequenceAck of nothing":   {websocket.MessageText, `{"type":"sequenceAck"}`, 1007, "sequenceId"},
-		"text that is not UTF-8":   {websocket.MessageText, "{\"type\":\"\xff\"}", 1007, "UTF-8"},
-		"a binary frame":           {websocket.MessageBinary, `{"type":"ping"}`, 1003, "text frames only"},
-		"a frame over the limit":   {websocket.MessageText, string(make([]byte, maxMessageSize+1)), 1009, ""},
+		"no JSON":                  {websocket.MessageText, `{"type":`, 1007, "The client message is not a valid JSON protocol message."},
+		"a list":                   {websocket.MessageText, `[]`, 1007, "The client message is not a valid JSON protocol message."},
+		"no type":                  {websocket.MessageText, `{}`, 1007, "The client message is not a valid JSON protocol message."},
+		"an unknown type":          {websocket.MessageText, `{"type":"dance"}`, 1007, "The client message is not a valid JSON protocol message."},
+		"a group that is a number": {websocket.MessageText, `{"type":"joinGroup","group":1}`, 1007, "The client message is not a valid JSON protocol message."},
+		"an ackId below zero":      {websocket.MessageText, `{"type":"joinGroup","group":"g","ackId":-1}`, 1007, "The client message is not a valid JSON protocol message."},
+		"no group":                 {websocket.MessageText, `{"type":"joinGroup","ackId":1}`, 1007, "The client message is not a valid JSON protocol message."},
+		"a bad frame in binary":    {websocket.MessageBinary, `{"type":"event","event":"1","data":1}`, 1007, "The client message is not a valid JSON protocol message."},
+		"an ackId too large":       {websocket.MessageText, `{"type":"joinGroup","group":"g","ackId":18446744073709551616}`, 1007, "The client message is not a valid JSON protocol message."},
+		"sequenceAck of nothing":   {websocket.MessageText, `{"type":"sequenceAck"}`, 1007, "The client message is not a valid JSON protocol message."},
+		"text that is not UTF-8":   {websocket.MessageText, "{\"type\":\"\xff\"}", 1007, "The client message is not a valid JSON protocol message."},
+		"a frame over the limit":   {websocket.MessageText, string(make([]byte, maxMessageSize+1)), 1009, "The client message is too large."},
 	} {
 		t.Run(name, func(t *testing.T) {
 			srv := emulator.StartT(t, nil)
@@ -130,11 +146,8 @@ func TestFramesThatCannotBeReadCloseTheClientAndNobodyElse(t *testing.T) {
 			require.NoError(t, c.ws.Write(t.Context(), tt.typ, []byte(tt.frame)))
 			ce, frames := c.closed()
 			require.Equal(t, tt.code, ce.Code)
-			require.Contains(t, ce.Reason, tt.reason)
-			if tt.code != websocket.StatusMessageTooBig {
-				require.Len(t, frames, 1)
-				require.Contains(t, frames[0], `"event":"disconnected"`)
-			}
+			require.Equal(t, tt.reason, ce.Reason)
+			require.Equal(t, []string{`{"type":"system","event":"disconnected","message":"` + tt.reason + `"}`}, frames)
 			bystander.nothing(srv)
 		})
 	}

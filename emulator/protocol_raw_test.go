@@ -17,7 +17,7 @@ func TestARawClientsFrameIsAnEventThatNobodyHandles(t *testing.T) {
 			c.write("hello")
 			ce, _ := c.closed()
 			require.Equal(t, websocket.StatusInternalError, ce.Code)
-			require.Contains(t, ce.Reason, "no event handler")
+			require.Equal(t, "Internal server error", ce.Reason)
 		})
 	}
 }
@@ -47,8 +47,10 @@ func TestARawClientWithoutTheRoleSendsNothing(t *testing.T) {
 	member := dialJSON(t, srv, dialOptions{groups: []string{"g"}})
 	c := dial(t, srv, dialOptions{groups: []string{"g"}, query: "&webpubsub_mode=sendToGroup&group=g"})
 	c.write("hello")
+	ce, _ := c.closed()
+	require.Equal(t, websocket.CloseError{Code: websocket.StatusPolicyViolation,
+		Reason: "The connection is not authorized for raw sendToGroup mode."}, ce)
 	rest{t, srv}.text("hubs/chat/groups/g/:send", "after")
-	require.Equal(t, "after", c.text())
 	require.Equal(t, "after", member.object()["data"])
 }
 
@@ -65,4 +67,17 @@ func TestTextThatIsNotUTF8ClosesARawClient(t *testing.T) {
 	c.write("\xff")
 	ce, _ := c.closed()
 	require.Equal(t, websocket.StatusInvalidFramePayloadData, ce.Code)
+}
+
+func TestTheQueryOfARawClient(t *testing.T) {
+	srv := emulator.StartT(t, nil)
+	for query, status := range map[string]int{
+		"&webpubsub_mode=": 101, "&WEBPUBSUB_MODE=SendEvent&group=+&noEcho=x": 101, "&webpubsub_mode=x&webpubsub_mode=sendEvent": 101,
+		"&webpubsub_mode=sendToGroup&GROUP=+&group=g&noEcho=": 101, "&webpubsub_mode=SENDTOGROUP&group=g&NOECHO=False": 101,
+		"&webpubsub_mode=x": 400, "&webpubsub_mode=sendToGroup": 400, "&webpubsub_mode=sendToGroup&group=g&group=": 400,
+		"&webpubsub_mode=sendToGroup&group=g&noEcho=1": 400, "&webpubsub_mode=sendToGroup&group=..": 400,
+	} {
+		require.Equal(t, status, upgradeStatus(t, dialOptions{query: query}.httpURL(t, srv)), query)
+		require.Equal(t, status, upgradeStatus(t, dialOptions{query: query}.httpURL(t, srv), "Sec-WebSocket-Protocol", protocolJSON), query)
+	}
 }

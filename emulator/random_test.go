@@ -34,7 +34,7 @@ func TestEveryMessageIsAccountedFor(t *testing.T) {
 	if testing.Short() {
 		clients, steps = 40, 20
 	}
-	w := &world{t: t, srv: emulator.StartT(t, &emulator.Options{Logger: slog.New(slog.DiscardHandler)})}
+	w := &world{t: t, srv: emulator.StartT(t, &emulator.Options{Logger: slog.New(slog.DiscardHandler), ConnectedAfterRecovery: true})}
 	var running sync.WaitGroup
 	for i := range clients {
 		running.Go(func() {

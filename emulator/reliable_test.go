@@ -72,10 +72,7 @@ func (c *reliableClient) reconnect(target, subprotocol string) {
 
 func (c *reliableClient) comeBack() {
 	c.t.Helper()
-	id := c.id
 	c.reconnect(c.recoverURL("chat"), protocolJSONReliable)
-	c.hello()
-	require.Equal(c.t, id, c.id)
 }
 
 // expect reads a message and checks its number and text.
@@ -170,6 +167,7 @@ func TestOfTwoSocketsThatComeBackAtOnceOneTakesOver(t *testing.T) {
 			again := &reliableClient{client: &client{t: t, id: c.id}, srv: srv, token: c.token}
 			dialing.Go(func() {
 				again.reconnect(again.recoverURL("chat"), protocolJSONReliable)
+				_ = again.ws.Write(t.Context(), websocket.MessageText, []byte(`{"type":"ping"}`))
 				if _, _, err := again.ws.Read(t.Context()); err == nil { // or the other has taken over already
 					greeted.Add(1)
 				}
@@ -202,7 +200,6 @@ func TestProtobufClientComesBack(t *testing.T) {
 	c.cut()
 	api.text("hubs/chat/:send", "two")
 	c.reconnect(c.recoverURL("chat"), protocolProtobufReliable)
-	require.NotEmpty(t, c.protobuf().GetSystemMessage().GetConnectedMessage().GetReconnectionToken())
 	read(text(&one, "one"))
 	read(text(&two, "two"))
 	c.tell(`{"sequenceAckMessage":{"sequenceId":2}}`)
@@ -216,11 +213,10 @@ func TestAReliableClientThatCannotComeBackIsClosedWith1008(t *testing.T) {
 			c.srv.Advance(recoveryWindow + time.Second)
 			c.reconnect(c.recoverURL("chat"), protocolJSONReliable)
 		},
-		"a wrong token":            func(c *reliableClient) { c.token += "x"; c.reconnect(c.recoverURL("chat"), protocolJSONReliable) },
-		"a wrong connection":       func(c *reliableClient) { c.id += "x"; c.reconnect(c.recoverURL("chat"), protocolJSONReliable) },
-		"a wrong hub":              func(c *reliableClient) { c.reconnect(c.recoverURL("other"), protocolJSONReliable) },
-		"another subprotocol":      func(c *reliableClient) { c.reconnect(c.recoverURL("chat"), protocolProtobufReliable) },
-		"one that is not reliable": func(c *reliableClient) { c.reconnect(c.recoverURL("chat"), protocolJSON) },
+		"a wrong token":      func(c *reliableClient) { c.token += "x"; c.reconnect(c.recoverURL("chat"), protocolJSONReliable) },
+		"a wrong connection": func(c *reliableClient) { c.id += "x"; c.reconnect(c.recoverURL("chat"), protocolJSONReliable) },
+		"a wrong hub":        func(c *reliableClient) { c.reconnect(c.recoverURL("other"), protocolJSONReliable) },
+		"no token":           func(c *reliableClient) { c.token = ""; c.reconnect(c.recoverURL("chat"), protocolJSONReliable) },
 	} {
 		t.Run(name, func(t *testing.T) {
 			c := dialReliable(t, emulator.StartT(t, nil), dialOptions{})
@@ -228,10 +224,53 @@ func TestAReliableClientThatCannotComeBackIsClosedWith1008(t *testing.T) {
 			try(c)
 			ce, frames := c.closed()
 			require.Equal(t, websocket.StatusPolicyViolation, ce.Code)
-			require.NotEmpty(t, ce.Reason)
+			require.Equal(t, "The connection could not be recovered.", ce.Reason)
 			require.Empty(t, frames)
 		})
 	}
+}
+
+func TestAClientThatComesBackMayBeToldSo(t *testing.T) {
+	srv := emulator.StartT(t, &emulator.Options{ConnectedAfterRecovery: true})
+	c := dialReliable(t, srv, dialOptions{})
+	rest{t, srv}.text("hubs/chat/:send", "one")
+	c.cut()
+	id := c.id
+	c.comeBack()
+	c.hello()
+	require.Equal(t, id, c.id)
+	c.expect(1, "one")
+}
+
+func TestTheSubprotocolGoesOnWhateverIsOffered(t *testing.T) {
+	for offered, chosen := range map[string]string{protocolProtobufReliable: "", protocolJSON: "", "": "",
+		strings.ToUpper(protocolJSONReliable): strings.ToUpper(protocolJSONReliable)} {
+		srv := emulator.StartT(t, nil)
+		c := dialReliable(t, srv, dialOptions{})
+		rest{t, srv}.text("hubs/chat/:send", "one")
+		c.cut()
+		c.reconnect(c.recoverURL("CHAT"), offered)
+		require.Equal(t, chosen, c.ws.Subprotocol())
+		c.expect(1, "one")
+	}
+}
+
+func TestACloseFrameWithAnyCodeBut1000LetsAReliableClientComeBack(t *testing.T) {
+	for _, code := range []websocket.StatusCode{websocket.StatusGoingAway, websocket.StatusInternalError, 4000} {
+		srv := emulator.StartT(t, nil)
+		c := dialReliable(t, srv, dialOptions{groups: []string{"g"}})
+		c.ws.Close(code, "later")
+		require.NoError(t, srv.WaitForRecovering(t.Context(), "chat", 1))
+		rest{t, srv}.text("hubs/chat/groups/g/:send", "one")
+		c.comeBack()
+		c.expect(1, "one")
+	}
+}
+
+func TestAnEmptyConnectionIDIsANewConnection(t *testing.T) {
+	srv := emulator.StartT(t, nil)
+	require.Equal(t, 101, upgradeStatus(t, dialOptions{query: "&awps_connection_id=&awps_reconnection_token=x"}.httpURL(t, srv)))
+	require.Equal(t, 401, upgradeStatus(t, srv.Endpoint()+"/client/hubs/chat?awps_connection_id="))
 }
 
 func TestJustInTime(t *testing.T) {
@@ -293,7 +332,7 @@ func TestTooMuchUnacknowledgedClosesAReliableClientForGood(t *testing.T) {
 			require.NoError(t, srv.WaitForConnections(t.Context(), "chat", 0))
 			ce, frames := c.closed()
 			require.Equal(t, websocket.StatusPolicyViolation, ce.Code)
-			require.Contains(t, ce.Reason, "unacknowledged")
+			require.Equal(t, "The reliable message buffer is full.", ce.Reason)
 			require.Contains(t, frames[len(frames)-1], "disconnected")
 		})
 	}

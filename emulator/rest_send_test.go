@@ -87,7 +87,7 @@ func TestAGroupMessageSaysWhereItComesFrom(t *testing.T) {
 	srv := emulator.StartT(t, nil)
 	c := dialJSON(t, srv, dialOptions{groups: []string{"room"}})
 	rest{t, srv}.text("hubs/chat/groups/room/:send", "hi")
-	require.Equal(t, `{"type":"message","from":"group","group":"room","dataType":"text","data":"hi"}`, c.text())
+	require.Equal(t, `{"type":"message","from":"group","group":"room","fromUserId":null,"dataType":"text","data":"hi"}`, c.text())
 }
 
 func TestMetadataTravelWithTheirKeysAsSent(t *testing.T) {

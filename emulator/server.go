@@ -52,6 +52,11 @@ type Options struct {
 	// accept none.
 	AcceptBearer func(token string) bool
 
+	// ConnectedAfterRecovery sends a reliable client that has come back a connected message again. The service's
+	// specification leaves that open: a client must do with and without. The default is to send none, as Microsoft's
+	// emulator does.
+	ConnectedAfterRecovery bool
+
 	// TLSConfig, if set, makes the server speak TLS, and its endpoint begin with https. It needs a certificate.
 	// Only HTTP/1.1 is spoken.
 	TLSConfig *tls.Config
@@ -66,14 +71,15 @@ type Server struct {
 	endpoint          wire.Endpoint
 	key, secondaryKey string
 
-	service *kernel.Service
-	board   *watch.Board
-	events  *events.Sender
-	faults  *faults.List
-	api     *rest.API
-	conns   *wire.Conns
-	http    *http.Server
-	closed  sync.Once
+	service      *kernel.Service
+	board        *watch.Board
+	events       *events.Sender
+	faults       *faults.List
+	clientFaults *faults.ClientList
+	api          *rest.API
+	conns        *wire.Conns
+	http         *http.Server
+	closed       sync.Once
 }
 
 // Start starts a server. The caller closes it.
@@ -145,7 +151,7 @@ func newServer(o *Options, addr net.Addr) *Server {
 	s := &Server{
 		endpoint: wire.NewEndpoint(scheme, addr), key: o.AccessKey, secondaryKey: o.SecondaryAccessKey,
 		service: service, board: board,
-		faults: faults.NewList(service), conns: wire.NewConns(service.Life, board),
+		faults: faults.NewList(service), clientFaults: &faults.ClientList{}, conns: wire.NewConns(service.Life, board),
 	}
 	s.events = events.NewSender(service, s.endpoint.Host, [2]string{s.key, s.secondaryKey})
 	service.Application = s.events
@@ -156,7 +162,7 @@ func newServer(o *Options, addr net.Addr) *Server {
 	s.http = &http.Server{
 		Handler: &router{
 			api:    s.api,
-			client: client.Server{Handshaker: handshaker},
+			client: client.Server{Handshaker: handshaker, ClientFaults: s.clientFaults, ConnectedAfterRecovery: o.ConnectedAfterRecovery},
 			mqtt:   mqtt.Server{Handshaker: handshaker},
 			view: liveview.New(liveview.Options{Service: service, Board: board, Endpoint: s.endpoint,
 				Secrets: []string{s.key, s.secondaryKey}}),

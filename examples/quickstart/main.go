@@ -194,7 +194,7 @@ func run(ctx context.Context) error {
 	if err := hub.CloseConnection(ctx, clients["bob"].connectionID, &webpubsub.CloseConnectionOptions{Reason: "good night"}); err != nil {
 		return err
 	}
-	if err := clients["bob"].expectClose(ctx, "good night"); err != nil {
+	if err := clients["bob"].expectClose(ctx, "Application server closed the connection. Reason: good night"); err != nil {
 		return err
 	}
 	fmt.Println("  he was told the reason: good night")

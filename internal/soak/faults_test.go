@@ -33,7 +33,7 @@ import (
 // written twice; and nothing is left open.
 func TestFaults(t *testing.T) {
 	t.Run("on the way", func(t *testing.T) {
-		srv := emulator.StartT(t, &emulator.Options{Logger: slog.New(slog.DiscardHandler)})
+		srv := emulator.StartT(t, &emulator.Options{Logger: slog.New(slog.DiscardHandler), ConnectedAfterRecovery: true})
 		way := newWay(t, srv.Endpoint(), random(t, 0))
 		f := newFaultyRun(t, srv, &webpubsub.ClientOptions{ReverseProxyEndpoint: way.URL})
 		f.run(func(*rand.Rand) {})
@@ -48,7 +48,7 @@ func TestFaults(t *testing.T) {
 		}
 	})
 	t.Run("in the service", func(t *testing.T) {
-		srv := emulator.StartT(t, &emulator.Options{Logger: slog.New(slog.DiscardHandler)})
+		srv := emulator.StartT(t, &emulator.Options{Logger: slog.New(slog.DiscardHandler), ConnectedAfterRecovery: true})
 		f := newFaultyRun(t, srv, &webpubsub.ClientOptions{})
 		f.run(func(r *rand.Rand) {
 			if r.IntN(5) > 0 {

@@ -19,7 +19,7 @@ import (
 // TestMemory sends and connects, many times over, and looks at what is left of it on the heap: nothing that grows with
 // how often it was done. It is no measure of what a send or a client costs while it is there.
 func TestMemory(t *testing.T) {
-	srv := emulator.StartT(t, &emulator.Options{Logger: slog.New(slog.DiscardHandler)})
+	srv := emulator.StartT(t, &emulator.Options{Logger: slog.New(slog.DiscardHandler), ConnectedAfterRecovery: true})
 	handler, err := eventhandler.New(eventhandler.Options{Hub: "soak", ConnectionStrings: []string{srv.ConnectionString()}})
 	require.NoError(t, err)
 	require.NoError(t, srv.SetHubSettings("soak", emulator.HubSettings{EventHandlers: []emulator.EventHandler{{
@@ -73,7 +73,7 @@ func (m *memory) heap(t *testing.T) int64 {
 func (m *memory) connect(protocol string) (*client, error) {
 	ctx, cancel := patient()
 	defer cancel()
-	access, err := m.service.GetClientAccessToken(ctx, &webpubsub.ClientAccessTokenOptions{UserID: "user of:" + protocol,
+	access, err := m.service.GetClientAccessToken(ctx, &webpubsub.ClientAccessTokenOptions{UserID: "user-" + protocol,
 		Groups: []string{"room"}, Roles: []string{webpubsub.RoleJoinLeaveAnyGroup}})
 	if err != nil {
 		return nil, err
@@ -114,7 +114,7 @@ func (m *memory) sendMany(n int) error {
 			case 0:
 				return m.service.SendToAll(ctx, message, &webpubsub.SendToAllOptions{Filter: "userId ne 'nobody'"})
 			case 1:
-				return m.service.SendToUser(ctx, "user of:"+protocols[i%len(protocols)], message, nil)
+				return m.service.SendToUser(ctx, "user-"+protocols[i%len(protocols)], message, nil)
 			default:
 				return m.service.SendToGroup(ctx, "room", message, &webpubsub.SendToGroupOptions{Metadata: map[string]string{"a": "b"}})
 			}
@@ -135,7 +135,7 @@ func (m *memory) sendMany(n int) error {
 func (m *memory) toRaw(text string) error {
 	ctx, cancel := patient()
 	defer cancel()
-	return m.service.SendToUser(ctx, "user of:", webpubsub.Text(text), nil)
+	return m.service.SendToUser(ctx, "user-", webpubsub.Text(text), nil)
 }
 
 // connectMany lets clients come and go.

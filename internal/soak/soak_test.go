@@ -35,7 +35,7 @@ import (
 // sent while its receiver came or went, which may.
 func TestSoak(t *testing.T) {
 	const clients = 200
-	srv := emulator.StartT(t, &emulator.Options{Logger: slog.New(slog.DiscardHandler)})
+	srv := emulator.StartT(t, &emulator.Options{Logger: slog.New(slog.DiscardHandler), ConnectedAfterRecovery: true})
 	w := &world{t: t, srv: srv}
 	w.random = random(t, 0)
 	for _, name := range []string{"soak", "Other"} {
@@ -195,7 +195,7 @@ func (h *place) listen(t *testing.T, srv *emulator.Server) {
 			h.ids.Store(r.Query.Get("agent"), r.ConnectionID)
 			var groups []string
 			if group := r.Query.Get("handlerGroup"); group != "" {
-				groups = append(groups, group)
+				groups = append(slices.Clone(r.Claims["webpubsub.group"]), group) // they take the place of the token's
 			}
 			return &eventhandler.ConnectResponse{Groups: groups, SetState: map[string]any{"agent": r.Query.Get("agent")}}, nil
 		},

@@ -5,13 +5,12 @@ package client
 
 import (
 	"context"
-	"crypto/rand"
 	"errors"
 	"net/http"
 	"net/url"
-	"slices"
 	"strings"
 
+	"github.com/awps-go/webpubsub/emulator/internal/faults"
 	"github.com/awps-go/webpubsub/emulator/internal/handshake"
 	"github.com/awps-go/webpubsub/emulator/internal/hub"
 	"github.com/awps-go/webpubsub/emulator/internal/protocol"
@@ -19,7 +18,15 @@ import (
 )
 
 // Server serves clients.
-type Server struct{ *handshake.Handshaker }
+type Server struct {
+	*handshake.Handshaker
+
+	// ClientFaults are what goes wrong on purpose with requests of clients.
+	ClientFaults *faults.ClientList
+
+	// ConnectedAfterRecovery tells a reliable client that has come back that it is connected, a second time.
+	ConnectedAfterRecovery bool
+}
 
 // ServeHTTP answers the handshake of a client, at /client/hubs/{hub} or /client/?hub={hub}.
 func (s Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
@@ -37,47 +44,43 @@ func (s Server) connect(w http.ResponseWriter, r *http.Request) *wire.Error {
 	if err := s.Admit(w, r, name); err != nil {
 		return err
 	}
-	query := r.URL.Query()
-	if query.Has("awps_connection_id") && handshake.IsWebSocket(r) {
-		s.reconnect(w, r, name)
+	if !handshake.IsWebSocket(r) {
+		return handshake.NotWebSocket()
+	}
+	if id, _ := handshake.Query(r, "awps_connection_id"); id != "" {
+		s.reconnect(w, r, name, id)
 		return nil
 	}
 	claims, err := s.Authorize(r, wire.ClientPath, name)
 	if err != nil {
 		return err
 	}
-	raw, err := rawMode(query)
-	if err != nil {
-		return err
-	}
 	if err := handshake.Check(r, claims); err != nil {
 		return err
 	}
-
-	sock := &socket{Connection: hub.Connection{ID: rand.Text(), Hub: s.Service.OpenHub(name), UserID: claims.Subject}}
-	sock.Link = sock
-	var chosen string
-	offered := handshake.Offered(r)
-	if i := slices.IndexFunc(offered, func(p string) bool { _, ok := protocol.Subprotocols[p]; return ok }); i >= 0 {
-		chosen = offered[i]
-	}
-	reply, err := s.ask(r.Context(), sock, claims.Roles, claims.Groups, func() *hub.ConnectRequest { return handshake.Describe(r) })
+	raw, err := rawMode(r)
 	if err != nil {
 		return err
 	}
-	if reply.Subprotocol != "" {
-		chosen = reply.Subprotocol
+
+	sock := &socket{faults: s.ClientFaults, Connection: hub.Connection{ID: newConnectionID(), Hub: s.Service.Hub(name), UserID: claims.User()}}
+	sock.Link = sock
+	reply, err := s.ask(r.Context(), sock, claims.AllRoles(), claims.Groups, func() *hub.ConnectRequest { return handshake.Describe(r) })
+	if err != nil {
+		return err
+	}
+	chosen := reply.Subprotocol
+	if chosen == "" {
+		chosen = known(handshake.Offered(r))
 	}
 	token := sock.speak(chosen, raw)
-	if err := sock.SetRoles(reply.Roles); err != nil {
-		return wire.BadRequest("role", "%s", err)
-	}
+	sock.SetRoles(reply.Roles, protocol.CheckGroup)
 
 	// The connection is in its hub before the client knows that it is connected, so that nothing passes it by.
 	sock.Hub.Add(&sock.Connection, reply.Groups, func() { sock.enqueue(sock.codec.Connected(&sock.Connection, token)) })
-	ws, nc := s.Upgrade(w, r, chosen)
+	ws, nc := s.Upgrade(w, r, chosen, sock.pinged)
 	if ws == nil {
-		sock.Left("the handshake failed")
+		sock.Lost("the handshake failed")
 		return nil
 	}
 	s.Service.Log.Debug("client connected", "hub", name, "connection", sock.ID, "user", sock.UserID, "subprotocol", chosen)
@@ -87,6 +90,16 @@ func (s Server) connect(w http.ResponseWriter, r *http.Request) *wire.Error {
 	// Not in this goroutine, which would keep the request and net/http's buffers alive as long as the client stays.
 	go sock.read(ws, nc)
 	return nil
+}
+
+// known returns the first of some subprotocols that the service knows, as it is spelled there, or "".
+func known(offered []string) string {
+	for _, name := range offered {
+		if _, ok := protocol.FindSubprotocol(name); ok {
+			return name
+		}
+	}
+	return ""
 }
 
 // ask asks the application whether a client may connect.
@@ -113,17 +126,21 @@ func clientHub(r *http.Request) (string, bool) {
 	return "", false
 }
 
-// rawMode reads what a client without a protocol of the service wants its frames to mean.
-func rawMode(query url.Values) (protocol.Raw, *wire.Error) {
-	switch mode := query.Get("webpubsub_mode"); {
+// rawMode reads what a client without a protocol of the service wants its frames to mean. It is checked of every client.
+func rawMode(r *http.Request) (protocol.Raw, *wire.Error) {
+	switch mode, _ := handshake.Query(r, "webpubsub_mode"); {
 	case mode == "", strings.EqualFold(mode, "sendEvent"):
 		return protocol.Raw{}, nil
 	case strings.EqualFold(mode, "sendToGroup"):
-		group := query.Get("group")
+		group, _ := handshake.Query(r, "group")
 		if fault := protocol.CheckGroup(group); fault != "" {
 			return protocol.Raw{}, wire.BadRequest("group", "%s", fault)
 		}
-		return protocol.Raw{Group: group, NoEcho: strings.EqualFold(query.Get("noEcho"), "true")}, nil
+		noEcho, _ := handshake.Query(r, "noEcho")
+		if noEcho != "" && !strings.EqualFold(noEcho, "true") && !strings.EqualFold(noEcho, "false") {
+			return protocol.Raw{}, wire.BadRequest("noEcho", "noEcho is neither true nor false")
+		}
+		return protocol.Raw{Group: group, NoEcho: strings.EqualFold(noEcho, "true")}, nil
 	default:
 		return protocol.Raw{}, wire.BadRequest("webpubsub_mode", "webpubsub_mode is neither sendEvent nor sendToGroup")
 	}

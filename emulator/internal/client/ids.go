@@ -1,32 +1,47 @@
 package client
 
-// idSet is a set of numbers that mostly come one after the other: it remembers those as one range.
-type idSet struct {
-	low, high uint64 // every number from low up to, not including, high
-	others    map[uint64]struct{}
+import (
+	"crypto/rand"
+	"encoding/base64"
+)
+
+// newConnectionID makes an id as the service's are: 31 characters of A-Za-z0-9_-.
+func newConnectionID() string {
+	var b [24]byte
+	rand.Read(b[:])
+	return base64.RawURLEncoding.EncodeToString(b[:])[:31]
 }
 
-// add adds a number and reports whether it was new.
-func (s *idSet) add(id uint64) bool {
-	if s.low <= id && id < s.high {
-		return false
+// maxRemembered is how many ackIds are remembered.
+const maxRemembered = 1000
+
+// recentIDs is the numbers that were added last.
+type recentIDs struct {
+	set  map[uint64]struct{}
+	ring []uint64 // in the order of their coming, once around
+	next int      // where in ring the next goes, when it is full
+}
+
+// has reports whether a number was added and is remembered.
+func (r *recentIDs) has(id uint64) bool {
+	_, ok := r.set[id]
+	return ok
+}
+
+// add adds a number, and forgets the oldest if there are too many.
+func (r *recentIDs) add(id uint64) {
+	if r.set == nil {
+		r.set = make(map[uint64]struct{})
 	}
-	if _, ok := s.others[id]; ok {
-		return false
+	if r.has(id) {
+		return
 	}
-	if s.low == s.high {
-		s.low, s.high = id, id
+	r.set[id] = struct{}{}
+	if len(r.ring) < maxRemembered {
+		r.ring = append(r.ring, id)
+		return
 	}
-	if id != s.high || id+1 == 0 {
-		if s.others == nil {
-			s.others = make(map[uint64]struct{})
-		}
-		s.others[id] = struct{}{}
-		return true
-	}
-	for ok := true; ok && s.high+1 != 0; _, ok = s.others[s.high] { // the largest number of all stays among the others
-		delete(s.others, s.high)
-		s.high++
-	}
-	return true
+	delete(r.set, r.ring[r.next])
+	r.ring[r.next] = id
+	r.next = (r.next + 1) % maxRemembered
 }

@@ -3,6 +3,7 @@ package client
 import (
 	"crypto/subtle"
 	"net/http"
+	"strings"
 	"sync"
 
 	"github.com/coder/websocket"
@@ -16,7 +17,7 @@ import (
 // recovery is what a socket of a reliable protocol has, so that its client can come back after it was cut off. What
 // the client is sent then is in the outbox.
 type recovery struct {
-	token    string     // the client proves with it that it is the one that was cut off
+	token    string     // the client proves with it that it is the one that was cut off. Guarded by socket.mu.
 	deadline *hub.Timer // ends the wait for a client that was cut off; nil while there is a socket. Guarded by socket.mu.
 
 	attaching sync.Mutex // held while a socket takes over from another
@@ -32,22 +33,21 @@ func (s *socket) detach() bool {
 	if s.outbox.Closing() {
 		return false
 	}
-	s.ws, s.nc, s.writing = nil, nil, false
+	s.ws, s.nc, s.writing, s.pongs = nil, nil, false, nil
 	s.outbox.Suspend()
 	s.recovery.deadline = s.Hub.Service.Clock.AfterFunc(hub.RecoveryWindow, func() {
 		s.Hub.Service.Log.Debug("client did not come back", "hub", s.Hub.Name, "connection", s.ID)
-		s.End("the client did not come back in time")
+		s.Lost("the client did not come back in time")
+		s.Close("")
 	})
 	return true
 }
 
-// attach gives a socket to a client that has come back, or returns why it cannot have one.
-func (s *socket) attach(ws *websocket.Conn, nc *wire.Conn, subprotocol, token string) string {
-	if s.Subprotocol != subprotocol {
-		return "the subprotocol is not the connection's"
-	}
+// attach gives a socket to a client that has come back, or returns why it cannot have one. again tells the client that it is
+// connected.
+func (s *socket) attach(ws *websocket.Conn, nc *wire.Conn, token string, again bool) string {
 	r := s.recovery
-	if subtle.ConstantTimeCompare([]byte(r.token), []byte(token)) == 0 {
+	if !s.proves(token) {
 		return "the reconnection token is wrong"
 	}
 	defer s.Hub.Service.Observer.Changed()
@@ -62,43 +62,68 @@ func (s *socket) attach(ws *websocket.Conn, nc *wire.Conn, subprotocol, token st
 		return "the connection is closed"
 	}
 	r.deadline = nil
-	s.outbox.Resume(s.codec.Connected(&s.Connection, r.token))
+	var hello *hub.Frame
+	if again {
+		hello = s.codec.Connected(&s.Connection, r.token)
+	}
+	s.outbox.Resume(hello)
 	s.ws, s.nc = ws, nc
 	s.wake()
 	return ""
 }
 
+// proves reports whether a token is the connection's.
+func (s *socket) proves(token string) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return subtle.ConstantTimeCompare([]byte(s.recovery.token), []byte(token)) == 1
+}
+
 // reconnect answers a reliable client that comes back with the id and the token of its connection. If there is
 // nothing to come back to, the handshake succeeds and the socket is closed with 1008: that is how a client learns that
-// trying again is of no use.
-func (s Server) reconnect(w http.ResponseWriter, r *http.Request, hubName string) {
-	var chosen string
-	for _, p := range handshake.Offered(r) {
-		if protocol.Subprotocols[p].Reliable {
-			chosen = p
-			break
+// trying again is of no use. The connection goes on with its own subprotocol: the handshake names it if the client offers it.
+func (s Server) reconnect(w http.ResponseWriter, r *http.Request, hubName, id string) {
+	fault := "there is no such connection"
+	var sock *socket
+	chosen := known(handshake.Offered(r))
+	if c := s.Service.Hub(hubName).Find(id); c != nil {
+		var ok bool
+		if sock, ok = c.Link.(*socket); ok && sock.recovery != nil {
+			chosen = sock.among(handshake.Offered(r))
+		} else {
+			sock, fault = nil, "the connection is not a reliable one"
 		}
 	}
-	ws, nc := s.Upgrade(w, r, chosen)
+	pinged := func([]byte) {}
+	if sock != nil {
+		pinged = sock.pinged
+	}
+	ws, nc := s.Upgrade(w, r, chosen, pinged)
 	if ws == nil {
 		return
 	}
-	query := r.URL.Query()
-	id, token := query.Get("awps_connection_id"), query.Get("awps_reconnection_token")
-	fault := "there is no such connection"
-	if c := s.Service.Hub(hubName).Find(id); c != nil {
-		if sock, ok := c.Link.(*socket); ok && sock.recovery != nil {
-			if fault = sock.attach(ws, nc, chosen, token); fault == "" {
-				s.Service.Log.Debug("client came back", "hub", hubName, "connection", id)
-				c.Show("connection", "came back", "")
-				go sock.read(ws, nc)
-				return
-			}
+	if sock != nil {
+		token, _ := handshake.Query(r, "awps_reconnection_token")
+		if fault = sock.attach(ws, nc, token, s.ConnectedAfterRecovery); fault == "" {
+			s.Service.Log.Debug("client came back", "hub", hubName, "connection", id)
+			sock.Show("connection", "came back", "")
+			go sock.read(ws, nc)
+			return
 		}
 	}
-	s.Service.Log.Info("client could not come back", "hub", hubName, "connection", id, "reason", fault)
+	s.Service.Log.Info("a client could not come back", "hub", hubName, "connection", id, "reason", fault)
 	go func() {
 		defer nc.Untrack()
-		handshake.CloseSocket(ws, nc, protocol.ClosePolicyViolation, fault)
+		handshake.CloseSocket(ws, nc, protocol.ClosePolicyViolation, "The connection could not be recovered.")
 	}()
+}
+
+// among returns the connection's subprotocol as a client that comes back spells it among those that it offers, or "".
+func (s *socket) among(offered []string) string {
+	for _, name := range offered {
+		if strings.EqualFold(name, s.Subprotocol) {
+			return name
+		}
+	}
+	return ""
 }

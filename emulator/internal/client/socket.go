@@ -4,12 +4,14 @@ import (
 	"context"
 	"crypto/rand"
 	"errors"
+	"io"
+	"slices"
 	"strings"
 	"sync"
-	"time"
 
 	"github.com/coder/websocket"
 
+	"github.com/awps-go/webpubsub/emulator/internal/faults"
 	"github.com/awps-go/webpubsub/emulator/internal/handshake"
 	"github.com/awps-go/webpubsub/emulator/internal/hub"
 	"github.com/awps-go/webpubsub/emulator/internal/protocol"
@@ -20,16 +22,19 @@ import (
 // something to write, so that an idle client costs one goroutine.
 type socket struct {
 	hub.Connection
-	codec protocol.Codec
+	codec  protocol.Codec
+	faults *faults.ClientList
 
 	mu       sync.Mutex // guards everything below
 	ws       *websocket.Conn
 	nc       *wire.Conn
 	outbox   hub.Outbox
+	pongs    [][]byte  // answers to WebSocket pings, which wait to be written
 	writing  bool      // a goroutine writes
 	dropped  bool      // it was to be cut before it had a socket
-	acked    idSet     // ackIds that were used
 	recovery *recovery // nil unless the protocol is reliable
+	requests requestQueue
+	acked    recentIDs // ackIds of requests that were carried out
 }
 
 // speak sets the client's protocol: that of a subprotocol, or raw if the service has no such subprotocol. A reliable client
@@ -37,7 +42,7 @@ type socket struct {
 func (s *socket) speak(subprotocol string, raw protocol.Raw) (reconnectionToken string) {
 	s.Subprotocol, s.codec = subprotocol, raw
 	var number func([]byte, uint64) []byte
-	if p, ok := protocol.Subprotocols[subprotocol]; ok {
+	if p, ok := protocol.FindSubprotocol(subprotocol); ok {
 		s.codec = p.Codec
 		if p.Reliable {
 			s.recovery = &recovery{token: rand.Text()}
@@ -60,12 +65,17 @@ func (s *socket) enqueue(f *hub.Frame) {
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	s.put(f)
+}
+
+// put is enqueue for a caller that holds s.mu.
+func (s *socket) put(f *hub.Frame) {
 	if s.outbox.Closing() {
 		return
 	}
-	if fault := s.outbox.Put(f); fault != "" {
-		s.startClose(protocol.ClosePolicyViolation, fault)
-		s.GiveUp(fault)
+	if fault := s.outbox.Put(f); fault != nil {
+		s.sayGoodbye(protocol.ClosePolicyViolation, fault.Reason, fault.Reason)
+		s.GiveUp(fault.Reason, fault.Detail)
 		return
 	}
 	s.wake()
@@ -88,17 +98,26 @@ func (s *socket) write(ws *websocket.Conn, nc *wire.Conn) {
 			s.mu.Unlock()
 			return
 		}
+		if pongs := s.pongs; pongs != nil {
+			s.pongs = nil
+			s.mu.Unlock()
+			if _, err := nc.Write(slices.Concat(pongs...)); err != nil {
+				nc.Close() // the reader notices
+				return
+			}
+			continue
+		}
 		f, data := s.outbox.Next()
 		if f == nil {
 			closing := s.outbox.Closing()
-			s.writing = closing // nothing is written after the close frame
-			code, reason := s.outbox.CloseReason()
+			s.writing = closing // nothing is written after goodbye
+			goodbye := s.outbox.Goodbye()
 			s.mu.Unlock()
 			if closing {
-				if f := s.codec.Disconnected(reason); f != nil {
+				if f := s.codec.Disconnected(goodbye.Message); f != nil {
 					_ = ws.Write(context.Background(), messageType(f), f.Data)
 				}
-				handshake.CloseSocket(ws, nc, code, reason)
+				handshake.CloseSocket(ws, nc, goodbye.Code, goodbye.Description)
 			}
 			return
 		}
@@ -110,6 +129,23 @@ func (s *socket) write(ws *websocket.Conn, nc *wire.Conn) {
 	}
 }
 
+// maxPongs is how many answers to WebSocket pings may wait. Of more the oldest are dropped, as WebSocket allows.
+const maxPongs = 16
+
+// pinged answers a WebSocket ping, once what is being written has been.
+func (s *socket) pinged(payload []byte) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.outbox.Closing() {
+		return
+	}
+	if len(s.pongs) == maxPongs {
+		s.pongs = s.pongs[1:]
+	}
+	s.pongs = append(s.pongs, handshake.Pong(payload))
+	s.wake()
+}
+
 func messageType(f *hub.Frame) websocket.MessageType {
 	if f.Text {
 		return websocket.MessageText
@@ -117,11 +153,16 @@ func messageType(f *hub.Frame) websocket.MessageType {
 	return websocket.MessageBinary
 }
 
-// Close closes the socket after everything that was queued before.
+// Close says goodbye after everything that was queued before. A close frame with the code 1000 has no description: a client
+// that speaks a protocol of the service has been told why.
 func (s *socket) Close(reason string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.startClose(protocol.CloseNormal, reason)
+	description := ""
+	if s.Hub.Service.Life.IsClosing() {
+		description = reason
+	}
+	s.sayGoodbye(protocol.CloseNormal, reason, description)
 }
 
 // fail closes a client that did something it must not.
@@ -129,7 +170,7 @@ func (s *socket) fail(code int, reason string) {
 	s.Left(reason)
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.startClose(code, reason)
+	s.sayGoodbye(code, reason, reason)
 }
 
 // open gives the connection its socket.
@@ -141,23 +182,26 @@ func (s *socket) open(ws *websocket.Conn, nc *wire.Conn) {
 		nc.Close()
 	}
 	if s.outbox.Closing() {
-		nc.SetWriteDeadline(time.Now().Add(wire.HandshakeTimeout))
+		nc.LimitWrites(wire.HandshakeTimeout)
 	}
 	if s.outbox.Closing() || !s.outbox.Empty() {
 		s.wake()
 	}
 }
 
-// startClose closes the socket once everything before is written. The caller holds s.mu.
-func (s *socket) startClose(code int, reason string) {
-	if !s.outbox.Close(code, strings.ToValidUTF8(reason, "\uFFFD")) {
+// sayGoodbye closes the socket once everything before is written: message is for a disconnected frame, description for the
+// close frame. The caller holds s.mu.
+func (s *socket) sayGoodbye(code int, message, description string) {
+	message, description = strings.ToValidUTF8(message, "\uFFFD"), strings.ToValidUTF8(description, "\uFFFD")
+	if !s.outbox.Close(hub.Goodbye{Code: code, Message: message, Description: description}) {
 		return
 	}
+	s.requests.drop()
 	if s.recovery != nil && s.recovery.deadline != nil {
 		s.recovery.deadline.Stop()
 	}
 	if s.ws != nil {
-		s.nc.SetWriteDeadline(time.Now().Add(wire.HandshakeTimeout)) // a client that reads nothing is cut off
+		s.nc.LimitWrites(wire.HandshakeTimeout) // a client that reads nothing is cut off
 		s.wake()
 	}
 }
@@ -190,9 +234,17 @@ func (s *socket) read(ws *websocket.Conn, nc *wire.Conn) {
 	if s.recovery != nil {
 		defer s.recovery.reading.Unlock()
 	}
-	ws.SetReadLimit(hub.MaxMessageSize)
+	ws.SetReadLimit(-1) // receive has a limit, which leaves the words of the close frame to us
 	for {
-		typ, data, err := ws.Read(context.Background())
+		r, err := s.receive(ws)
+		if bad, ok := errors.AsType[*protocol.FrameError](err); ok {
+			if !s.isClosing() {
+				s.Hub.Service.Log.Info("closing a client for a bad frame", "hub", s.Hub.Name, "connection", s.ID,
+					"code", bad.Code, "reason", bad.Detail)
+				s.fail(bad.Code, bad.Reason)
+			}
+			continue // until the client has answered the close frame
+		}
 		if err != nil {
 			if !s.isClosing() {
 				s.lost(err)
@@ -202,16 +254,34 @@ func (s *socket) read(ws *websocket.Conn, nc *wire.Conn) {
 			ws.CloseNow()
 			return
 		}
-		r, err := s.codec.Decode(typ == websocket.MessageText, data)
-		if bad, ok := errors.AsType[*protocol.FrameError](err); ok {
-			s.Hub.Service.Log.Info("closing a client for a bad frame", "connection", s.ID, "reason", bad.Reason)
-			s.fail(bad.Code, bad.Reason)
-			continue // until the client has answered the close frame
-		}
-		if !s.isClosing() {
-			s.handle(&r)
-		}
+		s.receivedRequest(r)
 	}
+}
+
+// receive reads a message and what it asks for. The error of one that breaks the rules is a *protocol.FrameError.
+func (s *socket) receive(ws *websocket.Conn) (*protocol.Request, error) {
+	typ, message, err := ws.Reader(context.Background())
+	if err != nil {
+		return nil, err
+	}
+	data, err := io.ReadAll(io.LimitReader(message, hub.MaxMessageSize+1))
+	if err != nil {
+		return nil, err
+	}
+	if len(data) > hub.MaxMessageSize {
+		if !s.isClosing() {
+			bad := protocol.TooLarge()
+			s.Hub.Service.Log.Info("closing a client for a bad frame", "hub", s.Hub.Name, "connection", s.ID,
+				"code", bad.Code, "reason", bad.Detail)
+			s.fail(bad.Code, bad.Reason)
+		}
+		if _, err := io.Copy(io.Discard, message); err != nil {
+			return nil, err
+		}
+		return nil, protocol.TooLarge()
+	}
+	r, err := s.codec.Decode(typ == websocket.MessageText, data)
+	return &r, err
 }
 
 func (s *socket) isClosing() bool {
@@ -220,13 +290,21 @@ func (s *socket) isClosing() bool {
 	return s.outbox.Closing()
 }
 
-// lost ends a connection whose socket is gone.
+// lost ends a connection whose socket is gone. A reliable client may come back, unless it has closed the connection with
+// 1000 or broken the protocol. What any other has sent before it said goodbye counts.
 func (s *socket) lost(err error) {
-	reason := handshake.LostReason(err)
-	s.Hub.Service.Log.Debug("client gone", "hub", s.Hub.Name, "connection", s.ID, "reason", reason)
-	if websocket.CloseStatus(err) < 0 && s.recovery != nil && !errors.Is(err, websocket.ErrMessageTooBig) && s.detach() {
+	detail := handshake.LostReason(err)
+	s.Hub.Service.Log.Debug("client gone", "hub", s.Hub.Name, "connection", s.ID, "reason", detail)
+	closed, said := errors.AsType[websocket.CloseError](err)
+	broke := handshake.BrokeProtocol(err)
+	switch {
+	case s.recovery != nil && !broke && closed.Code != websocket.StatusNormalClosure && s.detach():
 		s.Show("connection", "cut off: it may come back", "")
-		return
+	case said:
+		s.afterRequests(func() { s.Left(closed.Reason) })
+	case broke:
+		s.Left("The client frame is invalid.")
+	default:
+		s.Lost(detail)
 	}
-	s.Left(reason)
 }

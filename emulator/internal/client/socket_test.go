@@ -21,25 +21,27 @@ func TestAConnectionIsDroppedBeforeItsHandshakeIsThrough(t *testing.T) {
 	require.Error(t, err, "the connection is open")
 }
 
-func TestIDSet(t *testing.T) {
-	var s idSet
-	for _, id := range []uint64{5, 6, 7, 9, 8, 3, 4, 0, math.MaxUint64, 10} {
-		require.True(t, s.add(id), id)
-		require.False(t, s.add(id), id)
+func TestTheLastThousandAckIDsAreRemembered(t *testing.T) {
+	var r recentIDs
+	require.False(t, r.has(0))
+	for id := range uint64(maxRemembered) {
+		r.add(id)
+		r.add(id)
 	}
-	for id := range uint64(12) {
-		require.Equal(t, id == 1 || id == 2 || id == 11, s.add(id), id)
+	r.add(math.MaxUint64)
+	require.False(t, r.has(0))
+	require.True(t, r.has(1))
+	require.True(t, r.has(math.MaxUint64))
+	for id := range uint64(5 * maxRemembered) {
+		r.add(id)
 	}
-	var top idSet
-	for _, id := range []uint64{math.MaxUint64, math.MaxUint64 - 1, math.MaxUint64 - 2} {
-		require.True(t, top.add(id), id)
-	}
-	for _, id := range []uint64{math.MaxUint64, math.MaxUint64 - 1, math.MaxUint64 - 2} {
-		require.False(t, top.add(id), id)
-	}
-	var run idSet
-	for id := range uint64(100_000) {
-		run.add(id)
-	}
-	require.Empty(t, run.others, "ids in a row take no room")
+	require.Len(t, r.set, maxRemembered)
+	require.False(t, r.has(4*maxRemembered-1))
+	require.True(t, r.has(4*maxRemembered))
+}
+
+func TestConnectionIDs(t *testing.T) {
+	id := newConnectionID()
+	require.Regexp(t, `^[A-Za-z0-9_-]{31}$`, id)
+	require.NotEqual(t, id, newConnectionID())
 }

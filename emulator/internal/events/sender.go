@@ -5,6 +5,7 @@ package events
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"crypto/hmac"
 	"crypto/sha1"
@@ -146,11 +147,11 @@ func (u *Sender) Connect(ctx context.Context, c *hub.Connection, r *hub.ConnectR
 	case a.status/100 != 2:
 		return hub.ConnectReply{}, fmt.Errorf("the event handler answered with %d", a.status)
 	}
-	var reply struct {
-		UserID      string   `json:"userId"`
-		Groups      []string `json:"groups"`
-		Roles       []string `json:"roles"`
-		Subprotocol string   `json:"subprotocol"`
+	var reply struct { // what is absent or null stays as the token says
+		UserID      *string   `json:"userId"`
+		Groups      []*string `json:"groups"`
+		Roles       []*string `json:"roles"`
+		Subprotocol string    `json:"subprotocol"`
 
 		MQTT *protocol.MQTTConnack `json:"mqtt"`
 	}
@@ -163,20 +164,40 @@ func (u *Sender) Connect(ctx context.Context, c *hub.Connection, r *hub.ConnectR
 		return hub.ConnectReply{}, fmt.Errorf("the answer to connect picks the subprotocol %.80q, which the client does not offer",
 			reply.Subprotocol)
 	}
-	if err := hub.CheckRoles(reply.Roles); err != nil {
-		return hub.ConnectReply{}, fmt.Errorf("the answer to connect: %w", err)
-	}
-	for _, group := range reply.Groups {
-		if fault := protocol.CheckGroup(group); fault != "" {
+	if reply.UserID != nil && *reply.UserID != "" {
+		if fault := protocol.CheckUser(*reply.UserID); fault != "" {
 			return hub.ConnectReply{}, fmt.Errorf("the answer to connect: %s", fault)
 		}
 	}
+	groups, fault := named("groups", reply.Groups)
+	for _, group := range groups {
+		fault = cmp.Or(fault, protocol.CheckGroup(group))
+	}
+	roles, roleFault := named("roles", reply.Roles)
+	if fault = cmp.Or(fault, roleFault); fault != "" {
+		return hub.ConnectReply{}, fmt.Errorf("the answer to connect: %s", fault)
+	}
 	keepState(c, a)
-	return hub.ConnectReply{UserID: reply.UserID, Groups: reply.Groups, Roles: reply.Roles, Subprotocol: reply.Subprotocol,
+	return hub.ConnectReply{UserID: reply.UserID, Groups: groups, Roles: roles, Subprotocol: reply.Subprotocol,
 		Detail: reply.MQTT}, nil
 }
 
-// Connected reports that a client is connected.
+// named returns the strings of a list, nil if there is no list; the text is what is wrong with it.
+func named(what string, list []*string) ([]string, string) {
+	if list == nil {
+		return nil, ""
+	}
+	all := make([]string, len(list))
+	for i, s := range list {
+		if s == nil {
+			return nil, what + " has a null"
+		}
+		all[i] = *s
+	}
+	return all, ""
+}
+
+// Connected tells that a client is connected.
 func (u *Sender) Connected(ctx context.Context, c *hub.Connection) {
 	u.notify(ctx, c, systemEvent(eventConnected, struct{}{}))
 }

@@ -4,7 +4,10 @@
 package handshake
 
 import (
+	"bytes"
+	"context"
 	"encoding/base64"
+	"errors"
 	"maps"
 	"net/http"
 	"strings"
@@ -50,10 +53,14 @@ func (h *Handshaker) Admit(w http.ResponseWriter, r *http.Request, hubName strin
 	return h.Faults.Apply(h.Faults.Next(faults.Connect), w)
 }
 
-// Authorize checks the token of a client that wants to connect to a hub, at a path that begins with prefix.
+// Authorize checks the token of a client that wants to connect to a hub, at a path that begins with prefix. It may lack one if
+// the hub allows anonymous clients.
 func (h *Handshaker) Authorize(r *http.Request, prefix, hubName string) (*token.Claims, *wire.Error) {
 	claims, err := h.Tokens.AuthorizeClient(r, prefix, hubName)
-	if err != nil {
+	switch {
+	case errors.Is(err, token.ErrNoToken) && h.Service.Hub(hubName).AllowsAnonymous():
+		return &token.Claims{}, nil
+	case err != nil:
 		return nil, wire.Unauthorized(err)
 	}
 	return claims, nil
@@ -61,40 +68,63 @@ func (h *Handshaker) Authorize(r *http.Request, prefix, hubName string) (*token.
 
 // Check checks what a handshake has with its token.
 func Check(r *http.Request, claims *token.Claims) *wire.Error {
+	if user := claims.User(); user != "" {
+		if fault := protocol.CheckUser(user); fault != "" {
+			return wire.BadRequest("sub", "%s", fault)
+		}
+	}
 	for _, g := range claims.Groups {
 		if fault := protocol.CheckGroup(g); fault != "" {
 			return wire.BadRequest("webpubsub.group", "%s", fault)
 		}
 	}
 	if !IsWebSocket(r) {
-		return wire.BadRequest("Upgrade", "this is not a WebSocket handshake of version 13")
+		return NotWebSocket()
 	}
 	return nil
 }
 
-// Describe returns a handshake as the application sees it.
+// NotWebSocket is the answer to a request that is not a WebSocket handshake.
+func NotWebSocket() *wire.Error {
+	return wire.BadRequest("Upgrade", "this is not a WebSocket handshake of version 13")
+}
+
+// Query returns the value of a parameter of a handshake, whose name counts in any case. Of several the last counts.
+func Query(r *http.Request, name string) (value string, found bool) { return token.Query(r.URL, name) }
+
+// Describe returns a handshake as the application sees it. The access token is the service's own business.
 func Describe(r *http.Request) *hub.ConnectRequest {
 	query := r.URL.Query()
-	query.Del("access_token")
+	maps.DeleteFunc(query, func(name string, _ []string) bool { return strings.EqualFold(name, token.QueryName) })
 	header := maps.Clone(r.Header)
-	header.Del("Authorization") // it holds the access token, which is the server's own business
+	maps.DeleteFunc(header, func(name string, _ []string) bool {
+		return name == "Authorization" || strings.HasPrefix(name, "X-Asrs-Internal-")
+	})
 	return &hub.ConnectRequest{Claims: token.ShowClaims(r), Query: query, Header: header, Subprotocols: Offered(r),
 		Certificates: wire.ConnOf(r).PeerCertificates()}
 }
 
 // Upgrade answers a handshake and counts the goroutine that the caller starts to read the socket. It returns nil when
-// there is nothing to read.
-func (h *Handshaker) Upgrade(w http.ResponseWriter, r *http.Request, subprotocol string) (*websocket.Conn, *wire.Conn) {
+// there is nothing to read. pinged, if not nil, is handed the WebSocket pings of the client and sees to their answer, as
+// the WebSocket library gives up a client that does not take the pong at once. See [Pong].
+func (h *Handshaker) Upgrade(w http.ResponseWriter, r *http.Request, subprotocol string, pinged func(payload []byte)) (*websocket.Conn, *wire.Conn) {
 	nc := wire.ConnOf(r)
 	if !h.Conns.Track(nc) {
 		unavailable := &wire.Error{Status: http.StatusServiceUnavailable, Code: "ServiceUnavailable", Message: hub.ClosingReason}
 		unavailable.Write(w, r)
 		return nil, nil
 	}
-	ws, err := websocket.Accept(w, r, &websocket.AcceptOptions{
+	options := &websocket.AcceptOptions{
 		Subprotocols:       []string{subprotocol},
 		InsecureSkipVerify: true, // Admit has checked the origin
-	})
+	}
+	if pinged != nil {
+		options.OnPingReceived = func(_ context.Context, payload []byte) bool {
+			pinged(bytes.Clone(payload))
+			return false
+		}
+	}
+	ws, err := websocket.Accept(w, r, options)
 	if err != nil { // Accept has answered
 		h.Service.Log.Info("handshake failed", "error", err)
 		nc.Untrack()

@@ -11,7 +11,8 @@ import (
 // Connected, UserEvents, Disconnected, and nothing after that. None comes under a lock of the emulator's. Their ctx ends
 // a while after the service has begun to close.
 type Application interface {
-	// Listens reports whether anybody is told of a hub's events.
+	// Listens reports whether anybody is told of a hub's events now. It may be asked at any time, and spares the
+	// description of a handshake that nobody wants to hear of.
 	Listens(hub string) bool
 	// Connect asks whether a client may connect. c is not in its hub yet: its id, hub and user are those of the token.
 	// A *Rejection is passed on to the client. The reply counts also when there is an error.
@@ -35,12 +36,12 @@ type ConnectRequest struct {
 	Detail       any      // what only the client's protocol and the application can read; nil for most
 }
 
-// ConnectReply is what the application makes of a handshake that it accepts. Zero fields leave the token's word.
+// ConnectReply is what the application makes of a handshake that it accepts. Its zero value leaves the token's word.
 type ConnectReply struct {
-	UserID      string
-	Groups      []string // in addition to the token's
-	Roles       []string // in addition to the token's
-	Subprotocol string   // one of those the client offered
+	UserID      *string  // nil keeps the token's; any other takes its place, also "", which is no user
+	Groups      []string // an empty list keeps the token's; any other takes their place
+	Roles       []string // nil keeps the token's; any other takes their place, also an empty list, which is no roles
+	Subprotocol string   // one of those the client offered; "" leaves the choice to the service
 	Detail      any      // as in ConnectRequest; also of a handshake that is rejected
 }
 
@@ -63,19 +64,25 @@ type UserEvent struct {
 // the token and of the application's answer. describe is called if there is somebody to ask.
 func (c *Connection) Connect(ctx context.Context, roles, groups []string, describe func() *ConnectRequest) (ConnectReply, error) {
 	s := c.Hub.Service
-	if !s.Application.Listens(c.Hub.Name) {
-		return ConnectReply{Roles: roles, Groups: groups}, nil
+	c.events.begin(s)
+	var reply ConnectReply
+	if s.Application.Listens(c.Hub.Name) {
+		var err error
+		if reply, err = s.Application.Connect(ctx, c, describe()); err != nil {
+			return reply, err
+		}
+	} else {
+		c.NextEventID() // connect has its number also when nobody hears of it
 	}
-	c.events = newEventQueue(s)
-	reply, err := s.Application.Connect(ctx, c, describe())
-	if err != nil {
-		return reply, err
+	if reply.UserID != nil {
+		c.UserID = *reply.UserID
 	}
-	if reply.UserID != "" {
-		c.UserID = reply.UserID
+	if reply.Roles == nil {
+		reply.Roles = roles
 	}
-	reply.Roles = slices.Concat(roles, reply.Roles)
-	reply.Groups = slices.Concat(groups, reply.Groups)
+	if len(reply.Groups) == 0 {
+		reply.Groups = groups
+	}
 	return reply, nil
 }
 
@@ -94,15 +101,14 @@ func (c *Connection) SetState(state string) { c.events.state = state }
 // AdoptState gives the connection the state that the application has set for another one, which has come back as this one,
 // if it has set any.
 func (c *Connection) AdoptState(other *Connection) {
-	if c.events == nil || other.events == nil || other.events.state == "" {
+	state := other.events.state
+	if state == "" {
 		return
 	}
-	state := other.events.state
-	c.events.add(func(context.Context) { c.events.state = state })
+	c.events.add(&telling{tell: func(context.Context) { c.events.state = state }})
 }
 
-// maxPendingEvents is how many events of one connection may wait for the application before the client is read no
-// further.
+// maxPendingEvents is how many events of one connection may wait for the application before Raise blocks.
 const maxPendingEvents = 64
 
 // eventQueue tells the application about one connection, in order. It has a goroutine only while it has something to
@@ -116,54 +122,95 @@ type eventQueue struct {
 
 	mu      sync.Mutex // guards everything below
 	drained sync.Cond  // the queue has become shorter
-	pending []func(context.Context)
+	pending []*telling
+	current *telling
 	running bool
 	over    bool // disconnected is the last event
 }
 
-func newEventQueue(s *Service) *eventQueue {
-	q := &eventQueue{service: s}
+// telling is one thing that the application is told.
+type telling struct {
+	tell   func(context.Context)
+	drop   func()             // set for a user event: what to do if it is never told
+	cancel context.CancelFunc // ends tell's context; set while a user event is told
+}
+
+// begin makes the queue ready for use.
+func (q *eventQueue) begin(s *Service) {
+	q.service = s
 	q.drained.L = &q.mu
-	return q
 }
 
 func (q *eventQueue) connected(c *Connection) {
-	q.add(func(ctx context.Context) { q.service.Application.Connected(ctx, c) })
+	q.add(&telling{tell: func(ctx context.Context) { q.service.Application.Connected(ctx, c) }})
 }
 
-// disconnected ends the queue: the application hears of nothing that comes later.
-func (q *eventQueue) disconnected(c *Connection, reason string) {
+// disconnected ends the queue: the application hears of nothing that comes later, nor of the client's events that still
+// wait. cancel also ends the request of the event that it is handling.
+func (q *eventQueue) disconnected(c *Connection, reason string, cancel bool) {
 	q.mu.Lock()
-	defer q.mu.Unlock()
-	q.append(func(ctx context.Context) { q.service.Application.Disconnected(ctx, c, reason) })
+	if q.over {
+		q.mu.Unlock()
+		return
+	}
+	var dropped []*telling
+	q.pending = slices.DeleteFunc(q.pending, func(t *telling) bool {
+		if t.drop == nil {
+			return false
+		}
+		dropped = append(dropped, t)
+		return true
+	})
+	if cancel && q.current != nil && q.current.cancel != nil {
+		q.current.cancel()
+	}
+	q.append(&telling{tell: func(ctx context.Context) { q.service.Application.Disconnected(ctx, c, reason) }})
 	q.over = true
+	q.drained.Broadcast()
+	q.mu.Unlock()
+	for _, t := range dropped {
+		t.drop()
+	}
 }
 
 // userEvent sends an event when its turn has come and hands the answer to done. It blocks while too many wait.
 func (q *eventQueue) userEvent(c *Connection, e *UserEvent, done func(*Payload, error)) {
+	t := &telling{drop: func() { done(nil, ErrGone) }}
+	t.tell = func(ctx context.Context) {
+		ctx, cancel := context.WithCancel(ctx)
+		defer cancel()
+		q.mu.Lock()
+		t.cancel = cancel
+		q.mu.Unlock()
+		reply, err := q.service.Application.UserEvent(ctx, c, e)
+		if err == nil && ctx.Err() != nil {
+			err = ErrGone
+		}
+		done(reply, err)
+	}
 	q.mu.Lock()
-	for len(q.pending) >= maxPendingEvents && q.running {
+	for len(q.pending) >= maxPendingEvents && q.running && !q.over {
 		q.drained.Wait()
 	}
-	added := q.append(func(ctx context.Context) { done(q.service.Application.UserEvent(ctx, c, e)) })
+	added := q.append(t)
 	q.mu.Unlock()
 	if !added {
-		done(nil, errGone)
+		t.drop()
 	}
 }
 
-func (q *eventQueue) add(f func(context.Context)) {
+func (q *eventQueue) add(t *telling) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	q.append(f)
+	q.append(t)
 }
 
-// append queues a call, and reports false when the queue is over. The caller holds q.mu.
-func (q *eventQueue) append(f func(context.Context)) bool {
-	if q.over {
+// append queues a telling, and reports false when the queue is over. The caller holds q.mu.
+func (q *eventQueue) append(t *telling) bool {
+	if q.over || q.service == nil {
 		return false
 	}
-	q.pending = append(q.pending, f)
+	q.pending = append(q.pending, t)
 	if !q.running && q.service.Life.Go(q.run) {
 		q.running = true
 		q.service.Life.telling.Add(1)
@@ -175,14 +222,16 @@ func (q *eventQueue) run() {
 	ctx := q.service.Life.Context()
 	q.mu.Lock()
 	for len(q.pending) > 0 {
-		f := q.pending[0]
+		t := q.pending[0]
+		q.pending[0] = nil
 		q.pending = q.pending[1:]
+		q.current = t
 		q.drained.Broadcast()
 		q.mu.Unlock()
-		f(ctx)
+		t.tell(ctx)
 		q.mu.Lock()
 	}
-	q.running, q.pending = false, nil
+	q.running, q.pending, q.current = false, nil, nil
 	q.mu.Unlock()
 	q.service.Life.telling.Add(-1)
 	q.service.Observer.Changed()

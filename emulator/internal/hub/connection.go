@@ -17,7 +17,7 @@ type Connection struct {
 	Subprotocol string // as negotiated; "" = none
 	Link        Link
 
-	events *eventQueue // nil when there is nobody to tell
+	events eventQueue
 
 	// guarded by Hub.mu
 	member      bool
@@ -44,11 +44,15 @@ type groupSet map[string]struct{}
 func (g groupSet) Has(group string) bool { _, ok := g[group]; return ok }
 func (g groupSet) Len() int              { return len(g) }
 
-// SetRoles gives a connection that is not in its hub yet the permissions of its roles. It fails if the roles name too
-// many groups.
-func (c *Connection) SetRoles(roles []string) (err error) {
-	c.permissions, err = newPermissions(roles)
-	return err
+// SetRoles gives a connection that is not in its hub yet the permissions of its roles. Roles that grant nothing are
+// logged: whoever spelled them expects something. check returns what is wrong with the name of a group.
+func (c *Connection) SetRoles(roles []string, check func(group string) string) {
+	var skipped map[string]string
+	c.permissions, skipped = newPermissions(roles, check)
+	for role, fault := range skipped {
+		c.Hub.Service.Log.Info("a role grants nothing", "hub", c.Hub.Name, "connection", c.ID, "role", text.Shorten(role, 200),
+			"reason", fault)
+	}
 }
 
 // Join puts the connection into a group, if it is still in its hub.
@@ -90,29 +94,35 @@ func (c *Connection) Publish(m *Message, noEcho bool) {
 	}
 }
 
-// End takes the connection out of its hub and closes it.
+// End takes the connection out of its hub and says goodbye to the client. reason is the sentence for the client and the
+// application.
 func (c *Connection) End(reason string) {
 	c.Left(reason)
 	c.Link.Close(reason)
 }
 
-// Left takes the connection out of its hub, if it still is in it, and tells the application why.
-func (c *Connection) Left(reason string) {
+// Left takes the connection out of its hub, if it still is in it, and tells the application why. Events that the
+// application has not begun to handle are dropped.
+func (c *Connection) Left(reason string) { c.leave(reason, reason, false) }
+
+// Lost is Left for a client that is gone without a word to the service: the application hears no reason, and is asked no
+// longer about the event that it is handling. detail is for people.
+func (c *Connection) Lost(detail string) { c.leave("", detail, true) }
+
+func (c *Connection) leave(reason, detail string, cancel bool) {
 	if !c.Hub.remove(c) {
 		return
 	}
-	c.Show("connection", "disconnected: ", reason)
-	if c.events != nil {
-		c.events.disconnected(c, reason)
-	}
+	c.Show("connection", "disconnected: ", detail)
+	c.events.disconnected(c, reason, cancel)
 }
 
-// GiveUp is Left for a client that does not keep up. It logs the reason, as the client may be cut off before it has
-// read it. It may be called under a link's lock: it does its work on a goroutine of its own.
-func (c *Connection) GiveUp(reason string) {
+// GiveUp is Left for a client that does not keep up. It logs the detail, as the client may be cut off before it has
+// read the reason. It may be called under a link's lock: it does its work on a goroutine of its own.
+func (c *Connection) GiveUp(reason, detail string) {
 	c.Hub.Service.Life.Go(func() {
-		c.Hub.Service.Log.Info("closing a client", "hub", c.Hub.Name, "connection", c.ID, "reason", reason)
-		c.Left(reason)
+		c.Hub.Service.Log.Info("closing a client", "hub", c.Hub.Name, "connection", c.ID, "reason", detail)
+		c.leave(reason, detail, false)
 	})
 }
 
@@ -146,18 +156,15 @@ func (c *Connection) Show(kind, what, detail string) {
 // Errors of user events that no application has answered.
 var (
 	ErrNoHandler = errors.New("no event handler takes this event")
-	errGone      = errors.New("the connection is closed")
+	ErrGone      = errors.New("the connection is closed")
 )
 
-// Raise hands a client's event to the application, and what comes of it to done.
+// Raise hands a client's event to the application, and what comes of it to done. It blocks while too many events of the
+// connection wait for the application.
 func (c *Connection) Raise(e *UserEvent, done func(reply *Payload, err error)) {
 	if o := c.Hub.Service.Observer; o.Watched() {
 		o.Traffic(TrafficEvent{Kind: "event", Hub: c.Hub.Name, ConnectionID: c.ID, UserID: c.UserID,
 			Data: e.Excerpt(), Text: "user event " + e.Name})
-	}
-	if c.events == nil {
-		done(nil, ErrNoHandler)
-		return
 	}
 	c.events.userEvent(c, e, done)
 }

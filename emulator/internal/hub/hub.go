@@ -5,19 +5,23 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 
 	"github.com/awps-go/webpubsub/emulator/internal/odata"
 )
 
 // Hub is a set of connections that can reach each other. Its name is compared without regard to case.
 type Hub struct {
-	Name    string // as the first client spelled it
+	Name    string // as it was spelled first
 	Service *Service
 
 	// EntryLock is held while a client that chooses its own id takes it.
 	EntryLock sync.Mutex
 
+	anonymous atomic.Bool // clients may connect without a token
+
 	mu          sync.RWMutex // guards everything below
+	used        bool         // it has had a connection
 	connections map[string]*Connection
 	groups      map[string]members // only those that have members
 	users       map[string]members // only those that have connections
@@ -37,10 +41,9 @@ func (h *Hub) Add(c *Connection, groups []string, announce func()) {
 	defer h.Service.Observer.Changed()
 	h.mu.Lock()
 	defer h.mu.Unlock()
+	h.used = true
 	announce()
-	if c.events != nil {
-		c.events.connected(c)
-	}
+	c.events.connected(c)
 	h.connections[c.ID] = c
 	c.member = true
 	if c.UserID != "" {
@@ -159,17 +162,33 @@ func (h *Hub) Send(m *Message, t *Target) int {
 	return n
 }
 
-// Close closes every connection that is meant. They are out of the hub when it returns.
+// Close says goodbye, in the name of the application, to every connection that is meant. They are out of the hub when it
+// returns. An empty reason is none.
 func (h *Hub) Close(t *Target, reason string) int {
+	goodbye := "Application server closed the connection."
+	if reason != "" {
+		goodbye += " Reason: " + reason
+	}
+	return h.end(t, goodbye)
+}
+
+// end ends every connection that is meant.
+func (h *Hub) end(t *Target, goodbye string) int {
 	var closing []*Connection
 	h.mu.RLock()
 	h.each(t, func(c *Connection) { closing = append(closing, c) })
 	h.mu.RUnlock()
 	for _, c := range closing {
-		c.End(reason)
+		c.End(goodbye)
 	}
 	return len(closing)
 }
+
+// AllowAnonymous sets whether clients may connect without a token.
+func (h *Hub) AllowAnonymous(allow bool) { h.anonymous.Store(allow) }
+
+// AllowsAnonymous reports whether clients may connect without a token.
+func (h *Hub) AllowsAnonymous() bool { return h.anonymous.Load() }
 
 // change calls f for every connection that is meant, with h.mu held for writing, and returns how many they were.
 func (h *Hub) change(t *Target, f func(*Connection)) int {

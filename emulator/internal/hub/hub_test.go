@@ -55,6 +55,9 @@ func (r *recorder) Connected(_ context.Context, c *Connection) {
 }
 
 func (r *recorder) UserEvent(ctx context.Context, c *Connection, e *UserEvent) (*Payload, error) {
+	if r.deaf {
+		return nil, ErrNoHandler
+	}
 	r.note("%s %d", e.Name, c.NextEventID())
 	if r.event != nil {
 		r.event(ctx, c, e)
@@ -109,10 +112,10 @@ func settle(s *Service) {
 func enter(t *testing.T, s *Service, id string, groups ...string) (*Connection, *inbox) {
 	t.Helper()
 	link := &inbox{}
-	c := &Connection{ID: id, Hub: s.OpenHub("chat"), UserID: "user of " + id, Link: link}
+	c := &Connection{ID: id, Hub: s.Hub("chat"), UserID: "user of " + id, Link: link}
 	reply, err := c.Connect(t.Context(), []string{"webpubsub.sendToGroup.token"}, groups, func() *ConnectRequest { return &ConnectRequest{} })
 	require.NoError(t, err)
-	require.NoError(t, c.SetRoles(reply.Roles))
+	c.SetRoles(reply.Roles, func(string) string { return "" })
 	c.Hub.Add(c, reply.Groups, func() {})
 	return c, link
 }
@@ -142,10 +145,55 @@ func TestNothingFollowsDisconnected(t *testing.T) {
 	s := newTestService(t, app)
 	c, _ := enter(t, s, "a")
 	c.Left("the connection was lost")
-	require.ErrorContains(t, <-raise(c, "late"), "the connection is closed")
+	require.ErrorIs(t, <-raise(c, "late"), ErrGone)
 	c.AdoptState(c)
 	settle(s)
 	require.Equal(t, []string{"connect 0", "connected 1", "disconnected 2: the connection was lost"}, app.all())
+}
+
+func TestWhatWaitsAtTheEndIsDropped(t *testing.T) {
+	for name, lost := range map[string]bool{"the service ends it": false, "the client is gone": true} {
+		t.Run(name, func(t *testing.T) {
+			begun, release := make(chan struct{}), make(chan struct{})
+			ended := make(chan error, 1)
+			app := &recorder{event: func(ctx context.Context, _ *Connection, _ *UserEvent) {
+				close(begun)
+				if lost {
+					<-ctx.Done()
+				}
+				<-release
+				ended <- ctx.Err()
+			}}
+			s := newTestService(t, app)
+			c, _ := enter(t, s, "a")
+			first, second := raise(c, "first"), raise(c, "second")
+			<-begun
+			if lost {
+				c.Lost("cut")
+			} else {
+				c.End("enough")
+			}
+			require.ErrorIs(t, <-second, ErrGone)
+			close(release)
+			require.Equal(t, lost, <-ended != nil, "its request ends with the client only")
+			require.Equal(t, lost, <-first != nil)
+			settle(s)
+			require.Equal(t, map[bool]string{false: "disconnected 3: enough", true: "disconnected 3: "}[lost], app.all()[3])
+			require.Len(t, app.all(), 4)
+		})
+	}
+}
+
+func TestAHandlerThatComesLaterIsTold(t *testing.T) {
+	app := &recorder{deaf: true}
+	s := newTestService(t, app)
+	c, _ := enter(t, s, "a")
+	require.ErrorIs(t, <-raise(c, "e"), ErrNoHandler)
+	app.deaf = false
+	require.NoError(t, <-raise(c, "e"))
+	c.End("bye")
+	settle(s)
+	require.Equal(t, []string{"connected 1", "e 2", "disconnected 3: bye"}, app.all())
 }
 
 func TestEventsAndTheEndMayComeAtOnce(t *testing.T) {
@@ -193,23 +241,39 @@ func TestNobodyListens(t *testing.T) {
 	c.End("bye")
 }
 
-func TestTheApplicationsAnswerAddsToTheToken(t *testing.T) {
-	app := &recorder{connect: func(c *Connection) (ConnectReply, error) {
-		c.SetState("state")
-		return ConnectReply{UserID: "bob", Groups: []string{"its"}, Roles: []string{"webpubsub.joinLeaveGroup"}}, nil
-	}}
-	s := newTestService(t, app)
-	c, _ := enter(t, s, "a", "token's")
-	require.Equal(t, Info{ID: "a", UserID: "bob", Groups: []string{"its", "token's"}}, c.Inspect())
-	require.True(t, c.Allows(JoinLeaveGroup, ""))
-	require.True(t, c.Allows(SendToGroup, "token"))
-	require.Equal(t, "state", c.State())
+func TestTheApplicationsAnswerReplacesTheTokenOrKeepsIt(t *testing.T) {
+	bob, none := "bob", ""
+	for name, test := range map[string]struct {
+		reply  ConnectReply
+		user   string
+		groups []string
+		own    bool // it has the role of the answer
+		token  bool // it has the role of the token
+	}{
+		"nothing is said":    {ConnectReply{}, "user of a", []string{"token's"}, false, true},
+		"all is said":        {ConnectReply{UserID: &bob, Groups: []string{"its"}, Roles: []string{"webpubsub.joinLeaveGroup"}}, "bob", []string{"its"}, true, false},
+		"nothing is left":    {ConnectReply{UserID: &none, Groups: []string{}, Roles: []string{}}, "", []string{"token's"}, false, false},
+		"groups, not roles":  {ConnectReply{Groups: []string{"x", "y"}}, "user of a", []string{"x", "y"}, false, true},
+		"roles, not groups":  {ConnectReply{Roles: []string{"webpubsub.joinLeaveGroup"}}, "user of a", []string{"token's"}, true, false},
+		"a user, no groups":  {ConnectReply{UserID: &bob}, "bob", []string{"token's"}, false, true},
+		"a role of nobody's": {ConnectReply{Roles: []string{"webpubsub.none"}}, "user of a", []string{"token's"}, false, false},
+	} {
+		t.Run(name, func(t *testing.T) {
+			app := &recorder{connect: func(c *Connection) (ConnectReply, error) { c.SetState("state"); return test.reply, nil }}
+			s := newTestService(t, app)
+			c, _ := enter(t, s, "a", "token's")
+			require.Equal(t, Info{ID: "a", UserID: test.user, Groups: test.groups}, c.Inspect())
+			require.Equal(t, test.own, c.Allows(JoinLeaveGroup, ""))
+			require.Equal(t, test.token, c.Allows(SendToGroup, "token"))
+			require.Equal(t, "state", c.State())
+		})
+	}
 }
 
 func TestARejectedClientLeavesNoTrace(t *testing.T) {
 	app := &recorder{connect: func(*Connection) (ConnectReply, error) { return ConnectReply{}, &Rejection{401, "no"} }}
 	s := newTestService(t, app)
-	c := &Connection{ID: "a", Hub: s.OpenHub("chat"), Link: &inbox{}}
+	c := &Connection{ID: "a", Hub: s.Hub("chat"), Link: &inbox{}}
 	_, err := c.Connect(t.Context(), nil, nil, func() *ConnectRequest { return &ConnectRequest{} })
 	require.EqualError(t, err, "401: no")
 	c.Left("never there")
@@ -264,6 +328,9 @@ func TestAHubThatNobodyOpenedIsSeenByNobody(t *testing.T) {
 	s := newTestService(t, &recorder{})
 	require.Zero(t, s.Hub("ghost").Count(&Target{}))
 	require.Empty(t, s.Hubs())
-	require.Same(t, s.OpenHub("Chat"), s.Hub("chat"))
-	require.Equal(t, "Chat", s.Hubs()[0].Name)
+	h := s.Hub("Chat")
+	require.Same(t, h, s.Hub("chat"), "whoever has looked it up before the first client finds it there")
+	enter(t, s, "a")
+	require.Equal(t, []*Hub{h}, s.Hubs())
+	require.Equal(t, 1, h.Count(&Target{}))
 }

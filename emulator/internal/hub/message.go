@@ -2,6 +2,7 @@ package hub
 
 import (
 	"fmt"
+	"strings"
 	"time"
 
 	"github.com/awps-go/webpubsub/emulator/internal/text"
@@ -24,10 +25,10 @@ var dataTypeNames = [...]string{"json", "text", "binary", "protobuf"}
 
 func (t DataType) String() string { return dataTypeNames[t] }
 
-// ParseDataType returns the data type of a name.
+// ParseDataType returns the data type of a name, in any case.
 func ParseDataType(name string) (DataType, bool) {
 	for t, n := range dataTypeNames {
-		if n == name {
+		if strings.EqualFold(n, name) {
 			return DataType(t), true
 		}
 	}

@@ -20,7 +20,19 @@ const (
 // RecoveryWindow is how long a client that was cut off may take to come back.
 const RecoveryWindow = 30 * time.Second
 
-// TooSlow is the reason for which a client is closed that is too far behind.
+// The reasons for which a client is closed that is too far behind, in the service's words.
+const (
+	QueueFull  = "The outbound message queue is full."
+	BufferFull = "The reliable message buffer is full."
+)
+
+// Fault is why a client is closed that is too far behind.
+type Fault struct {
+	Reason string // for the client and the application
+	Detail string // for people
+}
+
+// TooSlow tells people how far behind a client is.
 func TooSlow(frames, bytes int) string {
 	return fmt.Sprintf("the client is too slow: %d messages, %d bytes wait for it", frames, bytes)
 }
@@ -29,13 +41,23 @@ func TooSlow(frames, bytes int) string {
 // was put into it before Close comes out, and nothing goes in after. It has no lock of its own: that of
 // its link guards it.
 type Outbox struct {
+	// Unheard is set while the client is not read, because the application has too much of it to handle. What it has
+	// acknowledged meanwhile nobody knows: it may leave more unacknowledged then.
+	Unheard bool
+
 	clock   *Clock
 	queue   []*Frame // waits to be written
 	bytes   int      // of queue
 	closing bool
-	code    int
-	reason  string
+	goodbye Goodbye
 	replay  *replay // nil unless the client is a reliable one
+}
+
+// Goodbye is how a client is told that its connection ends.
+type Goodbye struct {
+	Code        int    // of the close frame
+	Message     string // of a disconnected message, in protocols that have one
+	Description string // of the close frame
 }
 
 // replay is what a reliable client's outbox remembers, so that the client can come back after it was cut off and miss nothing.
@@ -66,43 +88,50 @@ func NewOutbox(clock *Clock, number func(data []byte, id uint64) []byte) Outbox 
 }
 
 // Put queues a frame. A fault means that the client is too far behind: everything that waited is gone then, and the
-// caller closes the outbox with the fault as the reason.
-func (o *Outbox) Put(f *Frame) (fault string) {
+// caller closes the outbox with the fault's reason.
+func (o *Outbox) Put(f *Frame) (fault *Fault) {
 	if o.closing {
-		return ""
+		return nil
 	}
 	full := func() bool { return len(o.queue) >= MaxQueuedFrames || o.bytes+len(f.Data) > MaxQueuedBytes }
 	if full() {
 		o.dropExpired()
 	}
 	if full() {
-		fault = TooSlow(len(o.queue), o.bytes)
+		fault = &Fault{QueueFull, TooSlow(len(o.queue), o.bytes)}
+		if o.replay != nil {
+			fault.Reason = BufferFull // which holds what waits, too
+		}
 	} else if o.replay != nil && f.message {
 		fault = o.reserve(f)
 	}
-	if fault != "" {
+	if fault != nil {
 		o.queue, o.bytes = nil, 0
 		return fault
 	}
 	o.queue = append(o.queue, f)
 	o.bytes += len(f.Data)
-	return ""
+	return nil
 }
 
 // reserve makes room for a message that a reliable client will have to acknowledge, or returns why the client must go.
-func (o *Outbox) reserve(f *Frame) string {
+func (o *Outbox) reserve(f *Frame) *Fault {
 	r := o.replay
-	full := func() bool { return r.count >= maxUnacknowledged || r.bytes+len(f.Data) > maxUnacknowledgedBytes }
+	limit, limitBytes := maxUnacknowledged, maxUnacknowledgedBytes
+	if o.Unheard {
+		limit, limitBytes = MaxQueuedFrames, 4*maxUnacknowledgedBytes
+	}
+	full := func() bool { return r.count >= limit || r.bytes+len(f.Data) > limitBytes }
 	if full() {
 		o.dropExpiredSent()
 		o.dropExpired()
 	}
 	if full() {
-		return fmt.Sprintf("the client left %d messages, %d bytes unacknowledged", r.count, r.bytes)
+		return &Fault{BufferFull, fmt.Sprintf("the client left %d messages, %d bytes unacknowledged", r.count, r.bytes)}
 	}
 	r.count++
 	r.bytes += len(f.Data)
-	return ""
+	return nil
 }
 
 // release forgets a message that was reserved.
@@ -225,16 +254,17 @@ func (o *Outbox) Suspend() {
 	}
 }
 
-// Resume goes on for a reliable client that has come back: hello first, then what it has not acknowledged, then the rest.
+// Resume goes on for a reliable client that has come back: hello first, if it is not nil, then what it has not acknowledged,
+// then the rest.
 func (o *Outbox) Resume(hello *Frame) { o.replay.hello, o.replay.resend = hello, 0 }
 
-// Close lets nothing in any more: once Next has returned everything from before, the connection is closed with a code and a
-// reason. It reports false, and does nothing, if the outbox was closed before.
-func (o *Outbox) Close(code int, reason string) bool {
+// Close lets nothing in any more: once Next has returned everything from before, goodbye is said. It reports false, and
+// does nothing, if the outbox was closed before.
+func (o *Outbox) Close(g Goodbye) bool {
 	if o.closing {
 		return false
 	}
-	o.closing, o.code, o.reason = true, code, reason
+	o.closing, o.goodbye = true, g
 	if r := o.replay; r != nil { // what the client has been written already it will not ask for again
 		r.sent, r.resend = r.sent[r.resend:], 0
 	}
@@ -244,8 +274,8 @@ func (o *Outbox) Close(code int, reason string) bool {
 // Closing reports whether the outbox is closed.
 func (o *Outbox) Closing() bool { return o.closing }
 
-// CloseReason returns the code and the reason that Close has set.
-func (o *Outbox) CloseReason() (code int, reason string) { return o.code, o.reason }
+// Goodbye returns what Close has set.
+func (o *Outbox) Goodbye() Goodbye { return o.goodbye }
 
 // Empty reports whether no frame waits.
 func (o *Outbox) Empty() bool { return len(o.queue) == 0 }

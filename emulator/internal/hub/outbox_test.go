@@ -27,7 +27,7 @@ func message(text string, expires time.Time) *Frame {
 func put(t *testing.T, o *Outbox, texts ...string) {
 	t.Helper()
 	for _, text := range texts {
-		require.Empty(t, o.Put(message(text, time.Time{})))
+		require.Nil(t, o.Put(message(text, time.Time{})))
 	}
 }
 
@@ -48,14 +48,12 @@ func TestWhatWasQueuedComesBeforeGoodbyeAndNothingAfter(t *testing.T) {
 	o := NewOutbox(&Clock{}, nil)
 	put(t, &o, "a", "b")
 	require.Equal(t, "a", drain(&o, 1))
-	require.True(t, o.Close(1000, "bye"))
-	require.False(t, o.Close(1008, "again"))
+	require.True(t, o.Close(Goodbye{1000, "bye", "b"}))
+	require.False(t, o.Close(Goodbye{1008, "again", "a"}))
 	put(t, &o, "late")
 	require.True(t, o.Closing())
 	require.Equal(t, "b", drain(&o, 9))
-	code, reason := o.CloseReason()
-	require.Equal(t, 1000, code)
-	require.Equal(t, "bye", reason)
+	require.Equal(t, Goodbye{1000, "bye", "b"}, o.Goodbye())
 }
 
 func TestAReliableClientGetsAgainWhatItHasNotAcknowledged(t *testing.T) {
@@ -64,7 +62,7 @@ func TestAReliableClientGetsAgainWhatItHasNotAcknowledged(t *testing.T) {
 	require.Equal(t, "1:a 2:b 3:c", drain(&o, 9))
 	o.Acknowledge(1)
 	put(t, &o, "d")
-	require.Empty(t, o.Put(&Frame{Data: []byte("pong")}))
+	require.Nil(t, o.Put(&Frame{Data: []byte("pong")}))
 	o.Suspend()
 	require.False(t, o.Empty())
 	put(t, &o, "e")
@@ -94,7 +92,7 @@ func TestWhatARecoveryStillHasToSendComesBeforeGoodbye(t *testing.T) {
 	o.Suspend()
 	o.Resume(&Frame{Data: []byte("hello")})
 	require.Equal(t, "hello 1:a", drain(&o, 2))
-	require.True(t, o.Close(1000, "bye"))
+	require.True(t, o.Close(Goodbye{1000, "bye", "b"}))
 	require.Equal(t, "2:b 3:c", drain(&o, 9))
 }
 
@@ -102,9 +100,9 @@ func TestWhatHasExpiredIsNotSent(t *testing.T) {
 	clock := &Clock{}
 	o := NewOutbox(clock, number)
 	soon := clock.Now().Add(time.Minute)
-	require.Empty(t, o.Put(message("sent", soon)))
+	require.Nil(t, o.Put(message("sent", soon)))
 	require.Equal(t, "1:sent", drain(&o, 1))
-	require.Empty(t, o.Put(message("waits", soon)))
+	require.Nil(t, o.Put(message("waits", soon)))
 	put(t, &o, "kept")
 	clock.Advance(2 * time.Minute)
 	o.Suspend()
@@ -117,36 +115,48 @@ func TestAClientThatIsTooFarBehindLosesWhatWaited(t *testing.T) {
 		number func([]byte, uint64) []byte
 		limit  int
 		size   int
-		fault  string
+		reason string
+		detail string
 	}{
-		"messages that wait":           {nil, MaxQueuedFrames, 1, "the client is too slow: 10000 messages, 10000 bytes wait for it"},
-		"bytes that wait":              {nil, 16, 1 << 20, "the client is too slow: 16 messages, 16777216 bytes wait for it"},
-		"messages, not acknowledged":   {number, maxUnacknowledged, 1, "the client left 1000 messages, 1000 bytes unacknowledged"},
-		"bytes that wait, reliable":    {number, 16, 1 << 20, "the client is too slow: 16 messages, 16777216 bytes wait for it"},
-		"bytes of a reliable, written": {number, 16, 1 << 20, "the client left 16 messages, 16777216 bytes unacknowledged"},
+		"messages that wait":           {nil, MaxQueuedFrames, 1, QueueFull, "the client is too slow: 10000 messages, 10000 bytes wait for it"},
+		"bytes that wait":              {nil, 16, 1 << 20, QueueFull, "the client is too slow: 16 messages, 16777216 bytes wait for it"},
+		"messages, not acknowledged":   {number, maxUnacknowledged, 1, BufferFull, "the client left 1000 messages, 1000 bytes unacknowledged"},
+		"bytes that wait, reliable":    {number, 16, 1 << 20, BufferFull, "the client is too slow: 16 messages, 16777216 bytes wait for it"},
+		"bytes of a reliable, written": {number, 16, 1 << 20, BufferFull, "the client left 16 messages, 16777216 bytes unacknowledged"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			clock := &Clock{}
 			o := NewOutbox(clock, test.number)
-			fill := func(expires time.Time) string {
+			fill := func(expires time.Time) *Fault {
 				for range test.limit {
-					require.Empty(t, o.Put(message(strings.Repeat("x", test.size), expires)))
+					require.Nil(t, o.Put(message(strings.Repeat("x", test.size), expires)))
 				}
 				if strings.HasSuffix(name, "written") {
 					drain(&o, test.limit)
 				}
 				return o.Put(message("one more", time.Time{}))
 			}
-			require.Equal(t, test.fault, fill(time.Time{}))
+			require.Equal(t, &Fault{test.reason, test.detail}, fill(time.Time{}))
 			require.True(t, o.Empty())
-			require.True(t, o.Close(1008, test.fault))
+			require.True(t, o.Close(Goodbye{1008, test.reason, test.reason}))
 
 			o = NewOutbox(clock, test.number)
 			for range test.limit {
-				require.Empty(t, o.Put(message(strings.Repeat("x", test.size), clock.Now().Add(time.Second))))
+				require.Nil(t, o.Put(message(strings.Repeat("x", test.size), clock.Now().Add(time.Second))))
 			}
 			clock.Advance(time.Minute)
 			put(t, &o, "what has expired takes no room")
 		})
 	}
+}
+
+func TestAClientThatIsNotReadMayLeaveMoreUnacknowledged(t *testing.T) {
+	o := NewOutbox(&Clock{}, number)
+	o.Unheard = true
+	for range 3 * maxUnacknowledged {
+		put(t, &o, "x")
+		drain(&o, 1)
+	}
+	o.Unheard = false
+	require.NotNil(t, o.Put(message("x", time.Time{})), "it is read again, and has acknowledged nothing")
 }

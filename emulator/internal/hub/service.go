@@ -2,6 +2,7 @@ package hub
 
 import (
 	"log/slog"
+	"maps"
 	"slices"
 	"strings"
 	"sync"
@@ -24,18 +25,9 @@ func NewService(log *slog.Logger, clock *Clock, observer Observer) *Service {
 	return &Service{Clock: clock, Life: NewLifetime(), Log: log, Observer: observer, hubs: make(map[string]*Hub)}
 }
 
-// Hub returns the hub of a name. If there is none, it returns an empty one that nobody else sees.
+// Hub returns the hub of a name. There is one for each name: what is looked up before the first client connects is the hub
+// that it connects to.
 func (s *Service) Hub(name string) *Hub {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if h := s.hubs[strings.ToLower(name)]; h != nil {
-		return h
-	}
-	return newHub(name, s)
-}
-
-// OpenHub returns the hub of a name, and makes it if there is none.
-func (s *Service) OpenHub(name string) *Hub {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	key := strings.ToLower(name)
@@ -47,14 +39,17 @@ func (s *Service) OpenHub(name string) *Hub {
 	return h
 }
 
-// Hubs returns the hubs that clients have connected to, in alphabetical order.
+// Hubs returns the hubs that clients have connected to, in alphabetical order. Those that were only asked for leave no
+// trace here.
 func (s *Service) Hubs() []*Hub {
 	s.mu.Lock()
-	defer s.mu.Unlock()
-	all := make([]*Hub, 0, len(s.hubs))
-	for _, h := range s.hubs {
-		all = append(all, h)
-	}
+	all := slices.Collect(maps.Values(s.hubs))
+	s.mu.Unlock()
+	all = slices.DeleteFunc(all, func(h *Hub) bool {
+		h.mu.RLock()
+		defer h.mu.RUnlock()
+		return !h.used
+	})
 	slices.SortFunc(all, func(a, b *Hub) int { return strings.Compare(a.Name, b.Name) })
 	return all
 }
@@ -65,6 +60,6 @@ const ClosingReason = "the server is shutting down"
 // CloseAll closes the clients of every hub.
 func (s *Service) CloseAll() {
 	for _, h := range s.Hubs() {
-		h.Close(&Target{}, ClosingReason)
+		h.end(&Target{}, ClosingReason)
 	}
 }

@@ -84,7 +84,7 @@ func TestAPageThatDoesNotReadDelaysNobodyAndIsToldWhatItMissed(t *testing.T) {
 func TestLiveViewShowsPartOfALargeStateAndCountsTheRest(t *testing.T) {
 	v := newView(t)
 	const connections, groups = maxShownConnections + 7, maxShownGroups + 5
-	h := v.service.OpenHub("big")
+	h := v.service.Hub("big")
 	for i := range connections {
 		var in []string
 		if i == 0 {
@@ -95,7 +95,8 @@ func TestLiveViewShowsPartOfALargeStateAndCountsTheRest(t *testing.T) {
 		h.Add(&hub.Connection{ID: fmt.Sprintf("c%04d", i), Hub: h, UserID: fmt.Sprintf("user %04d", i), Link: nowhere{}}, in, func() {})
 	}
 	for i := range maxShownHubs {
-		v.service.OpenHub(fmt.Sprintf("hub%02d", i))
+		h := v.service.Hub(fmt.Sprintf("hub%02d", i))
+		h.Add(&hub.Connection{ID: "c", Hub: h, Link: nowhere{}}, nil, func() {})
 	}
 	state := v.state()
 	require.Equal(t, maxShownHubs+1, state.HubCount)

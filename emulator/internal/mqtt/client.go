@@ -188,7 +188,7 @@ func (c *session) overflow(reason string) {
 		c.conn.control = nil
 	}
 	c.endSession(packets.ErrQuotaExceeded, protocol.ClosePolicyViolation, reason)
-	c.GiveUp(reason)
+	c.GiveUp(reason, reason)
 }
 
 // encode encodes a packet as a connection wants it.
@@ -377,7 +377,7 @@ func (c *session) closeConn(n *conn, last *packets.Packet, code int, reason stri
 		last.FixedHeader.Type = packets.Disconnect
 		n.disconnectPacket = c.encode(n, last)
 	}
-	n.nc.SetWriteDeadline(time.Now().Add(wire.HandshakeTimeout)) // a client that reads nothing is cut off
+	n.nc.LimitWrites(wire.HandshakeTimeout) // a client that reads nothing is cut off
 	c.wake(n)
 }
 

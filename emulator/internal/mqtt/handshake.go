@@ -55,9 +55,9 @@ func (s Server) connect(w http.ResponseWriter, r *http.Request, hubName string) 
 	if !slices.Contains(handshake.Offered(r), protocol.MQTTSubprotocol) {
 		return wire.BadRequest("Sec-WebSocket-Protocol", "an MQTT client offers the subprotocol %s", protocol.MQTTSubprotocol)
 	}
-	p := &pendingClient{server: s, hub: s.Service.OpenHub(hubName), user: claims.Subject,
-		roles: claims.Roles, groups: claims.Groups, request: handshake.Describe(r)}
-	ws, nc := s.Upgrade(w, r, protocol.MQTTSubprotocol)
+	p := &pendingClient{server: s, hub: s.Service.Hub(hubName), user: claims.User(),
+		roles: claims.AllRoles(), groups: claims.Groups, request: handshake.Describe(r)}
+	ws, nc := s.Upgrade(w, r, protocol.MQTTSubprotocol, nil)
 	if ws == nil {
 		return nil
 	}
@@ -180,9 +180,7 @@ func (h *pendingClient) accept(pk *packets.Packet, n *conn) (*session, error) {
 	if err != nil {
 		return nil, rejected(err, answer, c.version)
 	}
-	if err := c.SetRoles(reply.Roles); err != nil {
-		return nil, refuse(packets.ErrQuotaExceeded, mqtt311Forbidden, "%v", err)
-	}
+	c.SetRoles(reply.Roles, protocol.CheckGroup)
 	if p.WillFlag {
 		will, fault := newWill(pk)
 		if fault == nil && !c.Allows(hub.SendToGroup, will.message.Group) {

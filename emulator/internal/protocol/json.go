@@ -2,13 +2,11 @@ package protocol
 
 import (
 	"encoding/base64"
-	"encoding/json"
+	"errors"
 	"fmt"
 	"strconv"
+	"strings"
 	"unicode/utf8"
-
-	"google.golang.org/protobuf/proto"
-	"google.golang.org/protobuf/types/known/anypb"
 
 	"github.com/awps-go/webpubsub/emulator/internal/hub"
 	"github.com/awps-go/webpubsub/emulator/internal/text"
@@ -19,94 +17,124 @@ type JSON struct{}
 
 func (JSON) Encoding() hub.Encoding { return EncodingJSON }
 
-// jsonUpstream is any frame of a client.
-type jsonUpstream struct {
-	Type       string            `json:"type"`
-	Group      string            `json:"group"`
-	Event      string            `json:"event"`
-	AckID      *uint64           `json:"ackId"`
-	NoEcho     bool              `json:"noEcho"`
-	DataType   *string           `json:"dataType"`
-	Data       json.RawMessage   `json:"data"`
-	Metadata   map[string]string `json:"metadata"`
-	TTLSeconds *uint32           `json:"ttlSeconds"`
-	SequenceID *uint64           `json:"sequenceId"`
-}
+// The kinds of requests by their types, in lower case: types count in any case.
+var jsonKinds = map[string]RequestKind{"joingroup": RequestJoin, "leavegroup": RequestLeave, "sendtogroup": RequestSend,
+	"event": RequestEvent, "sequenceack": RequestSequenceAck, "ping": RequestPing}
 
-func (JSON) Decode(isText bool, data []byte) (Request, error) {
-	if !isText {
-		return Request{}, &FrameError{CloseUnsupportedData, "this subprotocol takes text frames only"}
-	}
-	if !utf8.Valid(data) {
-		return Request{}, unreadable("the frame is not valid UTF-8")
-	}
-	var up jsonUpstream
-	if err := json.Unmarshal(data, &up); err != nil {
-		return Request{}, unreadable("the frame is not the JSON of a request: %s", text.JSONFault(err))
-	}
-	r := Request{AckID: up.AckID, Group: up.Group, Event: up.Event, NoEcho: up.NoEcho}
-	switch up.Type {
-	case "joinGroup":
-		r.Kind = RequestJoin
-	case "leaveGroup":
-		r.Kind = RequestLeave
-	case "sendToGroup":
-		r.Kind = RequestSend
-		if up.TTLSeconds != nil {
-			r.TTLSeconds = *up.TTLSeconds
-		}
-		r.Payload, r.Invalid = up.payload()
-	case "event":
-		r.Kind = RequestEvent
-		r.Payload, r.Invalid = up.payload()
-	case "sequenceAck":
-		r.Kind = RequestSequenceAck
-		if up.SequenceID == nil {
-			return Request{}, unreadable("sequenceAck without a sequenceId")
-		}
-		r.SequenceID = *up.SequenceID
-	case "ping":
-		r.Kind = RequestPing
-	case "":
-		return Request{}, unreadable("the frame has no type")
-	default:
-		return Request{}, unreadable("unknown type %.32q", up.Type)
+// Decode reads a frame, which may be a text frame or a binary one: the documentation allows both, Microsoft's emulator the
+// first only.
+func (JSON) Decode(_ bool, data []byte) (Request, error) {
+	r, err := decodeJSON(data)
+	if err != nil {
+		return Request{}, &FrameError{CloseInvalidPayload, "The client message is not a valid JSON protocol message.", err.Error()}
 	}
 	return r, nil
 }
 
-// payload reads the data by its dataType. The string is what is wrong with it.
-func (up *jsonUpstream) payload() (hub.Payload, string) {
-	p := hub.Payload{Data: up.Data, Metadata: up.Metadata}
-	if up.DataType != nil {
-		var ok bool
-		if p.Type, ok = hub.ParseDataType(*up.DataType); !ok {
-			return p, fmt.Sprintf("unknown dataType %.32q", *up.DataType)
+func decodeJSON(data []byte) (r Request, err error) {
+	f, err := readFields(data)
+	if err != nil {
+		return r, err
+	}
+	name, err := f.text("type")
+	if err != nil {
+		return r, err
+	}
+	kind, ok := jsonKinds[strings.ToLower(name)]
+	if !ok {
+		return r, fmt.Errorf("there is no type %.32q", name)
+	}
+	r.Kind = kind
+	if r.AckID, err = f.number("ackId", 64); err != nil {
+		return r, err
+	}
+	switch kind {
+	case RequestPing:
+		return r, nil
+	case RequestSequenceAck:
+		id, err := f.number("sequenceId", 64)
+		if err == nil && id == nil {
+			err = errors.New("sequenceId is missing")
+		}
+		if err == nil {
+			r.SequenceID = *id
+		}
+		return r, err
+	case RequestEvent:
+		r.Event, err = f.text("event")
+	default:
+		r.Group, err = f.text("group")
+	}
+	if err != nil {
+		return r, err
+	}
+	if kind == RequestSend {
+		err = r.readSend(f)
+	}
+	if err == nil && (kind == RequestSend || kind == RequestEvent) {
+		err = r.readPayload(f)
+	}
+	if err == nil {
+		err = r.check()
+	}
+	return r, err
+}
+
+// readSend reads what only messages to groups have.
+func (r *Request) readSend(f fields) (err error) {
+	if r.NoEcho, err = f.flag("noEcho"); err != nil {
+		return err
+	}
+	ttl, err := f.number("ttlSeconds", 32)
+	if ttl != nil {
+		r.TTLSeconds = uint32(*ttl)
+	}
+	return err
+}
+
+// readPayload reads data as dataType says. Metadata alone is an empty text.
+func (r *Request) readPayload(f fields) (err error) {
+	p := &r.Payload
+	if p.Metadata, err = f.strings("metadata"); err != nil {
+		return err
+	}
+	if _, ok := f["dataType"]; ok {
+		name, err := f.text("dataType")
+		if err != nil {
+			return err
+		}
+		if p.Type, ok = hub.ParseDataType(name); !ok {
+			return fmt.Errorf("there is no dataType %.32q", name)
 		}
 	}
-	if up.Data == nil {
-		return p, "data is missing"
+	data, ok := f["data"]
+	switch {
+	case !ok && p.Metadata != nil:
+		p.Type = hub.DataText
+		return nil
+	case !ok:
+		return errors.New("data is missing")
+	case p.Type == hub.DataJSON && absent(data):
+		return errors.New("data is null")
+	case p.Type == hub.DataJSON:
+		p.Data = data
+		return nil
 	}
-	if p.Type == hub.DataJSON {
-		return p, ""
-	}
-	var s string
-	if err := json.Unmarshal(up.Data, &s); err != nil || up.Data[0] != '"' {
-		return p, fmt.Sprintf("data of dataType %s is not a string", p.Type)
-	}
-	if p.Type == hub.DataText {
-		p.Data = []byte(s)
-		return p, ""
-	}
-	b, err := base64.StdEncoding.DecodeString(s)
+	s, err := f.text("data")
 	if err != nil {
-		return p, fmt.Sprintf("data of dataType %s is not base64", p.Type)
+		return fmt.Errorf("%w, which dataType %s needs", err, p.Type)
 	}
-	if p.Type == hub.DataProtobuf && proto.Unmarshal(b, &anypb.Any{}) != nil {
-		return p, "data of dataType protobuf is not a google.protobuf.Any"
+	p.Data = []byte(s)
+	if p.Type == hub.DataText {
+		return nil
 	}
-	p.Data = b
-	return p, ""
+	if p.Data, err = base64.StdEncoding.DecodeString(s); err != nil {
+		return fmt.Errorf("data of dataType %s is not base64", p.Type)
+	}
+	if what := Unfit(p); what != "" {
+		return fmt.Errorf("data of dataType %s is not a %s", p.Type, what)
+	}
+	return nil
 }
 
 func (JSON) Encode(m *hub.Message) *hub.Frame {
@@ -117,10 +145,12 @@ func (JSON) Encode(m *hub.Message) *hub.Frame {
 	} else {
 		b = append(b, `group","group":`...)
 		b = appendJSONString(b, m.Group)
-	}
-	if m.FromUser != "" {
 		b = append(b, `,"fromUserId":`...)
-		b = appendJSONString(b, m.FromUser)
+		if m.FromUser != "" {
+			b = appendJSONString(b, m.FromUser)
+		} else {
+			b = append(b, "null"...) // a client without a user sent it, or the application
+		}
 	}
 	b = append(b, `,"dataType":"`...)
 	b = append(b, m.Type.String()...)
@@ -155,22 +185,26 @@ func appendJSONString(b []byte, s string) []byte {
 	return append(b, '"')
 }
 
-type jsonSystem struct {
-	Type              string `json:"type"`
-	Event             string `json:"event"`
-	UserID            string `json:"userId,omitempty"`
-	ConnectionID      string `json:"connectionId,omitempty"`
-	ReconnectionToken string `json:"reconnectionToken,omitempty"`
-	Message           string `json:"message,omitempty"`
-}
-
 func (JSON) Connected(c *hub.Connection, reconnectionToken string) *hub.Frame {
-	return textFrame(text.JSON(jsonSystem{Type: "system", Event: "connected",
-		UserID: c.UserID, ConnectionID: c.ID, ReconnectionToken: reconnectionToken}))
+	var user *string // null if there is none
+	if c.UserID != "" {
+		user = &c.UserID
+	}
+	return textFrame(text.JSON(struct {
+		Type              string  `json:"type"`
+		Event             string  `json:"event"`
+		UserID            *string `json:"userId"`
+		ConnectionID      string  `json:"connectionId"`
+		ReconnectionToken string  `json:"reconnectionToken,omitempty"`
+	}{"system", "connected", user, c.ID, reconnectionToken}))
 }
 
 func (JSON) Disconnected(reason string) *hub.Frame {
-	return textFrame(text.JSON(jsonSystem{Type: "system", Event: "disconnected", Message: reason}))
+	return textFrame(text.JSON(struct {
+		Type    string `json:"type"`
+		Event   string `json:"event"`
+		Message string `json:"message"`
+	}{"system", "disconnected", reason}))
 }
 
 func (JSON) Ack(id uint64, err *AckError) *hub.Frame {

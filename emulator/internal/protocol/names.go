@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"regexp"
 	"strings"
+	"unicode/utf16"
 	"unicode/utf8"
 
 	"golang.org/x/net/http/httpguts"
@@ -17,7 +18,7 @@ var (
 
 // Limits of names and metadata.
 const (
-	maxGroupName  = 1024 // characters
+	maxGroupName  = 1024 // UTF-16 units
 	MaxTTLSeconds = 300
 
 	MaxMetadataKey   = 256  // bytes
@@ -25,19 +26,55 @@ const (
 	maxMetadata      = 8 << 10
 )
 
-// CheckGroup returns what is wrong with a group's name, or "".
+// CheckGroup returns what is wrong with a group's name, or "". The rule is the same for tokens, frames, connect answers and
+// REST, so that a group that one of them makes can be reached by all.
 func CheckGroup(name string) string {
-	switch {
-	case name == "":
-		return "the group name is empty"
-	case !utf8.ValidString(name):
-		return "the group name is not valid UTF-8"
-	case strings.TrimSpace(name) == "":
-		return "the group name is only white space"
-	case utf8.RuneCountInString(name) > maxGroupName:
-		return fmt.Sprintf("the group name has more than %d characters", maxGroupName)
+	if fault := checkName("group name", name); fault != "" {
+		return fault
+	}
+	if units := utf16Length(name); units > maxGroupName {
+		return fmt.Sprintf("the group name has %d characters, as UTF-16 counts them, and may have %d", units, maxGroupName)
 	}
 	return ""
+}
+
+// CheckUser returns what is wrong with a user id, or "". A handler is told of a user in a header, which loses white space
+// at its ends and has no room for control characters: such ids would arrive as another user's.
+func CheckUser(id string) string {
+	if fault := checkName("user id", id); fault != "" {
+		return fault
+	}
+	switch {
+	case strings.Trim(id, " \t") != id:
+		return "the user id has white space at its ends, which the headers of events cannot carry"
+	case strings.ContainsFunc(id, isControl):
+		return "the user id has a control character, which the headers of events cannot carry"
+	}
+	return ""
+}
+
+// checkName returns what is wrong with a name of any kind.
+func checkName(what, name string) string {
+	switch {
+	case name == "":
+		return "the " + what + " is empty"
+	case !utf8.ValidString(name) || strings.ContainsRune(name, utf8.RuneError): // what could not be decoded has become that rune
+		return "the " + what + " is not valid UTF-8"
+	case strings.TrimSpace(name) == "":
+		return "the " + what + " is only white space"
+	case name == "." || name == "..":
+		return fmt.Sprintf("the %s is %q, which no path of the REST API can hold", what, name)
+	}
+	return ""
+}
+
+// utf16Length returns how long a text is as the service counts it.
+func utf16Length(s string) int {
+	n := 0
+	for _, r := range s {
+		n += max(utf16.RuneLen(r), 1)
+	}
+	return n
 }
 
 // CheckMetadata returns what is wrong with a message's metadata, or "".

@@ -2,7 +2,9 @@ package protocol
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
+	"strings"
 
 	"google.golang.org/protobuf/encoding/protowire"
 	"google.golang.org/protobuf/proto"
@@ -13,46 +15,59 @@ import (
 )
 
 // Protobuf is protobuf.webpubsub.azure.v1 and protobuf.reliable.webpubsub.azure.v1.
-type Protobuf struct{}
+type Protobuf struct{ Name string }
 
 func (Protobuf) Encoding() hub.Encoding { return EncodingProtobuf }
 
-func (Protobuf) Decode(text bool, data []byte) (Request, error) {
+func (p Protobuf) Decode(text bool, data []byte) (Request, error) {
 	if text {
-		return Request{}, &FrameError{CloseUnsupportedData, "this subprotocol takes binary frames only"}
+		return Request{}, &FrameError{CloseUnsupportedData, "The " + p.Name + " subprotocol requires binary messages.",
+			"a text frame"}
 	}
+	r, err := decodeProtobuf(data)
+	if err != nil {
+		return Request{}, &FrameError{CloseInvalidPayload, "The client message is not a valid " + p.Name + " protocol message.",
+			err.Error()}
+	}
+	return r, nil
+}
+
+func decodeProtobuf(data []byte) (r Request, err error) {
 	var up pb.UpstreamMessage
 	if err := proto.Unmarshal(data, &up); err != nil {
-		return Request{}, unreadable("the frame is not an UpstreamMessage: %v", err)
+		return r, fmt.Errorf("the frame is not an UpstreamMessage: %w", err)
 	}
 	switch m := up.Message.(type) {
 	case *pb.UpstreamMessage_JoinGroupMessage:
-		return Request{Kind: RequestJoin, Group: m.JoinGroupMessage.GetGroup(), AckID: m.JoinGroupMessage.AckId}, nil
+		r = Request{Kind: RequestJoin, Group: m.JoinGroupMessage.GetGroup(), AckID: m.JoinGroupMessage.AckId}
 	case *pb.UpstreamMessage_LeaveGroupMessage:
-		return Request{Kind: RequestLeave, Group: m.LeaveGroupMessage.GetGroup(), AckID: m.LeaveGroupMessage.AckId}, nil
+		r = Request{Kind: RequestLeave, Group: m.LeaveGroupMessage.GetGroup(), AckID: m.LeaveGroupMessage.AckId}
 	case *pb.UpstreamMessage_SendToGroupMessage:
 		send := m.SendToGroupMessage
-		r := Request{Kind: RequestSend, Group: send.GetGroup(), AckID: send.AckId, NoEcho: send.GetNoEcho(),
+		r = Request{Kind: RequestSend, Group: send.GetGroup(), AckID: send.AckId, NoEcho: send.GetNoEcho(),
 			TTLSeconds: send.GetTtlSeconds()}
-		r.Payload, r.Invalid = protobufPayload(send.GetData(), send.GetMetadata())
-		return r, nil
+		err = r.readProtobuf(send.GetData(), send.GetMetadata())
 	case *pb.UpstreamMessage_EventMessage:
 		event := m.EventMessage
-		r := Request{Kind: RequestEvent, Event: event.GetEvent(), AckID: event.AckId}
-		r.Payload, r.Invalid = protobufPayload(event.GetData(), event.GetMetadata())
-		return r, nil
+		r = Request{Kind: RequestEvent, Event: event.GetEvent(), AckID: event.AckId}
+		err = r.readProtobuf(event.GetData(), event.GetMetadata())
 	case *pb.UpstreamMessage_SequenceAckMessage:
 		return Request{Kind: RequestSequenceAck, SequenceID: m.SequenceAckMessage.GetSequenceId()}, nil
 	case *pb.UpstreamMessage_PingMessage:
 		return Request{Kind: RequestPing}, nil
 	default:
-		return Request{}, unreadable("the frame is none of the requests of an UpstreamMessage")
+		err = errors.New("the frame is none of the requests of an UpstreamMessage")
 	}
+	if err == nil {
+		err = r.check()
+	}
+	return r, err
 }
 
-// protobufPayload reads the data of a request; the string is what is wrong with it.
-func protobufPayload(data *pb.MessageData, metadata map[string]string) (hub.Payload, string) {
-	p := hub.Payload{Metadata: metadata}
+// readProtobuf reads the data of a request. Metadata alone is an empty text.
+func (r *Request) readProtobuf(data *pb.MessageData, metadata map[string]string) error {
+	p := &r.Payload
+	p.Metadata = metadata
 	switch d := data.GetData().(type) {
 	case *pb.MessageData_TextData:
 		p.Type, p.Data = hub.DataText, []byte(d.TextData)
@@ -60,15 +75,18 @@ func protobufPayload(data *pb.MessageData, metadata map[string]string) (hub.Payl
 		p.Type, p.Data = hub.DataBinary, d.BinaryData
 	case *pb.MessageData_JsonData:
 		p.Type, p.Data = hub.DataJSON, []byte(d.JsonData)
-		if !json.Valid(p.Data) {
-			return p, "json_data is not valid JSON"
+		if !json.Valid(p.Data) || strings.TrimSpace(d.JsonData) == "null" {
+			return errors.New("json_data is not JSON, or null")
 		}
 	case *pb.MessageData_ProtobufData:
 		p.Type, p.Data = hub.DataProtobuf, marshalProtobuf(d.ProtobufData)
 	default:
-		return p, "data is missing"
+		if len(metadata) == 0 {
+			return errors.New("data is missing")
+		}
+		p.Type = hub.DataText
 	}
-	return p, ""
+	return nil
 }
 
 func (Protobuf) Encode(m *hub.Message) *hub.Frame {

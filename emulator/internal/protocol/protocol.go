@@ -5,7 +5,9 @@
 package protocol
 
 import (
+	"errors"
 	"fmt"
+	"strings"
 
 	"github.com/awps-go/webpubsub/emulator/internal/hub"
 )
@@ -50,12 +52,19 @@ type Subprotocol struct {
 	Reliable bool
 }
 
-// Subprotocols are the subprotocols of the service that one of these codecs speaks.
+// Subprotocols are the subprotocols of the service that one of these codecs speaks, by name. See FindSubprotocol.
 var Subprotocols = map[string]Subprotocol{
 	JSONSubprotocol:             {Codec: JSON{}},
 	JSONReliableSubprotocol:     {Codec: JSON{}, Reliable: true},
-	ProtobufSubprotocol:         {Codec: Protobuf{}},
-	ProtobufReliableSubprotocol: {Codec: Protobuf{}, Reliable: true},
+	ProtobufSubprotocol:         {Codec: Protobuf{Name: ProtobufSubprotocol}},
+	ProtobufReliableSubprotocol: {Codec: Protobuf{Name: ProtobufReliableSubprotocol}, Reliable: true},
+}
+
+// FindSubprotocol returns what a subprotocol means, whose name may be in any case, and false if it is none of the
+// service's.
+func FindSubprotocol(name string) (Subprotocol, bool) {
+	p, ok := Subprotocols[strings.ToLower(name)]
+	return p, ok
 }
 
 // RequestKind is what a client asks for.
@@ -84,26 +93,27 @@ type Request struct {
 	NoEcho     bool
 	TTLSeconds uint32
 	SequenceID uint64
-	// Invalid is what is wrong with a frame that could be read but asks for something that cannot be.
-	Invalid string
 }
 
-// Check returns what is wrong with a request that names a group or an event, or "".
-func (r *Request) Check() string {
-	if r.Invalid != "" {
-		return r.Invalid
+// check returns what is wrong with a request that names a group or an event.
+func (r *Request) check() error {
+	fault := ""
+	switch {
+	case r.Kind == RequestEvent && !EventPattern.MatchString(r.Event):
+		fault = fmt.Sprintf("the event name %.64q does not match %s", r.Event, EventPattern)
+	case r.Kind != RequestEvent:
+		fault = CheckGroup(r.Group)
 	}
-	if r.Kind == RequestEvent {
-		if !EventPattern.MatchString(r.Event) {
-			return fmt.Sprintf("the event name %.64q does not match %s", r.Event, EventPattern)
-		}
-	} else if fault := CheckGroup(r.Group); fault != "" {
-		return fault
+	if fault == "" && r.TTLSeconds > MaxTTLSeconds {
+		fault = fmt.Sprintf("ttlSeconds is more than %d", MaxTTLSeconds)
 	}
-	if r.TTLSeconds > MaxTTLSeconds {
-		return fmt.Sprintf("ttlSeconds is more than %d", MaxTTLSeconds)
+	if fault == "" {
+		fault = CheckMetadata(r.Payload.Metadata)
 	}
-	return CheckMetadata(r.Payload.Metadata)
+	if fault != "" {
+		return errors.New(fault)
+	}
+	return nil
 }
 
 // AckError is why a client's request failed.
@@ -113,22 +123,24 @@ func (e *AckError) Error() string { return e.Name + ": " + e.Message }
 
 // The names of an AckError.
 const (
-	AckForbidden  = "Forbidden"
-	AckInternal   = "InternalServerError"
-	AckDuplicate  = "Duplicate"
-	AckBadRequest = "BadRequest"
+	AckForbidden = "Forbidden"
+	AckInternal  = "InternalServerError"
+	AckDuplicate = "Duplicate"
 )
 
-// FrameError is a frame that cannot be read at all: the client that sent it is closed.
+// FrameError is a frame that breaks the protocol's rules: the client that sent it is closed.
 type FrameError struct {
-	Code   int // for the close frame
-	Reason string
+	Code   int    // for the close frame
+	Reason string // for the client and the application, in the service's words
+	Detail string // for people: what is wrong with the frame
 }
 
-func (e *FrameError) Error() string { return e.Reason }
+func (e *FrameError) Error() string { return e.Detail }
 
-func unreadable(format string, args ...any) *FrameError {
-	return &FrameError{CloseInvalidPayload, fmt.Sprintf(format, args...)}
+// TooLarge is a message over the limit.
+func TooLarge() *FrameError {
+	return &FrameError{CloseTooLarge, "The client message is too large.",
+		fmt.Sprintf("a message is longer than %d bytes", hub.MaxMessageSize)}
 }
 
 // The codes of close frames.
@@ -138,5 +150,6 @@ const (
 	CloseUnsupportedData = 1003
 	CloseInvalidPayload  = 1007
 	ClosePolicyViolation = 1008
+	CloseTooLarge        = 1009
 	CloseInternalError   = 1011
 )

@@ -20,7 +20,7 @@ func (c Raw) Decode(text bool, data []byte) (Request, error) {
 	if !text {
 		r.Payload.Type = hub.DataBinary
 	} else if !utf8.Valid(data) {
-		return Request{}, unreadable("the text frame is not valid UTF-8")
+		return Request{}, &FrameError{CloseInvalidPayload, "The client message is not valid UTF-8.", "a text frame is not valid UTF-8"}
 	}
 	if c.Group != "" {
 		r.Kind, r.Group, r.NoEcho = RequestSend, c.Group, c.NoEcho

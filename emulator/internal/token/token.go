@@ -4,6 +4,7 @@ package token
 
 import (
 	"bytes"
+	"cmp"
 	"crypto/hmac"
 	"crypto/sha256"
 	"encoding/base64"
@@ -13,6 +14,7 @@ import (
 	"math"
 	"net/http"
 	"net/url"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -23,7 +25,7 @@ import (
 	"github.com/awps-go/webpubsub/emulator/internal/wire"
 )
 
-// clockSkew is how long after its end the token of a REST request is still accepted.
+// clockSkew is how long before its beginning and after its end a token is accepted.
 const clockSkew = 5 * time.Minute
 
 // Claims are what the service reads from a token. Its types decode in one go: this is a good part of the work of
@@ -37,7 +39,18 @@ type Claims struct {
 	Subject   string     `json:"sub"`
 	Roles     stringList `json:"role"`
 	Groups    stringList `json:"webpubsub.group"`
+
+	// What .NET calls sub and role.
+	NameIdentifier     string     `json:"nameidentifier"`
+	NameIdentifierLong string     `json:"http://schemas.xmlsoap.org/ws/2005/05/identity/claims/nameidentifier"`
+	RolesLong          stringList `json:"http://schemas.microsoft.com/ws/2008/06/identity/claims/role"`
 }
+
+// User returns the user of a client's token, "" if there is none.
+func (c *Claims) User() string { return cmp.Or(c.Subject, c.NameIdentifier, c.NameIdentifierLong) }
+
+// AllRoles returns the roles of a client's token.
+func (c *Claims) AllRoles() []string { return slices.Concat(c.Roles, c.RolesLong) }
 
 // The methods of [jwt.Claims].
 
@@ -76,8 +89,8 @@ func (l *stringList) UnmarshalJSON(b []byte) error {
 	return json.Unmarshal(b, &(*l)[0])
 }
 
-// errNoToken is a request that carries none.
-var errNoToken = errors.New("the request carries no access token")
+// ErrNoToken is a request that carries none.
+var ErrNoToken = errors.New("the request carries no access token")
 
 // Options are the settings of an Authority.
 type Options struct {
@@ -91,18 +104,15 @@ type Options struct {
 // Authority makes and verifies tokens.
 type Authority struct {
 	Options
-	hashes                   sync.Pool // of hash.Hash: HMACs by the key
-	restTokens, clientTokens *jwt.Validator
+	hashes    sync.Pool // of hash.Hash: HMACs by the key
+	validator *jwt.Validator
 }
 
 // New makes an Authority.
 func New(o Options) *Authority {
 	a := &Authority{Options: o}
 	a.hashes.New = func() any { return hmac.New(sha256.New, []byte(o.Key)) }
-	validator := func(leeway time.Duration) *jwt.Validator {
-		return jwt.NewValidator(jwt.WithExpirationRequired(), jwt.WithTimeFunc(o.Now), jwt.WithLeeway(leeway))
-	}
-	a.restTokens, a.clientTokens = validator(clockSkew), validator(0)
+	a.validator = jwt.NewValidator(jwt.WithExpirationRequired(), jwt.WithTimeFunc(o.Now), jwt.WithLeeway(clockSkew))
 	return a
 }
 
@@ -111,9 +121,9 @@ const usualHeader = "eyJhbGciOiJIUzI1NiIsInR5cCI6IkpXVCJ9"
 
 // verify checks a token's signature and times; its callers check the audience. It takes
 // a token apart by itself, because jwt.Parser makes a map of the header: every request would pay for that.
-func (a *Authority) verify(validator *jwt.Validator, token string) (*Claims, error) {
+func (a *Authority) verify(token string) (*Claims, error) {
 	if token == "" {
-		return nil, errNoToken
+		return nil, ErrNoToken
 	}
 	dot := strings.LastIndexByte(token, '.')
 	if dot < 0 {
@@ -142,7 +152,7 @@ func (a *Authority) verify(validator *jwt.Validator, token string) (*Claims, err
 	if decodeSegment(payload, &c) != nil {
 		return nil, tokenFault(jwt.ErrTokenMalformed)
 	}
-	if err := validator.Validate(&c); err != nil {
+	if err := a.validator.Validate(&c); err != nil {
 		return nil, tokenFault(err)
 	}
 	return &c, nil
@@ -195,7 +205,7 @@ func bearer(r *http.Request) string {
 // AuthorizeRequest checks the token of a REST request.
 func (a *Authority) AuthorizeRequest(r *http.Request) error {
 	token := bearer(r)
-	c, err := a.verify(a.restTokens, token)
+	c, err := a.verify(token)
 	if err != nil {
 		if token != "" && a.AcceptBearer != nil && a.AcceptBearer(token) {
 			return nil
@@ -251,14 +261,36 @@ func dropDefaultPort(u string) string {
 	return u
 }
 
+// QueryName is the parameter of a client's URL that holds its token. Its name counts in any case.
+const QueryName = "access_token"
+
+// clientToken returns the token of a client's handshake, or "".
+func clientToken(r *http.Request) string {
+	if token, _ := Query(r.URL, QueryName); token != "" {
+		return token
+	}
+	return bearer(r)
+}
+
+// Query returns the value of a parameter of a URL, whose name counts in any case. Of several the last counts.
+func Query(u *url.URL, name string) (value string, found bool) {
+	for part := range strings.SplitSeq(u.RawQuery, "&") {
+		key, text, _ := strings.Cut(part, "=")
+		key, err := url.QueryUnescape(key)
+		if err != nil || !strings.EqualFold(key, name) {
+			continue
+		}
+		if text, err = url.QueryUnescape(text); err == nil {
+			value, found = text, true
+		}
+	}
+	return value, found
+}
+
 // AuthorizeClient checks the token of a client that wants to connect to a hub. prefix is the path under which clients
 // of its kind connect, such as "/client/hubs/".
 func (a *Authority) AuthorizeClient(r *http.Request, prefix, hub string) (*Claims, error) {
-	token := r.URL.Query().Get("access_token")
-	if token == "" {
-		token = bearer(r)
-	}
-	c, err := a.verify(a.clientTokens, token)
+	c, err := a.verify(clientToken(r))
 	if err != nil {
 		return nil, err
 	}
@@ -303,9 +335,9 @@ type clientClaims struct {
 
 // ShowClaims returns every claim of a client's token, which has been verified, as the connect event shows them.
 func ShowClaims(r *http.Request) map[string][]string {
-	token := r.URL.Query().Get("access_token")
+	token := clientToken(r)
 	if token == "" {
-		token = bearer(r)
+		return map[string][]string{} // an anonymous client
 	}
 	var all jwt.MapClaims
 	if _, _, err := jwt.NewParser().ParseUnverified(token, &all); err != nil {

@@ -133,7 +133,7 @@ func (s *Conns) ShortenClosings() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for c := range s.sockets {
-		c.SetWriteDeadline(time.Now().Add(CloseTimeout))
+		c.FinishWrites(CloseTimeout)
 		c.LimitClosing(closeHandshakeTimeout)
 	}
 }

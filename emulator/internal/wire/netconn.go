@@ -9,6 +9,7 @@ import (
 	"net"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/awps-go/webpubsub/emulator/internal/protocol"
@@ -25,6 +26,10 @@ type Conn struct {
 	names    *headerNames
 	leaving  bool          // a close frame is being written, or has been
 	patience time.Duration // how long the peer may take to answer it
+	progress time.Duration // how long it may take for a part of what is written; 0 = as long as it likes
+	last     time.Time     // when all must be written, if that is not zero
+
+	silent atomic.Bool // nothing passes any more
 }
 
 // headerNames finds metadata headers in what is read from a connection.
@@ -42,6 +47,9 @@ func newConn(c net.Conn, all *Conns) *Conn {
 
 func (c *Conn) Read(b []byte) (int, error) {
 	n, err := c.Conn.Read(b)
+	for c.silent.Load() && err == nil {
+		n, err = c.Conn.Read(b)
+	}
 	c.mu.Lock()
 	if c.names != nil {
 		c.names.scan(b[:n])
@@ -61,14 +69,61 @@ func (c *Conn) PeerCertificates() [][]byte {
 	return all
 }
 
-func (c *Conn) Write(b []byte) (int, error) {
-	n, err := c.Conn.Write(b)
+// writePart is how much is written at once, in bytes: a peer that reads slowly, but reads, makes progress by as much.
+const writePart = 64 << 10
+
+func (c *Conn) Write(b []byte) (n int, err error) {
+	if c.silent.Load() {
+		return len(b), nil
+	}
+	for first := true; err == nil && (first || len(b) > 0); first = false {
+		part := b[:min(len(b), writePart)]
+		b = b[len(part):]
+		var written int
+		written, err = c.Conn.Write(part)
+		n += written
+		c.mu.Lock()
+		c.setWriteDeadline()
+		c.mu.Unlock()
+	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.leaving {
 		c.SetReadDeadline(time.Now().Add(c.patience))
 	}
 	return n, err
+}
+
+// Silence lets nothing more pass in either direction, while the connection stays open.
+func (c *Conn) Silence() { c.silent.Store(true) }
+
+// LimitWrites cuts off a peer that does not read for so long. The time begins anew with each part of what is written.
+func (c *Conn) LimitWrites(d time.Duration) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.progress = d
+	c.setWriteDeadline()
+}
+
+// FinishWrites cuts off a peer that has not read everything by then.
+func (c *Conn) FinishWrites(d time.Duration) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.last = time.Now().Add(d)
+	c.setWriteDeadline()
+}
+
+// setWriteDeadline sets when the next part must be written. The caller holds c.mu.
+func (c *Conn) setWriteDeadline() {
+	next := c.last
+	if c.progress > 0 {
+		if due := time.Now().Add(c.progress); next.IsZero() || due.Before(next) {
+			next = due
+		}
+	}
+	if !next.IsZero() {
+		c.SetWriteDeadline(next)
+	}
 }
 
 // StartClosing announces that a close frame is written next.

@@ -1,0 +1,158 @@
+package emulator_test
+
+import (
+	"testing"
+	"time"
+
+	"github.com/coder/websocket"
+	"github.com/stretchr/testify/require"
+
+	"github.com/awps-go/webpubsub/emulator"
+)
+
+func TestRequestsOfClientsGoWrong(t *testing.T) {
+	const join, leave = `{"type":"joinGroup","group":"g","ackId":1}`, `{"type":"leaveGroup","group":"g","ackId":2}`
+	start := func(t *testing.T) (*emulator.Server, *reliableClient) {
+		srv := emulator.StartT(t, nil)
+		return srv, dialReliable(t, srv, dialOptions{roles: []string{"webpubsub.joinLeaveGroup", "webpubsub.sendToGroup"}})
+	}
+	t.Run("an acknowledgement is swallowed", func(t *testing.T) {
+		srv, c := start(t)
+		require.NoError(t, srv.InjectClientFault(emulator.ClientFault{Operation: emulator.ClientJoinGroup, Unacknowledged: true}))
+		c.write(leave) // another operation
+		require.Equal(t, 2.0, c.object()["ackId"])
+		c.write(join)
+		require.NoError(t, srv.WaitForGroup(t.Context(), "chat", "g", 1))
+		require.Equal(t, `{"type":"pong"}`, c.ask(`{"type":"ping"}`), "nothing has come")
+		require.Contains(t, c.ask(join), ackDuplicate)
+	})
+	t.Run("a request fails, of one client", func(t *testing.T) {
+		srv, c := start(t)
+		other := dialJSON(t, srv, dialOptions{roles: []string{"webpubsub.joinLeaveGroup"}})
+		require.NoError(t, srv.InjectClientFault(emulator.ClientFault{ConnectionID: c.id, Times: 2, Error: "InternalServerError"}))
+		require.Contains(t, other.ask(join), `"success":true`)
+		for range 2 {
+			require.Equal(t, `{"type":"ack","ackId":1,"success":false,"error":{"name":"InternalServerError","message":"A fault that was asked for."}}`, c.ask(join))
+		}
+		require.NoError(t, srv.WaitForGroup(t.Context(), "chat", "g", 1))
+		require.Contains(t, c.ask(join), `"success":true`)
+	})
+	t.Run("the connection is cut", func(t *testing.T) {
+		srv, c := start(t)
+		for _, cut := range []emulator.Cut{emulator.CutBeforeEffect, emulator.CutAfterEffect} {
+			require.NoError(t, srv.InjectClientFault(emulator.ClientFault{Cut: cut}))
+			c.write(join)
+			_, _, err := c.ws.Read(t.Context())
+			require.Equal(t, websocket.StatusCode(-1), websocket.CloseStatus(err))
+			require.NoError(t, srv.WaitForRecovering(t.Context(), "chat", 1))
+			require.Equal(t, cut == emulator.CutAfterEffect, len(srv.Groups("chat")) == 1)
+			c.comeBack()
+		}
+		require.Contains(t, c.ask(join), ackDuplicate)
+	})
+	t.Run("a request is held back, and what comes after it", func(t *testing.T) {
+		srv, c := start(t)
+		require.NoError(t, srv.InjectClientFault(emulator.ClientFault{Delay: time.Minute}))
+		c.write(join)
+		c.write(leave)
+		require.Equal(t, `{"type":"pong"}`, c.ask(`{"type":"ping"}`))
+		srv.Advance(time.Minute)
+		require.Equal(t, 1.0, c.object()["ackId"])
+		require.Equal(t, 2.0, c.object()["ackId"])
+	})
+	t.Run("a raw client's frame fails", func(t *testing.T) {
+		srv, _ := start(t)
+		require.NoError(t, srv.InjectClientFault(emulator.ClientFault{Operation: emulator.ClientSendEvent, Error: "x"}))
+		c := dial(t, srv, dialOptions{})
+		c.write("hello")
+		ce, _ := c.closed()
+		require.Equal(t, websocket.StatusInternalError, ce.Code)
+	})
+	t.Run("faults are forgotten", func(t *testing.T) {
+		srv, c := start(t)
+		require.NoError(t, srv.InjectClientFault(emulator.ClientFault{Error: "x"}))
+		srv.ClearFaults()
+		require.Contains(t, c.ask(join), `"success":true`)
+	})
+}
+
+func TestClientFaultsThatCannotBe(t *testing.T) {
+	srv := emulator.StartT(t, nil)
+	for want, f := range map[string]emulator.ClientFault{
+		`there is no operation "SendToAll"`: {Operation: "SendToAll", Error: "x"},
+		"Times is -1":                       {Times: -1, Error: "x"},
+		"Delay is negative":                 {Delay: -1},
+		"Cut is 3":                          {Cut: 3},
+		"nothing that should go wrong":      {Operation: emulator.ClientInvoke},
+		"exclude each other":                {Unacknowledged: true, Cut: emulator.CutAfterEffect},
+	} {
+		require.ErrorContains(t, srv.InjectClientFault(f), want)
+	}
+	for _, code := range []int{0, 999, 1004, 1005, 1006, 1015, 2999, 5000} {
+		require.Panics(t, func() { srv.CloseConnection("chat", "x", code, "") }, code)
+	}
+	require.False(t, srv.CloseConnection("chat", "x", 1001, ""))
+	require.False(t, srv.SilenceConnection("chat", "x"))
+	require.False(t, srv.RenewReconnectionToken("chat", "x"))
+}
+
+func TestAHalfOpenConnection(t *testing.T) {
+	srv := emulator.StartT(t, nil)
+	c := dialReliable(t, srv, dialOptions{roles: []string{"webpubsub.joinLeaveGroup"}})
+	require.True(t, srv.SilenceConnection("chat", c.id))
+	c.write(`{"type":"joinGroup","group":"g","ackId":1}`)
+	rest{t, srv}.text("hubs/chat/:send", "one")
+	require.False(t, srv.Connections("chat")[0].Recovering, "the server has noticed nothing")
+	c.comeBack()
+	c.expect(1, "one")
+	require.Equal(t, `{"type":"pong"}`, c.ask(`{"type":"ping"}`))
+	require.Empty(t, srv.Groups("chat"))
+	require.True(t, srv.SilenceConnection("chat", c.id))
+	require.True(t, srv.DropConnection("chat", c.id))
+	require.True(t, srv.Connections("chat")[0].Recovering)
+	require.False(t, srv.SilenceConnection("chat", c.id), "it has no connection")
+}
+
+func TestAConnectionIsClosedWithACode(t *testing.T) {
+	srv := emulator.StartT(t, nil)
+	for _, code := range []int{1001, 1011, 1012, 4000} {
+		c := dialReliable(t, srv, dialOptions{})
+		require.True(t, srv.CloseConnection("chat", c.id, code, "maintenance"))
+		ce, frames := c.closed()
+		require.Equal(t, websocket.CloseError{Code: websocket.StatusCode(code), Reason: "maintenance"}, ce)
+		require.Empty(t, frames)
+		require.NoError(t, srv.WaitForRecovering(t.Context(), "chat", 1))
+		c.comeBack()
+		require.Equal(t, `{"type":"pong"}`, c.ask(`{"type":"ping"}`))
+		require.True(t, srv.CloseConnection("chat", c.id, 1008, "for good"))
+		ce, frames = c.closed()
+		require.Equal(t, websocket.StatusPolicyViolation, ce.Code)
+		require.Equal(t, []string{`{"type":"system","event":"disconnected","message":"for good"}`}, frames)
+		require.NoError(t, srv.WaitForConnections(t.Context(), "chat", 0))
+	}
+	plain := dialJSON(t, srv, dialOptions{})
+	require.True(t, srv.CloseConnection("chat", plain.id, 1001, "bye"))
+	ce, _ := plain.closed()
+	require.Equal(t, websocket.StatusGoingAway, ce.Code)
+	require.Empty(t, srv.Connections("chat"))
+}
+
+func TestANewReconnectionToken(t *testing.T) {
+	srv := emulator.StartT(t, nil)
+	c := dialReliable(t, srv, dialOptions{})
+	old, id := c.token, c.id
+	require.True(t, srv.RenewReconnectionToken("chat", c.id))
+	c.hello()
+	require.Equal(t, id, c.id)
+	require.NotEqual(t, old, c.token)
+	c.cut()
+	require.False(t, srv.RenewReconnectionToken("chat", c.id), "it is cut off")
+	c.comeBack()
+	require.Equal(t, `{"type":"pong"}`, c.ask(`{"type":"ping"}`))
+	c.cut()
+	c.token = old
+	c.reconnect(c.recoverURL("chat"), protocolJSONReliable)
+	ce, _ := c.closed()
+	require.Equal(t, websocket.StatusPolicyViolation, ce.Code)
+	require.False(t, srv.RenewReconnectionToken("chat", dialJSON(t, srv, dialOptions{}).id))
+}
