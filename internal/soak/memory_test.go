@@ -8,12 +8,12 @@ import (
 	"sync"
 	"testing"
 
-	"github.com/coder/websocket"
 	"github.com/stretchr/testify/require"
 
 	"github.com/awps-go/webpubsub"
 	"github.com/awps-go/webpubsub/emulator"
 	"github.com/awps-go/webpubsub/eventhandler"
+	"github.com/awps-go/webpubsub/wsclient"
 )
 
 // TestMemory sends and connects, many times over, and looks at what is left of it on the heap: nothing that grows with
@@ -46,7 +46,7 @@ func TestMemory(t *testing.T) {
 	require.Less(t, after-sent, int64(bound), "what the clients left on the heap")
 
 	for _, c := range m.receivers {
-		c.ws.CloseNow()
+		c.die()
 		require.NoError(t, c.waitEnd())
 	}
 }
@@ -78,7 +78,7 @@ func (m *memory) connect(protocol string) (*client, error) {
 	if err != nil {
 		return nil, err
 	}
-	return connect(ctx, access.URL, protocol, func(frame) {})
+	return connect(ctx, access.URL, protocol, func(*wsclient.Message) {})
 }
 
 // concurrently calls do for the numbers below n, 16 at a time.
@@ -148,16 +148,13 @@ func (m *memory) connectMany(n int) error {
 			return err
 		}
 		if c.protocol != raw {
-			if failed, err := c.ask(request{Type: "joinGroup", Group: fmt.Sprintf("room %d", i)}); err != nil || failed != "" {
-				return fmt.Errorf("joinGroup: %q, %w", failed, err)
+			if err := c.conn.JoinGroup(ctx, fmt.Sprintf("room %d", i)); err != nil {
+				return err
 			}
 		}
 		if c.reliable() {
 			m.srv.DropConnection("soak", c.id)
-			if err := c.waitEnd(); err != nil {
-				return err
-			}
-			if err := c.comeBack(ctx, "ws"+m.srv.Endpoint()[len("http"):]+"/client/hubs/soak"); err != nil {
+			if err := c.comeBack(); err != nil {
 				return err
 			}
 		}
@@ -173,9 +170,9 @@ func (m *memory) end(ctx context.Context, c *client, way int) error {
 			return err
 		}
 	case !c.reliable() && way%3 == 1:
-		c.ws.CloseNow()
+		c.die()
 	default:
-		c.ws.Close(websocket.StatusNormalClosure, "")
+		c.close()
 	}
 	return c.waitEnd()
 }
