@@ -121,7 +121,7 @@ func (m *memory) sendMany(n int) error {
 		})
 		for _, c := range m.receivers {
 			if err == nil {
-				err = c.settled(m.toRaw)
+				err = c.settled(func(text string) error { return m.toReceiver(c, text) })
 			}
 		}
 		if err != nil {
@@ -131,11 +131,11 @@ func (m *memory) sendMany(n int) error {
 	return nil
 }
 
-// toRaw sends a text to the raw receiver.
-func (m *memory) toRaw(text string) error {
+// toReceiver sends a text to one of the receivers.
+func (m *memory) toReceiver(c *client, text string) error {
 	ctx, cancel := patient()
 	defer cancel()
-	return m.service.SendToUser(ctx, "user-", webpubsub.Text(text), nil)
+	return m.service.SendToUser(ctx, "user-"+c.protocol, webpubsub.Text(text), nil)
 }
 
 // connectMany lets clients come and go.
