@@ -91,7 +91,6 @@ const (
 	chaosRequest          // the connection is cut by a request
 	chaosClose            // messages, then a close
 	chaosDropClose        // a cut, then messages and a close while the client recovers
-	chaosToken            // a new reconnection token
 	chaosStall            // an event handler takes its time
 	chaosKinds
 )
@@ -206,7 +205,7 @@ func (s *subject) onDisconnected(e wsclient.DisconnectedEvent) {
 	switch {
 	case session.closing != "" && strings.HasSuffix(e.Err.Message, "Reason: "+session.closing):
 		session.told = true
-	case session.closing != "" && e.Err.Message == "": // while it was cut off
+	case session.closing != "" && s.faults > 0 && e.Err.Message == "": // while it was cut off
 	case s.plain && session.cut:
 	default:
 		s.falseEnds++
@@ -504,6 +503,9 @@ func (c *chaos) audit() {
 						expect(e, number, "sent before the close")
 					}
 				}
+			}
+			if e.closing != "" && !e.told { // it was closed while it was cut off: the rest is gone with it
+				continue
 			}
 			for _, m := range rooms[s.room] {
 				if e.from < m.by && m.end < e.out {
