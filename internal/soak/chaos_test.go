@@ -504,7 +504,8 @@ func (c *chaos) audit() {
 					}
 				}
 			}
-			if e.closing != "" && !e.told { // it was closed while it was cut off: the rest is gone with it
+			// One that was closed while it was cut off misses the rest, and one without recovery what was on its way.
+			if e.closing != "" && !e.told || e.cut {
 				continue
 			}
 			for _, m := range rooms[s.room] {
