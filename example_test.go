@@ -2,7 +2,6 @@ package webpubsub_test
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -20,7 +19,7 @@ import (
 	"github.com/Azure/azure-sdk-for-go/sdk/azidentity"
 	"github.com/awps-go/webpubsub"
 	"github.com/awps-go/webpubsub/emulator"
-	"github.com/coder/websocket"
+	"github.com/awps-go/webpubsub/wsclient"
 )
 
 // The examples run on the emulator. exampleHub starts one and returns a client of its hub "chat".
@@ -36,39 +35,26 @@ func exampleHub() (hub *webpubsub.ServiceClient, stop func()) {
 	return hub, func() { _ = server.Close() }
 }
 
-// exampleClient is a WebSocket client of the JSON subprotocol.
-type exampleClient struct {
-	conn *websocket.Conn
-	ID   string
-}
-
-func exampleJoin(hub *webpubsub.ServiceClient, options *webpubsub.ClientAccessTokenOptions) *exampleClient {
-	access, err := hub.GetClientAccessToken(context.Background(), options)
+// exampleJoin connects a WebSocket client with a token that has the options. The client ends with its connection.
+func exampleJoin(hub *webpubsub.ServiceClient, options *webpubsub.ClientAccessTokenOptions) *wsclient.Conn {
+	conn, err := wsclient.Dial(context.Background(), func(ctx context.Context) (string, error) {
+		access, err := hub.GetClientAccessToken(ctx, options)
+		return access.URL, err
+	}, &wsclient.Options{Protocol: wsclient.JSONPlain, Reconnect: wsclient.ReconnectOptions{Disabled: true}})
 	if err != nil {
 		log.Fatal(err)
 	}
-	conn, _, err := websocket.Dial(context.Background(), access.URL, &websocket.DialOptions{Subprotocols: []string{"json.webpubsub.azure.v1"}})
+	return conn
+}
+
+// exampleReceive returns the text of a client's next message.
+func exampleReceive(conn *wsclient.Conn) string {
+	message, err := conn.Receive(context.Background())
 	if err != nil {
 		log.Fatal(err)
 	}
-	c := &exampleClient{conn: conn}
-	c.ID, _ = c.read()["connectionId"].(string)
-	return c
+	return message.Text()
 }
-
-func (c *exampleClient) read() (frame map[string]any) {
-	_, data, err := c.conn.Read(context.Background())
-	if err != nil {
-		log.Fatal(err)
-	}
-	if err := json.Unmarshal(data, &frame); err != nil {
-		log.Fatal(err)
-	}
-	return frame
-}
-
-// Received is the data of the client's next message.
-func (c *exampleClient) Received() any { return c.read()["data"] }
 
 func Example() {
 	server, err := emulator.Start(nil) // in a test: emulator.StartT(t, nil)
@@ -87,8 +73,8 @@ func Example() {
 	if err != nil {
 		log.Fatal(err)
 	}
-	fmt.Println(browser.Received())
-	// Output: map[data:Hello world from:user1]
+	fmt.Println(exampleReceive(browser))
+	// Output: {"data":"Hello world","from":"user1"}
 }
 
 func ExampleNewClientFromConnectionString() {
@@ -138,16 +124,16 @@ func ExampleServiceClient_SendToAll() {
 			Filter: webpubsub.FormatFilter("userId ne %v", "carol"),
 		}),
 		hub.SendToAll(ctx, webpubsub.Text("to all but bob, by id"), &webpubsub.SendToAllOptions{
-			Excluded:   []string{bob.ID},
+			Excluded:   []string{bob.ConnectionID()},
 			MessageTTL: 30 * time.Second,
 		}))
 	if err != nil {
 		log.Fatal(err)
 	}
-	fmt.Println("alice:", alice.Received())
-	fmt.Println("alice:", alice.Received())
-	fmt.Println("bob:", bob.Received())
-	fmt.Println("carol:", carol.Received())
+	fmt.Println("alice:", exampleReceive(alice))
+	fmt.Println("alice:", exampleReceive(alice))
+	fmt.Println("bob:", exampleReceive(bob))
+	fmt.Println("carol:", exampleReceive(carol))
 	// Output:
 	// alice: to all but carol, by filter
 	// alice: to all but bob, by id
@@ -166,8 +152,11 @@ func ExampleServiceClient_SendToGroup() {
 	if err != nil {
 		log.Fatal(err)
 	}
-	frame := member.read()
-	fmt.Println(frame["group"], frame["data"], frame["metadata"])
+	message, err := member.Receive(context.Background())
+	if err != nil {
+		log.Fatal(err)
+	}
+	fmt.Println(message.Group, message.Text(), message.Metadata)
 	// Output: room Hello, room map[priority:high]
 }
 
@@ -180,8 +169,8 @@ func ExampleServiceClient_SendToUser() {
 	if err := hub.SendToUser(context.Background(), "alice", webpubsub.JSON([]int{1, 2, 3}), nil); err != nil {
 		log.Fatal(err)
 	}
-	fmt.Println(phone.Received(), laptop.Received())
-	// Output: [1 2 3] [1 2 3]
+	fmt.Println(exampleReceive(phone), exampleReceive(laptop))
+	// Output: [1,2,3] [1,2,3]
 }
 
 func ExampleServiceClient_SendToConnection() {
@@ -191,11 +180,11 @@ func ExampleServiceClient_SendToConnection() {
 
 	// Any reader will do; a file is read while it is sent, and rewound for a retry.
 	stream := strings.NewReader("the file's bytes")
-	if err := hub.SendToConnection(context.Background(), client.ID, webpubsub.BinaryStream(stream), nil); err != nil {
+	if err := hub.SendToConnection(context.Background(), client.ConnectionID(), webpubsub.BinaryStream(stream), nil); err != nil {
 		log.Fatal(err)
 	}
-	fmt.Println(client.Received()) // in base64, to a client of the JSON subprotocol
-	// Output: dGhlIGZpbGUncyBieXRlcw==
+	fmt.Println(exampleReceive(client))
+	// Output: the file's bytes
 }
 
 func ExampleServiceClient_ConnectionExists() {
@@ -204,7 +193,7 @@ func ExampleServiceClient_ConnectionExists() {
 	client := exampleJoin(hub, &webpubsub.ClientAccessTokenOptions{UserID: "alice", Groups: []string{"room"}})
 	ctx := context.Background()
 
-	connection, err1 := hub.ConnectionExists(ctx, client.ID, nil)
+	connection, err1 := hub.ConnectionExists(ctx, client.ConnectionID(), nil)
 	user, err2 := hub.UserExists(ctx, "alice", nil)
 	group, err3 := hub.GroupExists(ctx, "empty", nil)
 	if err := errors.Join(err1, err2, err3); err != nil {
@@ -222,7 +211,7 @@ func ExampleServiceClient_AddUserToGroup() {
 
 	err := errors.Join(
 		hub.AddUserToGroup(ctx, "news", "alice", nil),
-		hub.AddConnectionToGroup(ctx, "sports", client.ID, nil),
+		hub.AddConnectionToGroup(ctx, "sports", client.ConnectionID(), nil),
 		hub.RemoveUserFromGroup(ctx, "news", "alice", nil))
 	if err != nil {
 		log.Fatal(err)
@@ -301,7 +290,7 @@ func ExampleServiceClient_GrantPermission() {
 	client := exampleJoin(hub, nil)
 	ctx := context.Background()
 	show := func() {
-		ok, err := hub.HasPermission(ctx, webpubsub.PermissionSendToGroup, client.ID, &webpubsub.HasPermissionOptions{TargetName: "room"})
+		ok, err := hub.HasPermission(ctx, webpubsub.PermissionSendToGroup, client.ConnectionID(), &webpubsub.HasPermissionOptions{TargetName: "room"})
 		if err != nil {
 			log.Fatal(err)
 		}
@@ -309,7 +298,7 @@ func ExampleServiceClient_GrantPermission() {
 	}
 
 	show()
-	err := hub.GrantPermission(ctx, webpubsub.PermissionSendToGroup, client.ID, &webpubsub.GrantPermissionOptions{TargetName: "room"})
+	err := hub.GrantPermission(ctx, webpubsub.PermissionSendToGroup, client.ConnectionID(), &webpubsub.GrantPermissionOptions{TargetName: "room"})
 	if err != nil {
 		log.Fatal(err)
 	}
@@ -325,7 +314,7 @@ func ExampleServiceClient_HasPermission() {
 	client := exampleJoin(hub, &webpubsub.ClientAccessTokenOptions{Roles: []string{webpubsub.RoleSendToGroups("news.*")}})
 
 	for _, group := range []string{"news.today", "sports"} {
-		ok, err := hub.HasPermission(context.Background(), webpubsub.PermissionSendToGroup, client.ID,
+		ok, err := hub.HasPermission(context.Background(), webpubsub.PermissionSendToGroup, client.ConnectionID(),
 			&webpubsub.HasPermissionOptions{TargetName: group})
 		if err != nil {
 			log.Fatal(err)
@@ -343,11 +332,11 @@ func ExampleServiceClient_RevokePermission() {
 	client := exampleJoin(hub, &webpubsub.ClientAccessTokenOptions{Roles: []string{webpubsub.RoleSendToAnyGroup}})
 	ctx := context.Background()
 
-	err := hub.RevokePermission(ctx, webpubsub.PermissionSendToGroup, client.ID, &webpubsub.RevokePermissionOptions{TargetName: "room"})
+	err := hub.RevokePermission(ctx, webpubsub.PermissionSendToGroup, client.ConnectionID(), &webpubsub.RevokePermissionOptions{TargetName: "room"})
 	if err != nil {
 		log.Fatal(err)
 	}
-	ok, err := hub.HasPermission(ctx, webpubsub.PermissionSendToGroup, client.ID, &webpubsub.HasPermissionOptions{TargetName: "room"})
+	ok, err := hub.HasPermission(ctx, webpubsub.PermissionSendToGroup, client.ConnectionID(), &webpubsub.HasPermissionOptions{TargetName: "room"})
 	if err != nil {
 		log.Fatal(err)
 	}
@@ -362,15 +351,15 @@ func ExampleServiceClient_CloseAllConnections() {
 	client := exampleJoin(hub, nil)
 
 	err := hub.CloseAllConnections(context.Background(), &webpubsub.CloseAllConnectionsOptions{
-		Excluded: []string{admin.ID},
+		Excluded: []string{admin.ConnectionID()},
 		Reason:   "maintenance",
 	})
 	if err != nil {
 		log.Fatal(err)
 	}
-	frame := client.read()
-	fmt.Println(frame["event"], frame["message"])
-	// Output: disconnected Application server closed the connection. Reason: maintenance
+	<-client.Done()
+	fmt.Println(client.Err())
+	// Output: wsclient: the connection ended with code 1000: Application server closed the connection. Reason: maintenance
 }
 
 func ExampleServiceClient_CloseUserConnections() {
@@ -382,9 +371,9 @@ func ExampleServiceClient_CloseUserConnections() {
 	if err != nil {
 		log.Fatal(err)
 	}
-	frame := client.read()
-	fmt.Println(frame["event"], frame["message"])
-	// Output: disconnected Application server closed the connection. Reason: signed out
+	<-client.Done()
+	fmt.Println(client.Err())
+	// Output: wsclient: the connection ended with code 1000: Application server closed the connection. Reason: signed out
 }
 
 func ExampleServiceClient_GetClientAccessToken() {

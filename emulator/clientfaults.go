@@ -128,7 +128,7 @@ func (s *Server) CloseConnection(hub, connectionID string, code int, reason stri
 }
 
 // RenewReconnectionToken gives a reliable client a new reconnection token, in a connected message in the middle of its life, as
-// the service may. From then on the old token is worth nothing. It reports whether the hub has the client and the client is a
+// the service may. The old token counts until the client has come back with the new one. It reports whether the hub has the client and the client is a
 // reliable one that is connected now.
 func (s *Server) RenewReconnectionToken(hub, connectionID string) bool {
 	l := s.find(hub, connectionID)

@@ -145,7 +145,13 @@ func TestANewReconnectionToken(t *testing.T) {
 	c.hello()
 	require.Equal(t, id, c.id)
 	require.NotEqual(t, old, c.token)
+	newer := c.token
 	c.cut()
+	c.token = old
+	c.comeBack()
+	require.Equal(t, `{"type":"pong"}`, c.ask(`{"type":"ping"}`), "the frame with the new token may have been lost")
+	c.cut()
+	c.token = newer
 	require.False(t, srv.RenewReconnectionToken("chat", c.id), "it is cut off")
 	c.comeBack()
 	require.Equal(t, `{"type":"pong"}`, c.ask(`{"type":"ping"}`))

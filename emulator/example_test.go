@@ -10,10 +10,10 @@ import (
 
 	"github.com/Azure/azure-sdk-for-go/sdk/azcore"
 	"github.com/Azure/azure-sdk-for-go/sdk/azcore/policy"
-	"github.com/coder/websocket"
 
 	"github.com/awps-go/webpubsub"
 	"github.com/awps-go/webpubsub/emulator"
+	"github.com/awps-go/webpubsub/wsclient"
 )
 
 // start starts an emulator and makes a service client of its hub "chat".
@@ -29,14 +29,12 @@ func start(options *webpubsub.ClientOptions) (*emulator.Server, *webpubsub.Servi
 	return srv, client
 }
 
-// connect connects a WebSocket client.
-func connect(ctx context.Context, client *webpubsub.ServiceClient, subprotocol string, o webpubsub.ClientAccessTokenOptions) (*websocket.Conn, error) {
-	access, err := client.GetClientAccessToken(ctx, &o)
-	if err != nil {
-		return nil, err
-	}
-	ws, _, err := websocket.Dial(ctx, access.URL, &websocket.DialOptions{Subprotocols: []string{subprotocol}})
-	return ws, err
+// connect connects a WebSocket client that does not come back when its connection ends.
+func connect(ctx context.Context, client *webpubsub.ServiceClient, o webpubsub.ClientAccessTokenOptions) (*wsclient.Conn, error) {
+	return wsclient.Dial(ctx, func(ctx context.Context) (string, error) {
+		access, err := client.GetClientAccessToken(ctx, &o)
+		return access.URL, err
+	}, &wsclient.Options{Protocol: wsclient.JSONPlain, Reconnect: wsclient.ReconnectOptions{Disabled: true}})
 }
 
 // A server in a test needs no cleaning up, and logs to the test.
@@ -66,17 +64,20 @@ func ExampleStart() {
 		log.Fatal(err)
 	}
 
-	ws, err := connect(ctx, client, "", webpubsub.ClientAccessTokenOptions{UserID: "ann"})
+	conn, err := connect(ctx, client, webpubsub.ClientAccessTokenOptions{UserID: "ann"})
 	if err != nil {
 		log.Fatal(err)
 	}
-	defer ws.CloseNow()
+	defer conn.Close()
 	if err := client.SendToUser(ctx, "ann", webpubsub.Text("hello, ann"), nil); err != nil {
 		log.Fatal(err)
 	}
-	_, message, err := ws.Read(ctx)
-	fmt.Printf("%s %v\n", message, err)
-	// Output: hello, ann <nil>
+	message, err := conn.Receive(ctx)
+	if err != nil {
+		log.Fatal(err)
+	}
+	fmt.Println(message.Text())
+	// Output: hello, ann
 }
 
 // The next two sends are refused, and the caller is asked to wait. A client that tries again gets through.
@@ -123,11 +124,11 @@ func ExampleServer_InjectFault_cut() {
 		Retry: policy.RetryOptions{RetryDelay: time.Millisecond, MaxRetryDelay: time.Millisecond},
 	}})
 	defer srv.Close()
-	ws, err := connect(ctx, client, "", webpubsub.ClientAccessTokenOptions{})
+	conn, err := connect(ctx, client, webpubsub.ClientAccessTokenOptions{})
 	if err != nil {
 		log.Fatal(err)
 	}
-	defer ws.CloseNow()
+	defer conn.Close()
 
 	if err := srv.InjectFault(emulator.Fault{Operation: "SendToAll", Cut: emulator.CutAfterEffect}); err != nil {
 		log.Fatal(err)
@@ -136,12 +137,15 @@ func ExampleServer_InjectFault_cut() {
 		log.Fatal(err)
 	}
 	for range 2 {
-		_, message, err := ws.Read(ctx)
-		fmt.Printf("%s %v\n", message, err)
+		message, err := conn.Receive(ctx)
+		if err != nil {
+			log.Fatal(err)
+		}
+		fmt.Println(message.Text())
 	}
 	// Output:
-	// hello <nil>
-	// hello <nil>
+	// hello
+	// hello
 }
 
 // The next clients are refused: do they try again, and do they wait?
@@ -154,10 +158,10 @@ func ExampleServer_InjectFault_handshakes() {
 		log.Fatal(err)
 	}
 	for range 3 {
-		ws, err := connect(ctx, client, "", webpubsub.ClientAccessTokenOptions{})
+		conn, err := connect(ctx, client, webpubsub.ClientAccessTokenOptions{})
 		fmt.Println("connected:", err == nil)
 		if err == nil {
-			ws.CloseNow()
+			conn.Close()
 		}
 	}
 	// Output:
@@ -171,21 +175,22 @@ func ExampleServer_DropConnection() {
 	ctx := context.Background()
 	srv, client := start(nil)
 	defer srv.Close()
-	ws, err := connect(ctx, client, "", webpubsub.ClientAccessTokenOptions{UserID: "ann"})
+	conn, err := connect(ctx, client, webpubsub.ClientAccessTokenOptions{UserID: "ann"})
 	if err != nil {
 		log.Fatal(err)
 	}
-	defer ws.CloseNow()
+	defer conn.Close()
 
 	for _, c := range srv.Connections("chat") {
 		fmt.Println("cut off:", c.UserID, srv.DropConnection("chat", c.ID))
 	}
-	_, _, err = ws.Read(ctx)
-	fmt.Println("read failed:", err != nil, "close frame:", websocket.CloseStatus(err) != -1)
+	<-conn.Done()
+	ended, _ := errors.AsType[*wsclient.CloseError](conn.Err())
+	fmt.Println("code:", ended.Code) // there was no close frame
 	fmt.Println("gone:", srv.WaitForConnections(ctx, "chat", 0) == nil)
 	// Output:
 	// cut off: ann true
-	// read failed: true close frame: false
+	// code: 1006
 	// gone: true
 }
 
@@ -199,9 +204,10 @@ func ExampleServer_Advance() {
 		log.Fatal(err)
 	}
 	srv.Advance(time.Hour + 6*time.Minute) // clocks may differ by five minutes
-	_, response, err := websocket.Dial(ctx, access.URL, nil)
-	fmt.Println(response.StatusCode, err != nil)
-	// Output: 401 true
+	_, err = wsclient.Dial(ctx, wsclient.StaticURL(access.URL), nil)
+	refused, _ := errors.AsType[*wsclient.HandshakeError](err)
+	fmt.Println(refused.StatusCode)
+	// Output: 401
 }
 
 // What clients do takes effect when the server has seen it; a test waits for that instead of sleeping.
@@ -210,13 +216,13 @@ func ExampleServer_WaitForGroup() {
 	defer cancel()
 	srv, client := start(nil)
 	defer srv.Close()
-	ws, err := connect(ctx, client, "json.webpubsub.azure.v1", webpubsub.ClientAccessTokenOptions{
+	conn, err := connect(ctx, client, webpubsub.ClientAccessTokenOptions{
 		UserID: "ann", Roles: []string{webpubsub.RoleJoinLeaveGroup("room")}})
 	if err != nil {
 		log.Fatal(err)
 	}
-	defer ws.CloseNow()
-	if err := ws.Write(ctx, websocket.MessageText, []byte(`{"type":"joinGroup","group":"room"}`)); err != nil {
+	defer conn.Close()
+	if err := conn.JoinGroup(ctx, "room"); err != nil {
 		log.Fatal(err)
 	}
 	if err := srv.WaitForGroup(ctx, "chat", "room", 1); err != nil {

@@ -5,11 +5,10 @@ import (
 	"fmt"
 	"log"
 
-	"github.com/coder/websocket"
-
 	"github.com/awps-go/webpubsub"
 	"github.com/awps-go/webpubsub/emulator"
 	"github.com/awps-go/webpubsub/eventhandler"
+	"github.com/awps-go/webpubsub/wsclient"
 )
 
 // The whole loop in one process: a client sends, the emulator tells the application's event handler, without a second
@@ -49,18 +48,18 @@ func ExampleServer_SetHubSettings() {
 	if err != nil {
 		log.Fatal(err)
 	}
-	ws, _, err := websocket.Dial(ctx, access.URL, nil)
+	conn, err := wsclient.Dial(ctx, wsclient.StaticURL(access.URL), nil)
 	if err != nil {
 		log.Fatal(err)
 	}
-	defer ws.CloseNow()
-	if err := ws.Write(ctx, websocket.MessageText, []byte("hello")); err != nil {
+	defer conn.Close()
+	if err := conn.SendEvent(ctx, "say", wsclient.Text("hello"), nil); err != nil {
 		log.Fatal(err)
 	}
-	_, answer, err := ws.Read(ctx)
+	answer, err := conn.Receive(ctx)
 	if err != nil {
 		log.Fatal(err)
 	}
-	fmt.Println(string(answer))
+	fmt.Println(answer.Text())
 	// Output: ann said hello
 }

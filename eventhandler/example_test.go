@@ -2,17 +2,17 @@ package eventhandler_test
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"log"
 	"log/slog"
 	"net/http"
 	"net/http/httptest"
 
-	"github.com/coder/websocket"
-
 	"github.com/awps-go/webpubsub"
 	"github.com/awps-go/webpubsub/emulator"
 	"github.com/awps-go/webpubsub/eventhandler"
+	"github.com/awps-go/webpubsub/wsclient"
 )
 
 // A handler that answers what a client says, mounted with net/http's own router. The emulator stands for the service and
@@ -57,19 +57,19 @@ func Example() {
 	if err != nil {
 		log.Fatal(err)
 	}
-	ws, _, err := websocket.Dial(ctx, access.URL, nil)
+	conn, err := wsclient.Dial(ctx, wsclient.StaticURL(access.URL), nil)
 	if err != nil {
 		log.Fatal(err)
 	}
-	defer ws.CloseNow()
-	if err := ws.Write(ctx, websocket.MessageText, []byte("hello")); err != nil {
+	defer conn.Close()
+	if err := conn.SendEvent(ctx, "say", wsclient.Text("hello"), nil); err != nil {
 		log.Fatal(err)
 	}
-	_, answer, err := ws.Read(ctx)
+	answer, err := conn.Receive(ctx)
 	if err != nil {
 		log.Fatal(err)
 	}
-	fmt.Printf("%s\n", answer)
+	fmt.Println(answer.Text())
 	// Output: you said hello
 }
 
@@ -119,16 +119,21 @@ func ExampleOptions_onConnect() {
 		if err != nil {
 			log.Fatal(err)
 		}
-		ws, response, err := websocket.Dial(ctx, access.URL+who.query, nil)
-		fmt.Println(who.user, response.Status)
-		if err == nil {
-			ws.CloseNow()
+		conn, err := wsclient.Dial(ctx, wsclient.StaticURL(access.URL+who.query), nil)
+		if refused, ok := errors.AsType[*wsclient.HandshakeError](err); ok {
+			fmt.Println(who.user, refused.StatusCode)
+			continue
 		}
+		if err != nil {
+			log.Fatal(err)
+		}
+		fmt.Println(who.user, "is connected")
+		conn.Close()
 	}
 	// Output:
-	// ann 101 Switching Protocols
-	// mallory 403 Forbidden
-	// bob 400 Bad Request
+	// ann is connected
+	// mallory 403
+	// bob 400
 }
 
 // The service keeps the state of a connection, so any instance of the application can serve the next event.
@@ -173,20 +178,20 @@ func ExampleState() {
 	if err != nil {
 		log.Fatal(err)
 	}
-	ws, _, err := websocket.Dial(ctx, access.URL, nil)
+	conn, err := wsclient.Dial(ctx, wsclient.StaticURL(access.URL), nil)
 	if err != nil {
 		log.Fatal(err)
 	}
-	defer ws.CloseNow()
+	defer conn.Close()
 	for range 2 {
-		if err := ws.Write(ctx, websocket.MessageText, []byte("hello")); err != nil {
+		if err := conn.SendEvent(ctx, "say", wsclient.Text("hello"), nil); err != nil {
 			log.Fatal(err)
 		}
-		_, answer, err := ws.Read(ctx)
+		answer, err := conn.Receive(ctx)
 		if err != nil {
 			log.Fatal(err)
 		}
-		fmt.Printf("%s\n", answer)
+		fmt.Println(answer.Text())
 	}
 	// Output:
 	// message 1

@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"log/slog"
@@ -16,13 +17,13 @@ import (
 	"time"
 
 	"github.com/Azure/azure-sdk-for-go/sdk/azcore"
-	"github.com/coder/websocket"
 	"github.com/stretchr/testify/require"
 	"go.uber.org/goleak"
 
 	"github.com/awps-go/webpubsub"
 	"github.com/awps-go/webpubsub/emulator"
 	"github.com/awps-go/webpubsub/eventhandler"
+	"github.com/awps-go/webpubsub/wsclient"
 )
 
 func TestMain(m *testing.M) {
@@ -89,8 +90,8 @@ func (b *browser) post(path, body string) (int, string) {
 
 // tab is one connection of a browser.
 type tab struct {
-	t  *testing.T
-	ws *websocket.Conn
+	t    *testing.T
+	conn *wsclient.Conn
 }
 
 // negotiate returns a URL to connect to.
@@ -104,22 +105,30 @@ func (b *browser) negotiate() string {
 }
 
 // open connects as the page does.
-func (b *browser) open(room string) (*tab, *http.Response, error) {
+func (b *browser) open(room string) (*tab, error) {
 	b.t.Helper()
 	return b.connect(b.negotiate(), room)
 }
 
-func (b *browser) connect(to, room string) (*tab, *http.Response, error) {
+func (b *browser) connect(to, room string) (*tab, error) {
 	b.t.Helper()
 	ctx, cancel := context.WithTimeout(b.t.Context(), 20*time.Second)
 	defer cancel()
-	ws, resp, err := websocket.Dial(ctx, to+"&room="+url.QueryEscape(room),
-		&websocket.DialOptions{Subprotocols: []string{"json.webpubsub.azure.v1"}})
+	conn, err := wsclient.Dial(ctx, wsclient.StaticURL(to+"&room="+url.QueryEscape(room)),
+		&wsclient.Options{Protocol: wsclient.JSONPlain, Reconnect: wsclient.ReconnectOptions{Disabled: true}})
 	if err != nil {
-		return nil, resp, err
+		return nil, err
 	}
-	b.t.Cleanup(func() { ws.CloseNow() })
-	return &tab{t: b.t, ws: ws}, resp, nil
+	b.t.Cleanup(func() { conn.Close() })
+	return &tab{b.t, conn}, nil
+}
+
+// requireRefused requires that a handshake was answered with a status.
+func requireRefused(t *testing.T, status int, err error, why ...any) {
+	t.Helper()
+	refused, ok := errors.AsType[*wsclient.HandshakeError](err)
+	require.True(t, ok, "%v", err)
+	require.Equal(t, status, refused.StatusCode, why...)
 }
 
 // join logs a user in and opens a tab in a room, past its welcome.
@@ -128,33 +137,29 @@ func join(t *testing.T, page, name, room string) (*browser, *tab, map[string]any
 	b := newBrowser(t, page)
 	status, body := b.post("/api/login", `{"name":"`+name+`"}`)
 	require.Equal(t, http.StatusNoContent, status, body)
-	tab, _, err := b.open(room)
+	tab, err := b.open(room)
 	require.NoError(t, err)
 	return b, tab, tab.expect("welcome")
 }
 
+// send sends an event, and does not wait for what comes of it.
 func (tab *tab) send(event string, data map[string]any) {
 	tab.t.Helper()
-	frame, err := json.Marshal(map[string]any{"type": "event", "event": event, "dataType": "json", "data": data})
-	require.NoError(tab.t, err)
-	require.NoError(tab.t, tab.ws.Write(tab.t.Context(), websocket.MessageText, frame))
+	require.NoError(tab.t, tab.conn.SendEvent(tab.t.Context(), event, wsclient.JSON(data), &wsclient.SendEventOptions{NoAck: true}))
 }
 
-// expect returns the data of the next message of a type; messages of other types are passed over.
+// expect returns the data of the next message of a type; it ignores messages of other types.
 func (tab *tab) expect(kind string) map[string]any {
 	tab.t.Helper()
 	ctx, cancel := context.WithTimeout(tab.t.Context(), 20*time.Second)
 	defer cancel()
 	for {
-		_, data, err := tab.ws.Read(ctx)
+		m, err := tab.conn.Receive(ctx)
 		require.NoError(tab.t, err, "while waiting for %s", kind)
-		var frame struct {
-			Type string
-			Data map[string]any
-		}
-		require.NoError(tab.t, json.Unmarshal(data, &frame))
-		if frame.Type == "message" && frame.Data["type"] == kind {
-			return frame.Data
+		var data map[string]any
+		require.NoError(tab.t, m.JSON(&data))
+		if data["type"] == kind {
+			return data
 		}
 	}
 }
@@ -162,13 +167,14 @@ func (tab *tab) expect(kind string) map[string]any {
 // closed waits until the service has closed the connection.
 func (tab *tab) closed() {
 	tab.t.Helper()
-	ctx, cancel := context.WithTimeout(tab.t.Context(), 20*time.Second)
-	defer cancel()
-	_, _, err := tab.ws.Read(ctx)
-	for err == nil { // what was on its way
-		_, _, err = tab.ws.Read(ctx)
+	select {
+	case <-tab.conn.Done():
+	case <-time.After(20 * time.Second):
+		tab.t.Fatal("the connection is still there")
 	}
-	require.Equal(tab.t, websocket.StatusNormalClosure, websocket.CloseStatus(err))
+	ended, ok := errors.AsType[*wsclient.CloseError](tab.conn.Err())
+	require.True(tab.t, ok, "%v", tab.conn.Err())
+	require.Equal(tab.t, 1000, ended.Code)
 }
 
 // people waits until the room has the people, in order, as "name" or "name (muted)".
@@ -217,9 +223,9 @@ func TestTwoPeopleChat(t *testing.T) {
 			require.Equal(t, "hi", ann.expect("message")["text"])
 
 			// A reload is a new connection of the same user.
-			require.NoError(t, bob.ws.Close(websocket.StatusGoingAway, ""))
+			require.NoError(t, bob.conn.Close())
 			ann.people("ann")
-			bob, _, err := bobs.open("lobby")
+			bob, err := bobs.open("lobby")
 			require.NoError(t, err)
 			require.Equal(t, []string{"hello <b>bob</b>", "hi"}, texts(bob.expect("welcome")["history"]))
 			ann.people("ann", "bob")
@@ -249,7 +255,7 @@ func TestRooms(t *testing.T) {
 
 	bob.send("enter", map[string]any{"room": "No Such Name"})
 	require.Contains(t, bob.expect("error")["text"], "a room's name is")
-	require.NoError(t, bob.ws.CloseNow())
+	require.NoError(t, bob.conn.Close())
 	ann.people("ann")
 }
 
@@ -444,9 +450,8 @@ func TestTheHostRemovesSomebody(t *testing.T) {
 	bob.send("enter", map[string]any{"room": "lobby"})
 	require.Equal(t, "you have been removed from lobby", bob.expect("error")["text"])
 
-	_, resp, err := bobs.open("lobby")
-	require.Error(t, err)
-	require.Equal(t, http.StatusForbidden, resp.StatusCode, "nor does a reload help")
+	_, err := bobs.open("lobby")
+	requireRefused(t, http.StatusForbidden, err, "nor does a reload help")
 	bob.send("enter", map[string]any{"room": "garden"})
 	require.Equal(t, "garden", bob.expect("welcome")["room"])
 }
@@ -462,11 +467,10 @@ func TestTheHostMutesSomebody(t *testing.T) {
 	bob.send("say", map[string]any{"text": "but"})
 	require.Equal(t, "you cannot speak in lobby", bob.expect("error")["text"])
 	// What a client sends past the application is the service's to refuse.
-	require.NoError(t, bob.ws.Write(t.Context(), websocket.MessageText,
-		[]byte(`{"type":"sendToGroup","group":"room-lobby","ackId":1,"dataType":"json","data":{"type":"typing"}}`)))
-	require.Contains(t, bob.ack(), "Forbidden")
+	require.ErrorIs(t, bob.conn.SendToGroup(t.Context(), "room-lobby", wsclient.JSON(map[string]any{"type": "typing"}), nil),
+		wsclient.ErrForbidden)
 
-	again, _, err := bobs.open("lobby")
+	again, err := bobs.open("lobby")
 	require.NoError(t, err)
 	again.expect("welcome")
 	again.send("say", map[string]any{"text": "from another tab"})
@@ -477,18 +481,6 @@ func TestTheHostMutesSomebody(t *testing.T) {
 	again.expect("unmuted")
 	bob.send("say", map[string]any{"text": "thanks"})
 	require.Equal(t, "thanks", ann.expect("message")["text"])
-}
-
-// ack returns the next ack.
-func (tab *tab) ack() string {
-	tab.t.Helper()
-	for {
-		_, data, err := tab.ws.Read(tab.t.Context())
-		require.NoError(tab.t, err)
-		if strings.Contains(string(data), `"type":"ack"`) {
-			return string(data)
-		}
-	}
 }
 
 func TestWrongInputIsAnswered(t *testing.T) {
@@ -515,12 +507,11 @@ func TestWrongInputIsAnswered(t *testing.T) {
 	longest := strings.Repeat("ж", 2000)
 	ann.send("say", map[string]any{"text": longest})
 	require.Equal(t, longest, ann.expect("message")["text"], "its bytes do not count")
-	require.NoError(t, ann.ws.Write(t.Context(), websocket.MessageText,
-		[]byte(`{"type":"event","event":"dance","ackId":1,"dataType":"json","data":{}}`)))
-	require.Contains(t, ann.ack(), "Internal server error", "clients do not hear what the application says of a failed event")
-	require.NoError(t, ann.ws.Write(t.Context(), websocket.MessageText,
-		[]byte(`{"type":"event","event":"say","ackId":2,"dataType":"text","data":"x"}`)))
-	require.Contains(t, ann.ack(), "Internal server error")
+	for event, payload := range map[string]wsclient.Payload{"dance": wsclient.JSON(map[string]any{}), "say": wsclient.Text("x")} {
+		failed, ok := errors.AsType[*wsclient.AckError](ann.conn.SendEvent(t.Context(), event, payload, &wsclient.SendEventOptions{AtMostOnce: true}))
+		require.True(t, ok)
+		require.Equal(t, "Internal server error", failed.Message, "clients do not hear what the application says of a failed event")
+	}
 }
 
 func TestNamesAreInAnyScript(t *testing.T) {
@@ -588,7 +579,7 @@ func TestLogin(t *testing.T) {
 	require.Equal(t, http.StatusBadRequest, status)
 	status, _ = ann.post("/api/login", `{"name":"Änn"}`)
 	require.Equal(t, http.StatusNoContent, status)
-	tab, _, err := ann.open("lobby")
+	tab, err := ann.open("lobby")
 	require.NoError(t, err)
 	require.Equal(t, "Änn", tab.expect("welcome")["user"])
 
@@ -604,14 +595,13 @@ func TestLogin(t *testing.T) {
 	status, _ = other.post("/api/login", `{"name":"änn"}`)
 	require.Equal(t, http.StatusNoContent, status)
 
-	_, resp, err := other.open("Not A Room")
-	require.Error(t, err)
-	require.Equal(t, http.StatusBadRequest, resp.StatusCode)
+	_, err = other.open("Not A Room")
+	requireRefused(t, http.StatusBadRequest, err)
 
 	r, err := http.NewRequest(http.MethodPost, page+"/api/negotiate", strings.NewReader("{}"))
 	require.NoError(t, err)
 	r.Header.Set("Origin", "https://evil.example")
-	resp, err = other.client.Do(r)
+	resp, err := other.client.Do(r)
 	require.NoError(t, err)
 	resp.Body.Close()
 	require.Equal(t, http.StatusForbidden, resp.StatusCode, "another site's page gets no URL")
@@ -627,17 +617,15 @@ func TestAURLIsGoodForItsSessionOnly(t *testing.T) {
 	require.Equal(t, http.StatusNoContent, status)
 
 	_, alice, _ := join(t, page, "alice", "lobby")
-	_, resp, err := mallory.connect(old, "lobby")
-	require.Error(t, err)
-	require.Equal(t, http.StatusUnauthorized, resp.StatusCode, "the name is somebody else's now")
+	_, err := mallory.connect(old, "lobby")
+	requireRefused(t, http.StatusUnauthorized, err, "the name is somebody else's now")
 
 	status, _ = mallory.post("/api/login", `{"name":"mallory"}`)
 	require.Equal(t, http.StatusNoContent, status)
 	token, _, _ := strings.Cut(old, "&session=")
 	_, session, _ := strings.Cut(mallory.negotiate(), "&session=")
-	_, resp, err = mallory.connect(token+"&session="+session, "lobby")
-	require.Error(t, err)
-	require.Equal(t, http.StatusUnauthorized, resp.StatusCode, "nor does a session under another name help")
+	_, err = mallory.connect(token+"&session="+session, "lobby")
+	requireRefused(t, http.StatusUnauthorized, err, "nor does a session under another name help")
 
 	// A session that ends between connect and connected.
 	require.NoError(t, chat.onConnected(t.Context(), &eventhandler.ConnectedRequest{Event: eventhandler.Event{
@@ -687,9 +675,8 @@ func TestALogoutThatFailsIsTriedAgain(t *testing.T) {
 		require.Equal(t, http.StatusBadGateway, status)
 		status, _ = anns.post("/api/negotiate", "{}")
 		require.Equal(t, http.StatusUnauthorized, status)
-		_, resp, err := anns.connect(before, "lobby")
-		require.Error(t, err)
-		require.Equal(t, http.StatusUnauthorized, resp.StatusCode, "the session is closed")
+		_, err := anns.connect(before, "lobby")
+		requireRefused(t, http.StatusUnauthorized, err, "the session is closed")
 		status, _ = newBrowser(t, page).post("/api/login", `{"name":"ann"}`)
 		require.Equal(t, http.StatusConflict, status, "somebody chats under the name")
 	}
@@ -731,7 +718,7 @@ func TestWhoseLogoutHasFailedCanLogIn(t *testing.T) {
 			status, _ = browser.post("/api/login", `{"name":"`+name+`"}`)
 			require.Equal(t, http.StatusNoContent, status)
 			ann.closed()
-			tab, _, err := browser.open("lobby")
+			tab, err := browser.open("lobby")
 			require.NoError(t, err)
 			require.Equal(t, name, tab.expect("welcome")["user"])
 			if name != "ann" {
@@ -756,7 +743,7 @@ func TestABrowserIsLoggedInOnce(t *testing.T) {
 	}
 	ann.closed()
 	join(t, page, "ann", "lobby")
-	bob, _, err := browser.open("lobby")
+	bob, err := browser.open("lobby")
 	require.NoError(t, err)
 	require.Equal(t, "BOB", bob.expect("welcome")["user"])
 }

@@ -26,6 +26,7 @@ import (
 
 	"github.com/awps-go/webpubsub"
 	"github.com/awps-go/webpubsub/emulator"
+	"github.com/awps-go/webpubsub/wsclient"
 )
 
 // TestFaults makes every operation of the service client, from 64 goroutines, while one request in five goes wrong. Every
@@ -70,6 +71,7 @@ func TestFaults(t *testing.T) {
 type faultyRun struct {
 	t        *testing.T
 	srv      *emulator.Server
+	direct   *webpubsub.ServiceClient // nothing goes wrong with its calls
 	clients  []*webpubsub.ServiceClient
 	receiver *client
 	wire     *wire
@@ -91,16 +93,17 @@ type faultyRun struct {
 func newFaultyRun(t *testing.T, srv *emulator.Server, options *webpubsub.ClientOptions) *faultyRun {
 	f := &faultyRun{t: t, srv: srv, wire: newWire(), received: map[int64]int{}, succeeded: map[int64]bool{}}
 	f.leaks = goleak.IgnoreCurrent()
+	f.direct = newClient(t, srv.ConnectionString(), "soak", nil)
 	ctx, cancel := patient()
 	defer cancel()
-	access, err := newClient(t, srv.ConnectionString(), "soak", nil).GetClientAccessToken(ctx,
+	access, err := f.direct.GetClientAccessToken(ctx,
 		&webpubsub.ClientAccessTokenOptions{UserID: "soak", Groups: []string{"soak"}})
 	require.NoError(t, err)
-	f.receiver, err = connect(ctx, access.URL, jsonPlain, func(got frame) {
-		number, _, _ := strings.Cut(string(got.data), " ")
+	f.receiver, err = connect(ctx, access.URL, wsclient.JSONPlain.String(), func(got *wsclient.Message) {
+		number, _, _ := strings.Cut(string(got.Data), " ")
 		n, err := strconv.ParseInt(number, 10, 64)
-		if err != nil || string(got.data) != text(n) {
-			t.Errorf("%.100q arrived, which nobody sent", got.data)
+		if err != nil || string(got.Data) != text(n) {
+			t.Errorf("%.100q arrived, which nobody sent", got.Data)
 		}
 		f.mu.Lock()
 		defer f.mu.Unlock()
@@ -196,8 +199,12 @@ func (f *faultyRun) end() {
 	f.transport.CloseIdleConnections()
 	f.wire.waitClosed(t)
 	f.srv.ClearFaults()
-	require.NoError(t, f.receiver.drained(nil))
-	f.receiver.ws.CloseNow()
+	require.NoError(t, f.receiver.drained(func(text string) error {
+		ctx, cancel := patient()
+		defer cancel()
+		return f.direct.SendToConnection(ctx, f.receiver.id, webpubsub.Text(text), nil)
+	}))
+	f.receiver.close()
 	require.NoError(t, f.receiver.waitEnd())
 	f.srv.Close() // nothing of it is left running either
 	goleak.VerifyNone(t, f.leaks)

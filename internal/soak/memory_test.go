@@ -8,12 +8,12 @@ import (
 	"sync"
 	"testing"
 
-	"github.com/coder/websocket"
 	"github.com/stretchr/testify/require"
 
 	"github.com/awps-go/webpubsub"
 	"github.com/awps-go/webpubsub/emulator"
 	"github.com/awps-go/webpubsub/eventhandler"
+	"github.com/awps-go/webpubsub/wsclient"
 )
 
 // TestMemory sends and connects, many times over, and looks at what is left of it on the heap: nothing that grows with
@@ -46,7 +46,7 @@ func TestMemory(t *testing.T) {
 	require.Less(t, after-sent, int64(bound), "what the clients left on the heap")
 
 	for _, c := range m.receivers {
-		c.ws.CloseNow()
+		c.die()
 		require.NoError(t, c.waitEnd())
 	}
 }
@@ -73,12 +73,12 @@ func (m *memory) heap(t *testing.T) int64 {
 func (m *memory) connect(protocol string) (*client, error) {
 	ctx, cancel := patient()
 	defer cancel()
-	access, err := m.service.GetClientAccessToken(ctx, &webpubsub.ClientAccessTokenOptions{UserID: "user of:" + protocol,
+	access, err := m.service.GetClientAccessToken(ctx, &webpubsub.ClientAccessTokenOptions{UserID: "user-" + protocol,
 		Groups: []string{"room"}, Roles: []string{webpubsub.RoleJoinLeaveAnyGroup}})
 	if err != nil {
 		return nil, err
 	}
-	return connect(ctx, access.URL, protocol, func(frame) {})
+	return connect(ctx, access.URL, protocol, func(*wsclient.Message) {})
 }
 
 // concurrently calls do for the numbers below n, 16 at a time.
@@ -114,14 +114,14 @@ func (m *memory) sendMany(n int) error {
 			case 0:
 				return m.service.SendToAll(ctx, message, &webpubsub.SendToAllOptions{Filter: "userId ne 'nobody'"})
 			case 1:
-				return m.service.SendToUser(ctx, "user of:"+protocols[i%len(protocols)], message, nil)
+				return m.service.SendToUser(ctx, "user-"+protocols[i%len(protocols)], message, nil)
 			default:
 				return m.service.SendToGroup(ctx, "room", message, &webpubsub.SendToGroupOptions{Metadata: map[string]string{"a": "b"}})
 			}
 		})
 		for _, c := range m.receivers {
 			if err == nil {
-				err = c.settled(m.toRaw)
+				err = c.settled(func(text string) error { return m.toReceiver(c, text) })
 			}
 		}
 		if err != nil {
@@ -131,11 +131,11 @@ func (m *memory) sendMany(n int) error {
 	return nil
 }
 
-// toRaw sends a text to the raw receiver.
-func (m *memory) toRaw(text string) error {
+// toReceiver sends a text to one of the receivers.
+func (m *memory) toReceiver(c *client, text string) error {
 	ctx, cancel := patient()
 	defer cancel()
-	return m.service.SendToUser(ctx, "user of:", webpubsub.Text(text), nil)
+	return m.service.SendToUser(ctx, "user-"+c.protocol, webpubsub.Text(text), nil)
 }
 
 // connectMany lets clients come and go.
@@ -148,16 +148,13 @@ func (m *memory) connectMany(n int) error {
 			return err
 		}
 		if c.protocol != raw {
-			if failed, err := c.ask(request{Type: "joinGroup", Group: fmt.Sprintf("room %d", i)}); err != nil || failed != "" {
-				return fmt.Errorf("joinGroup: %q, %w", failed, err)
+			if err := c.conn.JoinGroup(ctx, fmt.Sprintf("room %d", i)); err != nil {
+				return err
 			}
 		}
 		if c.reliable() {
 			m.srv.DropConnection("soak", c.id)
-			if err := c.waitEnd(); err != nil {
-				return err
-			}
-			if err := c.comeBack(ctx, "ws"+m.srv.Endpoint()[len("http"):]+"/client/hubs/soak"); err != nil {
+			if err := c.comeBack(); err != nil {
 				return err
 			}
 		}
@@ -173,9 +170,9 @@ func (m *memory) end(ctx context.Context, c *client, way int) error {
 			return err
 		}
 	case !c.reliable() && way%3 == 1:
-		c.ws.CloseNow()
+		c.die()
 	default:
-		c.ws.Close(websocket.StatusNormalClosure, "")
+		c.close()
 	}
 	return c.waitEnd()
 }

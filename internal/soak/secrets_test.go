@@ -29,10 +29,13 @@ import (
 	"github.com/Azure/azure-sdk-for-go/sdk/azcore/policy"
 	"github.com/coder/websocket"
 	"github.com/stretchr/testify/require"
+	"google.golang.org/protobuf/proto"
 
 	"github.com/awps-go/webpubsub"
 	"github.com/awps-go/webpubsub/emulator"
 	"github.com/awps-go/webpubsub/eventhandler"
+	"github.com/awps-go/webpubsub/internal/pb"
+	"github.com/awps-go/webpubsub/wsclient"
 )
 
 // The secrets that nothing may print. Each has a core of letters, so that no escaping hides it; + and / are what keys
@@ -481,20 +484,19 @@ func connectBadly(t *testing.T, o *outputs, srv *emulator.Server, trusting *tls.
 		{"soak", "rejected", markedKey, nil}, {"soak", "failed", markedKey, nil}, {"soak", "panic", markedKey, nil},
 		{"other", "user", markedKey, nil}, {"away", "user", markedKey, nil},
 	} {
-		for _, protocol := range []string{jsonPlain, jsonReliable, protobufPlain} {
+		for _, protocol := range []string{wsclient.JSONPlain.String(), wsclient.JSONReliable.String(), wsclient.ProtobufPlain.String()} {
 			ws := dial(attempt.hub, attempt.user, attempt.key, []string{protocol}, attempt.edit)
 			if ws == nil {
 				continue
 			}
-			c := &client{protocol: protocol}
 			ctx, cancel := patient()
-			f, err := c.read(ctx, ws)
-			if err == nil && f.token != "" {
-				o.secret(f.token)
-			}
+			_, data, err := ws.Read(ctx)
 			if err == nil {
-				typ, data := request{Type: "event", Event: "fails", DataType: "text", data: []byte("x")}.encode(protocol)
-				_ = ws.Write(ctx, typ, data)
+				var connected struct{ ReconnectionToken string }
+				if json.Unmarshal(data, &connected) == nil && connected.ReconnectionToken != "" {
+					o.secret(connected.ReconnectionToken)
+				}
+				fails(ctx, ws)
 				_ = ws.Write(ctx, websocket.MessageText, []byte(`{"type":"nonsense"}`))
 				for err == nil {
 					var data []byte
@@ -506,6 +508,17 @@ func connectBadly(t *testing.T, o *outputs, srv *emulator.Server, trusting *tls.
 			ws.CloseNow()
 		}
 	}
+}
+
+// fails sends an event that the application fails to handle.
+func fails(ctx context.Context, ws *websocket.Conn) {
+	typ, event := websocket.MessageText, []byte(`{"type":"event","event":"fails","dataType":"text","data":"x"}`)
+	if ws.Subprotocol() == wsclient.ProtobufPlain.String() {
+		typ = websocket.MessageBinary
+		event, _ = proto.Marshal(&pb.UpstreamMessage{Message: &pb.UpstreamMessage_EventMessage{EventMessage: &pb.EventMessage{
+			Event: "fails", Data: &pb.MessageData{Data: &pb.MessageData_TextData{TextData: "x"}}}}})
+	}
+	_ = ws.Write(ctx, typ, event)
 }
 
 // hurry moves the emulator's clock, a second each millisecond, until the function that it returns is called: the

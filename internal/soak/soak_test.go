@@ -24,6 +24,7 @@ import (
 	"github.com/awps-go/webpubsub"
 	"github.com/awps-go/webpubsub/emulator"
 	"github.com/awps-go/webpubsub/eventhandler"
+	"github.com/awps-go/webpubsub/wsclient"
 )
 
 // TestSoak lets 200 clients of every protocol but MQTT, in two hubs, join, leave, send, drop out and come back at
@@ -324,7 +325,7 @@ type agent struct {
 	toGroup int  // of a raw client: the group that it sends to; -1 for one that sends events
 	here    spans
 	groups  [groupCount]spans
-	revoked int // the group that it may not send to; -1 for none
+	dropped time.Time // when it was cut off last
 
 	mu  sync.Mutex
 	got []arrival
@@ -341,9 +342,9 @@ type arrival struct {
 	whole                           bool
 }
 
-func (a *agent) receive(f frame) {
-	got := arrival{dataType: f.dataType, from: f.from, group: f.group, fromUser: f.fromUser}
-	body := f.data
+func (a *agent) receive(m *wsclient.Message) {
+	got := arrival{dataType: string(m.DataType), from: m.From, group: m.Group, fromUser: m.FromUserID}
+	body := m.Data
 	if cut, ok := bytes.CutPrefix(body, []byte(`{"text":"`)); ok {
 		body = bytes.TrimSuffix(cut, []byte(`"}`))
 		got.dataType = "json" // also of a raw client, for which it is text
@@ -351,7 +352,7 @@ func (a *agent) receive(f frame) {
 	body = bytes.TrimPrefix(body, []byte("\xff\x00"))
 	number, _, _ := strings.Cut(string(body), " ")
 	got.number, _ = strconv.ParseInt(number, 10, 64)
-	got.whole = bytes.Equal((&sending{number: got.number, dataType: got.dataType}).body(), f.data)
+	got.whole = bytes.Equal((&sending{number: got.number, dataType: got.dataType}).body(), m.Data)
 	a.mu.Lock()
 	a.got = append(a.got, got)
 	a.mu.Unlock()
@@ -364,7 +365,7 @@ func (w *world) enter(h *place, r *rand.Rand) (*agent, error) {
 	ctx, cancel := patient()
 	defer cancel()
 	n := w.names.Add(1)
-	a := &agent{w: w, place: h, random: r, name: fmt.Sprintf("a%d", n), alone: r.IntN(2) == 0, toGroup: -1, revoked: -1}
+	a := &agent{w: w, place: h, random: r, name: fmt.Sprintf("a%d", n), alone: r.IntN(2) == 0, toGroup: -1}
 	a.user = fmt.Sprintf("user %d'é", n)
 	if !a.alone {
 		a.user = fmt.Sprintf("team %d", r.IntN(teamCount))
@@ -448,9 +449,9 @@ func (w *world) step(a *agent) (*agent, error) {
 		return a, a.look(ctx, g)
 	case n < 32 && a.protocol != raw:
 		return a, a.forbidden(ctx, g)
-	case n < 37 && a.reliable():
-		return a, a.dropAndComeBack(ctx)
-	case n < 40 && a.reliable():
+	case n < 37 && a.reliable() && a.mayDrop():
+		return a, a.dropAndComeBack()
+	case n < 40 && a.reliable() && a.mayDrop():
 		return a, a.dropWhileSending(ctx, g)
 	case n < 43:
 		if err := w.leave(a, a.goodbye); err != nil {
@@ -466,7 +467,7 @@ func (w *world) step(a *agent) (*agent, error) {
 		return a, nil
 	case n < 50 && a.toGroup < 0:
 		a.place.budget.Add(9)
-		return a, a.event()
+		return a, a.event(ctx)
 	case n < 70 && (a.protocol != raw || a.toGroup >= 0):
 		burst := 1 + a.random.IntN(4)
 		a.place.budget.Add(int64(10 - burst))
@@ -489,7 +490,7 @@ func (a *agent) join(ctx context.Context, g int) error {
 	case n < 3 || a.protocol == raw:
 		err = client.AddConnectionsToGroups(ctx, []string{name}, webpubsub.FormatFilter("connectionId eq %v", a.id), nil)
 	default:
-		err = a.must(request{Type: "joinGroup", Group: name})
+		err = a.conn.JoinGroup(ctx, name)
 	}
 	a.groups[g].last().in = a.w.now()
 	return err
@@ -507,7 +508,7 @@ func (a *agent) part(ctx context.Context, g int) error {
 	case n < 3 || a.protocol == raw:
 		err = client.RemoveConnectionsFromGroups(ctx, []string{name}, webpubsub.FormatFilter("connectionId eq %v", a.id), nil)
 	default:
-		err = a.must(request{Type: "leaveGroup", Group: name})
+		err = a.conn.LeaveGroup(ctx, name)
 	}
 	a.groups[g].last().end = a.w.now()
 	return err
@@ -540,15 +541,6 @@ func (a *agent) end(all []spans, how func() error) error {
 	return err
 }
 
-// must asks for what must succeed.
-func (a *agent) must(r request) error {
-	failed, err := a.ask(r)
-	if err == nil && failed != "" {
-		err = fmt.Errorf("%s of %s: %s", r.Type, r.Group, failed)
-	}
-	return err
-}
-
 // leave ends a connection, after all that it was sent has been read.
 func (w *world) leave(a *agent, how func(context.Context) error) error {
 	ctx, cancel := patient()
@@ -576,15 +568,17 @@ func (a *agent) goodbye(ctx context.Context) error {
 	case n == 1 && a.alone:
 		return a.place.client.CloseUserConnections(ctx, a.user, &webpubsub.CloseUserConnectionsOptions{Reason: "bye, user"})
 	case n == 2:
-		return a.ws.CloseNow()
+		a.die()
+		return nil
 	case n == 3:
+		a.network.forbid() // or a reliable client comes back
 		if !a.w.srv.DropConnection(a.place.name, a.id) {
 			return errors.New("there is nothing to drop")
 		}
+		a.close()
 		return nil
 	default:
-		// The other side's answer may be lost, as the reader reads it: that is the library's business.
-		a.ws.Close(websocket.StatusNormalClosure, "")
+		a.close()
 		return nil
 	}
 }
@@ -622,10 +616,10 @@ func (a *agent) forbidden(ctx context.Context, g int) error {
 		return err
 	}
 	m := a.write1(&sending{group: name, nobody: true})
-	failed, err := a.ask(m.request(name, true))
+	err := a.conn.SendToGroup(ctx, name, m.payload(), nil)
 	a.post(m)
-	if err != nil || failed != "Forbidden" {
-		return fmt.Errorf("a send without the permission: %q, %w", failed, err)
+	if !errors.Is(err, wsclient.ErrForbidden) {
+		return fmt.Errorf("a send without the permission: %w", err)
 	}
 	if err := client.GrantPermission(ctx, webpubsub.PermissionSendToGroup, a.id, &webpubsub.GrantPermissionOptions{TargetName: name}); err != nil {
 		return err
@@ -658,48 +652,50 @@ func (a *agent) post(m *sending) {
 	a.place.mu.Unlock()
 }
 
-func (s *sending) request(group string, noEcho bool) request {
-	return request{Type: "sendToGroup", Group: group, NoEcho: noEcho, DataType: s.dataType, data: s.body()}
+// payload is what a client sends.
+func (s *sending) payload() wsclient.Payload {
+	return wsclient.Payload{DataType: wsclient.DataType(s.dataType), Data: s.body()}
+}
+
+// write sends the message of a raw client.
+func (a *agent) write(ctx context.Context, m *sending) error {
+	typ := websocket.MessageText
+	if m.dataType == "binary" {
+		typ = websocket.MessageBinary
+	}
+	return a.ws.Write(ctx, typ, m.body())
+}
+
+// mayDrop reports whether the client would come back at once if its connection were cut. One that comes back for the second
+// time within 5 seconds takes its time, and the others would wait for it.
+func (a *agent) mayDrop() bool {
+	if !a.dropped.IsZero() && time.Since(a.dropped) < 6*time.Second {
+		return false
+	}
+	a.dropped = time.Now()
+	return true
 }
 
 // dropAndComeBack cuts the connection, from one end or the other.
-func (a *agent) dropAndComeBack(ctx context.Context) error {
+func (a *agent) dropAndComeBack() error {
 	if a.random.IntN(2) == 0 {
-		a.ws.CloseNow()
+		a.network.cut()
 	} else {
 		a.w.srv.DropConnection(a.place.name, a.id)
 	}
-	return a.comeBack(ctx)
-}
-
-func (a *agent) comeBack(ctx context.Context) error {
-	if err := a.waitEnd(); err != nil {
-		return err
-	}
 	a.w.recovered.Add(1)
-	base := "ws" + strings.TrimPrefix(a.w.srv.Endpoint(), "http") + "/client/hubs/" + a.place.name
-	return a.client.comeBack(ctx, base)
+	return a.comeBack()
 }
 
-// dropWhileSending cuts the connection before a message is acknowledged, and sends it again under the same ackId.
+// dropWhileSending cuts the connection before a message is acknowledged: it is sent again, and executed once.
 func (a *agent) dropWhileSending(ctx context.Context, g int) error {
 	m := a.write1(&sending{group: groupName(g), from: "group", fromUser: a.user})
-	r := a.withAckID(m.request(m.group, false))
-	if err := a.write(r); err != nil {
-		return err
-	}
-	a.ws.CloseNow()
-	if err := a.comeBack(ctx); err != nil {
-		return err
-	}
-	if err := a.write(r); err != nil {
-		return err
-	}
-	failed, err := a.acked(*r.AckID)
+	sent := make(chan error, 1)
+	go func() { sent <- a.conn.SendToGroup(ctx, m.group, m.payload(), nil) }()
+	a.network.cut()
+	a.w.recovered.Add(1)
+	err := errors.Join(a.comeBack(), <-sent)
 	a.post(m)
-	if err == nil && failed != "" && failed != "Duplicate" {
-		err = errors.New(failed)
-	}
 	return err
 }
 
@@ -712,20 +708,15 @@ func (a *agent) publish(ctx context.Context, g, burst int) error {
 	for i := range burst {
 		m := a.write1(&sending{group: groupName(g), from: "group", fromUser: a.user})
 		all = append(all, m)
-		r := m.request(m.group, a.protocol != raw && a.random.IntN(2) == 0)
-		if r.NoEcho {
+		noEcho, last := a.protocol != raw && a.random.IntN(2) == 0, i == burst-1
+		if noEcho {
 			m.excluded = append(m.excluded, a)
 		}
 		var err error
-		switch {
-		case i < burst-1:
-			err = a.write(r)
-		case a.protocol == raw: // the server reads a ping after what was sent before
-			if err = a.write(r); err == nil {
-				err = a.ws.Ping(ctx)
-			}
-		default:
-			err = a.must(r)
+		if a.protocol != raw {
+			err = a.conn.SendToGroup(ctx, m.group, m.payload(), &wsclient.SendToGroupOptions{NoEcho: noEcho, NoAck: !last})
+		} else if err = a.write(ctx, m); err == nil && last {
+			err = a.ws.Ping(ctx) // which the server reads after what was sent before
 		}
 		if err != nil {
 			return err
@@ -738,19 +729,18 @@ func (a *agent) publish(ctx context.Context, g, burst int) error {
 }
 
 // event sends an event, which the event handler answers with what it holds.
-func (a *agent) event() error {
+func (a *agent) event(ctx context.Context) error {
 	m := a.write1(&sending{only: a, from: "server", fromUser: ""})
 	if a.protocol == raw && m.dataType == "json" {
 		m.dataType = "text"
 	}
-	r := request{Type: "event", Event: "echo", DataType: m.dataType, data: m.body()}
 	if a.protocol != raw {
-		err := a.must(r)
+		err := a.conn.SendEvent(ctx, "echo", m.payload(), nil)
 		a.post(m)
 		return err
 	}
 	// A raw client has no ack; its answer is the message. Nothing else is asked of it meanwhile.
-	if err := a.write(r); err != nil {
+	if err := a.write(ctx, m); err != nil {
 		return err
 	}
 	arrived := func() bool {

@@ -47,7 +47,7 @@ func (s *socket) RenewToken() bool {
 	if s.ws == nil || s.outbox.Closing() {
 		return false
 	}
-	s.recovery.token = rand.Text()
-	s.put(s.codec.Connected(&s.Connection, s.recovery.token))
+	s.recovery.tokens = append(s.recovery.tokens, rand.Text())
+	s.put(s.codec.Connected(&s.Connection, s.recovery.newest()))
 	return true
 }

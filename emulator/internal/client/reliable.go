@@ -3,6 +3,7 @@ package client
 import (
 	"crypto/subtle"
 	"net/http"
+	"slices"
 	"sync"
 
 	"github.com/coder/websocket"
@@ -16,7 +17,7 @@ import (
 // recovery is what a socket of a reliable protocol has, so that its client can come back after it was cut off. What
 // the client is sent then is in the outbox.
 type recovery struct {
-	token    string     // the client proves with it that it is the one that was cut off. Guarded by socket.mu.
+	tokens   []string   // the client proves with any of them that it is the one that was cut off; the last one is the newest. Guarded by socket.mu.
 	deadline *hub.Timer // ends the wait for a client that was cut off; nil while there is a socket. Guarded by socket.mu.
 
 	attaching sync.Mutex // held while a socket takes over from another
@@ -62,7 +63,7 @@ func (s *socket) attach(ws *websocket.Conn, nc *wire.Conn, token string, again b
 	r.deadline = nil
 	var hello *hub.Frame
 	if again {
-		hello = s.codec.Connected(&s.Connection, r.token)
+		hello = s.codec.Connected(&s.Connection, r.newest())
 	}
 	s.outbox.Resume(hello)
 	s.ws, s.nc = ws, nc
@@ -70,11 +71,21 @@ func (s *socket) attach(ws *websocket.Conn, nc *wire.Conn, token string, again b
 	return ""
 }
 
-// proves reports whether a token is the connection's.
+// newest returns the token that the client is told. The caller holds socket.mu.
+func (r *recovery) newest() string { return r.tokens[len(r.tokens)-1] }
+
+// proves reports whether a token is the connection's. An older token counts until a newer one was used: the frame with the
+// newer one may have been lost with the connection.
 func (s *socket) proves(token string) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return subtle.ConstantTimeCompare([]byte(s.recovery.token), []byte(token)) == 1
+	r := s.recovery
+	i := slices.IndexFunc(r.tokens, func(t string) bool { return subtle.ConstantTimeCompare([]byte(t), []byte(token)) == 1 })
+	if i < 0 {
+		return false
+	}
+	r.tokens = r.tokens[i:]
+	return true
 }
 
 // reconnect answers a reliable client that comes back with the id and the token of its connection. If there is

@@ -48,9 +48,9 @@ func (s *socket) speak(subprotocol string, raw protocol.Raw) (reconnectionToken 
 		s.codec = p.Codec
 		s.Streams = s.codec.Encoding() == protocol.EncodingJSON
 		if p.Reliable {
-			s.recovery = &recovery{token: rand.Text()}
+			s.recovery = &recovery{tokens: []string{rand.Text()}}
 			s.recovery.reading.Lock()
-			reconnectionToken, number = s.recovery.token, s.codec.Sequenced
+			reconnectionToken, number = s.recovery.newest(), s.codec.Sequenced
 		}
 	}
 	s.outbox = hub.NewOutbox(s.Hub.Service.Clock, number)
