@@ -11,7 +11,8 @@ import (
 // This file is what goes wrong on purpose between the server and a client that is connected. What goes wrong with requests
 // over HTTP, the handshake of a client among them, is in faults.go.
 
-// ClientOperation is what a client asks for over its connection. For a client without a subprotocol, each frame is one.
+// ClientOperation is a kind of request that a client sends over its connection. Each frame of a client without a subprotocol
+// is a request: ClientSendEvent or ClientSendToGroup, by the client's mode.
 type ClientOperation string
 
 const (
@@ -19,7 +20,7 @@ const (
 	ClientJoinGroup ClientOperation = "joinGroup"
 	// ClientLeaveGroup is a leaveGroup request.
 	ClientLeaveGroup ClientOperation = "leaveGroup"
-	// ClientSendToGroup is a sendToGroup request, also one that opens a stream.
+	// ClientSendToGroup is a sendToGroup request, including one that opens a stream.
 	ClientSendToGroup ClientOperation = "sendToGroup"
 	// ClientSendEvent is an event request.
 	ClientSendEvent ClientOperation = "event"
@@ -29,37 +30,37 @@ const (
 
 var clientOperations = []ClientOperation{ClientJoinGroup, ClientLeaveGroup, ClientSendToGroup, ClientSendEvent, ClientInvoke}
 
-// ClientFault is something that goes wrong on purpose with a request of a connected client. Set exactly one of Unacknowledged,
-// Error and Cut, or Delay alone. MQTT clients are not affected.
+// ClientFault describes how a request of a connected client fails on purpose. Set exactly one of Unacknowledged, Error and
+// Cut, with or without Delay, or Delay alone. A ClientFault does not affect MQTT clients.
 type ClientFault struct {
-	// Operation is the request that goes wrong. "" is any.
+	// Operation selects the requests by their kind. "" selects any.
 	Operation ClientOperation
 
-	// ConnectionID is the client whose requests go wrong, as its connected message names it. "" is any client of any hub.
+	// ConnectionID selects the requests of one client, by the id in its connected message. "" selects any client of any hub.
 	ConnectionID string
 
-	// Times is how many requests it goes wrong for: the next ones that match. 0 means 1. Of several faults that match a
-	// request, the one injected first is used.
+	// Times is the number of requests that fail: the next ones that match. 0 means 1. If several faults match a request, the
+	// fault that was injected first is used.
 	Times int
 
-	// Delay holds the request back before anything else, and with it all that the client asks for after it, for so long by
-	// the server's clock: see [Server.Advance]. Pings are answered meanwhile.
+	// Delay delays the request, and with it all later requests of the client, by the server's clock: see [Server.Advance].
+	// Pings are answered meanwhile.
 	Delay time.Duration
 
-	// Unacknowledged carries the request out and swallows its acknowledgement. To a client it looks like an acknowledgement
-	// that is late: if it sends the request again with the same ackId, the answer is Duplicate.
+	// Unacknowledged executes the request and drops its acknowledgement. To the client the acknowledgement looks late: if the
+	// client sends the request again with the same ackId, the answer is Duplicate.
 	Unacknowledged bool
 
-	// Error, if not "", is the name of the error that the request is acknowledged with, such as "InternalServerError",
-	// instead of being carried out. A client without a subprotocol is closed with 1011.
+	// Error, if not "", is the name of the error in the acknowledgement, such as "InternalServerError". The request is not
+	// executed. A client without a subprotocol is closed with 1011.
 	Error string
 
 	// Cut cuts the connection instead of acknowledging the request. A reliable client may come back.
 	Cut Cut
 }
 
-// InjectClientFault makes requests of connected clients go wrong: the next Times that match. It fails if the fault cannot
-// happen. [Server.ClearFaults] forgets it.
+// InjectClientFault makes requests of connected clients fail: the next Times that match. It returns an error if the fault
+// cannot happen. [Server.ClearFaults] removes the fault.
 func (s *Server) InjectClientFault(f ClientFault) error {
 	effects := 0
 	for _, set := range []bool{f.Unacknowledged, f.Error != "", f.Cut != CutNone} {
@@ -104,20 +105,26 @@ func (s *Server) find(hub, connectionID string) link {
 	return nil
 }
 
-// SilenceConnection makes a client's connection half-open: from now on the server reads nothing of what the client sends,
-// and what it sends itself never arrives, as when a network on the way has swallowed the connection. The client is
-// still connected to the hub. A reliable client may come back over another connection at any time; [Server.DropConnection] makes
-// the server notice. It reports whether the hub has the client and the client has a connection. MQTT clients are not affected.
+// SilenceConnection makes a client's connection half-open, as if a network on the way had failed silently. From now on the
+// server reads nothing from the client, and nothing that the server sends arrives.
+//
+// The client is still connected to the hub. [Server.DropConnection] makes the server notice. A reliable client may come back
+// over another connection at any time.
+//
+// SilenceConnection reports whether the hub has the client and the client has a connection. It returns false for MQTT clients.
 func (s *Server) SilenceConnection(hub, connectionID string) bool {
 	l := s.find(hub, connectionID)
 	return l != nil && l.Silence()
 }
 
-// CloseConnection closes a client's connection with a close frame of this code, such as 1001 or 1011, and reason, of at most 123
-// bytes. With a code other than 1000 and 1008, a reliable client may come back, as after a cut. Any other client is gone from the
-// hub, and is told the reason by a disconnected message first. It reports whether the hub has the client and the client has a
-// connection. It panics if no close frame may have the code: those are 1000 to 1014 but for 1004 to 1006, and 3000 to 4999.
-// MQTT clients are not affected.
+// CloseConnection closes a client's connection with a close frame that has the code and the reason. The reason has at most 123
+// bytes.
+//
+//   - A reliable client may come back, as after a cut, unless the code is 1000 or 1008.
+//   - Any other client is gone from the hub, and receives the reason in a disconnected message first.
+//
+// CloseConnection reports whether the hub has the client and the client has a connection. It returns false for MQTT clients. It
+// panics if a close frame must not have the code: allowed are 1000 to 1003, 1007 to 1014 and 3000 to 4999.
 func (s *Server) CloseConnection(hub, connectionID string, code int, reason string) bool {
 	registered := code >= 1000 && code <= 1014 && (code < 1004 || code > 1006)
 	if !registered && (code < 3000 || code > 4999) {
@@ -127,9 +134,9 @@ func (s *Server) CloseConnection(hub, connectionID string, code int, reason stri
 	return l != nil && l.CloseWith(code, reason)
 }
 
-// RenewReconnectionToken gives a reliable client a new reconnection token, in a connected message in the middle of its life, as
-// the service may. The old token counts until the client has come back with the new one. It reports whether the hub has the client and the client is a
-// reliable one that is connected now.
+// RenewReconnectionToken sends a reliable client a new reconnection token, in a connected message, as the service may at any
+// time. From then on the old token is not valid. RenewReconnectionToken reports whether the hub has the client and the client
+// is a reliable one that is connected now.
 func (s *Server) RenewReconnectionToken(hub, connectionID string) bool {
 	l := s.find(hub, connectionID)
 	return l != nil && l.RenewToken()

@@ -9,48 +9,49 @@ import (
 	"github.com/awps-go/webpubsub/emulator/internal/faults"
 )
 
-// Operations of a [Fault] that are not operations of the REST API.
+// These operations are not part of the REST API. A [Fault] can name them.
 const (
 	// OperationConnect is the handshake of a client.
 	OperationConnect Operation = faults.Connect
-	// OperationConnectedEvent is the event connected on its way to the application. Its only fault is a Delay: the events
-	// that come after it, disconnected too, do not wait and overtake it. The service promises no order of the events of a
-	// connection, so an application must not depend on one.
+	// OperationConnectedEvent is the delivery of the event connected to the application. Its only fault is a Delay, during
+	// which later events of the connection, including disconnected, overtake it. The service promises no order of the
+	// events of a connection, so an application must not depend on one.
 	OperationConnectedEvent Operation = faults.ConnectedEvent
 )
 
-// Fault is something that goes wrong on purpose. Its zero value does nothing; set what should happen.
+// Fault describes how a REST request, a client's handshake or the event connected fails on purpose. The zero value does
+// nothing.
 type Fault struct {
-	// Operation is what goes wrong: a REST operation, such as OperationSendToAll, OperationConnect or
-	// OperationConnectedEvent. "" is any REST operation. OperationGetClientAccessToken needs Options.AcceptBearer, as service
-	// clients with an access key make tokens without a request. See [ClientFault] for what clients ask for once they are
-	// connected.
+	// Operation selects what fails: a REST operation, such as OperationSendToAll, or OperationConnect, or
+	// OperationConnectedEvent. "" selects any REST operation. OperationGetClientAccessToken needs Options.AcceptBearer,
+	// because service clients with an access key make tokens without a request. For requests of connected clients see
+	// [ClientFault].
 	Operation Operation
 
-	// Times is how many requests it goes wrong for: the next ones that match. 0 means 1. Of several faults that match
-	// a request, the one injected first is used.
+	// Times is the number of requests that fail: the next ones that match. 0 means 1. If several faults match a request, the
+	// fault that was injected first is used.
 	Times int
 
-	// Status, if not 0, is what the request is answered with instead of being carried out: 400 to 599.
+	// Status, if not 0, is the status of the answer, from 400 to 599. The request is not executed.
 	Status int
 
-	// RetryAfter, if not 0, adds a Retry-After header to the answer. It is sent in whole seconds, rounded up.
+	// RetryAfter, if not 0, adds a Retry-After header to the answer, in whole seconds, rounded up. It needs a Status.
 	RetryAfter time.Duration
 
-	// Delay holds the request back before anything else, for so long by the server's clock: see [Server.Advance].
+	// Delay delays the request, by the server's clock: see [Server.Advance].
 	Delay time.Duration
 
-	// Cut closes the connection instead of answering.
+	// Cut cuts the connection instead of answering. It excludes a Status.
 	Cut Cut
 }
 
-// Cut says whether a request whose connection is cut takes effect.
+// Cut tells whether a request's connection is cut, and whether the request takes effect.
 type Cut int
 
 const (
-	CutNone         Cut = iota // the request is answered
-	CutBeforeEffect            // the request is not carried out
-	CutAfterEffect             // the request is carried out, but its answer is lost
+	CutNone         Cut = iota // the connection is not cut
+	CutBeforeEffect            // the request is not executed
+	CutAfterEffect             // the request is executed, but its answer is lost
 )
 
 // checkOperation fails if there is no REST operation of a name, nor one of the others.
@@ -66,7 +67,7 @@ func (s *Server) checkOperation(name Operation, others ...Operation) error {
 	return fmt.Errorf("there is no operation %q: the operations are %s", name, strings.Join(names, ", "))
 }
 
-// InjectFault makes requests go wrong: the next Times that match. It fails if the fault cannot happen.
+// InjectFault makes requests fail: the next Times that match. It returns an error if the fault cannot happen.
 func (s *Server) InjectFault(f Fault) error {
 	if f.Operation != "" {
 		if err := s.checkOperation(f.Operation, OperationConnect, OperationConnectedEvent); err != nil {
@@ -99,7 +100,7 @@ func (s *Server) InjectFault(f Fault) error {
 	return nil
 }
 
-// ClearFaults forgets all faults that have not happened yet.
+// ClearFaults removes all faults that have not happened yet, including client faults.
 func (s *Server) ClearFaults() {
 	s.faults.Clear()
 	s.clientFaults.Clear()

@@ -16,14 +16,14 @@ import (
 
 // This file is what a test sees of a server beside its wire: its clock, its state, and a way to wait for a state.
 
-// Advance moves the server's clock forward: tokens expire, messages die, and reliable clients that were cut off run out
-// of time to come back, all before it returns. Of a client that has cut its own connection the server learns a moment
-// later: wait for it with WaitForRecovering first. Requests that a fault delays go on, in their own time: WaitForRequests
-// waits for them. It panics if d is negative.
+// Advance moves the server's clock forward. Before Advance returns, tokens and messages expire, and reliable clients that were
+// cut off run out of time to come back. Advance panics if d is negative.
 //
-// Service clients sign by the machine's clock: to the server their tokens are older by all that Advance has added. Those
-// of requests are refused after an hour and five minutes of it, and a client access token after its lifetime, however
-// fresh. Let clients connect first, and look at the server by its methods then.
+//   - If a client has cut its own connection, the server notices a moment later: use WaitForRecovering before Advance.
+//   - Requests that a fault delays continue, but Advance does not wait for them: use WaitForRequests after Advance.
+//   - Service clients sign tokens by the machine's clock, so for the server those tokens are older by the sum of all Advances.
+//     After an hour and five minutes in all, requests are rejected; after a client access token's lifetime, new tokens of
+//     that lifetime are rejected. Let clients connect before Advance, and use the methods of Server after it.
 func (s *Server) Advance(d time.Duration) {
 	if d < 0 {
 		panic("emulator: Advance moves the clock forward only")
@@ -31,16 +31,16 @@ func (s *Server) Advance(d time.Duration) {
 	s.service.Clock.Advance(d)
 }
 
-// Now returns the time of the server's clock: the machine's, and what Advance has added.
+// Now returns the time of the server's clock: the machine's time plus the sum of all [Server.Advance] calls.
 func (s *Server) Now() time.Time { return s.service.Clock.Now() }
 
-// Connection is a client of a hub, as it is at the moment of asking.
+// Connection describes a client of a hub, at the moment of the call.
 type Connection struct {
 	ID          string
 	UserID      string   // "" for an anonymous client
-	Subprotocol string   // as negotiated; "" for a client without
+	Subprotocol string   // as negotiated; "" for a client without a subprotocol
 	Groups      []string // in alphabetical order
-	Recovering  bool     // a reliable or MQTT client that was cut off and has time left to come back
+	Recovering  bool     // whether the client, reliable or MQTT, was cut off and may still come back
 }
 
 // Hubs returns the names of the hubs that clients or tunnels have connected to, in alphabetical order.
@@ -70,8 +70,8 @@ func (s *Server) Groups(hub string) []string {
 // Users returns the users of a hub who have connections, in alphabetical order.
 func (s *Server) Users(hub string) []string { return s.service.Hub(hub).Users() }
 
-// HasPermission reports whether a connection holds a permission for a group; for every group if that is "". It panics if there
-// is no such permission: a test with a misspelt one would always pass, or never.
+// HasPermission reports whether a connection has a permission for a group, or for every group if group is "". It panics if the
+// permission is unknown, because a test with a misspelt permission would pass or fail for the wrong reason.
 func (s *Server) HasPermission(hub, connectionID string, permission Permission, group string) bool {
 	p, ok := kernel.ParsePermission(string(permission))
 	if !ok {
@@ -80,10 +80,12 @@ func (s *Server) HasPermission(hub, connectionID string, permission Permission, 
 	return s.service.Hub(hub).HasPermission(connectionID, p, group)
 }
 
-// DropConnection cuts a client's connection without a close frame, as a network does that fails. It reports whether the
-// hub has that connection. When it returns, a reliable client has begun to run out of time to come back, and any other is
-// gone from the hub; but if so many events of the client wait for the application that the server does not read it, it
-// returns after a second, and that comes later.
+// DropConnection cuts a client's connection without a close frame, as a failing network does. It reports whether the hub has
+// that connection.
+//
+// When DropConnection returns, a reliable client has begun to run out of time to come back, and any other client is gone from
+// the hub. There is one exception: if so many events of the client wait for the application that the server does not read
+// the client, DropConnection returns after a second, and the server notices later.
 func (s *Server) DropConnection(hub, connectionID string) bool {
 	c := s.service.Hub(hub).Find(connectionID)
 	if c == nil {
@@ -107,20 +109,20 @@ func count(is bool) int {
 	return 0
 }
 
-// Request is a REST request that was answered.
+// Request describes a REST request that was answered.
 type Request struct {
 	Operation   string // the service client's name for it, such as "SendToAll"; "" if there is no such operation
 	Method      string
 	Path        string      // with the query, as it was sent
-	Header      http.Header // as it was sent, but for credentials: "REDACTED" stands for them
+	Header      http.Header // as it was sent, with "REDACTED" in place of credentials
 	ContentType string      // the Content-Type header
-	Body        []byte      // the first 16 KiB of the body; nil if the request was refused before its body was read
+	Body        []byte      // the first 16 KiB of the body; nil if the request was rejected before its body was read
 	Status      int         // of the answer; 0 if there was none, see [Fault]
 	Time        time.Time   // when it was answered, by the server's clock
 }
 
-// Requests returns the REST requests that were answered, whatever the answer, in that order. It remembers the last
-// 1,000.
+// Requests returns the REST requests that were answered, successfully or not, in the order of their answers. The server remembers
+// the last 1,000.
 func (s *Server) Requests() []Request {
 	served, keys := s.api.Requests(), s.keys.secrets()
 	all := make([]Request, len(served))
@@ -143,9 +145,9 @@ func redactHeader(name string, values []string, keys ...string) []string {
 	return shown
 }
 
-// RequestCount returns how many requests of an operation were answered, whatever the answer: a REST operation, such as
-// OperationSendToAll, or OperationConnect, the handshakes of clients. "" counts REST requests of no operation. It panics if there is
-// no such operation.
+// RequestCount returns the number of requests of an operation that were answered, successfully or not, since the server started.
+// The operation is a REST operation, such as OperationSendToAll, or OperationConnect for the handshakes of clients. ""
+// counts the REST requests that match no operation. RequestCount panics if the operation is unknown.
 func (s *Server) RequestCount(operation Operation) int {
 	if operation == OperationConnect {
 		return int(s.handshakes.Load())
@@ -168,8 +170,8 @@ func (s *Server) wait(ctx context.Context, want int, what string, count func() i
 	return s.board.Wait(ctx, s.service.Life.Closing(), want, what, count)
 }
 
-// WaitForConnections waits until a hub has exactly n clients. The error says how many there were when ctx ended or the
-// server was closed.
+// WaitForConnections waits until a hub has exactly n clients. If ctx ends or the server is closed first, the error tells how
+// many clients there were.
 func (s *Server) WaitForConnections(ctx context.Context, hub string, n int) error {
 	return s.wait(ctx, n, "connections in hub "+hub, func() int { return s.service.Hub(hub).Count(&kernel.Target{}) })
 }
@@ -184,7 +186,7 @@ func (s *Server) WaitForUser(ctx context.Context, hub, userID string, n int) err
 	return s.wait(ctx, n, "connections of user "+userID, func() int { return s.service.Hub(hub).Count(&kernel.Target{User: userID}) })
 }
 
-// WaitForRecovering waits until exactly n clients of a hub, reliable or of MQTT, are cut off and may come back. See
+// WaitForRecovering waits until exactly n clients of a hub, reliable or MQTT, are cut off and may come back. See
 // [Server.WaitForConnections].
 func (s *Server) WaitForRecovering(ctx context.Context, hub string, n int) error {
 	return s.wait(ctx, n, "recovering connections in hub "+hub, func() int {
@@ -198,9 +200,9 @@ func (s *Server) WaitForRecovering(ctx context.Context, hub string, n int) error
 	})
 }
 
-// WaitForRequests waits until at least n requests of an operation have been answered since the server started, whatever the
-// answer: a REST operation, such as OperationSendToAll, or OperationConnect, the handshakes of clients. It fails if there is
-// no such operation: see [Fault]. See also [Server.WaitForConnections].
+// WaitForRequests waits until at least n requests of an operation were answered, successfully or not, since the server started.
+// The operation is a REST operation, such as OperationSendToAll, or OperationConnect for the handshakes of clients.
+// WaitForRequests returns an error if the operation is unknown. See also [Server.WaitForConnections].
 func (s *Server) WaitForRequests(ctx context.Context, operation Operation, n int) error {
 	if err := s.checkOperation(operation, OperationConnect); err != nil {
 		return fmt.Errorf("emulator: WaitForRequests: %w", err)

@@ -7,7 +7,7 @@ import (
 	"sync"
 )
 
-// KeyType is one of the two access keys of a resource.
+// KeyType names one of the two access keys of a resource.
 type KeyType int
 
 const (
@@ -40,24 +40,27 @@ func (k *accessKeys) secrets() []string {
 	return append(slices.Clone(k.past), k.now[:]...)
 }
 
-// AccessKey returns the primary key, with which service clients sign their tokens.
+// AccessKey returns the primary key. Service clients sign their tokens with it.
 func (s *Server) AccessKey() string { return s.keys.current()[KeyTypePrimary] }
 
 // ConnectionString returns the connection string for service clients, with the primary key:
 // "Endpoint=...;AccessKey=...;Version=1.0;".
 func (s *Server) ConnectionString() string { return s.connectionString(KeyTypePrimary) }
 
-// SecondaryConnectionString is ConnectionString with the resource's second key.
+// SecondaryConnectionString returns the connection string with the secondary key.
 func (s *Server) SecondaryConnectionString() string { return s.connectionString(KeyTypeSecondary) }
 
 func (s *Server) connectionString(key KeyType) string {
 	return "Endpoint=" + s.Endpoint() + ";AccessKey=" + s.keys.current()[key] + ";Version=1.0;"
 }
 
-// RegenerateKey replaces an access key by a new one, which it returns. From then on the server accepts no token that the old
-// key has signed, signs events with the new one, and names it in AccessKey and the connection strings. Clients that are
-// connected stay connected. With it a test rotates keys as one does in production: have applications use the other key,
-// regenerate, have them use the new key. It panics if there is no key of that type.
+// RegenerateKey replaces an access key by a new random key, and returns the new key. It panics if there is no key of that type.
+//
+// From then on the server rejects tokens that the old key has signed, and signs events with the new key. AccessKey and the
+// connection strings return the new key. Connected clients stay connected.
+//
+// A test rotates keys as in production: let applications use the other key, regenerate this key, and let applications use the
+// new key.
 func (s *Server) RegenerateKey(key KeyType) string {
 	if key != KeyTypePrimary && key != KeyTypeSecondary {
 		panic(fmt.Sprintf("emulator: RegenerateKey: there is no key of type %d", key))

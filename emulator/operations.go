@@ -1,6 +1,6 @@
 package emulator
 
-// Operation is something that the server does for others, by the name of the service client's method.
+// Operation names something that the server does for others. REST operations have the names of the service client's methods.
 type Operation string
 
 // The operations of the REST API. The listing behind ConnectionsInGroup and its pager is OperationListConnectionsInGroup.

@@ -30,42 +30,42 @@ import (
 	"github.com/awps-go/webpubsub/emulator/internal/wire"
 )
 
-// Options are the settings of a server. The zero value, and nil, are good for tests.
+// Options are the settings of a server. The zero value and nil are good for tests.
 type Options struct {
 	// Addr is the TCP address to listen on. The default is "127.0.0.1:0", a free port of the loopback interface. The
-	// emulator is not built to face a network: think twice before it listens anywhere else.
+	// emulator is not built to face a network: think twice before you let it listen anywhere else.
 	Addr string
 
-	// AccessKey signs the tokens that the server accepts. The default is a random one. It must not hold
-	// a semicolon, which would end it in a connection string, a control character, or white space at its ends.
+	// AccessKey is the primary access key: it signs tokens and events. The default is a random key. The key must not contain
+	// a semicolon (which ends it in a connection string) or a control character, or have white space at its ends.
 	AccessKey string
 
-	// SecondaryAccessKey is the second key of the resource: it signs events along with AccessKey, and the server accepts
-	// tokens that it has signed just as well, so that a test can rotate keys. The default is a random one. What it must not
-	// hold is the same.
+	// SecondaryAccessKey is the secondary access key. The server accepts tokens that either key has signed, and signs events
+	// with both. The default is a random key. The rules are those of AccessKey.
 	SecondaryAccessKey string
 
-	// Hubs says, by a hub's name, which applications are told of the hub's events. A hub that is not in it tells nobody,
-	// until SetHubSettings says otherwise.
+	// Hubs has the settings of hubs by their names, in any case. Events of other hubs are sent to nobody. SetHubSettings
+	// changes the settings later.
 	Hubs map[string]HubSettings
 
-	// AcceptBearer, if set, is asked about bearer tokens of REST requests, and of servers at the tunnel, that no access key has signed, and reports
-	// whether to accept them: for testing service clients that authenticate with Microsoft Entra ID. The default is to
-	// accept none. As in the service, only such tokens can ask for a client access token (GetClientAccessToken); with an
-	// access key, the service client makes one by itself.
+	// AcceptBearer reports whether to accept a bearer token that no access key has signed. It is for service clients that
+	// authenticate with Microsoft Entra ID. The server calls it for REST requests and for connections to the tunnel. If nil,
+	// such tokens are rejected.
+	//
+	// As in the service, only a request with such a token can get a client access token (OperationGetClientAccessToken). With
+	// an access key, a service client makes the token by itself.
 	AcceptBearer func(token string) bool
 
-	// ConnectedAfterRecovery sends a reliable client that has come back a connected message again. The service's
-	// specification leaves that open: a client must do with and without. The default is to send none, as Microsoft's
-	// emulator does.
+	// ConnectedAfterRecovery makes the server send a reliable client another connected message when the client comes back. The
+	// service's specification allows both, so a client must work with either. Microsoft's emulator sends none.
 	ConnectedAfterRecovery bool
 
-	// TLSConfig, if set, makes the server speak TLS, and its endpoint begin with https. It needs a certificate.
-	// Only HTTP/1.1 is spoken.
+	// TLSConfig, if set, makes the server speak TLS, with HTTP/1.1 only. Its endpoint then begins with https. The
+	// configuration needs a certificate.
 	TLSConfig *tls.Config
 
-	// Logger receives the server's log: what it refuses at Info, every request and connection at Debug, never a key
-	// or a token. The default is to log nothing, and under StartT to log Info to the test.
+	// Logger receives the server's log: what the server rejects at Info, every request and connection at Debug, and never a
+	// key or a token. If nil, the server logs nothing; under StartT it then logs Info to the test.
 	Logger *slog.Logger
 }
 
@@ -92,7 +92,8 @@ type Server struct {
 	handshakes atomic.Int64 // that were answered
 }
 
-// Start starts a server. The caller closes it.
+// Start starts a server. The caller must close it. Start returns an error if an option is not valid or the address cannot be
+// listened on.
 func Start(opts *Options) (*Server, error) {
 	var o Options
 	if opts != nil {
@@ -194,19 +195,22 @@ func (s *Server) shookHands() {
 	s.board.Changed()
 }
 
-// String names the server; it holds no secret.
+// String returns the server's name with its endpoint. It contains no secret.
 func (s *Server) String() string { return "emulator.Server(" + s.Endpoint() + ")" }
 
-// GoString is String, so that %#v does not print the keys.
+// GoString returns what String returns, so that %#v does not print the keys.
 func (s *Server) GoString() string { return s.String() }
 
 // Endpoint returns the server's base URL, such as "http://127.0.0.1:41234", without a trailing slash.
 func (s *Server) Endpoint() string { return s.endpoint.String() }
 
-// Close stops the server: clients get a disconnected message and a close frame, event handlers hear of it, requests that
-// are under way are answered, and nothing of the server is left running when it returns. It takes about a second when
-// somebody does not read what they are sent, and another when an event handler takes its time. An event that fails is
-// not sent again. Closing again does nothing. The error is always nil.
+// Close stops the server. Clients receive a disconnected message and a close frame, event handlers are notified, and requests
+// under way are answered. When Close returns, nothing of the server is still running.
+//
+//   - Close takes about a second longer if a client does not read what it is sent, and another second if an event handler is
+//     slow.
+//   - Events that fail during Close are not retried.
+//   - Closing again does nothing. The error is always nil.
 func (s *Server) Close() error {
 	s.closed.Do(func() {
 		life := s.service.Life

@@ -7,7 +7,7 @@ import (
 	"time"
 )
 
-// TB is what StartT needs of a *testing.T or *testing.B.
+// TB has the methods of *testing.T and *testing.B that StartT uses.
 type TB interface {
 	Helper()
 	Cleanup(func())
@@ -18,11 +18,11 @@ type TB interface {
 // testPatience is how long WaitFor... waits under StartT.
 const testPatience = 10 * time.Second
 
-// StartT starts a server for a test and closes it when the test ends. It logs to the test unless opts say otherwise,
-// and fails the test only if the server cannot start.
+// StartT starts a server for a test, and closes the server when the test ends. It logs to the test unless opts has a Logger, and
+// fails the test if the server cannot start.
 //
-// The server's WaitFor... methods give up after 10 seconds if their context has no deadline, so that a test whose state
-// never comes says which, rather than waiting for the time limit of go test.
+// The server's WaitFor... methods give up after 10 seconds if their context has no deadline, so that a failing test names the
+// state that it waited for.
 func StartT(t TB, opts *Options) *Server {
 	t.Helper()
 	var o Options
