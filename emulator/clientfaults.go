@@ -1,6 +1,7 @@
 package emulator
 
 import (
+	"cmp"
 	"fmt"
 	"slices"
 	"time"
@@ -38,8 +39,8 @@ type ClientFault struct {
 	// ConnectionID is the client whose requests go wrong, as its connected message names it. "" is any client of any hub.
 	ConnectionID string
 
-	// Times is how many requests it goes wrong for: the next ones that match. 0 means 1. Of several faults that match a
-	// request, the one injected first is used.
+	// Times is how many requests it goes wrong for: the next ones that match. 0 means 1, and [UntilCleared] all of them
+	// until [Server.ClearFaults]. Of several faults that match a request, the one injected first is used.
 	Times int
 
 	// Delay holds the request back before anything else, and with it all that the client asks for after it, for so long by
@@ -68,7 +69,7 @@ func (s *Server) InjectClientFault(f ClientFault) error {
 	switch {
 	case f.Operation != "" && !slices.Contains(clientOperations, f.Operation):
 		return fmt.Errorf("emulator: ClientFault.Operation: there is no operation %q: the operations are %v", f.Operation, clientOperations)
-	case f.Times < 0:
+	case f.Times < UntilCleared:
 		return fmt.Errorf("emulator: ClientFault.Times is %d", f.Times)
 	case f.Delay < 0:
 		return fmt.Errorf("emulator: ClientFault.Delay is negative")
@@ -79,7 +80,7 @@ func (s *Server) InjectClientFault(f ClientFault) error {
 	case effects > 1:
 		return fmt.Errorf("emulator: ClientFault.Unacknowledged, Error and Cut exclude each other")
 	}
-	s.clientFaults.Inject(client.Fault{Operation: string(f.Operation), ConnectionID: f.ConnectionID, Times: max(f.Times, 1),
+	s.clientFaults.Inject(client.Fault{Operation: string(f.Operation), ConnectionID: f.ConnectionID, Times: cmp.Or(f.Times, 1),
 		Delay: f.Delay, Unacknowledged: f.Unacknowledged, Error: f.Error,
 		CutBeforeEffect: f.Cut == CutBeforeEffect, CutAfterEffect: f.Cut == CutAfterEffect})
 	return nil

@@ -1,6 +1,7 @@
 package emulator
 
 import (
+	"cmp"
 	"fmt"
 	"slices"
 	"strings"
@@ -19,6 +20,9 @@ const (
 	OperationConnectedEvent Operation = faults.ConnectedEvent
 )
 
+// UntilCleared, as the Times of a fault, makes it last until [Server.ClearFaults].
+const UntilCleared = -1
+
 // Fault is something that goes wrong on purpose. Its zero value does nothing; set what should happen.
 type Fault struct {
 	// Operation is what goes wrong: a REST operation, such as OperationSendToAll, OperationConnect or
@@ -27,8 +31,8 @@ type Fault struct {
 	// connected.
 	Operation Operation
 
-	// Times is how many requests it goes wrong for: the next ones that match. 0 means 1. Of several faults that match
-	// a request, the one injected first is used.
+	// Times is how many requests it goes wrong for: the next ones that match. 0 means 1, and [UntilCleared] all of them
+	// until [Server.ClearFaults]. Of several faults that match a request, the one injected first is used.
 	Times int
 
 	// Status, if not 0, is what the request is answered with instead of being carried out: 400 to 599.
@@ -76,7 +80,7 @@ func (s *Server) InjectFault(f Fault) error {
 	switch {
 	case f.Operation == OperationConnectedEvent && (f.Delay <= 0 || f.Status != 0 || f.Cut != CutNone):
 		return fmt.Errorf("emulator: Fault.Operation %s needs a Fault.Delay, and has no other fault", OperationConnectedEvent)
-	case f.Times < 0:
+	case f.Times < UntilCleared:
 		return fmt.Errorf("emulator: Fault.Times is %d", f.Times)
 	case f.Status != 0 && (f.Status < 400 || f.Status > 599):
 		return fmt.Errorf("emulator: Fault.Status is %d, not one from 400 to 599", f.Status)
@@ -94,7 +98,7 @@ func (s *Server) InjectFault(f Fault) error {
 	case f.Cut == CutAfterEffect && f.Operation == OperationConnect:
 		return fmt.Errorf("emulator: a handshake has no effect that CutAfterEffect could keep: use DropConnection")
 	}
-	s.faults.Inject(faults.Fault{Operation: string(f.Operation), Times: max(f.Times, 1), Status: f.Status, RetryAfter: f.RetryAfter,
+	s.faults.Inject(faults.Fault{Operation: string(f.Operation), Times: cmp.Or(f.Times, 1), Status: f.Status, RetryAfter: f.RetryAfter,
 		Delay: f.Delay, CutBeforeEffect: f.Cut == CutBeforeEffect, CutAfterEffect: f.Cut == CutAfterEffect})
 	return nil
 }
