@@ -1,6 +1,7 @@
 package emulator
 
 import (
+	"cmp"
 	"fmt"
 	"slices"
 	"time"
@@ -39,8 +40,8 @@ type ClientFault struct {
 	// ConnectionID selects the requests of one client, by the id in its connected message. "" selects any client of any hub.
 	ConnectionID string
 
-	// Times is the number of requests that fail: the next ones that match. 0 means 1. If several faults match a request, the
-	// fault that was injected first is used.
+	// Times is the number of requests that fail: the next ones that match. 0 means 1, and [UntilCleared] means all of them
+	// until [Server.ClearFaults]. If several faults match a request, the fault that was injected first is used.
 	Times int
 
 	// Delay delays the request, and with it all later requests of the client, by the server's clock: see [Server.Advance].
@@ -69,7 +70,7 @@ func (s *Server) InjectClientFault(f ClientFault) error {
 	switch {
 	case f.Operation != "" && !slices.Contains(clientOperations, f.Operation):
 		return fmt.Errorf("emulator: ClientFault.Operation: there is no operation %q: the operations are %v", f.Operation, clientOperations)
-	case f.Times < 0:
+	case f.Times < UntilCleared:
 		return fmt.Errorf("emulator: ClientFault.Times is %d", f.Times)
 	case f.Delay < 0:
 		return fmt.Errorf("emulator: ClientFault.Delay is negative")
@@ -80,7 +81,7 @@ func (s *Server) InjectClientFault(f ClientFault) error {
 	case effects > 1:
 		return fmt.Errorf("emulator: ClientFault.Unacknowledged, Error and Cut exclude each other")
 	}
-	s.clientFaults.Inject(client.Fault{Operation: string(f.Operation), ConnectionID: f.ConnectionID, Times: max(f.Times, 1),
+	s.clientFaults.Inject(client.Fault{Operation: string(f.Operation), ConnectionID: f.ConnectionID, Times: cmp.Or(f.Times, 1),
 		Delay: f.Delay, Unacknowledged: f.Unacknowledged, Error: f.Error,
 		CutBeforeEffect: f.Cut == CutBeforeEffect, CutAfterEffect: f.Cut == CutAfterEffect})
 	return nil

@@ -80,7 +80,7 @@ func TestClientFaultsThatCannotBe(t *testing.T) {
 	srv := emulator.StartT(t, nil)
 	for want, f := range map[string]emulator.ClientFault{
 		`there is no operation "SendToAll"`: {Operation: "SendToAll", Error: "x"},
-		"Times is -1":                       {Times: -1, Error: "x"},
+		"Times is -2":                       {Times: -2, Error: "x"},
 		"Delay is negative":                 {Delay: -1},
 		"Cut is 3":                          {Cut: 3},
 		"nothing that should go wrong":      {Operation: emulator.ClientInvoke},

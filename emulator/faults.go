@@ -1,6 +1,7 @@
 package emulator
 
 import (
+	"cmp"
 	"fmt"
 	"slices"
 	"strings"
@@ -19,6 +20,9 @@ const (
 	OperationConnectedEvent Operation = faults.ConnectedEvent
 )
 
+// UntilCleared, as the Times of a fault, makes the fault last until [Server.ClearFaults].
+const UntilCleared = -1
+
 // Fault describes how a REST request, a client's handshake or the event connected fails on purpose. The zero value does
 // nothing.
 type Fault struct {
@@ -28,8 +32,8 @@ type Fault struct {
 	// [ClientFault].
 	Operation Operation
 
-	// Times is the number of requests that fail: the next ones that match. 0 means 1. If several faults match a request, the
-	// fault that was injected first is used.
+	// Times is the number of requests that fail: the next ones that match. 0 means 1, and [UntilCleared] means all of them
+	// until [Server.ClearFaults]. If several faults match a request, the fault that was injected first is used.
 	Times int
 
 	// Status, if not 0, is the status of the answer, from 400 to 599. The request is not executed.
@@ -77,7 +81,7 @@ func (s *Server) InjectFault(f Fault) error {
 	switch {
 	case f.Operation == OperationConnectedEvent && (f.Delay <= 0 || f.Status != 0 || f.Cut != CutNone):
 		return fmt.Errorf("emulator: Fault.Operation %s needs a Fault.Delay, and has no other fault", OperationConnectedEvent)
-	case f.Times < 0:
+	case f.Times < UntilCleared:
 		return fmt.Errorf("emulator: Fault.Times is %d", f.Times)
 	case f.Status != 0 && (f.Status < 400 || f.Status > 599):
 		return fmt.Errorf("emulator: Fault.Status is %d, not one from 400 to 599", f.Status)
@@ -95,7 +99,7 @@ func (s *Server) InjectFault(f Fault) error {
 	case f.Cut == CutAfterEffect && f.Operation == OperationConnect:
 		return fmt.Errorf("emulator: a handshake has no effect that CutAfterEffect could keep: use DropConnection")
 	}
-	s.faults.Inject(faults.Fault{Operation: string(f.Operation), Times: max(f.Times, 1), Status: f.Status, RetryAfter: f.RetryAfter,
+	s.faults.Inject(faults.Fault{Operation: string(f.Operation), Times: cmp.Or(f.Times, 1), Status: f.Status, RetryAfter: f.RetryAfter,
 		Delay: f.Delay, CutBeforeEffect: f.Cut == CutBeforeEffect, CutAfterEffect: f.Cut == CutAfterEffect})
 	return nil
 }

@@ -38,6 +38,21 @@ func TestTheNextRequestsThatMatchFail(t *testing.T) {
 	require.Equal(t, "hello", c.object()["data"])
 }
 
+func TestAFaultLastsUntilItIsCleared(t *testing.T) {
+	srv := emulator.StartT(t, nil)
+	api := rest{t, srv}
+	c := dialJSON(t, srv, dialOptions{roles: []string{"webpubsub.joinLeaveGroup"}})
+	require.NoError(t, srv.InjectFault(emulator.Fault{Times: emulator.UntilCleared, Status: 503}))
+	require.NoError(t, srv.InjectClientFault(emulator.ClientFault{Times: emulator.UntilCleared, Error: "InternalServerError"}))
+	for range 3 {
+		api.must(503, "HEAD", "hubs/chat/connections/"+c.id)
+		require.Contains(t, c.ask(`{"type":"joinGroup","group":"g","ackId":1}`), "InternalServerError")
+	}
+	srv.ClearFaults()
+	api.must(200, "HEAD", "hubs/chat/connections/"+c.id)
+	require.Contains(t, c.ask(`{"type":"joinGroup","group":"g","ackId":1}`), `"success":true`)
+}
+
 func TestAFaultForAnyOperationIsNoneForHandshakes(t *testing.T) {
 	srv := emulator.StartT(t, nil)
 	require.NoError(t, srv.InjectFault(emulator.Fault{Times: 2, Status: 500}))
@@ -118,7 +133,7 @@ func TestFaultsThatCannotBe(t *testing.T) {
 	}{
 		"an operation unheard of":                {emulator.Fault{Operation: "SendToNobody", Status: 500}, `Fault.Operation: there is no operation "SendToNobody"`},
 		"a handshake in lower case":              {emulator.Fault{Operation: "connect", Status: 500}, "CloseUserConnections, Connect, "},
-		"a negative number of times":             {emulator.Fault{Times: -1, Status: 500}, "Fault.Times"},
+		"a negative number of times":             {emulator.Fault{Times: -2, Status: 500}, "Fault.Times"},
 		"a status that is no error":              {emulator.Fault{Status: 202}, "Fault.Status"},
 		"a negative delay":                       {emulator.Fault{Delay: -1}, "Fault.Delay"},
 		"a Retry-After without a status":         {emulator.Fault{RetryAfter: 1}, "Fault.RetryAfter"},

@@ -60,8 +60,12 @@ type Options struct {
 	// service's specification allows both, so a client must work with either. Microsoft's emulator sends none.
 	ConnectedAfterRecovery bool
 
-	// TLSConfig, if set, makes the server speak TLS, with HTTP/1.1 only. Its endpoint then begins with https. The
-	// configuration needs a certificate.
+	// TLS makes the server speak TLS, with HTTP/1.1 only. Its endpoint then begins with https. The server makes its own
+	// certificate, for localhost and the loopback addresses, and [Server.HTTPClient] trusts the certificate.
+	TLS bool
+
+	// TLSConfig, if set, makes the server speak TLS with the caller's certificate. The configuration must have one. It cannot
+	// be set along with TLS.
 	TLSConfig *tls.Config
 
 	// Logger receives the server's log: what the server rejects at Info, every request and connection at Debug, and never a
@@ -85,6 +89,7 @@ type Server struct {
 	conns        *wire.Conns
 	tunnels      *tunnel.Tunnels
 	http         *http.Server
+	httpClient   *http.Client
 	closed       sync.Once
 
 	patience time.Duration // how long a wait takes whose context has no deadline; 0 = for ever
@@ -107,6 +112,7 @@ func Start(opts *Options) (*Server, error) {
 		return nil, fmt.Errorf("emulator: Options.Addr: %w", err)
 	}
 	s := newServer(&o, listener.Addr())
+	s.httpClient = newHTTPClient(o.TLSConfig)
 	for hub, settings := range o.Hubs {
 		if err := s.SetHubSettings(hub, settings); err != nil {
 			listener.Close()
@@ -135,6 +141,16 @@ func (o *Options) complete() error {
 		if strings.ContainsFunc(key, func(r rune) bool { return r == ';' || unicode.IsControl(r) }) || strings.TrimSpace(key) != key {
 			return fmt.Errorf("emulator: Options.%s has a semicolon, a control character or white space at its ends", name)
 		}
+	}
+	if o.TLS {
+		if o.TLSConfig != nil {
+			return errors.New("emulator: Options.TLS and Options.TLSConfig are both set")
+		}
+		certificate, err := newCertificate()
+		if err != nil {
+			return fmt.Errorf("emulator: Options.TLS: %w", err)
+		}
+		o.TLSConfig = &tls.Config{Certificates: []tls.Certificate{certificate}}
 	}
 	if c := o.TLSConfig; c != nil && len(c.Certificates) == 0 && c.GetCertificate == nil && c.GetConfigForClient == nil {
 		return errors.New("emulator: Options.TLSConfig has no certificate")
@@ -229,6 +245,7 @@ func (s *Server) Close() error {
 		life.Stop()
 		life.Wait()
 		s.events.CloseIdleConnections()
+		s.httpClient.CloseIdleConnections()
 		s.service.Log.Info("emulator closed", "endpoint", s.Endpoint())
 	})
 	return nil

@@ -115,6 +115,26 @@ func TestSlowConsumer(t *testing.T) {
 	require.ErrorIs(t, err, ErrSlowConsumer)
 }
 
+// TestARefusedRecoveryDoesNotEndTheConn: messages are not acknowledged, and then the connection is cut, and cannot be recovered.
+// That may have any reason, so the Conn goes on with a new connection.
+func TestARefusedRecoveryDoesNotEndTheConn(t *testing.T) {
+	bubble(t, func(t *testing.T, s *service) {
+		conn, p := s.connect(Options{Buffer: BufferOptions{Messages: 1}})
+		p.send(message(1))
+		p.send(message(2))
+		synctest.Wait()
+		require.Equal(t, 2, conn.Stats().Queued)
+		p.cut()
+		s.next().close(1008, "The connection could not be recovered.")
+		s.next().hello("c2")
+		synctest.Wait()
+		require.NoError(t, conn.Err())
+		require.Equal(t, "c2", conn.ConnectionID())
+		require.Equal(t, "1", receive(t, conn).Text())
+		require.Equal(t, "2", receive(t, conn).Text())
+	})
+}
+
 func message(id int) string {
 	return fmt.Sprintf(`{"type":"message","from":"server","dataType":"text","data":"%d","sequenceId":%d}`, id, id)
 }

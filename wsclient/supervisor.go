@@ -166,6 +166,10 @@ func (c *Conn) replace(l *link, ce *CloseError) (*link, *arrival, error) {
 		return nil, nil, ErrClosed
 	}
 	c.log.Warn("the connection ended", "connection", s.id, "code", ce.Code, "reason", ce.Reason, "message", ce.Message, "error", ce.err)
+	// A recovery that is refused with 1008 tells nothing of this: the application may have closed the connection meanwhile.
+	if ce.Code == int(websocket.StatusPolicyViolation) && c.queue.reliable && c.queue.withheld() {
+		ce.err = ErrSlowConsumer
+	}
 	if s.token != "" && canRecover(ce) {
 		if broken.Sub(l.since) >= steadyAfter {
 			c.recoveryLimit = 0
@@ -181,9 +185,6 @@ func (c *Conn) replace(l *link, ce *CloseError) (*link, *arrival, error) {
 		if refusal, ok := errors.AsType[*CloseError](err); ok && !canRecover(refusal) {
 			ce = refusal
 		}
-	}
-	if ce.Code == int(websocket.StatusPolicyViolation) && c.queue.reliable && c.queue.withheld() {
-		ce.err = ErrSlowConsumer
 	}
 	c.endSession(ce)
 	if hook := c.options.OnDisconnected; hook != nil {

@@ -48,7 +48,7 @@ func TestChaos(t *testing.T) {
 		senders.Go(func() { s.sendAll(ctx) })
 	}
 	for ctx.Err() == nil && !t.Failed() {
-		c.strike(ctx, c.subjects[r.IntN(len(c.subjects))], r)
+		c.causeFault(ctx, c.subjects[r.IntN(len(c.subjects))], r)
 		pause(ctx, time.Duration(r.Int64N(int64(2*chaosFaults))))
 	}
 	senders.Wait()
@@ -74,7 +74,7 @@ type chaos struct {
 	calm     atomic.Bool         // the handlers do not stall any more
 	numbers  atomic.Int64
 	closes   atomic.Int64
-	struck   [chaosKinds]atomic.Int64
+	caused   [chaosKinds]atomic.Int64
 
 	mu      sync.Mutex          // guards everything below
 	handled map[string]*history // connection id -> what the event handler was told
@@ -91,12 +91,13 @@ const (
 	chaosRequest          // the connection is cut by a request
 	chaosClose            // messages, then a close
 	chaosDropClose        // a cut, then messages and a close while the client recovers
+	chaosRenew            // the client is given a new reconnection token
 	chaosStall            // an event handler takes its time
 	chaosKinds
 )
 
 var chaosNames = [chaosKinds]string{"cut by the server", "cut by the client", "half-open for the server", "half-open for the client",
-	"slow networks", "slow receivers", "cut by a request", "closes", "closes during recovery", "stalled handlers"}
+	"slow networks", "slow receivers", "cut by a request", "closes", "closes during recovery", "new reconnection tokens", "stalled handlers"}
 
 // subject is one client, with the books of what it sent and received.
 type subject struct {
@@ -305,12 +306,12 @@ func (s *subject) fault() string {
 	return session.id
 }
 
-// strike lets something go wrong with a client.
-func (c *chaos) strike(ctx context.Context, s *subject, r *rand.Rand) {
+// causeFault lets something go wrong with a client.
+func (c *chaos) causeFault(ctx context.Context, s *subject, r *rand.Rand) {
 	kind := r.IntN(chaosStall)
 	id := s.conn.ConnectionID()
 	switch kind {
-	case chaosSlow, chaosLazy, chaosClose:
+	case chaosSlow, chaosLazy, chaosClose, chaosRenew:
 	default:
 		if id = s.fault(); id == "" {
 			return
@@ -342,8 +343,10 @@ func (c *chaos) strike(ctx context.Context, s *subject, r *rand.Rand) {
 			c.srv.DropConnection(chaosHub, id)
 		}
 		s.closeAfterMessages(ctx, id, r.IntN(10))
+	case chaosRenew:
+		c.srv.RenewReconnectionToken(chaosHub, id)
 	}
-	c.struck[kind].Add(1)
+	c.caused[kind].Add(1)
 }
 
 // closeAfterMessages closes a connection, in the name of the application, after it was sent a few messages.
@@ -421,7 +424,7 @@ func (c *chaos) listen() {
 		}
 		mu.Unlock()
 		if d > 0 && !c.calm.Load() {
-			c.struck[chaosStall].Add(1)
+			c.caused[chaosStall].Add(1)
 			pause(ctx, d)
 		}
 	}
@@ -519,7 +522,7 @@ func (c *chaos) audit() {
 	figures(c.t, "%d clients, %d sessions, %d recoveries, %v", chaosClients, f.sessions, recoveries, *duration)
 	var kinds []string
 	for kind := range chaosKinds {
-		kinds = append(kinds, fmt.Sprintf("%s %d", chaosNames[kind], c.struck[kind].Load()))
+		kinds = append(kinds, fmt.Sprintf("%s %d", chaosNames[kind], c.caused[kind].Load()))
 	}
 	figures(c.t, "%s", strings.Join(kinds, ", "))
 	figures(c.t, "messages to rooms %d; deliveries: expected %d, delivered %d; lost %d, duplicated %d, out of order %d, gaps %d; "+

@@ -2,6 +2,7 @@ package client
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 	"time"
@@ -29,7 +30,7 @@ func (s *socket) invoke(r *request) {
 		s.mu.Unlock()
 		cancel()
 		switch {
-		case cancelled: // nobody waits
+		case cancelled, errors.Is(err, hub.ErrGone): // nobody waits
 		case err != nil:
 			s.logFailedEvent(r, err)
 			s.answer(r, &protocol.AckError{Name: protocol.AckInternal, Message: internalError})

@@ -250,6 +250,9 @@ func (s *socket) raise(r *request) {
 // eventFailed tells the client that its event failed.
 func (s *socket) eventFailed(r *request, err error) {
 	s.logFailedEvent(r, err)
+	if errors.Is(err, hub.ErrGone) {
+		return // the connection is being closed, of which the client is told
+	}
 	if s.codec.Encoding() == protocol.EncodingRaw {
 		s.fail(protocol.CloseInternalError, internalError)
 		return
