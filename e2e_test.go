@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"context"
 	"crypto/rand"
-	"encoding/base64"
 	"encoding/json"
 	"fmt"
 	"io"
@@ -18,6 +17,7 @@ import (
 	"github.com/Azure/azure-sdk-for-go/sdk/azcore"
 	"github.com/awps-go/webpubsub"
 	"github.com/awps-go/webpubsub/emulator"
+	"github.com/awps-go/webpubsub/wsclient"
 	"github.com/coder/websocket"
 	"github.com/stretchr/testify/require"
 )
@@ -88,85 +88,70 @@ func (s target) newHub(t *testing.T) hub {
 	return hub{client, t}
 }
 
-// member is a connected client: of the JSON subprotocol if it has an id, else a raw one.
+// member is a connected client: of the JSON subprotocol, or a raw one.
 type member struct {
 	t    *testing.T
 	hub  hub
-	conn *websocket.Conn
-	id   string
+	conn *wsclient.Conn  // nil for a raw client
+	raw  *websocket.Conn // nil for any other
+	id   string          // of a client that is not raw
 }
-
-type received struct {
-	Type, Event, Message, ConnectionID, UserID, From, Group, FromUserID, DataType string
-	Data                                                                          json.RawMessage
-	Metadata                                                                      map[string]string
-	AckID                                                                         int
-	Success                                                                       bool
-	Error                                                                         struct{ Name string }
-}
-
-const jsonSubprotocol = "json.webpubsub.azure.v1"
 
 func (h hub) join(options webpubsub.ClientAccessTokenOptions) *member {
 	h.t.Helper()
-	m := h.joinRaw(options, jsonSubprotocol)
-	m.id = m.read().ConnectionID
-	require.NotEmpty(h.t, m.id)
-	return m
+	access, err := h.GetClientAccessToken(h.t.Context(), &options)
+	require.NoError(h.t, err)
+	conn, err := wsclient.Dial(h.t.Context(), wsclient.StaticURL(access.URL), &wsclient.Options{
+		Protocol: wsclient.JSONPlain, Reconnect: wsclient.ReconnectOptions{Disabled: true}})
+	require.NoError(h.t, err)
+	h.t.Cleanup(func() { conn.Close() })
+	return &member{t: h.t, hub: h, conn: conn, id: conn.ConnectionID()}
 }
 
-func (h hub) joinRaw(options webpubsub.ClientAccessTokenOptions, subprotocols ...string) *member {
+func (h hub) joinRaw(options webpubsub.ClientAccessTokenOptions) *member {
 	h.t.Helper()
 	access, err := h.GetClientAccessToken(h.t.Context(), &options)
 	require.NoError(h.t, err)
-	conn, _, err := websocket.Dial(h.t.Context(), access.URL, &websocket.DialOptions{Subprotocols: subprotocols})
+	conn, _, err := websocket.Dial(h.t.Context(), access.URL, nil)
 	require.NoError(h.t, err)
 	conn.SetReadLimit(2 << 20)
 	h.t.Cleanup(func() { conn.CloseNow() })
-	return &member{t: h.t, hub: h, conn: conn}
+	return &member{t: h.t, hub: h, raw: conn}
 }
 
-func (m *member) read() (r received) {
+// soon returns a context for what happens at once or never.
+func soon(t *testing.T) context.Context {
+	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+	t.Cleanup(cancel)
+	return ctx
+}
+
+func (m *member) read() *wsclient.Message {
 	m.t.Helper()
-	ctx, cancel := context.WithTimeout(m.t.Context(), 20*time.Second)
-	defer cancel()
-	_, data, err := m.conn.Read(ctx)
+	message, err := m.conn.Receive(soon(m.t))
 	require.NoError(m.t, err)
-	require.NoError(m.t, json.Unmarshal(data, &r), "%s", data)
-	return r
+	return message
 }
 
-// requireMessage reads the next message, which must be this one, and asserts the frame it came in.
+// requireMessage reads the next message, which must be this one.
 func (m *member) requireMessage(contentType string, body []byte) {
 	m.t.Helper()
-	if m.id == "" {
-		ctx, cancel := context.WithTimeout(m.t.Context(), 20*time.Second)
-		defer cancel()
-		kind, data, err := m.conn.Read(ctx)
+	if m.raw != nil {
+		kind, data, err := m.raw.Read(soon(m.t))
 		require.NoError(m.t, err)
 		require.Equal(m.t, contentType == "application/octet-stream", kind == websocket.MessageBinary)
 		require.True(m.t, bytes.Equal(body, data), "a raw client received %.80q, not %.80q", data, body)
 		return
 	}
-	r := m.read()
-	require.Equal(m.t, "message", r.Type)
-	require.Contains(m.t, []string{"server", "group"}, r.From)
-	var text string
-	switch contentType {
-	case "application/json":
-		require.Equal(m.t, "json", r.DataType)
-		require.JSONEq(m.t, string(body), string(r.Data))
-	case "text/plain":
-		require.Equal(m.t, "text", r.DataType)
-		require.NoError(m.t, json.Unmarshal(r.Data, &text))
-		require.Equal(m.t, string(body), text)
-	default:
-		require.Equal(m.t, "binary", r.DataType)
-		require.NoError(m.t, json.Unmarshal(r.Data, &text))
-		data, err := base64.StdEncoding.DecodeString(text)
-		require.NoError(m.t, err)
-		require.True(m.t, bytes.Equal(body, data))
+	message := m.read()
+	want := map[string]wsclient.DataType{"application/json": wsclient.DataJSON, "text/plain": wsclient.DataText,
+		"application/octet-stream": wsclient.DataBinary}[contentType]
+	require.Equal(m.t, want, message.DataType)
+	if want == wsclient.DataJSON {
+		require.JSONEq(m.t, string(body), string(message.Data))
+		return
 	}
+	require.True(m.t, bytes.Equal(body, message.Data), "received %.80q, not %.80q", message.Data, body)
 }
 
 // requireNothingElse asserts that none of the clients has anything else to read.
@@ -181,11 +166,14 @@ func (h hub) requireNothingElse(members ...*member) {
 // requireClosed asserts that the client was told the reason and closed.
 func (m *member) requireClosed(reason string) {
 	m.t.Helper()
-	r := m.read()
-	require.Equal(m.t, "disconnected", r.Event)
-	require.Contains(m.t, r.Message, reason)
-	_, _, err := m.conn.Read(m.t.Context())
-	require.Error(m.t, err)
+	select {
+	case <-m.conn.Done():
+	case <-soon(m.t).Done():
+		require.Fail(m.t, "the client is still connected")
+	}
+	var closed *wsclient.CloseError
+	require.ErrorAs(m.t, m.conn.Err(), &closed)
+	require.Contains(m.t, closed.Message, reason)
 }
 
 var messages = map[string]struct {
@@ -458,15 +446,8 @@ func TestPermissions(t *testing.T) {
 	ctx := t.Context()
 	listener := h.join(webpubsub.ClientAccessTokenOptions{Groups: []string{"room", "other"}})
 	m := h.join(webpubsub.ClientAccessTokenOptions{Roles: []string{webpubsub.RoleSendToGroups("oth*")}})
-	ack := 0
-	do := func(frame, group string) received {
-		t.Helper()
-		ack++
-		require.NoError(t, m.conn.Write(ctx, websocket.MessageText, fmt.Appendf(nil,
-			`{"type":%q,"group":%q,"ackId":%d,"dataType":"text","data":"hi","noEcho":true}`, frame, group, ack)))
-		r := m.read()
-		require.Equal(t, ack, r.AckID)
-		return r
+	send := func(group string) error {
+		return m.conn.SendToGroup(soon(t), group, wsclient.Text("hi"), &wsclient.SendToGroupOptions{NoEcho: true})
 	}
 	has := func(permission webpubsub.Permission, group string) bool {
 		t.Helper()
@@ -474,27 +455,27 @@ func TestPermissions(t *testing.T) {
 		require.NoError(t, err)
 		return ok
 	}
-	send, join := webpubsub.PermissionSendToGroup, webpubsub.PermissionJoinLeaveGroup
+	const toSend, toJoin = webpubsub.PermissionSendToGroup, webpubsub.PermissionJoinLeaveGroup
 
-	require.False(t, has(send, "room"))
-	require.Equal(t, "Forbidden", do("sendToGroup", "room").Error.Name)
-	require.True(t, do("sendToGroup", "other").Success, "a role with a pattern allows")
+	require.False(t, has(toSend, "room"))
+	require.ErrorIs(t, send("room"), wsclient.ErrForbidden)
+	require.NoError(t, send("other"), "a role with a pattern allows")
 	require.Equal(t, "other", listener.read().Group)
 
-	require.NoError(t, h.GrantPermission(ctx, send, m.id, &webpubsub.GrantPermissionOptions{TargetName: "room"}))
-	require.True(t, has(send, "room"))
-	require.False(t, has(join, "room"))
-	require.True(t, do("sendToGroup", "room").Success)
+	require.NoError(t, h.GrantPermission(ctx, toSend, m.id, &webpubsub.GrantPermissionOptions{TargetName: "room"}))
+	require.True(t, has(toSend, "room"))
+	require.False(t, has(toJoin, "room"))
+	require.NoError(t, send("room"))
 	require.Equal(t, "room", listener.read().Group)
-	require.NoError(t, h.RevokePermission(ctx, send, m.id, &webpubsub.RevokePermissionOptions{TargetName: "room"}))
-	require.False(t, has(send, "room"))
-	require.Equal(t, "Forbidden", do("sendToGroup", "room").Error.Name)
+	require.NoError(t, h.RevokePermission(ctx, toSend, m.id, &webpubsub.RevokePermissionOptions{TargetName: "room"}))
+	require.False(t, has(toSend, "room"))
+	require.ErrorIs(t, send("room"), wsclient.ErrForbidden)
 
-	require.NoError(t, h.GrantPermission(ctx, join, m.id, &webpubsub.GrantPermissionOptions{TargetName: "a/b"}))
-	require.True(t, has(join, "a/b"), "the target is in the query, where a / is a /")
-	require.True(t, do("joinGroup", "a/b").Success)
-	require.ErrorIs(t, h.GrantPermission(ctx, send, "no such id", &webpubsub.GrantPermissionOptions{TargetName: "room"}), webpubsub.ErrNotFound)
-	ok, err := h.HasPermission(ctx, send, "no such id", &webpubsub.HasPermissionOptions{TargetName: "room"})
+	require.NoError(t, h.GrantPermission(ctx, toJoin, m.id, &webpubsub.GrantPermissionOptions{TargetName: "a/b"}))
+	require.True(t, has(toJoin, "a/b"), "the target is in the query, where a / is a /")
+	require.NoError(t, m.conn.JoinGroup(soon(t), "a/b"))
+	require.ErrorIs(t, h.GrantPermission(ctx, toSend, "no such id", &webpubsub.GrantPermissionOptions{TargetName: "room"}), webpubsub.ErrNotFound)
+	ok, err := h.HasPermission(ctx, toSend, "no such id", &webpubsub.HasPermissionOptions{TargetName: "room"})
 	require.NoError(t, err)
 	require.False(t, ok)
 	h.requireNothingElse(listener, m)
