@@ -136,8 +136,8 @@ func (s *Server) CloseConnection(hub, connectionID string, code int, reason stri
 }
 
 // RenewReconnectionToken sends a reliable client a new reconnection token, in a connected message, as the service may at any
-// time. From then on the old token is not valid. RenewReconnectionToken reports whether the hub has the client and the client
-// is a reliable one that is connected now.
+// time. The old token stays valid until the client has come back with the new one. RenewReconnectionToken reports whether the
+// hub has the client and the client is a reliable one that is connected now.
 func (s *Server) RenewReconnectionToken(hub, connectionID string) bool {
 	l := s.find(hub, connectionID)
 	return l != nil && l.RenewToken()
