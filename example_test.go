@@ -33,7 +33,7 @@ func exampleHub() (hub *webpubsub.ServiceClient, stop func()) {
 	if err != nil {
 		log.Fatal(err)
 	}
-	return hub, func() { _ = server.Close() }
+	return hub, func() { server.Close() }
 }
 
 // exampleClient is a WebSocket client of the JSON subprotocol.

@@ -48,9 +48,12 @@ type Fault struct {
 type Cut int
 
 const (
-	CutNone         Cut = iota // the request is answered
-	CutBeforeEffect            // the request is not carried out
-	CutAfterEffect             // the request is carried out, but its answer is lost
+	// CutNone leaves the connection: the request is answered.
+	CutNone Cut = iota
+	// CutBeforeEffect closes the connection, and the request is not carried out.
+	CutBeforeEffect
+	// CutAfterEffect has the request carried out and closes the connection: its answer is lost.
+	CutAfterEffect
 )
 
 // checkOperation fails if there is no REST operation of a name, nor one of the others.

@@ -51,7 +51,7 @@ func connect(ctx context.Context, name, url, subprotocol string) (*client, error
 	return c, nil
 }
 
-func (c *client) close() { _ = c.conn.CloseNow() }
+func (c *client) close() { c.conn.CloseNow() }
 
 func (c *client) read(ctx context.Context) (frame, error) {
 	var f frame
