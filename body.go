@@ -275,7 +275,7 @@ func (r *streamReader) Read(p []byte) (int, error) {
 	}
 	n, err := r.body.read(p[:min(int64(len(p)), r.left)])
 	r.left -= int64(n)
-	if err == io.EOF && r.left > 0 {
+	if err == io.EOF && r.left > 0 { //nolint:errorlint // a Reader ends with io.EOF itself
 		err = &finalError{errors.New("the stream has become shorter while it was sent")}
 	}
 	return n, err

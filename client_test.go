@@ -20,6 +20,7 @@ import (
 	"github.com/Azure/azure-sdk-for-go/sdk/azcore/cloud"
 	"github.com/Azure/azure-sdk-for-go/sdk/azcore/policy"
 	"github.com/golang-jwt/jwt/v5"
+	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 )
 
@@ -407,7 +408,7 @@ func TestSendRequest(t *testing.T) {
 	var got []sent
 	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, req *http.Request) {
 		body, _ := io.ReadAll(req.Body)
-		require.Len(t, req.Header.Values("Authorization"), 1)
+		assert.Len(t, req.Header.Values("Authorization"), 1)
 		got = append(got, sent{req.Method, req.URL.RequestURI(), req.Header.Get("Content-Type"), req.Header.Get("Accept"), req.Header.Get("X-Own"), string(body)})
 		w.WriteHeader(http.StatusTeapot)
 		_, _ = io.WriteString(w, "short and stout")
@@ -430,7 +431,7 @@ func TestSendRequest(t *testing.T) {
 		req.Header.Set("X-Own", "1")
 		req.Header.Set("Accept", "text/plain")
 		req.Header.Set("Authorization", "Basic mine")
-		req.Header["authorization"] = []string{"Basic mine"} //nolint:staticcheck // another spelling
+		req.Header["authorization"] = []string{"Basic mine"} // another spelling
 		resp, err := client.SendRequest(context.Background(), req)
 		require.NoError(t, err, "every status is an answer")
 		require.Equal(t, http.StatusTeapot, resp.StatusCode)
@@ -475,8 +476,8 @@ func TestReverseProxyGetsTheRequestAndTheServiceTheAudience(t *testing.T) {
 		target = req.URL.RequestURI()
 		claims := jwt.MapClaims{}
 		_, _, err := jwt.NewParser().ParseUnverified(bearer(t, req), claims)
-		require.NoError(t, err)
-		require.Equal(t, testEndpoint+"/api/hubs/chat/groups/a%20b/connections?api-version=2024-12-01&continuationToken=next", claims["aud"])
+		assert.NoError(t, err)
+		assert.Equal(t, testEndpoint+"/api/hubs/chat/groups/a%20b/connections?api-version=2024-12-01&continuationToken=next", claims["aud"])
 		_, _ = io.WriteString(w, `{"value":[]}`)
 	}))
 	defer proxy.Close()
@@ -553,7 +554,8 @@ func TestPaging(t *testing.T) {
 	}, targets)
 
 	targets = nil
-	for range client.ConnectionsInGroup(context.Background(), "room", nil) {
+	for _, err := range client.ConnectionsInGroup(context.Background(), "room", nil) {
+		require.NoError(t, err)
 		break
 	}
 	require.Len(t, targets, 1, "an iteration that is left fetches no further page")

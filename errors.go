@@ -122,7 +122,7 @@ type serviceError struct {
 
 // newServiceError takes over the response. Its body and headers are redacted before anything can print them, as a gateway
 // may echo the request's token.
-func newServiceError(operation string, resp *http.Response) error {
+func newServiceError(operation string, resp *http.Response) *serviceError {
 	body, cause := runtime.Payload(resp) // which boundedTransport has bounded
 	var token string
 	if resp.Request != nil {
@@ -225,7 +225,7 @@ func (r *request) failed(ctx context.Context, err error) error {
 	if ctx.Err() != nil {
 		wrapped := wrapError(r.operation, err)
 		if last := r.last.Load(); last != nil && !isSuccess(last.StatusCode) {
-			return &interruptedError{wrapped, newServiceError(r.operation, last).(*serviceError)}
+			return &interruptedError{wrapped, newServiceError(r.operation, last)}
 		}
 		return wrapped
 	}
@@ -269,7 +269,7 @@ func (e *interruptedError) Unwrap() []error { return []error{e.error, e.last} }
 // wrapError puts the operation's name before an error from below: the context, the network, the credential.
 func wrapError(operation string, err error) error {
 	// An http.Client's error holds the URL. The error is copied, as it may be somebody else's too.
-	if urlError, ok := err.(*url.Error); ok {
+	if urlError, ok := err.(*url.Error); ok { //nolint:errorlint // a copy could not be put into an error around it
 		clean := *urlError
 		clean.URL = redact.URL(clean.URL)
 		err = &clean

@@ -22,6 +22,7 @@ import (
 
 	"github.com/Azure/azure-sdk-for-go/sdk/azcore"
 	"github.com/Azure/azure-sdk-for-go/sdk/azcore/policy"
+	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 )
 
@@ -74,7 +75,7 @@ func TestErrorsSayWhatTheServiceSaid(t *testing.T) {
 			err := client.SendToAll(context.Background(), Text("hello"), nil)
 			require.EqualError(t, err, test.want)
 			for _, sentinel := range []error{ErrInvalidArgument, ErrUnauthorized, ErrForbidden, ErrNotFound, ErrConflict, ErrThrottled, ErrUnavailable} {
-				require.Equal(t, sentinel == test.is, errors.Is(err, sentinel), "errors.Is(err, %v)", sentinel)
+				require.Equal(t, sentinel == test.is, errors.Is(err, sentinel), "errors.Is(err, %v)", sentinel) //nolint:errorlint // one error of a list
 			}
 			var responseError *azcore.ResponseError
 			require.ErrorAs(t, err, &responseError)
@@ -355,7 +356,7 @@ func TestEachTryIsSignedAnew(t *testing.T) {
 	credential := azcore.NewKeyCredential("first")
 	var keys []string
 	signedBy := func(req *http.Request, key string) {
-		require.Equal(t, urlOf(req), signedFor(t, req, key))
+		assert.Equal(t, urlOf(req), signedFor(t, req, key))
 		keys = append(keys, key)
 	}
 	server, _ := flakyServer(t, func(w http.ResponseWriter, req *http.Request) {
@@ -513,7 +514,7 @@ func TestACancelledContextReturnsAtOnceWithItsOwnError(t *testing.T) {
 	defer close(release)
 	client := newTestClient(t, server.URL, nil)
 	blocked, w := io.Pipe()
-	defer w.Close()
+	defer func() { _ = w.Close() }()
 
 	for name, call := range map[string]func(context.Context) error{
 		"while the service thinks": func(ctx context.Context) error { return client.SendToAll(ctx, Text("hello"), nil) },
@@ -607,7 +608,7 @@ func TestRedirects(t *testing.T) {
 	redirect := 0
 	location := ""
 	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, req *http.Request) {
-		require.Equal(t, urlOf(req), signedFor(t, req, testKey))
+		assert.Equal(t, urlOf(req), signedFor(t, req, testKey))
 		if strings.HasPrefix(req.URL.Path, "/api/") {
 			http.Redirect(w, req, location, redirect)
 			return
@@ -723,7 +724,7 @@ func urlOf(req *http.Request) string { return "http://" + req.Host + req.URL.Req
 
 func TestTheKeyOfACredentialSignsRedirectsToo(t *testing.T) {
 	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, req *http.Request) {
-		require.Equal(t, urlOf(req), signedFor(t, req, "credential"))
+		assert.Equal(t, urlOf(req), signedFor(t, req, "credential"))
 		if strings.HasPrefix(req.URL.Path, "/api/") {
 			http.Redirect(w, req, "/moved", http.StatusTemporaryRedirect)
 		}

@@ -32,7 +32,7 @@ func exampleHub() (hub *webpubsub.ServiceClient, stop func()) {
 	if err != nil {
 		log.Fatal(err)
 	}
-	return hub, func() { _ = server.Close() }
+	return hub, func() { server.Close() }
 }
 
 // exampleJoin connects a WebSocket client with a token that has the options. The client ends with its connection.

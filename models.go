@@ -32,7 +32,7 @@ const (
 	// ClientProtocolMQTT is an MQTT client over WebSocket.
 	ClientProtocolMQTT ClientProtocol = "MQTT"
 	// ClientProtocolSocketIO is a Socket.IO client, for a resource of the kind Web PubSub for Socket.IO. With a
-	// TokenCredential, any other resource answers it with 400: "The value 'socketio' is not valid."
+	// TokenCredential, any other resource answers it with 400, "The value 'socketio' is not valid".
 	ClientProtocolSocketIO ClientProtocol = "SocketIO"
 )
 

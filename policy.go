@@ -53,7 +53,7 @@ func (p attemptPolicy) Do(req *policy.Request) (*http.Response, error) {
 		if req.Raw().Header.Del("Cookie"); cookies != nil {
 			req.Raw().Header["Cookie"] = cookies
 		}
-		if err := p.client.checkRedirect(req.Raw(), via); err == http.ErrUseLastResponse {
+		if err := p.client.checkRedirect(req.Raw(), via); err == http.ErrUseLastResponse { //nolint:errorlint // http.Client compares it so too
 			return resp, nil
 		} else if err != nil {
 			drain(resp)

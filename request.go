@@ -422,7 +422,7 @@ func (r *request) discard(resp *http.Response) {
 		return
 	}
 	data, _ := io.ReadAll(io.LimitReader(resp.Body, maxDrain))
-	_ = resp.Body.Close()
+	resp.Body.Close()
 	resp.Body = io.NopCloser(bytes.NewReader(data))
 }
 

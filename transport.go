@@ -98,7 +98,7 @@ type boundedBody struct {
 }
 
 func (b *boundedBody) Read(p []byte) (int, error) {
-	if b.left == 0 && b.end == io.EOF {
+	if b.left == 0 && b.end == io.EOF { //nolint:errorlint // it is set to io.EOF itself
 		return 0, io.EOF
 	}
 	n, err := b.ReadCloser.Read(p[:min(len(p), b.left+1)]) // one more byte shows that there is a rest
@@ -114,6 +114,6 @@ func (b *boundedBody) Read(p []byte) (int, error) {
 func drain(resp *http.Response) {
 	if resp.Body != nil {
 		_, _ = io.CopyN(io.Discard, resp.Body, maxDrain)
-		_ = resp.Body.Close()
+		resp.Body.Close()
 	}
 }

@@ -361,7 +361,7 @@ func (r *recording) call(t *testing.T, client *ServiceClient) error {
 		}
 		var want []GroupMember
 		if json.Unmarshal(r.Result, &want) == nil {
-			require.Equal(t, len(want), len(members))
+			require.Len(t, members, len(want))
 			require.Subset(t, members, want)
 		}
 		return nil

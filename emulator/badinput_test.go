@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"log/slog"
@@ -114,7 +115,7 @@ func TestAClientThatNeverReadsIsCutOffWhenTheServerCloses(t *testing.T) {
 }
 
 // handshake opens a WebSocket by hand, for those who then do not speak WebSocket properly.
-func handshake(t *testing.T, srv *emulator.Server) (net.Conn, *bufio.Reader) {
+func handshake(t *testing.T, srv *emulator.Server) net.Conn {
 	t.Helper()
 	c, err := net.Dial("tcp", host(srv))
 	require.NoError(t, err)
@@ -123,11 +124,10 @@ func handshake(t *testing.T, srv *emulator.Server) (net.Conn, *bufio.Reader) {
 	target := strings.TrimPrefix(dialOptions{}.httpURL(t, srv), srv.Endpoint())
 	fmt.Fprintf(c, "GET %s HTTP/1.1\r\nHost: %s\r\nConnection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\n"+
 		"Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Protocol: %s\r\n\r\n", target, host(srv), protocolJSON)
-	br := bufio.NewReader(c)
-	resp, err := http.ReadResponse(br, nil)
+	resp, err := http.ReadResponse(bufio.NewReader(c), nil)
 	require.NoError(t, err)
 	require.Equal(t, 101, resp.StatusCode)
-	return c, br
+	return c
 }
 
 func TestHalfOpenConnections(t *testing.T) {
@@ -151,8 +151,9 @@ func TestHalfOpenConnections(t *testing.T) {
 			fmt.Fprintf(c, "POST /api/hubs/chat/:send HTTP/1.1\r\nHost: %s\r\nAuthorization: Bearer %s\r\nContent-Type: text/plain\r\nContent-Length: 5\r\n\r\nhel", host(srv), token)
 		},
 		"half a frame": func(t *testing.T, srv *emulator.Server) {
-			c, _ := handshake(t, srv)
-			c.Write([]byte{0x81, 0xFE, 0x01})
+			c := handshake(t, srv)
+			_, err := c.Write([]byte{0x81, 0xFE, 0x01})
+			require.NoError(t, err)
 		},
 		"a client that answers nothing": func(t *testing.T, srv *emulator.Server) { handshake(t, srv) },
 	} {
@@ -169,19 +170,23 @@ func TestHalfOpenConnections(t *testing.T) {
 }
 
 func TestAClientThatLeavesWithoutACloseFrameIsGone(t *testing.T) {
-	for name, leave := range map[string]func(c *net.TCPConn){
-		"it closes the connection":     func(c *net.TCPConn) { c.Close() },
-		"it closes its half":           func(c *net.TCPConn) { c.CloseWrite() },
-		"it resets the connection":     func(c *net.TCPConn) { c.SetLinger(0); c.Close() },
-		"it sends an unmasked frame":   func(c *net.TCPConn) { c.Write([]byte{0x81, 0x01, 'x'}) },
-		"it sends a reserved opcode":   func(c *net.TCPConn) { c.Write([]byte{0x83, 0x80, 0, 0, 0, 0}) },
-		"it sends a lone continuation": func(c *net.TCPConn) { c.Write([]byte{0x80, 0x80, 0, 0, 0, 0}) },
+	write := func(c *net.TCPConn, b ...byte) error {
+		_, err := c.Write(b)
+		return err
+	}
+	for name, leave := range map[string]func(c *net.TCPConn) error{
+		"it closes the connection":     func(c *net.TCPConn) error { return c.Close() },
+		"it closes its half":           func(c *net.TCPConn) error { return c.CloseWrite() },
+		"it resets the connection":     func(c *net.TCPConn) error { return errors.Join(c.SetLinger(0), c.Close()) },
+		"it sends an unmasked frame":   func(c *net.TCPConn) error { return write(c, 0x81, 0x01, 'x') },
+		"it sends a reserved opcode":   func(c *net.TCPConn) error { return write(c, 0x83, 0x80, 0, 0, 0, 0) },
+		"it sends a lone continuation": func(c *net.TCPConn) error { return write(c, 0x80, 0x80, 0, 0, 0, 0) },
 	} {
 		t.Run(name, func(t *testing.T) {
 			srv := emulator.StartT(t, nil)
 			bystander := dialJSON(t, srv, dialOptions{})
-			c, _ := handshake(t, srv)
-			leave(c.(*net.TCPConn))
+			c := handshake(t, srv)
+			require.NoError(t, leave(c.(*net.TCPConn)))
 			require.NoError(t, srv.WaitForConnections(t.Context(), "chat", 1))
 			bystander.nothing(srv)
 		})
@@ -197,7 +202,7 @@ func TestABodyThatIsCutShortIsNotSent(t *testing.T) {
 	token := sign(t, srv.AccessKey(), jwt.MapClaims{"aud": srv.Endpoint() + "/api/hubs/chat/:send", "exp": srv.Now().Add(time.Minute).Unix()})
 	fmt.Fprintf(conn, "POST /api/hubs/chat/:send HTTP/1.1\r\nHost: %s\r\nAuthorization: Bearer %s\r\nContent-Type: text/plain\r\nContent-Length: 5\r\n\r\nhel", host(srv), token)
 	require.NoError(t, conn.(*net.TCPConn).CloseWrite())
-	io.Copy(io.Discard, conn)
+	_, _ = io.Copy(io.Discard, conn) // until the server closes the connection, or resets it
 	c.nothing(srv)
 }
 

@@ -162,13 +162,13 @@ func TestAReaderThatStopsLosesNothingByItsPings(t *testing.T) {
 		rest{t, srv}.text("hubs/chat/:send", strings.Repeat("x", maxMessageSize))
 	}
 	for range 3 {
-		go ws.Ping(ctx) // answered when the messages before it have been read
+		go func() { _ = ws.Ping(ctx) }() // answered when the messages before it have been read
 	}
 	for range many {
 		require.Len(t, c.object()["data"], maxMessageSize)
 	}
 	require.Equal(t, `{"type":"pong"}`, c.ask(`{"type":"ping"}`))
-	go ws.Read(ctx)
+	go func() { _, _, _ = ws.Read(ctx) }()
 	for range 3 {
 		select {
 		case <-pongs:
@@ -180,11 +180,10 @@ func TestAReaderThatStopsLosesNothingByItsPings(t *testing.T) {
 
 func TestAClientThatBreaksWebSocketsRulesIsGoneForGood(t *testing.T) {
 	srv := emulator.StartT(t, nil)
-	nc, in := handshake(t, srv)
+	nc := handshake(t, srv)
 	defer nc.Close()
 	require.NoError(t, srv.WaitForConnections(t.Context(), "chat", 1))
 	_, err := nc.Write([]byte{0x83, 0x80, 0, 0, 0, 0}) // an opcode that is none
 	require.NoError(t, err)
 	require.NoError(t, srv.WaitForConnections(t.Context(), "chat", 0))
-	_ = in
 }

@@ -119,7 +119,7 @@ func TestEventsNameTheHostThatTheClientConnectedTo(t *testing.T) {
 	require.NoError(t, err)
 	defer ws.CloseNow()
 	require.NoError(t, s.WaitForEvents(t.Context(), "chat", "connected", 1))
-	_, resp, err := tryDial(t, s, dialOptions{user: "ann"})
+	resp, err := tryDial(t, dialOptions{user: "ann"}.url(t, s))
 	require.Error(t, err)
 	require.Equal(t, http.StatusInternalServerError, resp.StatusCode)
 	require.Equal(t, []string{"OPTIONS localhost", "POST localhost", "POST localhost", "OPTIONS 127.0.0.1"}, origins)
@@ -150,8 +150,9 @@ func TestAClientThatTheApplicationRefusesGetsItsAnswer(t *testing.T) {
 				io.WriteString(w, test.body)
 			}), true)
 			answer := make(chan *http.Response, 1)
+			url := "http" + strings.TrimPrefix(dialOptions{user: "ann"}.url(t, s), "ws")
 			go func() {
-				r, _ := http.NewRequest("GET", "http"+strings.TrimPrefix(dialOptions{user: "ann"}.url(t, s), "ws"), nil)
+				r, _ := http.NewRequest("GET", url, nil)
 				for name, value := range map[string]string{"Connection": "Upgrade", "Upgrade": "websocket", "Sec-WebSocket-Version": "13",
 					"Sec-WebSocket-Key": "dGhlIHNhbXBsZSBub25jZQ=="} {
 					r.Header.Set(name, value)

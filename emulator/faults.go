@@ -53,9 +53,12 @@ type Fault struct {
 type Cut int
 
 const (
-	CutNone         Cut = iota // the connection is not cut
-	CutBeforeEffect            // the request is not executed
-	CutAfterEffect             // the request is executed, but its answer is lost
+	// CutNone does not cut the connection.
+	CutNone Cut = iota
+	// CutBeforeEffect cuts the connection, and the request is not executed.
+	CutBeforeEffect
+	// CutAfterEffect executes the request and cuts the connection: its answer is lost.
+	CutAfterEffect
 )
 
 // checkOperation fails if there is no REST operation of a name, nor one of the others.

@@ -11,8 +11,10 @@ import (
 type KeyType int
 
 const (
-	KeyTypePrimary   KeyType = iota // the key of AccessKey and ConnectionString
-	KeyTypeSecondary                // the key of SecondaryConnectionString
+	// KeyTypePrimary is the key of AccessKey and ConnectionString.
+	KeyTypePrimary KeyType = iota
+	// KeyTypeSecondary is the key of SecondaryConnectionString.
+	KeyTypeSecondary
 )
 
 // accessKeys are the access keys of a server.

@@ -181,7 +181,7 @@ func TestWhatAnMQTTClientSentBeforeItsGoodbyeReachesTheApplication(t *testing.T)
 			c.send(publishPacket(eventTopic+"order", 0, "x"))
 		}
 		c.send(packetOf(mqttpacket.Disconnect))
-		c.closed()
+		_, _ = c.closed()
 		close(release)
 		for i, event := range []string{"connect", "connected", "order", "order", "order", "disconnected"} {
 			got := soonFrom(t, requests)
@@ -229,7 +229,7 @@ func TestTheAnswerToConnectCountsForANewSessionOnly(t *testing.T) {
 		requests := mqttHandler(t, srv, func(w http.ResponseWriter, r *http.Request) {
 			if r.Header.Get("ce-eventName") == "connect" {
 				connects++
-				json.NewEncoder(w).Encode(map[string]any{"userId": fmt.Sprint("user", connects), "groups": []string{fmt.Sprint("group", connects)},
+				_ = json.NewEncoder(w).Encode(map[string]any{"userId": fmt.Sprint("user", connects), "groups": []string{fmt.Sprint("group", connects)},
 					"roles": []string{fmt.Sprint("webpubsub.sendToGroup.group", connects)}, "subprotocol": "mqtt",
 					"mqtt": map[string]any{"userProperties": []any{map[string]any{"name": "n", "value": fmt.Sprint(connects)}}}})
 			}

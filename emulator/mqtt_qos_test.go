@@ -44,10 +44,10 @@ func (c *mqttWire) subscribed(topic string, qos byte) {
 	require.Equal(c.t, []byte{qos}, c.expect(mqttpacket.Suback).Codes)
 }
 
-// cut cuts a client's connection and waits until its session is kept.
-func cut(t *testing.T, srv *emulator.Server, id string) {
+// cut cuts the connection of the client with the id "id", and waits until its session is kept.
+func cut(t *testing.T, srv *emulator.Server) {
 	t.Helper()
-	require.True(t, srv.DropConnection("chat", id))
+	require.True(t, srv.DropConnection("chat", "id"))
 	require.NoError(t, srv.WaitForRecovering(soon(t), "chat", 1))
 }
 
@@ -65,7 +65,7 @@ func TestMQTTMessagesOfQualityOfService2ArriveOnce(t *testing.T) {
 		c.send(again)
 		c.answers(mqttpacket.Pubrec, 9, 0)
 
-		cut(t, srv, "id")
+		cut(t, srv)
 		c, ack := dialWire(t, srv, version, o, keeping(connectPacket("id")))
 		require.True(t, ack.SessionPresent)
 		c.send(again)
@@ -82,7 +82,7 @@ func TestMQTTMessagesOfQualityOfService2ArriveOnce(t *testing.T) {
 		c.answers(mqttpacket.Pubrec, 9, 0)
 		require.Equal(t, "dHdv", web.object()["data"])
 
-		cut(t, srv, "id") // and a new session remembers nothing
+		cut(t, srv) // and a new session remembers nothing
 		c, _ = dialWire(t, srv, version, o, connectPacket("id"))
 		c.send(again)
 		c.answers(mqttpacket.Pubrec, 9, 0)
@@ -98,7 +98,7 @@ func TestMQTTSubscribersReceiveMessagesOfQualityOfService2Once(t *testing.T) {
 		back := func() *mqttWire {
 			t.Helper()
 			c.quiet() // what it has sent has arrived
-			cut(t, srv, "id")
+			cut(t, srv)
 			c, ack := dialWire(t, srv, version, o, keeping(connectPacket("id")))
 			require.True(t, ack.SessionPresent)
 			return c
@@ -248,7 +248,7 @@ func TestMQTTSubscriptionIdentifiers(t *testing.T) {
 	identified("given")
 	subscribe(7, "a") // takes the place of the old one
 	identified("a", 7)
-	cut(t, srv, "id")
+	cut(t, srv)
 	c, _ = dialWire(t, srv, mqtt5, o, keeping(connectPacket("id")))
 	for _, want := range [][]uint32{{1}, {1}, {268435455}, nil, nil, {7}} {
 		require.Equal(t, want, c.expect(mqttpacket.Publish).Properties.SubscriptionIDs)

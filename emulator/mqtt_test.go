@@ -83,7 +83,7 @@ func dialPaho5(t testing.TB, srv *emulator.Server, o dialOptions, id string) (*p
 	ack, err := c.Connect(soon(t), &paho.Connect{ClientID: id, CleanStart: true, KeepAlive: 30})
 	require.NoError(t, err)
 	t.Cleanup(func() {
-		c.Disconnect(&paho.Disconnect{})
+		_ = c.Disconnect(&paho.Disconnect{}) // it may be disconnected already
 		<-c.Done()
 	})
 	return c, ack
@@ -131,21 +131,21 @@ func done(t testing.TB, token mqtt.Token) {
 
 func TestMQTTClientsTalkToOthers(t *testing.T) {
 	srv := emulator.StartT(t, nil)
-	new, _ := dialPaho5(t, srv, dialOptions{user: "new", roles: everything}, "m5")
+	newer, _ := dialPaho5(t, srv, dialOptions{user: "new", roles: everything}, "m5")
 	old, oldMessages := dialPaho311(t, srv, dialOptions{user: "old", roles: everything}, "m311")
 	web := dialJSON(t, srv, dialOptions{groups: []string{"room"}})
 	raw := dial(t, srv, dialOptions{groups: []string{"room"}})
 
-	require.Equal(t, []byte{1}, new.subscribe("room").Reasons)
+	require.Equal(t, []byte{1}, newer.subscribe("room").Reasons)
 	done(t, old.Subscribe("room", 1, nil))
 
-	_, err := new.Publish(soon(t), &paho.Publish{Topic: "room", QoS: 1, Payload: []byte(`{"a":1}`), Properties: &paho.PublishProperties{
+	_, err := newer.Publish(soon(t), &paho.Publish{Topic: "room", QoS: 1, Payload: []byte(`{"a":1}`), Properties: &paho.PublishProperties{
 		ContentType: "application/json", User: paho.UserProperties{{Key: "k", Value: "v"}}}})
 	require.NoError(t, err)
 	require.Equal(t, map[string]any{"type": "message", "from": "group", "group": "room", "fromUserId": "new", "dataType": "json",
 		"data": map[string]any{"a": 1.0}, "metadata": map[string]any{"k": "v"}}, web.object())
 	require.Equal(t, `{"a":1}`, raw.text())
-	m := new.message()
+	m := newer.message()
 	require.Equal(t, "room", m.Topic)
 	require.Equal(t, `{"a":1}`, string(m.Payload))
 	m311 := <-oldMessages
@@ -154,10 +154,10 @@ func TestMQTTClientsTalkToOthers(t *testing.T) {
 
 	done(t, old.Publish("room", 1, false, []byte{1, 2}))
 	require.Equal(t, "AQI=", web.object()["data"])
-	require.Equal(t, []byte{1, 2}, new.message().Payload)
+	require.Equal(t, []byte{1, 2}, newer.message().Payload)
 
 	rest{t, srv}.text("hubs/chat/groups/room/:send", "hello", "X-WebPubSub-Metadata-Key", "value")
-	m = new.message()
+	m = newer.message()
 	require.Equal(t, "room", m.Topic)
 	require.Equal(t, "hello", string(m.Payload))
 	require.Equal(t, "text/plain", m.Properties.ContentType)
@@ -303,10 +303,10 @@ func TestManyMQTTClientsComeAndGo(t *testing.T) {
 
 func TestQualityOfService2WithRealMQTTClients(t *testing.T) {
 	srv := emulator.StartT(t, nil)
-	new, ack := dialPaho5(t, srv, dialOptions{roles: everything}, "m5")
+	newer, ack := dialPaho5(t, srv, dialOptions{roles: everything}, "m5")
 	require.False(t, ack.SessionPresent)
 	old, oldMessages := dialPaho311(t, srv, dialOptions{roles: everything}, "m311")
-	suback, err := new.Subscribe(soon(t), &paho.Subscribe{Properties: &paho.SubscribeProperties{SubscriptionIdentifier: intPointer(12)},
+	suback, err := newer.Subscribe(soon(t), &paho.Subscribe{Properties: &paho.SubscribeProperties{SubscriptionIdentifier: new(12)},
 		Subscriptions: []paho.SubscribeOptions{{Topic: "room", QoS: 2}}})
 	require.NoError(t, err)
 	require.Equal(t, []byte{2}, suback.Reasons)
@@ -314,12 +314,12 @@ func TestQualityOfService2WithRealMQTTClients(t *testing.T) {
 	for i := range 20 {
 		text := fmt.Sprint(i)
 		if i%2 == 0 {
-			_, err := new.Publish(soon(t), &paho.Publish{Topic: "room", QoS: 2, Payload: []byte(text)})
+			_, err := newer.Publish(soon(t), &paho.Publish{Topic: "room", QoS: 2, Payload: []byte(text)})
 			require.NoError(t, err)
 		} else {
 			done(t, old.Publish("room", 2, false, text))
 		}
-		m := new.message()
+		m := newer.message()
 		require.Equal(t, text, string(m.Payload))
 		require.Equal(t, byte(2), m.QoS)
 		require.Equal(t, 12, *m.Properties.SubscriptionIdentifier)
@@ -328,12 +328,9 @@ func TestQualityOfService2WithRealMQTTClients(t *testing.T) {
 		require.Equal(t, byte(2), m311.Qos())
 		require.False(t, m311.Duplicate())
 	}
-	require.Empty(t, new.messages)
+	require.Empty(t, newer.messages)
 	require.Empty(t, oldMessages)
 }
-
-// intPointer is for tests in which new is a client.
-func intPointer(id int) *int { return &id }
 
 func TestARealMQTTClientWithAPersistentSessionMissesNothing(t *testing.T) {
 	srv := emulator.StartT(t, nil)

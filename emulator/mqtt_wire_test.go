@@ -614,13 +614,13 @@ func TestMQTTDisconnectDecidesOnTheSessionAgain(t *testing.T) {
 	t.Run("to end it", func(t *testing.T) {
 		c, _ := dialWire(t, srv, mqtt5, dialOptions{}, keeping(connectPacket("id")))
 		c.send(disconnect(0))
-		c.closed()
+		_, _ = c.closed()
 		require.NoError(t, srv.WaitForConnections(soon(t), "chat", 0))
 	})
 	t.Run("to keep it for less", func(t *testing.T) {
 		c, _ := dialWire(t, srv, mqtt5, dialOptions{}, keeping(connectPacket("id")))
 		c.send(disconnect(3))
-		c.closed()
+		_, _ = c.closed()
 		require.NoError(t, srv.WaitForRecovering(soon(t), "chat", 1))
 		srv.Advance(4 * time.Second)
 		require.Empty(t, srv.Connections("chat"))

@@ -219,7 +219,7 @@ func (a *agent) write(js, protobuf string) {
 		}
 		typ, data = websocket.MessageBinary, b
 	}
-	a.ws.Write(context.Background(), typ, data)
+	_ = a.ws.Write(context.Background(), typ, data)
 }
 
 // ask sends a request and waits for its answer; a client without a protocol cannot.

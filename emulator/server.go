@@ -124,7 +124,7 @@ func Start(opts *Options) (*Server, error) {
 		config.NextProtos = []string{"http/1.1"}
 		listener = tls.NewListener(listener, config)
 	}
-	s.service.Life.GoFrom(func() { s.http.Serve(s.conns.Listener(listener)) }) // returns when the server closes, with nothing to say
+	s.service.Life.GoFrom(func() { _ = s.http.Serve(s.conns.Listener(listener)) }) // returns when the server closes, with nothing to say
 	o.Logger.Info("emulator started", "endpoint", s.Endpoint())
 	return s, nil
 }
@@ -240,7 +240,7 @@ func (s *Server) Close() error {
 		s.conns.CloseUnused()
 		ctx, cancel := context.WithTimeout(context.Background(), wire.CloseTimeout)
 		defer cancel()
-		s.http.Shutdown(ctx)
+		_ = s.http.Shutdown(ctx) // what does not end in time is cut
 		s.http.Close()
 		life.Stop()
 		life.Wait()

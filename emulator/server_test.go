@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net/http"
 	"net/http/httptest"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -84,8 +85,8 @@ func (r *recordingTB) Logf(format string, args ...any) {
 func TestStartTLogsToTheTestUntilItEnds(t *testing.T) {
 	tb := &recordingTB{TB: t}
 	srv := emulator.StartT(tb, nil)
-	for i := len(tb.cleanups) - 1; i >= 0; i-- {
-		tb.cleanups[i]()
+	for _, cleanup := range slices.Backward(tb.cleanups) {
+		cleanup()
 	}
 	tb.ended = true
 	require.Contains(t, tb.log.String(), "emulator started")

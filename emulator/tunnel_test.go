@@ -24,6 +24,7 @@ import (
 	"github.com/Azure/azure-sdk-for-go/sdk/azcore/policy"
 	"github.com/coder/websocket"
 	"github.com/golang-jwt/jwt/v5"
+	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
 	"github.com/awps-go/webpubsub/emulator"
@@ -262,16 +263,21 @@ func TestRebalanceReconnectAndCloseUnderLoadLoseNothing(t *testing.T) {
 	directed := make(chan struct{})
 	go func() {
 		defer close(directed)
-		require.True(t, s.RebalanceTunnel("chat", first.ID, emulator.TunnelTarget{Target: "instance 2", Message: "more of us"}))
-		second := waitForTunnels(t, s, 2)[1]
-		require.Equal(t, "instance 2", second.Target)
-		require.True(t, s.ReconnectTunnel("chat", first.ID, emulator.TunnelTarget{Endpoint: s.Endpoint(), Target: "instance 3"}))
-		require.Eventually(t, func() bool {
-			now := s.Tunnels("chat")
-			return len(now) == 2 && now[0].ID == second.ID && now[1].Target == "instance 3"
-		}, patience, time.Millisecond)
-		require.True(t, s.CloseTunnel("chat", second.ID, "fewer of us"))
-		waitForTunnels(t, s, 1)
+		if !assert.True(t, s.RebalanceTunnel("chat", first.ID, emulator.TunnelTarget{Target: "instance 2", Message: "more of us"})) ||
+			!assert.NoError(t, s.WaitForTunnels(t.Context(), "chat", 2)) {
+			return
+		}
+		second := s.Tunnels("chat")[1]
+		assert.Equal(t, "instance 2", second.Target)
+		if !assert.True(t, s.ReconnectTunnel("chat", first.ID, emulator.TunnelTarget{Endpoint: s.Endpoint(), Target: "instance 3"})) ||
+			!assert.Eventually(t, func() bool {
+				now := s.Tunnels("chat")
+				return len(now) == 2 && now[0].ID == second.ID && now[1].Target == "instance 3"
+			}, patience, time.Millisecond) {
+			return
+		}
+		assert.True(t, s.CloseTunnel("chat", second.ID, "fewer of us"))
+		assert.NoError(t, s.WaitForTunnels(t.Context(), "chat", 1))
 	}()
 	const clients, events = 16, 50
 	for range 4 {
@@ -302,8 +308,9 @@ func TestAnEventWaitsForATunnel(t *testing.T) {
 	s := emulator.StartT(t, nil)
 	behindTunnel(t, s)
 	connected := make(chan error, 1)
+	url := dialOptions{user: "ann"}.url(t, s)
 	go func() {
-		_, _, err := tryDial(t, s, dialOptions{user: "ann"})
+		_, err := tryDial(t, url)
 		connected <- err
 	}()
 	s.Advance(4 * time.Second)
@@ -316,8 +323,14 @@ func TestWithoutATunnelConnectFailsAndTheLogSaysWhatToDo(t *testing.T) {
 	s := emulator.StartT(t, &emulator.Options{Logger: slog.New(slog.NewTextHandler(&log, nil))})
 	behindTunnel(t, s)
 	status := make(chan int, 1)
+	url := dialOptions{user: "ann"}.url(t, s)
 	go func() {
-		_, resp, _ := tryDial(t, s, dialOptions{user: "ann"})
+		resp, err := tryDial(t, url)
+		if resp == nil {
+			t.Error(err)
+			status <- 0
+			return
+		}
 		status <- resp.StatusCode
 	}()
 	require.Equal(t, http.StatusInternalServerError, advanceUntil(s, status))

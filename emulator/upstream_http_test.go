@@ -11,6 +11,7 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"maps"
 	"net"
 	"net/http"
 	"net/http/httptest"
@@ -31,17 +32,17 @@ import (
 	"github.com/awps-go/webpubsub/eventhandler"
 )
 
-// tryDial connects a client of the hub chat; the answer to a handshake that fails is returned with its error.
-func tryDial(t *testing.T, s *emulator.Server, o dialOptions) (*client, *http.Response, error) {
+// tryDial connects a client by the URL of dialOptions; the answer to a handshake that fails is returned with its error. It
+// may be called in any goroutine.
+func tryDial(t *testing.T, url string, subprotocols ...string) (*http.Response, error) {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), patience)
 	defer cancel()
-	ws, resp, err := websocket.Dial(ctx, o.url(t, s), &websocket.DialOptions{Subprotocols: o.subprotocols})
-	if err != nil {
-		return nil, resp, err
+	ws, resp, err := websocket.Dial(ctx, url, &websocket.DialOptions{Subprotocols: subprotocols})
+	if err == nil {
+		t.Cleanup(func() { ws.CloseNow() })
 	}
-	t.Cleanup(func() { ws.CloseNow() })
-	return &client{t: t, ws: ws}, resp, nil
+	return resp, err
 }
 
 // eventLog remembers what a handler was told.
@@ -206,7 +207,7 @@ func TestARejectionReachesTheHandshake(t *testing.T) {
 		listen(t, s, handler, network)
 		for _, status := range []int{400, 401, 403, 404, 429} {
 			reject = eventhandler.Reject(status, "you may not")
-			_, resp, err := tryDial(t, s, dialOptions{user: "ann", subprotocols: []string{protocolJSON}})
+			resp, err := tryDial(t, dialOptions{user: "ann"}.url(t, s), protocolJSON)
 			require.Error(t, err)
 			body, err := io.ReadAll(resp.Body)
 			require.NoError(t, err)
@@ -226,7 +227,7 @@ func TestWithTheSecondaryKeyAlone(t *testing.T) {
 		handler, err := eventhandler.New(eventhandler.Options{Hub: "chat", AccessKeys: []string{key}})
 		require.NoError(t, err)
 		listen(t, s, handler, true)
-		_, resp, err := tryDial(t, s, dialOptions{user: "ann"})
+		resp, err := tryDial(t, dialOptions{user: "ann"}.url(t, s))
 		if ok {
 			require.NoError(t, err)
 			continue
@@ -283,8 +284,9 @@ func TestEventsAreSentAgain(t *testing.T) {
 					test.answer(w)
 				}}, network)
 				refused := make(chan int, 1)
+				url := dialOptions{user: "ann"}.url(t, s)
 				go func() {
-					_, resp, err := tryDial(t, s, dialOptions{user: "ann"})
+					resp, err := tryDial(t, url)
 					if err == nil || resp == nil {
 						refused <- 0
 						return
@@ -320,9 +322,10 @@ func TestEventsAreSentAgainAfter1And3And5Seconds(t *testing.T) {
 		w.WriteHeader(500)
 	}}, false)
 	done := make(chan struct{})
+	url := dialOptions{user: "ann"}.url(t, s)
 	go func() {
 		defer close(done)
-		_, _, _ = tryDial(t, s, dialOptions{user: "ann"})
+		_, _ = tryDial(t, url)
 	}()
 	last := <-tried
 	for _, wait := range []time.Duration{time.Second, 3 * time.Second, 5 * time.Second} {
@@ -662,7 +665,7 @@ func TestValidation(t *testing.T) {
 			s := emulator.StartT(t, &emulator.Options{Hubs: map[string]emulator.HubSettings{"chat": {EventHandlers: []emulator.EventHandler{
 				{URLTemplate: server.URL + "/{hub}/on/{event}", SystemEvents: []string{"Connect"}}}}}})
 
-			_, resp, err := tryDial(t, s, dialOptions{user: "ann"})
+			resp, err := tryDial(t, dialOptions{user: "ann"}.url(t, s))
 			if test.validate {
 				require.NoError(t, err)
 			}
@@ -672,7 +675,7 @@ func TestValidation(t *testing.T) {
 				want = append(want, request{method, "/chat/on/validate", "127.0.0.1", "1.0"})
 			}
 			require.Equal(t, want, asked)
-			_, resp, _ = tryDial(t, s, dialOptions{user: "ann"})
+			resp, _ = tryDial(t, dialOptions{user: "ann"}.url(t, s))
 			require.Equal(t, test.status, resp.StatusCode)
 			require.Equal(t, want, asked, "a handler is asked once: the result counts for a while")
 			require.Equal(t, map[bool]int{true: 2}[test.validate], events, "a handler that does not allow it gets no event")
@@ -751,9 +754,7 @@ func TestAnswersThatCannotBePassedOnFailTheEvent(t *testing.T) {
 				if !strings.Contains(r.Header.Get("ce-type"), ".user.") {
 					return
 				}
-				for name, values := range test.header {
-					w.Header()[name] = values
-				}
+				maps.Copy(w.Header(), test.header)
 				w.Header()["Content-Type"] = []string{test.contentType}
 				if len(test.header["Ce-Connectionstate"]) == 0 {
 					w.Header().Set("ce-connectionState", "e30=")
@@ -808,7 +809,7 @@ func TestAnswersToConnectThatCannotBeFollowedRefuseTheClient(t *testing.T) {
 			listen(t, s, &scripted{log: newEventLog(), answer: func(w http.ResponseWriter, _ *http.Request, _ int) {
 				io.WriteString(w, body)
 			}}, false)
-			_, resp, err := tryDial(t, s, dialOptions{user: "ann", subprotocols: []string{"mine"}})
+			resp, err := tryDial(t, dialOptions{user: "ann"}.url(t, s), "mine")
 			require.Error(t, err)
 			require.Equal(t, http.StatusInternalServerError, resp.StatusCode)
 		})
@@ -850,7 +851,7 @@ func TestEventsAsTheyAreOnTheWire(t *testing.T) {
 		}
 	}
 	connect := next()
-	require.NoError(t, checkConnect(connect.header, connect.uri, connect.body, id, s))
+	require.NoError(t, checkConnect(connect.header, connect.uri, connect.body, id))
 	connected, user := next(), next()
 	common := map[string]string{
 		"Ce-Specversion": "1.0", "Ce-Awpsversion": "1.0", "Ce-Source": "/hubs/chat/client/" + id, "Ce-Hub": "chat", "Ce-Connectionid": id,
@@ -892,7 +893,7 @@ func hmacHex(key, id string) string {
 	return hex.EncodeToString(mac.Sum(nil))
 }
 
-func checkConnect(header http.Header, uri, body, id string, s *emulator.Server) error {
+func checkConnect(header http.Header, uri, body, id string) error {
 	var b struct {
 		Claims, Query, Headers map[string][]string
 		Subprotocols           []string

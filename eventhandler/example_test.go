@@ -205,22 +205,22 @@ func ExampleUserEventRequest_JSON() {
 		Item  string `json:"item"`
 		Count int    `json:"count"`
 	}
-	onUserEvent := func(_ context.Context, r *eventhandler.UserEventRequest) (*eventhandler.UserEventResponse, error) {
+	handler := eventhandler.Options{OnUserEvent: func(_ context.Context, r *eventhandler.UserEventRequest) (*eventhandler.UserEventResponse, error) {
 		var o order
 		if err := r.JSON(&o); err != nil {
 			return nil, err
 		}
 		fmt.Println(o.Count, o.Item)
 		return nil, nil
-	}
+	}}
 
 	request := &eventhandler.UserEventRequest{ContentType: eventhandler.ContentTypeJSON}
 	request.EventName = "order"
 	request.Data = []byte(`{"item":"tea","count":2}`)
-	_, err := onUserEvent(context.Background(), request)
+	_, err := handler.OnUserEvent(context.Background(), request)
 	fmt.Println(err)
 	request.Data = []byte(`{"item":["tea"]}`)
-	_, err = onUserEvent(context.Background(), request)
+	_, err = handler.OnUserEvent(context.Background(), request)
 	fmt.Println(err != nil)
 	// Output:
 	// 2 tea
@@ -239,12 +239,12 @@ func ExampleUserEventRequest_Message() {
 	if err != nil {
 		log.Fatal(err)
 	}
-	onUserEvent := func(ctx context.Context, r *eventhandler.UserEventRequest) (*eventhandler.UserEventResponse, error) {
+	handler := eventhandler.Options{OnUserEvent: func(ctx context.Context, r *eventhandler.UserEventRequest) (*eventhandler.UserEventResponse, error) {
 		return nil, client.SendToGroup(ctx, "lobby", r.Message(), nil)
-	}
+	}}
 
 	request := &eventhandler.UserEventRequest{ContentType: eventhandler.ContentTypeText, Data: []byte("hello")}
-	_, err = onUserEvent(context.Background(), request)
+	_, err = handler.OnUserEvent(context.Background(), request)
 	fmt.Println(request.Message().ContentType(), err)
 	// Output: text/plain <nil>
 }

@@ -335,7 +335,7 @@ func (e *errorReader) Read(p []byte) (n int, err error) {
 	if n == 0 && err == nil && len(p) > 0 {
 		err = io.ErrNoProgress
 	}
-	if err != nil && err != io.EOF {
+	if err != nil && err != io.EOF { //nolint:errorlint // a Reader ends with io.EOF itself
 		e.err = err
 	}
 	return n, err
@@ -345,7 +345,7 @@ func (e *errorReader) Read(p []byte) (n int, err error) {
 func protect(function func() error) (err error) {
 	defer func() {
 		switch v := recover(); {
-		case v == http.ErrAbortHandler:
+		case v == http.ErrAbortHandler: //nolint:errorlint // net/http compares it so too
 			panic(v)
 		case v != nil:
 			err = &panicError{value: v, stack: debug.Stack()}

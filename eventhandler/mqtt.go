@@ -125,22 +125,22 @@ func mqttAnswer(status int, code byte, reason string, properties []MQTTUserPrope
 // the code of that meaning for the others.
 func mqttCode(status, version int) byte {
 	if version == mqtt311 {
-		switch {
-		case status == http.StatusBadRequest:
+		switch status {
+		case http.StatusBadRequest:
 			return 0x04 // bad user name or password
-		case status == http.StatusUnauthorized, status == http.StatusForbidden:
+		case http.StatusUnauthorized, http.StatusForbidden:
 			return 0x05 // not authorized
 		}
 		return 0x03 // server unavailable
 	}
-	switch {
-	case status == http.StatusBadRequest:
+	switch status {
+	case http.StatusBadRequest:
 		return 0x86 // bad user name or password
-	case status == http.StatusUnauthorized, status == http.StatusForbidden:
+	case http.StatusUnauthorized, http.StatusForbidden:
 		return 0x87 // not authorized
-	case status == http.StatusTooManyRequests:
+	case http.StatusTooManyRequests:
 		return 0x9F // connection rate exceeded
-	case status == http.StatusServiceUnavailable:
+	case http.StatusServiceUnavailable:
 		return 0x88 // server unavailable
 	}
 	return 0x80 // unspecified error

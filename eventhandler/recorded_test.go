@@ -190,7 +190,7 @@ func recordRequests(t *testing.T) {
 		require.NoError(t, ws.Write(ctx, websocket.MessageText, []byte(frame)))
 		until(strings.Split(frame, `"`)[7])
 	}
-	_ = ws.CloseNow()
+	ws.CloseNow()
 	until("disconnected")
 
 	ws = connect(webpubsub.ClientAccessTokenOptions{UserID: "ann", Protocol: webpubsub.ClientProtocolMQTT}, "", "mqtt")

@@ -11,15 +11,15 @@ import (
 )
 
 func TestValidation(t *testing.T) {
-	any := []string(nil)
+	anyOrigin := []string(nil)
 	for name, test := range map[string]struct {
 		origins []string
 		asks    string
 		status  int
 		answer  string
 	}{
-		"any origin":                        {any, "name.webpubsub.azure.com", 200, "*"},
-		"any of two origins":                {any, "a.example, b.example", 200, "*"},
+		"any origin":                        {anyOrigin, "name.webpubsub.azure.com", 200, "*"},
+		"any of two origins":                {anyOrigin, "a.example, b.example", 200, "*"},
 		"the origin":                        {[]string{"name.webpubsub.azure.com"}, "name.webpubsub.azure.com", 200, "name.webpubsub.azure.com"},
 		"the origin in capitals":            {[]string{"Name.webpubsub.azure.com"}, "name.WEBPUBSUB.azure.com", 200, "name.WEBPUBSUB.azure.com"},
 		"one of the origins":                {[]string{"a.example", "b.example"}, "b.example", 200, "b.example"},
@@ -39,7 +39,7 @@ func TestValidation(t *testing.T) {
 		"a wildcard needs what is after it": {[]string{"ab*ba"}, "aba", 403, ""},
 		"a dot is a dot":                    {[]string{"a.example"}, "aXexample", 403, ""},
 		"an empty origin":                   {[]string{"*"}, ",", 403, ""},
-		"no origin":                         {any, "", 400, ""},
+		"no origin":                         {anyOrigin, "", 400, ""},
 	} {
 		for _, method := range []string{http.MethodOptions, http.MethodGet} {
 			t.Run(method+" "+name, func(t *testing.T) {

@@ -76,11 +76,11 @@ func TestBytes(t *testing.T) {
 		bytes string
 	}{
 		{"a client sends text to a group", &UpstreamMessage{Message: &UpstreamMessage_SendToGroupMessage{
-			SendToGroupMessage: &SendToGroupMessage{Group: "g", AckId: proto.Uint64(0), NoEcho: proto.Bool(true),
+			SendToGroupMessage: &SendToGroupMessage{Group: "g", AckId: proto.Uint64(0), NoEcho: new(true),
 				Data: &MessageData{Data: &MessageData_TextData{TextData: "hi"}}}}},
 			"\x0a\x0d" + "\x0a\x01g" + "\x10\x00" + "\x1a\x04\x0a\x02hi" + "\x20\x01"},
 		{"the service sends JSON of a group", &DownstreamMessage{Message: &DownstreamMessage_DataMessage{
-			DataMessage: &DataMessage{From: "group", Group: proto.String("g"), SequenceId: proto.Uint64(300),
+			DataMessage: &DataMessage{From: "group", Group: new("g"), SequenceId: proto.Uint64(300),
 				Data: &MessageData{Data: &MessageData_JsonData{JsonData: "{}"}}}}},
 			"\x12\x13" + "\x0a\x05group" + "\x12\x01g" + "\x1a\x04\x22\x02{}" + "\x20\xac\x02"},
 	} {

@@ -14,17 +14,17 @@ import (
 func Line(text string, limit int) string {
 	var b strings.Builder
 	space := false
-	for i, size := 0, 0; i < len(text); i += size {
-		var r rune
-		r, size = utf8.DecodeRuneInString(text[i:])
+	for len(text) > 0 {
+		r, size := utf8.DecodeRuneInString(text)
+		written := text[:size]
+		text = text[size:]
 		if unicode.IsSpace(r) {
 			space = b.Len() > 0
 			continue
 		}
-		written := text[i : i+size]
 		switch {
 		case r == utf8.RuneError && size == 1:
-			written = fmt.Sprintf(`\x%02x`, text[i])
+			written = fmt.Sprintf(`\x%02x`, written[0])
 		case !unicode.IsPrint(r) && r > 0xffff:
 			written = fmt.Sprintf(`\U%08x`, r)
 		case !unicode.IsPrint(r):

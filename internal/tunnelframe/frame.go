@@ -122,7 +122,7 @@ func orEmpty(headers map[string][]string) map[string][]string {
 func Read(r io.Reader, limit int) ([]byte, error) {
 	var length [lengthSize]byte
 	n, err := io.ReadFull(r, length[:])
-	if err == io.EOF || err == io.ErrUnexpectedEOF {
+	if err == io.EOF || err == io.ErrUnexpectedEOF { //nolint:errorlint // io.ReadFull returns these themselves
 		return length[:n], nil
 	} else if err != nil {
 		return nil, err

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"maps"
 	"os"
 	"reflect"
 	"strings"
@@ -33,11 +34,11 @@ func readHubs(file string) (map[string]emulator.HubSettings, error) {
 	}
 	names := make(map[string]bool)
 	for hub := range hubs {
-		if key := strings.ToLower(hub); names[key] {
+		key := strings.ToLower(hub)
+		if names[key] {
 			return nil, fmt.Errorf("%s: the hub %q is there twice, in different case", file, hub)
-		} else {
-			names[key] = true
 		}
+		names[key] = true
 	}
 	return hubs, nil
 }
@@ -112,9 +113,7 @@ func (w *hubsWatcher) apply(hubs map[string]emulator.HubSettings) error {
 	for hub := range w.hubs {
 		all[hub] = emulator.HubSettings{} // unless it is in the file still
 	}
-	for hub, settings := range hubs {
-		all[hub] = settings
-	}
+	maps.Copy(all, hubs)
 	var changed []string
 	for hub, settings := range all {
 		if reflect.DeepEqual(settings, w.hubs[hub]) { // its handlers need not be validated again

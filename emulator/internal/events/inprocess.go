@@ -56,7 +56,7 @@ func (t inProcess) RoundTrip(r *http.Request) (*http.Response, error) {
 	case <-r.Context().Done():
 		return nil, r.Context().Err()
 	case o := <-ended:
-		if o.panicked != nil && o.panicked != http.ErrAbortHandler {
+		if o.panicked != nil && o.panicked != http.ErrAbortHandler { //nolint:errorlint // net/http compares it so too
 			t.log.Error("the event handler panicked", "panic", fmt.Sprint(o.panicked), "stack", string(o.stack))
 		}
 		w := o.w

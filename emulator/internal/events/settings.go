@@ -173,20 +173,20 @@ func takesUser(event string) func(*handler) bool {
 }
 
 // Set replaces the handlers of a hub. The error names the handler that is wrong, and why; nothing is changed then.
-func (s *Sender) Set(hub string, settings []Handler) error {
+func (u *Sender) Set(hub string, settings []Handler) error {
 	handlers := make([]*handler, len(settings))
 	for i, e := range settings {
 		var err error
-		over := s.client
+		over := u.client
 		if strings.HasPrefix(e.URLTemplate, tunnelPrefix) {
-			over = newEventClient(s.Tunnels.Transport(hub))
+			over = newEventClient(u.Tunnels.Transport(hub))
 		}
-		if handlers[i], err = newHandler(hub, e, over, s.Service.Log); err != nil {
+		if handlers[i], err = newHandler(hub, e, over, u.Service.Log); err != nil {
 			return fmt.Errorf("EventHandlers[%d]: %w", i, err)
 		}
 	}
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.hubs[strings.ToLower(hub)] = handlers
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	u.hubs[strings.ToLower(hub)] = handlers
 	return nil
 }

@@ -21,7 +21,7 @@ const maxCloseReason = 123
 func CloseSocket(ws *websocket.Conn, nc *wire.Conn, code int, reason string) {
 	nc.StartClosing()
 	reason = text.Shorten(strings.ToValidUTF8(reason, "\uFFFD"), maxCloseReason)
-	_ = ws.Close(websocket.StatusCode(code), reason) // a client that does not answer has gone
+	ws.Close(websocket.StatusCode(code), reason) // a client that does not answer has gone
 	nc.Close()
 }
 

@@ -8,6 +8,7 @@ import (
 	"sync"
 	"testing"
 
+	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 )
 
@@ -203,7 +204,11 @@ func TestEventsAndTheEndMayComeAtOnce(t *testing.T) {
 		c, _ := enter(t, s, "a")
 		var clients sync.WaitGroup
 		for range 4 {
-			clients.Go(func() { <-raise(c, "event") })
+			clients.Go(func() {
+				if err := <-raise(c, "event"); err != nil {
+					assert.ErrorIs(t, err, ErrGone)
+				}
+			})
 		}
 		clients.Go(func() { c.End("enough") })
 		clients.Wait()

@@ -30,7 +30,7 @@ func (nowhere) Close(string)         {}
 func (nowhere) Drop() func() bool    { return nil }
 func (nowhere) Away() bool           { return false }
 
-func newView(t *testing.T) *View {
+func newView() *View {
 	clock := &hub.Clock{}
 	board := watch.NewBoard(clock)
 	service := hub.NewService(slog.New(slog.DiscardHandler), clock, board)
@@ -46,7 +46,7 @@ func TestEveryEmbeddedFileIsServed(t *testing.T) {
 }
 
 func TestNobodyIsWatchedForOnceThePageIsClosed(t *testing.T) {
-	v := newView(t)
+	v := newView()
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
 	v.stream(httptest.NewRecorder(), httptest.NewRequest("GET", streamPath, nil).WithContext(ctx))
@@ -54,7 +54,7 @@ func TestNobodyIsWatchedForOnceThePageIsClosed(t *testing.T) {
 }
 
 func TestAPageThatDoesNotReadDelaysNobodyAndIsToldWhatItMissed(t *testing.T) {
-	v := newView(t)
+	v := newView()
 	server := httptest.NewServer(http.HandlerFunc(v.stream))
 	defer server.Close()
 	resp, err := http.Get(server.URL)
@@ -83,7 +83,7 @@ func TestAPageThatDoesNotReadDelaysNobodyAndIsToldWhatItMissed(t *testing.T) {
 }
 
 func TestLiveViewShowsPartOfALargeStateAndCountsTheRest(t *testing.T) {
-	v := newView(t)
+	v := newView()
 	const connections, groups = maxShownConnections + 7, maxShownGroups + 5
 	h := v.service.Hub("big")
 	for i := range connections {

@@ -269,7 +269,7 @@ func checkConnect(pk *mqttpacket.Packet) error {
 	case len(p.ClientID) > maxClientID:
 		return refuse(mqttpacket.ClientIDNotValid, mqtt311ClientID,
 			"the client id is longer than %d characters", maxClientID)
-	case strings.ContainsFunc(p.ClientID, func(r rune) bool { return !('0' <= r && r <= '9' || 'A' <= r && r <= 'Z' || 'a' <= r && r <= 'z') }):
+	case strings.ContainsFunc(p.ClientID, func(r rune) bool { return (r < '0' || r > '9') && (r < 'A' || r > 'Z') && (r < 'a' || r > 'z') }):
 		return refuse(mqttpacket.ClientIDNotValid, mqtt311ClientID,
 			"the client id %.64q has characters other than 0-9, A-Z and a-z", p.ClientID)
 	case !v5 && (p.KeepAlive == 0 || p.KeepAlive > maxKeepAlive):

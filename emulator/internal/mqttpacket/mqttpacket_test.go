@@ -9,6 +9,7 @@ import (
 	"math/rand/v2"
 	"os"
 	"runtime"
+	"slices"
 	"strings"
 	"testing"
 
@@ -27,7 +28,7 @@ func full(owner Type) Properties {
 		User: []UserProperty{{"a", "1"}, {"a", "2"}}, MaximumPacketSize: 100, WildcardsAvailable: new(byte(0)),
 		SubscriptionIDsServed: new(byte(1)), SharedAvailable: new(byte(0))}
 	for id := range byte(lastProperty + 1) {
-		if contains(propertyOwners[id], owner) {
+		if slices.Contains(propertyOwners[id], owner) {
 			continue
 		}
 		switch v := all.field(id).(type) {

@@ -2,6 +2,7 @@ package mqttpacket
 
 import (
 	"encoding/binary"
+	"slices"
 	"unicode/utf8"
 )
 
@@ -133,7 +134,7 @@ func (r *reader) properties(p *Properties, owner propertyOwner) {
 	var seen [lastProperty + 1]bool
 	for len(in.data) > 0 && in.fault == nil {
 		id := in.byte()
-		if id > lastProperty || !contains(propertyOwners[id], owner) {
+		if id > lastProperty || !slices.Contains(propertyOwners[id], owner) {
 			in.fail(ProtocolError, "a property %d does not belong there", id)
 			break
 		}
@@ -178,15 +179,6 @@ func (r *reader) properties(p *Properties, owner propertyOwner) {
 		}
 	}
 	r.fault = in.fault
-}
-
-func contains(owners []propertyOwner, owner propertyOwner) bool {
-	for _, o := range owners {
-		if o == owner {
-			return true
-		}
-	}
-	return false
 }
 
 // appendProperties writes the properties that are there, with their length.

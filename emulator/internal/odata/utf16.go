@@ -7,7 +7,7 @@ import "unicode/utf8"
 // units returns how many UTF-16 units a string has.
 func units(s string) int {
 	n := len(s)
-	for i := 0; i < len(s); i++ {
+	for i := range len(s) {
 		switch c := s[i]; {
 		case c < utf8.RuneSelf:
 		case c < 0xC0: // a continuation byte

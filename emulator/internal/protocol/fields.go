@@ -1,6 +1,7 @@
 package protocol
 
 import (
+	"bytes"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -97,12 +98,10 @@ func skipValue(data []byte, i int) int {
 
 // plainString decodes a JSON string.
 func plainString(raw []byte) string {
-	for _, c := range raw {
-		if c == '\\' {
-			var s string
-			_ = json.Unmarshal(raw, &s) // it is valid
-			return s
-		}
+	if bytes.IndexByte(raw, '\\') >= 0 {
+		var s string
+		_ = json.Unmarshal(raw, &s) // it is valid
+		return s
 	}
 	return string(raw[1 : len(raw)-1])
 }

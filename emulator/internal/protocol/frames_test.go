@@ -12,16 +12,14 @@ import (
 	"github.com/awps-go/webpubsub/internal/pb"
 )
 
-func id(n uint64) *uint64 { return &n }
-
 func textPayload(s string) hub.Payload { return hub.Payload{Type: hub.DataText, Data: []byte(s)} }
 
 func TestJSONFramesThatAreRead(t *testing.T) {
 	for frame, want := range map[string]Request{
 		` { "type" : "ping" , "x":[{"type":"event"}] } `:                               {Kind: RequestPing},
-		`{"type":"PiNg","ackId":3}`:                                                    {Kind: RequestPing, AckID: id(3)},
+		`{"type":"PiNg","ackId":3}`:                                                    {Kind: RequestPing, AckID: new(uint64(3))},
 		`{"type":"SEQUENCEACK","sequenceId":18446744073709551615}`:                     {Kind: RequestSequenceAck, SequenceID: 1<<64 - 1},
-		`{"type":"joinGroup","group":"a\"b\\","ackId":0}`:                              {Kind: RequestJoin, Group: `a"b\`, AckID: id(0)},
+		`{"type":"joinGroup","group":"a\"b\\","ackId":0}`:                              {Kind: RequestJoin, Group: `a"b\`, AckID: new(uint64(0))},
 		`{"type":"leavegroup","group":"\ud83d\ude00","ackId":null}`:                    {Kind: RequestLeave, Group: "😀"},
 		`{"type":"joinGroup","Group":"no","group":"x","group":"g"}`:                    {Kind: RequestJoin, Group: "g"},
 		`{"type":"sendToGroup","group":"g","data":{"a": 1}}`:                           {Kind: RequestSend, Group: "g", Payload: hub.Payload{Data: []byte(`{"a": 1}`)}},
@@ -69,8 +67,8 @@ func TestJSONFramesThatBreakTheRules(t *testing.T) {
 		"much metadata": send(`"data":1,"metadata":{` + strings.TrimSuffix(strings.Repeat(`"a":"`+strings.Repeat("v", 1000)+`",`, 9), ",") + `}`),
 	} {
 		_, err := JSON{}.Decode(true, []byte(frame))
-		bad, _ := err.(*FrameError)
-		require.NotNil(t, bad, name)
+		var bad *FrameError
+		require.ErrorAs(t, err, &bad, name)
 		require.Equal(t, 1007, bad.Code, name)
 		require.Equal(t, "The client message is not a valid JSON protocol message.", bad.Reason, name)
 		require.NotEmpty(t, bad.Detail, name)
@@ -84,7 +82,7 @@ func TestProtobufFramesFollowTheSameRules(t *testing.T) {
 		return Protobuf{Name: ProtobufReliableSubprotocol}.Decode(false, marshalProtobuf(&m))
 	}
 	for frame, want := range map[string]Request{
-		`{"joinGroupMessage":{"group":"g","ackId":"18446744073709551615"}}`:     {Kind: RequestJoin, Group: "g", AckID: id(1<<64 - 1)},
+		`{"joinGroupMessage":{"group":"g","ackId":"18446744073709551615"}}`:     {Kind: RequestJoin, Group: "g", AckID: new(uint64(1<<64 - 1))},
 		`{"eventMessage":{"event":"e","data":{"textData":""}}}`:                 {Kind: RequestEvent, Event: "e", Payload: textPayload("")},
 		`{"eventMessage":{"event":"e","metadata":{"k":"v"},"data":{}}}`:         {Kind: RequestEvent, Event: "e", Payload: hub.Payload{Type: hub.DataText, Metadata: map[string]string{"k": "v"}}},
 		`{"sendToGroupMessage":{"group":"g","data":{"jsonData":" {\"a\":1}"}}}`: {Kind: RequestSend, Group: "g", Payload: hub.Payload{Data: []byte(` {"a":1}`)}},
@@ -100,8 +98,8 @@ func TestProtobufFramesFollowTheSameRules(t *testing.T) {
 		`{"sendToGroupMessage":{"group":"g","data":{"textData":"x"},"metadata":{"a b":"v"}}}`,
 	} {
 		_, err := decode(t, frame)
-		bad, _ := err.(*FrameError)
-		require.NotNil(t, bad, frame)
+		var bad *FrameError
+		require.ErrorAs(t, err, &bad, frame)
 		require.Equal(t, 1007, bad.Code)
 		require.Equal(t, "The client message is not a valid protobuf.reliable.webpubsub.azure.v1 protocol message.", bad.Reason)
 	}

@@ -92,10 +92,10 @@ func (c *call) mentionSlashes() {
 		if !strings.HasPrefix(name, "{") || !encodedSlash.MatchString(raw[i]) {
 			continue
 		}
-		value, hint := c.path[i], ""
+		value := c.path[i]
 		slashed := encodedSlash.ReplaceAllString(value, "/")
 		var t *hub.Target
-		var nobody string
+		var nobody, hint string
 		switch name {
 		case "{group}":
 			t, nobody = &hub.Target{Group: value}, "the group "+value+" has no members"

@@ -128,7 +128,7 @@ func (c *Conn) LimitClosing(d time.Duration) {
 func (c *Conn) CloseGently() {
 	if half, ok := c.Conn.(interface{ CloseWrite() error }); ok && half.CloseWrite() == nil {
 		c.SetReadDeadline(time.Now().Add(time.Second))
-		io.Copy(io.Discard, c.Conn)
+		_, _ = io.Copy(io.Discard, c.Conn) // the connection is closed next, however it ended
 	}
 	c.Close()
 }

@@ -69,7 +69,7 @@ func TestASilentConnectionLetsNothingPass(t *testing.T) {
 	c = newConn(local, NewConns(hub.NewLifetime(), nil))
 	c.Silence()
 	go func() {
-		remote.Write([]byte("hello"))
+		_, _ = remote.Write([]byte("hello")) // nobody may read it
 		remote.Close()
 	}()
 	n, err = c.Read(make([]byte, 10))
