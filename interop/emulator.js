@@ -8,6 +8,9 @@ import { WebPubSubServiceClient } from "@azure/web-pubsub";
 import { WebPubSubClient } from "@azure/web-pubsub-client";
 import WebSocket from "ws";
 
+/** What the service says to a client that it closes by REST, with " Reason: " and the caller's reason after it. */
+export const goodbye = "Application server closed the connection.";
+
 /** Start the program that the environment variable EMULATOR names, on a port of its choice. */
 export async function startEmulator(...args) {
   const program = process.env.EMULATOR;

@@ -8,7 +8,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { after, before, test } from "node:test";
 import { WebPubSubEventHandler } from "@azure/web-pubsub-express";
-import { connect, connectRaw, Inbox, startEmulator } from "./emulator.js";
+import { connect, connectRaw, goodbye, Inbox, startEmulator } from "./emulator.js";
 
 // One application for all hubs. Its path tells which: a middleware serves one hub.
 const middlewares = new Map();
@@ -78,7 +78,7 @@ test("connect is accepted with a user, groups, roles and a subprotocol", async (
   assert.equal(req.context.eventName, "connect");
   assert.equal(req.context.userId, "somebody");
   assert.match(req.context.signature, /^sha256=[0-9a-f]{64}(,sha256=[0-9a-f]{64})?$/);
-  assert.equal(req.context.origin, new URL(emulator.endpoint).host);
+  assert.equal(req.context.origin, new URL(emulator.endpoint).hostname, "the service names its host without a port");
   assert.deepEqual(req.subprotocols, ["other", "json.webpubsub.azure.v1"]);
   assert.deepEqual(req.queries.color, ["red"]);
   assert.deepEqual(req.claims.sub, ["somebody"]);
@@ -115,7 +115,7 @@ test("states come back on every later event, and change with an answer", async (
     events.map(([name, states]) => [name, states]),
     [["connect", {}], ["connected", first], ["one", first], ["two", second], ["disconnected", second]],
   );
-  assert.equal(events[4][2], "enough");
+  assert.equal(events[4][2], `${goodbye} Reason: enough`);
 });
 
 test("user events arrive as they were sent, and their answers are messages from the server", async (t) => {
@@ -165,7 +165,8 @@ test("a failed user event fails its ack, and closes a raw client with 1011", asy
 });
 
 test("a middleware that allows this endpoint among others is sent events", async (t) => {
-  const service = handle("allowed", { allowedEndpoints: ["https://other.example", emulator.endpoint] });
+  const { hostname } = new URL(emulator.endpoint); // the service names its host without a port, and the middleware keeps one
+  const service = handle("allowed", { allowedEndpoints: ["https://other.example", `http://${hostname}`] });
   await connect(t, service);
   const ofHub = requests.filter((r) => r.hub === "allowed");
   assert.equal(ofHub[0].method, "OPTIONS", "validated before the first event");
