@@ -88,7 +88,8 @@ func TestGroupStreams(t *testing.T) {
 		require.Equal(t, fmt.Sprintf(`{"sequenceId":%d,"type":"message","from":"group","group":"g","fromUserId":"ann","stream":{"streamId":"s","streamSequenceId":%d},"dataType":"text","metadata":{"k":"v"},"data":%q}`, i+1, i+1, text), member.text())
 		require.Equal(t, text, raw.text())
 	}
-	require.Equal(t, `{"sequenceId":3,"type":"message","from":"group","group":"g","fromUserId":"ann","stream":{"streamId":"s","streamSequenceId":3,"endOfStream":true}}`, member.text())
+	require.Equal(t, `{"sequenceId":3,"type":"message","from":"group","group":"g","fromUserId":"ann","stream":{"streamId":"s","streamSequenceId":3,"endOfStream":true},"dataType":"text","data":""}`, member.text(),
+		"the official JavaScript client needs a data type, and takes empty text for no data")
 
 	// The id may be used again. The sender's error reaches the members.
 	require.Equal(t, ack(1), c.ask(open))

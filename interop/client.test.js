@@ -3,7 +3,7 @@
 import assert from "node:assert/strict";
 import { after, before, test } from "node:test";
 import { WebPubSubJsonProtocol, WebPubSubJsonReliableProtocol } from "@azure/web-pubsub-client";
-import { connect, expected, Inbox, startEmulator } from "./emulator.js";
+import { connect, connectRaw, expected, goodbye, Inbox, startEmulator } from "./emulator.js";
 
 let emulator;
 before(async () => {
@@ -126,12 +126,12 @@ test("a dropped socket is recovered: same connection, same groups, every message
 
   const messages = await alice.inbox.take(9);
   assert.deepEqual(messages.map((m) => m.data.i), [1, 2, 3, 4, 5, 6, 7, 8, 9]);
-  let frame = await frames.next();
-  assert.equal(frame.event, "connected");
-  assert.equal(frame.connectionId, alice.connectionId);
-  assert.equal(frame.userId, "alice");
-  assert.ok(frame.reconnectionToken);
+  // Messages come again from the first whose receipt was not confirmed, and no second "connected" comes before them.
+  let { sequenceId } = await frames.next();
+  assert.ok(sequenceId >= 1 && sequenceId <= 4, `the recovered connection begins with message ${sequenceId}`);
+  while (sequenceId < 9) assert.equal((await frames.next()).sequenceId, ++sequenceId);
   assert.deepEqual(reconnected, [], "for the application nothing happened");
+  assert.equal(alice.client._connectionId, alice.connectionId);
 
   const isDuplicated = async (ackId) => (await alice.client.joinGroup("room", { ackId })).isDuplicated;
   assert.equal(await isDuplicated(5), true, "ack ids are remembered over the recovery");
@@ -143,7 +143,7 @@ test("a connection closed by the service is not recovered", async (t) => {
   const service = emulator.hub("no_recovery");
   const alice = await connect(t, service, { userId: "alice" });
   await service.closeConnection(alice.connectionId, { reason: "enough" });
-  assert.equal((await alice.disconnected()).message?.message, "enough");
+  assert.equal((await alice.disconnected()).message?.message, `${goodbye} Reason: enough`);
   await alice.stopped();
   assert.equal(await service.userExists("alice"), false);
 });
@@ -160,11 +160,31 @@ test("autoReconnect opens a new connection and joins its groups again", async (t
   assert.deepEqual(await alice.inbox.next(), { group: "room", dataType: "text", data: "back" });
 });
 
-test("a client that stops is gone at once, and does not wait to be recovered", { timeout: 10_000 }, async (t) => {
+// The client's close frame has no code. The service ends a reliable connection at once only for 1000, and keeps others.
+test("a reliable client that stops is kept for 30 s, and one that closes with 1000 is gone", { timeout: 20_000 }, async (t) => {
   const service = emulator.hub("stopping");
   const alice = await connect(t, service, { userId: "alice", groups: ["room"] });
+  const token = alice.client._reconnectionToken;
   alice.client.stop();
   await alice.stopped();
-  while (await service.connectionExists(alice.connectionId)); // at once, but after its own end of the close handshake
+
+  const { baseUrl } = await service.getClientAccessToken();
+  const recovery = new URLSearchParams({ awps_connection_id: alice.connectionId, awps_reconnection_token: token });
+  const again = await connectRaw(t, `${baseUrl}?${recovery}`, "json.reliable.webpubsub.azure.v1");
+  await service.group("room").sendToAll("back", asText);
+  assert.equal(JSON.parse(await again.inbox.next()).data, "back");
+
+  again.socket.close(1000);
+  await again.closed();
+  while (await service.connectionExists(alice.connectionId)); // after the emulator's own end of the close handshake
+  assert.equal(await service.groupExists("room"), false);
+});
+
+test("a plain client that stops is gone at once", { timeout: 20_000 }, async (t) => {
+  const service = emulator.hub("stopping_plain");
+  const alice = await connect(t, service, { groups: ["room"] }, { protocol: WebPubSubJsonProtocol() });
+  alice.client.stop();
+  await alice.stopped();
+  while (await service.connectionExists(alice.connectionId));
   assert.equal(await service.groupExists("room"), false);
 });

@@ -8,6 +8,9 @@ import { WebPubSubServiceClient } from "@azure/web-pubsub";
 import { WebPubSubClient } from "@azure/web-pubsub-client";
 import WebSocket from "ws";
 
+/** What the service says to a client that it closes by REST, with " Reason: " and the caller's reason after it. */
+export const goodbye = "Application server closed the connection.";
+
 /** Start the program that the environment variable EMULATOR names, on a port of its choice. */
 export async function startEmulator(...args) {
   const program = process.env.EMULATOR;
@@ -117,6 +120,25 @@ export async function connect(t, service, token = {}, options = {}) {
   });
   const { connectionId, userId } = await connected();
   return { client, inbox, connectionId, userId, disconnected, stopped };
+}
+
+/** Connect this module's own client, through the program that the environment variable WEBPUBSUB names, as a group's member. */
+export async function connectGo(t, emulator, service, group) {
+  const args = ["connect", "--json", "--hub", service.hubName, "--group", group];
+  const child = spawn(process.env.WEBPUBSUB, args, {
+    stdio: ["ignore", "pipe", "inherit"],
+    env: { ...process.env, WEBPUBSUB_CONNECTION_STRING: emulator.connectionString },
+  });
+  const exited = once(child, "exit");
+  t.after(() => {
+    child.kill("SIGTERM");
+    return expected(exited, "the end of webpubsub connect");
+  });
+  const inbox = new Inbox();
+  createInterface(child.stdout).on("line", (line) => inbox.push(JSON.parse(line)));
+  const { event } = await inbox.next();
+  if (event !== "connected") throw new Error(`webpubsub connect began with ${event}`);
+  return inbox;
 }
 
 /** What a test compares of a message: binary as a Buffer, and nothing that is not there. */

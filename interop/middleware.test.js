@@ -8,14 +8,16 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { after, before, test } from "node:test";
 import { WebPubSubEventHandler } from "@azure/web-pubsub-express";
-import { connect, connectRaw, Inbox, startEmulator } from "./emulator.js";
+import { connect, connectRaw, expected, goodbye, Inbox, startEmulator } from "./emulator.js";
 
 // One application for all hubs. Its path tells which: a middleware serves one hub.
 const middlewares = new Map();
 const requests = []; // what arrived: method, hub, event and ce-id
+const abandoned = new Inbox(); // the events whose requests the emulator gave up before they were answered
 const app = createServer((req, res) => {
   const [, hub] = /^\/([^/]*)\//.exec(req.url);
   requests.push({ method: req.method, hub, type: req.headers["ce-type"], id: req.headers["ce-id"] });
+  res.once("close", () => res.writableFinished || abandoned.push(req.headers["ce-eventname"]));
   req.baseUrl = ""; // what the middleware reads of an Express request, and node's has not
   req.path = req.url.split("?")[0];
   middlewares.get(hub)(req, res, () => res.writeHead(404).end("the middleware passed this request on"));
@@ -23,7 +25,7 @@ const app = createServer((req, res) => {
 
 let emulator;
 let directory;
-const hubs = ["accept", "states", "kinds", "reject", "fails", "allowed", "not_allowed", "order"];
+const hubs = ["accept", "states", "kinds", "reject", "fails", "allowed", "not_allowed", "order", "invoke"];
 before(async () => {
   app.listen(0, "127.0.0.1");
   await once(app, "listening");
@@ -78,7 +80,7 @@ test("connect is accepted with a user, groups, roles and a subprotocol", async (
   assert.equal(req.context.eventName, "connect");
   assert.equal(req.context.userId, "somebody");
   assert.match(req.context.signature, /^sha256=[0-9a-f]{64}(,sha256=[0-9a-f]{64})?$/);
-  assert.equal(req.context.origin, new URL(emulator.endpoint).host);
+  assert.equal(req.context.origin, new URL(emulator.endpoint).hostname, "the service names its host without a port");
   assert.deepEqual(req.subprotocols, ["other", "json.webpubsub.azure.v1"]);
   assert.deepEqual(req.queries.color, ["red"]);
   assert.deepEqual(req.claims.sub, ["somebody"]);
@@ -115,7 +117,7 @@ test("states come back on every later event, and change with an answer", async (
     events.map(([name, states]) => [name, states]),
     [["connect", {}], ["connected", first], ["one", first], ["two", second], ["disconnected", second]],
   );
-  assert.equal(events[4][2], "enough");
+  assert.equal(events[4][2], `${goodbye} Reason: enough`);
 });
 
 test("user events arrive as they were sent, and their answers are messages from the server", async (t) => {
@@ -148,6 +150,63 @@ test("user events arrive as they were sent, and their answers are messages from 
   assert.equal(await raw.inbox.next(), "hello");
 });
 
+test("an invocation is answered by the handler, and by nothing else", async (t) => {
+  const begun = new Inbox();
+  const service = handle("invoke", {
+    handleUserEvent(req, res) {
+      const { eventName, userId } = req.context;
+      begun.push([eventName, userId]);
+      if (eventName === "echo") res.success(req.dataType === "json" ? JSON.stringify(req.data) : req.data, req.dataType);
+      if (eventName === "nothing") res.success();
+      if (eventName === "refuse") res.fail(400, "a secret");
+      // An event of another name is never answered.
+    },
+  });
+  const { client, inbox } = await connect(t, service, { userId: "alice" });
+  const bytes = Uint8Array.from([0, 127, 128, 255]);
+  for (const [dataType, data] of [
+    ["text", "Grüße ☃"],
+    ["json", { a: [1, null] }],
+    ["binary", bytes.buffer],
+  ]) {
+    const answer = await client.invokeEvent("echo", data, dataType, { invocationId: dataType });
+    assert.deepEqual(answer, { invocationId: dataType, dataType, data: dataType === "binary" ? answer.data : data });
+    if (dataType === "binary") assert.deepEqual(Buffer.from(answer.data), Buffer.from(bytes));
+    assert.deepEqual(await begun.next(), ["echo", "alice"]);
+  }
+  const { dataType, data } = await client.invokeEvent("nothing", "x", "text");
+  assert.deepEqual([dataType, data], [undefined, undefined]);
+  await assert.rejects(client.invokeEvent("refuse", "x", "text", { invocationId: "refused" }), (err) => {
+    assert.deepEqual([err.name, err.invocationId, err.errorDetail?.name], ["InvocationError", "refused", "InternalServerError"]);
+    assert.ok(!JSON.stringify([err.message, err.errorDetail]).includes("secret"), "the handler's words are not for the client");
+    return true;
+  });
+  await begun.take(2);
+
+  const abort = new AbortController();
+  const slow = client.invokeEvent("slow", "x", "text", { abortSignal: abort.signal });
+  assert.deepEqual(await begun.next(), ["slow", "alice"]);
+  const after = client.invokeEvent("echo", "after", "text"); // waits: the events of a connection come one at a time
+  abort.abort();
+  await assert.rejects(slow, /cancelled by abortSignal/);
+  assert.equal(await abandoned.next(), "slow", "the handler's request is given up");
+  assert.equal((await expected(after, "the answer to the next invocation")).data, "after");
+
+  await service.sendToAll("end", { contentType: "text/plain" });
+  assert.deepEqual(await inbox.next(), { dataType: "text", data: "end" }, "no answer comes as a message");
+});
+
+test("an invocation whose connection is closed fails", async (t) => {
+  const begun = new Inbox();
+  const service = handle("invoke", { handleUserEvent: (req) => begun.push(req.context.eventName) });
+  const { client, connectionId } = await connect(t, service);
+  const invocation = client.invokeEvent("slow", "x", "text");
+  await begun.next();
+  const rejected = assert.rejects(expected(invocation, "the end of the invocation"), { name: "InvocationError" });
+  await service.closeConnection(connectionId);
+  await rejected;
+});
+
 test("a rejection reaches the handshake with its status", async (t) => {
   const service = handle("reject", { handleConnect: (req, res) => res.fail(req.queries.status ? 401 : 403, "not you") });
   const { url } = await service.getClientAccessToken();
@@ -165,7 +224,8 @@ test("a failed user event fails its ack, and closes a raw client with 1011", asy
 });
 
 test("a middleware that allows this endpoint among others is sent events", async (t) => {
-  const service = handle("allowed", { allowedEndpoints: ["https://other.example", emulator.endpoint] });
+  const { hostname } = new URL(emulator.endpoint); // the service names its host without a port, and the middleware keeps one
+  const service = handle("allowed", { allowedEndpoints: ["https://other.example", `http://${hostname}`] });
   await connect(t, service);
   const ofHub = requests.filter((r) => r.hub === "allowed");
   assert.equal(ofHub[0].method, "OPTIONS", "validated before the first event");

@@ -3,7 +3,7 @@
 import assert from "node:assert/strict";
 import { after, before, test } from "node:test";
 import { odata } from "@azure/web-pubsub";
-import { connect, connectRaw, startEmulator } from "./emulator.js";
+import { connect, connectRaw, goodbye, startEmulator } from "./emulator.js";
 
 let emulator;
 before(async () => {
@@ -225,19 +225,19 @@ test("closing connections says why, and closes those meant", async (t) => {
   const open = (userId, ...groups) => connect(t, service, { userId, groups });
   const one = await open("alice");
   await service.closeConnection(one.connectionId, { reason: "one" });
-  assert.equal((await one.disconnected()).message?.message, "one");
+  assert.equal((await one.disconnected()).message?.message, `${goodbye} Reason: one`);
   assert.equal(await service.connectionExists(one.connectionId), false);
 
   const [alice, bob, carol] = [await open("alice"), await open("bob", "red"), await open("carol", "red")];
   await service.closeUserConnections("alice", { reason: "user" });
-  assert.equal((await alice.disconnected()).message?.message, "user");
+  assert.equal((await alice.disconnected()).message?.message, `${goodbye} Reason: user`);
   await service.group("red").closeAllConnections({ reason: "group" });
-  assert.equal((await bob.disconnected()).message?.message, "group");
-  assert.equal((await carol.disconnected()).message?.message, "group");
+  assert.equal((await bob.disconnected()).message?.message, `${goodbye} Reason: group`);
+  assert.equal((await carol.disconnected()).message?.message, `${goodbye} Reason: group`);
 
   const last = await open("dave");
   await service.closeAllConnections({ reason: "all" });
-  assert.equal((await last.disconnected()).message?.message, "all");
+  assert.equal((await last.disconnected()).message?.message, `${goodbye} Reason: all`);
   await service.closeConnection("nobody");
 });
 

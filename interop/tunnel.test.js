@@ -8,7 +8,7 @@ import { join } from "node:path";
 import { after, before, test } from "node:test";
 import { WebPubSubEventHandler } from "@azure/web-pubsub-express";
 import proxies from "@azure/web-pubsub-socket.io/dist/serverProxies/index.js";
-import { connect, connectRaw, expected, Inbox, startEmulator } from "./emulator.js";
+import { connect, connectRaw, expected, goodbye, Inbox, startEmulator } from "./emulator.js";
 
 let emulator;
 let directory;
@@ -93,7 +93,7 @@ test("a client's life reaches the middleware through the tunnel", async (t) => {
     ["echo", "binary", bytes],
   ]);
   await service.closeConnection(connectionId, { reason: "enough" });
-  assert.deepEqual(await seen.next(), ["disconnected", { name: "Grüße ☃", n: 2 }, "enough"]);
+  assert.deepEqual(await seen.next(), ["disconnected", { name: "Grüße ☃", n: 2 }, `${goodbye} Reason: enough`]);
 });
 
 test("a rejection reaches the handshake through the tunnel", async (t) => {

@@ -132,7 +132,7 @@ func TestTheLiveViewShowsWhoIsThereAndWhatPasses(t *testing.T) {
 	bob.CloseNow()
 	p.sees(".connections li.recovering", "bob")
 	require.NoError(t, ann.Close(websocket.StatusNormalClosure, "bye"))
-	p.sees("[data-kind=connection].event", "disconnected: the client closed the connection: 1000 bye")
+	p.sees("[data-kind=connection].event", "disconnected: bye")
 	p.until(`document.querySelector("#connection-count").textContent === "2"`)
 	p.until(`![...document.querySelectorAll(".connections .user")].some((e) => e.textContent === "ann")`)
 	srv.Advance(time.Minute)

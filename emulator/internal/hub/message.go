@@ -72,7 +72,7 @@ type Message struct {
 type StreamFragment struct {
 	ID     string         `json:"streamId"`
 	Number uint64         `json:"streamSequenceId"`
-	End    bool           `json:"endOfStream,omitempty"` // the message has no data
+	End    bool           `json:"endOfStream,omitempty"` // the message has no data; JSON clients get empty text
 	Error  *StreamFailure `json:"error,omitempty"`       // why the stream has not ended well
 }
 

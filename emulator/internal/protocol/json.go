@@ -165,7 +165,10 @@ func (JSON) Encode(m *hub.Message) *hub.Frame {
 		b = append(b, `,"stream":`...)
 		b = append(b, text.JSON(m.Stream)...)
 	}
-	if m.Stream == nil || !m.Stream.End {
+	if m.Stream != nil && m.Stream.End {
+		// The official JavaScript client drops a message whose data type it does not know, and waits for the end without end.
+		b = append(b, `,"dataType":"text","data":""`...)
+	} else {
 		b = append(b, ',')
 		b = appendPayload(b, &m.Payload)
 	}
