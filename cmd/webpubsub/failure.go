@@ -74,6 +74,6 @@ func calledWrongly(err error) bool {
 // command line out of cobra's.
 func errorLine(err error) string {
 	text := " " + strings.Join(strings.Fields(err.Error()), " ")
-	text = strings.NewReplacer(" webpubsub: ", " ", " wsclient: ", " ").Replace(text)
+	text = strings.NewReplacer(" webpubsub: ", " ", " wsclient: ", " ", " tunnel: ", " ").Replace(text)
 	return printable(text[1:])
 }

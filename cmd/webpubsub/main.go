@@ -1,5 +1,6 @@
 // Command webpubsub operates and debugs applications on Azure Web PubSub from a terminal: it sends messages, manages
-// connections, users, groups and permissions, makes tokens, connects as a client, measures, and runs the emulator.
+// connections, users, groups and permissions, makes tokens, connects as a client, forwards events
+// through a tunnel, measures, and runs the emulator.
 //
 //	export WEBPUBSUB_CONNECTION_STRING='Endpoint=...;AccessKey=...;Version=1.0;' WEBPUBSUB_HUB=chat
 //	webpubsub connect --user alice --group room

@@ -40,7 +40,7 @@ The hub is --hub, or WEBPUBSUB_HUB. The exit code is 0 for done, 1 for failed, a
 	}
 	p.addFlags(root.PersistentFlags())
 	family(root,
-		newConnect(p), newSend(p), newToken(p), newHealth(p),
+		newConnect(p), newListen(p), newSend(p), newToken(p), newHealth(p),
 		newConnection(p), newUser(p), newGroup(p), newPermission(p), newRequest(p),
 		newBench(p), newEmulator(p),
 	)

@@ -65,14 +65,21 @@ func rejectConnectionStrings(args []string) error {
 
 // client returns a client for the hub.
 func (p *program) client(stderr io.Writer) (*webpubsub.ServiceClient, error) {
-	hub := p.hub
-	if hub == "" {
-		hub = p.env("WEBPUBSUB_HUB")
-	}
-	if hub == "" {
-		return nil, usageErrorf("the hub is missing: give --hub NAME, or set WEBPUBSUB_HUB")
+	hub, err := p.hubName()
+	if err != nil {
+		return nil, err
 	}
 	return p.clientForHub(stderr, hub)
+}
+
+func (p *program) hubName() (string, error) {
+	if p.hub != "" {
+		return p.hub, nil
+	}
+	if hub := p.env("WEBPUBSUB_HUB"); hub != "" {
+		return hub, nil
+	}
+	return "", usageErrorf("the hub is missing: give --hub NAME, or set WEBPUBSUB_HUB")
 }
 
 func (p *program) clientForHub(stderr io.Writer, hub string) (*webpubsub.ServiceClient, error) {
@@ -94,14 +101,19 @@ func (p *program) clientForHub(stderr io.Writer, hub string) (*webpubsub.Service
 }
 
 func (p *program) entraClient(hub string, options *webpubsub.ClientOptions) (*webpubsub.ServiceClient, error) {
-	if p.connectionStringFile != "" {
-		return nil, usageErrorf("--endpoint and --connection-string-file exclude each other")
-	}
-	credential, err := azidentity.NewDefaultAzureCredential(nil)
+	credential, err := p.credential()
 	if err != nil {
 		return nil, err
 	}
 	return webpubsub.NewClient(p.endpoint, hub, credential, options)
+}
+
+// credential returns the credential for --endpoint.
+func (p *program) credential() (azcore.TokenCredential, error) {
+	if p.connectionStringFile != "" {
+		return nil, usageErrorf("--endpoint and --connection-string-file exclude each other")
+	}
+	return azidentity.NewDefaultAzureCredential(nil)
 }
 
 func (p *program) connectionString() (string, error) {

@@ -79,6 +79,12 @@ func TestAWrongCallIsOneLineAndTwo(t *testing.T) {
 		{[]string{"connect", "--count", "-1"}, "--count must be at least 0"},
 		{[]string{"connect", "--to-group", "a", "--event", "b"}, "to-group event"},
 		{[]string{"connect", "--negotiate", "http://127.0.0.1:1", "--user", "a"}, "negotiate user"},
+		{[]string{"listen"}, "the event handler is missing: give --to URL (see webpubsub listen --help)"},
+		{[]string{"listen", "--to", "localhost:8080"}, "--to must be a URL such as http://localhost:8080/eventhandler/"},
+		{[]string{"listen", "--to", "http://me:secret-key@localhost/"}, "--to must not have a user name or a password"},
+		{[]string{"listen", "--to", "http://localhost/#a"}, "--to must not have a fragment"},
+		{[]string{"listen", "--to", "http://localhost/", "--hub", "1"}, "invalid argument hub"},
+		{[]string{"listen", "--to", "http://localhost/", "--endpoint", "http://example.com"}, "invalid argument endpoint"},
 		{[]string{"bench", "--clients", "1001"}, "--clients 1001 is more than --max-connections 1000: give --max-connections 1001 if that is what you want"},
 		{[]string{"bench", "--clients", "0"}, "--clients must be from 1 to 1048576, not 0"},
 		{[]string{"bench", "--size", "63"}, "--size must be from 64 to 1048576, not 63"},
@@ -149,6 +155,13 @@ func TestEntra(t *testing.T) {
 	require.Empty(t, succeed(t, env, "send", "all", "--endpoint", server.Endpoint(), "hi"))
 	require.Equal(t, "the-entra-token", <-asked)
 	require.Equal(t, 1, server.RequestCount("SendToAll"))
+
+	p := programtest.Start(t, []string{"listen", "--to", "http://localhost", "--endpoint", server.Endpoint()}, env...)
+	require.NoError(t, server.WaitForTunnels(deadline(t), hub, 1), "%s", p.Stderr)
+	require.Equal(t, "the-entra-token", <-asked)
+	p.Interrupt(t)
+	code, _ := p.Result(t)
+	require.Equal(t, exitOK, code, "%s", p.Stderr)
 
 	line := fail(t, exitUsage, env, "send", "all", "--endpoint", "http://127.0.0.1:1", "hi")
 	require.Contains(t, line, "invalid argument endpoint")

@@ -178,6 +178,9 @@ func decodeMessage(frameType Type, text, body []byte) (Message, error) {
 	var into any // what the text is decoded into
 	switch frameType {
 	case TypeRequest:
+		if r := (&Request{Body: body}); parseRequest(string(text), r) {
+			return r, nil
+		}
 		r := &requestText{Request: Request{Body: body}}
 		defer func() { r.Request.Headers = r.Headers }()
 		m, into = &r.Request, r

@@ -26,7 +26,14 @@ func parseHeaders(text string) (map[string][]string, bool) {
 		return nil, false
 	}
 	s := scanner{rest: text}
-	quotes := strings.Count(text, `"`)
+	parsed := s.headers()
+	s.space()
+	return parsed, !s.failed && s.rest == ""
+}
+
+// headers takes an object of lists of strings. What it returns counts only if the scanner has not failed.
+func (s *scanner) headers() map[string][]string {
+	quotes := strings.Count(s.rest, `"`)
 	all := make([]string, 0, quotes/2) // names and values; the values of a header are a part of it
 	parsed := make(map[string][]string, quotes/4)
 	s.expect('{')
@@ -44,16 +51,15 @@ func parseHeaders(text string) (map[string][]string, bool) {
 			}
 			all = append(all, s.text())
 			if s.failed {
-				return nil, false
+				return nil
 			}
 		}
 		parsed[name] = all[start:len(all):len(all)]
 		if s.failed {
-			return nil, false
+			return nil
 		}
 	}
-	s.space()
-	return parsed, !s.failed && s.rest == ""
+	return parsed
 }
 
 // scanner takes a text apart, until something else comes than expected.

@@ -1,0 +1,234 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net/http"
+	"net/http/httputil"
+	"net/url"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/awps-go/webpubsub/tunnel"
+)
+
+// listenFlags are the flags of listen.
+type listenFlags struct {
+	to     string
+	asJSON bool
+}
+
+func newListen(p *program) *cobra.Command {
+	var f listenFlags
+	cmd := &cobra.Command{
+		Use:   "listen",
+		Short: "Receive the hub's events through a tunnel, and forward them to a URL",
+		Long: `Receive the events of the hub over a connection that this program opens, and forward each one to the event handler at
+--to. The event handler needs no public address, and may be written in any language. In the service, the URL template
+of the hub's event handler must begin with tunnel:///, such as tunnel:///eventhandler/.
+
+If --to has a path, events are sent to that path, whatever the path of the URL template is. If it has none (or / alone),
+the path of the URL template is kept, with the event's name in place of {event}. The query is kept in both cases.
+
+A line for each event goes to standard output: time, event, user, the status of the answer, and how long it took. With
+--json it is one JSON object. What happens to the connection is logged to standard error, at the level info unless
+--log-level is given. An event that the event handler cannot be asked about is answered with 502.
+
+Ctrl-C ends the command, once the events under way are answered. The tunnel is experimental: Microsoft does not document
+its protocol.`,
+		Example: `  webpubsub listen --hub chat --to http://localhost:8080/eventhandler/
+  webpubsub listen --hub chat --to http://localhost:8080 --json | jq 'select(.status >= 400)'`,
+		Args: argumentsOf("listen"),
+		RunE: action(func(cmd *cobra.Command, args []string) error { return f.run(p, cmd) }),
+	}
+	cmd.Flags().StringVar(&f.to, "to", "", "the `URL` of the event handler")
+	cmd.Flags().BoolVar(&f.asJSON, "json", false, "print one JSON object a line")
+	return cmd
+}
+
+func (f *listenFlags) run(p *program, cmd *cobra.Command) error {
+	to, err := f.target()
+	if err != nil {
+		return err
+	}
+	if !cmd.Flags().Changed("log-level") {
+		p.logLevel.Level = slog.LevelInfo
+	}
+	ctx, cancel := context.WithCancelCause(cmd.Context())
+	defer cancel(nil)
+	l := &listener{out: cmd.OutOrStdout(), asJSON: f.asJSON, log: p.logger(cmd.ErrOrStderr()), fail: cancel}
+	l.proxy = l.newProxy(to)
+	defer context.AfterFunc(ctx, func() { l.log.Info("ending, once the events under way are answered") })()
+	if err := p.serveTunnel(ctx, l, l.log); err != nil {
+		return fmt.Errorf("listen: %w", err)
+	}
+	if cmd.Context().Err() == nil {
+		return context.Cause(ctx) // nobody reads the output any more
+	}
+	return nil
+}
+
+// target returns the URL of --to. Its errors do not repeat the URL, which may hold a key.
+func (f *listenFlags) target() (*url.URL, error) {
+	if f.to == "" {
+		return nil, usageErrorf("the event handler is missing: give --to URL")
+	}
+	to, err := url.Parse(f.to)
+	switch {
+	case err != nil, to.Scheme != "http" && to.Scheme != "https", to.Hostname() == "":
+		return nil, usageErrorf("--to must be a URL such as http://localhost:8080/eventhandler/")
+	case to.User != nil:
+		return nil, usageErrorf("--to must not have a user name or a password")
+	case to.Fragment != "":
+		return nil, usageErrorf("--to must not have a fragment")
+	}
+	return to, nil
+}
+
+// serveTunnel serves the hub's events with the handler, by the connection string or Microsoft Entra ID.
+func (p *program) serveTunnel(ctx context.Context, handler http.Handler, log *slog.Logger) error {
+	hub, err := p.hubName()
+	if err != nil {
+		return err
+	}
+	options := &tunnel.Options{Logger: log}
+	if p.endpoint != "" {
+		credential, err := p.credential()
+		if err != nil {
+			return err
+		}
+		return tunnel.ServeWithCredential(ctx, p.endpoint, hub, credential, handler, options)
+	}
+	connectionString, err := p.connectionString()
+	if err != nil {
+		return err
+	}
+	return tunnel.Serve(ctx, connectionString, hub, handler, options)
+}
+
+// maxAnswer bounds the body of an answer: a frame of the tunnel holds 1 MiB.
+const maxAnswer = 1 << 20
+
+// listener forwards events, and prints a line for each.
+type listener struct {
+	proxy  *httputil.ReverseProxy
+	log    *slog.Logger
+	fail   context.CancelCauseFunc // ends the command
+	asJSON bool
+
+	mu  sync.Mutex
+	out io.Writer
+}
+
+// newProxy returns what forwards an event. The answer is read as a whole before any of it is passed on, so that a broken one
+// becomes a 502 and not a short answer.
+func (l *listener) newProxy(to *url.URL) *httputil.ReverseProxy {
+	transport := http.DefaultTransport.(*http.Transport).Clone()
+	transport.DisableCompression = true // the answer is passed on as it is
+	transport.MaxIdleConnsPerHost = 256 // as many events as the tunnel serves at once
+	// Shorter than servers keep idle connections (node: 5 seconds), as a POST that meets the end of one cannot be sent again.
+	transport.IdleConnTimeout = 2 * time.Second
+	return &httputil.ReverseProxy{
+		Transport: transport,
+		Rewrite: func(r *httputil.ProxyRequest) {
+			r.Out.URL.Scheme, r.Out.URL.Host = to.Scheme, to.Host
+			r.Out.Host = "" // that of --to: development servers reject other hosts
+			if to.Path != "" && to.Path != "/" {
+				r.Out.URL.Path, r.Out.URL.RawPath = to.Path, to.RawPath
+			}
+			r.Out.URL.RawQuery = strings.Trim(to.RawQuery+"&"+r.Out.URL.RawQuery, "&")
+		},
+		ModifyResponse: func(response *http.Response) error {
+			body, err := io.ReadAll(io.LimitReader(response.Body, maxAnswer+1))
+			response.Body.Close()
+			switch {
+			case err != nil:
+				return fmt.Errorf("the answer broke off: %w", err)
+			case len(body) > maxAnswer:
+				return errors.New("the answer is larger than 1 MiB")
+			}
+			response.Body = io.NopCloser(bytes.NewReader(body))
+			return nil
+		},
+		ErrorHandler: func(w http.ResponseWriter, r *http.Request, err error) {
+			w.(*answer).err = err
+			l.log.Error("the event was not answered by --to", slog.String("event", eventName(r)), slog.String("error", errorLine(err)))
+			http.Error(w, "the event handler cannot be reached", http.StatusBadGateway)
+		},
+	}
+}
+
+// ServeHTTP forwards an event.
+func (l *listener) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	start := time.Now()
+	a := &answer{ResponseWriter: w}
+	l.proxy.ServeHTTP(a, r)
+	line := listenedEvent{
+		Time: start, Event: eventName(r), Hub: r.Header.Get("Ce-Hub"), UserID: r.Header.Get("Ce-Userid"),
+		ConnectionID: r.Header.Get("Ce-Connectionid"), Status: a.status,
+		Milliseconds: float64(time.Since(start).Microseconds()) / 1000,
+	}
+	if a.err != nil {
+		line.Error = errorLine(a.err)
+	}
+	if err := l.print(line); err != nil {
+		l.fail(err)
+	}
+}
+
+// answer is the way of an answer, and remembers its status or why there was none.
+type answer struct {
+	http.ResponseWriter
+	status int
+	err    error
+}
+
+func (a *answer) WriteHeader(status int) {
+	a.status = status // of the last call: those before it were informational
+	a.ResponseWriter.WriteHeader(status)
+}
+
+// eventName returns the name of the event. The question of the service whether the handler accepts events has none: it is
+// validate, as in the URL of an event handler.
+func eventName(r *http.Request) string {
+	if name := r.Header.Get("Ce-Eventname"); name != "" {
+		return name
+	}
+	if r.Header.Get("WebHook-Request-Origin") != "" {
+		return "validate"
+	}
+	return r.Method + " " + r.URL.Path
+}
+
+// listenedEvent is a line of listen. Its names are part of the program's interface.
+type listenedEvent struct {
+	Time         time.Time `json:"time"` // when the event came
+	Event        string    `json:"event"`
+	Hub          string    `json:"hub,omitempty"`
+	UserID       string    `json:"userId,omitempty"`
+	ConnectionID string    `json:"connectionId,omitempty"`
+	Status       int       `json:"status"`
+	Milliseconds float64   `json:"milliseconds"`
+	Error        string    `json:"error,omitempty"`
+}
+
+func (l *listener) print(e listenedEvent) error {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.asJSON {
+		return printJSON(l.out, e)
+	}
+	text := e.Event
+	if e.UserID != "" {
+		text += ", user " + e.UserID
+	}
+	_, err := fmt.Fprintf(l.out, "%s %s, %d, %.2f ms\n", e.Time.Format(clock), printable(text), e.Status, e.Milliseconds)
+	return err
+}
