@@ -1,0 +1,25 @@
+package main
+
+import (
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+)
+
+// Each socket contender must be able to do what is measured, and notice if a message is missing.
+func TestEverySocketContenderReceivesAndSends(t *testing.T) {
+	for _, c := range socketContenders {
+		t.Run(c.name, func(t *testing.T) {
+			server := httptest.NewServer(http.HandlerFunc(fastHub))
+			t.Cleanup(server.Close)
+			s, err := c.dial(t.Context(), strings.Replace(server.URL, "http", "ws", 1)+clientPath()+"?access_token=t", nil)
+			require.NoError(t, err)
+			require.NoError(t, s.receive(t.Context(), 1_000))
+			require.NoError(t, s.send(t.Context(), 10))
+			require.NoError(t, s.receive(t.Context(), 1), "no message is left over")
+		})
+	}
+}
