@@ -11,6 +11,7 @@ import (
 	"path/filepath"
 	"runtime"
 	"strings"
+	"time"
 
 	"github.com/awps-go/webpubsub/emulator"
 )
@@ -23,27 +24,42 @@ const (
 	socketsCut     = 1_000
 )
 
-const javaScriptClient = "JavaScript client"
-
 var smallText = strings.Repeat("a", smallBody)
 
 // socketFigures are what one contender was measured at, one value for each run.
 type socketFigures struct {
-	name     string
-	command  []string
-	process  *process  // of this run
-	rate     []float64 // messages received per second
-	cpu      []float64 // µs per message
-	sends    []float64 // acknowledged sends per second
-	memory   []float64 // KiB per idle connection
-	resident []float64 // the same of the process
-	hold     []float64 // µs to connect one of them
-	recovery []float64 // seconds until all connections are recovered
-	requests []float64 // handshakes for each of them
+	name         string
+	command      []string
+	messages     int       // to receive in one run
+	sends        int       // in one run
+	holds        bool      // it can hold many connections, and reports their memory
+	hub          *process  // of this run
+	url          string    // of the hub
+	process      *process  // of this run
+	rate         []float64 // messages received per second
+	cpu          []float64 // µs per message
+	acknowledged []float64 // acknowledged sends per second
+	memory       []float64 // KiB per idle connection
+	resident     []float64 // the same of the process
+	hold         []float64 // µs to connect one of them
+	recovery     []float64 // seconds until all connections are recovered
+	requests     []float64 // handshakes for each of them
+}
+
+// officialClients are measured if what they need is there. They are slower, so they do less.
+var officialClients = []struct {
+	needs   string
+	figures socketFigures
+}{
+	{filepath.Join("js", "node_modules"),
+		socketFigures{name: "JavaScript client", command: []string{"node", filepath.Join("js", "client.mjs")}, messages: 20_000, sends: 1_000}},
+	{filepath.Join("python", "venv"),
+		socketFigures{name: "Python client", command: []string{filepath.Join("python", "venv", "bin", "python"),
+			filepath.Join("python", "client.py")}, messages: 5_000, sends: 10}},
 }
 
 // benchWsclient measures wsclient beside a loop over its WebSocket library.
-func benchWsclient(runs int, js bool) error {
+func benchWsclient(runs int, official bool) error {
 	executable, err := os.Executable()
 	if err != nil {
 		return err
@@ -57,21 +73,21 @@ func benchWsclient(runs int, js bool) error {
 	}
 	var all []*socketFigures
 	for _, c := range socketContenders {
-		all = append(all, &socketFigures{name: c.name, command: []string{executable, "-dial", c.name}})
+		all = append(all, &socketFigures{name: c.name, command: []string{executable, "-dial", c.name},
+			messages: socketMessages, sends: socketSends, holds: true})
 	}
-	if js {
-		if _, err := os.Stat(filepath.Join("js", "node_modules")); errors.Is(err, fs.ErrNotExist) {
-			log.Print("js/node_modules is not there: run npm ci in js to measure the JavaScript client")
-		} else {
-			all = append(all, &socketFigures{name: javaScriptClient, command: []string{"node", filepath.Join("js", "client.mjs")}})
+	for i := range officialClients {
+		c := &officialClients[i]
+		if _, err := os.Stat(c.needs); !official || errors.Is(err, fs.ErrNotExist) {
+			log.Printf("%s is not measured (-js=false), or %s is not there: see the README", c.figures.name, c.needs)
+			continue
 		}
+		all = append(all, &c.figures)
 	}
 	for run := range runs {
 		log.Printf("run %d of %d", run+1, runs)
-		for _, f := range rotated(all, run) {
-			if err := f.measureOnce(executable); err != nil {
-				return fmt.Errorf("%s: %w", f.name, err)
-			}
+		if err := benchWsclientOnce(executable, all, run); err != nil {
+			return err
 		}
 	}
 	printWsclient(all)
@@ -80,44 +96,77 @@ func benchWsclient(runs int, js bool) error {
 	return nil
 }
 
-// measureOnce measures everything once, with new processes.
-func (f *socketFigures) measureOnce(executable string) (err error) {
-	hub, err := startProcess(exec.Command(executable, "-hub"))
-	if err != nil {
-		return err
+// benchWsclientOnce measures everything once, with new processes. The contenders take turns for each figure.
+func benchWsclientOnce(executable string, all []*socketFigures, run int) error {
+	defer func() {
+		for _, f := range all {
+			f.stop()
+		}
+	}()
+	for _, f := range all {
+		if err := f.start(executable); err != nil {
+			return err
+		}
 	}
-	defer func() { _ = hub.close() }()
-	var url string
-	if err := hub.answer(&url); err != nil {
-		return err
+	for _, measure := range []func(*socketFigures) error{(*socketFigures).receive, (*socketFigures).send, (*socketFigures).holdMany} {
+		for _, f := range rotated(all, run) {
+			if err := measure(f); err != nil {
+				return fmt.Errorf("%s: %w", f.name, err)
+			}
+		}
 	}
-	if f.process, err = startProcess(exec.Command(f.command[0], f.command[1:]...)); err != nil {
-		return err
-	}
-	defer func() { _ = f.process.close() }()
+	return nil
+}
 
-	total, sends := socketMessages, socketSends
-	if f.name == javaScriptClient {
-		total, sends = total/10, sends/5
+// start starts the contender's process, and a hub for it.
+func (f *socketFigures) start(executable string) (err error) {
+	if f.hub, err = startProcess(exec.Command(executable, "-hub")); err != nil {
+		return err
 	}
-	var r socketResult
-	for _, messages := range []int{total / 10, total} { // the first ones warm up
-		if r, err = f.do(socketJob{URL: url, Receive: messages}); err != nil {
-			return err
+	if err = f.hub.answer(&f.url); err != nil {
+		return err
+	}
+	f.process, err = startProcess(exec.Command(f.command[0], f.command[1:]...))
+	return err
+}
+
+// stop ends what start started.
+func (f *socketFigures) stop() {
+	for _, p := range []**process{&f.process, &f.hub} {
+		if *p != nil {
+			_ = (*p).close()
+			*p = nil
 		}
 	}
-	f.rate = append(f.rate, float64(total)/r.Took.Seconds())
-	f.cpu = append(f.cpu, micros(r.CPU)/float64(total))
-	for _, n := range []int{sends / 10, sends} {
-		if r, err = f.do(socketJob{URL: url, Send: n}); err != nil {
-			return err
-		}
+}
+
+func (f *socketFigures) receive() error {
+	if _, err := f.do(socketJob{Receive: f.messages / 10}); err != nil { // warm up
+		return err
 	}
-	f.sends = append(f.sends, float64(sends)/r.Took.Seconds())
-	if f.name == javaScriptClient {
+	r, err := f.do(socketJob{Receive: f.messages})
+	f.rate = append(f.rate, float64(f.messages)/r.Took.Seconds())
+	f.cpu = append(f.cpu, micros(r.CPU)/float64(f.messages))
+	return err
+}
+
+func (f *socketFigures) send() error {
+	if _, err := f.do(socketJob{Send: f.sends / 10}); err != nil { // warm up
+		return err
+	}
+	r, err := f.do(socketJob{Send: f.sends})
+	f.acknowledged = append(f.acknowledged, float64(f.sends)/r.Took.Seconds())
+	return err
+}
+
+// holdMany is the last that a contender does: its connections would slow down those of others.
+func (f *socketFigures) holdMany() error {
+	defer f.stop()
+	if !f.holds {
 		return nil
 	}
-	if r, err = f.do(socketJob{URL: url, Hold: socketsHeld}); err != nil {
+	r, err := f.do(socketJob{Hold: socketsHeld})
+	if err != nil {
 		return err
 	}
 	f.hold = append(f.hold, micros(r.Took)/socketsHeld)
@@ -148,19 +197,22 @@ func (f *socketFigures) recover() error {
 	if len(connections) != socketsCut {
 		return fmt.Errorf("the emulator has %d connections, not %d", len(connections), socketsCut)
 	}
+	start := time.Now()
 	for _, c := range connections {
 		service.DropConnection(hub, c.ID)
 	}
-	r, err := f.do(socketJob{Recover: socketsCut})
-	if err != nil {
+	if _, err := f.do(socketJob{Recover: socketsCut}); err != nil {
 		return err
 	}
-	f.recovery = append(f.recovery, r.Took.Seconds())
+	f.recovery = append(f.recovery, time.Since(start).Seconds())
 	f.requests = append(f.requests, float64(service.RequestCount(emulator.OperationConnect)-before)/socketsCut)
 	return nil
 }
 
 func (f *socketFigures) do(j socketJob) (r socketResult, err error) {
+	if j.URL == "" {
+		j.URL = f.url
+	}
 	if err = f.process.do(j, &r); err == nil && r.Error != "" {
 		err = errors.New(r.Error)
 	}
@@ -187,7 +239,7 @@ func printWsclient(all []*socketFigures) {
 	}
 	add("messages of 100 bytes received per second", "", "≥ 0.80", func(f *socketFigures) []float64 { return f.rate })
 	add("CPU per message", " µs", "≤ 1.25", func(f *socketFigures) []float64 { return f.cpu })
-	add("acknowledged sends per second, one at a time", "", "≥ 0.80", func(f *socketFigures) []float64 { return f.sends })
+	add("acknowledged sends per second, one at a time", "", "≥ 0.80", func(f *socketFigures) []float64 { return f.acknowledged })
 	add(fmt.Sprintf("memory of one of %d idle connections: heap and stacks", socketsHeld), " KiB", "≤ 1.40, ≤ 24 KiB",
 		func(f *socketFigures) []float64 { return f.memory })
 	add("the same of the process", " KiB", "", func(f *socketFigures) []float64 { return f.resident })

@@ -1,10 +1,12 @@
 package main
 
 import (
+	"context"
 	"net/http"
 	"net/http/httptest"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/require"
 )
@@ -15,11 +17,13 @@ func TestEverySocketContenderReceivesAndSends(t *testing.T) {
 		t.Run(c.name, func(t *testing.T) {
 			server := httptest.NewServer(http.HandlerFunc(fastHub))
 			t.Cleanup(server.Close)
-			s, err := c.dial(t.Context(), strings.Replace(server.URL, "http", "ws", 1)+clientPath()+"?access_token=t", nil)
+			ctx, cancel := context.WithTimeout(t.Context(), time.Minute) // a message that is missing would be waited for
+			defer cancel()
+			s, err := c.dial(ctx, strings.Replace(server.URL, "http", "ws", 1)+clientPath()+"?access_token=t", nil)
 			require.NoError(t, err)
-			require.NoError(t, s.receive(t.Context(), 1_000))
-			require.NoError(t, s.send(t.Context(), 10))
-			require.NoError(t, s.receive(t.Context(), 1), "no message is left over")
+			require.NoError(t, s.receive(ctx, 1_000))
+			require.NoError(t, s.send(ctx, 10))
+			require.NoError(t, s.receive(ctx, 1), "no message is left over")
 		})
 	}
 }
