@@ -46,20 +46,12 @@ type socketFigures struct {
 	requests     []float64 // handshakes for each of them
 }
 
-// officialClients are measured if what they need is there. They are slower, so they do less.
-var officialClients = []struct {
-	needs   string
-	figures socketFigures
-}{
-	{filepath.Join("js", "node_modules"),
-		socketFigures{name: "JavaScript client", command: []string{"node", filepath.Join("js", "client.mjs")}, messages: 20_000, sends: 1_000}},
-	{filepath.Join("python", "venv"),
-		socketFigures{name: "Python client", command: []string{filepath.Join("python", "venv", "bin", "python"),
-			filepath.Join("python", "client.py")}, messages: 5_000, sends: 10}},
-}
+// javaScriptClient is the official one. It is slower, so it does less.
+var javaScriptClient = socketFigures{name: "JavaScript client", command: []string{"node", filepath.Join("js", "client.mjs")},
+	messages: 20_000, sends: 1_000}
 
 // benchWsclient measures wsclient beside a loop over its WebSocket library.
-func benchWsclient(runs int, official bool) error {
+func benchWsclient(runs int, js bool) error {
 	executable, err := os.Executable()
 	if err != nil {
 		return err
@@ -76,13 +68,12 @@ func benchWsclient(runs int, official bool) error {
 		all = append(all, &socketFigures{name: c.name, command: []string{executable, "-dial", c.name},
 			messages: socketMessages, sends: socketSends, holds: true})
 	}
-	for i := range officialClients {
-		c := &officialClients[i]
-		if _, err := os.Stat(c.needs); !official || errors.Is(err, fs.ErrNotExist) {
-			log.Printf("%s is not measured (-js=false), or %s is not there: see the README", c.figures.name, c.needs)
-			continue
+	if js {
+		if _, err := os.Stat(filepath.Join("js", "node_modules")); errors.Is(err, fs.ErrNotExist) {
+			log.Print("js/node_modules is not there: run npm ci in js to measure the JavaScript client")
+		} else {
+			all = append(all, &javaScriptClient)
 		}
-		all = append(all, &c.figures)
 	}
 	for run := range runs {
 		log.Printf("run %d of %d", run+1, runs)
