@@ -30,6 +30,9 @@ func main() {
 	broadcasting := flag.String("broadcast", "", "be the process of the broadcaster of this name")
 	holding := flag.Bool("hold", false, "be a process that holds WebSocket clients")
 	tunnels := flag.Bool("tunnel", false, "measure events through the tunnel instead of the client")
+	wsclients := flag.Bool("wsclient", false, "measure wsclient instead of the client")
+	hubbing := flag.Bool("hub", false, "be the process of a hub for WebSocket clients")
+	dialing := flag.String("dial", "", "be the process of the WebSocket client of this name")
 	receiving := flag.String("receive", "", "be the process of the receiver of this name")
 	working := flag.String("work", "", "be the process of the contender of this name")
 	flag.Parse()
@@ -61,6 +64,17 @@ func main() {
 				err = receive(r)
 			}
 		}
+	case *hubbing:
+		err = serveHub()
+	case *dialing != "":
+		err = errors.New("no client " + *dialing)
+		for _, c := range socketContenders {
+			if c.name == *dialing {
+				err = dialSockets(c)
+			}
+		}
+	case *wsclients:
+		err = benchWsclient(*runs, *js)
 	case *tunnels:
 		err = benchTunnel(*runs, *requests)
 	case *emulators:

@@ -1,0 +1,248 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"math"
+	"os"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/coder/websocket"
+
+	"github.com/awps-go/webpubsub/wsclient"
+)
+
+// A socket is a client's connection to a hub.
+type socket interface {
+	receive(ctx context.Context, n int) error // asks the fastHub for a flood and receives it
+	send(ctx context.Context, n int) error    // to a group, one message after the other
+	wait()                                    // for a message, until the connection has ended
+}
+
+// A socketContender connects clients. It calls recovered, if not nil, each time that a connection was recovered.
+type socketContender struct {
+	name string
+	dial func(ctx context.Context, url string, recovered func()) (socket, error)
+}
+
+const wsclientName = "wsclient"
+
+// The floor comes first. All of them receive the same frames.
+var socketContenders = []socketContender{
+	{"floor", dialRaw},
+	{wsclientName + ", json", dialWsclient(wsclient.JSONPlain)},
+	{wsclientName, dialWsclient(wsclient.JSONReliable)},
+}
+
+// rawSocket is a loop over the WebSocket library of wsclient that decodes the same JSON.
+type rawSocket struct{ ws *websocket.Conn }
+
+// rawMessage is what the loop decodes.
+type rawMessage struct {
+	Type, From, Group, FromUserID, DataType string
+	Data                                    json.RawMessage
+	SequenceID, AckID                       uint64
+	Success                                 bool
+}
+
+func dialRaw(ctx context.Context, url string, _ func()) (socket, error) {
+	ws, _, err := websocket.Dial(ctx, url, &websocket.DialOptions{Subprotocols: []string{jsonProtocol}})
+	if err != nil {
+		return nil, err
+	}
+	_, err = rawSocket{ws}.read(ctx) // connected
+	return rawSocket{ws}, err
+}
+
+func (s rawSocket) read(ctx context.Context) (m rawMessage, err error) {
+	_, data, err := s.ws.Read(ctx)
+	if err != nil {
+		return m, err
+	}
+	return m, json.Unmarshal(data, &m)
+}
+
+func (s rawSocket) receive(ctx context.Context, n int) error {
+	frame := fmt.Appendf(nil, `{"type":"event","event":"flood","dataType":"text","data":"%d"}`, n)
+	if err := s.ws.Write(ctx, websocket.MessageText, frame); err != nil {
+		return err
+	}
+	for range n {
+		if m, err := s.read(ctx); err != nil {
+			return err
+		} else if m.Type != "message" || len(m.Data) != smallBody+2 {
+			return fmt.Errorf("received %+v", m)
+		}
+	}
+	return nil
+}
+
+func (s rawSocket) send(ctx context.Context, n int) error {
+	for i := range n {
+		frame, err := json.Marshal(map[string]any{"type": "sendToGroup", "group": group, "ackId": i + 1, "dataType": "text", "data": smallText})
+		if err != nil {
+			return err
+		}
+		if err := s.ws.Write(ctx, websocket.MessageText, frame); err != nil {
+			return err
+		}
+		if m, err := s.read(ctx); err != nil {
+			return err
+		} else if m.AckID != uint64(i+1) || !m.Success {
+			return fmt.Errorf("received %+v", m)
+		}
+	}
+	return nil
+}
+
+func (s rawSocket) wait() { _, _ = s.read(context.Background()) }
+
+type wsclientSocket struct{ conn *wsclient.Conn }
+
+func dialWsclient(protocol wsclient.Protocol) func(context.Context, string, func()) (socket, error) {
+	return func(ctx context.Context, url string, recovered func()) (socket, error) {
+		options := &wsclient.Options{Protocol: protocol,
+			// With json, a full buffer would drop messages.
+			Buffer: wsclient.BufferOptions{Messages: math.MaxInt, Bytes: math.MaxInt}}
+		if recovered != nil {
+			options.OnConnected = func(e wsclient.ConnectedEvent) {
+				if e.Resumed {
+					recovered()
+				}
+			}
+		}
+		conn, err := wsclient.Dial(ctx, wsclient.StaticURL(url), options)
+		return wsclientSocket{conn}, err
+	}
+}
+
+func (s wsclientSocket) receive(ctx context.Context, n int) error {
+	err := s.conn.SendEvent(ctx, "flood", wsclient.Text(fmt.Sprint(n)), &wsclient.SendEventOptions{NoAck: true})
+	for range n {
+		if err != nil {
+			return err
+		}
+		var m *wsclient.Message
+		if m, err = s.conn.Receive(ctx); err == nil && len(m.Data) != smallBody {
+			return fmt.Errorf("received %+v", m)
+		}
+	}
+	return err
+}
+
+func (s wsclientSocket) send(ctx context.Context, n int) error {
+	for range n {
+		if err := s.conn.SendToGroup(ctx, group, wsclient.Text(smallText), nil); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (s wsclientSocket) wait() { _, _ = s.conn.Receive(context.Background()) }
+
+// A socketJob asks the process of a contender for one thing.
+type socketJob struct {
+	URL     string
+	Receive int // messages, over one connection
+	Send    int // messages, over one connection, each when the one before was acknowledged
+	Hold    int // connections to make, beside those that are there
+	Recover int // recoveries to wait for
+}
+
+type socketResult struct {
+	Took, CPU time.Duration
+	Memory    int64 // bytes of heap and stacks, of all held connections
+	Resident  int64 // the same of the process
+	Error     string
+}
+
+// dialSockets is the process of a contender.
+func dialSockets(c socketContender) error {
+	in, out := json.NewDecoder(os.Stdin), json.NewEncoder(os.Stdout)
+	p := &socketProcess{contender: c, recovered: make(chan struct{}, 1<<20)}
+	for {
+		var j socketJob
+		if err := in.Decode(&j); errors.Is(err, io.EOF) {
+			return nil
+		} else if err != nil {
+			return err
+		}
+		var r socketResult
+		ctx, cancel := context.WithTimeout(context.Background(), 2*time.Minute)
+		err := p.do(ctx, j, &r)
+		cancel()
+		if err != nil {
+			r.Error = err.Error()
+		}
+		if err := out.Encode(r); err != nil {
+			return err
+		}
+	}
+}
+
+type socketProcess struct {
+	contender socketContender
+	one       socket // for messages
+	mu        sync.Mutex
+	held      []socket
+	recovered chan struct{}
+}
+
+func (p *socketProcess) do(ctx context.Context, j socketJob, r *socketResult) (err error) {
+	if p.one == nil && j.Receive+j.Send > 0 {
+		if p.one, err = p.contender.dial(ctx, j.URL, nil); err != nil {
+			return err
+		}
+	}
+	var inUse, resident int64
+	if j.Hold > 0 {
+		inUse, resident = memory()
+	}
+	start, cpu := time.Now(), cpuTime()
+	switch {
+	case j.Receive > 0:
+		err = p.one.receive(ctx, j.Receive)
+	case j.Send > 0:
+		err = p.one.send(ctx, j.Send)
+	case j.Hold > 0:
+		err = p.hold(ctx, j)
+	case j.Recover > 0:
+		for range j.Recover {
+			select {
+			case <-p.recovered:
+			case <-ctx.Done():
+				return ctx.Err()
+			}
+		}
+	}
+	r.Took, r.CPU = time.Since(start), cpuTime()-cpu
+	if j.Hold > 0 {
+		nowInUse, nowResident := memory()
+		r.Memory, r.Resident = nowInUse-inUse, nowResident-resident
+	}
+	return err
+}
+
+// hold makes connections, and a goroutine for each that waits for a message.
+func (p *socketProcess) hold(ctx context.Context, j socketJob) error {
+	var started atomic.Int64
+	return together(min(32, j.Hold), func(context.Context) error {
+		for started.Add(1) <= int64(j.Hold) {
+			s, err := p.contender.dial(ctx, j.URL, func() { p.recovered <- struct{}{} })
+			if err != nil {
+				return err
+			}
+			go s.wait()
+			p.mu.Lock()
+			p.held = append(p.held, s)
+			p.mu.Unlock()
+		}
+		return nil
+	})
+}
