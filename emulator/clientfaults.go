@@ -59,8 +59,16 @@ type ClientFault struct {
 }
 
 // InjectClientFault makes requests of connected clients go wrong: the next Times that match. It fails if the fault cannot
-// happen. [Server.ClearFaults] forgets it.
+// happen; under StartT that fails the test too. [Server.ClearFaults] forgets it.
 func (s *Server) InjectClientFault(f ClientFault) error {
+	err := s.injectClientFault(f)
+	if err != nil {
+		s.refused(err)
+	}
+	return err
+}
+
+func (s *Server) injectClientFault(f ClientFault) error {
 	effects := 0
 	for _, set := range []bool{f.Unacknowledged, f.Error != "", f.Cut != CutNone} {
 		effects += count(set)
