@@ -61,8 +61,16 @@ type ClientFault struct {
 }
 
 // InjectClientFault makes requests of connected clients fail: the next Times that match. It returns an error if the fault
-// cannot happen. [Server.ClearFaults] removes the fault.
+// cannot happen, which fails the test too under [StartT]. [Server.ClearFaults] removes the fault.
 func (s *Server) InjectClientFault(f ClientFault) error {
+	err := s.injectClientFault(f)
+	if err != nil {
+		s.refused(err)
+	}
+	return err
+}
+
+func (s *Server) injectClientFault(f ClientFault) error {
 	effects := 0
 	for _, set := range []bool{f.Unacknowledged, f.Error != "", f.Cut != CutNone} {
 		effects += count(set)

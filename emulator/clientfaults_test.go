@@ -77,7 +77,8 @@ func TestRequestsOfClientsGoWrong(t *testing.T) {
 }
 
 func TestClientFaultsThatCannotBe(t *testing.T) {
-	srv := emulator.StartT(t, nil)
+	tb := &refusals{TB: t}
+	srv := emulator.StartT(tb, nil)
 	for want, f := range map[string]emulator.ClientFault{
 		`there is no operation "SendToAll"`: {Operation: "SendToAll", Error: "x"},
 		"Times is -2":                       {Times: -2, Error: "x"},
@@ -86,7 +87,9 @@ func TestClientFaultsThatCannotBe(t *testing.T) {
 		"nothing that should go wrong":      {Operation: emulator.ClientInvoke},
 		"exclude each other":                {Unacknowledged: true, Cut: emulator.CutAfterEffect},
 	} {
-		require.ErrorContains(t, srv.InjectClientFault(f), want)
+		err := srv.InjectClientFault(f)
+		require.ErrorContains(t, err, want)
+		require.Equal(t, err.Error(), tb.take(), "it fails the test under StartT")
 	}
 	for _, code := range []int{0, 999, 1004, 1005, 1006, 1015, 2999, 5000} {
 		require.Panics(t, func() { srv.CloseConnection("chat", "x", code, "") }, code)

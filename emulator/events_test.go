@@ -87,7 +87,7 @@ func TestAWaitHasADeadlineOfItsOwnInATest(t *testing.T) {
 }
 
 func TestDisconnectedCanOvertakeConnected(t *testing.T) {
-	s := emulator.StartT(t, nil)
+	s := emulator.StartT(&refusals{TB: t}, nil)
 	for _, f := range []emulator.Fault{
 		{Operation: emulator.OperationConnectedEvent},
 		{Operation: emulator.OperationConnectedEvent, Delay: time.Second, Status: 500},
@@ -109,9 +109,9 @@ func TestDisconnectedCanOvertakeConnected(t *testing.T) {
 
 func TestEventsNameTheHostThatTheClientConnectedTo(t *testing.T) {
 	s := emulator.StartT(t, nil)
-	var origins []string
+	origins := newEventLog()
 	listen(t, s, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		origins = append(origins, r.Method+" "+r.Header.Get("WebHook-Request-Origin"))
+		origins.add("%s %s", r.Method, r.Header.Get("WebHook-Request-Origin"))
 		w.Header().Set("WebHook-Allowed-Origin", "localhost")
 	}), false)
 	u := dialOptions{user: "ann"}.url(t, s)
@@ -122,7 +122,7 @@ func TestEventsNameTheHostThatTheClientConnectedTo(t *testing.T) {
 	resp, err := tryDial(t, dialOptions{user: "ann"}.url(t, s))
 	require.Error(t, err)
 	require.Equal(t, http.StatusInternalServerError, resp.StatusCode)
-	require.Equal(t, []string{"OPTIONS localhost", "POST localhost", "POST localhost", "OPTIONS 127.0.0.1"}, origins)
+	require.Equal(t, []string{"OPTIONS localhost", "POST localhost", "POST localhost", "OPTIONS 127.0.0.1"}, origins.wait(t, 4))
 }
 
 func TestAClientThatTheApplicationRefusesGetsItsAnswer(t *testing.T) {

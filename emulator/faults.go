@@ -74,8 +74,25 @@ func (s *Server) checkOperation(name Operation, others ...Operation) error {
 	return fmt.Errorf("there is no operation %q: the operations are %s", name, strings.Join(names, ", "))
 }
 
-// InjectFault makes requests fail: the next Times that match. It returns an error if the fault cannot happen.
+// InjectFault makes requests fail: the next Times that match. It returns an error if the fault cannot happen, which fails
+// the test too under [StartT].
 func (s *Server) InjectFault(f Fault) error {
+	err := s.injectFault(f)
+	if err != nil {
+		s.refused(err)
+	}
+	return err
+}
+
+// refused fails the test, if there is one, as a fault cannot happen.
+func (s *Server) refused(err error) {
+	if s.test != nil {
+		s.test.Helper()
+		s.test.Errorf("%v", err)
+	}
+}
+
+func (s *Server) injectFault(f Fault) error {
 	if f.Operation != "" {
 		if err := s.checkOperation(f.Operation, OperationConnect, OperationConnectedEvent); err != nil {
 			return fmt.Errorf("emulator: Fault.Operation: %w", err)

@@ -1,7 +1,9 @@
 package emulator_test
 
 import (
+	"fmt"
 	"net/http"
+	"strings"
 	"testing"
 	"time"
 
@@ -125,8 +127,25 @@ func TestCloseDoesNotWaitForADelay(t *testing.T) {
 	require.Equal(t, 404, <-answered)
 }
 
+// refusals is a test that a refused fault fails, and that goes on.
+type refusals struct {
+	testing.TB
+	said []string
+}
+
+func (r *refusals) Errorf(format string, args ...any) {
+	r.said = append(r.said, fmt.Sprintf(format, args...))
+}
+
+// take returns why the test failed since the last call.
+func (r *refusals) take() string {
+	defer func() { r.said = nil }()
+	return strings.Join(r.said, "; ")
+}
+
 func TestFaultsThatCannotBe(t *testing.T) {
-	srv := emulator.StartT(t, nil)
+	tb := &refusals{TB: t}
+	srv := emulator.StartT(tb, nil)
 	for name, tt := range map[string]struct {
 		fault emulator.Fault
 		want  string
@@ -142,9 +161,12 @@ func TestFaultsThatCannotBe(t *testing.T) {
 		"tokens that are made without a request": {emulator.Fault{Operation: "GetClientAccessToken", Status: 500}, "needs Options.AcceptBearer"},
 		"half a handshake":                       {emulator.Fault{Operation: emulator.OperationConnect, Cut: emulator.CutAfterEffect}, "DropConnection"},
 	} {
-		require.ErrorContains(t, srv.InjectFault(tt.fault), tt.want, name)
+		err := srv.InjectFault(tt.fault)
+		require.ErrorContains(t, err, tt.want, name)
+		require.Equal(t, err.Error(), tb.take(), "it fails the test under StartT")
 	}
 	require.NoError(t, srv.InjectFault(emulator.Fault{Status: 500}))
+	require.Empty(t, tb.take())
 	srv.ClearFaults()
 	rest{t, srv}.must(404, "HEAD", "hubs/chat/users/ann")
 

@@ -11,7 +11,7 @@ import (
 )
 
 func TestEveryOperationHasItsConstant(t *testing.T) {
-	srv := emulator.StartT(t, &emulator.Options{AcceptBearer: func(string) bool { return true }})
+	srv := emulator.StartT(&refusals{TB: t}, &emulator.Options{AcceptBearer: func(string) bool { return true }})
 	source, err := os.ReadFile("operations.go")
 	require.NoError(t, err)
 	var constants []string

@@ -93,6 +93,7 @@ type Server struct {
 	closed       sync.Once
 
 	patience time.Duration // how long a wait takes whose context has no deadline; 0 = for ever
+	test     TB            // fails when a fault is refused; nil = none
 
 	handshakes atomic.Int64 // that were answered
 }

@@ -11,6 +11,7 @@ import (
 type TB interface {
 	Helper()
 	Cleanup(func())
+	Errorf(format string, args ...any)
 	Fatalf(format string, args ...any)
 	Logf(format string, args ...any)
 }
@@ -18,8 +19,9 @@ type TB interface {
 // testPatience is how long WaitFor... waits under StartT.
 const testPatience = 10 * time.Second
 
-// StartT starts a server for a test, and closes the server when the test ends. It logs to the test unless opts has a Logger, and
-// fails the test if the server cannot start.
+// StartT starts a server for a test, and closes the server when the test ends. It logs to the test unless opts has a Logger. It
+// fails the test if the server cannot start, and later if InjectFault or InjectClientFault rejects a fault: a test whose fault
+// cannot happen would pass without it.
 //
 // The server's WaitFor... methods give up after 10 seconds if their context has no deadline, so that a failing test names the
 // state that it waited for.
@@ -39,7 +41,7 @@ func StartT(t TB, opts *Options) *Server {
 		t.Fatalf("%v", err)
 		return nil
 	}
-	s.patience = testPatience
+	s.patience, s.test = testPatience, t
 	t.Cleanup(func() { s.Close() })
 	return s
 }

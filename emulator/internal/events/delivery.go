@@ -45,7 +45,7 @@ func (u *Sender) send(ctx context.Context, d *delivery, accept func(*answer) err
 			u.log(slog.LevelInfo, "an event failed", d, err, d.consequence())
 		}
 	}
-	u.told.add(u.newRecord(d, err))
+	u.remember(u.newRecord(d, err))
 	u.Service.Observer.Changed()
 	return err
 }
@@ -219,17 +219,22 @@ func isFinal(err error) bool {
 }
 
 // sleep waits until d has passed on the clock. It reports false at once when ctx ends or the server closes.
-func (u *Sender) sleep(ctx context.Context, d time.Duration) bool {
+func (u *Sender) sleep(ctx context.Context, d time.Duration) bool { return u.alarm(d)(ctx) }
+
+// alarm sets the clock for a wait that begins now. The caller calls wait, which is sleep for what is left.
+func (u *Sender) alarm(d time.Duration) (wait func(context.Context) bool) {
 	passed := make(chan struct{})
 	t := u.Service.Clock.AfterFunc(d, func() { close(passed) })
-	defer t.Stop()
-	select {
-	case <-passed:
-		return true
-	case <-ctx.Done():
-	case <-u.Service.Life.Closing():
+	return func(ctx context.Context) bool {
+		defer t.Stop()
+		select {
+		case <-passed:
+			return true
+		case <-ctx.Done():
+		case <-u.Service.Life.Closing():
+		}
+		return false
 	}
-	return false
 }
 
 // log logs what became of a delivery, and what comes next.

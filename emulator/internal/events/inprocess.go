@@ -59,6 +59,9 @@ func (t inProcess) RoundTrip(r *http.Request) (*http.Response, error) {
 		if o.panicked != nil && o.panicked != http.ErrAbortHandler { //nolint:errorlint // net/http compares it so too
 			t.log.Error("the event handler panicked", "panic", fmt.Sprint(o.panicked), "stack", string(o.stack))
 		}
+		if err := r.Context().Err(); err != nil {
+			return nil, err // the handler may have returned because of it: that is no answer
+		}
 		w := o.w
 		if w == nil {
 			return nil, errBrokeOff

@@ -1,9 +1,7 @@
 package events
 
 import (
-	"slices"
 	"strings"
-	"sync"
 	"time"
 	"unicode/utf8"
 
@@ -29,12 +27,8 @@ type Record struct {
 	Error             string
 }
 
-const (
-	// maxRecords is how many events are remembered.
-	maxRecords = 1000
-	// maxRecordedBody is how much of a body is remembered, in bytes.
-	maxRecordedBody = 16 << 10
-)
+// maxRecordedBody is how much of a body is remembered, in bytes.
+const maxRecordedBody = 16 << 10
 
 func (u *Sender) newRecord(d *delivery, err error) Record {
 	secrets := u.secrets()
@@ -61,42 +55,16 @@ func recorded(body []byte, secrets []string) []byte {
 	return []byte(shown[:min(len(shown), maxRecordedBody)])
 }
 
-// recordLog is the events that the application was told last.
-type recordLog struct {
-	mu     sync.Mutex // guards everything below
-	all    []Record   // a ring once it is full
-	next   int        // where the next goes then
-	counts map[recordKey]int
-}
-
 // recordKey is a hub and the name of an event, in lower case.
 type recordKey struct{ hub, name string }
 
-func (l *recordLog) add(r Record) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	if l.counts == nil {
-		l.counts = make(map[recordKey]int)
-	}
-	l.counts[recordKey{r.Hub, strings.ToLower(r.Name)}]++
-	if len(l.all) < maxRecords {
-		l.all = append(l.all, r)
-		return
-	}
-	l.all[l.next] = r
-	l.next = (l.next + 1) % maxRecords
-}
+// remember remembers an event that has ended.
+func (u *Sender) remember(r Record) { u.told.Add(recordKey{r.Hub, strings.ToLower(r.Name)}, r) }
 
 // Events returns the events that the application was told last, in the order in which they ended.
-func (u *Sender) Events() []Record {
-	u.told.mu.Lock()
-	defer u.told.mu.Unlock()
-	return slices.Concat(u.told.all[u.told.next:], u.told.all[:u.told.next])
-}
+func (u *Sender) Events() []Record { return u.told.All() }
 
 // Count returns how many events of a hub and a name have ended.
 func (u *Sender) Count(hub, name string) int {
-	u.told.mu.Lock()
-	defer u.told.mu.Unlock()
-	return u.told.counts[recordKey{strings.ToLower(hub), strings.ToLower(name)}]
+	return u.told.Count(recordKey{strings.ToLower(hub), strings.ToLower(name)})
 }

@@ -14,6 +14,7 @@ import (
 	"github.com/awps-go/webpubsub/emulator/internal/faults"
 	"github.com/awps-go/webpubsub/emulator/internal/hub"
 	"github.com/awps-go/webpubsub/emulator/internal/protocol"
+	"github.com/awps-go/webpubsub/emulator/internal/recent"
 	"github.com/awps-go/webpubsub/emulator/internal/text"
 	"github.com/awps-go/webpubsub/emulator/internal/tunnel"
 )
@@ -33,7 +34,7 @@ type Sender struct {
 	hubHandlers
 	client  *http.Client
 	timeout time.Duration // eventTimeout, but in tests
-	told    recordLog
+	told    recent.Log[recordKey, Record]
 }
 
 // NewSender makes a Sender without handlers.
@@ -124,8 +125,9 @@ func (u *Sender) notifyLater(c *hub.Connection, e *event, delay time.Duration) {
 		return
 	}
 	d := u.deliver(h, c, c.NextEventID(), e)
+	wait := u.alarm(delay) // before the caller goes on, so that whoever sees a later event may advance the clock
 	u.Service.Life.Go(func() {
-		if ctx := u.Service.Life.Context(); u.sleep(ctx, delay) {
+		if ctx := u.Service.Life.Context(); wait(ctx) {
 			_ = u.send(ctx, d, func(*answer) error { return nil })
 		}
 	})

@@ -246,8 +246,8 @@ func (h *Hub) changeGroups(filter *odata.Expr, groups []string, change func(c *C
 	}
 }
 
-// Grant allows a connection something in a group, or in every group if that is "". It reports whether there is such a
-// connection, and fails if its permission names too many groups already.
+// Grant allows a connection something in a group. It reports whether there is such a connection, and fails if its
+// permission names too many groups already.
 func (h *Hub) Grant(id string, p Permission, group string) (exists bool, err error) {
 	n := h.change(&Target{Connection: id}, func(c *Connection) { err = c.permissions.grant(p, group) })
 	return n > 0, err

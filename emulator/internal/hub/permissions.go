@@ -171,22 +171,13 @@ func (p *permissions) allows(perm Permission, group string) bool {
 	return g.allowed(group)
 }
 
-// grant allows a group, or every group. It fails when there are too many exceptions.
+// grant allows a group. It fails when there are too many exceptions.
 func (p *permissions) grant(perm Permission, group string) error {
-	g := p.edit(perm)
-	if group == "" {
-		g.grantAll()
-		return nil
-	}
-	return g.set(group, true)
+	return p.edit(perm).set(group, true)
 }
 
-// revoke denies a group, or every group. It fails when there are too many exceptions.
+// revoke denies a group. It fails when there are too many exceptions.
 func (p *permissions) revoke(perm Permission, group string) error {
-	if group == "" {
-		p[perm] = nil
-		return nil
-	}
 	return p.edit(perm).set(group, false)
 }
 

@@ -15,6 +15,7 @@ import (
 
 	"github.com/awps-go/webpubsub/emulator/internal/faults"
 	"github.com/awps-go/webpubsub/emulator/internal/hub"
+	"github.com/awps-go/webpubsub/emulator/internal/recent"
 	"github.com/awps-go/webpubsub/emulator/internal/text"
 	"github.com/awps-go/webpubsub/emulator/internal/token"
 	"github.com/awps-go/webpubsub/emulator/internal/wire"
@@ -73,7 +74,7 @@ type API struct {
 	faults   *faults.List
 
 	routes []route
-	log    requestLog
+	log    recent.Log[string, Request]
 }
 
 // New makes an API.
@@ -173,7 +174,7 @@ func (c *call) record(status int, took time.Duration) {
 	if c.route != nil {
 		r.Operation = c.route.operation
 	}
-	c.api.log.add(r)
+	c.api.remember(r)
 	c.api.service.Observer.Changed()
 	if c.api.service.Observer.Watched() {
 		e := hub.TrafficEvent{Kind: "rest", Status: status, Text: r.Method + " " + r.Path,
