@@ -828,3 +828,28 @@ func TestAGroupWhoseNameIsNoTopicReachesNoMQTTClient(t *testing.T) {
 	r.text("hubs/chat/:send", "fence")
 	require.Equal(t, "fence", string(c.expect(mqttpacket.Publish).Payload))
 }
+
+func TestWebSocketPingsAreAnsweredBeforeAndAfterConnect(t *testing.T) {
+	srv := emulator.StartT(t, nil)
+	both(t, func(t *testing.T, version mqttVersion) {
+		c := openWire(t, srv, version, dialOptions{})
+		for _, step := range []struct {
+			send mqttpacket.Packet
+			want mqttpacket.Type
+		}{
+			{connectPacket("id"), mqttpacket.Connack},
+			{mqttpacket.Packet{Type: mqttpacket.Pingreq}, mqttpacket.Pingresp},
+		} {
+			answer := make(chan *mqttpacket.Packet, 1)
+			go func() { // a pong arrives only while somebody reads
+				pk, _ := c.tryRead()
+				answer <- pk
+			}()
+			require.NoError(t, c.ws.Ping(soon(t)), "before %s", step.want)
+			c.send(step.send)
+			pk := <-answer
+			require.NotNil(t, pk)
+			require.Equal(t, step.want.String(), pk.Type.String())
+		}
+	})
+}
