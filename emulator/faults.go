@@ -20,7 +20,7 @@ const (
 	OperationConnectedEvent Operation = faults.ConnectedEvent
 )
 
-// UntilCleared, as the Times of a fault, makes the fault last until [Server.ClearFaults].
+// UntilCleared is the Times of a fault that lasts until [Server.ClearFaults].
 const UntilCleared = -1
 
 // Fault describes how a REST request, a client's handshake or the event connected fails on purpose. The zero value does

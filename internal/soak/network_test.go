@@ -31,7 +31,7 @@ func (n *network) dial(ctx context.Context, network, address string) (net.Conn, 
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	if n.lost {
-		s.Close()
+		conn.Close()
 		return nil, errors.New("the network is lost")
 	}
 	n.conn = s
@@ -45,7 +45,7 @@ func (n *network) current() *socket {
 }
 
 // cut breaks the connection.
-func (n *network) cut() { n.current().Close() }
+func (n *network) cut() { _ = n.current().Close() }
 
 // forbid lets no new connection be made.
 func (n *network) forbid() {
