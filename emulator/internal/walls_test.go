@@ -24,6 +24,7 @@ const (
 var mayImport = map[string][]string{
 	"text":       nil,
 	"odata":      nil,
+	"recent":     nil,
 	"hub":        {"odata", "text"},
 	"watch":      {"hub"},
 	"mqttpacket": nil,
@@ -34,9 +35,9 @@ var mayImport = map[string][]string{
 	"handshake":  {"faults", "hub", "protocol", "text", "token", "wire"},
 	"client":     {"handshake", "hub", "protocol", "wire"},
 	"mqtt":       {"handshake", "hub", "mqttpacket", "protocol", "text", "wire"},
-	"rest":       {"faults", "hub", "odata", "protocol", "text", "token", "wire"},
+	"rest":       {"faults", "hub", "odata", "protocol", "recent", "text", "token", "wire"},
 	"tunnel":     {"handshake", "hub", "protocol", "wire"},
-	"events":     {"faults", "hub", "protocol", "text", "tunnel"},
+	"events":     {"faults", "hub", "protocol", "recent", "text", "tunnel"},
 	"liveview":   {"hub", "text", "watch", "wire"},
 }
 
