@@ -2,6 +2,7 @@ package tunnelframe
 
 import (
 	"encoding/json"
+	"errors"
 	"strings"
 	"unicode/utf8"
 )
@@ -16,7 +17,11 @@ func (h *headers) UnmarshalJSON(b []byte) error {
 		*h = usual
 		return nil
 	}
-	return json.Unmarshal(b, (*map[string][]string)(h))
+	err := json.Unmarshal(b, (*map[string][]string)(h))
+	if wrong, ok := errors.AsType[*json.UnmarshalTypeError](err); ok {
+		wrong.Field = "Headers" // and not the name of a header, which is the sender's text
+	}
+	return err
 }
 
 // parseHeaders parses an object of lists of strings without escapes. The names and values are parts of the text. It reports
