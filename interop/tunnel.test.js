@@ -120,7 +120,9 @@ test("two tunnel clients share the events, and one takes over from the other", a
   const before = [...counts];
   clients[0].stop();
   for (let i = 0; i < 10; i++) await alice.client.sendEvent("e", "x", "text");
-  assert.equal(counts[0] + counts[1], 20);
+  // The client that stops may have received one whose answer is lost with its connection: that one is sent again.
+  const handled = counts[0] + counts[1];
+  assert.ok(handled === 20 || (handled === 21 && counts[0] === before[0] + 1), `events are handled as ${counts}`);
   assert.ok(counts[1] - before[1] >= 9, `events after one has gone are shared as ${counts}`);
 });
 
