@@ -65,7 +65,7 @@ type ClientFault struct {
 func (s *Server) InjectClientFault(f ClientFault) error {
 	err := s.injectClientFault(f)
 	if err != nil {
-		s.refused(err)
+		s.failTest(err)
 	}
 	return err
 }

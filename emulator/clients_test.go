@@ -75,7 +75,7 @@ func TestClaimsAsDotNETSpellsThem(t *testing.T) {
 			require.NoError(t, err)
 			c := srv.Connections("chat")[0]
 			require.Equal(t, "ann", c.UserID)
-			require.True(t, srv.HasPermission("chat", c.ID, "sendToGroup", "any"))
+			require.True(t, hasPermission(t, srv, c.ID, "sendToGroup", "any"))
 			ws.CloseNow()
 			require.NoError(t, srv.WaitForConnections(t.Context(), "chat", 0))
 		})

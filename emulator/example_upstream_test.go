@@ -21,7 +21,7 @@ func ExampleServer_SetHubSettings() {
 	}
 	defer srv.Close()
 
-	handler, err := eventhandler.New(eventhandler.Options{
+	handler, err := eventhandler.New(&eventhandler.Options{
 		Hub:               "chat",
 		ConnectionStrings: []string{srv.ConnectionString()},
 		OnUserEvent: func(_ context.Context, r *eventhandler.UserEventRequest) (*eventhandler.UserEventResponse, error) {

@@ -79,13 +79,13 @@ func (s *Server) checkOperation(name Operation, others ...Operation) error {
 func (s *Server) InjectFault(f Fault) error {
 	err := s.injectFault(f)
 	if err != nil {
-		s.refused(err)
+		s.failTest(err)
 	}
 	return err
 }
 
-// refused fails the test, if there is one, as a fault cannot happen.
-func (s *Server) refused(err error) {
+// failTest fails the server's test, if there is one: the test asks for something that does not exist.
+func (s *Server) failTest(err error) {
 	if s.test != nil {
 		s.test.Helper()
 		s.test.Errorf("%v", err)

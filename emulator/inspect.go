@@ -7,6 +7,7 @@ import (
 	"maps"
 	"net/http"
 	"slices"
+	"strings"
 	"time"
 
 	kernel "github.com/awps-go/webpubsub/emulator/internal/hub"
@@ -70,14 +71,17 @@ func (s *Server) Groups(hub string) []string {
 // Users returns the users of a hub who have connections, in alphabetical order.
 func (s *Server) Users(hub string) []string { return s.service.Hub(hub).Users() }
 
-// HasPermission reports whether a connection has a permission for a group, or for every group if group is "". It panics if the
-// permission is unknown, because a test with a misspelt permission would pass or fail for the wrong reason.
-func (s *Server) HasPermission(hub, connectionID string, permission Permission, group string) bool {
+// HasPermission reports whether a connection has a permission for a group, or for every group if group is "". It returns an
+// error if the permission is unknown, which fails the test too under [StartT].
+func (s *Server) HasPermission(hub, connectionID string, permission Permission, group string) (bool, error) {
 	p, ok := kernel.ParsePermission(string(permission))
 	if !ok {
-		panic(fmt.Sprintf("emulator: there is no permission %q: there are %v", permission, kernel.PermissionNames()))
+		err := fmt.Errorf("emulator: HasPermission: there is no permission %q: the permissions are %s", permission,
+			strings.Join(kernel.PermissionNames(), ", "))
+		s.failTest(err)
+		return false, err
 	}
-	return s.service.Hub(hub).HasPermission(connectionID, p, group)
+	return s.service.Hub(hub).HasPermission(connectionID, p, group), nil
 }
 
 // DropConnection cuts a client's connection without a close frame, as a failing network does. It reports whether the hub has

@@ -28,10 +28,18 @@ func TestALookInside(t *testing.T) {
 	}, srv.Connections("CHAT"))
 	require.Equal(t, []string{"g1", "g2"}, srv.Groups("chat"))
 	require.Equal(t, []string{"ann"}, srv.Users("chat"))
-	require.True(t, srv.HasPermission("chat", a.id, "sendToGroup", "g1"))
-	require.False(t, srv.HasPermission("chat", a.id, "sendToGroup", ""))
-	require.False(t, srv.HasPermission("chat", a.id, "joinLeaveGroup", "g1"))
-	require.False(t, srv.HasPermission("chat", "nobody", "sendToGroup", "g1"))
+	require.True(t, hasPermission(t, srv, a.id, "sendToGroup", "g1"))
+	require.False(t, hasPermission(t, srv, a.id, "sendToGroup", ""))
+	require.False(t, hasPermission(t, srv, a.id, "joinLeaveGroup", "g1"))
+	require.False(t, hasPermission(t, srv, "nobody", "sendToGroup", "g1"))
+}
+
+// hasPermission reports whether a connection of the hub chat has a permission.
+func hasPermission(t *testing.T, srv *emulator.Server, connectionID string, permission emulator.Permission, group string) bool {
+	t.Helper()
+	has, err := srv.HasPermission("chat", connectionID, permission, group)
+	require.NoError(t, err)
+	return has
 }
 
 func TestRequestsAreRemembered(t *testing.T) {

@@ -38,7 +38,7 @@ func mqttApplication(t *testing.T, s *emulator.Server, log *eventLog, reject fun
 		}
 		return fmt.Sprintf("by client %t %+v", d.InitiatedByClient, *d.DisconnectPacket)
 	}
-	handler, err := eventhandler.New(eventhandler.Options{
+	handler, err := eventhandler.New(&eventhandler.Options{
 		Hub: "chat", AccessKeys: []string{s.AccessKey()},
 		OnConnect: func(_ context.Context, r *eventhandler.ConnectRequest) (*eventhandler.ConnectResponse, error) {
 			tell(&r.Event, fmt.Sprintf("%v %v %+v", r.Subprotocols, r.Query, *r.MQTT))

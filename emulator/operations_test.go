@@ -31,9 +31,14 @@ func TestEveryOperationHasItsConstant(t *testing.T) {
 }
 
 func TestNamesThatAreNone(t *testing.T) {
-	srv := emulator.StartT(t, nil)
-	require.Panics(t, func() { srv.HasPermission("chat", "c", "sendToGroups", "g") })
-	require.False(t, srv.HasPermission("chat", "c", emulator.PermissionSendToGroup, "g"))
+	test := &refusals{TB: t}
+	srv := emulator.StartT(test, nil)
+	has, err := srv.HasPermission("chat", "c", "sendToGroups", "g")
+	require.False(t, has)
+	require.EqualError(t, err, `emulator: HasPermission: there is no permission "sendToGroups": the permissions are sendToGroup, joinLeaveGroup`)
+	require.Equal(t, err.Error(), test.take(), "the test fails as well")
+	require.False(t, hasPermission(t, srv, "c", emulator.PermissionSendToGroup, "g"))
+	require.Empty(t, test.take())
 	require.Panics(t, func() { srv.RequestCount("SendToAlll") })
 	require.ErrorContains(t, srv.WaitForRequests(t.Context(), "SendToAlll", 1), "there is no operation")
 }

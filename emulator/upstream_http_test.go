@@ -106,7 +106,7 @@ func TestAClientsLifeReachesTheEventHandler(t *testing.T) {
 			log.add("%s %s %s user=%s subprotocol=%s state=%s %s", e.EventID, e.Hub, e.EventName, e.UserID, e.Subprotocol, string(e.State["n"]), more)
 		}
 		s := emulator.StartT(t, nil)
-		handler, err := eventhandler.New(eventhandler.Options{
+		handler, err := eventhandler.New(&eventhandler.Options{
 			Hub: "chat", ConnectionStrings: []string{s.ConnectionString()}, AllowedOrigins: []string{"127.0.0.1"},
 			OnConnect: func(_ context.Context, r *eventhandler.ConnectRequest) (*eventhandler.ConnectResponse, error) {
 				tell(&r.Event, fmt.Sprintf("sub=%v query=%v agent=%s offers=%v", r.Claims["sub"], r.Query, r.Header.Get("X-Agent"), r.Subprotocols))
@@ -156,7 +156,7 @@ func TestAClientsLifeReachesTheEventHandler(t *testing.T) {
 func TestEventsOfRawClients(t *testing.T) {
 	overBoth(t, func(t *testing.T, network bool) {
 		s := emulator.StartT(t, nil)
-		handler, err := eventhandler.New(eventhandler.Options{
+		handler, err := eventhandler.New(&eventhandler.Options{
 			Hub: "chat", AccessKeys: []string{s.AccessKey()},
 			OnConnect: func(_ context.Context, r *eventhandler.ConnectRequest) (*eventhandler.ConnectResponse, error) {
 				return &eventhandler.ConnectResponse{Subprotocol: "my.protocol"}, nil
@@ -197,7 +197,7 @@ func TestARejectionReachesTheHandshake(t *testing.T) {
 	overBoth(t, func(t *testing.T, network bool) {
 		s := emulator.StartT(t, nil)
 		var reject error
-		handler, err := eventhandler.New(eventhandler.Options{
+		handler, err := eventhandler.New(&eventhandler.Options{
 			Hub: "chat", AccessKeys: []string{s.AccessKey()},
 			OnConnect: func(context.Context, *eventhandler.ConnectRequest) (*eventhandler.ConnectResponse, error) {
 				return nil, reject
@@ -224,7 +224,7 @@ func TestWithTheSecondaryKeyAlone(t *testing.T) {
 	require.NoError(t, err)
 	require.Equal(t, "two", connectionString.AccessKey)
 	for key, ok := range map[string]bool{"one": true, "two": true, "three": false} {
-		handler, err := eventhandler.New(eventhandler.Options{Hub: "chat", AccessKeys: []string{key}})
+		handler, err := eventhandler.New(&eventhandler.Options{Hub: "chat", AccessKeys: []string{key}})
 		require.NoError(t, err)
 		listen(t, s, handler, true)
 		resp, err := tryDial(t, dialOptions{user: "ann"}.url(t, s))
@@ -362,7 +362,7 @@ func TestAnEventThatSucceedsAtLastIsDelivered(t *testing.T) {
 func TestAReliableClientConnectsAndDisconnectsOnce(t *testing.T) {
 	s := emulator.StartT(t, nil)
 	log := newEventLog()
-	handler, err := eventhandler.New(eventhandler.Options{
+	handler, err := eventhandler.New(&eventhandler.Options{
 		Hub: "chat", AccessKeys: []string{s.AccessKey()},
 		OnConnect: func(_ context.Context, r *eventhandler.ConnectRequest) (*eventhandler.ConnectResponse, error) {
 			log.add("%s %s", r.EventID, r.EventName)
@@ -443,7 +443,7 @@ func TestClosingTheServerTellsTheApplicationWhileItIsStillServed(t *testing.T) {
 	overBoth(t, func(t *testing.T, network bool) {
 		s := emulator.StartT(t, nil)
 		log := newEventLog()
-		handler, err := eventhandler.New(eventhandler.Options{
+		handler, err := eventhandler.New(&eventhandler.Options{
 			Hub: "chat", ConnectionStrings: []string{s.ConnectionString()},
 			OnDisconnected: func(ctx context.Context, r *eventhandler.DisconnectedRequest) error {
 				client, err := webpubsub.NewClientFromConnectionString(s.ConnectionString(), "chat", nil)
@@ -922,7 +922,7 @@ func TestManyClientsEventsKeepTheirOrder(t *testing.T) {
 	var mu sync.Mutex
 	got := map[string][]string{}
 	s := emulator.StartT(t, nil)
-	handler, err := eventhandler.New(eventhandler.Options{
+	handler, err := eventhandler.New(&eventhandler.Options{
 		Hub: "chat", AccessKeys: []string{s.AccessKey()},
 		OnUserEvent: func(_ context.Context, r *eventhandler.UserEventRequest) (*eventhandler.UserEventResponse, error) {
 			mu.Lock()

@@ -154,7 +154,7 @@ func TestAHandlerOfSeveralHubs(t *testing.T) {
 		})
 	}
 	t.Run("Hubs alone", func(t *testing.T) {
-		handler, err := eventhandler.New(eventhandler.Options{Hubs: []string{"chat"}, AccessKeys: []string{testKey}})
+		handler, err := eventhandler.New(&eventhandler.Options{Hubs: []string{"chat"}, AccessKeys: []string{testKey}})
 		require.NoError(t, err)
 		require.NotNil(t, handler)
 	})
@@ -162,7 +162,7 @@ func TestAHandlerOfSeveralHubs(t *testing.T) {
 
 // A router of net/http redirects a path without a slash at its end to the one with it, and the service does not follow.
 func TestBothPatternsReachTheHandler(t *testing.T) {
-	handler, err := eventhandler.New(eventhandler.Options{Hub: "chat", AccessKeys: []string{testKey}})
+	handler, err := eventhandler.New(&eventhandler.Options{Hub: "chat", AccessKeys: []string{testKey}})
 	require.NoError(t, err)
 	mux := http.NewServeMux()
 	mux.Handle("/eventhandler", handler)

@@ -2,7 +2,7 @@
 // clients have sent. The service posts these events as CloudEvents over HTTP. A [Handler] is a net/http handler that
 // verifies them, calls functions of the application with them, and writes the functions' answers.
 //
-//	handler, err := eventhandler.New(eventhandler.Options{
+//	handler, err := eventhandler.New(&eventhandler.Options{
 //		Hub:               "chat",
 //		ConnectionStrings: []string{os.Getenv("WEBPUBSUB_CONNECTION_STRING")},
 //		Logger:            slog.Default(),

@@ -24,7 +24,7 @@ func Example() {
 	}
 	defer service.Close()
 
-	handler, err := eventhandler.New(eventhandler.Options{
+	handler, err := eventhandler.New(&eventhandler.Options{
 		Hub:               "chat",
 		ConnectionStrings: []string{service.ConnectionString()},
 		Logger:            slog.Default(),
@@ -81,7 +81,7 @@ func ExampleOptions_onConnect() {
 	}
 	defer service.Close()
 
-	handler, err := eventhandler.New(eventhandler.Options{
+	handler, err := eventhandler.New(&eventhandler.Options{
 		Hub:               "chat",
 		ConnectionStrings: []string{service.ConnectionString()},
 		OnConnect: func(_ context.Context, r *eventhandler.ConnectRequest) (*eventhandler.ConnectResponse, error) {
@@ -144,7 +144,7 @@ func ExampleState() {
 	}
 	defer service.Close()
 
-	handler, err := eventhandler.New(eventhandler.Options{
+	handler, err := eventhandler.New(&eventhandler.Options{
 		Hub:               "chat",
 		ConnectionStrings: []string{service.ConnectionString()},
 		OnUserEvent: func(_ context.Context, r *eventhandler.UserEventRequest) (*eventhandler.UserEventResponse, error) {

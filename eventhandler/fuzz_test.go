@@ -49,7 +49,7 @@ func FuzzEvent(f *testing.F) {
 				}
 			}
 		}
-		handler, err := eventhandler.New(eventhandler.Options{
+		handler, err := eventhandler.New(&eventhandler.Options{
 			Hub: "chat", AccessKeys: []string{testKey}, Logger: slog.New(slog.DiscardHandler),
 			OnConnect: func(_ context.Context, r *eventhandler.ConnectRequest) (*eventhandler.ConnectResponse, error) {
 				check(&r.Event)

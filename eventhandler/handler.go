@@ -1,6 +1,7 @@
 package eventhandler
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -90,11 +91,19 @@ type Handler struct {
 	logger  *slog.Logger
 }
 
-// New returns a handler of the events of options.Hub and options.Hubs. It returns [webpubsub.ErrInvalidArgument], and
-// names the option, if no hub is given or a hub's name is not valid, if no key is given or one is empty, if keys are given
-// along with DangerouslyDisableSignatureVerification, if a connection string or an origin is not one, or if MaxBodyBytes
-// is negative.
-func New(options Options) (*Handler, error) {
+// New returns a handler for the events of options.Hub and options.Hubs. It returns [webpubsub.ErrInvalidArgument], and names the
+// option, if
+//
+//   - there is no hub, as with nil options, or the name of a hub is not valid,
+//   - there is no key, a key is empty, or there are keys along with DangerouslyDisableSignatureVerification,
+//   - a connection string or an origin is not valid, or
+//   - MaxBodyBytes is negative.
+//
+// New copies the options: later changes to them have no effect.
+func New(options *Options) (*Handler, error) {
+	if options == nil {
+		options = &Options{}
+	}
 	hubs, err := options.hubs()
 	if err != nil {
 		return nil, err
@@ -102,15 +111,14 @@ func New(options Options) (*Handler, error) {
 	if options.MaxBodyBytes < 0 {
 		return nil, invalid("MaxBodyBytes", "is negative")
 	}
-	if options.MaxBodyBytes == 0 {
-		options.MaxBodyBytes = defaultMaxBodyBytes
-	}
 	keys, err := options.keys()
 	if err != nil {
 		return nil, err
 	}
-	options.AccessKeys, options.KeyCredentials, options.ConnectionStrings = nil, nil, nil // printing a Handler prints no key
-	h := &Handler{options: options, hubs: hubs, keys: keys, logger: options.Logger}
+	h := &Handler{options: *options, hubs: hubs, keys: keys, logger: options.Logger}
+	h.options.MaxBodyBytes = cmp.Or(options.MaxBodyBytes, defaultMaxBodyBytes)
+	// Without the keys, printing a Handler prints no secret.
+	h.options.AccessKeys, h.options.KeyCredentials, h.options.ConnectionStrings = nil, nil, nil
 	for i, origin := range options.AllowedOrigins {
 		if origin == "" || strings.ContainsAny(origin, "/, \t") {
 			return nil, invalid(fmt.Sprintf("AllowedOrigins[%d]", i), "is not a host, such as NAME.webpubsub.azure.com")

@@ -42,12 +42,27 @@ func TestNewRefusesOptionsThatAreWrong(t *testing.T) {
 		"a negative limit for bodies": {eventhandler.Options{Hub: "chat", AccessKeys: ok, MaxBodyBytes: -1}, "MaxBodyBytes is negative"},
 	} {
 		t.Run(name, func(t *testing.T) {
-			_, err := eventhandler.New(test.options)
+			_, err := eventhandler.New(&test.options)
 			require.ErrorIs(t, err, webpubsub.ErrInvalidArgument)
 			require.ErrorContains(t, err, test.fault)
 			require.NotContains(t, err.Error(), "secret")
 		})
 	}
+	t.Run("no options", func(t *testing.T) {
+		_, err := eventhandler.New(nil)
+		require.ErrorIs(t, err, webpubsub.ErrInvalidArgument)
+		require.ErrorContains(t, err, "Hub is empty")
+	})
+}
+
+func TestOptionsMayChangeAfterwards(t *testing.T) {
+	options := &eventhandler.Options{Hub: "chat", AccessKeys: []string{testKey}}
+	handler, err := eventhandler.New(options)
+	require.NoError(t, err)
+	require.Equal(t, []string{testKey}, options.AccessKeys, "New does not change the caller's options either")
+	*options = eventhandler.Options{Hub: "other", AccessKeys: []string{"other"}, MaxBodyBytes: 1}
+	answer := do(t, newEvent(newServer(t, handler), "sys.connected", "application/json", "{}"))
+	require.Equal(t, http.StatusNoContent, answer.status, answer.body)
 }
 
 func TestConnectRequestHoldsWhatTheServiceSends(t *testing.T) {
@@ -261,7 +276,7 @@ func TestAReplyWhoseStreamFails(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			var log bytes.Buffer
-			handler, err := eventhandler.New(eventhandler.Options{
+			handler, err := eventhandler.New(&eventhandler.Options{
 				Hub: "chat", AccessKeys: []string{testKey}, Logger: slog.New(slog.NewTextHandler(&log, nil)),
 				OnUserEvent: func(context.Context, *eventhandler.UserEventRequest) (*eventhandler.UserEventResponse, error) {
 					return &eventhandler.UserEventResponse{Message: webpubsub.BinaryStream(test.stream),
@@ -428,7 +443,7 @@ func TestANilLoggerLogsNothing(t *testing.T) {
 	before := slog.Default()
 	slog.SetDefault(slog.New(slog.NewTextHandler(&log, nil)))
 	t.Cleanup(func() { slog.SetDefault(before) })
-	handler, err := eventhandler.New(eventhandler.Options{
+	handler, err := eventhandler.New(&eventhandler.Options{
 		Hub: "chat", AccessKeys: []string{testKey},
 		OnConnected: func(context.Context, *eventhandler.ConnectedRequest) error { panic("a bug") },
 	})

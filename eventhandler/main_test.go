@@ -85,7 +85,7 @@ func serve(t testing.TB, options eventhandler.Options) (url string) {
 	if options.Logger == nil {
 		options.Logger = slog.New(slog.DiscardHandler)
 	}
-	handler, err := eventhandler.New(options)
+	handler, err := eventhandler.New(&options)
 	require.NoError(t, err)
 	return newServer(t, handler)
 }

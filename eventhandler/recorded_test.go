@@ -56,8 +56,8 @@ type recorded struct {
 }
 
 // recordingOptions are those of a handler that keeps what its functions get.
-func recordingOptions(got *recorded) eventhandler.Options {
-	return eventhandler.Options{
+func recordingOptions(got *recorded) *eventhandler.Options {
+	return &eventhandler.Options{
 		Hub: "chat", AccessKeys: []string{testKey, netKey}, Logger: slog.New(slog.DiscardHandler),
 		OnConnect: func(_ context.Context, r *eventhandler.ConnectRequest) (*eventhandler.ConnectResponse, error) {
 			got.Request = r

@@ -28,7 +28,7 @@ type replica struct {
 func startReplica(t *testing.T, connectionString string) *replica {
 	t.Helper()
 	r := &replica{}
-	handler, err := eventhandler.New(eventhandler.Options{
+	handler, err := eventhandler.New(&eventhandler.Options{
 		Hub: "chat", ConnectionStrings: []string{connectionString},
 		OnConnect: func(context.Context, *eventhandler.ConnectRequest) (*eventhandler.ConnectResponse, error) {
 			r.connects.Add(1)

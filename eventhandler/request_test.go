@@ -136,7 +136,7 @@ func TestBadEventsAreRefusedAndReachNoFunction(t *testing.T) {
 func TestControlCharactersAreRefusedWithoutAServer(t *testing.T) {
 	options := neverCalled(t)
 	options.Hub, options.AccessKeys, options.Logger = "chat", []string{testKey}, slog.New(slog.DiscardHandler)
-	handler, err := eventhandler.New(options)
+	handler, err := eventhandler.New(&options)
 	require.NoError(t, err)
 	for _, value := range []string{"a\nb", "a\x00", "\x7f", "a\r\nce-userId: b"} {
 		t.Run(fmt.Sprintf("%q", value), func(t *testing.T) {
@@ -149,7 +149,7 @@ func TestControlCharactersAreRefusedWithoutAServer(t *testing.T) {
 }
 
 func TestABodyThatNoServerHasRead(t *testing.T) {
-	handler, err := eventhandler.New(eventhandler.Options{
+	handler, err := eventhandler.New(&eventhandler.Options{
 		Hub: "chat", AccessKeys: []string{testKey}, Logger: slog.New(slog.DiscardHandler),
 		OnUserEvent: func(context.Context, *eventhandler.UserEventRequest) (*eventhandler.UserEventResponse, error) {
 			return nil, nil

@@ -48,7 +48,7 @@ func TestAnEventIsGenuineIfOneKeyHasSignedIt(t *testing.T) {
 }
 
 func TestAHandlerIsPrintedWithoutItsKeys(t *testing.T) {
-	handler, err := eventhandler.New(eventhandler.Options{
+	handler, err := eventhandler.New(&eventhandler.Options{
 		Hub: "chat", AccessKeys: []string{"marked-key"}, ConnectionStrings: []string{"Endpoint=https://h;AccessKey=marked-key"},
 	})
 	require.NoError(t, err)

@@ -5,7 +5,7 @@
 // With a tunnel, a server receives the events of Azure Web PubSub over a WebSocket connection that the server opens itself.
 // The server needs no public endpoint: it may be behind NAT, or on a developer's machine.
 //
-//	handler, err := eventhandler.New(eventhandler.Options{Hub: "chat", ConnectionStrings: []string{connectionString}, ...})
+//	handler, err := eventhandler.New(&eventhandler.Options{Hub: "chat", ConnectionStrings: []string{connectionString}, ...})
 //	...
 //	mux := http.NewServeMux()
 //	mux.Handle("/eventhandler/", handler)

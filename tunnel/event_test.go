@@ -138,7 +138,7 @@ func lowerCase(header http.Header, without ...string) map[string][]string {
 // newEventHandler returns a handler whose functions answer with all that an answer can hold.
 func newEventHandler(t *testing.T) http.Handler {
 	t.Helper()
-	handler, err := eventhandler.New(eventhandler.Options{
+	handler, err := eventhandler.New(&eventhandler.Options{
 		Hub: "chat", AccessKeys: []string{testKey}, Logger: slog.New(slog.DiscardHandler),
 		OnConnect: func(_ context.Context, r *eventhandler.ConnectRequest) (*eventhandler.ConnectResponse, error) {
 			return &eventhandler.ConnectResponse{UserID: "Zoë", Groups: []string{"g"}, SetState: map[string]any{"n": 1}}, nil

@@ -18,7 +18,7 @@ import (
 // tunnel:///eventhandler/.
 func ExampleServe() {
 	connectionString := os.Getenv("WebPubSubConnectionString")
-	events, err := eventhandler.New(eventhandler.Options{
+	events, err := eventhandler.New(&eventhandler.Options{
 		Hub:               "chat",
 		ConnectionStrings: []string{connectionString},
 		OnUserEvent: func(_ context.Context, r *eventhandler.UserEventRequest) (*eventhandler.UserEventResponse, error) {

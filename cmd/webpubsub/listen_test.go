@@ -63,7 +63,7 @@ func endListen(t *testing.T, p *programtest.Process) string {
 
 func TestListenForwardsEventsToAnEventHandler(t *testing.T) {
 	server := tunnelTo(t, "tunnel:///anywhere/{event}")
-	handler, err := eventhandler.New(eventhandler.Options{
+	handler, err := eventhandler.New(&eventhandler.Options{
 		Hub: hub, ConnectionStrings: []string{server.ConnectionString()}, // signatures are verified
 		OnUserEvent: func(_ context.Context, r *eventhandler.UserEventRequest) (*eventhandler.UserEventResponse, error) {
 			return &eventhandler.UserEventResponse{Message: webpubsub.Text("you said " + r.Text())}, nil

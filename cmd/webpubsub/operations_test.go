@@ -89,11 +89,19 @@ func TestPermissions(t *testing.T) {
 	server := emulator.StartT(t, nil)
 	id, _ := client(t, server, "alice")
 	require.Empty(t, succeed(t, on(server), "permission", "grant", "sendToGroup", id, "room"))
-	require.True(t, server.HasPermission(hub, id, "sendToGroup", "room"))
-	require.False(t, server.HasPermission(hub, id, "joinLeaveGroup", "room"))
+	require.True(t, hasPermission(t, server, id, "sendToGroup", "room"))
+	require.False(t, hasPermission(t, server, id, "joinLeaveGroup", "room"))
 	require.Equal(t, "true\n", succeed(t, on(server), "permission", "check", "sendToGroup", id, "room"))
 	require.Empty(t, succeed(t, on(server), "permission", "revoke", "sendToGroup", id, "room"))
-	require.False(t, server.HasPermission(hub, id, "sendToGroup", "room"))
+	require.False(t, hasPermission(t, server, id, "sendToGroup", "room"))
+}
+
+// hasPermission reports whether a connection of the hub has a permission.
+func hasPermission(t *testing.T, server *emulator.Server, id string, permission emulator.Permission, group string) bool {
+	t.Helper()
+	has, err := server.HasPermission(hub, id, permission, group)
+	require.NoError(t, err)
+	return has
 }
 
 func TestGroups(t *testing.T) {
@@ -184,7 +192,7 @@ func TestTokenOfAUserWithRolesAndGroups(t *testing.T) {
 	connections := server.Connections(hub)
 	require.Len(t, connections, 1)
 	require.Equal(t, []string{"a,b", "c"}, connections[0].Groups)
-	require.True(t, server.HasPermission(hub, connections[0].ID, "sendToGroup", "c"))
+	require.True(t, hasPermission(t, server, connections[0].ID, "sendToGroup", "c"))
 	mqtt := succeed(t, on(server), "token", "--protocol", "mqtt")
 	require.Contains(t, mqtt, "/clients/mqtt/hubs/chat?access_token=")
 }

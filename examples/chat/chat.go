@@ -122,7 +122,7 @@ func NewChat(service *webpubsub.ServiceClient, sessions *sessions, log *slog.Log
 // Handler returns the handler of the service's events. The event handler must be set to the system events connect,
 // connected and disconnected, and to all user events.
 func (c *Chat) Handler(connectionString string) (*eventhandler.Handler, error) {
-	return eventhandler.New(eventhandler.Options{
+	return eventhandler.New(&eventhandler.Options{
 		Hub:               hubName,
 		ConnectionStrings: []string{connectionString},
 		Logger:            c.log,

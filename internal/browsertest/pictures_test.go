@@ -48,7 +48,7 @@ func TestPictureOfTheChat(t *testing.T) {
 func TestPictureOfTheLiveView(t *testing.T) {
 	browser := startBrowser(t)
 	srv := emulator.StartT(t, nil)
-	handler, err := eventhandler.New(eventhandler.Options{
+	handler, err := eventhandler.New(&eventhandler.Options{
 		Hub: "shop", ConnectionStrings: []string{srv.ConnectionString()},
 		OnUserEvent: func(context.Context, *eventhandler.UserEventRequest) (*eventhandler.UserEventResponse, error) {
 			return nil, nil

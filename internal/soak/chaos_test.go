@@ -440,7 +440,7 @@ func (c *chaos) listen() {
 			c.t.Errorf("the event handler was told %s of %s after %+v", what, id, *h)
 		}
 	}
-	handler, err := eventhandler.New(eventhandler.Options{
+	handler, err := eventhandler.New(&eventhandler.Options{
 		Hub:               chaosHub,
 		ConnectionStrings: []string{c.srv.ConnectionString()},
 		Logger:            slog.New(slog.DiscardHandler),

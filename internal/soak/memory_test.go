@@ -20,7 +20,7 @@ import (
 // how often it was done. It is no measure of what a send or a client costs while it is there.
 func TestMemory(t *testing.T) {
 	srv := emulator.StartT(t, &emulator.Options{Logger: slog.New(slog.DiscardHandler), ConnectedAfterRecovery: true})
-	handler, err := eventhandler.New(eventhandler.Options{Hub: "soak", ConnectionStrings: []string{srv.ConnectionString()}})
+	handler, err := eventhandler.New(&eventhandler.Options{Hub: "soak", ConnectionStrings: []string{srv.ConnectionString()}})
 	require.NoError(t, err)
 	require.NoError(t, srv.SetHubSettings("soak", emulator.HubSettings{EventHandlers: []emulator.EventHandler{{
 		Handler: handler, SystemEvents: []string{"connect", "connected", "disconnected"}}}}))

@@ -385,7 +385,7 @@ func secretsWithTheEmulator(t *testing.T) {
 
 // listenBadly makes event handlers that go wrong in every way, and keeps what they are sent.
 func listenBadly(t *testing.T, o *outputs, srv *emulator.Server) {
-	handler, err := eventhandler.New(eventhandler.Options{
+	handler, err := eventhandler.New(&eventhandler.Options{
 		Hub: "soak", AccessKeys: []string{markedKey}, KeyCredentials: []*azcore.KeyCredential{azcore.NewKeyCredential(markedSecondary)},
 		ConnectionStrings: []string{srv.ConnectionString()}, Logger: o.logger("the event handler's log"),
 		OnConnect: func(_ context.Context, r *eventhandler.ConnectRequest) (*eventhandler.ConnectResponse, error) {
@@ -407,7 +407,7 @@ func listenBadly(t *testing.T, o *outputs, srv *emulator.Server) {
 	require.NoError(t, err)
 	o.value("an event handler", handler)
 	o.value("an event handler", *handler)
-	other, err := eventhandler.New(eventhandler.Options{Hub: "soak", AccessKeys: []string{markedWrong}, Logger: o.logger("the event handler's log")})
+	other, err := eventhandler.New(&eventhandler.Options{Hub: "soak", AccessKeys: []string{markedWrong}, Logger: o.logger("the event handler's log")})
 	require.NoError(t, err)
 	record := func(h http.Handler) http.Handler {
 		return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
@@ -663,7 +663,7 @@ func secretsInArguments(t *testing.T) {
 		_, err = webpubsub.NewClientFromConnectionString(text, "soak", nil)
 		require.ErrorIs(t, err, webpubsub.ErrInvalidArgument)
 		o.error("an error of an argument", err)
-		_, err = eventhandler.New(eventhandler.Options{Hub: "soak", ConnectionStrings: []string{text}})
+		_, err = eventhandler.New(&eventhandler.Options{Hub: "soak", ConnectionStrings: []string{text}})
 		require.ErrorIs(t, err, webpubsub.ErrInvalidArgument)
 		o.error("an error of an argument", err)
 	}
@@ -685,7 +685,7 @@ func secretsInArguments(t *testing.T) {
 		{Hub: "soak", AccessKeys: []string{markedKey, ""}}, {AccessKeys: []string{markedKey}},
 		{Hub: "soak", AccessKeys: []string{markedKey}, AllowedOrigins: []string{"https://" + markedPassword}},
 	} {
-		_, err := eventhandler.New(options)
+		_, err := eventhandler.New(&options)
 		require.ErrorIs(t, err, webpubsub.ErrInvalidArgument)
 		o.error("an error of an argument", err)
 	}

@@ -189,7 +189,7 @@ func (h *place) listen(t *testing.T, srv *emulator.Server) {
 		default:
 		}
 	}
-	handler, err := eventhandler.New(eventhandler.Options{
+	handler, err := eventhandler.New(&eventhandler.Options{
 		Hub:               h.name,
 		ConnectionStrings: []string{srv.ConnectionString()},
 		Logger:            slog.New(slog.NewTextHandler(t.Output(), nil)),
