@@ -24,10 +24,10 @@ func (h *headers) UnmarshalJSON(b []byte) error {
 	return err
 }
 
-// parseHeaders parses an object of lists of strings without escapes. The names and values are parts of the text. It reports
-// false if the text is anything else.
+// parseHeaders parses an object of lists of strings. The names and values are parts of the text. It reports false if the text
+// is anything else.
 func parseHeaders(text string) (map[string][]string, bool) {
-	if strings.IndexByte(text, '\\') >= 0 || !utf8.ValidString(text) {
+	if !utf8.ValidString(text) {
 		return nil, false
 	}
 	s := scanner{rest: text}
@@ -91,13 +91,27 @@ func (s *scanner) expect(c byte) {
 	}
 }
 
-// text takes a string.
+// text reads a string. Its escapes are left to encoding/json.
 func (s *scanner) text() string {
 	s.expect('"')
-	text, rest, ok := strings.Cut(s.rest, `"`)
-	if !ok {
-		s.failed = true
+	escaped := false
+	for i := 0; i < len(s.rest); i++ {
+		switch c := s.rest[i]; {
+		case c == '\\':
+			escaped = true
+			i++
+		case c < ' ':
+			s.failed = true
+			return ""
+		case c == '"':
+			text := s.rest[:i]
+			s.rest = s.rest[i+1:]
+			if escaped && json.Unmarshal([]byte(`"`+text+`"`), &text) != nil {
+				s.failed = true
+			}
+			return text
+		}
 	}
-	s.rest = rest
-	return text
+	s.failed = true
+	return ""
 }

@@ -13,7 +13,7 @@ const usualRequest = `{"AckId":7,"LocalRouting":true,"ChannelName":"c","HttpMeth
 func FuzzRequestsDecodeAsEncodingJSONDecodesThem(f *testing.F) {
 	for _, text := range []string{usualRequest, `{}`, `{"AckId":01}`, `{"AckId":-1}`, `{"AckId":1.5}`, `{"AckId":1e3}`, `{"AckId":9223372036854775808}`,
 		` { "AckId" : 1 , "ChannelName" : null , "TracingId" : null } `, `{"TracingId":12,"LocalRouting":false}`, `{"TracingId":{}}`,
-		`{"Headers":null}`, `{"Headers":{}}`, `{"Headers":{},"Headers":{"a":["b"]}}`, `{"ackid":1}`, `{"Url":"\u0041"}`, "{\"Url\":\"\t\"}", `{"Url":null}`,
+		`{"Headers":null}`, `{"Headers":{}}`, `{"Headers":{},"Headers":{"a":["b"]}}`, `{"ackid":1}`, `{"Url":"\u0041"}`, `{"Url":"\""}`, `{"Url":"\\"}`, `{"Url":"\ud800"}`, `{"Headers":{"a\"":["\u0026","\\"]},"TracingId":"\t"}`, "{\"Url\":\"\t\"}", `{"Url":null}`,
 		`{"LocalRouting":truefalse}`, `{"AckId":1,}`, `{,}`, `{"AckId":1}x`, `{"AckId":}`, `{"Body":"x"}`, `{"LocalRouting":"true"}`} {
 		f.Add(text)
 	}
@@ -32,7 +32,7 @@ func FuzzRequestsDecodeAsEncodingJSONDecodesThem(f *testing.F) {
 func TestTheUsualRequestNeedsNoEncodingJSON(t *testing.T) {
 	for text, want := range map[string]bool{
 		usualRequest: true, `{"AckId":1,"ChannelName":null,"TracingId":5}`: true,
-		`{"AckId":1,"AckId":2}`: false, `{"ackId":1}`: false, `{"Url":"\u0041"}`: false, `{"AckId":1`: false,
+		`{"AckId":1,"AckId":2}`: false, `{"ackId":1}`: false, `{"Url":"\u0041"}`: true, `{"Url":"\u00"}`: false, `{"Url":"\"}`: false, `{"AckId":1`: false,
 	} {
 		require.Equal(t, want, parseRequest(text, &Request{}), text)
 	}

@@ -5,6 +5,7 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"maps"
 	"net/http"
 	"strconv"
 	"strings"
@@ -48,10 +49,12 @@ func (t transport) RoundTrip(r *http.Request) (*http.Response, error) {
 	return response(r, answer), nil
 }
 
-// lines returns a header as it passes the tunnel: a signature by several keys has a line for each.
+// lines returns a header as it passes the tunnel: a signature by several keys has a line for each, and a name without a value,
+// which tells net/http to send no header of its own, is left out.
 func lines(h http.Header) map[string][]string {
 	const signature = "Ce-Signature"
 	all := map[string][]string(h.Clone())
+	maps.DeleteFunc(all, func(_ string, values []string) bool { return len(values) == 0 })
 	if values := all[signature]; len(values) > 0 {
 		all[signature] = strings.Split(strings.Join(values, ","), ",")
 	}
