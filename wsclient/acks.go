@@ -155,7 +155,7 @@ func (c *Conn) attemptCall(k *call, l *link, epoch uint64) (*write, error) {
 	if k.noAck {
 		done = make(chan error, 1)
 	}
-	return l.write(data, done), nil
+	return l.writeNow(data, done), nil
 }
 
 func tooLarge(operation string, size int) error {
@@ -166,6 +166,7 @@ func tooLarge(operation string, size int) error {
 func (c *Conn) await(ctx context.Context, k *call, l *link, w *write) (done bool, err error) {
 	select {
 	case f := <-k.answer:
+		l.confirm(w)
 		return c.acknowledged(ctx, k, f)
 	case err := <-w.done:
 		if err == nil {

@@ -4,6 +4,10 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -324,5 +328,62 @@ func TestAnUnreadableFrameOfTheServiceCostsNoRequest(t *testing.T) {
 		p.hello("c2")
 		p.ack(p.expect("sendToGroup"))
 		require.NoError(t, <-done)
+	})
+}
+
+// The service reads nothing: the buffers of the connection fill up, and a write blocks. No caller may wait for it.
+func TestACallerDoesNotWaitForAServiceThatReadsNothing(t *testing.T) {
+	release := make(chan struct{})
+	server := httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		ws, err := websocket.Accept(w, r, &websocket.AcceptOptions{Subprotocols: []string{JSONReliable.String()}})
+		if err != nil {
+			return
+		}
+		defer ws.CloseNow()
+		_ = ws.Write(r.Context(), websocket.MessageText, []byte(`{"type":"system","event":"connected","connectionId":"c"}`))
+		<-release
+	}))
+	const smallBuffer = 4 << 10
+	server.Config.ConnContext = func(ctx context.Context, c net.Conn) context.Context {
+		_ = c.(*net.TCPConn).SetReadBuffer(smallBuffer)
+		return ctx
+	}
+	server.Start()
+	t.Cleanup(server.Close)
+	dialer := &net.Dialer{}
+	client := &http.Client{Transport: &http.Transport{DialContext: func(ctx context.Context, network, address string) (net.Conn, error) {
+		c, err := dialer.DialContext(ctx, network, address)
+		if err == nil {
+			_ = c.(*net.TCPConn).SetWriteBuffer(smallBuffer)
+		}
+		return c, err
+	}}}
+	conn, err := Dial(testContext(t), StaticURL(strings.Replace(server.URL, "http", "ws", 1)+"/client/hubs/chat?access_token=t"),
+		&Options{HTTPClient: client, Reconnect: ReconnectOptions{Disabled: true}})
+	require.NoError(t, err)
+	text := Text(strings.Repeat("a", 3<<10))
+	for range 20 {
+		ctx, cancel := context.WithTimeout(t.Context(), 10*time.Millisecond)
+		err := conn.SendToGroup(ctx, "room", text, nil)
+		cancel()
+		require.ErrorIs(t, err, context.DeadlineExceeded)
+	}
+	require.Equal(t, StateConnected, conn.State(), "a write that blocks ends the connection after %v", writeTimeout)
+	close(release)
+	<-conn.Done()
+}
+
+func TestAnAnswerConfirmsWhatWasWritten(t *testing.T) {
+	bubble(t, func(t *testing.T, s *service) {
+		conn, p := s.connect(Options{})
+		l := conn.current()
+		require.Equal(t, int64(0), l.written)
+		for range 100 { // far more than maxUnread in all
+			done := send(conn, strings.Repeat("a", 1000), nil)
+			p.ack(p.expect("sendToGroup"))
+			require.NoError(t, <-done)
+		}
+		require.Equal(t, l.written, l.confirmed)
+		require.Greater(t, l.written, int64(100*1000))
 	})
 }
