@@ -2,6 +2,7 @@ package main
 
 import (
 	"encoding/json"
+	"slices"
 	"strconv"
 	"strings"
 	"testing"
@@ -66,17 +67,37 @@ func TestBenchOfEachTarget(t *testing.T) {
 	require.Equal(t, 40, server.RequestCount("SendToAll"))
 }
 
-// TestBenchMeasuresTheDelayThatTheEmulatorAdds has the emulator hold back one message in five: 20 % of the latencies are
-// longer than the delay, so p95 is and p50 need not be.
-func TestBenchMeasuresTheDelayThatTheEmulatorAdds(t *testing.T) {
+// One sender sends a message when the one before was answered. So the time between two answers of the emulator is the latency
+// of a message, and the percentiles of both must agree. The emulator delays some messages, so that the percentiles differ.
+func TestThePercentilesOfBenchAgreeWithTheEmulator(t *testing.T) {
 	t.Parallel() // it waits more than it works
+	const messages, clients = 40, 5
 	server := emulator.StartT(t, nil)
-	const delay = 700 * time.Millisecond
-	require.NoError(t, server.InjectFault(emulator.Fault{Operation: "SendToAll", Times: 4, Delay: delay}))
-	r := benchReport(t, server, "--target", "all", "--clients", "5", "--messages", "20", "--rate", "0", "--senders", "4")
-	require.Equal(t, [2]int64{100, 0}, [2]int64{r.Deliveries.Received, r.Deliveries.Lost})
-	require.GreaterOrEqual(t, r.Deliveries.Latency.P95, float64(delay.Milliseconds()))
-	require.Less(t, r.Deliveries.Latency.P50, r.Deliveries.Latency.P95)
+	for _, fault := range []emulator.Fault{{Times: 24, Delay: 100 * time.Millisecond}, {Times: 4, Delay: 300 * time.Millisecond}} {
+		fault.Operation = emulator.OperationSendToAll
+		require.NoError(t, server.InjectFault(fault))
+	}
+	r := benchReport(t, server, "--target", "all", "--clients", strconv.Itoa(clients), "--messages", strconv.Itoa(messages),
+		"--rate", "0", "--senders", "1")
+	require.Equal(t, [2]int64{messages * clients, 0}, [2]int64{r.Deliveries.Received, r.Deliveries.Lost})
+	var seen []float64 // the milliseconds between two answers
+	var before time.Time
+	for _, request := range server.Requests() {
+		if request.Operation != string(emulator.OperationSendToAll) {
+			continue
+		}
+		if !before.IsZero() {
+			seen = append(seen, float64(request.Time.Sub(before))/float64(time.Millisecond))
+		}
+		before = request.Time
+	}
+	require.Len(t, seen, messages-1)
+	slices.Sort(seen)
+	percentile := func(p float64) float64 { return seen[int(p*float64(len(seen)))] }
+	latency := r.Deliveries.Latency
+	require.InDelta(t, percentile(0.50), latency.P50, 50)
+	require.InDelta(t, percentile(0.95), latency.P95, 100)
+	require.Greater(t, percentile(0.95), percentile(0.50)+100, "the emulator has delayed what it should")
 }
 
 func TestBenchPrintsProgressAndATable(t *testing.T) {
