@@ -21,7 +21,7 @@ func main() {
 	log.SetFlags(0)
 	runs := flag.Int("runs", 15, "how often everything is measured, each time by new processes; the median is printed")
 	requests := flag.Int("requests", 8_000, "small requests in one measurement; JavaScript sends a tenth")
-	js := flag.Bool("js", true, "measure the JavaScript SDK, if js/node_modules is there")
+	js := flag.Bool("js", true, "measure the official clients too: JavaScript if js/node_modules is there, Python (with -wsclient) if python/venv is")
 	plot := flag.String("plot", "cpu.svg", "the file for the plot; empty for none")
 	serving := flag.Bool("serve", false, "be the server's process")
 	emulators := flag.Bool("emulator", false, "measure the emulator instead of the client")

@@ -46,12 +46,19 @@ type socketFigures struct {
 	requests     []float64 // handshakes for each of them
 }
 
-// javaScriptClient is the official one. It is slower, so it does less.
-var javaScriptClient = socketFigures{name: "JavaScript client", command: []string{"node", filepath.Join("js", "client.mjs")},
-	messages: 20_000, sends: 1_000}
+// officialClients are measured if what they need is there. They are slower, so they do less.
+var officialClients = []struct {
+	needs   string
+	figures socketFigures
+}{
+	{filepath.Join("js", "node_modules"), socketFigures{name: "JavaScript client",
+		command: []string{"node", filepath.Join("js", "client.mjs")}, messages: 20_000, sends: 1_000}},
+	{filepath.Join("python", "venv"), socketFigures{name: "Python client",
+		command: []string{filepath.Join("python", "venv", "bin", "python"), filepath.Join("python", "client.py")}, messages: 5_000, sends: 5}},
+}
 
 // benchWsclient measures wsclient beside a loop over its WebSocket library.
-func benchWsclient(runs int, js bool) error {
+func benchWsclient(runs int, official bool) error {
 	executable, err := os.Executable()
 	if err != nil {
 		return err
@@ -68,12 +75,13 @@ func benchWsclient(runs int, js bool) error {
 		all = append(all, &socketFigures{name: c.name, command: []string{executable, "-dial", c.name},
 			messages: socketMessages, sends: socketSends, holds: true})
 	}
-	if js {
-		if _, err := os.Stat(filepath.Join("js", "node_modules")); errors.Is(err, fs.ErrNotExist) {
-			log.Print("js/node_modules is not there: run npm ci in js to measure the JavaScript client")
-		} else {
-			all = append(all, &javaScriptClient)
+	for i := range officialClients {
+		c := &officialClients[i]
+		if _, err := os.Stat(c.needs); !official || errors.Is(err, fs.ErrNotExist) {
+			log.Printf("the %s is not measured: that needs -js and %s, see the README", c.figures.name, c.needs)
+			continue
 		}
+		all = append(all, &c.figures)
 	}
 	for run := range runs {
 		log.Printf("run %d of %d", run+1, runs)

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"maps"
 	"net"
 	"net/http"
 	"net/http/httptest"
@@ -154,12 +155,12 @@ func newEventHandler(t *testing.T) http.Handler {
 	return handler
 }
 
-// events returns the events that the emulator's clients caused, those of groups, and each with its signatures in two lines.
+// events returns the recorded events of eventhandler's tests, those of groups, and each with its signatures in two lines.
 func events(t *testing.T) map[string]rawEvent {
 	t.Helper()
-	files, err := filepath.Glob("../eventhandler/testdata/emulator/*.http")
+	files, err := filepath.Glob("../eventhandler/testdata/*/*.http")
 	require.NoError(t, err)
-	require.GreaterOrEqual(t, len(files), 10)
+	require.GreaterOrEqual(t, len(files), 30)
 	events := map[string]rawEvent{}
 	for _, file := range files {
 		data, err := os.ReadFile(file)
@@ -186,11 +187,12 @@ func events(t *testing.T) map[string]rawEvent {
 		group.target, group.body = "/eventhandler/"+kind+"?code=a%20b&c", `{"group":"g"}`
 		events[kind] = group
 	}
-	for name, e := range events {
+	for name, e := range maps.Clone(events) {
 		events[name+", two signature lines"] = e.edit(func(line string) []string {
-			if value, ok := strings.CutPrefix(line, "Ce-Signature: "); ok {
-				first, second, _ := strings.Cut(value, ",")
-				return []string{"ce-signature: " + first, "ce-signature: " + second}
+			if name, value, _ := strings.Cut(line, ": "); strings.EqualFold(name, "ce-signature") {
+				if first, second, ok := strings.Cut(value, ","); ok {
+					return []string{"ce-signature: " + first, "ce-signature: " + second}
+				}
 			}
 			return []string{line}
 		})
