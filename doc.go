@@ -29,7 +29,7 @@
 //   - names with control characters, or that are not valid UTF-8.
 //   - the names . and .. (a single and a double dot).
 //
-// If you choose the names of groups and users, avoid the slash. It is sent as %2F, like in the official SDKs. According
+// If you choose the names of groups and users, avoid the slash. It is sent as %2F, as in the official SDKs. According
 // to public sources, the service does not decode %2F in a path: SendToGroup for a/b reaches the group a%2Fb. So an
 // operation with the name in its path does not reach a group a/b that a client has joined. These operations do, because
 // they send the name in a filter, a query or a body:
@@ -52,7 +52,7 @@
 //
 // # Retries
 //
-// ClientOptions.Retry configures retries, like in every client of the Azure SDK for Go. By default, a request is
+// ClientOptions.Retry configures retries, as in every client of the Azure SDK for Go. By default, a request is
 // retried up to three times after a connection failure or a response with 408, 429, 500, 502, 503 or 504. The delay
 // grows, unless the response has a Retry-After header. A retry can send a message twice. If the context ends during
 // retries, errors.Is matches both the context's error and that of the last response.

@@ -20,7 +20,7 @@ import (
 	"github.com/golang-jwt/jwt/v5"
 )
 
-// requestTokenLifetime is how long the token of one request is valid. It is an hour, like in the official JavaScript
+// requestTokenLifetime is how long the token of one request is valid. It is an hour, as in the official JavaScript
 // and Go SDKs, to tolerate a slow clock. A token is valid for one URL only.
 const requestTokenLifetime = time.Hour
 

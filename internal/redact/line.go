@@ -10,7 +10,7 @@ import (
 // Line formats untrusted text for use within an error text:
 //   - White space, including line breaks, is reduced to single spaces.
 //   - Characters that control a terminal (control characters and writing directions) and bytes that are not valid UTF-8
-//     are escaped like in a Go string.
+//     are escaped as in a Go string.
 //   - After limit bytes the text is cut, and "..." is added.
 //
 // Line does not hide secrets: call [Text] first.
