@@ -159,7 +159,7 @@ func (r *request) addPaging(o ListConnectionsInGroupOptions) {
 		r.reject("options.MaxPageSize", "must be from 1 to %d", maxPageSize)
 	}
 	if o.Top < 0 {
-		r.reject("options.Top", "must not be negative")
+		r.reject("options.Top", "is negative")
 	}
 	if o.MaxPageSize > 0 {
 		r.param("maxpagesize", strconv.Itoa(int(o.MaxPageSize)))

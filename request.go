@@ -209,9 +209,9 @@ func (r *request) ttl(ttl time.Duration) {
 	const limit = 300 * time.Second
 	switch {
 	case ttl < 0:
-		r.reject("options.MessageTTL", "must not be negative")
+		r.reject("options.MessageTTL", "is negative")
 	case ttl > limit:
-		r.reject("options.MessageTTL", "must be at most %v", limit)
+		r.reject("options.MessageTTL", "is longer than %v", limit)
 	case ttl%time.Second != 0:
 		r.reject("options.MessageTTL", "must be a whole number of seconds")
 	case ttl > 0:
