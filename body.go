@@ -12,26 +12,26 @@ import (
 	"github.com/Azure/azure-sdk-for-go/sdk/azcore/runtime"
 )
 
-// maxStreamCopy is how much of a stream that cannot seek is read into memory, so that a retry can send it again.
+// maxStreamCopy is the size limit for a stream that cannot seek. Such a stream is read into memory so that a retry can
+// resend it.
 const maxStreamCopy = 16 << 20
 
-// body is a request's body in azcore's form, with a reader of its own for each attempt. The transport may still read from
-// an attempt that was given up when the next one begins, or when the call has returned.
+// body is a request body in azcore's form, with a separate reader for each attempt. The transport may keep reading an
+// abandoned attempt's body after the next attempt has started, and even after the call has returned.
 type body interface {
 	io.ReadSeekCloser
 	open() (io.ReadCloser, error)
-	detach() // ends all reading of the caller's stream
+	detach() // stops all reading of the caller's stream
 }
 
-// body makes the request's body ready to be sent any number of times, with a known length: the service refuses chunked
-// bodies.
+// body returns the request's body in a form that can be sent any number of times. Its length is known, because the
+// service rejects chunked bodies.
 func (r *request) body(ctx context.Context) (body, error) {
 	if r.stream == nil {
 		return r.memoryBody(r.data), nil
 	}
 	if source, ok := r.stream.(io.ReadSeeker); ok {
-		// A pipe has a Seek that fails, and a device or a file of /proc claims to be empty: they are treated like streams
-		// without Seek.
+		// Seek fails on a pipe, and devices and /proc files report a size of zero. Treat them as streams without Seek.
 		if start, err := source.Seek(0, io.SeekCurrent); err == nil {
 			end, err := source.Seek(0, io.SeekEnd)
 			if err != nil {
@@ -45,7 +45,7 @@ func (r *request) body(ctx context.Context) (body, error) {
 			}
 		}
 	}
-	// A Read that blocks must not hold the call up when the context ends.
+	// A blocked Read must not delay the return of the call when the context ends.
 	data, err := await(ctx, func() bool { return true }, func() ([]byte, error) {
 		return io.ReadAll(io.LimitReader(&callersReader{ctx, r.stream}, maxStreamCopy+1))
 	})
@@ -53,22 +53,22 @@ func (r *request) body(ctx context.Context) (body, error) {
 		return nil, wrapError(r.operation, err)
 	}
 	if len(data) > maxStreamCopy {
-		return nil, invalid(r.operation, r.bodyArgument, "is a stream of more than 16 MiB that cannot seek: the service needs its length, and a retry its beginning")
+		return nil, invalid(r.operation, r.bodyArgument, "is a stream of more than 16 MiB that cannot seek; use an io.ReadSeeker")
 	}
 	return r.memoryBody(data), nil
 }
 
-// callersReader reads the caller's stream. It begins no Read when the context has ended, and returns errors for a stream
-// that does not keep io.Reader's rules.
+// callersReader reads the caller's stream. It does not start a Read after the context has ended, and it returns an
+// error if the stream breaks the rules of io.Reader.
 type callersReader struct {
 	ctx context.Context
 	r   io.Reader
 }
 
-var errTooMuchRead = errors.New("the stream's Read returned a number of bytes that it was not asked for")
+var errTooMuchRead = errors.New("the stream's Read returned an invalid byte count")
 
 func (c *callersReader) Read(p []byte) (int, error) {
-	for range 100 { // as bufio has it
+	for range 100 { // the same limit as in bufio
 		if err := c.ctx.Err(); err != nil {
 			return 0, err
 		}
@@ -86,8 +86,8 @@ func (c *callersReader) Read(p []byte) (int, error) {
 	return 0, &finalError{io.ErrNoProgress}
 }
 
-// await calls f on a goroutine of its own and returns its results or, when the context ends while f is blocked, the
-// context's error. It panics if f does.
+// await runs f on a new goroutine and returns its results. If the context ends while blocked reports true, await
+// returns the context's error without waiting for f. If f panics, await panics with the same value.
 func await[T any](ctx context.Context, blocked func() bool, f func() (T, error)) (T, error) {
 	type result struct {
 		value    T
@@ -96,7 +96,7 @@ func await[T any](ctx context.Context, blocked func() bool, f func() (T, error))
 	}
 	done := make(chan result, 1)
 	go func() {
-		r := result{err: errors.New("the goroutine of the call has ended")} // by runtime.Goexit
+		r := result{err: errors.New("the call's goroutine exited")} // by runtime.Goexit
 		defer func() {
 			r.panicked = recover()
 			done <- r
@@ -118,8 +118,8 @@ func await[T any](ctx context.Context, blocked func() bool, f func() (T, error))
 	return r.value, r.err
 }
 
-// memoryBody is a body in memory. Each attempt gets a reader that net/http recognizes as such, so that it writes headers
-// and body at once.
+// memoryBody is a body in memory. Each attempt has a reader of a type that net/http recognizes, so that net/http sends
+// the headers and the body in one write.
 type memoryBody struct {
 	bytes.Reader
 	data []byte
@@ -135,27 +135,28 @@ func (b *memoryBody) open() (io.ReadCloser, error) { return io.NopCloser(bytes.N
 func (b *memoryBody) detach()                      {}
 func (b *memoryBody) Close() error                 { return nil }
 
-// streamBody is a body that is read from a source that can seek, beginning at its position when the call began. Only one
-// reader at a time reads the source. Waiting for a blocked Read of it ends with the call's context.
+// streamBody is a body that is read from a source that can seek. It starts at the source's position when the call
+// began. Only one reader at a time reads the source. Waiting for a blocked Read ends with the call's context.
 //
-// The transport reads on goroutines of its own, where a panic of the source would end the process. Such a panic is kept,
-// and detach raises it on the caller's goroutine.
+// The transport reads on its own goroutines, where a panic in the source would crash the process. streamBody recovers
+// such a panic, and detach raises it again on the caller's goroutine.
 type streamBody struct {
 	ctx         context.Context
 	start, size int64
 
-	busy     chan struct{} // holds one item while somebody uses the fields below
+	busy     chan struct{} // a lock for the fields below; it holds one item while locked
 	source   io.ReadSeeker
-	current  *streamReader // the one reader that may still read the source
-	panicked any           // the value of a panic of the source, or nil
+	current  *streamReader // the only reader that may read the source
+	panicked any           // the value that the source panicked with, or nil
 
-	reading  atomic.Bool // a Read of the source is under way
+	reading  atomic.Bool // a Read of the source is in progress
 	detached atomic.Bool
 }
 
-var errDetached = errors.New("the call that sends this stream has ended")
+var errDetached = errors.New("the call that was sending the stream has ended")
 
-// acquire waits for the source; release gives it back.
+// acquire locks the source, and release unlocks it. acquire returns an error if the context ends first or if the body
+// is detached.
 func (b *streamBody) acquire() error {
 	select {
 	case b.busy <- struct{}{}:
@@ -185,30 +186,30 @@ func (b *streamBody) Read(p []byte) (int, error) {
 
 var errPanicked = errors.New("the stream panicked")
 
-// read reads the source, which the caller has acquired.
+// read reads the source. The caller must hold the lock.
 func (b *streamBody) read(p []byte) (n int, err error) {
 	b.reading.Store(true)
 	defer b.reading.Store(false)
-	defer b.keepPanic(&err)
+	defer b.capturePanic(&err)
 	return (&callersReader{b.ctx, b.source}).Read(p)
 }
 
-// seek seeks in the source, which the caller has acquired.
+// seek seeks in the source. The caller must hold the lock.
 func (b *streamBody) seek(offset int64) (position int64, err error) {
-	defer b.keepPanic(&err)
+	defer b.capturePanic(&err)
 	return b.source.Seek(offset, io.SeekStart)
 }
 
-// keepPanic keeps a panic of the source, and makes it an error. It is deferred.
-func (b *streamBody) keepPanic(err *error) {
+// capturePanic is deferred. It recovers a panic of the source, stores the value and sets *err.
+func (b *streamBody) capturePanic(err *error) {
 	if value := recover(); value != nil {
 		b.panicked = value
 		*err = &finalError{errPanicked}
 	}
 }
 
-// send sends the request whose body this is. net/http waits for a blocked Read of a body even when the context has ended;
-// send does not.
+// send sends the request that has this body. Unlike net/http, send does not wait for a blocked Read of the body once
+// the context has ended.
 func (b *streamBody) send(pipeline runtime.Pipeline, req *policy.Request) (*http.Response, error) {
 	return await(b.ctx, b.reading.Load, func() (*http.Response, error) { return pipeline.Do(req) })
 }
@@ -225,7 +226,7 @@ func (b *streamBody) Seek(offset int64, whence int) (int64, error) {
 		position, err := b.seek(b.start + offset)
 		return position - b.start, err
 	}
-	return 0, errors.New("a request's body seeks from its start or end only")
+	return 0, errors.New("a request body can only seek from its start or end")
 }
 
 func (b *streamBody) open() (io.ReadCloser, error) {
@@ -240,7 +241,7 @@ func (b *streamBody) open() (io.ReadCloser, error) {
 	return b.current, nil
 }
 
-// detach ends all reading of the source, and raises its panic, if there was one.
+// detach stops all reading of the source. If the source has panicked, detach panics with the same value.
 func (b *streamBody) detach() {
 	acquired := b.acquire() == nil
 	b.detached.Store(true)
@@ -254,7 +255,7 @@ func (b *streamBody) detach() {
 	}
 }
 
-func (b *streamBody) Close() error { return nil } // the source is the caller's
+func (b *streamBody) Close() error { return nil } // the source belongs to the caller
 
 // streamReader reads the stream for one attempt.
 type streamReader struct {
@@ -275,18 +276,18 @@ func (r *streamReader) Read(p []byte) (int, error) {
 	}
 	n, err := r.body.read(p[:min(int64(len(p)), r.left)])
 	r.left -= int64(n)
-	if err == io.EOF && r.left > 0 { //nolint:errorlint // a Reader ends with io.EOF itself
-		err = &finalError{errors.New("the stream has become shorter while it was sent")}
+	if err == io.EOF && r.left > 0 { //nolint:errorlint // a Reader must return io.EOF itself
+		err = &finalError{errors.New("the stream became shorter while it was being sent")}
 	}
 	return n, err
 }
 
 func (r *streamReader) Close() error { return nil }
 
-// finalError is an error that a retry would not mend, such as one of the caller's stream.
+// finalError is an error that a retry cannot fix, such as an error from the caller's stream.
 type finalError struct{ error }
 
 func (e *finalError) Unwrap() error { return e.error }
 
-// NonRetriable marks the error for azcore's retry policy.
+// NonRetriable tells azcore's retry policy not to retry.
 func (e *finalError) NonRetriable() {}

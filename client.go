@@ -21,35 +21,41 @@ import (
 
 const defaultAPIVersion = "2024-12-01"
 
-// ServiceName is the name of the service in a custom cloud configuration, which gives its audience:
+// ServiceName is the key for the service in a custom cloud configuration, which sets the audience of tokens:
 //
 //	cloud.Configuration{..., Services: map[cloud.ServiceName]cloud.ServiceConfiguration{
 //		webpubsub.ServiceName: {Audience: "https://webpubsub.azure.com"},
 //	}}
 const ServiceName cloud.ServiceName = "webpubsub"
 
-// ServiceClient manages the connections of one hub. Make one with [NewClientFromConnectionString],
-// [NewClientWithKeyCredential] or [NewClient]. Make it once and share it: it is safe for concurrent use and does not need
-// to be closed. The zero ServiceClient returns [ErrInvalidArgument] from every operation.
+// ServiceClient sends messages to one hub and manages its connections. Create a ServiceClient with
+// [NewClientFromConnectionString], [NewClientWithKeyCredential] or [NewClient]. Create it once and share it: a
+// ServiceClient is safe for concurrent use and does not need to be closed.
+//
+// Every operation of the zero ServiceClient returns [ErrInvalidArgument].
 type ServiceClient struct {
 	azure        *azcore.Client // the pipeline and the tracer
 	endpoint     endpoint
 	hub          string
-	versionParam string       // the api-version as an item of a query
-	userAgent    []string     // the header of requests without one of their own; nil for net/http's
+	versionParam string       // the api-version, as a query item
+	userAgent    []string     // the User-Agent header of requests that do not set one; nil for net/http's default
 	key          *accessKey   // nil with a TokenCredential
-	log          *slog.Logger // nil for none
+	log          *slog.Logger // nil: no logging
 
-	// clientURLs are the URLs that clients connect to, in their http form, which is the audience of client access tokens.
+	// clientURLs are the URLs that clients connect to, with the scheme http or https. They are the audiences of client
+	// access tokens.
 	clientURLs map[ClientProtocol]string
 
-	checkRedirect func(*http.Request, []*http.Request) error // as an http.Client's: the caller's, or limitRedirects
+	checkRedirect func(*http.Request, []*http.Request) error // that of the caller's http.Client, or limitRedirects
 }
 
-// NewClientFromConnectionString returns a client for a hub of the service that the connection string names. The Azure
-// portal shows the connection string; see [ParseConnectionString] for its parts. Requests are signed with its access key.
+// NewClientFromConnectionString returns a client for a hub of the service in the connection string. The Azure portal
+// shows the connection string; see [ParseConnectionString] for its parts. The client signs requests with the access
+// key.
 //
-// A hub's name is a letter, then up to 127 letters, digits and any of _ ` , . [ ]. The service ignores its case.
+// A hub name is a letter, then up to 127 letters, digits and any of _ ` , . [ ]. The service ignores its case.
+//
+// It returns [ErrInvalidArgument] if the connection string, the hub or an option is invalid.
 func NewClientFromConnectionString(connectionString, hub string, options *ClientOptions) (*ServiceClient, error) {
 	const operation = "NewClientFromConnectionString"
 	parsed, err := parseConnectionString(operation, connectionString)
@@ -60,8 +66,11 @@ func NewClientFromConnectionString(connectionString, hub string, options *Client
 }
 
 // NewClientWithKeyCredential returns a client for a hub of the service at the endpoint, such as
-// https://NAME.webpubsub.azure.com. Requests are signed with the credential's key. Its Update method changes the key for
-// the next request and the next client access token. See [NewClientFromConnectionString] for the hub's name.
+// https://NAME.webpubsub.azure.com. The client signs requests with the credential's key. The credential's Update method
+// changes the key for all later requests and client access tokens.
+//
+// It returns [ErrInvalidArgument] if the endpoint, the hub, the credential or an option is invalid. See
+// [NewClientFromConnectionString] for hub names.
 func NewClientWithKeyCredential(endpoint, hub string, credential *azcore.KeyCredential, options *ClientOptions) (*ServiceClient, error) {
 	const operation = "NewClientWithKeyCredential"
 	source, err := keycredential.New(credential)
@@ -71,16 +80,18 @@ func NewClientWithKeyCredential(endpoint, hub string, credential *azcore.KeyCred
 	return newClient(operation, endpoint, hub, &accessKey{credential: source}, nil, valueOf(options))
 }
 
-// NewClient returns a client for a hub of the service at the endpoint, such as https://NAME.webpubsub.azure.com, that
-// authenticates with Microsoft Entra ID. The credential is one of the azidentity package or any other
-// [azcore.TokenCredential]. Its identity needs a role on the service, such as Web PubSub Service Owner.
+// NewClient returns a client for a hub of the service at the endpoint, such as https://NAME.webpubsub.azure.com. The
+// client authenticates with Microsoft Entra ID. The credential comes from package azidentity, or is any other
+// [azcore.TokenCredential]. The identity needs a role on the service, such as Web PubSub Service Owner.
 //
-// The scope of the tokens follows ClientOptions.Cloud: https://webpubsub.azure.com/.default in the public cloud and
-// https://webpubsub.azure.cn/.default in China. Any other cloud, including US Government, must give the audience under
-// [ServiceName].
+// ClientOptions.Cloud determines the scope of the tokens:
+//   - https://webpubsub.azure.com/.default in the public cloud, which is the default.
+//   - https://webpubsub.azure.cn/.default in China.
+//   - In any other cloud, including US Government, the audience that the configuration sets under [ServiceName].
 //
-// It returns [ErrInvalidArgument] for an http endpoint, unless ClientOptions.InsecureAllowCredentialWithHTTP is set. See
-// [NewClientFromConnectionString] for the hub's name.
+// It returns [ErrInvalidArgument] if
+//   - the endpoint, the hub, the credential or an option is invalid. See [NewClientFromConnectionString] for hub names.
+//   - requests would go to an http URL and ClientOptions.InsecureAllowCredentialWithHTTP is not set.
 func NewClient(endpoint, hub string, credential azcore.TokenCredential, options *ClientOptions) (*ServiceClient, error) {
 	const operation = "NewClient"
 	if isNil(credential) {
@@ -89,21 +100,21 @@ func NewClient(endpoint, hub string, credential azcore.TokenCredential, options 
 	o := valueOf(options)
 	audience := tokenAudience(o.Cloud)
 	if audience == "" {
-		return nil, invalid(operation, "options.Cloud", "is neither the public cloud nor China, and gives no audience for the service %q", ServiceName)
+		return nil, invalid(operation, "options.Cloud", "must be the public cloud or China, or set an audience for the service %q", ServiceName)
 	}
 	bearer := runtime.NewBearerTokenPolicy(credential, []string{strings.TrimSuffix(audience, "/") + "/.default"},
 		&policy.BearerTokenOptions{InsecureAllowCredentialWithHTTP: o.InsecureAllowCredentialWithHTTP})
 	return newClient(operation, endpoint, hub, nil, bearer, o)
 }
 
-// isNil reports whether an interface holds nothing, or a nil pointer or function.
+// isNil reports whether v is nil, or an interface that holds a nil pointer or function.
 func isNil(v any) bool {
 	value := reflect.ValueOf(v)
 	return !value.IsValid() || (value.Kind() == reflect.Pointer || value.Kind() == reflect.Func) && value.IsNil()
 }
 
-// tokenAudience returns the service's audience in a cloud; it is empty for an unknown cloud. That of US Government is not
-// built in: no public source states it.
+// tokenAudience returns the service's audience in a cloud, or "" for an unknown cloud. The audience in US Government is
+// not built in, because no public source states it.
 func tokenAudience(configuration cloud.Configuration) string {
 	if service, ok := configuration.Services[ServiceName]; ok {
 		return service.Audience
@@ -117,22 +128,22 @@ func tokenAudience(configuration cloud.Configuration) string {
 	return ""
 }
 
-// newClient makes a client that signs with the key or, if the key is nil, authenticates by the bearer policy.
+// newClient returns a client that signs with the key or, if the key is nil, authenticates with the bearer policy.
 func newClient(operation, serviceURL, hub string, key *accessKey, bearer policy.Policy, options ClientOptions) (*ServiceClient, error) {
 	endpoint, err := newEndpoint(operation, serviceURL, options.ReverseProxyEndpoint)
 	if err != nil {
 		return nil, err
 	}
 	if bearer != nil && !strings.HasPrefix(endpoint.target, "https:") && !options.InsecureAllowCredentialWithHTTP {
-		return nil, invalid(operation, "endpoint", "must be https with a TokenCredential, whose tokens are not sent in clear "+
-			"text unless options.InsecureAllowCredentialWithHTTP is set")
+		return nil, invalid(operation, "endpoint", "must be https with a TokenCredential, "+
+			"unless options.InsecureAllowCredentialWithHTTP is set")
 	}
 	if problem := hubname.Problem(hub); problem != "" {
 		return nil, invalid(operation, "hub", "%s", problem)
 	}
 	version := cmp.Or(options.APIVersion, defaultAPIVersion)
 	if string(appendEscaped(nil, version)) != version {
-		return nil, invalid(operation, "options.APIVersion", "is not a version such as %s", defaultAPIVersion)
+		return nil, invalid(operation, "options.APIVersion", "must be a version such as %s", defaultAPIVersion)
 	}
 	c := &ServiceClient{endpoint: endpoint, hub: hub, versionParam: "api-version=" + version, key: key, log: options.Logger,
 		clientURLs: map[ClientProtocol]string{
@@ -148,7 +159,7 @@ func newClient(operation, serviceURL, hub string, key *accessKey, bearer policy.
 
 	azureOptions := options.ClientOptions
 	azureOptions.APIVersion = ""           // attemptPolicy adds it
-	azureOptions.Telemetry.Disabled = true // the User-Agent is ours
+	azureOptions.Telemetry.Disabled = true // send sets the User-Agent
 	azureOptions.Transport = c.transport(options.Transport)
 	if c.azure, err = azcore.NewClient(moduleName, moduleVersion, c.pipelineOptions(bearer), &azureOptions); err != nil {
 		return nil, wrapError(operation, err)
@@ -156,14 +167,14 @@ func newClient(operation, serviceURL, hub string, key *accessKey, bearer policy.
 	return c, nil
 }
 
-// Endpoint returns the URL of the service, without a trailing slash and without the scheme's own port. Behind a reverse
-// proxy it is still the service's URL.
+// Endpoint returns the URL of the service, without a trailing slash and without the scheme's default port. With a
+// reverse proxy, Endpoint still returns the URL of the service.
 func (c *ServiceClient) Endpoint() string { return c.endpoint.service }
 
-// Hub returns the hub's name, as it was given.
+// Hub returns the hub's name, as it was passed to the constructor.
 func (c *ServiceClient) Hub() string { return c.hub }
 
-// String returns the service's URL and the hub's name. It holds no secret.
+// String returns the service's URL and the hub's name. It does not contain secrets.
 func (c *ServiceClient) String() string {
 	if c == nil {
 		return "webpubsub.ServiceClient(nil)"
@@ -171,7 +182,7 @@ func (c *ServiceClient) String() string {
 	return "webpubsub.ServiceClient(" + c.endpoint.service + ", hub " + c.hub + ")"
 }
 
-// SendToAll sends a message to every connection of the hub. It succeeds if the hub has no connections.
+// SendToAll sends a message to every connection of the hub. It succeeds even if the hub has no connections.
 //
 // REST: POST /api/hubs/{hub}/:send.
 func (c *ServiceClient) SendToAll(ctx context.Context, message Message, options *SendToAllOptions) error {
@@ -184,8 +195,8 @@ func (c *ServiceClient) SendToAll(ctx context.Context, message Message, options 
 	return r.run(ctx)
 }
 
-// CloseAllConnections closes every connection of the hub. Clients of the JSON and protobuf subprotocols receive the reason
-// before.
+// CloseAllConnections closes every connection of the hub. Clients with a JSON or protobuf subprotocol receive the
+// reason first.
 //
 // REST: POST /api/hubs/{hub}/:closeConnections.
 func (c *ServiceClient) CloseAllConnections(ctx context.Context, options *CloseAllConnectionsOptions) error {
@@ -196,71 +207,74 @@ func (c *ServiceClient) CloseAllConnections(ctx context.Context, options *CloseA
 	return r.run(ctx)
 }
 
-// GetServiceStatus returns nil if the service is healthy, and the service's error otherwise; see [ErrUnavailable]. It asks
-// the service, not the hub, and the service does not check the credential.
+// GetServiceStatus returns nil if the service is healthy. Otherwise it returns an error; see [ErrUnavailable]. The
+// status is that of the whole service, not of the hub. The service does not check the credential.
 //
 // REST: HEAD /api/health.
 func (c *ServiceClient) GetServiceStatus(ctx context.Context, options *GetServiceStatusOptions) error {
 	return c.newRequest("GetServiceStatus", http.MethodHead).literal("/api/health").run(ctx)
 }
 
-// SendRequest sends any other request through the client's pipeline: authenticated, retried, logged and traced like the
-// client's own requests. Use it for operations that have no method here.
+// SendRequest sends a request through the client's pipeline, which authenticates, retries, logs and traces the request
+// like the client's own requests. Use SendRequest for REST operations that have no method here.
 //
-// The request's URL is either a path and query, such as /api/hubs/chat/:send, or an absolute URL of the service or its
-// reverse proxy. The client adds its api-version if the query has none. The request itself is not changed. Its body is
-// read and closed, and treated like the body of a [BinaryStream] message. An Authorization header is ignored.
+// The URL of the request is either a path and query, such as /api/hubs/chat/:send, or an absolute URL of the service or
+// its reverse proxy. The client adds its api-version if the query does not have one. An Authorization header is
+// ignored. req itself is not modified, but its body is read and closed. The body is handled like that of a
+// [BinaryStream] message.
 //
-// SendRequest returns any response, whatever its status, with its body in memory. It reads at most 64 KiB of the body of a
-// response with a status of 300 and above, and ignores the rest; reading the body fails if that broke off. An error means
-// that there was no response.
+// SendRequest returns every response, whatever its status, with the body in memory. An error means that there was no
+// response. If the status is 300 or above,
+//   - only the first 64 KiB of the body are kept.
+//   - a body that broke off returns an error when it is read.
 //
-// It returns [ErrInvalidArgument] if
-//   - the URL is not one of the service's: another scheme, host or port, a path that is not below the endpoint's own, or a
-//     path with . or .. as a segment, percent-encoded or not.
+// SendRequest returns [ErrInvalidArgument] if
+//   - the URL does not belong to the service: another scheme, host or port, a path outside the endpoint's path, or a
+//     path with the segment . or .. (percent-encoded or not).
 //   - the query has a space or a control character.
-//   - the method, a header's name or a header's value is not one that HTTP allows.
+//   - the method, a header name or a header value is not valid in HTTP.
 func (c *ServiceClient) SendRequest(ctx context.Context, req *http.Request) (*http.Response, error) {
 	r := c.newRequest("SendRequest", "")
 	if req != nil && req.Body != nil {
 		defer req.Body.Close()
 	}
 	if req == nil || req.URL == nil {
-		r.refuse("req", "is nil or has no URL")
+		r.reject("req", "is nil or has no URL")
 	} else if r.err == nil {
-		r.raw(req)
+		r.setRequest(req)
 	}
 	return r.send(ctx, func(int) bool { return true })
 }
 
-// raw makes r the caller's request, and refuses what net/http would refuse for certain, which azcore would retry.
-func (r *request) raw(req *http.Request) {
+// setRequest copies the caller's request into r. It rejects requests that net/http is certain to reject, because azcore
+// would retry them.
+func (r *request) setRequest(req *http.Request) {
 	target, ok := r.client.endpoint.within(req.URL)
 	switch {
 	case req.Method != "" && !httpguts.ValidHeaderFieldName(req.Method):
-		r.refuse("req", "has a method that is not an HTTP token")
+		r.reject("req", "has an invalid method")
 	case strings.ContainsFunc(req.URL.RawQuery, func(c rune) bool { return c <= ' ' || c == 0x7f }):
-		r.refuse("req", "has a space or a control character in its query; escape it")
+		r.reject("req", "has a space or a control character in its query; escape it")
 	case !ok:
-		r.refuse("req", "has a URL that is not the service's")
+		r.reject("req", "has a URL outside the service")
 	}
 	for name, values := range req.Header {
 		if !httpguts.ValidHeaderFieldName(name) {
-			r.refuse("req", "has a header whose name is not an HTTP token")
+			r.reject("req", "has an invalid header name")
 		}
 		if !slices.ContainsFunc(values, func(value string) bool { return !httpguts.ValidHeaderFieldValue(value) }) {
 			continue
 		}
-		r.refuse("req", "has control characters in its header %s", name)
+		r.reject("req", "has control characters in the header %s", name)
 	}
 	if r.err != nil {
 		return
 	}
-	r.goTo(target)
+	r.setTarget(target)
 	r.method = cmp.Or(req.Method, http.MethodGet)
 	r.header = maps.Clone(req.Header)
 	for name := range r.header {
-		if strings.EqualFold(name, "Authorization") { // it is ours, in any spelling
+		if strings.EqualFold(name, "Authorization") { // the client sets it, whatever its case here
 			delete(r.header, name)
 		}
 	}

@@ -9,52 +9,56 @@ import (
 
 // ClientOptions are the options of a [ServiceClient]. The zero value is right for most applications.
 //
-// The embedded [azcore.ClientOptions] are common to the clients of the Azure SDK for Go:
-//   - Retry decides how often and when a request is sent again.
-//   - Transport is the HTTP client. If it is nil, the client uses a transport that all clients of this package share, with
-//     enough idle connections for bursts of sends. If it is an *http.Client, its CheckRedirect is called for each redirect
-//     and its Timeout applies to each attempt. Redirects are followed within the service only.
-//   - Cloud decides the scope of tokens from a TokenCredential; see [NewClient].
-//   - APIVersion is 2024-12-01 if it is empty.
-//   - Telemetry decides the User-Agent, which is awps-go-webpubsub/VERSION with the version of Go and the operating system.
-//     ApplicationID, up to 24 bytes, comes before it. Disabled leaves it to the transport.
-//   - TracingProvider, Logging, InsecureAllowCredentialWithHTTP, PerCallPolicies and PerRetryPolicies are as in azcore.
+// The embedded [azcore.ClientOptions] are common to all clients of the Azure SDK for Go:
+//   - Retry sets how often and when a request is retried.
+//   - Transport is the HTTP client. If it is nil, the client uses a transport that all clients of this package share,
+//     with enough idle connections for bursts of sends. If it is an *http.Client, its CheckRedirect is called for each
+//     redirect, and its Timeout applies to each attempt. Only redirects within the service are followed.
+//   - Cloud sets the scope of tokens from a TokenCredential; see [NewClient].
+//   - APIVersion defaults to 2024-12-01.
+//   - Telemetry sets the User-Agent, which is awps-go-webpubsub/VERSION followed by the Go version and the operating
+//     system. The first 24 bytes of ApplicationID come before it. If Disabled is set, the transport sets the
+//     User-Agent.
+//   - TracingProvider, Logging, InsecureAllowCredentialWithHTTP, PerCallPolicies and PerRetryPolicies work as in
+//     azcore.
 type ClientOptions struct {
 	azcore.ClientOptions
 
-	// ReverseProxyEndpoint is the URL of a reverse proxy in front of the service, such as API Management. Requests go to
-	// it, below its path if it has one. Tokens are still made out to the service's own URL, and client access tokens and
-	// their URLs name the service. Empty means that requests go to the service.
+	// ReverseProxyEndpoint is the URL of a reverse proxy in front of the service, such as API Management. It may have a
+	// path. Requests go to the proxy, but the audience of their tokens is still the URL of the service, and so are the
+	// URLs that clients connect to. If ReverseProxyEndpoint is empty, requests go to the service.
 	ReverseProxyEndpoint string
 
-	// Logger receives a record for each call; nil logs nothing. See [WithLogger] for the content, and for one call.
+	// Logger receives one record for each call; nil logs nothing. [WithLogger] describes the record, and sets a logger
+	// for a single call.
 	Logger *slog.Logger
 }
 
 // SendToAllOptions are the options of [ServiceClient.SendToAll].
 type SendToAllOptions struct {
-	// Excluded are the ids of connections that do not receive the message.
+	// Excluded lists the ids of connections that do not receive the message.
 	Excluded []string
 
 	// Filter selects the connections that receive the message; empty means all.
 	Filter Filter
 
-	// MessageTTL is how long the service keeps the message for a connection that cannot receive it yet: a whole number of
-	// seconds, up to 300. Zero means that the message does not expire.
+	// MessageTTL is how long the service keeps the message for a connection that cannot receive it yet. It must be a
+	// whole number of seconds, up to 300. Zero means that the message does not expire.
 	MessageTTL time.Duration
 
-	// Metadata goes with the message to clients of the JSON and protobuf subprotocols. It travels as HTTP headers:
-	//   - A key is an HTTP token of at most 256 bytes. Clients receive it in lower case, and no two keys may differ in
-	//     case only.
-	//   - A value is printable ASCII of at most 1,024 bytes, with no space at its ends and no comma: the service delivers
-	//     only what follows the last comma.
-	//   - All keys and values together have at most 8 KiB.
+	// Metadata is delivered with the message to clients with a JSON or protobuf subprotocol. It is sent as HTTP
+	// headers, which sets these limits:
+	//   - A key is an HTTP token of at most 256 bytes. Clients receive keys in lower case, so two keys must not differ
+	//     in case only.
+	//   - A value is printable ASCII of at most 1,024 bytes, without leading or trailing spaces and without commas.
+	//     (The service would deliver only the text after the last comma.)
+	//   - All keys and values together are at most 8 KiB.
 	Metadata map[string]string
 }
 
 // SendToGroupOptions are the options of [ServiceClient.SendToGroup].
 type SendToGroupOptions struct {
-	// Excluded are the ids of connections that do not receive the message.
+	// Excluded lists the ids of connections that do not receive the message.
 	Excluded []string
 
 	// Filter selects the connections of the group that receive the message; empty means all.
@@ -90,48 +94,48 @@ type SendToConnectionOptions struct {
 
 // CloseAllConnectionsOptions are the options of [ServiceClient.CloseAllConnections].
 type CloseAllConnectionsOptions struct {
-	// Excluded are the ids of connections that stay open.
+	// Excluded lists the ids of connections that stay open.
 	Excluded []string
 
-	// Reason is the text that the clients receive; it may be empty.
+	// Reason is the text that the clients receive. It may be empty.
 	Reason string
 }
 
 // CloseGroupConnectionsOptions are the options of [ServiceClient.CloseGroupConnections].
 type CloseGroupConnectionsOptions struct {
-	// Excluded are the ids of connections that stay open.
+	// Excluded lists the ids of connections that stay open.
 	Excluded []string
 
-	// Reason is the text that the clients receive; it may be empty.
+	// Reason is the text that the clients receive. It may be empty.
 	Reason string
 }
 
 // CloseUserConnectionsOptions are the options of [ServiceClient.CloseUserConnections].
 type CloseUserConnectionsOptions struct {
-	// Excluded are the ids of connections that stay open.
+	// Excluded lists the ids of connections that stay open.
 	Excluded []string
 
-	// Reason is the text that the clients receive; it may be empty.
+	// Reason is the text that the clients receive. It may be empty.
 	Reason string
 }
 
 // CloseConnectionOptions are the options of [ServiceClient.CloseConnection].
 type CloseConnectionOptions struct {
-	// Reason is the text that the client receives; it may be empty.
+	// Reason is the text that the client receives. It may be empty.
 	Reason string
 }
 
 // ListConnectionsInGroupOptions are the options of [ServiceClient.NewListConnectionsInGroupPager] and
 // [ServiceClient.ConnectionsInGroup].
 type ListConnectionsInGroupOptions struct {
-	// MaxPageSize is the largest number of connections in one page, from 1 to 200; zero means the service's default, 200.
+	// MaxPageSize is the maximum number of connections in a page, from 1 to 200. Zero means the service's default, 200.
 	MaxPageSize int32
 
-	// Top is the largest number of connections in all pages; zero means every connection.
+	// Top is the maximum number of connections in all pages together. Zero means no limit.
 	Top int32
 
-	// ContinuationToken resumes a list after the [ListConnectionsInGroupPage] that it was taken from; empty begins at the
-	// beginning.
+	// ContinuationToken resumes a list after the [ListConnectionsInGroupPage] that the token comes from. If it is
+	// empty, the list starts at the first page.
 	ContinuationToken string
 }
 
@@ -155,31 +159,31 @@ type HasPermissionOptions struct {
 
 // ClientAccessTokenOptions are the options of [ServiceClient.GetClientAccessToken].
 type ClientAccessTokenOptions struct {
-	// UserID is the user of the connection; empty means none.
+	// UserID is the user of the connection. Empty means that the connection has no user.
 	UserID string
 
-	// Roles are the rights of the connection from the start: see [RoleSendToGroup], [RoleJoinLeaveGroup] and the names
-	// beside them. A connection without roles may send events. A role of the service that is misspelt is refused. Other
-	// roles mean nothing to the service; an event handler sees them among the claims.
+	// Roles are the initial permissions of the connection, such as [RoleSendToGroup] or [RoleJoinLeaveGroup]. A
+	// connection without roles may send events. A misspelt role of the service is rejected. The service ignores roles
+	// of your own, but an event handler receives them in the claims.
 	Roles []string
 
-	// Groups are the groups that the connection is in from the start.
+	// Groups are the groups that the connection joins when it opens.
 	Groups []string
 
-	// ExpiresIn is how long the token can be used to connect, at least a minute. Zero means one hour. A connection stays
-	// open when its token expires. With a TokenCredential, ExpiresIn must be a whole number of minutes: the service, which
-	// makes the token then, accepts only these.
+	// ExpiresIn is how long the token can be used to connect. It must be at least a minute; zero means one hour. A
+	// connection stays open when its token expires. With a TokenCredential, ExpiresIn must be a whole number of
+	// minutes, because the service makes the token and accepts only minutes.
 	ExpiresIn time.Duration
 
 	// Protocol is the kind of client that connects.
 	Protocol ClientProtocol
 
-	// JWTHeaders are additional headers of the token, such as kid. The header alg is not allowed. They need an access key:
-	// the service accepts none when it makes the token.
+	// JWTHeaders are additional JWT headers of the token, such as kid. The header alg is not allowed. JWTHeaders
+	// require an access key: with a TokenCredential the service makes the token, and accepts no headers.
 	JWTHeaders map[string]any
 }
 
-// The operations below have no options yet. Each has the type, so that options can be added without a new method.
+// These operations have no options yet. The types exist so that options can be added without breaking callers.
 type (
 	// GetServiceStatusOptions are the options of [ServiceClient.GetServiceStatus].
 	GetServiceStatusOptions struct{}
@@ -207,7 +211,7 @@ type (
 	RemoveConnectionsFromGroupsOptions struct{}
 )
 
-// valueOf returns the options, or the zero options where the caller gave nil.
+// valueOf returns *options, or zero options if the pointer is nil.
 func valueOf[T any](options *T) T {
 	if options == nil {
 		return *new(T)

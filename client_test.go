@@ -29,11 +29,11 @@ const (
 	testKey      = "SECRETKEYabcdefghijklmnopq0123456789+/A="
 )
 
-// newTestClient returns a client of the hub "chat" that signs with testKey.
+// newTestClient returns a client for the hub "chat" that signs with testKey.
 func newTestClient(t *testing.T, endpoint string, change func(*ClientOptions)) *ServiceClient {
 	t.Helper()
 	options := &ClientOptions{}
-	options.Retry.RetryDelay = 1 // ns: azcore takes none at all for an overflow, and waits its longest
+	options.Retry.RetryDelay = 1 // 1 ns: azcore mistakes no delay for an overflow, and waits MaxRetryDelay
 	if change != nil {
 		change(options)
 	}
@@ -42,7 +42,7 @@ func newTestClient(t *testing.T, endpoint string, change func(*ClientOptions)) *
 	return client
 }
 
-// newRecordingClient returns a client whose requests end in the function.
+// newRecordingClient returns a client that passes its requests to the function instead of the network.
 func newRecordingClient(t *testing.T, transport transportFunc) *ServiceClient {
 	t.Helper()
 	return newTestClient(t, testEndpoint, func(o *ClientOptions) { o.Transport = transport })
@@ -97,7 +97,7 @@ func TestBadArgumentsAreRefusedBeforeAnythingIsSent(t *testing.T) {
 		{"a connection id that is not UTF-8", "connectionID", client.RemoveConnectionFromAllGroups(ctx, "\xff", nil)},
 		{"an empty user id", "userID", client.SendToUser(ctx, "", hello, nil)},
 		{"a user id of two dots", "userID", client.SendToUser(ctx, "..", hello, nil)},
-		{"an empty user id to ask for", "userID", second(client.UserExists(ctx, "", nil))},
+		{"an empty user id for UserExists", "userID", second(client.UserExists(ctx, "", nil))},
 		{"an empty user id to close", "userID", client.CloseUserConnections(ctx, "", nil)},
 		{"an empty user id to remove", "userID", client.RemoveUserFromAllGroups(ctx, "", nil)},
 		{"an empty group", "group", client.SendToGroup(ctx, "", hello, nil)},
@@ -108,14 +108,14 @@ func TestBadArgumentsAreRefusedBeforeAnythingIsSent(t *testing.T) {
 		{"a user id after a group", "userID", client.RemoveUserFromGroup(ctx, "room", "", nil)},
 		{"a connection id after a group", "connectionID", client.AddConnectionToGroup(ctx, "room", "", nil)},
 		{"a group before a connection id", "group", client.RemoveConnectionFromGroup(ctx, "", "id", nil)},
-		{"a group to ask for", "group", second(client.GroupExists(ctx, "", nil))},
-		{"a group to close", "group", client.CloseGroupConnections(ctx, "", nil)},
+		{"an empty group for GroupExists", "group", second(client.GroupExists(ctx, "", nil))},
+		{"an empty group to close", "group", client.CloseGroupConnections(ctx, "", nil)},
 		{"no groups", "groups", client.AddConnectionsToGroups(ctx, nil, "", nil)},
 		{"an empty group among groups", "groups[1]", client.RemoveConnectionsFromGroups(ctx, []string{"a", ""}, "", nil)},
 		{"a bulk filter with a line break", "filter", client.AddConnectionsToGroups(ctx, []string{"a"}, "userId eq\n'a'", nil)},
 		{"a filter with a control character", "options.Filter", client.SendToAll(ctx, hello, &SendToAllOptions{Filter: "userId eq 'a\x07'"})},
 		{"a filter that is not UTF-8", "options.Filter", client.SendToUser(ctx, "u", hello, &SendToUserOptions{Filter: "\xff"})},
-		{"a filter that FormatFilter could not make", "options.Filter", client.SendToGroup(ctx, "g", hello, &SendToGroupOptions{Filter: FormatFilter("userId eq %v", 1.5)})},
+		{"a filter with an error from FormatFilter", "options.Filter", client.SendToGroup(ctx, "g", hello, &SendToGroupOptions{Filter: FormatFilter("userId eq %v", 1.5)})},
 		{"an empty excluded id", "options.Excluded[1]", client.SendToAll(ctx, hello, &SendToAllOptions{Excluded: []string{"a", ""}})},
 		{"an excluded id to close that is empty", "options.Excluded[0]", client.CloseAllConnections(ctx, &CloseAllConnectionsOptions{Excluded: []string{""}})},
 		{"a reason that is not UTF-8", "options.Reason", client.CloseConnection(ctx, "id", &CloseConnectionOptions{Reason: "\xff"})},
@@ -131,25 +131,25 @@ func TestBadArgumentsAreRefusedBeforeAnythingIsSent(t *testing.T) {
 		{"a metadata value with a comma", "options.Metadata[", client.SendToAll(ctx, hello, metadata("a", "b,c"))},
 		{"a metadata value of 1025 bytes", "options.Metadata[", client.SendToAll(ctx, hello, metadata("a", strings.Repeat("b", 1025)))},
 		{"metadata keys that differ in case", "options.Metadata[", client.SendToAll(ctx, hello, &SendToAllOptions{Metadata: map[string]string{"a": "1", "A": "2"}})},
-		{"a message that is none", "message", client.SendToAll(ctx, Message{}, nil)},
-		{"JSON that does not marshal", "message", client.SendToAll(ctx, JSON(math.Inf(1)), nil)},
+		{"the zero message", "message", client.SendToAll(ctx, Message{}, nil)},
+		{"JSON that cannot be encoded", "message", client.SendToAll(ctx, JSON(math.Inf(1)), nil)},
 		{"JSON that is not UTF-8", "message", client.SendToAll(ctx, JSON(json.RawMessage("\"\xff\"")), nil)},
 		{"JSON of a channel", "message", client.SendToGroup(ctx, "g", JSON(make(chan int)), nil)},
 		{"text that is not UTF-8", "message", client.SendToUser(ctx, "u", Text("a\xffb"), nil)},
 		{"a stream that is a nil pointer", "message", client.SendToAll(ctx, BinaryStream((*strings.Reader)(nil)), nil)},
 		{"a nil context for a token", "ctx", second(client.GetClientAccessToken(nilContext, nil))},
 		{"a nil stream", "message", client.SendToConnection(ctx, "id", BinaryStream(nil), nil)},
-		{"a permission that there is not", "permission", client.GrantPermission(ctx, "fly", "id", nil)},
+		{"an unknown permission", "permission", client.GrantPermission(ctx, "fly", "id", nil)},
 		{"no permission", "permission", second(client.HasPermission(ctx, "", "id", nil))},
 		{"a permission for no connection", "connectionID", client.RevokePermission(ctx, PermissionSendToGroup, "", nil)},
 		{"a grant without a target", "options.TargetName", client.GrantPermission(ctx, PermissionSendToGroup, "id", nil)},
 		{"a revocation without a target", "options.TargetName", client.RevokePermission(ctx, PermissionJoinLeaveGroup, "id", &RevokePermissionOptions{})},
-		{"a question without a target", "options.TargetName", second(client.HasPermission(ctx, PermissionSendToGroup, "id", nil))},
+		{"HasPermission without a target", "options.TargetName", second(client.HasPermission(ctx, PermissionSendToGroup, "id", nil))},
 		{"a permission's target of white space", "options.TargetName", client.GrantPermission(ctx, PermissionSendToGroup, "id", &GrantPermissionOptions{TargetName: " "})},
 		{"a page size of 201", "options.MaxPageSize", list("room", ListConnectionsInGroupOptions{MaxPageSize: 201})},
 		{"a page size under zero", "options.MaxPageSize", list("room", ListConnectionsInGroupOptions{MaxPageSize: -1})},
 		{"a top under zero", "options.Top", list("room", ListConnectionsInGroupOptions{Top: -1})},
-		{"a listing of no group", "group", list("", ListConnectionsInGroupOptions{})},
+		{"a listing of an empty group", "group", list("", ListConnectionsInGroupOptions{})},
 		{"a lifetime under a minute", "options.ExpiresIn", token(ClientAccessTokenOptions{ExpiresIn: 59 * time.Second})},
 		{"a lifetime under zero", "options.ExpiresIn", token(ClientAccessTokenOptions{ExpiresIn: -time.Hour})},
 		{"a token's empty role", "options.Roles[0]", token(ClientAccessTokenOptions{Roles: []string{""}})},
@@ -162,11 +162,11 @@ func TestBadArgumentsAreRefusedBeforeAnythingIsSent(t *testing.T) {
 		{"a token's role for a group of two dots", "options.Roles[0]", token(ClientAccessTokenOptions{Roles: []string{RoleJoinLeaveGroup("..")}})},
 		{"a token's empty group", "options.Groups[1]", token(ClientAccessTokenOptions{Groups: []string{"a", ""}})},
 		{"a token's user that is not UTF-8", "options.UserID", token(ClientAccessTokenOptions{UserID: "\xff"})},
-		{"a token's protocol that there is not", "options.Protocol", token(ClientAccessTokenOptions{Protocol: "AMQP"})},
+		{"a token's unknown protocol", "options.Protocol", token(ClientAccessTokenOptions{Protocol: "AMQP"})},
 		{"a token's own alg", "options.JWTHeaders", token(ClientAccessTokenOptions{JWTHeaders: map[string]any{"alg": "none"}})},
-		{"a token's headers that do not marshal", "options.JWTHeaders", token(ClientAccessTokenOptions{JWTHeaders: map[string]any{"kid": make(chan int)}})},
-		{"headers of a token that the service makes", "options.JWTHeaders", second(entra.GetClientAccessToken(ctx, &ClientAccessTokenOptions{JWTHeaders: map[string]any{"kid": "a"}}))},
-		{"half minutes of a token that the service makes", "options.ExpiresIn", second(entra.GetClientAccessToken(ctx, &ClientAccessTokenOptions{ExpiresIn: 90 * time.Second}))},
+		{"a token's headers that cannot be encoded", "options.JWTHeaders", token(ClientAccessTokenOptions{JWTHeaders: map[string]any{"kid": make(chan int)}})},
+		{"headers for a token that the service makes", "options.JWTHeaders", second(entra.GetClientAccessToken(ctx, &ClientAccessTokenOptions{JWTHeaders: map[string]any{"kid": "a"}}))},
+		{"90 seconds for a token that the service makes", "options.ExpiresIn", second(entra.GetClientAccessToken(ctx, &ClientAccessTokenOptions{ExpiresIn: 90 * time.Second}))},
 		{"no request", "req", second(client.SendRequest(ctx, nil))},
 		{"a request without a URL", "req", second(client.SendRequest(ctx, &http.Request{}))},
 		{"a request with a method of two words", "req", second(client.SendRequest(ctx, &http.Request{Method: "GE T", URL: &url.URL{Path: "/api/health"}}))},
@@ -224,11 +224,11 @@ func TestConstructorsRefuse(t *testing.T) {
 		{"an endpoint with a query", key("https://contoso?a=b", "chat", nil), "endpoint: must not have a query"},
 		{"an endpoint with an empty query", key("https://contoso?", "chat", nil), "endpoint: must not have a query"},
 		{"an endpoint with a fragment", key("https://contoso#", "chat", nil), "endpoint: must not have a fragment"},
-		{"an endpoint with a password", key("https://user:SECRETKEY@contoso", "chat", nil), "endpoint: must not hold a user"},
-		{"an endpoint with a wrong port", key("https://contoso:65536", "chat", nil), "endpoint: has a port"},
+		{"an endpoint with a password", key("https://user:SECRETKEY@contoso", "chat", nil), "endpoint: must not contain a user"},
+		{"an endpoint with a wrong port", key("https://contoso:65536", "chat", nil), "endpoint: must have a port"},
 		{"an endpoint with a port of letters", key("https://contoso:SECRETKEY", "chat", nil), "endpoint: is not a URL"},
 		{"an endpoint with a host that is not ASCII", key("https://bücher.example", "chat", nil), "endpoint: has a host that is not ASCII"},
-		{"an endpoint with a zone", key("http://[fe80::1%25eth0]", "chat", nil), "endpoint: has a host with an escape or a zone"},
+		{"an endpoint with a zone", key("http://[fe80::1%25eth0]", "chat", nil), "endpoint: must not have a percent escape or an IPv6 zone in its host"},
 		{"an empty hub", key(testEndpoint, "", nil), "hub: is empty"},
 		{"a hub that begins with a digit", key(testEndpoint, "1a", nil), "hub: must be"},
 		{"a hub with a slash", key(testEndpoint, "a/b", nil), "hub: must be"},
@@ -236,9 +236,9 @@ func TestConstructorsRefuse(t *testing.T) {
 		{"a hub of 129 characters", key(testEndpoint, strings.Repeat("a", 129), nil), "hub: must be"},
 		{"a proxy without a scheme", key(testEndpoint, "chat", &ClientOptions{ReverseProxyEndpoint: "proxy"}), "options.ReverseProxyEndpoint: must begin"},
 		{"a proxy with a query", key(testEndpoint, "chat", &ClientOptions{ReverseProxyEndpoint: "https://proxy?key=SECRETKEY"}), "options.ReverseProxyEndpoint: must not have a query"},
-		{"an endpoint with dots in its path", key("https://contoso/a/%2E%2E/b", "chat", nil), "endpoint: must not have a path with ."},
+		{"an endpoint with dots in its path", key("https://contoso/a/%2E%2E/b", "chat", nil), "endpoint: must not have . or .. in its path"},
 		{"an application id with a line break", key(testEndpoint, "chat", &ClientOptions{ClientOptions: azcore.ClientOptions{Telemetry: policy.TelemetryOptions{ApplicationID: "a\nb"}}}), "options.Telemetry.ApplicationID"},
-		{"an API version that is none", key(testEndpoint, "chat", &ClientOptions{ClientOptions: azcore.ClientOptions{APIVersion: "a&b"}}), "options.APIVersion"},
+		{"an invalid API version", key(testEndpoint, "chat", &ClientOptions{ClientOptions: azcore.ClientOptions{APIVersion: "a&b"}}), "options.APIVersion"},
 		{"a nil key credential", none(NewClientWithKeyCredential(testEndpoint, "chat", nil, nil)), "credential: is nil"},
 		{"a zero key credential", none(NewClientWithKeyCredential(testEndpoint, "chat", &azcore.KeyCredential{}, nil)), "credential: is nil"},
 		{"an empty key", none(NewClientWithKeyCredential(testEndpoint, "chat", azcore.NewKeyCredential(""), nil)), "credential: holds an empty key"},
@@ -247,12 +247,12 @@ func TestConstructorsRefuse(t *testing.T) {
 		{"a token credential that is a nil function", none(NewClient(testEndpoint, "chat", credentialFunc(nil), nil)), "credential: is nil"},
 		{"a token credential over http", none(NewClient("http://contoso", "chat", staticToken("t"), nil)), "endpoint: must be https"},
 		{"a token credential over an http proxy", none(NewClient(testEndpoint, "chat", staticToken("t"), &ClientOptions{ReverseProxyEndpoint: "http://proxy"})), "must be https"},
-		{"a cloud that is not known", none(NewClient(testEndpoint, "chat", staticToken("t"), &ClientOptions{ClientOptions: azcore.ClientOptions{Cloud: cloud.AzureGovernment}})), "options.Cloud"},
+		{"an unknown cloud", none(NewClient(testEndpoint, "chat", staticToken("t"), &ClientOptions{ClientOptions: azcore.ClientOptions{Cloud: cloud.AzureGovernment}})), "options.Cloud"},
 		{"an empty connection string", none(NewClientFromConnectionString("", "chat", nil)), "connectionString: is empty"},
 		{"a connection string without an endpoint", none(NewClientFromConnectionString("AccessKey=SECRETKEY", "chat", nil)), "connectionString: Endpoint is missing"},
 		{"a connection string without a key", none(NewClientFromConnectionString("Endpoint=https://contoso;", "chat", nil)), "connectionString: AccessKey is missing; to authenticate with Microsoft Entra ID, call NewClient"},
 		{"a connection string with an empty key", none(NewClientFromConnectionString("Endpoint=https://contoso;AccessKey=", "chat", nil)), "connectionString: AccessKey is empty"},
-		{"a key that is no connection string", none(NewClientFromConnectionString("SECRETKEY", "chat", nil)), "connectionString: part 1 is not name=value"},
+		{"a key instead of a connection string", none(NewClientFromConnectionString("SECRETKEY", "chat", nil)), "connectionString: part 1 is not name=value"},
 		{"a connection string with a path as port", none(NewClientFromConnectionString("Endpoint=https://contoso;AccessKey=SECRETKEY;Port=1/a", "chat", nil)), "connectionString: Port"},
 	} {
 		t.Run(test.name, func(t *testing.T) {
@@ -299,7 +299,7 @@ func TestKeyCredentialUpdateCountsAtOnce(t *testing.T) {
 				require.NotContains(t, strings.Join(values, " "), "first", "header %s", name)
 				require.NotContains(t, strings.Join(values, " "), "second", "header %s", name)
 			}
-			return answer(req, http.StatusAccepted, ""), nil
+			return respond(req, http.StatusAccepted, ""), nil
 		})}})
 	require.NoError(t, err)
 	signedWith := func(token, key string) bool {
@@ -325,17 +325,17 @@ func TestTokenScopeFollowsTheCloud(t *testing.T) {
 		cloud cloud.Configuration
 		scope string
 	}{
-		"no cloud":  {cloud.Configuration{}, "https://webpubsub.azure.com/.default"},
-		"public":    {cloud.AzurePublic, "https://webpubsub.azure.com/.default"},
-		"China":     {cloud.AzureChina, "https://webpubsub.azure.cn/.default"},
-		"one's own": {custom, "https://webpubsub.contoso.example/.default"},
+		"no cloud": {cloud.Configuration{}, "https://webpubsub.azure.com/.default"},
+		"public":   {cloud.AzurePublic, "https://webpubsub.azure.com/.default"},
+		"China":    {cloud.AzureChina, "https://webpubsub.azure.cn/.default"},
+		"custom":   {custom, "https://webpubsub.contoso.example/.default"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			var scopes []string
 			credential := credentialFunc(func(o policy.TokenRequestOptions) { scopes = o.Scopes })
 			client, err := NewClient(testEndpoint, "chat", credential, &ClientOptions{ClientOptions: azcore.ClientOptions{
 				Cloud:     test.cloud,
-				Transport: transportFunc(func(req *http.Request) (*http.Response, error) { return answer(req, 202, ""), nil }),
+				Transport: transportFunc(func(req *http.Request) (*http.Response, error) { return respond(req, 202, ""), nil }),
 			}})
 			require.NoError(t, err)
 			require.NoError(t, client.SendToAll(context.Background(), Text("hello"), nil))
@@ -396,7 +396,7 @@ func TestAPIVersionOverride(t *testing.T) {
 		o.APIVersion = "2023-07-01"
 		o.Transport = transportFunc(func(req *http.Request) (*http.Response, error) {
 			targets = append(targets, req.URL.RequestURI())
-			return answer(req, 200, ""), nil
+			return respond(req, 200, ""), nil
 		})
 	})
 	require.NoError(t, client.GetServiceStatus(context.Background(), nil))
@@ -431,14 +431,14 @@ func TestSendRequest(t *testing.T) {
 		req.Header.Set("X-Own", "1")
 		req.Header.Set("Accept", "text/plain")
 		req.Header.Set("Authorization", "Basic mine")
-		req.Header["authorization"] = []string{"Basic mine"} // another spelling
+		req.Header["authorization"] = []string{"Basic mine"} // not the canonical case
 		resp, err := client.SendRequest(context.Background(), req)
-		require.NoError(t, err, "every status is an answer")
+		require.NoError(t, err, "no status is an error")
 		require.Equal(t, http.StatusTeapot, resp.StatusCode)
 		body, err := io.ReadAll(resp.Body)
 		require.NoError(t, err)
 		require.Equal(t, "short and stout", string(body))
-		require.Equal(t, "Basic mine", req.Header.Get("Authorization"), "the caller's request is left as it was")
+		require.Equal(t, "Basic mine", req.Header.Get("Authorization"), "the caller's request is not modified")
 	}
 	req, err := http.NewRequest("GET", "/api/health?api-version=2021-10-01", nil)
 	require.NoError(t, err)
@@ -449,8 +449,8 @@ func TestSendRequest(t *testing.T) {
 	require.Equal(t, []sent{patch, patch, {"GET", "/api/health?api-version=2021-10-01", "", "application/json", "", ""}}, got)
 }
 
-// A query that net/url did not write may hold what no request line can.
-func TestSendRequestWithAQueryThatIsNone(t *testing.T) {
+// A RawQuery that was not written by net/url may have characters that are not allowed in a request line.
+func TestSendRequestWithAnInvalidQuery(t *testing.T) {
 	var targets []string
 	client := newRecordingClient(t, func(req *http.Request) (*http.Response, error) {
 		targets = append(targets, req.URL.RequestURI())
@@ -493,7 +493,7 @@ func TestAProxyMayBeAPathOfTheServicesOwnHost(t *testing.T) {
 		o.ReverseProxyEndpoint = testEndpoint + "/proxy"
 		o.Transport = transportFunc(func(req *http.Request) (*http.Response, error) {
 			target = req.URL.String()
-			return answer(req, 200, ""), nil
+			return respond(req, 200, ""), nil
 		})
 	})
 	for _, from := range []string{"/api/health", testEndpoint + "/api/health", testEndpoint + "/proxy/api/health"} {
@@ -505,7 +505,7 @@ func TestAProxyMayBeAPathOfTheServicesOwnHost(t *testing.T) {
 	}
 }
 
-func TestATransportThatIsANilPointerIsNone(t *testing.T) {
+func TestATransportThatIsANilPointerIsIgnored(t *testing.T) {
 	client := newTestClient(t, testEndpoint, func(o *ClientOptions) { o.Transport = (*http.Client)(nil) })
 	ctx, cancel := context.WithCancel(context.Background())
 	cancel()
@@ -514,14 +514,14 @@ func TestATransportThatIsANilPointerIsNone(t *testing.T) {
 	require.ErrorIs(t, err, context.Canceled)
 }
 
-func TestATokenThatTheServiceDidNotMakeIsAnError(t *testing.T) {
+func TestAResponseWithoutATokenIsAnError(t *testing.T) {
 	for _, body := range []string{"", "{}", "null", `{"token":""}`} {
 		client, err := NewClient(testEndpoint, "chat", staticToken("token"), &ClientOptions{ClientOptions: azcore.ClientOptions{
-			Transport: transportFunc(func(req *http.Request) (*http.Response, error) { return answer(req, 200, body), nil }),
+			Transport: transportFunc(func(req *http.Request) (*http.Response, error) { return respond(req, 200, body), nil }),
 		}})
 		require.NoError(t, err)
 		_, err = client.GetClientAccessToken(context.Background(), nil)
-		require.ErrorContains(t, err, "holds no token", "body %q", body)
+		require.ErrorContains(t, err, "has no token", "body %q", body)
 	}
 }
 
@@ -537,7 +537,7 @@ func TestPaging(t *testing.T) {
 		n := len(targets)
 		targets = append(targets, req.URL.RequestURI())
 		body, err := json.Marshal(map[string]any{"value": []GroupMember{{ConnectionID: fmt.Sprint(n), UserID: "u"}}, "nextLink": pages[n].link})
-		return answer(req, 200, string(body)), err
+		return respond(req, 200, string(body)), err
 	})
 	pager := client.NewListConnectionsInGroupPager("room", &ListConnectionsInGroupOptions{MaxPageSize: 1, Top: 9})
 	for i := 0; pager.More(); i++ {
@@ -558,7 +558,7 @@ func TestPaging(t *testing.T) {
 		require.NoError(t, err)
 		break
 	}
-	require.Len(t, targets, 1, "an iteration that is left fetches no further page")
+	require.Len(t, targets, 1, "leaving the loop stops the requests")
 }
 
 func TestALinkToAnotherHostIsNotFollowed(t *testing.T) {
@@ -575,7 +575,7 @@ func TestALinkToAnotherHostIsNotFollowed(t *testing.T) {
 			client := newRecordingClient(t, func(req *http.Request) (*http.Response, error) {
 				sent++
 				body, err := json.Marshal(map[string]any{"value": []GroupMember{{ConnectionID: "c"}}, "nextLink": link})
-				return answer(req, 200, string(body)), err
+				return respond(req, 200, string(body)), err
 			})
 			var members int
 			var last error
@@ -591,7 +591,7 @@ func TestALinkToAnotherHostIsNotFollowed(t *testing.T) {
 	}
 }
 
-// FuzzPath: whatever the names are, exactly these segments come out after decoding.
+// FuzzPath checks that a server decodes the path to the expected segments, whatever the names are.
 func FuzzPath(f *testing.F) {
 	for _, name := range []string{"a", "a/b", "..", "%2e%2e", "a?b#c", "é 日本🎉", "\x00", "a\\b", ";x=1", "+", ":send"} {
 		f.Add(name, name)
@@ -600,7 +600,7 @@ func FuzzPath(f *testing.F) {
 		var got *url.URL
 		client := newRecordingClient(t, func(req *http.Request) (*http.Response, error) {
 			got = req.URL
-			return answer(req, 200, ""), nil
+			return respond(req, 200, ""), nil
 		})
 		err := client.AddConnectionToGroup(context.Background(), group, id, nil)
 		if errors.Is(err, ErrInvalidArgument) {
@@ -609,7 +609,7 @@ func FuzzPath(f *testing.F) {
 		}
 		require.NoError(t, err)
 		require.True(t, utf8.ValidString(group+id))
-		// Read it back as a server does, from the request line.
+		// Parse the request line like a server.
 		parsed, err := url.ParseRequestURI(got.RequestURI())
 		require.NoError(t, err)
 		segments := strings.Split(parsed.EscapedPath(), "/")

@@ -5,7 +5,7 @@ import (
 	"net/http"
 )
 
-// SendToConnection sends a message to one connection. It succeeds if the connection does not exist.
+// SendToConnection sends a message to one connection. It succeeds even if the connection does not exist.
 //
 // REST: POST /api/hubs/{hub}/connections/{connectionId}/:send.
 func (c *ServiceClient) SendToConnection(ctx context.Context, connectionID string, message Message, options *SendToConnectionOptions) error {
@@ -23,8 +23,8 @@ func (c *ServiceClient) ConnectionExists(ctx context.Context, connectionID strin
 	return c.newHubRequest("ConnectionExists", http.MethodHead).connection(connectionID).exists(ctx)
 }
 
-// CloseConnection closes one connection. A client of the JSON or protobuf subprotocols receives the reason before. It
-// succeeds if the connection does not exist.
+// CloseConnection closes one connection. A client with a JSON or protobuf subprotocol receives the reason first.
+// CloseConnection succeeds even if the connection does not exist.
 //
 // REST: DELETE /api/hubs/{hub}/connections/{connectionId}.
 func (c *ServiceClient) CloseConnection(ctx context.Context, connectionID string, options *CloseConnectionOptions) error {
@@ -33,7 +33,8 @@ func (c *ServiceClient) CloseConnection(ctx context.Context, connectionID string
 	return r.run(ctx)
 }
 
-// RemoveConnectionFromAllGroups removes a connection from every group. It succeeds if the connection does not exist.
+// RemoveConnectionFromAllGroups removes a connection from every group. It succeeds even if the connection does not
+// exist.
 //
 // REST: DELETE /api/hubs/{hub}/connections/{connectionId}/groups.
 func (c *ServiceClient) RemoveConnectionFromAllGroups(ctx context.Context, connectionID string, options *RemoveConnectionFromAllGroupsOptions) error {

@@ -1,66 +1,72 @@
-// Package webpubsub is the service client for Azure Web PubSub. A server application uses it to send messages to the
-// clients whose WebSocket connections the service holds, to put them into groups, to close them, and to give them the
-// tokens that they connect with.
+// Package webpubsub is the service client for Azure Web PubSub, the service that holds the WebSocket connections of an
+// application's clients. A server uses this package to send messages to those clients, to manage their groups,
+// permissions and connections, and to create the tokens that they connect with.
 //
 //	client, err := webpubsub.NewClientFromConnectionString(os.Getenv("WEBPUBSUB_CONNECTION_STRING"), "chat", nil)
 //	err = client.SendToAll(ctx, webpubsub.JSON(map[string]string{"from": "server", "data": "Hello world"}), nil)
-//	access, err := client.GetClientAccessToken(ctx, &webpubsub.ClientAccessTokenOptions{UserID: "user1"}) // access.URL is for a browser
+//	access, err := client.GetClientAccessToken(ctx, &webpubsub.ClientAccessTokenOptions{UserID: "user1"}) // for a browser: access.URL
 //
 // # Concepts
 //
-//   - A connection is one client's WebSocket connection to the service, which gives it an id.
-//   - A hub is a set of connections that belong together, such as those of one application. A [ServiceClient] is for one
-//     hub.
-//   - A group is a set of a hub's connections, which join and leave it at any time. It exists while it has a connection.
-//   - A user is the name that a connection was made with. A user may have many connections, and a connection may have no
+//   - A connection is one client's WebSocket connection to the service. The service assigns its id.
+//   - A hub is a set of connections that belong together, such as those of one application. A [ServiceClient] is for
+//     one hub.
+//   - A group is a set of connections in a hub. Connections can join and leave it at any time. A group exists while it
+//     has a connection.
+//   - A user is the name that a client connects with. A user can have many connections, and a connection can have no
 //     user.
-//   - A message is a body with a content type: [Text], [JSON], [Binary] or [BinaryStream].
-//   - A subprotocol is the protocol of a client over its WebSocket. Without one, a client receives the bare messages. With
-//     json.webpubsub.azure.v1, it receives them in JSON frames.
+//   - A message is a body with a content type. [Text], [JSON], [Binary] and [BinaryStream] make messages.
+//   - A subprotocol is the protocol that a client speaks over its WebSocket, such as json.webpubsub.azure.v1, which
+//     wraps messages in JSON frames. A client without a subprotocol receives bare message bodies.
 //
 // # Names
 //
-// Hubs are matched without regard to case, all other names with regard to it. A group's name has 1 to 1,024 UTF-16 units.
-// Names that could become another one on the way are rejected with [ErrInvalidArgument] wherever they are given, in tokens
-// as well: names of white space, names with white space at the beginning or the end, names with control characters, and
-// the names . and .. .
+// Hub names are not case-sensitive; all other names are. A group name has 1 to 1,024 UTF-16 code units.
 //
-// A / in the name of a group or a user is sent as %2F, as by the official SDKs. As far as public sources tell, the service
-// does not decode it: SendToGroup for a/b reaches the group a%2Fb. A name with a / that a client or a token has used is
-// therefore not reached by the operations that have the name in their path. It is reached by those that have it in a
-// filter, a query or a body: [ServiceClient.SendToAll] with the filter 'a/b' in groups or userId eq 'a/b',
-// [ServiceClient.AddConnectionsToGroups], [ServiceClient.RemoveConnectionsFromGroups], and the permissions. If you choose
-// the names, choose them without a /.
+// HTTP clients, proxies and servers change some names in transit. Operations and tokens reject these names with
+// [ErrInvalidArgument]:
+//   - names that are empty, or have leading or trailing white space.
+//   - names with control characters, or that are not valid UTF-8.
+//   - the names . and .. (a single and a double dot).
+//
+// If you choose the names of groups and users, avoid the slash. It is sent as %2F, as in the official SDKs. According
+// to public sources, the service does not decode %2F in a path: SendToGroup for a/b reaches the group a%2Fb. So an
+// operation with the name in its path does not reach a group a/b that a client has joined. These operations do, because
+// they send the name in a filter, a query or a body:
+//   - [ServiceClient.SendToAll] with the filter 'a/b' in groups, or userId eq 'a/b'.
+//   - [ServiceClient.AddConnectionsToGroups] and [ServiceClient.RemoveConnectionsFromGroups].
+//   - [ServiceClient.GrantPermission], [ServiceClient.RevokePermission] and [ServiceClient.HasPermission].
 //
 // # Authentication
 //
 // A client authenticates with a connection string ([NewClientFromConnectionString]), with an endpoint and a key
-// ([NewClientWithKeyCredential]), or with Microsoft Entra ID ([NewClient]). Credentials and messages are sent to the
-// service only: redirects and links that lead elsewhere are not followed.
+// ([NewClientWithKeyCredential]), or with Microsoft Entra ID ([NewClient]). The client sends credentials and messages
+// to the service only. It does not follow redirects or next-page links to other URLs.
 //
 // # Errors
 //
-// Wrong arguments return [ErrInvalidArgument] and are never sent. A response of the service that is an error is an
-// *azcore.ResponseError for errors.As and, by its status, one of [ErrUnauthorized], [ErrForbidden], [ErrNotFound],
-// [ErrConflict], [ErrThrottled] and [ErrUnavailable] for errors.Is. The service sends no request id, so the error names the
-// x-ms-client-request-id that the client has sent, one for all attempts of a call.
+// An operation with an invalid argument returns [ErrInvalidArgument] and sends nothing. For an error response of the
+// service, errors.As finds an *azcore.ResponseError. By the status, errors.Is matches [ErrUnauthorized],
+// [ErrForbidden], [ErrNotFound], [ErrConflict], [ErrThrottled] or [ErrUnavailable]. The service does not send a request
+// id. The error has the x-ms-client-request-id of the request instead, which is the same for all attempts of a call.
 //
 // # Retries
 //
-// Requests are retried as by every client of the Azure SDK for Go, as ClientOptions.Retry says: up to three times after
-// 408, 429, 500, 502, 503, 504 and connection failures, with a growing delay or the delay in Retry-After. A retry after a
-// failure may send a message twice. If the context ends during the retries, errors.Is finds both the context's error and
-// the last response's.
+// ClientOptions.Retry configures retries, as in every client of the Azure SDK for Go. By default, a request is
+// retried up to three times after a connection failure or a response with 408, 429, 500, 502, 503 or 504. The delay
+// grows, unless the response has a Retry-After header. A retry can send a message twice. If the context ends during
+// retries, errors.Is matches both the context's error and that of the last response.
 //
 // # Responses, logging, tracing
 //
-// Results are plain values. To see the HTTP response to a call, pass a context of policy.WithCaptureResponse from azcore's
-// package policy; the body of a success without a result has been discarded. Calls are logged by log/slog
-// ([ClientOptions], [WithLogger]) and by azcore's package log. They are traced by ClientOptions.TracingProvider, with a
-// span such as ServiceClient.SendToAll for each call.
+// Results are plain Go values. To get the HTTP response of a call, pass a context from policy.WithCaptureResponse
+// (azcore's package policy). The body of a successful response is discarded if the operation has no result.
+//
+// Calls are logged with log/slog (see [ClientOptions] and [WithLogger]) and with azcore's package log. They are traced
+// with ClientOptions.TracingProvider. Each call has a span with a name such as ServiceClient.SendToAll.
 //
 // # Testing
 //
-// Package emulator is the service in process, for tests without an Azure account. Package eventhandler receives the events
-// that the service posts.
+// Package emulator runs the service in process, for tests without an Azure account. Package eventhandler handles the
+// events that the service sends.
 package webpubsub

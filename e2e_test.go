@@ -22,28 +22,29 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// These tests drive every operation with real WebSocket clients: what was sent is what arrives, and nobody else gets it.
+// These tests call every operation with real WebSocket clients. They check that messages arrive unchanged, and only at the
+// intended clients.
 //
-// They run against the emulator, or against the service whose connection string is in WEBPUBSUB_TEST_CONNECTION_STRING. There
-// each test has a hub of its own, whose name nobody else uses.
+// The tests run against the emulator or, if WEBPUBSUB_TEST_CONNECTION_STRING is set, against that service. On a
+// service, each test uses a separate hub with a unique name.
 
-// serviceVariable is the environment variable with the connection string of a service to test against.
+// serviceVariable is the environment variable with the connection string of the service to test against.
 const serviceVariable = "WEBPUBSUB_TEST_CONNECTION_STRING"
 
-// needsEmulator are the tests that need what only the emulator allows, and why.
+// needsEmulator lists the tests that run on the emulator only, with the reason.
 var needsEmulator = map[string]string{
-	"TestTheServiceRefuses/a_body_that_is_too_large": "what the service answers to 2 MiB is not known",
+	"TestTheServiceRefuses/a_body_that_is_too_large": "the service's response to 2 MiB is not known",
 }
 
-// skipByName skips a test that needs the emulator when there is another target.
+// skipByName skips a test in needsEmulator if the target is not the emulator.
 func skipByName(t *testing.T) {
 	t.Helper()
 	if why, needs := needsEmulator[t.Name()]; needs && os.Getenv(serviceVariable) != "" {
-		t.Skip("this needs the emulator: " + why)
+		t.Skip("runs on the emulator only: " + why)
 	}
 }
 
-// connectionString returns that of the service to test against.
+// connectionString returns the connection string of the service to test against. By default it starts an emulator.
 func connectionString(t *testing.T) string {
 	t.Helper()
 	skipByName(t)
@@ -53,7 +54,7 @@ func connectionString(t *testing.T) string {
 	return emulator.StartT(t, nil).ConnectionString()
 }
 
-// target is a service to test against: its connection string, its endpoint, its access key, and a hub.
+// target is the service to test against, with the hub of the test.
 type target struct{ connectionString, endpoint, accessKey, hub string }
 
 func newTarget(t *testing.T) target {
@@ -88,13 +89,13 @@ func (s target) newHub(t *testing.T) hub {
 	return hub{client, t}
 }
 
-// member is a connected client: of the JSON subprotocol, or a raw one.
+// member is a connected WebSocket client: with the JSON subprotocol, or raw.
 type member struct {
 	t    *testing.T
 	hub  hub
 	conn *wsclient.Conn  // nil for a raw client
-	raw  *websocket.Conn // nil for any other
-	id   string          // of a client that is not raw
+	raw  *websocket.Conn // nil for a JSON client
+	id   string          // the connection id; empty for a raw client
 }
 
 func (h hub) join(options webpubsub.ClientAccessTokenOptions) *member {
@@ -119,7 +120,7 @@ func (h hub) joinRaw(options webpubsub.ClientAccessTokenOptions) *member {
 	return &member{t: h.t, hub: h, raw: conn}
 }
 
-// soon returns a context for what happens at once or never.
+// soon returns a context with a timeout for something that happens immediately if it happens at all.
 func soon(t *testing.T) context.Context {
 	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
 	t.Cleanup(cancel)
@@ -133,7 +134,7 @@ func (m *member) read() *wsclient.Message {
 	return message
 }
 
-// requireMessage reads the next message, which must be this one.
+// requireMessage reads the next message and checks its type and body.
 func (m *member) requireMessage(contentType string, body []byte) {
 	m.t.Helper()
 	if m.raw != nil {
@@ -154,7 +155,7 @@ func (m *member) requireMessage(contentType string, body []byte) {
 	require.True(m.t, bytes.Equal(body, message.Data), "received %.80q, not %.80q", message.Data, body)
 }
 
-// requireNothingElse asserts that none of the clients has anything else to read.
+// requireNothingElse checks that the clients have received no other messages. It sends one more message to all as a fence.
 func (h hub) requireNothingElse(members ...*member) {
 	h.t.Helper()
 	require.NoError(h.t, h.SendToAll(h.t.Context(), webpubsub.Text("fence"), nil))
@@ -163,7 +164,7 @@ func (h hub) requireNothingElse(members ...*member) {
 	}
 }
 
-// requireClosed asserts that the client was told the reason and closed.
+// requireClosed waits until the client is closed, and checks the reason.
 func (m *member) requireClosed(reason string) {
 	m.t.Helper()
 	select {
@@ -327,7 +328,7 @@ func TestGroupsOfConnectionsAndUsers(t *testing.T) {
 	requireIn("b c", none)
 	requireIn("all", none)
 
-	// A name with a / is reached by bodies and filters.
+	// Names with a / work in bodies and filters.
 	require.NoError(t, h.AddConnectionsToGroups(ctx, []string{"d/e"}, "userId eq null", nil))
 	require.NoError(t, h.SendToAll(ctx, webpubsub.Text("to d/e"), &webpubsub.SendToAllOptions{Filter: "'d/e' in groups"}))
 	none.requireMessage("text/plain", []byte("to d/e"))
@@ -355,7 +356,7 @@ func TestListingInPages(t *testing.T) {
 		ids = append(ids, h.join(webpubsub.ClientAccessTokenOptions{UserID: fmt.Sprint(i), Groups: []string{"room"}}).id)
 	}
 
-	// The service orders pages, by a rule of its own, and not the members of a page.
+	// The service orders the pages by its own rule. It does not order the members of a page.
 	var pages [][]string
 	var tokens []string
 	pager := h.NewListConnectionsInGroupPager("room", &webpubsub.ListConnectionsInGroupOptions{MaxPageSize: 2})
@@ -459,7 +460,7 @@ func TestPermissions(t *testing.T) {
 
 	require.False(t, has(toSend, "room"))
 	require.ErrorIs(t, send("room"), wsclient.ErrForbidden)
-	require.NoError(t, send("other"), "a role with a pattern allows")
+	require.NoError(t, send("other"), "allowed by the pattern of the role")
 	require.Equal(t, "other", listener.read().Group)
 
 	require.NoError(t, h.GrantPermission(ctx, toSend, m.id, &webpubsub.GrantPermissionOptions{TargetName: "room"}))
@@ -472,7 +473,7 @@ func TestPermissions(t *testing.T) {
 	require.ErrorIs(t, send("room"), wsclient.ErrForbidden)
 
 	require.NoError(t, h.GrantPermission(ctx, toJoin, m.id, &webpubsub.GrantPermissionOptions{TargetName: "a/b"}))
-	require.True(t, has(toJoin, "a/b"), "the target is in the query, where a / is a /")
+	require.True(t, has(toJoin, "a/b"), "a / works, because the target is in the query")
 	require.NoError(t, m.conn.JoinGroup(soon(t), "a/b"))
 	require.ErrorIs(t, h.GrantPermission(ctx, toSend, "no such id", &webpubsub.GrantPermissionOptions{TargetName: "room"}), webpubsub.ErrNotFound)
 	ok, err := h.HasPermission(ctx, toSend, "no such id", &webpubsub.HasPermissionOptions{TargetName: "room"})
@@ -502,9 +503,9 @@ func TestClientTokensAreChecked(t *testing.T) {
 	}
 	good := token(service.accessKey, service.hub)
 	require.Equal(t, 101, dial(good.URL))
-	require.Equal(t, 101, dial(token(service.accessKey, service.hub+"`,.[]x").URL), "a hub of every character that a hub may have")
+	require.Equal(t, 101, dial(token(service.accessKey, service.hub+"`,.[]x").URL), "a hub name with every allowed character")
 	require.Equal(t, 101, dial(strings.Replace(good.URL, "/hubs/"+service.hub, "/hubs/"+strings.ToUpper(service.hub), 1)),
-		"hubs are matched without regard to case")
+		"hub names are not case-sensitive")
 	require.Equal(t, 401, dial(good.BaseURL))
 	require.Equal(t, 401, dial(token("another key", service.hub).URL))
 	require.Equal(t, 401, dial(good.BaseURL+"?access_token="+token(service.accessKey, "other").Token), "a token for another hub")

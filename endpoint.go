@@ -7,12 +7,12 @@ import (
 	"strings"
 )
 
-// endpoint is where the service is. None of its URLs has a trailing slash.
+// endpoint holds the URLs of the service. None of them has a trailing slash.
 type endpoint struct {
-	service string   // the service's own URL: the audience of tokens for requests begins with it
-	target  string   // where requests go: the service, or its path below the reverse proxy's URL
-	base    *url.URL // the target
-	client  string   // the service's URL as the caller gave it: client URLs and the audience of client tokens begin with it
+	service string   // the service's own URL, the prefix of request tokens' audiences
+	target  string   // the URL that requests are sent to: that of the service or the reverse proxy
+	base    *url.URL // target, parsed
+	client  string   // the service's URL as given by the caller, the prefix of client URLs and client tokens' audiences
 }
 
 func newEndpoint(operation, service, proxy string) (endpoint, error) {
@@ -29,13 +29,13 @@ func newEndpoint(operation, service, proxy string) (endpoint, error) {
 		}
 		e.target = baseURL(p) + u.EscapedPath()
 	}
-	e.base, _ = url.Parse(e.target) // made of two parsed URLs
+	e.base, _ = url.Parse(e.target) // cannot fail: both URLs have been parsed
 	return e, nil
 }
 
-// parseEndpoint parses the URL of a service or a proxy, or returns what is wrong with it, in words that follow its name. It
-// never repeats the URL, which may hold a password. It returns the scheme and the host in lower case, and no trailing
-// slash.
+// parseEndpoint parses the URL of a service or a proxy. The returned URL has its scheme and host in lower case and no
+// trailing slash. If the URL is invalid, parseEndpoint returns the problem, phrased to follow the argument's name. The
+// problem never contains the URL, which may have a password.
 func parseEndpoint(endpoint string) (*url.URL, string) {
 	if endpoint == "" {
 		return nil, "is empty"
@@ -52,19 +52,19 @@ func parseEndpoint(endpoint string) (*url.URL, string) {
 	case u.Hostname() == "":
 		return nil, "has no host"
 	case strings.ContainsFunc(u.Host, func(r rune) bool { return r > '~' }):
-		return nil, "has a host that is not ASCII: write it in its xn-- form"
+		return nil, "has a host that is not ASCII; use its xn-- form"
 	case strings.Contains(u.Host, "%"):
-		return nil, "has a host with an escape or a zone"
+		return nil, "must not have a percent escape or an IPv6 zone in its host"
 	case strings.HasSuffix(u.Host, ":") || port > 65535:
-		return nil, "has a port that is not from 1 to 65535"
+		return nil, "must have a port from 1 to 65535"
 	case u.User != nil:
-		return nil, "must not hold a user name or password"
+		return nil, "must not contain a user name or password"
 	case u.RawQuery != "" || u.ForceQuery:
 		return nil, "must not have a query"
 	case strings.Contains(endpoint, "#"):
 		return nil, "must not have a fragment"
 	case hasDotSegment(u.EscapedPath()):
-		return nil, "must not have a path with . or .. in it"
+		return nil, "must not have . or .. in its path"
 	}
 	path := strings.TrimRight(u.EscapedPath(), "/")
 	u.Path, err = url.PathUnescape(path)
@@ -75,20 +75,20 @@ func parseEndpoint(endpoint string) (*url.URL, string) {
 	return u, ""
 }
 
-// baseURL formats the URL as net/http sends it: without the scheme's own port, which servers leave out of the URL that
-// they compare the audience with.
+// baseURL formats the URL without the scheme's default port, like net/http. Servers omit that port too from the URL
+// that they compare with a token's audience.
 func baseURL(u *url.URL) string {
 	defaultPort := map[string]string{"http": ":80", "https": ":443"}[u.Scheme]
 	return u.Scheme + "://" + strings.TrimSuffix(u.Host, defaultPort) + u.EscapedPath()
 }
 
-// within reports whether a URL belongs to the service, and returns its path and query below the client's endpoint, escaped.
-// Whatever comes from elsewhere (redirects, links to a next page, requests of the caller) is asked here, since credentials
-// and bodies go nowhere else.
+// within reports whether a URL belongs to the service. If so, it returns the escaped path and query, relative to the
+// client's endpoint. Every URL from outside (redirects, next-page links, the caller's requests) is checked by within,
+// because credentials and bodies must only be sent to the service.
 //
-// A URL belongs to the service if it has the scheme, host and port of the service or its reverse proxy, and a path below
-// the endpoint's own. A URL without scheme and host is a path below the endpoint. A path with dot segments does not belong,
-// nor does a URL with user information.
+// A URL belongs to the service if it has the scheme, host and port of the service or its reverse proxy, and a path
+// below the endpoint's path. A URL without scheme and host is a path relative to the endpoint. URLs with dot segments
+// or user information never belong to the service.
 func (e endpoint) within(u *url.URL) (target string, ok bool) {
 	if u.User != nil || u.Opaque != "" || hasDotSegment(u.EscapedPath()) {
 		return "", false
@@ -102,7 +102,7 @@ func (e endpoint) within(u *url.URL) (target string, ok bool) {
 	}
 	absolute := baseURL(&url.URL{Scheme: strings.ToLower(u.Scheme), Host: strings.ToLower(u.Host)}) + rest
 	bases := []string{e.service, e.target}
-	if len(e.target) > len(e.service) { // a proxy may be a path of the service's own host
+	if len(e.target) > len(e.service) { // the proxy can be a path on the service's own host; try the longer URL first
 		slices.Reverse(bases)
 	}
 	for _, base := range bases {
@@ -116,13 +116,13 @@ func (e endpoint) within(u *url.URL) (target string, ok bool) {
 	return "", false
 }
 
-// unescapePath decodes the characters that can make or hide a dot segment. A backslash counts as a slash, since some
-// servers read it so.
+// unescapePath decodes the characters that can form or hide a dot segment. A backslash counts as a slash, because some
+// servers treat it as one.
 var unescapePath = strings.NewReplacer("%2e", ".", "%2E", ".", "%2f", "/", "%2F", "/", `\`, "/", "%5c", "/", "%5C", "/",
 	"%3b", ";", "%3B", ";", "%25", "%")
 
-// hasDotSegment reports whether a path has a segment . or .., also percent-encoded any number of times, or with parameters
-// behind a semicolon. A proxy may decode what we do not, and resolve it.
+// hasDotSegment reports whether a path has a segment . or .., even if the segment is percent-encoded any number of
+// times or has parameters after a semicolon. A proxy may decode and resolve such segments.
 func hasDotSegment(path string) bool {
 	for range 8 {
 		plain := unescapePath.Replace(path)
@@ -136,5 +136,5 @@ func hasDotSegment(path string) bool {
 		}
 		path = plain
 	}
-	return true // nobody encodes so often without a purpose
+	return true // eight levels of encoding can only be an attack
 }

@@ -15,7 +15,8 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// neighbours are URLs that look like the service's at http://HOST/webpubsub and are not. PORT is another port of the host.
+// neighbours are URLs that resemble those of the service at http://HOST/webpubsub but do not belong to the service.
+// PORT is another port of the same host.
 var neighbours = map[string]string{
 	"another path":                           "http://HOST/other-api/x",
 	"the root":                               "http://HOST/",
@@ -46,8 +47,8 @@ var neighbours = map[string]string{
 	"a slash too many before the other path": "http://HOST//other-api/x",
 }
 
-// TestNothingLeaksToANeighbour has a redirect, a link to a next page and a request of the caller lead to each neighbour of
-// the service, and counts what the neighbours receive.
+// TestNothingLeaksToANeighbour uses each neighbour as the target of a redirect, of a next-page link and of a caller's
+// request. It checks that no neighbour receives a request.
 func TestNothingLeaksToANeighbour(t *testing.T) {
 	var mu sync.Mutex
 	var leaked []string
@@ -60,7 +61,7 @@ func TestNothingLeaksToANeighbour(t *testing.T) {
 	}
 	elsewhere := httptest.NewServer(http.HandlerFunc(func(_ http.ResponseWriter, req *http.Request) { collect(req) }))
 	defer elsewhere.Close()
-	// The first requests go to the service; all that comes after is a leak.
+	// The service itself has two URLs. A request to any other URL is a leak.
 	host := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, req *http.Request) {
 		switch req.RequestURI {
 		case "/webpubsub/api/hubs/chat/:send?api-version=2024-12-01":
@@ -96,7 +97,7 @@ func TestNothingLeaksToANeighbour(t *testing.T) {
 				}
 				u, err := url.Parse(location)
 				if err != nil {
-					return // no request can have it
+					return // a caller cannot send a request to it
 				}
 				_, err = client.SendRequest(t.Context(), &http.Request{Method: "POST", URL: u, Body: io.NopCloser(strings.NewReader("body"))})
 				require.ErrorIs(t, err, ErrInvalidArgument)
@@ -135,7 +136,8 @@ func TestWhatBelongsToTheServiceIsReached(t *testing.T) {
 	}
 }
 
-// FuzzWithin: what belongs to the service stays below its path, however a server in between reads it.
+// FuzzWithin checks that a URL that belongs to the service stays below the service's path, however often a server in
+// between decodes it.
 func FuzzWithin(f *testing.F) {
 	for _, u := range neighbours {
 		f.Add(strings.NewReplacer("HOST", "host", "PORT", "1").Replace(u))

@@ -21,43 +21,43 @@ import (
 	"github.com/awps-go/webpubsub/internal/redact"
 )
 
-// The errors that callers act on, for errors.Is. All except ErrInvalidArgument and some of ErrUnavailable come from a
-// response of the service: errors.As finds its *azcore.ResponseError, with the status, the service's error code and the
-// whole response.
+// Errors for use with errors.Is. Except for ErrInvalidArgument and some cases of ErrUnavailable, the error comes from a
+// response of the service. Then errors.As finds an *azcore.ResponseError, with the status, the error code and the
+// response.
 var (
-	// ErrInvalidArgument is returned if an argument, an option or a connection string is wrong. The error's text names it
-	// and the fault. Nothing was sent.
+	// ErrInvalidArgument is returned if an argument, an option or a connection string is invalid. The error text names
+	// the argument and the problem. Nothing was sent.
 	ErrInvalidArgument = errors.New("webpubsub: invalid argument")
 
-	// ErrUnauthorized is returned if the service does not accept the credential (401). Causes are a wrong key, an expired
-	// token, a clock that is more than an hour slow, or an endpoint that is not the service's own (see
+	// ErrUnauthorized is returned if the service rejects the credential (401). Possible causes are a wrong key, an
+	// expired token, a clock that is more than an hour slow, or a proxy's URL as the endpoint (use
 	// ClientOptions.ReverseProxyEndpoint).
 	ErrUnauthorized = errors.New("webpubsub: unauthorized")
 
-	// ErrForbidden is returned if the credential is valid but lacks the right to the operation (403), for example because
-	// a role assignment is missing.
+	// ErrForbidden is returned if the credential is valid but does not allow the operation (403), for example because a
+	// role assignment is missing.
 	ErrForbidden = errors.New("webpubsub: forbidden")
 
-	// ErrNotFound is returned if something that the operation names does not exist (404), for example if a connection that
-	// has closed is added to a group.
+	// ErrNotFound is returned if a connection or user of the operation does not exist (404), for example when a closed
+	// connection is added to a group.
 	ErrNotFound = errors.New("webpubsub: not found")
 
-	// ErrConflict is returned if the state of the service does not allow the operation (409), for example if a connection
-	// has as many permissions as it can have.
+	// ErrConflict is returned if the state of the service does not allow the operation (409), for example if a
+	// connection already has the maximum number of permissions.
 	ErrConflict = errors.New("webpubsub: conflict")
 
-	// ErrThrottled is returned if the service asks for fewer requests (429), after the retries that ClientOptions.Retry
-	// allows. [RetryAfter] returns how long to wait.
+	// ErrThrottled is returned if the service is throttling requests (429) and all retries have failed. [RetryAfter]
+	// returns how long to wait.
 	ErrThrottled = errors.New("webpubsub: throttled")
 
-	// ErrUnavailable is returned if the service cannot be reached or is down, after the retries that ClientOptions.Retry
-	// allows: a response with 502, 503 or 504, a connection that fails or breaks off, or a host name that does not
-	// resolve. A request that failed so may have been carried out. A backend may answer its own client with 503 then, and
-	// pass on what [RetryAfter] returns.
+	// ErrUnavailable is returned if the service is unreachable or down and all retries have failed. The cause is a
+	// response with 502, 503 or 504, a connection that failed or broke off, or a host name that does not resolve. The
+	// service may have executed the request nevertheless. A backend can respond to its own client with 503 and the
+	// delay that [RetryAfter] returns.
 	ErrUnavailable = errors.New("webpubsub: service unavailable")
 )
 
-// statusErrors are the errors that errors.Is finds in a response with a status.
+// statusErrors maps the status of a response to the error that errors.Is matches.
 var statusErrors = map[int]error{
 	http.StatusUnauthorized:       ErrUnauthorized,
 	http.StatusForbidden:          ErrForbidden,
@@ -69,9 +69,11 @@ var statusErrors = map[int]error{
 	http.StatusGatewayTimeout:     ErrUnavailable,
 }
 
-// RetryAfter returns how long the service asked to wait before the next request, and whether the error holds a response
-// that says so, in a Retry-After header of seconds or of a date, or in milliseconds in retry-after-ms or
-// x-ms-retry-after-ms. A date in the past is zero. Retries of the client have waited already.
+// RetryAfter returns how long the service asked the client to wait before the next request. It returns false if err
+// does not wrap a response with such a header: Retry-After (seconds or a date), retry-after-ms or x-ms-retry-after-ms
+// (milliseconds). For a date in the past, the duration is zero.
+//
+// The client's own retries already wait that long, unless the delay exceeds ClientOptions.Retry.MaxRetryDelay.
 func RetryAfter(err error) (time.Duration, bool) {
 	response, ok := errors.AsType[*azcore.ResponseError](err)
 	if !ok || response.RawResponse == nil {
@@ -93,12 +95,12 @@ func RetryAfter(err error) (time.Duration, bool) {
 	return 0, false
 }
 
-// argumentError names the argument of an operation that is wrong. It never holds the argument's value, which may be secret.
+// argumentError is an ErrInvalidArgument. Its text never contains the argument's value, which may be secret.
 type argumentError struct {
 	operation string
 	argument  string
 	problem   string
-	cause     error // from encoding/json or the like, or nil
+	cause     error // such as an error of encoding/json; may be nil
 }
 
 func invalid(operation, argument, format string, args ...any) error {
@@ -112,18 +114,18 @@ func (e *argumentError) Error() string {
 func (e *argumentError) Is(target error) bool { return target == ErrInvalidArgument }
 func (e *argumentError) Unwrap() error        { return e.cause }
 
-// serviceError is a response of the service that is not a success.
+// serviceError is an error response of the service.
 type serviceError struct {
 	operation string
-	text      string // the service's own words, redacted, on one line
-	cause     error  // why there are none: the body could not be read; or nil
+	text      string // the service's message, redacted, on one line
+	cause     error  // the error of reading the body, or nil
 	response  *azcore.ResponseError
 }
 
-// newServiceError takes over the response. Its body and headers are redacted before anything can print them, as a gateway
-// may echo the request's token.
+// newServiceError returns the error for a response. It takes ownership of the response and redacts the body and
+// headers, because a gateway may echo the request's token.
 func newServiceError(operation string, resp *http.Response) *serviceError {
-	body, cause := runtime.Payload(resp) // which boundedTransport has bounded
+	body, cause := runtime.Payload(resp) // boundedTransport limits its size
 	var token string
 	if resp.Request != nil {
 		request := *resp.Request
@@ -142,15 +144,19 @@ func newServiceError(operation string, resp *http.Response) *serviceError {
 
 	code, text := errorFields(body)
 	if cause != nil {
-		text = "the response's body could not be read: " + line(redact.Text(cause.Error(), token))
+		text = "the response body could not be read: " + line(redact.Text(cause.Error(), token))
 	}
 	code = cmp.Or(resp.Header.Get("x-ms-error-code"), code)
 	responseError, _ := errors.AsType[*azcore.ResponseError](runtime.NewResponseErrorWithErrorCode(resp, code))
 	return &serviceError{operation: operation, text: text, cause: cause, response: responseError}
 }
 
-// errorFields returns the code and the text of an error body. The service writes {"code","message"}, gateways the same
-// under "error", and others a problem of RFC 9457, {"title","detail"}. Of any other body the body itself is the text.
+// errorFields returns the code and the message of an error body:
+//   - {"code","message"} from the service.
+//   - {"error":{"code","message"}} from gateways.
+//   - {"title","detail"}, a problem of RFC 9457, from other servers.
+//
+// For any other body, the message is the body itself.
 func errorFields(body []byte) (code, text string) {
 	type fields struct {
 		Code    string `json:"code"`
@@ -158,35 +164,36 @@ func errorFields(body []byte) (code, text string) {
 		Title   string `json:"title"`
 		Detail  string `json:"detail"`
 	}
-	var answer struct {
+	var parsed struct {
 		fields
 		Error json.RawMessage `json:"error"`
 	}
 	body = bytes.TrimPrefix(body, []byte(byteOrderMark))
-	if err := json.Unmarshal(body, &answer); err != nil {
+	if err := json.Unmarshal(body, &parsed); err != nil {
 		return "", line(string(body))
 	}
 	var inner fields
-	if json.Unmarshal(answer.Error, &inner) == nil && inner != (fields{}) {
-		answer.fields = inner
+	if json.Unmarshal(parsed.Error, &inner) == nil && inner != (fields{}) {
+		parsed.fields = inner
 	}
-	text = answer.Message
+	text = parsed.Message
 	if text == "" {
-		text = strings.Trim(answer.Title+": "+answer.Detail, ": ")
+		text = strings.Trim(parsed.Title+": "+parsed.Detail, ": ")
 	}
-	if text == "" && answer.Code == "" {
+	if text == "" && parsed.Code == "" {
 		text = string(body)
 	}
-	return answer.Code, line(text)
+	return parsed.Code, line(text)
 }
 
-// line makes text from elsewhere fit for the middle of an error's text; an HTML page is cut.
+// line formats untrusted text for use in an error text: on one line, and cut at 300 bytes, because it may be an HTML
+// page.
 func line(text string) string { return redact.Line(text, 300) }
 
-// Error names the request, by the id that the service gave it or, since the service gives none, by the id that the client
+// Error includes a request id: that of the response or, because the service does not send one, the id that the client
 // sent.
 func (e *serviceError) Error() string {
-	text := "webpubsub: " + e.operation + ": " + e.words()
+	text := "webpubsub: " + e.operation + ": " + e.summary()
 	resp := e.response.RawResponse
 	if id := resp.Header.Get("x-ms-request-id"); id != "" {
 		return text + " (request id " + line(id) + ")"
@@ -199,8 +206,8 @@ func (e *serviceError) Error() string {
 	return text
 }
 
-// words returns the status, the code and the service's own words.
-func (e *serviceError) words() string {
+// summary returns the status, the code and the message.
+func (e *serviceError) summary() string {
 	text := strings.TrimSpace(strconv.Itoa(e.response.StatusCode) + " " + http.StatusText(e.response.StatusCode))
 	if e.response.ErrorCode != "" {
 		text += ": " + line(e.response.ErrorCode)
@@ -220,8 +227,8 @@ func (e *serviceError) Unwrap() []error {
 	return []error{e.response}
 }
 
-// failed returns the error of a call whose last attempt got no response, or whose context has ended.
-func (r *request) failed(ctx context.Context, err error) error {
+// callError returns the error of a call whose last attempt had no response, or whose context has ended.
+func (r *request) callError(ctx context.Context, err error) error {
 	if ctx.Err() != nil {
 		wrapped := wrapError(r.operation, err)
 		if last := r.last.Load(); last != nil && !isSuccess(last.StatusCode) {
@@ -235,12 +242,13 @@ func (r *request) failed(ctx context.Context, err error) error {
 	return wrapError(r.operation, err)
 }
 
-// isConnectionFailure reports whether the network is at fault, and not the request, a policy or the configuration of TLS.
+// isConnectionFailure reports whether err is a network error, rather than a fault of the request, a policy or the TLS
+// configuration.
 func isConnectionFailure(err error) bool {
 	if _, ok := errors.AsType[*finalError](err); ok { // the caller's stream or CheckRedirect
 		return false
 	}
-	// A *url.Error is a net.Error whatever it wraps.
+	// Every *url.Error is a net.Error, whatever it wraps.
 	if urlError, ok := errors.AsType[*url.Error](err); ok && !urlError.Timeout() {
 		err = urlError.Err
 	}
@@ -254,22 +262,22 @@ type unavailableError struct{ error }
 func (e *unavailableError) Is(target error) bool { return target == ErrUnavailable }
 func (e *unavailableError) Unwrap() error        { return e.error }
 
-// interruptedError is a call whose context ended during its retries.
+// interruptedError is the error of a call whose context ended during retries.
 type interruptedError struct {
-	error               // of the context
+	error               // the context's error
 	last  *serviceError // the last response
 }
 
 func (e *interruptedError) Error() string {
-	return e.error.Error() + "; the last response was " + e.last.words()
+	return e.error.Error() + "; the last response was " + e.last.summary()
 }
 
 func (e *interruptedError) Unwrap() []error { return []error{e.error, e.last} }
 
-// wrapError puts the operation's name before an error from below: the context, the network, the credential.
+// wrapError adds the operation's name to an error of the context, the network or the credential.
 func wrapError(operation string, err error) error {
-	// An http.Client's error holds the URL. The error is copied, as it may be somebody else's too.
-	if urlError, ok := err.(*url.Error); ok { //nolint:errorlint // a copy could not be put into an error around it
+	// An http.Client's error contains the URL. Redact a copy, because others may hold the same error.
+	if urlError, ok := err.(*url.Error); ok { //nolint:errorlint // a wrapped error cannot be replaced by a copy
 		clean := *urlError
 		clean.URL = redact.URL(clean.URL)
 		err = &clean
@@ -280,7 +288,7 @@ func wrapError(operation string, err error) error {
 	return fmt.Errorf("webpubsub: %s: %w", operation, err)
 }
 
-// cleanError is an error whose own text holds secrets or control characters.
+// cleanError replaces the text of an error that contains secrets or control characters.
 type cleanError struct {
 	text  string
 	cause error

@@ -42,21 +42,21 @@ func TestErrorsSayWhatTheServiceSaid(t *testing.T) {
 			"webpubsub: SendToAll: 409 Conflict: Conflict: Too many. (request id 4711)", ErrConflict, "Conflict"},
 		{"an error that is a string", 403, nil, `{"error":"nope"}`,
 			`webpubsub: SendToAll: 403 Forbidden: {"error":"nope"} (request id 4711)`, ErrForbidden, ""},
-		{"a code in the header alone", 404, map[string]string{"x-ms-error-code": "NotFound"}, "",
+		{"a code in the header only", 404, map[string]string{"x-ms-error-code": "NotFound"}, "",
 			"webpubsub: SendToAll: 404 Not Found: NotFound (request id 4711)", ErrNotFound, "NotFound"},
 		{"an HTML page", 502, nil, "<html>\n<body>\n<h1>Bad   Gateway</h1>" + strings.Repeat("x", 1000),
 			"webpubsub: SendToAll: 502 Bad Gateway: <html> <body> <h1>Bad Gateway</h1>" + strings.Repeat("x", 300-34) + "... (request id 4711)", ErrUnavailable, ""},
-		{"nothing", 401, nil, "",
+		{"an empty body", 401, nil, "",
 			"webpubsub: SendToAll: 401 Unauthorized (request id 4711)", ErrUnauthorized, ""},
 		{"a problem", 400, nil, `{"code":"Error.BadRequest","message":"Bad filter.","target":"filter","errors":{"filter":["Bad filter."]},"type":null,"title":"One or more validation errors occurred.","status":400,"detail":null,"instance":null,"extensions":{}}`,
 			"webpubsub: SendToAll: 400 Bad Request: Error.BadRequest: Bad filter. (request id 4711)", nil, "Error.BadRequest"},
-		{"a problem of somebody else's", 403, nil, `{"title":"Forbidden","detail":"The gateway says no.","status":403}`,
+		{"a problem from another server", 403, nil, `{"title":"Forbidden","detail":"The gateway says no.","status":403}`,
 			"webpubsub: SendToAll: 403 Forbidden: Forbidden: The gateway says no. (request id 4711)", ErrForbidden, ""},
 		{"a code in the header and another in the body", 404, map[string]string{"x-ms-error-code": "Warning.Connection.NotExisted"}, `{"code":"Other","message":"Gone.","target":"Connection","details":null,"inner":null}`,
 			"webpubsub: SendToAll: 404 Not Found: Warning.Connection.NotExisted: Gone. (request id 4711)", ErrNotFound, "Warning.Connection.NotExisted"},
 		{"a byte order mark", 400, nil, "\uFEFF" + `{"code":"A","message":"B"}`,
 			"webpubsub: SendToAll: 400 Bad Request: A: B (request id 4711)", nil, "A"},
-		{"JSON that is no object", 413, nil, `[1]`,
+		{"JSON that is not an object", 413, nil, `[1]`,
 			"webpubsub: SendToAll: 413 Request Entity Too Large: [1] (request id 4711)", nil, ""},
 		{"a message of several lines", 429, nil, `{"code":"Throttled","message":"slow\ndown"}`,
 			"webpubsub: SendToAll: 429 Too Many Requests: Throttled: slow down (request id 4711)", ErrThrottled, "Throttled"},
@@ -137,21 +137,23 @@ func TestNetworkErrorsHoldNoSecret(t *testing.T) {
 	}
 }
 
-// flakyServer answers the first requests as given, and 202 after that.
-func flakyServer(t *testing.T, answers ...http.HandlerFunc) (server *httptest.Server, bodies func() []string) {
-	handler, bodies := flaky(answers...)
+// flakyServer starts a server that serves the first requests with the given handlers, and responds with 202 to all
+// others. bodies returns one entry for each request since the last call: the body, or "failed" for a request to one of
+// the handlers.
+func flakyServer(t *testing.T, handlers ...http.HandlerFunc) (server *httptest.Server, bodies func() []string) {
+	handler, bodies := flaky(handlers...)
 	server = httptest.NewServer(handler)
 	t.Cleanup(server.Close)
 	return server, bodies
 }
 
-func flaky(answers ...http.HandlerFunc) (handler http.HandlerFunc, bodies func() []string) {
+func flaky(handlers ...http.HandlerFunc) (handler http.HandlerFunc, bodies func() []string) {
 	var n atomic.Int32
 	all := make(chan string, 100)
 	handler = func(w http.ResponseWriter, req *http.Request) {
 		i := int(n.Add(1)) - 1
-		if i < len(answers) {
-			answers[i](w, req)
+		if i < len(handlers) {
+			handlers[i](w, req)
 			all <- "failed"
 			return
 		}
@@ -182,7 +184,7 @@ func status(code int, header ...string) http.HandlerFunc {
 	}
 }
 
-// cut closes the connection without an answer, after half the body.
+// cut reads half the body, then closes the connection without a response.
 func cut(_ http.ResponseWriter, req *http.Request) {
 	_, _ = io.CopyN(io.Discard, req.Body, req.ContentLength/2)
 	panic(http.ErrAbortHandler)
@@ -195,7 +197,7 @@ func TestRetriesSendTheWholeBodyAgain(t *testing.T) {
 	for name, message := range map[string]func() Message{
 		"text":   func() Message { return Text(text) },
 		"binary": func() Message { return Binary([]byte(text)) },
-		"a file from where it stands": func() Message {
+		"a file, from its current position": func() Message {
 			f, err := os.Open(file)
 			require.NoError(t, err)
 			t.Cleanup(func() { _ = f.Close() })
@@ -204,7 +206,7 @@ func TestRetriesSendTheWholeBodyAgain(t *testing.T) {
 			return BinaryStream(f)
 		},
 		"a stream that cannot seek": func() Message { return BinaryStream(io.MultiReader(strings.NewReader(text))) },
-		"a pipe, which says that it can seek": func() Message {
+		"a pipe, whose Seek fails": func() Message {
 			r, w, err := os.Pipe()
 			require.NoError(t, err)
 			go func() {
@@ -219,7 +221,7 @@ func TestRetriesSendTheWholeBodyAgain(t *testing.T) {
 			server, bodies := flakyServer(t, status(429, "Retry-After", "0"), cut, status(500))
 			client := newTestClient(t, server.URL, nil)
 			require.NoError(t, client.SendToAll(context.Background(), message(), nil))
-			require.Equal(t, []string{"failed", "failed", text}, bodies(), "the connection that was cut counts nowhere")
+			require.Equal(t, []string{"failed", "failed", text}, bodies(), "a handler that aborts is not recorded")
 		})
 	}
 }
@@ -236,11 +238,11 @@ func TestEntraOverTLSThroughEveryFault(t *testing.T) {
 		Transport: server.Client(), Retry: policy.RetryOptions{RetryDelay: 1}}})
 	require.NoError(t, err)
 	require.NoError(t, client.SendToAll(t.Context(), BinaryStream(strings.NewReader("hello")), nil))
-	require.Equal(t, []string{"failed", "failed", "failed", "hello"}, bodies(), "the connection that was cut counts nowhere")
+	require.Equal(t, []string{"failed", "failed", "failed", "hello"}, bodies(), "a handler that aborts is not recorded")
 	require.Equal(t, slices.Repeat([]string{"Bearer entra"}, 5), tokens)
 }
 
-// countingSeeker counts what is read, to show that nothing is copied ahead.
+// countingSeeker counts the bytes that are read, to show that nothing is read ahead.
 type countingSeeker struct {
 	io.ReadSeeker
 	read int
@@ -261,11 +263,11 @@ func TestAStreamIsNotTouchedAfterTheCall(t *testing.T) {
 			_, err := req.Body.Read(make([]byte, 1))
 			require.ErrorIs(t, err, errDetached)
 		})
-		return answer(req, http.StatusRequestEntityTooLarge, ""), nil
+		return respond(req, http.StatusRequestEntityTooLarge, ""), nil
 	})
 	err := client.SendToAll(context.Background(), BinaryStream(source), nil)
 	require.ErrorContains(t, err, "413")
-	require.Equal(t, 1024, source.read, "no more of the stream was read than the transport asked for")
+	require.Equal(t, 1024, source.read, "only what the transport asked for was read")
 }
 
 func TestAStreamThatCannotSeekHasALimit(t *testing.T) {
@@ -304,7 +306,7 @@ func TestAStreamThatCannotSeekIsNotReadAfterTheCall(t *testing.T) {
 		require.ErrorIs(t, <-done, context.Canceled)
 		close(release)
 		synctest.Wait()
-		require.Equal(t, 1, reads, "the Read that was under way")
+		require.Equal(t, 1, reads, "only the Read that was in progress")
 		require.ErrorIs(t, client.SendToAll(ctx, BinaryStream(stream), nil), context.Canceled)
 		synctest.Wait()
 		require.Equal(t, 1, reads)
@@ -361,7 +363,7 @@ func TestEachTryIsSignedAnew(t *testing.T) {
 	}
 	server, _ := flakyServer(t, func(w http.ResponseWriter, req *http.Request) {
 		signedBy(req, "first")
-		credential.Update("second") // so that a token made anew is another one
+		credential.Update("second") // so that the next token has another signature
 		w.WriteHeader(503)
 	}, func(_ http.ResponseWriter, req *http.Request) {
 		signedBy(req, "second")
@@ -393,12 +395,12 @@ func TestRetryAfterIsObeyed(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				var tries []time.Time
 				client := newTestClient(t, testEndpoint, func(o *ClientOptions) {
-					o.Retry.RetryDelay = time.Hour // what is waited without the header
+					o.Retry.RetryDelay = time.Hour // the delay without the header
 					o.Transport = transportFunc(func(req *http.Request) (*http.Response, error) {
 						if tries = append(tries, time.Now()); len(tries) == 2 {
-							return answer(req, 202, ""), nil
+							return respond(req, 202, ""), nil
 						}
-						resp := answer(req, 429, "")
+						resp := respond(req, 429, "")
 						resp.Header.Set(header, map[bool]string{true: "7", false: "7000"}[header == "Retry-After"])
 						return resp, nil
 					})
@@ -422,11 +424,11 @@ func TestAnErrorWhoseBodyBreaksOffIsStillThatError(t *testing.T) {
 	server, bodies := flakyServer(t, broken, broken, broken)
 	client := newTestClient(t, server.URL, nil)
 	require.NoError(t, client.SendToAll(t.Context(), Text("hello"), nil))
-	require.Equal(t, []string{"hello"}, bodies(), "it is tried again")
+	require.Equal(t, []string{"hello"}, bodies(), "the request is retried")
 
 	server, _ = flakyServer(t, broken)
 	err := newTestClient(t, server.URL, func(o *ClientOptions) { o.Retry.MaxRetries = -1 }).SendToAll(t.Context(), Text("hello"), nil)
-	require.ErrorContains(t, err, "webpubsub: SendToAll: 429 Too Many Requests: the response's body could not be read: body download policy: unexpected EOF")
+	require.ErrorContains(t, err, "webpubsub: SendToAll: 429 Too Many Requests: the response body could not be read: body download policy: unexpected EOF")
 	require.ErrorIs(t, err, ErrThrottled)
 	var responseError *azcore.ResponseError
 	require.ErrorAs(t, err, &responseError)
@@ -444,7 +446,7 @@ func TestAnErrorWhoseBodyBreaksOffIsStillThatError(t *testing.T) {
 func TestABodyThatHangsEndsWithItsContext(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	client := newRecordingClient(t, func(req *http.Request) (*http.Response, error) {
-		resp := answer(req, http.StatusFound, "")
+		resp := respond(req, http.StatusFound, "")
 		resp.Body = &hangingBody{ctx: ctx, reached: cancel}
 		return resp, nil
 	})
@@ -453,7 +455,7 @@ func TestABodyThatHangsEndsWithItsContext(t *testing.T) {
 	require.ErrorContains(t, err, "302")
 }
 
-// hangingBody is the body of an answer that does not come, as net/http has it.
+// hangingBody is a response body that blocks until the context ends, like a body of net/http.
 type hangingBody struct {
 	ctx     context.Context
 	reached func()
@@ -474,12 +476,12 @@ func (b *hangingBody) Close() error {
 	return nil
 }
 
-func TestARetryAfterBeyondTheLongestDelayIsNotWaitedFor(t *testing.T) {
+func TestARetryAfterLongerThanMaxRetryDelayIsNotAwaited(t *testing.T) {
 	server, bodies := flakyServer(t, status(429, "Retry-After", "3600"))
 	client := newTestClient(t, server.URL, nil)
 	err := client.SendToAll(context.Background(), Text("hello"), nil)
 	require.ErrorIs(t, err, ErrThrottled)
-	require.Equal(t, []string{"failed"}, bodies(), "and the service is not asked again too early")
+	require.Equal(t, []string{"failed"}, bodies(), "the request is not retried early")
 }
 
 func TestRetriesEnd(t *testing.T) {
@@ -490,7 +492,7 @@ func TestRetriesEnd(t *testing.T) {
 			tries := 0
 			client := newRecordingClient(t, func(req *http.Request) (*http.Response, error) {
 				tries++
-				return answer(req, test.status, ""), nil
+				return respond(req, test.status, ""), nil
 			})
 			require.ErrorContains(t, client.SendToAll(context.Background(), Text("hello"), nil), fmt.Sprint(test.status))
 			require.Equal(t, test.tries, tries)
@@ -517,8 +519,8 @@ func TestACancelledContextReturnsAtOnceWithItsOwnError(t *testing.T) {
 	defer func() { _ = w.Close() }()
 
 	for name, call := range map[string]func(context.Context) error{
-		"while the service thinks": func(ctx context.Context) error { return client.SendToAll(ctx, Text("hello"), nil) },
-		"while a retry waits":      func(ctx context.Context) error { return client.SendToGroup(ctx, "throttled", Text("hello"), nil) },
+		"while the service works": func(ctx context.Context) error { return client.SendToAll(ctx, Text("hello"), nil) },
+		"while a retry waits":     func(ctx context.Context) error { return client.SendToGroup(ctx, "throttled", Text("hello"), nil) },
 		"while a stream blocks": func(ctx context.Context) error {
 			reached <- struct{}{}
 			return client.SendToAll(ctx, BinaryStream(blocked), nil)
@@ -552,7 +554,7 @@ func TestACancelledContextReturnsAtOnceWithItsOwnError(t *testing.T) {
 	require.ErrorIs(t, client.SendToAll(ctx, Text("hello"), nil), context.DeadlineExceeded)
 }
 
-// blockingSeeker is a megabyte that does not come.
+// blockingSeeker is a stream of 1 MiB whose Read blocks.
 type blockingSeeker struct{ reached, release chan struct{} }
 
 func (s *blockingSeeker) Read([]byte) (int, error) {
@@ -565,7 +567,7 @@ func (s *blockingSeeker) Seek(_ int64, whence int) (int64, error) {
 	return map[int]int64{io.SeekEnd: 1 << 20}[whence], nil
 }
 
-func TestAStreamThatFailsMidwayIsNotTriedAgain(t *testing.T) {
+func TestAStreamThatFailsMidwayIsNotRetried(t *testing.T) {
 	server, _ := flakyServer(t)
 	tries := 0
 	client := newTestClient(t, server.URL, func(o *ClientOptions) {
@@ -585,7 +587,7 @@ func TestAStreamThatFailsMidwayIsNotTriedAgain(t *testing.T) {
 	tries = 0
 	source.Reader = strings.NewReader("half")
 	err = client.SendToAll(context.Background(), BinaryStream(source), nil)
-	require.ErrorContains(t, err, "the stream has become shorter")
+	require.ErrorContains(t, err, "the stream became shorter")
 	require.Equal(t, 1, tries)
 }
 
@@ -618,8 +620,8 @@ func TestRedirects(t *testing.T) {
 		w.WriteHeader(http.StatusAccepted)
 	}))
 	defer server.Close()
-	own := server.Client() // a client of the caller's: its redirects are made safe too
-	for name, transport := range map[string]*http.Client{"our transport": nil, "an http.Client of one's own": own} {
+	own := server.Client() // the caller's http.Client: its redirects are restricted too
+	for name, transport := range map[string]*http.Client{"our transport": nil, "the caller's http.Client": own} {
 		t.Run(name, func(t *testing.T) {
 			client := newTestClient(t, server.URL, func(o *ClientOptions) {
 				if transport != nil {
@@ -632,7 +634,7 @@ func TestRedirects(t *testing.T) {
 			}
 			for _, status := range []int{307, 308} {
 				require.NoError(t, send(status, "/moved?a=b", Text("hello")))
-				require.Equal(t, []string{"POST /moved?a=b hello"}, bodies, "the body goes along, signed for the new URL")
+				require.Equal(t, []string{"POST /moved?a=b hello"}, bodies, "the body is sent again, with a token for the new URL")
 				require.NoError(t, send(status, "/moved", BinaryStream(strings.NewReader("stream"))))
 				require.Equal(t, []string{"POST /moved stream"}, bodies)
 			}
@@ -646,7 +648,7 @@ func TestRedirects(t *testing.T) {
 	}
 }
 
-func TestTheRulesOfTheCallersClientForRedirects(t *testing.T) {
+func TestCheckRedirectOfTheCallersClient(t *testing.T) {
 	elsewhere := httptest.NewServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) { t.Error("another host was reached") }))
 	defer elsewhere.Close()
 	var targets []string
@@ -677,10 +679,10 @@ func TestTheRulesOfTheCallersClientForRedirects(t *testing.T) {
 	require.Equal(t, []string{"/api/hubs/chat/:send"}, targets)
 	rule := errors.New("no redirects here")
 	require.ErrorIs(t, send(rule), rule)
-	require.Equal(t, []string{"/api/hubs/chat/:send"}, targets, "and no retry")
+	require.Equal(t, []string{"/api/hubs/chat/:send"}, targets, "the request is not retried")
 
 	location = elsewhere.URL + "/moved"
-	require.ErrorContains(t, send(nil), "307", "no rule sends a token elsewhere")
+	require.ErrorContains(t, send(nil), "307", "CheckRedirect cannot allow another host")
 }
 
 func TestARedirectCarriesTheCookiesOfAJarOnce(t *testing.T) {
@@ -707,11 +709,11 @@ func TestARedirectCarriesTheCookiesOfAJarOnce(t *testing.T) {
 	require.Equal(t, []string{"own=1", "own=1; n=1", "own=1; n=2", "own=1; n=3"}, cookies)
 }
 
-func TestALoopOfRedirectsIsWalkedOnce(t *testing.T) {
+func TestALoopOfRedirectsIsNotRetried(t *testing.T) {
 	requests := 0
 	client := newRecordingClient(t, func(req *http.Request) (*http.Response, error) {
 		requests++
-		resp := answer(req, http.StatusTemporaryRedirect, "")
+		resp := respond(req, http.StatusTemporaryRedirect, "")
 		resp.Header = http.Header{"Location": {"/api/loop"}}
 		return resp, nil
 	})
@@ -719,7 +721,7 @@ func TestALoopOfRedirectsIsWalkedOnce(t *testing.T) {
 	require.Equal(t, 1+maxRedirects, requests)
 }
 
-// urlOf is the URL that a server's request was sent to.
+// urlOf returns the URL that a request was sent to.
 func urlOf(req *http.Request) string { return "http://" + req.Host + req.URL.RequestURI() }
 
 func TestTheKeyOfACredentialSignsRedirectsToo(t *testing.T) {
@@ -737,7 +739,7 @@ func TestTheKeyOfACredentialSignsRedirectsToo(t *testing.T) {
 
 func TestAnyTwoHundredIsSuccess(t *testing.T) {
 	for _, status := range []int{200, 201, 202, 204} {
-		client := newRecordingClient(t, func(req *http.Request) (*http.Response, error) { return answer(req, status, ""), nil })
+		client := newRecordingClient(t, func(req *http.Request) (*http.Response, error) { return respond(req, status, ""), nil })
 		require.NoError(t, client.SendToAll(context.Background(), Text("hello"), nil))
 		require.NoError(t, client.CloseAllConnections(context.Background(), nil))
 		ok, err := client.GroupExists(context.Background(), "room", nil)
@@ -747,15 +749,15 @@ func TestAnyTwoHundredIsSuccess(t *testing.T) {
 }
 
 func TestExistenceIsFalseForNotFoundOnly(t *testing.T) {
-	client := newRecordingClient(t, func(req *http.Request) (*http.Response, error) { return answer(req, 403, ""), nil })
+	client := newRecordingClient(t, func(req *http.Request) (*http.Response, error) { return respond(req, 403, ""), nil })
 	ok, err := client.ConnectionExists(context.Background(), "id", nil)
 	require.ErrorIs(t, err, ErrForbidden)
 	require.False(t, ok)
 	require.ErrorIs(t, client.GetServiceStatus(context.Background(), nil), ErrForbidden)
 }
 
-func TestAnAnswerThatIsNoJSONIsAnError(t *testing.T) {
-	client := newRecordingClient(t, func(req *http.Request) (*http.Response, error) { return answer(req, 200, "<html>"), nil })
+func TestAResponseThatIsNotJSONIsAnError(t *testing.T) {
+	client := newRecordingClient(t, func(req *http.Request) (*http.Response, error) { return respond(req, 200, "<html>"), nil })
 	_, err := client.NewListConnectionsInGroupPager("room", nil).NextPage(context.Background())
 	require.ErrorContains(t, err, "webpubsub: ListConnectionsInGroup: ")
 }

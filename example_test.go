@@ -22,23 +22,23 @@ import (
 	"github.com/awps-go/webpubsub/wsclient"
 )
 
-// The examples run on the emulator. exampleHub starts one and returns a client of its hub "chat".
-func exampleHub() (hub *webpubsub.ServiceClient, stop func()) {
+// The examples run on the emulator. exampleClient starts an emulator and returns a client for its hub "chat".
+func exampleClient() (client *webpubsub.ServiceClient, stop func()) {
 	server, err := emulator.Start(nil)
 	if err != nil {
 		log.Fatal(err)
 	}
-	hub, err = webpubsub.NewClientFromConnectionString(server.ConnectionString(), "chat", nil)
+	client, err = webpubsub.NewClientFromConnectionString(server.ConnectionString(), "chat", nil)
 	if err != nil {
 		log.Fatal(err)
 	}
-	return hub, func() { server.Close() }
+	return client, func() { server.Close() }
 }
 
-// exampleJoin connects a WebSocket client with a token that has the options. The client ends with its connection.
-func exampleJoin(hub *webpubsub.ServiceClient, options *webpubsub.ClientAccessTokenOptions) *wsclient.Conn {
+// exampleJoin connects a WebSocket client with an access token for the options. The WebSocket client does not reconnect.
+func exampleJoin(client *webpubsub.ServiceClient, options *webpubsub.ClientAccessTokenOptions) *wsclient.Conn {
 	conn, err := wsclient.Dial(context.Background(), func(ctx context.Context) (string, error) {
-		access, err := hub.GetClientAccessToken(ctx, options)
+		access, err := client.GetClientAccessToken(ctx, options)
 		return access.URL, err
 	}, &wsclient.Options{Protocol: wsclient.JSONPlain, Reconnect: wsclient.ReconnectOptions{Disabled: true}})
 	if err != nil {
@@ -47,7 +47,7 @@ func exampleJoin(hub *webpubsub.ServiceClient, options *webpubsub.ClientAccessTo
 	return conn
 }
 
-// exampleReceive returns the text of a client's next message.
+// exampleReceive returns the text of the next message.
 func exampleReceive(conn *wsclient.Conn) string {
 	message, err := conn.Receive(context.Background())
 	if err != nil {
@@ -93,7 +93,7 @@ func ExampleNewClientWithKeyCredential() {
 	if err != nil {
 		log.Fatal(err)
 	}
-	credential.Update("secondary key") // counts for the next request
+	credential.Update("secondary key") // applies to all later requests
 	fmt.Println(client)
 	// Output: webpubsub.ServiceClient(https://contoso.webpubsub.azure.com, hub chat)
 }
@@ -112,18 +112,18 @@ func ExampleNewClient() {
 }
 
 func ExampleServiceClient_SendToAll() {
-	hub, stop := exampleHub()
+	client, stop := exampleClient()
 	defer stop()
-	alice := exampleJoin(hub, &webpubsub.ClientAccessTokenOptions{UserID: "alice"})
-	bob := exampleJoin(hub, &webpubsub.ClientAccessTokenOptions{UserID: "bob"})
-	carol := exampleJoin(hub, &webpubsub.ClientAccessTokenOptions{UserID: "carol"})
+	alice := exampleJoin(client, &webpubsub.ClientAccessTokenOptions{UserID: "alice"})
+	bob := exampleJoin(client, &webpubsub.ClientAccessTokenOptions{UserID: "bob"})
+	carol := exampleJoin(client, &webpubsub.ClientAccessTokenOptions{UserID: "carol"})
 	ctx := context.Background()
 
 	err := errors.Join(
-		hub.SendToAll(ctx, webpubsub.Text("to all but carol, by filter"), &webpubsub.SendToAllOptions{
+		client.SendToAll(ctx, webpubsub.Text("to all but carol, by filter"), &webpubsub.SendToAllOptions{
 			Filter: webpubsub.FormatFilter("userId ne %v", "carol"),
 		}),
-		hub.SendToAll(ctx, webpubsub.Text("to all but bob, by id"), &webpubsub.SendToAllOptions{
+		client.SendToAll(ctx, webpubsub.Text("to all but bob, by id"), &webpubsub.SendToAllOptions{
 			Excluded:   []string{bob.ConnectionID()},
 			MessageTTL: 30 * time.Second,
 		}))
@@ -142,11 +142,11 @@ func ExampleServiceClient_SendToAll() {
 }
 
 func ExampleServiceClient_SendToGroup() {
-	hub, stop := exampleHub()
+	client, stop := exampleClient()
 	defer stop()
-	member := exampleJoin(hub, &webpubsub.ClientAccessTokenOptions{Groups: []string{"room"}})
+	member := exampleJoin(client, &webpubsub.ClientAccessTokenOptions{Groups: []string{"room"}})
 
-	err := hub.SendToGroup(context.Background(), "room", webpubsub.Text("Hello, room"), &webpubsub.SendToGroupOptions{
+	err := client.SendToGroup(context.Background(), "room", webpubsub.Text("Hello, room"), &webpubsub.SendToGroupOptions{
 		Metadata: map[string]string{"priority": "high"},
 	})
 	if err != nil {
@@ -161,12 +161,12 @@ func ExampleServiceClient_SendToGroup() {
 }
 
 func ExampleServiceClient_SendToUser() {
-	hub, stop := exampleHub()
+	client, stop := exampleClient()
 	defer stop()
-	phone := exampleJoin(hub, &webpubsub.ClientAccessTokenOptions{UserID: "alice"})
-	laptop := exampleJoin(hub, &webpubsub.ClientAccessTokenOptions{UserID: "alice"})
+	phone := exampleJoin(client, &webpubsub.ClientAccessTokenOptions{UserID: "alice"})
+	laptop := exampleJoin(client, &webpubsub.ClientAccessTokenOptions{UserID: "alice"})
 
-	if err := hub.SendToUser(context.Background(), "alice", webpubsub.JSON([]int{1, 2, 3}), nil); err != nil {
+	if err := client.SendToUser(context.Background(), "alice", webpubsub.JSON([]int{1, 2, 3}), nil); err != nil {
 		log.Fatal(err)
 	}
 	fmt.Println(exampleReceive(phone), exampleReceive(laptop))
@@ -174,28 +174,28 @@ func ExampleServiceClient_SendToUser() {
 }
 
 func ExampleServiceClient_SendToConnection() {
-	hub, stop := exampleHub()
+	client, stop := exampleClient()
 	defer stop()
-	client := exampleJoin(hub, nil)
+	conn := exampleJoin(client, nil)
 
-	// Any reader will do; a file is read while it is sent, and rewound for a retry.
+	// The stream can be any io.Reader. A file is read while it is sent, and rewound for a retry.
 	stream := strings.NewReader("the file's bytes")
-	if err := hub.SendToConnection(context.Background(), client.ConnectionID(), webpubsub.BinaryStream(stream), nil); err != nil {
+	if err := client.SendToConnection(context.Background(), conn.ConnectionID(), webpubsub.BinaryStream(stream), nil); err != nil {
 		log.Fatal(err)
 	}
-	fmt.Println(exampleReceive(client))
+	fmt.Println(exampleReceive(conn))
 	// Output: the file's bytes
 }
 
 func ExampleServiceClient_ConnectionExists() {
-	hub, stop := exampleHub()
+	client, stop := exampleClient()
 	defer stop()
-	client := exampleJoin(hub, &webpubsub.ClientAccessTokenOptions{UserID: "alice", Groups: []string{"room"}})
+	conn := exampleJoin(client, &webpubsub.ClientAccessTokenOptions{UserID: "alice", Groups: []string{"room"}})
 	ctx := context.Background()
 
-	connection, err1 := hub.ConnectionExists(ctx, client.ConnectionID(), nil)
-	user, err2 := hub.UserExists(ctx, "alice", nil)
-	group, err3 := hub.GroupExists(ctx, "empty", nil)
+	connection, err1 := client.ConnectionExists(ctx, conn.ConnectionID(), nil)
+	user, err2 := client.UserExists(ctx, "alice", nil)
+	group, err3 := client.GroupExists(ctx, "empty", nil)
 	if err := errors.Join(err1, err2, err3); err != nil {
 		log.Fatal(err)
 	}
@@ -204,20 +204,20 @@ func ExampleServiceClient_ConnectionExists() {
 }
 
 func ExampleServiceClient_AddUserToGroup() {
-	hub, stop := exampleHub()
+	client, stop := exampleClient()
 	defer stop()
-	client := exampleJoin(hub, &webpubsub.ClientAccessTokenOptions{UserID: "alice"})
+	conn := exampleJoin(client, &webpubsub.ClientAccessTokenOptions{UserID: "alice"})
 	ctx := context.Background()
 
 	err := errors.Join(
-		hub.AddUserToGroup(ctx, "news", "alice", nil),
-		hub.AddConnectionToGroup(ctx, "sports", client.ConnectionID(), nil),
-		hub.RemoveUserFromGroup(ctx, "news", "alice", nil))
+		client.AddUserToGroup(ctx, "news", "alice", nil),
+		client.AddConnectionToGroup(ctx, "sports", conn.ConnectionID(), nil),
+		client.RemoveUserFromGroup(ctx, "news", "alice", nil))
 	if err != nil {
 		log.Fatal(err)
 	}
-	news, err1 := hub.GroupExists(ctx, "news", nil)
-	sports, err2 := hub.GroupExists(ctx, "sports", nil)
+	news, err1 := client.GroupExists(ctx, "news", nil)
+	sports, err2 := client.GroupExists(ctx, "sports", nil)
 	if err := errors.Join(err1, err2); err != nil {
 		log.Fatal(err)
 	}
@@ -226,17 +226,17 @@ func ExampleServiceClient_AddUserToGroup() {
 }
 
 func ExampleServiceClient_AddConnectionsToGroups() {
-	hub, stop := exampleHub()
+	client, stop := exampleClient()
 	defer stop()
-	exampleJoin(hub, &webpubsub.ClientAccessTokenOptions{UserID: "alice"})
-	exampleJoin(hub, &webpubsub.ClientAccessTokenOptions{UserID: "bob"})
+	exampleJoin(client, &webpubsub.ClientAccessTokenOptions{UserID: "alice"})
+	exampleJoin(client, &webpubsub.ClientAccessTokenOptions{UserID: "bob"})
 	ctx := context.Background()
 
 	filter := webpubsub.FormatFilter("userId in %v", []string{"alice", "carol"})
-	if err := hub.AddConnectionsToGroups(ctx, []string{"news", "sports"}, filter, nil); err != nil {
+	if err := client.AddConnectionsToGroups(ctx, []string{"news", "sports"}, filter, nil); err != nil {
 		log.Fatal(err)
 	}
-	for member, err := range hub.ConnectionsInGroup(ctx, "sports", nil) {
+	for member, err := range client.ConnectionsInGroup(ctx, "sports", nil) {
 		if err != nil {
 			log.Fatal(err)
 		}
@@ -246,12 +246,12 @@ func ExampleServiceClient_AddConnectionsToGroups() {
 }
 
 func ExampleServiceClient_ConnectionsInGroup() {
-	hub, stop := exampleHub()
+	client, stop := exampleClient()
 	defer stop()
-	exampleJoin(hub, &webpubsub.ClientAccessTokenOptions{UserID: "alice", Groups: []string{"room"}})
-	exampleJoin(hub, &webpubsub.ClientAccessTokenOptions{UserID: "bob", Groups: []string{"room"}})
+	exampleJoin(client, &webpubsub.ClientAccessTokenOptions{UserID: "alice", Groups: []string{"room"}})
+	exampleJoin(client, &webpubsub.ClientAccessTokenOptions{UserID: "bob", Groups: []string{"room"}})
 
-	for member, err := range hub.ConnectionsInGroup(context.Background(), "room", nil) {
+	for member, err := range client.ConnectionsInGroup(context.Background(), "room", nil) {
 		if err != nil {
 			log.Fatal(err)
 		}
@@ -263,19 +263,19 @@ func ExampleServiceClient_ConnectionsInGroup() {
 }
 
 func ExampleServiceClient_NewListConnectionsInGroupPager() {
-	hub, stop := exampleHub()
+	client, stop := exampleClient()
 	defer stop()
 	for range 5 {
-		exampleJoin(hub, &webpubsub.ClientAccessTokenOptions{Groups: []string{"room"}})
+		exampleJoin(client, &webpubsub.ClientAccessTokenOptions{Groups: []string{"room"}})
 	}
 
-	pager := hub.NewListConnectionsInGroupPager("room", &webpubsub.ListConnectionsInGroupOptions{MaxPageSize: 2})
+	pager := client.NewListConnectionsInGroupPager("room", &webpubsub.ListConnectionsInGroupOptions{MaxPageSize: 2})
 	for pager.More() {
 		page, err := pager.NextPage(context.Background())
 		if err != nil {
 			log.Fatal(err)
 		}
-		// page.ContinuationToken would resume the listing here, in another process too.
+		// page.ContinuationToken can resume the list here, even in another process.
 		fmt.Println(len(page.Members), "connections")
 	}
 	// Output:
@@ -285,12 +285,12 @@ func ExampleServiceClient_NewListConnectionsInGroupPager() {
 }
 
 func ExampleServiceClient_GrantPermission() {
-	hub, stop := exampleHub()
+	client, stop := exampleClient()
 	defer stop()
-	client := exampleJoin(hub, nil)
+	conn := exampleJoin(client, nil)
 	ctx := context.Background()
 	show := func() {
-		ok, err := hub.HasPermission(ctx, webpubsub.PermissionSendToGroup, client.ConnectionID(), &webpubsub.HasPermissionOptions{TargetName: "room"})
+		ok, err := client.HasPermission(ctx, webpubsub.PermissionSendToGroup, conn.ConnectionID(), &webpubsub.HasPermissionOptions{TargetName: "room"})
 		if err != nil {
 			log.Fatal(err)
 		}
@@ -298,7 +298,7 @@ func ExampleServiceClient_GrantPermission() {
 	}
 
 	show()
-	err := hub.GrantPermission(ctx, webpubsub.PermissionSendToGroup, client.ConnectionID(), &webpubsub.GrantPermissionOptions{TargetName: "room"})
+	err := client.GrantPermission(ctx, webpubsub.PermissionSendToGroup, conn.ConnectionID(), &webpubsub.GrantPermissionOptions{TargetName: "room"})
 	if err != nil {
 		log.Fatal(err)
 	}
@@ -309,12 +309,12 @@ func ExampleServiceClient_GrantPermission() {
 }
 
 func ExampleServiceClient_HasPermission() {
-	hub, stop := exampleHub()
+	client, stop := exampleClient()
 	defer stop()
-	client := exampleJoin(hub, &webpubsub.ClientAccessTokenOptions{Roles: []string{webpubsub.RoleSendToGroups("news.*")}})
+	conn := exampleJoin(client, &webpubsub.ClientAccessTokenOptions{Roles: []string{webpubsub.RoleSendToGroups("news.*")}})
 
 	for _, group := range []string{"news.today", "sports"} {
-		ok, err := hub.HasPermission(context.Background(), webpubsub.PermissionSendToGroup, client.ConnectionID(),
+		ok, err := client.HasPermission(context.Background(), webpubsub.PermissionSendToGroup, conn.ConnectionID(),
 			&webpubsub.HasPermissionOptions{TargetName: group})
 		if err != nil {
 			log.Fatal(err)
@@ -327,16 +327,16 @@ func ExampleServiceClient_HasPermission() {
 }
 
 func ExampleServiceClient_RevokePermission() {
-	hub, stop := exampleHub()
+	client, stop := exampleClient()
 	defer stop()
-	client := exampleJoin(hub, &webpubsub.ClientAccessTokenOptions{Roles: []string{webpubsub.RoleSendToAnyGroup}})
+	conn := exampleJoin(client, &webpubsub.ClientAccessTokenOptions{Roles: []string{webpubsub.RoleSendToAnyGroup}})
 	ctx := context.Background()
 
-	err := hub.RevokePermission(ctx, webpubsub.PermissionSendToGroup, client.ConnectionID(), &webpubsub.RevokePermissionOptions{TargetName: "room"})
+	err := client.RevokePermission(ctx, webpubsub.PermissionSendToGroup, conn.ConnectionID(), &webpubsub.RevokePermissionOptions{TargetName: "room"})
 	if err != nil {
 		log.Fatal(err)
 	}
-	ok, err := hub.HasPermission(ctx, webpubsub.PermissionSendToGroup, client.ConnectionID(), &webpubsub.HasPermissionOptions{TargetName: "room"})
+	ok, err := client.HasPermission(ctx, webpubsub.PermissionSendToGroup, conn.ConnectionID(), &webpubsub.HasPermissionOptions{TargetName: "room"})
 	if err != nil {
 		log.Fatal(err)
 	}
@@ -345,34 +345,34 @@ func ExampleServiceClient_RevokePermission() {
 }
 
 func ExampleServiceClient_CloseAllConnections() {
-	hub, stop := exampleHub()
+	client, stop := exampleClient()
 	defer stop()
-	admin := exampleJoin(hub, nil)
-	client := exampleJoin(hub, nil)
+	admin := exampleJoin(client, nil)
+	conn := exampleJoin(client, nil)
 
-	err := hub.CloseAllConnections(context.Background(), &webpubsub.CloseAllConnectionsOptions{
+	err := client.CloseAllConnections(context.Background(), &webpubsub.CloseAllConnectionsOptions{
 		Excluded: []string{admin.ConnectionID()},
 		Reason:   "maintenance",
 	})
 	if err != nil {
 		log.Fatal(err)
 	}
-	<-client.Done()
-	fmt.Println(client.Err())
+	<-conn.Done()
+	fmt.Println(conn.Err())
 	// Output: wsclient: the connection ended with code 1000: Application server closed the connection. Reason: maintenance
 }
 
 func ExampleServiceClient_CloseUserConnections() {
-	hub, stop := exampleHub()
+	client, stop := exampleClient()
 	defer stop()
-	client := exampleJoin(hub, &webpubsub.ClientAccessTokenOptions{UserID: "alice"})
+	conn := exampleJoin(client, &webpubsub.ClientAccessTokenOptions{UserID: "alice"})
 
-	err := hub.CloseUserConnections(context.Background(), "alice", &webpubsub.CloseUserConnectionsOptions{Reason: "signed out"})
+	err := client.CloseUserConnections(context.Background(), "alice", &webpubsub.CloseUserConnectionsOptions{Reason: "signed out"})
 	if err != nil {
 		log.Fatal(err)
 	}
-	<-client.Done()
-	fmt.Println(client.Err())
+	<-conn.Done()
+	fmt.Println(conn.Err())
 	// Output: wsclient: the connection ended with code 1000: Application server closed the connection. Reason: signed out
 }
 
@@ -392,22 +392,22 @@ func ExampleServiceClient_GetClientAccessToken() {
 		log.Fatal(err)
 	}
 	fmt.Println(access.BaseURL)
-	fmt.Println(strings.HasPrefix(access.URL, access.BaseURL+"?access_token=")) // hand this one to the browser
+	fmt.Println(strings.HasPrefix(access.URL, access.BaseURL+"?access_token=")) // pass access.URL to the browser
 	// Output:
 	// wss://contoso.webpubsub.azure.com/client/hubs/chat
 	// true
 }
 
 func ExampleServiceClient_SendRequest() {
-	hub, stop := exampleHub()
+	client, stop := exampleClient()
 	defer stop()
 
-	// Any call that has no method of its own, authenticated as all are.
+	// SendRequest is for REST operations that have no method.
 	req, err := http.NewRequest(http.MethodHead, "/api/hubs/chat/users/alice", nil)
 	if err != nil {
 		log.Fatal(err)
 	}
-	resp, err := hub.SendRequest(context.Background(), req)
+	resp, err := client.SendRequest(context.Background(), req)
 	if err != nil {
 		log.Fatal(err)
 	}
@@ -416,9 +416,9 @@ func ExampleServiceClient_SendRequest() {
 }
 
 func ExampleServiceClient_GetServiceStatus() {
-	hub, stop := exampleHub()
+	client, stop := exampleClient()
 	defer stop()
-	if err := hub.GetServiceStatus(context.Background(), nil); err != nil {
+	if err := client.GetServiceStatus(context.Background(), nil); err != nil {
 		fmt.Println("the service is not healthy:", err)
 		return
 	}
@@ -426,8 +426,7 @@ func ExampleServiceClient_GetServiceStatus() {
 	// Output: healthy
 }
 
-// A reverse proxy, such as API Management, stands in front of the service: requests go to the proxy, and tokens are made
-// out to the service.
+// With a reverse proxy, such as API Management, requests go to the proxy. Tokens are still for the service's own URL.
 func Example_reverseProxy() {
 	proxy := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, req *http.Request) {
 		fmt.Println("the proxy receives", req.Method, req.URL.Path)
@@ -445,10 +444,10 @@ func Example_reverseProxy() {
 	// Output: the proxy receives POST /webpubsub/api/hubs/chat/:send
 }
 
-// Any tracing provider of azcore's will do. For OpenTelemetry use the module azotel:
-// azotel.NewTracingProvider(otelProvider, nil).
+// The client accepts any tracing provider of azcore. For OpenTelemetry, use azotel.NewTracingProvider(otelProvider,
+// nil) from the module azotel.
 func Example_tracing() {
-	hub, stop := exampleHub()
+	client, stop := exampleClient()
 	defer stop()
 	provider := tracing.NewProvider(func(name, version string) tracing.Tracer {
 		return tracing.NewTracer(func(ctx context.Context, span string, _ *tracing.SpanOptions) (context.Context, tracing.Span) {
@@ -459,11 +458,11 @@ func Example_tracing() {
 
 	options := &webpubsub.ClientOptions{}
 	options.TracingProvider = provider
-	client, err := webpubsub.NewClientWithKeyCredential(hub.Endpoint(), hub.Hub(), azcore.NewKeyCredential("another key"), options)
+	traced, err := webpubsub.NewClientWithKeyCredential(client.Endpoint(), client.Hub(), azcore.NewKeyCredential("another key"), options)
 	if err != nil {
 		log.Fatal(err)
 	}
-	if err := client.GetServiceStatus(context.Background(), nil); err != nil {
+	if err := traced.GetServiceStatus(context.Background(), nil); err != nil {
 		log.Fatal(err)
 	}
 	// Output:
@@ -471,10 +470,10 @@ func Example_tracing() {
 	// span HTTP HEAD
 }
 
-// A backend passes an outage of the service on to its own client.
+// A backend reports an outage of the service to its own client.
 func ExampleRetryAfter() {
 	service := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, req *http.Request) {
-		w.Header().Set("Retry-After", "120") // which is longer than the client waits
+		w.Header().Set("Retry-After", "120") // longer than the client is willing to wait
 		w.WriteHeader(http.StatusServiceUnavailable)
 	}))
 	defer service.Close()
@@ -492,33 +491,33 @@ func ExampleRetryAfter() {
 	// Output: 503, Retry-After: 120
 }
 
-// A context of policy.WithCaptureResponse shows the HTTP response to a call.
+// policy.WithCaptureResponse provides the HTTP response of a call.
 func Example_captureResponse() {
-	hub, stop := exampleHub()
+	client, stop := exampleClient()
 	defer stop()
 
 	var response *http.Response
 	ctx := policy.WithCaptureResponse(context.Background(), &response)
-	if err := hub.SendToAll(ctx, webpubsub.Text("hello"), nil); err != nil {
+	if err := client.SendToAll(ctx, webpubsub.Text("hello"), nil); err != nil {
 		log.Fatal(err)
 	}
 	fmt.Println(response.StatusCode)
 	// Output: 202
 }
 
-// errors.Is finds the sentinels, and errors.As the whole response.
+// errors.Is matches the kind of error, and errors.As finds the response.
 func Example_errors() {
-	hub, stop := exampleHub()
+	client, stop := exampleClient()
 	defer stop()
 	ctx := context.Background()
 
-	err := hub.AddConnectionToGroup(ctx, "room", "gone", nil)
+	err := client.AddConnectionToGroup(ctx, "room", "gone", nil)
 	if errors.Is(err, webpubsub.ErrNotFound) {
 		var response *azcore.ResponseError
 		errors.As(err, &response)
 		fmt.Println("not found:", response.StatusCode)
 	}
-	err = hub.SendToUser(ctx, "", webpubsub.Text("hello"), nil)
+	err = client.SendToUser(ctx, "", webpubsub.Text("hello"), nil)
 	if errors.Is(err, webpubsub.ErrInvalidArgument) {
 		fmt.Println(err)
 	}
@@ -528,9 +527,9 @@ func Example_errors() {
 }
 
 func ExampleWithLogger() {
-	hub, stop := exampleHub()
+	client, stop := exampleClient()
 	defer stop()
-	// Without what differs from run to run.
+	// Omit the attributes that differ from run to run.
 	logger := slog.New(slog.NewTextHandler(os.Stdout, &slog.HandlerOptions{ReplaceAttr: func(_ []string, a slog.Attr) slog.Attr {
 		switch a.Key {
 		case "operation", "status", "tries", slog.LevelKey, slog.MessageKey:
@@ -539,7 +538,7 @@ func ExampleWithLogger() {
 		return slog.Attr{}
 	}}))
 
-	err := hub.SendToAll(webpubsub.WithLogger(context.Background(), logger), webpubsub.Text("hello"), nil)
+	err := client.SendToAll(webpubsub.WithLogger(context.Background(), logger), webpubsub.Text("hello"), nil)
 	if err != nil {
 		log.Fatal(err)
 	}

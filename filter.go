@@ -13,30 +13,35 @@ import (
 //
 //	userId eq 'user1' and not ('admins' in groups)
 //
-// It has
+// A filter can use
 //   - the names userId, connectionId, groups and protocol, in any case.
 //   - the operators or, and, eq, ne, gt, ge, lt, le, in and not.
 //   - the functions length, tolower, toupper, trim, contains, startswith, endswith, indexof, concat and substring.
 //
-// The empty filter selects every connection. Write constants as they are. Put values into a filter with [FormatFilter],
-// never by joining strings.
+// The empty filter selects every connection. Constants can be part of the text. Insert variable values with
+// [FormatFilter], never by concatenating strings.
 type Filter string
 
-// maxFilter bounds a filter that FormatFilter makes. No service accepts a URL of that length.
+// maxFilter is the maximum length of a filter that FormatFilter returns. No service accepts a URL that long.
 const maxFilter = 1 << 20
 
-// FormatFilter puts values into a filter. Each value is quoted for OData, so that no value can change the meaning of the
+// FormatFilter inserts values into a filter. It quotes each value for OData, so no value can change the meaning of the
 // filter:
 //
 //	webpubsub.FormatFilter("userId ne %v and %v in groups", user, group)
 //	webpubsub.FormatFilter("userId in %v", []string{"user1", "user2"})
 //
-// Every %v takes the next value, and %% is a percent sign. A %v must not be within quotes, which FormatFilter adds, as it
-// adds the parentheses of a list. Values are strings, integers, bools, nil for null, pointers to these, and, for in,
-// non-empty slices and arrays of these. The result is at most 1 MiB long.
+// Each %v is replaced by the next value, and %% by a percent sign. Do not put quotes around a %v, or parentheses around
+// a list: FormatFilter adds them. A value is
+//   - a string, integer or bool.
+//   - nil, which becomes null.
+//   - a pointer to one of these.
+//   - for the operator in, a non-empty slice or array of these.
 //
-// FormatFilter does not panic for a wrong format or value: the operation that receives the result returns
-// [ErrInvalidArgument], which names the fault.
+// The result is at most 1 MiB long.
+//
+// FormatFilter does not panic if the format or a value is invalid. Instead, the operation that uses the filter returns
+// [ErrInvalidArgument] with a description of the problem.
 func FormatFilter(format string, values ...any) Filter {
 	var b strings.Builder
 	quoted := false
@@ -52,30 +57,30 @@ func FormatFilter(format string, values ...any) Filter {
 			b.WriteByte('%')
 			i++
 		case i+1 >= len(format) || format[i+1] != 'v':
-			return badFilter("FormatFilter accepts %%v and %%%% only, at position %d", i)
+			return badFilter("the %% at position %d must be part of %%v or %%%%", i)
 		case quoted:
-			return badFilter("FormatFilter's %%v at position %d is within quotes, which it adds itself", i)
+			return badFilter("the %%v at position %d must not be within quotes: FormatFilter adds them", i)
 		case next >= len(values):
-			return badFilter("FormatFilter has more %%v than its %d values", len(values))
+			return badFilter("there are more %%v than values (%d)", len(values))
 		default:
 			if problem := appendValue(&b, reflect.ValueOf(values[next]), true, 0); problem != "" {
-				return badFilter("FormatFilter's value %d %s", next+1, problem)
+				return badFilter("value %d %s", next+1, problem)
 			}
 			next++
 			i++
 		}
 		if b.Len() > maxFilter {
-			return badFilter("FormatFilter's result is longer than 1 MiB")
+			return badFilter("it is longer than 1 MiB")
 		}
 	}
 	if next < len(values) {
-		return badFilter("FormatFilter has %d values for %d %%v", len(values), next)
+		return badFilter("there are %d values for %d %%v", len(values), next)
 	}
 	return Filter(b.String())
 }
 
-// appendValue writes a value as an OData literal, or returns why it cannot, in words that follow the value's name. It
-// follows a few pointers only, which may form a circle.
+// appendValue appends v as an OData literal. If v cannot be written, it returns the problem, phrased to follow the
+// value's name. It limits the number of pointers that it follows, because pointers may form a cycle.
 func appendValue(b *strings.Builder, v reflect.Value, list bool, pointers int) (problem string) {
 	const maxPointers = 8
 	switch v.Kind() {
@@ -97,13 +102,13 @@ func appendValue(b *strings.Builder, v reflect.Value, list bool, pointers int) (
 		b.WriteString(strconv.FormatUint(v.Uint(), 10))
 	case reflect.Pointer, reflect.Interface:
 		if pointers == maxPointers {
-			return "is a pointer to a pointer, too often"
+			return "has more than 8 levels of pointers"
 		}
 		return appendValue(b, v.Elem(), list, pointers+1)
 	case reflect.Slice, reflect.Array:
 		switch {
 		case v.Type().Elem().Kind() == reflect.Uint8:
-			return "is a list of bytes: use a string"
+			return "is a list of bytes; use a string"
 		case !list || v.Len() == 0:
 			return "is an empty list or a list of lists"
 		}
@@ -118,20 +123,19 @@ func appendValue(b *strings.Builder, v reflect.Value, list bool, pointers int) (
 		}
 		b.WriteByte(')')
 	default:
-		return "is a " + v.Type().String() + ", and not a string, integer, bool, nil or slice of these"
+		return "is a " + v.Type().String() + "; use a string, integer, bool, nil or slice of these"
 	}
 	return ""
 }
 
-// badFilterMark begins a value that is not a filter, but the reason why there is none.
+// badFilterMark is the prefix of a Filter that holds FormatFilter's error instead of a filter.
 const badFilterMark = "\x00"
 
 func badFilter(format string, args ...any) Filter {
 	return Filter(badFilterMark + fmt.Sprintf(format, args...))
 }
 
-// problem returns why the filter cannot be sent, in words that follow the filter's name; it is empty if the filter can be
-// sent.
+// problem returns why the filter cannot be sent, phrased to follow the filter's name, or "" if it can.
 func (f Filter) problem() string {
 	if problem, ok := strings.CutPrefix(string(f), badFilterMark); ok {
 		return "is not a filter: " + problem

@@ -48,11 +48,11 @@ func TestFormatFilterRefuses(t *testing.T) {
 		filter  Filter
 		problem string
 	}{
-		{"a value within quotes", FormatFilter("userId eq '%v'", "a"), "is within quotes"},
-		{"too few values", FormatFilter("userId eq %v and userId ne %v", "a"), "more %v than its 1 values"},
-		{"too many values", FormatFilter("userId eq %v", "a", "b"), "2 values for 1 %v"},
-		{"another verb", FormatFilter("userId eq %s", "a"), "%v and %% only, at position 10"},
-		{"a percent sign at the end", FormatFilter("userId eq %", "a"), "%v and %% only"},
+		{"a value within quotes", FormatFilter("userId eq '%v'", "a"), "the %v at position 11 must not be within quotes"},
+		{"too few values", FormatFilter("userId eq %v and userId ne %v", "a"), "there are more %v than values (1)"},
+		{"too many values", FormatFilter("userId eq %v", "a", "b"), "there are 2 values for 1 %v"},
+		{"another verb", FormatFilter("userId eq %s", "a"), "the % at position 10 must be part of %v or %%"},
+		{"a percent sign at the end", FormatFilter("userId eq %", "a"), "must be part of %v or %%"},
 		{"a float", FormatFilter("length(userId) gt %v", 1.5), "value 1 is a float64"},
 		{"a struct", FormatFilter("userId eq %v", struct{}{}), "value 1 is a struct"},
 		{"an empty list", FormatFilter("userId in %v", []string{}), "value 1 is an empty list"},

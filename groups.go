@@ -12,8 +12,8 @@ import (
 	"github.com/Azure/azure-sdk-for-go/sdk/azcore/runtime"
 )
 
-// SendToGroup sends a message to every connection in a group. It succeeds if the group has no connections. The group may
-// have no / in its name; see Names in the package's documentation.
+// SendToGroup sends a message to every connection in a group. It succeeds even if the group has no connections. It does
+// not reach a group with a / in its name: see Names in the package documentation.
 //
 // REST: POST /api/hubs/{hub}/groups/{group}/:send.
 func (c *ServiceClient) SendToGroup(ctx context.Context, group string, message Message, options *SendToGroupOptions) error {
@@ -26,16 +26,17 @@ func (c *ServiceClient) SendToGroup(ctx context.Context, group string, message M
 	return r.run(ctx)
 }
 
-// GroupExists reports whether a group has a connection. A group with a / in its name is not reached: see Names in the
-// package's documentation.
+// GroupExists reports whether a group has a connection. It does not find a group with a / in its name: see Names in the
+// package documentation.
 //
 // REST: HEAD /api/hubs/{hub}/groups/{group}.
 func (c *ServiceClient) GroupExists(ctx context.Context, group string, options *GroupExistsOptions) (bool, error) {
 	return c.newHubRequest("GroupExists", http.MethodHead).group(group).exists(ctx)
 }
 
-// CloseGroupConnections closes every connection in a group. Clients of the JSON and protobuf subprotocols receive the
-// reason before. A group with a / in its name is not reached: see Names in the package's documentation.
+// CloseGroupConnections closes every connection in a group. Clients with a JSON or protobuf subprotocol receive the
+// reason first. CloseGroupConnections does not reach a group with a / in its name: see Names in the package
+// documentation.
 //
 // REST: POST /api/hubs/{hub}/groups/{group}/:closeConnections.
 func (c *ServiceClient) CloseGroupConnections(ctx context.Context, group string, options *CloseGroupConnectionsOptions) error {
@@ -46,18 +47,17 @@ func (c *ServiceClient) CloseGroupConnections(ctx context.Context, group string,
 	return r.run(ctx)
 }
 
-// AddConnectionToGroup adds a connection to a group. It returns [ErrNotFound] if the connection does not exist. A group
-// with a / in its name is not reached, except by [ServiceClient.AddConnectionsToGroups]: see Names in the package's
-// documentation.
+// AddConnectionToGroup adds a connection to a group. It returns [ErrNotFound] if the connection does not exist. For a
+// group with a / in its name, use [ServiceClient.AddConnectionsToGroups]: see Names in the package documentation.
 //
 // REST: PUT /api/hubs/{hub}/groups/{group}/connections/{connectionId}.
 func (c *ServiceClient) AddConnectionToGroup(ctx context.Context, group, connectionID string, options *AddConnectionToGroupOptions) error {
 	return c.newHubRequest("AddConnectionToGroup", http.MethodPut).group(group).connection(connectionID).run(ctx)
 }
 
-// RemoveConnectionFromGroup removes a connection from a group. It succeeds if the connection is not in the group or does
-// not exist. A group with a / in its name is not reached, except by [ServiceClient.RemoveConnectionsFromGroups]: see
-// Names in the package's documentation.
+// RemoveConnectionFromGroup removes a connection from a group. It succeeds even if the connection is not in the group
+// or does not exist. For a group with a / in its name, use [ServiceClient.RemoveConnectionsFromGroups]: see Names in
+// the package documentation.
 //
 // REST: DELETE /api/hubs/{hub}/groups/{group}/connections/{connectionId}.
 func (c *ServiceClient) RemoveConnectionFromGroup(ctx context.Context, group, connectionID string, options *RemoveConnectionFromGroupOptions) error {
@@ -65,17 +65,17 @@ func (c *ServiceClient) RemoveConnectionFromGroup(ctx context.Context, group, co
 }
 
 // AddConnectionsToGroups adds every connection that matches the filter to each of the groups. The empty filter matches
-// every connection. At least one group is required. The groups and the filter travel in the request's body, so that
-// names with a / are reached.
+// every connection. At least one group is required. Groups and users may have a / in their names, because the groups
+// and the filter are sent in the request body.
 //
 // REST: POST /api/hubs/{hub}/:addToGroups.
 func (c *ServiceClient) AddConnectionsToGroups(ctx context.Context, groups []string, filter Filter, options *AddConnectionsToGroupsOptions) error {
 	return c.changeGroups(ctx, "AddConnectionsToGroups", "/:addToGroups", groups, filter)
 }
 
-// RemoveConnectionsFromGroups removes every connection that matches the filter from each of the groups. The empty filter
-// matches every connection. At least one group is required. The groups and the filter travel in the request's body, so
-// that names with a / are reached.
+// RemoveConnectionsFromGroups removes every connection that matches the filter from each of the groups. The empty
+// filter matches every connection. At least one group is required. Groups and users may have a / in their names,
+// because the groups and the filter are sent in the request body.
 //
 // REST: POST /api/hubs/{hub}/:removeFromGroups.
 func (c *ServiceClient) RemoveConnectionsFromGroups(ctx context.Context, groups []string, filter Filter, options *RemoveConnectionsFromGroupsOptions) error {
@@ -85,7 +85,7 @@ func (c *ServiceClient) RemoveConnectionsFromGroups(ctx context.Context, groups 
 func (c *ServiceClient) changeGroups(ctx context.Context, operation, action string, groups []string, filter Filter) error {
 	r := c.newHubRequest(operation, http.MethodPost).literal(action)
 	if len(groups) == 0 {
-		r.refuse("groups", "is empty")
+		r.reject("groups", "is empty")
 	}
 	r.checkEach("groups", groups, groupProblem)
 	r.checkFilter("filter", filter)
@@ -96,10 +96,10 @@ func (c *ServiceClient) changeGroups(ctx context.Context, operation, action stri
 	return r.run(ctx)
 }
 
-// NewListConnectionsInGroupPager returns a pager of the connections in a group. Pages follow each other in the order of
-// connection ids; within a page there is no order. Connections may join and leave between pages. The first page returns
-// [ErrInvalidArgument] for a wrong argument. A group with a / in its name is not reached: see Names in the package's
-// documentation.
+// NewListConnectionsInGroupPager returns a pager for the connections in a group. The pages are ordered by connection
+// id, but the connections within a page are not ordered. Connections may join and leave between pages. For an invalid
+// argument, the first NextPage returns [ErrInvalidArgument]. The pager does not find a group with a / in its name: see
+// Names in the package documentation.
 //
 // REST: GET /api/hubs/{hub}/groups/{group}/connections.
 func (c *ServiceClient) NewListConnectionsInGroupPager(group string, options *ListConnectionsInGroupOptions) *runtime.Pager[ListConnectionsInGroupPage] {
@@ -108,19 +108,19 @@ func (c *ServiceClient) NewListConnectionsInGroupPager(group string, options *Li
 		More: func(page ListConnectionsInGroupPage) bool { return page.nextLink != "" },
 		Fetcher: func(ctx context.Context, last *ListConnectionsInGroupPage) (ListConnectionsInGroupPage, error) {
 			r := c.newHubRequest("ListConnectionsInGroup", http.MethodGet).group(group).literal("/connections")
-			r.page(o)
+			r.addPaging(o)
 			if last != nil {
-				r.next(last.nextLink)
+				r.followLink(last.nextLink)
 			}
-			var answer struct {
+			var response struct {
 				Value    []GroupMember `json:"value"`
 				NextLink string        `json:"nextLink"`
 			}
-			if err := r.json(ctx, &answer); err != nil {
+			if err := r.json(ctx, &response); err != nil {
 				return ListConnectionsInGroupPage{}, err
 			}
-			page := ListConnectionsInGroupPage{Members: answer.Value, nextLink: answer.NextLink}
-			_, query, _ := strings.Cut(answer.NextLink, "?")
+			page := ListConnectionsInGroupPage{Members: response.Value, nextLink: response.NextLink}
+			_, query, _ := strings.Cut(response.NextLink, "?")
 			token, _ := queryValue(query, "continuationToken")
 			page.ContinuationToken, _ = url.QueryUnescape(token)
 			return page, nil
@@ -128,9 +128,10 @@ func (c *ServiceClient) NewListConnectionsInGroupPager(group string, options *Li
 	})
 }
 
-// ConnectionsInGroup iterates over the connections in a group and requests page after page on the way; see
-// [ServiceClient.NewListConnectionsInGroupPager] for their order. It ends after an error, which comes with an empty
-// member. A group with a / in its name is not reached: see Names in the package's documentation.
+// ConnectionsInGroup returns an iterator over the connections in a group. It requests one page at a time; see
+// [ServiceClient.NewListConnectionsInGroupPager] for the order. If a request fails, the iterator yields a zero
+// GroupMember with the error, and stops. It does not find a group with a / in its name: see Names in the package
+// documentation.
 //
 // REST: GET /api/hubs/{hub}/groups/{group}/connections.
 func (c *ServiceClient) ConnectionsInGroup(ctx context.Context, group string, options *ListConnectionsInGroupOptions) iter.Seq2[GroupMember, error] {
@@ -151,14 +152,14 @@ func (c *ServiceClient) ConnectionsInGroup(ctx context.Context, group string, op
 	}
 }
 
-// page adds the query of a list.
-func (r *request) page(o ListConnectionsInGroupOptions) {
+// addPaging adds the query parameters of a list.
+func (r *request) addPaging(o ListConnectionsInGroupOptions) {
 	const maxPageSize = 200
 	if o.MaxPageSize < 0 || o.MaxPageSize > maxPageSize {
-		r.refuse("options.MaxPageSize", "must be from 1 to %d", maxPageSize)
+		r.reject("options.MaxPageSize", "must be from 1 to %d", maxPageSize)
 	}
 	if o.Top < 0 {
-		r.refuse("options.Top", "is negative")
+		r.reject("options.Top", "is negative")
 	}
 	if o.MaxPageSize > 0 {
 		r.param("maxpagesize", strconv.Itoa(int(o.MaxPageSize)))
@@ -171,19 +172,18 @@ func (r *request) page(o ListConnectionsInGroupOptions) {
 	}
 }
 
-// next makes the request follow the link to the next page, if that stays within the service: the request carries
-// credentials.
-func (r *request) next(link string) {
+// followLink sets the path and query to those of the link to the next page. A link out of the service is an error,
+// because the request carries credentials.
+func (r *request) followLink(link string) {
 	if r.err != nil {
 		return
 	}
 	u, err := url.Parse(link)
 	if err == nil {
 		if target, ok := r.client.endpoint.within(u); ok {
-			r.goTo(target)
+			r.setTarget(target)
 			return
 		}
 	}
-	r.err = wrapError(r.operation, errors.New("the service's link to the next page is not followed: it leads to another host, "+
-		"scheme or path"))
+	r.err = wrapError(r.operation, errors.New("the link to the next page is not followed: it leads to another host, scheme or path"))
 }

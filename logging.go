@@ -16,30 +16,32 @@ import (
 	"github.com/awps-go/webpubsub/internal/redact"
 )
 
-// maxLoggedBody is how much of a body a Debug record holds.
+// maxLoggedBody is the maximum size of a body in a Debug record.
 const maxLoggedBody = 4 << 10
 
-// WithLogger returns a context with a logger for the calls that are made with it, in place of ClientOptions.Logger. A nil
-// logger logs nothing.
+// WithLogger returns a context with a logger. Calls with this context use the logger instead of ClientOptions.Logger. A
+// nil logger disables logging.
 //
-// A call is one record, at level Info, or Warn if it returns an error. The record has
-//   - the operation, the status, the duration of the whole call and the number of tries, always.
-//   - the method, the URL and the error, if the call returns an error or the logger is enabled for Debug.
-//   - the headers of the last request and its response, and the first 4 KiB of both bodies, if the logger is enabled for
-//     Debug. The body of a stream is never logged.
+// Each call logs one record, at level Info, or Warn if the call returns an error. The record contains
+//   - always: the operation, the status, the duration of the whole call and the number of attempts (tries).
+//   - if the call returns an error, or the logger is enabled for Debug: the method, the URL and the error.
+//   - if the logger is enabled for Debug: the headers of the last request and its response, and the first 4 KiB of both
+//     bodies. The body of a stream is never logged.
 //
-// Keys, tokens, the Authorization header and access_token in URLs are never logged. A call that is rejected for its
-// arguments leaves no record, nor does a client access token that is made without a request.
+// Keys, tokens, the Authorization header and access_token in URLs are never logged. Calls that send no request are not
+// logged: a call with an invalid argument, or [ServiceClient.GetClientAccessToken] with an access key.
 func WithLogger(ctx context.Context, log *slog.Logger) context.Context {
 	if ctx == nil {
-		return nil // which every call rejects
+		return nil // every call rejects a nil context
 	}
 	return context.WithValue(ctx, loggerKey{}, log)
 }
 
-type loggerKey struct{} // the *slog.Logger of WithLogger
+// loggerKey is the context key of WithLogger's *slog.Logger.
+type loggerKey struct{}
 
-// record is what is logged of one call. An attempt may begin on a goroutine that the call no longer waits for.
+// record collects the log record of one call. Its fields are atomic because an attempt may begin on a goroutine that
+// the call no longer waits for.
 type record struct {
 	log   *slog.Logger
 	start time.Time
@@ -47,7 +49,7 @@ type record struct {
 	last  atomic.Pointer[http.Request] // the last attempt
 }
 
-// startRecord begins the record of a call; it is nil if nobody listens.
+// startRecord returns a record for a call, or nil if it will not be logged.
 func (c *ServiceClient) startRecord(ctx context.Context) *record {
 	log := c.log
 	if value := ctx.Value(loggerKey{}); value != nil {
@@ -59,7 +61,7 @@ func (c *ServiceClient) startRecord(ctx context.Context) *record {
 	return &record{log: log, start: time.Now()}
 }
 
-// begin notes that an attempt of the call begins.
+// begin records the start of an attempt.
 func (r *record) begin(attempt *http.Request) {
 	r.tries.Add(1)
 	r.last.Store(attempt)
@@ -76,7 +78,7 @@ func (r *request) endRecord(ctx context.Context, err error) {
 		return
 	}
 	if _, ok := errors.AsType[*azcore.ResponseError](err); err != nil && !ok {
-		resp = nil // it was that of an earlier attempt
+		resp = nil // the response belongs to an earlier attempt
 	}
 	debug := log.Enabled(ctx, slog.LevelDebug)
 	attrs := []slog.Attr{slog.String("operation", r.operation)}
@@ -98,7 +100,7 @@ func (r *request) endRecord(ctx context.Context, err error) {
 
 // details returns the headers and bodies of the last attempt.
 func (r *request) details(ctx context.Context, req *http.Request, resp *http.Response) (attrs []slog.Attr) {
-	var token, key string // which the service may echo, or a message hold
+	var token, key string // the response or a message may contain them
 	if keys := r.client.key; keys != nil {
 		key, _ = keys.value(ctx)
 	}

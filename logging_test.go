@@ -21,7 +21,7 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// logTo returns a logger and what it wrote, a map for each record.
+// logTo returns a logger, and a function that returns the records logged so far.
 func logTo(t *testing.T, level slog.Level) (*slog.Logger, func() []map[string]any) {
 	var buf bytes.Buffer
 	return slog.New(slog.NewJSONHandler(&buf, &slog.HandlerOptions{Level: level})), func() []map[string]any {
@@ -88,7 +88,7 @@ func TestAnErrorIsAWarning(t *testing.T) {
 	_, err := client.GroupExists(context.Background(), "room", nil)
 	require.NoError(t, err)
 	all := records()
-	require.Len(t, all, 1, "a logger at Warn hears of errors alone; 404 is an answer to GroupExists")
+	require.Len(t, all, 1, "a logger at Warn receives errors only, and 404 is not an error of GroupExists")
 	require.Equal(t, "WARN", all[0]["level"])
 	require.EqualValues(t, 404, all[0]["status"])
 	require.Equal(t, "PUT", all[0]["method"])
@@ -109,7 +109,7 @@ func TestBodiesAtDebug(t *testing.T) {
 	require.NotContains(t, all[1], "requestBody")
 }
 
-func TestASecretThatTheLimitCutsInTwoIsLeftOut(t *testing.T) {
+func TestASecretThatCrossesTheLimitIsOmitted(t *testing.T) {
 	log, records := logTo(t, slog.LevelDebug)
 	client := newTestClient(t, echoServer(t, 200).URL, func(o *ClientOptions) { o.Logger = log })
 	for _, secret := range []string{testKey, "Bearer abcdefghijklmnop0123"} {
@@ -131,10 +131,10 @@ func TestLoggingForOneCall(t *testing.T) {
 	client = newTestClient(t, server.URL, func(o *ClientOptions) { o.Logger = other })
 	require.NoError(t, client.SendToAll(WithLogger(context.Background(), log), Text("logged"), nil))
 	require.NoError(t, client.SendToAll(WithLogger(context.Background(), nil), Text("silent"), nil))
-	require.Empty(t, otherRecords(), "the call's logger takes the place of the client's")
+	require.Empty(t, otherRecords(), "the call's logger replaces the client's")
 }
 
-// TestNoSecretInAnyLog drives answers and errors through every way of logging with marked secrets.
+// TestNoSecretInAnyLog makes calls with marked secrets, and checks every log and error for the marks.
 func TestNoSecretInAnyLog(t *testing.T) {
 	var mu sync.Mutex
 	var azure strings.Builder
@@ -159,7 +159,7 @@ func TestNoSecretInAnyLog(t *testing.T) {
 	var out bytes.Buffer
 	options := &ClientOptions{Logger: slog.New(slog.NewTextHandler(&out, &slog.HandlerOptions{Level: slog.LevelDebug}))}
 	options.Transport = server.Client()
-	options.Logging.IncludeBody = true // azcore's log writes what the caller sends, but no token that the service makes
+	options.Logging.IncludeBody = true // azcore then logs the bodies of the caller, but must not log the service's tokens
 	byKey, err := NewClientFromConnectionString("Endpoint="+server.URL+";AccessKey=marked-secret", "chat", options)
 	require.NoError(t, err)
 	byCredential, err := NewClientWithKeyCredential(server.URL, "chat", azcore.NewKeyCredential("marked-secret"), options)
@@ -265,7 +265,7 @@ func TestTheUserAgent(t *testing.T) {
 				o.Telemetry = test.telemetry
 				o.Transport = transportFunc(func(req *http.Request) (*http.Response, error) {
 					agent = req.Header.Get("User-Agent")
-					return answer(req, 202, ""), nil
+					return respond(req, 202, ""), nil
 				})
 			})
 			req, err := http.NewRequest("GET", "/api/health", nil)

@@ -22,7 +22,7 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// These are the gates of bench/ that cannot flicker: counts, and no times.
+// These tests enforce those limits of bench/ that are deterministic: counts, not times.
 
 var smallMessage = JSON(map[string]string{"from": "user1", "text": strings.Repeat("a", 72)})
 
@@ -63,13 +63,13 @@ func TestASendAllocatesLittle(t *testing.T) {
 	}
 }
 
-func TestASmallRequestIsWrittenAtOnce(t *testing.T) {
+func TestASmallRequestIsOneWrite(t *testing.T) {
 	for _, test := range []struct {
 		name     string
-		statuses []int // of the answers to the tries of one send
+		statuses []int // the status of each attempt of one send
 	}{
-		{"at the first try", []int{202}},
-		{"at every try", []int{503, 429, 202}},
+		{"on the first attempt", []int{202}},
+		{"on every attempt", []int{503, 429, 202}},
 		{"after a redirect", []int{307, 202}},
 	} {
 		for _, message := range []Message{smallMessage, Text("hello"), Binary(make([]byte, 1000))} {
@@ -143,7 +143,7 @@ func TestBurstsOfSendsShareConnections(t *testing.T) {
 }
 
 func TestTheSharedTransportSpeaksHTTP2OverTLSThatIsNotTooOld(t *testing.T) {
-	transport := sharedTransport().Clone() // which trusts the test's certificates, too
+	transport := sharedTransport().Clone() // a clone, because it also trusts the test's certificates
 	defer transport.CloseIdleConnections()
 	var protocols []string
 	start := func(newest uint16) string {
@@ -171,9 +171,9 @@ func TestTheSharedTransportSpeaksHTTP2OverTLSThatIsNotTooOld(t *testing.T) {
 	require.ErrorContains(t, send(start(tls.VersionTLS11)), "protocol version")
 	require.Equal(t, []string{"HTTP/2.0", "HTTP/2.0"}, protocols)
 
-	require.Zero(t, transport.MaxConnsPerHost, "it would queue sends behind a slow service")
+	require.Zero(t, transport.MaxConnsPerHost, "a limit would queue sends behind a slow service")
 	require.Equal(t, &http.HTTP2Config{SendPingTimeout: 10 * time.Second, PingTimeout: 5 * time.Second}, transport.HTTP2,
-		"azcore's, which notice a dead connection")
+		"azcore's values, which detect dead connections")
 }
 
 func TestASeekableStreamIsNotCopied(t *testing.T) {
@@ -186,14 +186,14 @@ func TestASeekableStreamIsNotCopied(t *testing.T) {
 	defer server.Close()
 	defer sharedTransport().CloseIdleConnections()
 	client := newTestClient(t, server.URL, nil)
-	const sends, limit = 10, 128 << 10 // bytes for one send on both sides of the wire
+	const sends, limit = 10, 128 << 10 // bytes allocated per send, by the client and the server together
 	for _, size := range []int{1 << 20, 4 << 20} {
 		received.Store(0)
 		data := make([]byte, size)
 		var before, after runtime.MemStats
 		runtime.ReadMemStats(&before)
 		for range sends {
-			stream := io.NewSectionReader(bytes.NewReader(data), 0, int64(size)) // as a file, nothing that net/http knows
+			stream := io.NewSectionReader(bytes.NewReader(data), 0, int64(size)) // like a file, not a type that net/http recognizes
 			require.NoError(t, client.SendToUser(context.Background(), "user1", BinaryStream(stream), nil))
 		}
 		runtime.ReadMemStats(&after)
@@ -202,7 +202,7 @@ func TestASeekableStreamIsNotCopied(t *testing.T) {
 	}
 }
 
-// What the client leaves out to be fast must not be what azcore does for its users.
+// The client's optimizations must not disable features of azcore.
 func TestAzcoreStillRetriesTracesLogsAndNamesItself(t *testing.T) {
 	var agents []string
 	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, req *http.Request) {
@@ -239,7 +239,7 @@ func TestAzcoreStillRetriesTracesLogsAndNamesItself(t *testing.T) {
 	})
 	require.NoError(t, client.SendToGroup(context.Background(), "room", smallMessage, nil))
 
-	require.Len(t, agents, 2, "the send is tried again")
+	require.Len(t, agents, 2, "the send is retried")
 	for _, agent := range agents {
 		require.True(t, strings.HasPrefix(agent, "chat awps-go-webpubsub/"+moduleVersion+" ("), agent)
 	}

@@ -6,7 +6,7 @@ import (
 	"strings"
 )
 
-// Permission is a right of a connection to one group, as [ServiceClient.GrantPermission] gives it.
+// Permission is something that a connection is allowed to do with one group. See [ServiceClient.GrantPermission].
 type Permission string
 
 const (
@@ -16,7 +16,7 @@ const (
 	PermissionJoinLeaveGroup Permission = "joinLeaveGroup"
 )
 
-// The roles that a client access token can give for every group; see [ClientAccessTokenOptions].
+// Roles for every group of the hub. A client access token can contain them; see [ClientAccessTokenOptions].
 const (
 	// RoleSendToAnyGroup lets a connection send to every group.
 	RoleSendToAnyGroup = "webpubsub.sendToGroup"
@@ -35,24 +35,25 @@ func RoleSendToGroup(group string) string { return RoleSendToAnyGroup + "." + gr
 // RoleJoinLeaveGroup returns the role that lets a connection join and leave one group.
 func RoleJoinLeaveGroup(group string) string { return RoleJoinLeaveAnyGroup + "." + group }
 
-// RoleSendToGroups returns the role that lets a connection send to the groups that match a pattern. In the pattern
-//   - * stands for any characters except a dot,
-//   - ** stands for any characters,
-//   - ? stands for one character except a dot,
-//   - \ before one of these stands for the character itself.
+// RoleSendToGroups returns the role that lets a connection send to the groups that match a pattern. In a pattern
+//   - * matches any sequence of characters without a dot.
+//   - ** matches any sequence of characters.
+//   - ? matches one character other than a dot.
+//   - \ before one of these characters matches the character itself.
 func RoleSendToGroups(pattern string) string { return roleSendToGroups + pattern }
 
 // RoleJoinLeaveGroups returns the role that lets a connection join and leave the groups that match a pattern. See
-// [RoleSendToGroups] for the pattern.
+// [RoleSendToGroups] for patterns.
 func RoleJoinLeaveGroups(pattern string) string { return roleJoinLeaveGroups + pattern }
 
-// roleProblem returns what is wrong with a role, in words that follow its name: it is a role of the service that is
-// misspelt or names no group. It is empty for any other role, which is the application's own.
+// roleProblem returns the problem with a role, phrased to follow the role's name, or "" if the role is valid. A role is
+// invalid if it looks like a role of the service but is misspelt, or if its group is invalid. Any other role is the
+// application's own.
 func roleProblem(role string) string {
 	for _, prefix := range []string{RoleSendToAnyGroup + ".", RoleJoinLeaveAnyGroup + ".", roleSendToGroups, roleJoinLeaveGroups} {
 		if name, ok := strings.CutPrefix(role, prefix); ok {
 			if problem := groupProblem(name); problem != "" {
-				return "names a group or a pattern that " + problem
+				return "has a group or pattern that " + problem
 			}
 			return ""
 		}
@@ -63,35 +64,37 @@ func roleProblem(role string) string {
 	lower := strings.ToLower(role)
 	for _, part := range []string{"webpubsub", "sendtogroup", "joinleavegroup"} {
 		if strings.Contains(lower, part) {
-			return "is not a role of the service: use RoleSendToGroup and the names beside it"
+			return "is not a role of the service; use RoleSendToGroup, RoleJoinLeaveGroup or similar"
 		}
 	}
 	return nameProblem(role)
 }
 
-// GrantPermission gives a connection a permission for one group. options.TargetName, the group, is required: the service
-// has no permission for every group here, and * is a group that is called *. A role gives that: see [RoleSendToAnyGroup].
+// GrantPermission grants a connection a permission for one group. options.TargetName, the group, is required.
+// TargetName is not a pattern: * is the group with the name *. To allow every group, use a role in the client's access
+// token, such as [RoleSendToAnyGroup].
 //
-// It returns [ErrNotFound] if the connection does not exist, and [ErrConflict] if the connection has as many permissions
-// as it can have.
+// It returns [ErrNotFound] if the connection does not exist, and [ErrConflict] if the connection already has the
+// maximum number of permissions.
 //
 // REST: PUT /api/hubs/{hub}/permissions/{permission}/connections/{connectionId}.
 func (c *ServiceClient) GrantPermission(ctx context.Context, permission Permission, connectionID string, options *GrantPermissionOptions) error {
 	return c.permission("GrantPermission", http.MethodPut, permission, connectionID, valueOf(options).TargetName).run(ctx)
 }
 
-// RevokePermission takes a permission for one group from a connection. options.TargetName, the group, is required, as in
-// [ServiceClient.GrantPermission]. If a role allows the connection that group, by a pattern or as one of all, revoking
-// denies it until the permission is granted again. The connection stays in the groups that it has joined. It succeeds if
-// the connection does not exist.
+// RevokePermission revokes a connection's permission for one group. options.TargetName, the group, is required. If the
+// connection has the permission by a role, RevokePermission overrides the role for this group until the permission is
+// granted again. The connection does not leave groups that it has joined. RevokePermission succeeds even if the
+// connection does not exist.
 //
 // REST: DELETE /api/hubs/{hub}/permissions/{permission}/connections/{connectionId}.
 func (c *ServiceClient) RevokePermission(ctx context.Context, permission Permission, connectionID string, options *RevokePermissionOptions) error {
 	return c.permission("RevokePermission", http.MethodDelete, permission, connectionID, valueOf(options).TargetName).run(ctx)
 }
 
-// HasPermission reports whether a connection has a permission for one group, by a role or by a grant. options.TargetName,
-// the group, is required, as in [ServiceClient.GrantPermission]. It is false if the connection does not exist.
+// HasPermission reports whether a connection has a permission for one group, by a role or by
+// [ServiceClient.GrantPermission]. options.TargetName, the group, is required. HasPermission returns false if the
+// connection does not exist.
 //
 // REST: HEAD /api/hubs/{hub}/permissions/{permission}/connections/{connectionId}.
 func (c *ServiceClient) HasPermission(ctx context.Context, permission Permission, connectionID string, options *HasPermissionOptions) (bool, error) {
@@ -101,11 +104,11 @@ func (c *ServiceClient) HasPermission(ctx context.Context, permission Permission
 func (c *ServiceClient) permission(operation, method string, permission Permission, connectionID, target string) *request {
 	r := c.newHubRequest(operation, method)
 	if permission != PermissionSendToGroup && permission != PermissionJoinLeaveGroup {
-		r.refuse("permission", "is neither PermissionSendToGroup nor PermissionJoinLeaveGroup")
+		r.reject("permission", "must be PermissionSendToGroup or PermissionJoinLeaveGroup")
 	}
 	r.literal("/permissions/").escaped(string(permission)).connection(connectionID)
 	if target == "" {
-		r.refuse("options.TargetName", "is empty: the service needs a group")
+		r.reject("options.TargetName", "is empty: a group is required")
 	}
 	r.checkGroup("options.TargetName", target)
 	r.param("targetName", target)

@@ -9,51 +9,53 @@ import (
 	"github.com/Azure/azure-sdk-for-go/sdk/azcore/runtime"
 )
 
-// callKey is the key of a call's *request in the context of its attempts.
+// callKey is the context key of a call's *request.
 type callKey struct{}
 
-// attemptPolicy runs once per attempt, after azcore's retry policy. All our per-attempt work is in this one policy because
-// azcore copies the request for each policy.
+// attemptPolicy runs once per attempt, after azcore's retry policy. All our per-attempt work is in this one policy
+// because azcore copies the request for each policy.
 type attemptPolicy struct {
 	client *ServiceClient
 }
 
-// Do sends one attempt, and follows its redirects.
+// Do sends one attempt and follows its redirects.
 //
-// The redirects are followed here and not by net/http for four reasons. Each request is signed for its own URL, so that a
-// redirected one needs a new token. A URL belongs to the service by our rules, which are stricter than "the same host". A
-// POST that is redirected by 301, 302 or 303 must fail, where net/http would send a GET and report success. And an
-// http.Client clones the headers of each request in case it is redirected, which a service that hardly ever redirects
-// makes every send pay for.
+// We follow redirects here, rather than in net/http, for four reasons:
+//   - Each request is signed for its URL, so a redirected request needs a new token.
+//   - Redirects must stay within the service, and our rules for that are stricter than "the same host".
+//   - A POST that is redirected with 301, 302 or 303 must fail. net/http would send a GET and report success.
+//   - An http.Client clones the headers of each request in case it is redirected. The service hardly ever redirects, so
+//     every send would pay for nothing.
 func (p attemptPolicy) Do(req *policy.Request) (*http.Response, error) {
 	raw := req.Raw()
-	// Not before: azcore's retry policy parses the query and encodes it again for its log, even if nobody listens.
+	// Add the api-version only now: azcore's retry policy parses and re-encodes the query for its log, even if logging
+	// is off.
 	raw.URL.RawQuery = p.client.withAPIVersion(raw.URL.RawQuery)
 	var key string
 	if p.client.key != nil {
-		key = p.client.key.take(raw.Header)
+		key = p.client.key.takeFrom(raw.Header)
 	}
 	call, _ := raw.Context().Value(callKey{}).(*request)
 	call.begin(raw)
-	cookies := raw.Header["Cookie"] // without the cookies that an http.Client adds to each request from its Jar
+	cookies := raw.Header["Cookie"] // before an http.Client adds those from its Jar
 	var via []*http.Request
 	for {
 		resp, err := p.send(req, key)
 		if err != nil {
 			return nil, err
 		}
-		call.answered(resp)
+		call.setLastResponse(resp)
 		to := p.client.redirect(req.Raw(), resp)
 		if to == nil {
 			return resp, nil
 		}
 		via = append(via, req.Raw())
-		req = req.Clone(raw.Context()) // the transport may still use the previous request
+		req = req.Clone(raw.Context()) // the transport may still be using the previous request
 		req.Raw().URL, req.Raw().Host, req.Raw().Response = to, to.Host, resp
 		if req.Raw().Header.Del("Cookie"); cookies != nil {
 			req.Raw().Header["Cookie"] = cookies
 		}
-		if err := p.client.checkRedirect(req.Raw(), via); err == http.ErrUseLastResponse { //nolint:errorlint // http.Client compares it so too
+		if err := p.client.checkRedirect(req.Raw(), via); err == http.ErrUseLastResponse { //nolint:errorlint // like http.Client
 			return resp, nil
 		} else if err != nil {
 			drain(resp)
@@ -63,7 +65,7 @@ func (p attemptPolicy) Do(req *policy.Request) (*http.Response, error) {
 	}
 }
 
-// send sends the request to its current URL.
+// send signs the request for its current URL and sends it.
 func (p attemptPolicy) send(req *policy.Request, key string) (*http.Response, error) {
 	raw := req.Raw()
 	if p.client.key != nil {
@@ -71,8 +73,8 @@ func (p attemptPolicy) send(req *policy.Request, key string) (*http.Response, er
 			return nil, err
 		}
 	}
-	// azcore's retry policy wraps the body in a type of its own, which net/http does not recognize as one in memory: it
-	// would write the headers first, and the body in a second write.
+	// azcore's retry policy wraps the body in its own type. net/http would not recognize that as a body in memory, and
+	// would send headers and body in two writes.
 	if body, ok := req.Body().(body); ok {
 		var err error
 		if raw.Body, err = body.open(); err != nil {
@@ -81,14 +83,14 @@ func (p attemptPolicy) send(req *policy.Request, key string) (*http.Response, er
 		raw.GetBody = body.open
 	}
 	resp, err := req.Next()
-	if err != nil && resp != nil && !isSuccess(resp.StatusCode) { // its body broke off; the status is what matters
+	if err != nil && resp != nil && !isSuccess(resp.StatusCode) { // the body broke off; report the status
 		resp.Body = brokenBody{err}
 		return resp, nil
 	}
 	return resp, err
 }
 
-// brokenBody is the body of a response that broke off.
+// brokenBody is a response body that returns an error.
 type brokenBody struct{ err error }
 
 func (b brokenBody) Read([]byte) (int, error) { return 0, b.err }
@@ -96,7 +98,7 @@ func (b brokenBody) Close() error             { return nil }
 
 const maxRedirects = 10
 
-// limitRedirects is the CheckRedirect of a client whose caller gave none.
+// limitRedirects is the default CheckRedirect.
 func limitRedirects(_ *http.Request, via []*http.Request) error {
 	if len(via) > maxRedirects {
 		return fmt.Errorf("stopped after %d redirects", maxRedirects)
@@ -104,8 +106,8 @@ func limitRedirects(_ *http.Request, via []*http.Request) error {
 	return nil
 }
 
-// redirect returns where a response sends the request instead; nil if it is not a redirect or not one to follow. Only
-// redirects within the service are followed, and no send becomes a GET.
+// redirect returns the URL that a response redirects to. It returns nil if the response is not a redirect, or if the
+// redirect must not be followed because it leaves the service or would turn a send into a GET.
 func (c *ServiceClient) redirect(req *http.Request, resp *http.Response) *url.URL {
 	switch resp.StatusCode {
 	case http.StatusTemporaryRedirect, http.StatusPermanentRedirect:
@@ -132,21 +134,22 @@ func (c *ServiceClient) redirect(req *http.Request, resp *http.Response) *url.UR
 	return to
 }
 
-// begin notes that an attempt of the call begins.
+// begin records the start of an attempt.
 func (r *request) begin(attempt *http.Request) {
 	if r != nil && r.record != nil {
 		r.record.begin(attempt)
 	}
 }
 
-// answered notes the response to an attempt.
-func (r *request) answered(resp *http.Response) {
+// setLastResponse records the response to an attempt.
+func (r *request) setLastResponse(resp *http.Response) {
 	if r != nil {
 		r.last.Store(resp)
 	}
 }
 
-// pipelineOptions returns our policies. The bearer policy authenticates a client without an access key.
+// pipelineOptions returns the options with our policies. The bearer policy authenticates clients without an access key;
+// it is nil for others.
 func (c *ServiceClient) pipelineOptions(bearer policy.Policy) runtime.PipelineOptions {
 	pipeline := runtime.PipelineOptions{Tracing: runtime.TracingOptions{Namespace: "Microsoft.SignalRService"}}
 	switch {

@@ -2,5 +2,5 @@
 
 package webpubsub
 
-// raceEnabled says that the race detector is on, which allocates too.
+// raceEnabled reports whether the race detector is on. It allocates memory too.
 const raceEnabled = true

@@ -24,8 +24,8 @@ import (
 	"github.com/awps-go/webpubsub/internal/metadata"
 )
 
-// request is one call of a REST operation. An operation names its path, its query and its body with the methods below, each
-// of which checks its arguments. send, the one way to the service, rejects the request if any of them found a fault.
+// request is one call of a REST operation. An operation sets the path, query and body with the methods below, which
+// check their arguments. If one of them finds a problem, send returns the error instead of sending the request.
 type request struct {
 	client      *ServiceClient
 	operation   string // the name of the client's method, for errors, spans and logs
@@ -33,19 +33,19 @@ type request struct {
 	path        []byte // escaped
 	query       []byte // without the api-version, escaped
 	header      http.Header
-	contentType string // of the body; empty for a request without one
+	contentType string // empty: no body
 	data        []byte
-	stream      io.Reader // the body, instead of data
-	secret      bool      // the response is secret and in no log
-	noResult    bool      // the response to a success has nothing to read
-	err         error     // the first fault
+	stream      io.Reader // the body, if not in data
+	secret      bool      // the response must not be logged
+	noResult    bool      // a successful response has no content
+	err         error     // the first problem
 
-	bodyArgument string // the argument that the body is from, for errors
+	bodyArgument string // the name of the body's argument, for errors
 
-	record *record                       // nil if nobody listens
+	record *record                       // nil: no logging
 	last   atomic.Pointer[http.Response] // the response to the last attempt that had one
 
-	// Parts of a request that are allocated with it.
+	// Buffers that are allocated together with the request.
 	pathBuffer [128]byte
 	memory     memoryBody
 }
@@ -58,16 +58,16 @@ func (c *ServiceClient) newRequest(operation, method string) *request {
 	return r
 }
 
-// checkClient rejects a zero client. It reports whether the client is good.
+// checkClient rejects a zero client. It reports whether the client is valid.
 func (r *request) checkClient() bool {
 	if r.client == nil || r.client.azure == nil {
-		r.refuse("client", "was not made by one of the package's constructors")
+		r.reject("client", "was not created by NewClient, NewClientWithKeyCredential or NewClientFromConnectionString")
 		return false
 	}
 	return true
 }
 
-// newHubRequest returns a request whose path begins with the client's hub.
+// newHubRequest returns a request whose path begins with /api/hubs/{hub}.
 func (c *ServiceClient) newHubRequest(operation, method string) *request {
 	r := c.newRequest(operation, method)
 	if r.err == nil {
@@ -76,13 +76,13 @@ func (c *ServiceClient) newHubRequest(operation, method string) *request {
 	return r
 }
 
-func (r *request) refuse(argument, format string, args ...any) {
+func (r *request) reject(argument, format string, args ...any) {
 	if r.err == nil {
 		r.err = invalid(r.operation, argument, format, args...)
 	}
 }
 
-// literal adds text that needs no escaping to the path.
+// literal appends text to the path without escaping it.
 func (r *request) literal(text string) *request {
 	r.path = append(r.path, text...)
 	return r
@@ -110,41 +110,41 @@ func (r *request) escaped(segment string) *request {
 
 func (r *request) checkName(argument, name string) {
 	if problem := nameProblem(name); problem != "" {
-		r.refuse(argument, "%s", problem)
+		r.reject(argument, "%s", problem)
 	}
 }
 
 func (r *request) checkGroup(argument, name string) {
 	if problem := groupProblem(name); problem != "" {
-		r.refuse(argument, "%s", problem)
+		r.reject(argument, "%s", problem)
 	}
 }
 
-// checkEach checks the items of a list.
+// checkEach rejects the request if an item of a list has a problem.
 func (r *request) checkEach(argument string, items []string, problem func(item string) string) {
 	for i, item := range items {
 		if problem := problem(item); problem != "" {
-			r.refuse(argument+"["+strconv.Itoa(i)+"]", "%s", problem)
+			r.reject(argument+"["+strconv.Itoa(i)+"]", "%s", problem)
 		}
 	}
 }
 
-// nameProblem returns why a connection id, a user id, a group or a role could become another one on the way, in words that
-// follow its name; it is empty for a good name. Paths, headers and the service itself trim white space and resolve dots.
-// The rules are the same wherever a name is given.
+// nameProblem returns the problem with a connection id, a user id, a group or a role, phrased to follow the argument's
+// name, or "" if the name is valid. It rejects names that could change in transit, because clients, proxies and servers
+// trim white space and resolve dots. The rules are the same for every argument.
 func nameProblem(name string) string {
 	switch {
 	case name == "":
 		return "is empty"
 	case name == "." || name == "..":
-		// Clients, proxies and servers resolve these: /users/../:send would reach the whole hub.
-		return "is " + name + ", which no path can name"
+		// For example, /users/../:send would reach the whole hub.
+		return "is " + name + ", which cannot be a segment of a URL path"
 	case !utf8.ValidString(name):
 		return "is not valid UTF-8"
 	case strings.TrimSpace(name) == "":
 		return "is all white space"
 	case strings.TrimSpace(name) != name:
-		return "begins or ends with white space, which may be trimmed on the way"
+		return "begins or ends with white space, which may be trimmed in transit"
 	case strings.ContainsFunc(name, unicode.IsControl):
 		return "has control characters"
 	}
@@ -155,20 +155,20 @@ func nameProblem(name string) string {
 func groupProblem(name string) string {
 	const limit = 1024
 	if len(name) > limit && utf16Len(name) > limit {
-		return "is longer than 1,024 UTF-16 units, in which the service measures"
+		return "is longer than 1,024 UTF-16 code units"
 	}
 	return nameProblem(name)
 }
 
-// utf16Len returns the length of a text in UTF-16.
+// utf16Len returns the number of UTF-16 code units in a text.
 func utf16Len(text string) (n int) {
 	for _, c := range text {
-		n += utf16.RuneLen(c) // an invalid byte is U+FFFD here
+		n += utf16.RuneLen(c) // an invalid byte counts as U+FFFD
 	}
 	return n
 }
 
-// param adds an item to the query.
+// param adds a parameter to the query.
 func (r *request) param(name, value string) {
 	if len(r.query) > 0 {
 		r.query = append(r.query, '&')
@@ -192,13 +192,13 @@ func (r *request) filter(filter Filter) {
 
 func (r *request) checkFilter(argument string, filter Filter) {
 	if problem := filter.problem(); problem != "" {
-		r.refuse(argument, "%s", problem)
+		r.reject(argument, "%s", problem)
 	}
 }
 
 func (r *request) reason(reason string) {
 	if !utf8.ValidString(reason) {
-		r.refuse("options.Reason", "is not valid UTF-8")
+		r.reject("options.Reason", "is not valid UTF-8")
 	}
 	if reason != "" {
 		r.param("reason", reason)
@@ -209,17 +209,17 @@ func (r *request) ttl(ttl time.Duration) {
 	const limit = 300 * time.Second
 	switch {
 	case ttl < 0:
-		r.refuse("options.MessageTTL", "is negative")
+		r.reject("options.MessageTTL", "is negative")
 	case ttl > limit:
-		r.refuse("options.MessageTTL", "is longer than %v", limit)
+		r.reject("options.MessageTTL", "is longer than %v", limit)
 	case ttl%time.Second != 0:
-		r.refuse("options.MessageTTL", "must be a whole number of seconds")
+		r.reject("options.MessageTTL", "must be a whole number of seconds")
 	case ttl > 0:
 		r.param("messageTtlSeconds", strconv.Itoa(int(ttl/time.Second)))
 	}
 }
 
-// message makes m the request's body.
+// message sets the request's body and metadata.
 func (r *request) message(m Message, metadata map[string]string) {
 	if _, err := m.Reader(); err != nil && r.err == nil {
 		r.err = &argumentError{operation: r.operation, argument: "message", problem: err.Error(), cause: err}
@@ -228,13 +228,13 @@ func (r *request) message(m Message, metadata map[string]string) {
 	r.metadata(metadata)
 }
 
-// metadata adds the headers that carry a message's metadata. The keys keep their case on HTTP/1.1.
+// metadata adds the headers for a message's metadata. On HTTP/1.1 the keys keep their case.
 func (r *request) metadata(m map[string]string) {
 	if len(m) == 0 {
 		return
 	}
 	if item, problem := metadata.Check(m); problem != "" {
-		r.refuse("options.Metadata"+item, "%s", problem)
+		r.reject("options.Metadata"+item, "%s", problem)
 	}
 	r.header = make(http.Header, len(m))
 	for key, value := range m {
@@ -242,8 +242,8 @@ func (r *request) metadata(m map[string]string) {
 	}
 }
 
-// goTo sets the path and query to a target that endpoint.within returned.
-func (r *request) goTo(target string) {
+// setTarget sets the path and query to a target that endpoint.within returned.
+func (r *request) setTarget(target string) {
 	u, err := url.Parse(r.client.endpoint.target + target)
 	if err != nil {
 		r.err = cmp.Or(r.err, wrapError(r.operation, err))
@@ -252,20 +252,20 @@ func (r *request) goTo(target string) {
 	r.path, r.query = []byte(u.EscapedPath()), []byte(u.RawQuery)
 }
 
-// url returns the URL without its api-version, which attemptPolicy adds.
+// url returns the URL without the api-version. attemptPolicy adds the version.
 func (r *request) url() *url.URL {
 	base := r.client.endpoint.base
 	path := string(r.path)
 	u := &url.URL{Scheme: base.Scheme, Host: base.Host, Path: path, RawQuery: string(r.query)}
-	if u.EscapedPath() != path { // it has escapes, or lacks one that net/url would make
+	if u.EscapedPath() != path { // net/url would escape the path differently
 		u.RawPath = path
-		u.Path, _ = url.PathUnescape(path) // whose escapes are ours or have been parsed
+		u.Path, _ = url.PathUnescape(path) // cannot fail: the escapes are ours, or have been parsed
 	}
 	return u
 }
 
-// queryValue returns the escaped value of a name in a query, and whether there is one. url.Values would drop an item with a
-// semicolon.
+// queryValue returns the escaped value of a query parameter, and whether the parameter is present. url.ParseQuery would
+// drop parameters with a semicolon.
 func queryValue(query, name string) (value string, ok bool) {
 	for item := range strings.SplitSeq(query, "&") {
 		if key, value, _ := strings.Cut(item, "="); key == name {
@@ -275,7 +275,7 @@ func queryValue(query, name string) (value string, ok bool) {
 	return "", false
 }
 
-// withAPIVersion returns the query with the client's api-version in front, unless it has one.
+// withAPIVersion adds the client's api-version at the beginning of a query that does not have one.
 func (c *ServiceClient) withAPIVersion(query string) string {
 	if query == "" {
 		return c.versionParam
@@ -291,14 +291,14 @@ func (r *request) do(ctx context.Context) (*http.Response, error) {
 	return r.send(ctx, isSuccess)
 }
 
-// run is do for an operation that has no result.
+// run is do for an operation without a result.
 func (r *request) run(ctx context.Context) error {
 	r.noResult = true
 	_, err := r.do(ctx)
 	return err
 }
 
-// exists is do for an operation that asks whether something exists: 404 means no.
+// exists is do for an operation that reports whether something exists. A 404 is false.
 func (r *request) exists(ctx context.Context) (bool, error) {
 	r.noResult = true
 	resp, err := r.send(ctx, func(status int) bool { return isSuccess(status) || status == http.StatusNotFound })
@@ -306,32 +306,33 @@ func (r *request) exists(ctx context.Context) (bool, error) {
 }
 
 // json is do for an operation that returns JSON.
-func (r *request) json(ctx context.Context, answer any) error {
+func (r *request) json(ctx context.Context, result any) error {
 	resp, err := r.do(ctx)
 	if err != nil {
 		return err
 	}
 	body, err := runtime.Payload(resp)
 	if err == nil && len(body) > 0 {
-		err = json.Unmarshal(bytes.TrimPrefix(body, []byte(byteOrderMark)), answer)
+		err = json.Unmarshal(bytes.TrimPrefix(body, []byte(byteOrderMark)), result)
 	}
 	if err != nil {
-		return wrapError(r.operation, fmt.Errorf("the service's response is not the JSON of this operation: %w", err))
+		return wrapError(r.operation, fmt.Errorf("cannot decode the response: %w", err))
 	}
 	return nil
 }
 
-// byteOrderMark may stand before JSON that .NET has written.
+// byteOrderMark may precede JSON that .NET has written.
 const byteOrderMark = "\uFEFF"
 
 var acceptJSON = []string{contentTypeJSON}
 
 func isSuccess(status int) bool { return status >= 200 && status <= 299 }
 
-// send is the one way to the service. The body of a response, if it has one, is in memory.
+// send sends the request; every request to the service goes through it. accept reports whether a status is a success.
+// The body of the response is in memory.
 func (r *request) send(ctx context.Context, accept func(status int) bool) (resp *http.Response, err error) {
 	if ctx == nil {
-		r.refuse("ctx", "is nil")
+		r.reject("ctx", "is nil")
 	}
 	if r.err != nil {
 		return nil, r.err
@@ -346,7 +347,7 @@ func (r *request) send(ctx context.Context, accept func(status int) bool) (resp 
 		defer func() { r.endRecord(ctx, err) }()
 	}
 
-	// As http.NewRequest would make it, which would parse a URL.
+	// http.NewRequest would make the same request, but parse the URL again.
 	u, header := r.url(), make(http.Header, len(r.header)+5)
 	maps.Copy(header, r.header)
 	req, err := runtime.NewRequestFromRequest((&http.Request{
@@ -358,7 +359,7 @@ func (r *request) send(ctx context.Context, accept func(status int) bool) (resp 
 	if header.Get("Accept") == "" {
 		header["Accept"] = acceptJSON
 	}
-	if header.Get(clientRequestID) == "" { // one for all attempts, as by azcore's policy, which takes four times the allocations
+	if header.Get(clientRequestID) == "" { // one id for all attempts; azcore's own policy needs four times the allocations
 		header[clientRequestID] = []string{newRequestID()}
 	}
 	if own := header["User-Agent"]; len(own) == 0 && c.userAgent != nil {
@@ -377,7 +378,7 @@ func (r *request) send(ctx context.Context, accept func(status int) bool) (resp 
 		}
 	}
 	if r.noResult || r.secret {
-		runtime.SkipBodyDownload(req) // which would copy nothing at some cost, or the secret into azcore's log
+		runtime.SkipBodyDownload(req) // it would cost time for an empty body, or log the secret
 	}
 	if stream, ok := req.Body().(*streamBody); ok {
 		resp, err = stream.send(c.azure.Pipeline(), req)
@@ -385,7 +386,7 @@ func (r *request) send(ctx context.Context, accept func(status int) bool) (resp 
 		resp, err = c.azure.Pipeline().Do(req)
 	}
 	if err != nil {
-		return nil, r.failed(ctx, err)
+		return nil, r.callError(ctx, err)
 	}
 	if !accept(resp.StatusCode) {
 		return nil, newServiceError(r.operation, resp)
@@ -415,7 +416,7 @@ func newRequestID() string {
 	return string(text)
 }
 
-// discard reads a body that nobody needs but the log, so that the connection can be used again.
+// discard reads a body so that the connection can be reused. It keeps the body if the call is logged.
 func (r *request) discard(resp *http.Response) {
 	if r.record == nil {
 		drain(resp)
@@ -428,8 +429,9 @@ func (r *request) discard(resp *http.Response) {
 
 const upperHex = "0123456789ABCDEF"
 
-// appendEscaped appends text as one path segment or query value, as JavaScript's encodeURIComponent writes it: the
-// service compares tokens' audiences with what was sent, and the other SDKs send this.
+// appendEscaped appends text as one path segment or query value, with the same escapes as JavaScript's
+// encodeURIComponent. The service compares the audience of a token with the URL that was sent, and the other SDKs send
+// this form.
 func appendEscaped(b []byte, text string) []byte {
 	for i := range len(text) {
 		switch c := text[i]; {

@@ -24,7 +24,7 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// misbehaving is a stream of a hundred bytes that can seek, with a Read of the test's.
+// misbehaving is a seekable stream of 100 bytes. The test sets its Read.
 type misbehaving struct {
 	read     func(p []byte) (int, error)
 	seek     func() // if not nil, called for each Seek from the start
@@ -47,8 +47,8 @@ func (s *misbehaving) Seek(offset int64, whence int) (int64, error) {
 	return s.position, nil
 }
 
-// A stream's faults are the caller's error or panic, on the caller's goroutine. Without that, a panic ends the test's
-// process.
+// The call returns the stream's error or panics with the stream's value, on the caller's goroutine. If it panicked on
+// another goroutine, the test process would crash.
 func TestAStreamThatMisbehaves(t *testing.T) {
 	server, _ := flakyServer(t)
 	attempts := 0
@@ -62,12 +62,12 @@ func TestAStreamThatMisbehaves(t *testing.T) {
 		read func(p []byte) (int, error)
 		want error
 	}{
-		"it reads more than asked":        {func(p []byte) (int, error) { return len(p) + 1, nil }, errTooMuchRead},
-		"it reads less than nothing":      {func([]byte) (int, error) { return -1, nil }, errTooMuchRead},
-		"it makes no progress":            {func([]byte) (int, error) { return 0, nil }, io.ErrNoProgress},
-		"it fails":                        {func([]byte) (int, error) { return 0, errBroken }, errBroken},
-		"it fails with something read":    {func(p []byte) (int, error) { return copy(p, "x"), errBroken }, errBroken},
-		"it reads too much with an error": {func(p []byte) (int, error) { return len(p) + 1, errBroken }, errTooMuchRead},
+		"it reads more than asked":         {func(p []byte) (int, error) { return len(p) + 1, nil }, errTooMuchRead},
+		"it reads less than nothing":       {func([]byte) (int, error) { return -1, nil }, errTooMuchRead},
+		"it makes no progress":             {func([]byte) (int, error) { return 0, nil }, io.ErrNoProgress},
+		"it fails":                         {func([]byte) (int, error) { return 0, errBroken }, errBroken},
+		"it fails after reading something": {func(p []byte) (int, error) { return copy(p, "x"), errBroken }, errBroken},
+		"it reads too much with an error":  {func(p []byte) (int, error) { return len(p) + 1, errBroken }, errTooMuchRead},
 	} {
 		for kind, stream := range map[string]io.Reader{"seeks": &misbehaving{read: test.read}, "does not seek": readerFunc(test.read)} {
 			t.Run(name+", and "+kind, func(t *testing.T) {
@@ -98,7 +98,7 @@ func TestAStreamThatMisbehaves(t *testing.T) {
 			require.PanicsWithValue(t, boom, func() { _ = client.SendToAll(t.Context(), BinaryStream(stream), nil) })
 		})
 	}
-	require.NoError(t, client.SendToAll(t.Context(), Text("the client goes on"), nil))
+	require.NoError(t, client.SendToAll(t.Context(), Text("the client still works"), nil))
 }
 
 var errBroken = errors.New("broken")
@@ -119,7 +119,7 @@ func TestEveryBodyHasALength(t *testing.T) {
 		"4 [] application/octet-stream\n", "4 [] application/octet-stream\n", "0 [] application/octet-stream\n", "0 [] application/octet-stream\n"}, lengths)
 }
 
-// endless answers with a body that ends when the client goes.
+// endless responds with a body that ends only when the client disconnects.
 func endless(status int) http.HandlerFunc {
 	return func(w http.ResponseWriter, req *http.Request) {
 		_, _ = io.Copy(io.Discard, req.Body)
@@ -177,11 +177,11 @@ func TestAnErrorIsText(t *testing.T) {
 	z := gzip.NewWriter(&zipped)
 	_, _ = z.Write([]byte(strings.Repeat("<p>the gateway says no</p>", 20)))
 	_ = z.Close()
-	for name, answer := range map[string]func(http.Header) string{
+	for name, body := range map[string]func(http.Header) string{
 		"terminal escapes":         func(http.Header) string { return "\x1b]0;title\x07\x1b[2J\x1b[1;1HAll is well\x1b[8m\u202e" },
 		"terminal escapes in JSON": func(http.Header) string { return `{"code":"A\u001b[2J","message":"B\u001b[2J\u0007\u202e\u2066"}` },
-		"what is not UTF-8":        func(http.Header) string { return "\xff\xfe\x00\x80" },
-		"gzip unasked": func(h http.Header) string {
+		"invalid UTF-8":            func(http.Header) string { return "\xff\xfe\x00\x80" },
+		"gzip without Accept-Encoding": func(h http.Header) string {
 			h.Set("Content-Encoding", "gzip")
 			return zipped.String()
 		},
@@ -194,7 +194,7 @@ func TestAnErrorIsText(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			client := newRecordingClient(t, func(req *http.Request) (*http.Response, error) {
-				resp := answerWith(req, 400, answer)
+				resp := respondWith(req, 400, body)
 				return resp, nil
 			})
 			text := client.SendToAll(t.Context(), Text("hello"), nil).Error()
@@ -209,8 +209,8 @@ func TestAnErrorIsText(t *testing.T) {
 	require.EqualError(t, client.SendToAll(t.Context(), Text("hello"), nil), `webpubsub: SendToAll: a\u001b[2J b\xff`)
 }
 
-func answerWith(req *http.Request, status int, body func(http.Header) string) *http.Response {
-	resp := answer(req, status, "")
+func respondWith(req *http.Request, status int, body func(http.Header) string) *http.Response {
+	resp := respond(req, status, "")
 	resp.Body = io.NopCloser(strings.NewReader(body(resp.Header)))
 	return resp
 }
@@ -226,7 +226,7 @@ func TestAnErrorNamesTheRequestThatTheClientSent(t *testing.T) {
 	err := client.SendToAll(t.Context(), Text("hello"), nil)
 	require.Len(t, ids, 4)
 	require.Regexp(t, `^[0-9a-f]{8}-[0-9a-f]{4}-4[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}$`, ids[0])
-	require.Equal(t, []string{ids[0], ids[0], ids[0], ids[0]}, ids, "one for all attempts of a call")
+	require.Equal(t, []string{ids[0], ids[0], ids[0], ids[0]}, ids, "all attempts of a call have the same id")
 	require.EqualError(t, err, "webpubsub: SendToAll: 503 Service Unavailable (client request id "+ids[0]+")")
 	require.Error(t, client.SendToAll(t.Context(), Text("hello"), nil))
 	require.NotEqual(t, ids[0], ids[4])
@@ -245,16 +245,16 @@ func TestAContextThatEndsDuringRetriesNamesTheLastResponse(t *testing.T) {
 		client := newTestClient(t, testEndpoint, func(o *ClientOptions) {
 			o.Retry.RetryDelay = time.Minute
 			o.Transport = transportFunc(func(req *http.Request) (*http.Response, error) {
-				if attempts++; attempts == 3 { // which never answers
+				if attempts++; attempts == 3 { // the third attempt has no response
 					<-req.Context().Done()
 					return nil, req.Context().Err()
 				}
-				resp := answer(req, []int{503, 429}[attempts-1], `{"code":"Busy","message":"slow down"}`)
+				resp := respond(req, []int{503, 429}[attempts-1], `{"code":"Busy","message":"slow down"}`)
 				resp.Header.Set("Retry-After", "7")
 				return resp, nil
 			})
 		})
-		ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second) // in the second wait
+		ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second) // ends during the second delay
 		defer cancel()
 		err := client.SendToAll(ctx, Text("hello"), nil)
 		require.EqualError(t, err, "webpubsub: SendToAll: context deadline exceeded; the last response was 429 Too Many Requests: Busy: slow down")
@@ -312,7 +312,7 @@ func TestUnavailable(t *testing.T) {
 		"504":                                 {status(504), nil, true},
 		"500":                                 {status(500), nil, false},
 		"404":                                 {status(404), nil, false},
-		"a connection that is refused":        {closed.URL, nil, true},
+		"a refused connection":                {closed.URL, nil, true},
 		"the same, with an http.Client":       {closed.URL, &http.Client{}, true},
 		"a connection that is cut":            {cutting.URL, nil, true},
 		"a timeout of the http.Client":        {silent.URL, short, true},
@@ -337,7 +337,7 @@ func TestUnavailable(t *testing.T) {
 	defer cancel()
 	err := newTestClient(t, silent.URL, nil).GetServiceStatus(ctx, nil)
 	require.ErrorIs(t, err, context.DeadlineExceeded)
-	require.NotErrorIs(t, err, ErrUnavailable, "the caller had no more time")
+	require.NotErrorIs(t, err, ErrUnavailable, "the caller's deadline has passed")
 }
 
 func TestRetryAfter(t *testing.T) {
@@ -363,7 +363,7 @@ func TestRetryAfter(t *testing.T) {
 			client := newTestClient(t, testEndpoint, func(o *ClientOptions) {
 				o.Retry.MaxRetries = -1
 				o.Transport = transportFunc(func(req *http.Request) (*http.Response, error) {
-					resp := answer(req, 429, "")
+					resp := respond(req, 429, "")
 					resp.Header.Set(test.header, test.value)
 					return resp, nil
 				})
@@ -382,12 +382,12 @@ func TestRetryAfter(t *testing.T) {
 	}
 }
 
-// TestNamesAreTheSameAtEveryDoor gives good and bad names to each argument that takes one.
-func TestNamesAreTheSameAtEveryDoor(t *testing.T) {
+// TestNamesAreCheckedEverywhere passes valid and invalid names to each argument that accepts a name.
+func TestNamesAreCheckedEverywhere(t *testing.T) {
 	sent := atomic.Int64{}
 	client := newRecordingClient(t, func(req *http.Request) (*http.Response, error) {
 		sent.Add(1)
-		return answer(req, 200, `{"value":[]}`), nil
+		return respond(req, 200, `{"value":[]}`), nil
 	})
 	ctx := t.Context()
 	token := func(o ClientAccessTokenOptions) error {
@@ -396,7 +396,7 @@ func TestNamesAreTheSameAtEveryDoor(t *testing.T) {
 	}
 	second := func(_ any, err error) error { return err }
 	hello := Text("hello")
-	doors := map[string]func(name string) error{
+	arguments := map[string]func(name string) error{
 		"SendToGroup":                 func(n string) error { return client.SendToGroup(ctx, n, hello, nil) },
 		"GroupExists":                 func(n string) error { return second(client.GroupExists(ctx, n, nil)) },
 		"AddConnectionsToGroups":      func(n string) error { return client.AddConnectionsToGroups(ctx, []string{"a", n}, "", nil) },
@@ -421,14 +421,14 @@ func TestNamesAreTheSameAtEveryDoor(t *testing.T) {
 		},
 		"RemoveConnectionFromAllGroups": func(n string) error { return client.RemoveConnectionFromAllGroups(ctx, n, nil) },
 	}
-	for door, call := range doors {
+	for argument, call := range arguments {
 		for _, bad := range []string{".", "..", " ", "\t", "\u00a0", " a", "a ", "a\n", "\u2003a", "a\tb", "a\x00b", "a\x7f", "a\u0085b", "\xff"} {
 			sent.Store(0)
-			require.ErrorIs(t, call(bad), ErrInvalidArgument, "%s: %q", door, bad)
+			require.ErrorIs(t, call(bad), ErrInvalidArgument, "%s: %q", argument, bad)
 			require.Zero(t, sent.Load())
 		}
 		for _, good := range []string{"a b", "...", ".hidden", "a/b", "a%2Fb", "é日本😀", "*", "a,b", "~!@$^*()_-", "cafe\u0301", strings.Repeat("😀", 512)} {
-			require.NoError(t, call(good), "%s: %q", door, good)
+			require.NoError(t, call(good), "%s: %q", argument, good)
 		}
 	}
 	require.NoError(t, token(ClientAccessTokenOptions{Roles: []string{"admin", RoleSendToAnyGroup, RoleJoinLeaveAnyGroup, "reader.of things"}}))
@@ -436,7 +436,7 @@ func TestNamesAreTheSameAtEveryDoor(t *testing.T) {
 	require.NoError(t, client.SendToUser(ctx, strings.Repeat("😀", 600), hello, nil), "user ids have no such limit")
 }
 
-func TestFormatFilterFollowsNothingForEver(t *testing.T) {
+func TestFormatFilterIsBounded(t *testing.T) {
 	type pointer *pointer
 	var cycle pointer
 	cycle = &cycle
@@ -456,9 +456,9 @@ func TestFormatFilterFollowsNothingForEver(t *testing.T) {
 		"an interface of itself":  loop,
 		"a list of itself":        list,
 		"a list of cycles":        []any{loop},
-		"pointers without end":    deep,
+		"too many pointers":       deep,
 		"a text of two mebibytes": strings.Repeat("a", 2<<20),
-		"a list of as much":       make([]int64, 1<<20),
+		"a long list":             make([]int64, 1<<20),
 		"a list of long texts":    []string{strings.Repeat("a", 600<<10), strings.Repeat("b", 600<<10)},
 	} {
 		require.NotEmpty(t, FormatFilter("userId in %v", value).problem(), name)
@@ -481,7 +481,7 @@ func TestTheEndOfAList(t *testing.T) {
 		requests := 0
 		client := newRecordingClient(t, func(req *http.Request) (*http.Response, error) {
 			requests++
-			return answer(req, 200, end), nil
+			return respond(req, 200, end), nil
 		})
 		for _, err := range client.ConnectionsInGroup(t.Context(), "g", nil) {
 			require.NoError(t, err, name)

@@ -20,8 +20,8 @@ import (
 	"github.com/golang-jwt/jwt/v5"
 )
 
-// requestTokenLifetime is how long the token of one request is valid: an hour, as in the official JavaScript and Go SDKs,
-// so that a clock that is slow does not matter. The token is good for one URL.
+// requestTokenLifetime is how long the token of one request is valid. It is an hour, as in the official JavaScript
+// and Go SDKs, to tolerate a slow clock. A token is valid for one URL only.
 const requestTokenLifetime = time.Hour
 
 const (
@@ -29,7 +29,8 @@ const (
 	minClientTokenLifetime     = time.Minute
 )
 
-// accessKey is the source of the key: a connection string, or a credential whose key may change at any time.
+// accessKey provides the key. The key is fixed (from a connection string), or comes from a credential and can change at
+// any time.
 type accessKey struct {
 	fixed      string
 	credential *keycredential.Source // nil for a fixed key
@@ -45,8 +46,9 @@ func (k *accessKey) value(ctx context.Context) (string, error) {
 	return k.credential.Key(ctx)
 }
 
-// take returns the key for a request, and removes it from the header where the credential's policy has put it.
-func (k *accessKey) take(header http.Header) string {
+// takeFrom returns the key for a request. If the credential's policy has put the key into the header, takeFrom removes
+// it.
+func (k *accessKey) takeFrom(header http.Header) string {
 	if k.credential == nil {
 		return k.fixed
 	}
@@ -67,9 +69,10 @@ func (c *ServiceClient) authorize(req *http.Request, key string) error {
 	return nil
 }
 
-// audience returns the service's own URL for a request to u, which names the reverse proxy if there is one.
+// audience returns the URL that the token of a request to u must name: u itself or, for a request to the reverse proxy,
+// the service's own URL.
 func (e endpoint) audience(u *url.URL) string {
-	// The URL may have no path, or a fragment, which is not sent.
+	// The URL is built from its parts because u may have a fragment, which is not sent, or an empty path.
 	sent := u.Scheme + "://" + u.Host + cmp.Or(u.EscapedPath(), "/") + "?" + u.RawQuery
 	if u.RawQuery == "" && !u.ForceQuery {
 		sent = strings.TrimSuffix(sent, "?")
@@ -80,19 +83,20 @@ func (e endpoint) audience(u *url.URL) string {
 	return sent
 }
 
-// signer signs one token after another. It is golang-jwt's HS256 for one key. golang-jwt's own computes the hash of the key
-// again for each token, which takes longer than signing one.
+// signer is golang-jwt's HS256 for one key. golang-jwt hashes the key again for each token, which takes longer than
+// signing the token. A signer is not safe for concurrent use.
 type signer struct {
 	key     string
 	hash    hash.Hash
 	claims  []byte
-	client  clientClaims // those of a client access token
+	client  clientClaims // for client access tokens
 	token   []byte
 	signing []byte
 	sum     []byte
 }
 
-// signer returns a signer for the key, which the caller puts back. A key is empty if a credential's Update made it so.
+// signer returns a signer for the key. The caller must put it back into k.signers. The key is empty if the credential's
+// Update set an empty key.
 func (k *accessKey) signer(key string) (*signer, error) {
 	if key == "" {
 		return nil, &finalError{errors.New("the credential's key is empty")}
@@ -107,8 +111,8 @@ func (k *accessKey) signer(key string) (*signer, error) {
 // requestHeader is {"alg":"HS256","typ":"JWT"}, encoded once.
 var requestHeader = base64.RawURLEncoding.EncodeToString([]byte(`{"alg":"HS256","typ":"JWT"}`))
 
-// authorization returns the Authorization header of one request. It is the only token that is encoded by hand: every
-// request needs one, and golang-jwt takes three times as long for it, mostly to encode JSON by reflection.
+// authorization returns the Authorization header of one request. This is the only token that we encode by hand. Every
+// request needs one, and golang-jwt takes three times as long, mostly to encode JSON by reflection.
 func (s *signer) authorization(audience string, issued, expires time.Time) string {
 	const prefix = "Bearer "
 	s.claims = strconv.AppendInt(append(s.claims[:0], `{"iat":`...), issued.Unix(), 10)
@@ -119,7 +123,7 @@ func (s *signer) authorization(audience string, issued, expires time.Time) strin
 	return s.complete(len(prefix))
 }
 
-// complete signs the token, which begins at a position of s.token, and returns all of s.token.
+// complete signs the token that begins at s.token[from], appends the signature, and returns the whole of s.token.
 func (s *signer) complete(from int) string {
 	signature := s.mac(s.token[from:])
 	s.token = base64.RawURLEncoding.AppendEncode(append(s.token, '.'), signature)
@@ -130,7 +134,7 @@ func (s *signer) complete(from int) string {
 func appendText(b []byte, text string) []byte {
 	for i := range len(text) {
 		if c := text[i]; c < ' ' || c > '~' || c == '"' || c == '\\' {
-			data, _ := marshalJSON(text) // a string always can
+			data, _ := marshalJSON(text) // cannot fail for a string
 			return append(b, data...)
 		}
 	}
@@ -142,7 +146,7 @@ var _ jwt.SigningMethod = (*signer)(nil)
 // Alg implements [jwt.SigningMethod].
 func (s *signer) Alg() string { return jwt.SigningMethodHS256.Alg() }
 
-// Sign implements [jwt.SigningMethod], with the signer's own key. The result is valid until the next call.
+// Sign implements [jwt.SigningMethod]. It ignores the key argument. The result is valid until the next call.
 func (s *signer) Sign(signingString string, _ any) ([]byte, error) {
 	s.signing = append(s.signing[:0], signingString...)
 	return s.mac(s.signing), nil
@@ -155,30 +159,30 @@ func (s *signer) mac(data []byte) []byte {
 	return s.sum
 }
 
-// Verify implements [jwt.SigningMethod], with the signer's own key.
+// Verify implements [jwt.SigningMethod]. It ignores the key argument.
 func (s *signer) Verify(signingString string, signature []byte, _ any) error {
 	return jwt.SigningMethodHS256.Verify(signingString, signature, []byte(s.key))
 }
 
-// GetClientAccessToken returns a token that lets one client connect to the hub, and the URL to connect to. With an access
-// key the client makes the token itself, without a request. With a TokenCredential the service makes it.
+// GetClientAccessToken returns a token that lets one client connect to the hub, and the URL to connect to. With an
+// access key, the ServiceClient makes the token without a request. With a TokenCredential, the service makes it.
 //
 // It returns [ErrInvalidArgument] if
-//   - options.ExpiresIn is under a minute or, with a TokenCredential, not a whole number of minutes.
-//   - options.UserID, a group or a role could become another one on the way (see Names in the package's documentation), or
-//     a role of the service is misspelt.
-//   - options.JWTHeaders holds alg, or is used with a TokenCredential.
+//   - options.ExpiresIn is less than a minute or, with a TokenCredential, not a whole number of minutes.
+//   - options.UserID, a group or a role is not a valid name; see Names in the package documentation.
+//   - a role of the service is misspelt.
+//   - options.JWTHeaders contains alg, or is used with a TokenCredential.
 //
 // REST: POST /api/hubs/{hub}/:generateToken, with a TokenCredential.
 func (c *ServiceClient) GetClientAccessToken(ctx context.Context, options *ClientAccessTokenOptions) (ClientAccessToken, error) {
 	const operation = "GetClientAccessToken"
 	o := valueOf(options)
-	check := request{client: c, operation: operation} // with an access key there is no other
+	check := request{client: c, operation: operation} // only for its checks
 	if check.checkClient() {
 		check.checkClientToken(&o)
 	}
 	if ctx == nil {
-		check.refuse("ctx", "is nil")
+		check.reject("ctx", "is nil")
 	}
 	if check.err != nil {
 		return ClientAccessToken{}, check.err
@@ -200,16 +204,16 @@ func (c *ServiceClient) GetClientAccessToken(ctx context.Context, options *Clien
 
 const tokenParameter = "?access_token="
 
-// newClientAccessToken cuts the URL to connect to into its parts.
+// newClientAccessToken returns the token for a URL with the access_token parameter.
 func newClientAccessToken(connectURL string) ClientAccessToken {
 	base, token, _ := strings.Cut(connectURL, tokenParameter)
 	return ClientAccessToken{Token: token, BaseURL: base, URL: connectURL}
 }
 
-// checkClientToken rejects options that would make a token that cannot work, and sets the default lifetime.
+// checkClientToken rejects invalid options and sets the default lifetime.
 func (r *request) checkClientToken(o *ClientAccessTokenOptions) {
 	if r.client.clientURLs[o.Protocol] == "" {
-		r.refuse("options.Protocol", "is not one of the package's constants")
+		r.reject("options.Protocol", "must be one of the ClientProtocol constants")
 	}
 	if o.UserID != "" {
 		r.checkName("options.UserID", o.UserID)
@@ -220,24 +224,24 @@ func (r *request) checkClientToken(o *ClientAccessTokenOptions) {
 		o.ExpiresIn = defaultClientTokenLifetime
 	}
 	if o.ExpiresIn < minClientTokenLifetime {
-		r.refuse("options.ExpiresIn", "is under a minute")
+		r.reject("options.ExpiresIn", "must be at least a minute")
 	}
 	if _, ok := o.JWTHeaders["alg"]; ok {
-		r.refuse("options.JWTHeaders", "must not hold alg: tokens are signed with HS256")
+		r.reject("options.JWTHeaders", "must not contain alg: tokens are signed with HS256")
 	}
 	if r.err == nil && r.client.key == nil {
 		if len(o.JWTHeaders) > 0 {
-			r.refuse("options.JWTHeaders", "needs an access key: with a TokenCredential the service makes the token")
+			r.reject("options.JWTHeaders", "requires an access key: with a TokenCredential, the service makes the token")
 		}
 		if o.ExpiresIn%time.Minute != 0 {
-			r.refuse("options.ExpiresIn", "must be a whole number of minutes with a TokenCredential")
+			r.reject("options.ExpiresIn", "must be a whole number of minutes with a TokenCredential")
 		}
 	}
 }
 
-// clientClaims are the claims of a client access token. golang-jwt's own type writes a list for one audience.
+// clientClaims are the claims of a client access token. golang-jwt's own type encodes a single audience as a list.
 type clientClaims struct {
-	jwt.Claims `json:"-"` // nil: signing does not ask for a claim
+	jwt.Claims `json:"-"` // nil; signing does not call its methods
 
 	Roles     []string `json:"role,omitempty"`
 	Groups    []string `json:"webpubsub.group,omitempty"`
@@ -247,7 +251,7 @@ type clientClaims struct {
 	Subject   string   `json:"sub,omitempty"`
 }
 
-// signClientToken makes a client access token with the access key.
+// signClientToken returns a client access token that is signed with the access key.
 func (c *ServiceClient) signClientToken(ctx context.Context, operation string, o ClientAccessTokenOptions, audience string) (ClientAccessToken, error) {
 	keys := c.key
 	key, err := keys.value(ctx)
@@ -272,7 +276,7 @@ func (c *ServiceClient) signClientToken(ctx context.Context, operation string, o
 	token := jwt.NewWithClaims(s, &s.client)
 	maps.Copy(token.Header, o.JWTHeaders)
 	signingString, err := token.SigningString()
-	if err != nil { // of the options, only these headers may fail to encode
+	if err != nil { // only the caller's headers can fail to encode
 		return ClientAccessToken{}, &argumentError{operation: operation, argument: "options.JWTHeaders", problem: err.Error(), cause: err}
 	}
 	s.token = append(append(s.token[:0], "ws"...), strings.TrimPrefix(audience, "http")...)
@@ -298,14 +302,14 @@ func (r *request) generateToken(ctx context.Context, o ClientAccessTokenOptions)
 		r.param("clientType", string(o.Protocol))
 	}
 	r.secret = true
-	var answer struct {
+	var response struct {
 		Token string `json:"token"`
 	}
-	if err := r.json(ctx, &answer); err != nil {
+	if err := r.json(ctx, &response); err != nil {
 		return "", err
 	}
-	if answer.Token == "" {
-		return "", wrapError(r.operation, errors.New("the service's response holds no token"))
+	if response.Token == "" {
+		return "", wrapError(r.operation, errors.New("the response has no token"))
 	}
-	return answer.Token, nil
+	return response.Token, nil
 }

@@ -10,9 +10,9 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-func TestTheSignerIsAsGoodAsTheLibrarys(t *testing.T) {
+func TestTheSignerAgreesWithTheLibrary(t *testing.T) {
 	key := &accessKey{fixed: testKey}
-	for range 3 { // the second time with what the first has left
+	for range 3 { // later rounds reuse the buffers of the first
 		signer, err := key.signer(testKey)
 		require.NoError(t, err)
 		token, err := jwt.NewWithClaims(signer, jwt.RegisteredClaims{Subject: "user1"}).SignedString(nil)
@@ -26,10 +26,10 @@ func TestTheSignerIsAsGoodAsTheLibrarys(t *testing.T) {
 	}
 	other, err := key.signer("another key")
 	require.NoError(t, err)
-	require.Error(t, jwt.SigningMethodHS256.Verify("a.b", signed(t, other, "a.b"), []byte(testKey)), "a key that has changed signs anew")
+	require.Error(t, jwt.SigningMethodHS256.Verify("a.b", signed(t, other, "a.b"), []byte(testKey)), "a changed key needs a new signer")
 }
 
-func TestTheTokenOfARequestIsAsTheLibraryReadsIt(t *testing.T) {
+func TestTheLibraryReadsTheTokenOfARequest(t *testing.T) {
 	issued := time.Unix(1700000000, 0)
 	for _, audience := range []string{
 		"https://name.webpubsub.azure.com/api/hubs/chat/:send?api-version=2024-12-01",

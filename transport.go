@@ -12,9 +12,10 @@ import (
 	"github.com/Azure/azure-sdk-for-go/sdk/azcore/policy"
 )
 
-// sharedTransport is the transport of all clients that were given none. It differs from azcore's in two ways. It keeps
-// more idle connections, because with azcore's 10 per host every burst of sends connects anew. Each connection has a write
-// buffer of 64 KiB, with which large messages take half the CPU that they take with net/http's 4 KiB.
+// sharedTransport is the default transport of all clients. It differs from azcore's in two ways:
+//   - It keeps more idle connections. With azcore's limit of 10 per host, every burst of sends opens new connections.
+//   - Each connection has a write buffer of 64 KiB. Large messages then take half the CPU time that they take with
+//     net/http's 4 KiB.
 var sharedTransport = sync.OnceValue(func() *http.Transport {
 	const idle = 1024
 	dialer := &net.Dialer{Timeout: 30 * time.Second, KeepAlive: 30 * time.Second}
@@ -34,8 +35,9 @@ var sharedTransport = sync.OnceValue(func() *http.Transport {
 	}
 })
 
-// transport returns the client's transport: the caller's or the shared one. It does not follow redirects: attemptPolicy
-// does, by the rules of the caller's http.Client if it has any. It bounds the bodies of responses.
+// transport returns the client's transport, which is the caller's or the shared one. The transport limits the size of
+// response bodies and does not follow redirects. attemptPolicy follows them, with the CheckRedirect of the caller's
+// http.Client.
 func (c *ServiceClient) transport(given policy.Transporter) policy.Transporter {
 	c.checkRedirect = limitRedirects
 	if isNil(given) {
@@ -52,7 +54,8 @@ func (c *ServiceClient) transport(given policy.Transporter) policy.Transporter {
 	return boundedTransport{given}
 }
 
-// roundTripper sends without an http.Client, which clones the headers of every request in case it is redirected.
+// roundTripper sends requests without an http.Client, which would clone the headers of every request in case it is
+// redirected.
 type roundTripper struct {
 	http.RoundTripper
 }
@@ -60,19 +63,21 @@ type roundTripper struct {
 func (t roundTripper) Do(req *http.Request) (*http.Response, error) { return t.RoundTrip(req) }
 
 const (
-	// maxErrorBody is how much is read of the body of a response with a status of 300 and above. The rest is ignored.
+	// maxErrorBody is the number of bytes read from the body of a response with a status of 300 or above. The rest is
+	// ignored.
 	maxErrorBody = 64 << 10
 
-	// maxBody is how large the body of any other response may be. A page of a list has 200 members, some 20 KiB.
+	// maxBody is the maximum size of any other response body. For comparison, a page of 200 group members has about 20
+	// KiB.
 	maxBody = 16 << 20
 
-	// maxDrain is how much is read of a body that nobody needs, so that its connection can be used again.
+	// maxDrain is the number of bytes read from a discarded body, so that its connection can be reused.
 	maxDrain = 64 << 10
 )
 
-var errLargeResponse = errors.New("the response's body is larger than 16 MiB")
+var errLargeResponse = errors.New("the response body is larger than 16 MiB")
 
-// boundedTransport bounds the bodies of responses, below azcore, which reads them whole.
+// boundedTransport limits the size of response bodies. azcore itself reads whole bodies into memory.
 type boundedTransport struct {
 	policy.Transporter
 }
@@ -90,18 +95,18 @@ func (t boundedTransport) Do(req *http.Request) (*http.Response, error) {
 	return resp, nil
 }
 
-// boundedBody is the beginning of a body, then an error.
+// boundedBody returns the first bytes of a body, then the error end.
 type boundedBody struct {
 	io.ReadCloser
 	left int
-	end  error // io.EOF if the rest is ignored
+	end  error // io.EOF: ignore the rest
 }
 
 func (b *boundedBody) Read(p []byte) (int, error) {
-	if b.left == 0 && b.end == io.EOF { //nolint:errorlint // it is set to io.EOF itself
+	if b.left == 0 && b.end == io.EOF { //nolint:errorlint // end is io.EOF itself
 		return 0, io.EOF
 	}
-	n, err := b.ReadCloser.Read(p[:min(len(p), b.left+1)]) // one more byte shows that there is a rest
+	n, err := b.ReadCloser.Read(p[:min(len(p), b.left+1)]) // one more byte, to detect a larger body
 	if n <= b.left {
 		b.left -= n
 		return n, err
@@ -110,7 +115,7 @@ func (b *boundedBody) Read(p []byte) (int, error) {
 	return n, b.end
 }
 
-// drain reads what is left of a response's body, up to a bound, and closes it.
+// drain reads up to maxDrain bytes of the rest of a response body, and closes it.
 func drain(resp *http.Response) {
 	if resp.Body != nil {
 		_, _ = io.CopyN(io.Discard, resp.Body, maxDrain)

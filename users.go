@@ -5,8 +5,8 @@ import (
 	"net/http"
 )
 
-// SendToUser sends a message to every connection of a user. It succeeds if the user has no connections. The user id may
-// have no / in it; see Names in the package's documentation.
+// SendToUser sends a message to every connection of a user. It succeeds even if the user has no connections. It does
+// not reach a user whose id has a /: see Names in the package documentation.
 //
 // REST: POST /api/hubs/{hub}/users/{userId}/:send.
 func (c *ServiceClient) SendToUser(ctx context.Context, userID string, message Message, options *SendToUserOptions) error {
@@ -18,16 +18,16 @@ func (c *ServiceClient) SendToUser(ctx context.Context, userID string, message M
 	return r.run(ctx)
 }
 
-// UserExists reports whether a user has a connection to the hub. A user whose id has a / is not reached: see Names in
-// the package's documentation.
+// UserExists reports whether a user has a connection to the hub. It does not find a user whose id has a /: see Names in
+// the package documentation.
 //
 // REST: HEAD /api/hubs/{hub}/users/{userId}.
 func (c *ServiceClient) UserExists(ctx context.Context, userID string, options *UserExistsOptions) (bool, error) {
 	return c.newHubRequest("UserExists", http.MethodHead).user(userID).exists(ctx)
 }
 
-// CloseUserConnections closes every connection of a user. Clients of the JSON and protobuf subprotocols receive the
-// reason before. A user whose id has a / is not reached: see Names in the package's documentation.
+// CloseUserConnections closes every connection of a user. Clients with a JSON or protobuf subprotocol receive the
+// reason first. CloseUserConnections does not reach a user whose id has a /: see Names in the package documentation.
 //
 // REST: POST /api/hubs/{hub}/users/{userId}/:closeConnections.
 func (c *ServiceClient) CloseUserConnections(ctx context.Context, userID string, options *CloseUserConnectionsOptions) error {
@@ -38,25 +38,25 @@ func (c *ServiceClient) CloseUserConnections(ctx context.Context, userID string,
 	return r.run(ctx)
 }
 
-// AddUserToGroup adds the current connections of a user to a group. Later connections of the user are not in the group.
-// It returns [ErrNotFound] if the user has no connections. A name with a / is not reached: see Names in the package's
-// documentation.
+// AddUserToGroup adds the current connections of a user to a group. Later connections of the user do not join the
+// group. It returns [ErrNotFound] if the user has no connections. It does not reach names with a /: see Names in the
+// package documentation.
 //
 // REST: PUT /api/hubs/{hub}/users/{userId}/groups/{group}.
 func (c *ServiceClient) AddUserToGroup(ctx context.Context, group, userID string, options *AddUserToGroupOptions) error {
 	return c.newHubRequest("AddUserToGroup", http.MethodPut).user(userID).group(group).run(ctx)
 }
 
-// RemoveUserFromGroup removes every connection of a user from a group. It succeeds if the user has no connections. A
-// name with a / is not reached: see Names in the package's documentation.
+// RemoveUserFromGroup removes every connection of a user from a group. It succeeds even if the user has no connections.
+// It does not reach names with a /: see Names in the package documentation.
 //
 // REST: DELETE /api/hubs/{hub}/users/{userId}/groups/{group}.
 func (c *ServiceClient) RemoveUserFromGroup(ctx context.Context, group, userID string, options *RemoveUserFromGroupOptions) error {
 	return c.newHubRequest("RemoveUserFromGroup", http.MethodDelete).user(userID).group(group).run(ctx)
 }
 
-// RemoveUserFromAllGroups removes every connection of a user from every group. It succeeds if the user has no
-// connections. A user whose id has a / is not reached: see Names in the package's documentation.
+// RemoveUserFromAllGroups removes every connection of a user from every group. It succeeds even if the user has no
+// connections. It does not reach a user whose id has a /: see Names in the package documentation.
 //
 // REST: DELETE /api/hubs/{hub}/users/{userId}/groups.
 func (c *ServiceClient) RemoveUserFromAllGroups(ctx context.Context, userID string, options *RemoveUserFromAllGroupsOptions) error {

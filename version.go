@@ -12,8 +12,8 @@ const (
 	moduleVersion = "v0.1.0"
 )
 
-// userAgent returns the User-Agent of a client, with the same treatment of the options as in azcore: the application's id
-// comes first, with at most 24 bytes and / for a space. It is empty if telemetry is disabled.
+// userAgent returns the User-Agent of a client, or "" if telemetry is disabled. Like azcore, it puts the application id
+// first, cut to 24 bytes and with spaces replaced by slashes.
 func userAgent(options policy.TelemetryOptions) string {
 	if options.Disabled {
 		return ""

@@ -21,7 +21,7 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// recording is one call of the official JavaScript SDK and what it put on the wire, from testdata/requests.json.
+// recording is one call of the official JavaScript SDK with the request that it sent, from testdata/requests.json.
 type recording struct {
 	Name string
 	Call struct {
@@ -65,7 +65,7 @@ func (r recordedClient) client(transport policy.Transporter) (*ServiceClient, er
 	return NewClient(r.Endpoint, r.Hub, staticToken("fake-aad"), options)
 }
 
-// staticToken is a TokenCredential.
+// staticToken is a TokenCredential that always returns the same token.
 type staticToken string
 
 func (t staticToken) GetToken(_ context.Context, options policy.TokenRequestOptions) (azcore.AccessToken, error) {
@@ -77,21 +77,21 @@ type transportFunc func(*http.Request) (*http.Response, error)
 
 func (f transportFunc) Do(req *http.Request) (*http.Response, error) { return f(req) }
 
-func answer(req *http.Request, status int, body string) *http.Response {
+func respond(req *http.Request, status int, body string) *http.Response {
 	return &http.Response{StatusCode: status, Status: http.StatusText(status), Request: req, Header: http.Header{}, Body: io.NopCloser(strings.NewReader(body))}
 }
 
-// differs are the recordings that we send otherwise on purpose: with the target that we send instead, or empty where we
-// refuse the call.
+// differs lists the recordings from which we differ on purpose, with the target that we send instead. An empty target
+// means that we reject the call.
 var differs = map[string]string{
-	"dotsegment/dotdot/sendToUser.json":       "", // would be a broadcast
+	"dotsegment/dotdot/sendToUser.json":       "", // the other SDK sends the message to the whole hub
 	"query/sendToAll/excludedEmptyItem":       "",
 	"query/sendToAll/excludedNullItem":        "",
 	"query/sendToAll/ttlFraction":             "",
 	"query/sendToAll/ttlBig":                  "",
 	"multi/addConnectionsToGroups/empty":      "",
-	"reverseProxy/key/withQuery":              "", // lost by the other SDK
-	"list/nextLink.otherHost":                 "", // followed and signed by the other SDK
+	"reverseProxy/key/withQuery":              "", // the other SDK drops the query
+	"list/nextLink.otherHost":                 "", // the other SDK follows the link, with a token
 	"list/token.nextLinkHttpDowngrade":        "",
 	"query/sendToAll/ttl0":                    "/api/hubs/MyHub_1/:send?api-version=2024-12-01", // zero is the service's default
 	"query/sendToAll/filterEmpty":             "/api/hubs/MyHub_1/:send?api-version=2024-12-01",
@@ -99,8 +99,8 @@ var differs = map[string]string{
 	"reason/closeConnection/empty":            "/api/hubs/MyHub_1/connections/c?api-version=2024-12-01",
 	"reason/closeAllConnections/empty":        "/api/hubs/MyHub_1/:closeConnections?api-version=2024-12-01",
 	"multi/addConnectionsToGroups/escapes":    "",                                                         // a control character in a group
-	"reverseProxy/key/withPath":               "/apim/base/api/hubs/MyHub_1/:send?api-version=2024-12-01", // the path is kept
-	"multi/addConnectionsToGroups/nullFilter": "/api/hubs/MyHub_1/:addToGroups?api-version=2024-12-01",    // and no filter in the body
+	"reverseProxy/key/withPath":               "/apim/base/api/hubs/MyHub_1/:send?api-version=2024-12-01", // we keep the proxy's path
+	"multi/addConnectionsToGroups/nullFilter": "/api/hubs/MyHub_1/:addToGroups?api-version=2024-12-01",    // without a filter in the body
 }
 
 func TestRequestsAreThoseOfTheOfficialSDK(t *testing.T) {
@@ -112,18 +112,18 @@ func TestRequestsAreThoseOfTheOfficialSDK(t *testing.T) {
 				sent = append(sent, req)
 				if len(sent) > 1 {
 					next := recording.Next[len(sent)-2].Response
-					return answer(req, next.Status, next.Body), nil
+					return respond(req, next.Status, next.Body), nil
 				}
 				if req.Body != nil {
 					var err error
 					body, err = io.ReadAll(req.Body)
 					require.NoError(t, err)
 				}
-				return answer(req, recording.Response.Status, recording.Response.Body), nil
+				return respond(req, recording.Response.Status, recording.Response.Body), nil
 			}))
 			want, differently := differs[recording.Name]
 			if strings.HasPrefix(recording.Name, "permission/") && !strings.HasSuffix(recording.Name, "/target") {
-				want, differently = "", true // the service answers 400
+				want, differently = "", true // the service responds with 400
 			}
 			if !differently {
 				want = recording.Request.Target
@@ -201,7 +201,8 @@ func (r *recording) body(t *testing.T) []byte {
 	return nil
 }
 
-// requireSameTarget compares path bytes, and queries as sets of decoded items: their order and ' or %27 are free.
+// requireSameTarget compares two request targets. Paths must be identical. Queries are compared as sets of decoded
+// parameters, because their order and the escaping of ' may differ.
 func requireSameTarget(t *testing.T, want, got string) {
 	t.Helper()
 	items := func(target string) (string, []string) {
@@ -229,7 +230,7 @@ func bearer(t *testing.T, req *http.Request) string {
 	return token
 }
 
-// signedFor checks the token by the key, as the service does, and returns the URL that it is made out to.
+// signedFor verifies the request's token with the key, like the service, and returns the token's audience.
 func signedFor(t *testing.T, req *http.Request, key string) string {
 	t.Helper()
 	var claims jwt.RegisteredClaims
@@ -240,7 +241,7 @@ func signedFor(t *testing.T, req *http.Request, key string) string {
 	return claims.Audience[0]
 }
 
-// call makes the recorded call with ours.
+// call makes the recorded call with our client.
 func (r *recording) call(t *testing.T, client *ServiceClient) error {
 	ctx := context.Background()
 	args := r.Call.Args
@@ -393,13 +394,13 @@ func TestClientAccessTokensAreThoseOfTheOfficialSDK(t *testing.T) {
 			}
 			var access ClientAccessToken
 			client, err := r.Client.client(transportFunc(func(*http.Request) (*http.Response, error) {
-				t.Error("a token was asked of the service")
+				t.Error("a token was requested from the service")
 				return nil, io.EOF
 			}))
 			if err == nil {
 				access, err = client.GetClientAccessToken(context.Background(), options)
 			}
-			if refusedTokens[r.Name] {
+			if rejectedTokens[r.Name] {
 				require.ErrorIs(t, err, ErrInvalidArgument)
 				return
 			}
@@ -421,7 +422,7 @@ func TestClientAccessTokensAreThoseOfTheOfficialSDK(t *testing.T) {
 			delete(r.Claims, "iat")
 			delete(r.Claims, "exp")
 			for name, value := range r.Claims {
-				if list, ok := value.([]any); ok && len(list) == 0 { // empty ones are left out
+				if list, ok := value.([]any); ok && len(list) == 0 { // our tokens omit empty lists
 					delete(r.Claims, name)
 				}
 			}
@@ -431,15 +432,15 @@ func TestClientAccessTokensAreThoseOfTheOfficialSDK(t *testing.T) {
 	}
 }
 
-// refusedTokens are recorded calls that we refuse.
-var refusedTokens = map[string]bool{
+// rejectedTokens lists the recorded calls that we reject.
+var rejectedTokens = map[string]bool{
 	"key/expNegative": true, "key/expSmallFraction": true,
 	"key/endpoint/query": true, "key/endpoint/fragment": true, "key/endpoint/embeddedHttp": true, "key/endpoint/spaceAround": true,
 	"key/endpoint/noScheme": true, "key/endpoint/userinfo": true,
 	`key/hub/"a/b"`: true, `key/hub/"a%b"`: true, `key/hub/""`: true,
 }
 
-// lowerOrigin puts scheme and host into lower case, and wsS right.
+// lowerOrigin converts the scheme and the host to lower case.
 func lowerOrigin(u string) string {
 	scheme, rest, _ := strings.Cut(u, "://")
 	host, path, _ := strings.Cut(rest, "/")
@@ -456,7 +457,7 @@ func TestConnectionStringsAgainstTheOfficialSDK(t *testing.T) {
 		"=x;Endpoint=https://a.example;AccessKey=KEY=":                                  "part 1 is not",
 		"Endpoint=\"https://a.example\";AccessKey=KEY=":                                 "Endpoint",
 	}
-	laxer := map[string]string{ // white space around names and values is passed over
+	laxer := map[string]string{ // we ignore white space around names and values
 		" Endpoint=https://a.example;AccessKey=KEY=":           "https://a.example",
 		"Endpoint =https://a.example;AccessKey=KEY=":           "https://a.example",
 		"Endpoint=https://a.example;AccessKey=KEY=;Port= 8080": "https://a.example:8080",

@@ -1,12 +1,12 @@
-// Package hubname checks the names of hubs.
+// Package hubname validates hub names.
 package hubname
 
 import "regexp"
 
-// pattern is the service's own.
+// pattern is the one that the service uses.
 var pattern = regexp.MustCompile("^[A-Za-z][A-Za-z0-9_`,.[\\]]{0,127}$")
 
-// Problem returns what is wrong with a hub's name, in words that follow it. It is empty for a valid name.
+// Problem returns the problem with a hub name, phrased to follow the name, or "" if the name is valid.
 func Problem(name string) string {
 	switch {
 	case name == "":

@@ -1,5 +1,5 @@
-// Package keycredential reads the key of an azcore.KeyCredential. azcore keeps it to itself but for a policy that writes
-// it into a header of a request, so a request is made for it, which goes no further than the policy behind.
+// Package keycredential reads the key of an azcore.KeyCredential. azcore does not export the key. It only has a policy
+// that writes the key into a request header, so this package runs that policy on a request that is never sent.
 package keycredential
 
 import (
@@ -15,22 +15,22 @@ import (
 // Header is where Source.Policy puts the key.
 const Header = "X-Webpubsub-Access-Key"
 
-// Source is where the key comes from. The credential's Update changes it at any time.
+// Source provides the key of a credential. The credential's Update method can change the key at any time.
 type Source struct {
-	// Policy puts the key as it is now into Header. The policy behind it must take it off again.
+	// Policy adds Header, with the current key, to each request. A later policy must remove the header.
 	Policy policy.Policy
 
-	reader runtime.Pipeline // Policy, and nothing else
+	reader runtime.Pipeline // runs Policy and echo
 }
 
-// New returns the source of a credential's key. Its error says what is wrong, in words that follow the credential's name:
-// it is nil or zero, or its key is empty.
+// New returns a Source for the credential. It returns an error if the credential is nil or zero, or if its key is
+// empty. The error text is phrased to follow the argument's name.
 func New(credential *azcore.KeyCredential) (*Source, error) {
 	if credential == nil || *credential == (azcore.KeyCredential{}) {
-		return nil, errors.New("is nil: make one with azcore.NewKeyCredential")
+		return nil, errors.New("is nil; create one with azcore.NewKeyCredential")
 	}
 	s := &Source{Policy: runtime.NewKeyCredentialPolicy(credential, Header, &runtime.KeyCredentialPolicyOptions{
-		InsecureAllowCredentialWithHTTP: true, // the key itself never leaves
+		InsecureAllowCredentialWithHTTP: true, // the key itself is never sent
 	})}
 	s.reader = runtime.NewPipeline("", "", runtime.PipelineOptions{PerCall: []policy.Policy{s.Policy, echo{}}},
 		&policy.ClientOptions{Telemetry: policy.TelemetryOptions{Disabled: true}})
@@ -40,7 +40,7 @@ func New(credential *azcore.KeyCredential) (*Source, error) {
 	return s, nil
 }
 
-// Key returns the key as it is now.
+// Key returns the current key.
 func (s *Source) Key(ctx context.Context) (string, error) {
 	req, err := runtime.NewRequest(ctx, http.MethodGet, "http://localhost")
 	if err != nil {
@@ -53,7 +53,7 @@ func (s *Source) Key(ctx context.Context) (string, error) {
 	return resp.Header.Get(Header), nil
 }
 
-// echo answers a request with its own headers, and sends it nowhere.
+// echo is a policy that returns the request's headers as the response, instead of sending the request.
 type echo struct{}
 
 func (echo) Do(req *policy.Request) (*http.Response, error) {

@@ -1,4 +1,4 @@
-// Package metadata checks the metadata of messages, which travel as HTTP headers.
+// Package metadata validates the metadata of messages, which are sent as HTTP headers.
 package metadata
 
 import (
@@ -8,11 +8,11 @@ import (
 	"golang.org/x/net/http/httpguts"
 )
 
-// Prefix is the beginning of the name of a key's header.
+// Prefix precedes a metadata key in the name of its header.
 const Prefix = "X-WebPubSub-Metadata-"
 
-// Check returns why the metadata cannot be sent; the problem is empty if they can. The item is the one at fault, such as
-// ["key"], or empty for all of them together. The problem is in words that follow the item.
+// Check returns the problem with the metadata, or "" if they are valid. The item is the invalid entry, such as ["key"],
+// or empty if the problem is the total size. The problem is phrased to follow the item.
 func Check(metadata map[string]string) (item, problem string) {
 	const maxKey, maxValue, maxAll = 256, 1024, 8 << 10
 	total := 0
@@ -25,13 +25,13 @@ func Check(metadata map[string]string) (item, problem string) {
 		case len(key) > maxKey:
 			problem = fmt.Sprintf("has a key longer than %d bytes", maxKey)
 		case seen[lower]:
-			problem = "has a key that differs from another one in case only"
+			problem = "has a key that differs from another key in case only"
 		case strings.ContainsFunc(value, func(c rune) bool { return c < ' ' || c > '~' }):
-			problem = "is not printable ASCII"
+			problem = "must be printable ASCII"
 		case strings.Contains(value, ","):
-			problem = "has a comma, of which the service delivers only what follows it"
+			problem = "must not have a comma: the service would deliver only the text after the comma"
 		case strings.TrimSpace(value) != value:
-			problem = "begins or ends with a space, which HTTP trims"
+			problem = "must not begin or end with a space: HTTP trims spaces"
 		case len(value) > maxValue:
 			problem = fmt.Sprintf("is longer than %d bytes", maxValue)
 		}
@@ -42,7 +42,7 @@ func Check(metadata map[string]string) (item, problem string) {
 		total += len(key) + len(value)
 	}
 	if total > maxAll {
-		return "", "is larger than 8 KiB in all"
+		return "", "is larger than 8 KiB in total"
 	}
 	return "", ""
 }

@@ -7,10 +7,13 @@ import (
 	"unicode/utf8"
 )
 
-// Line makes text from elsewhere fit for the middle of an error's text: on one line, at most limit bytes and three dots,
-// with white space reduced to single spaces. Characters that a terminal would obey (controls and directions of writing)
-// and bytes that are not UTF-8 are escaped as in a Go string. It reads no more of the text than it needs. It hides no
-// secret: call Text before.
+// Line formats untrusted text for use within an error text:
+//   - White space, including line breaks, is reduced to single spaces.
+//   - Characters that control a terminal (control characters and writing directions) and bytes that are not valid UTF-8
+//     are escaped as in a Go string.
+//   - After limit bytes the text is cut, and "..." is added.
+//
+// Line does not hide secrets: call [Text] first.
 func Line(text string, limit int) string {
 	var b strings.Builder
 	space := false

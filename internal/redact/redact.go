@@ -1,12 +1,16 @@
-// Package redact hides keys and tokens in what is logged, shown or returned as an error's text, and makes text from
-// elsewhere fit for one line.
+// Package redact hides keys and tokens in log records, error texts and displays, and formats untrusted text for one
+// line.
 //
-// A secret is found in three ways: the caller knows it, it looks like one (a JWT, the token behind "Bearer", the user
-// information of a URL), or its name says so (access_token=..., "accessKey":"...", sig=...). Each is found as it is and
-// encoded: percent-encoded, escaped for JSON, and any mixture of the two up to four deep. To that end a text is decoded
-// step by step, and every step is searched; what is hidden is the matching part of the original text.
+// It recognizes a secret in three ways:
+//   - The caller knows the secret.
+//   - The secret has a typical form: a JWT, a token after "Bearer", or the user information of a URL.
+//   - The secret has a typical name: access_token=..., "accessKey":"...", sig=...
 //
-// All functions take time in proportion to the length of the text.
+// Secrets are found in plain text and in encoded text: percent-encoded, escaped for JSON, or any mixture of the two, up
+// to four levels deep. For this, the text is decoded one level at a time and searched at each level. The matching part
+// of the original text is replaced.
+//
+// All functions run in time proportional to the length of the text.
 package redact
 
 import (
@@ -16,26 +20,27 @@ import (
 	"unicode/utf8"
 )
 
-// Mark stands where a secret was.
+// Mark replaces a secret.
 const Mark = "REDACTED"
 
 const (
-	// shortestKnown is the length below which a known secret is not searched for: to hide every "k" would leave no text
-	// readable and keep no secret.
+	// shortestKnown is the minimum length of a known secret. Shorter secrets are ignored, because hiding every "k"
+	// would make the text unreadable and protect nothing.
 	shortestKnown = 4
 
-	// maxDepth is how many encodings of a secret are seen through.
+	// maxDepth is the maximum number of nested encodings that are decoded.
 	maxDepth = 4
 
-	// maxSteps bounds how often a text is searched again because hiding one secret has shown another.
+	// maxSteps is the maximum number of searches of a text. Hiding one secret can reveal another.
 	maxSteps = 4
 
-	// longestSecret is how far Excerpt looks beyond its limit: half a secret does not look like one.
+	// longestSecret is the number of bytes that Excerpt searches beyond its limit, because half a secret is not
+	// recognized.
 	longestSecret = 16 << 10
 )
 
-// Text returns the text without secrets. Known are secrets that are hidden wherever they are; those of fewer than four
-// bytes are ignored. The result is stable: Text of it is the same.
+// Text returns the text with each secret replaced by [Mark]. It also replaces the known secrets wherever they occur,
+// except for those of fewer than four bytes. The result is stable: calling Text on it does not change it.
 func Text(text string, known ...string) string {
 	for range maxSteps {
 		next := hide(text, len(text), search(text, known))
@@ -47,7 +52,7 @@ func Text(text string, known ...string) string {
 	return text
 }
 
-// URL is Text for a URL. It also hides the values of all query parameters whose names are Sensitive.
+// URL is [Text] for a URL. It also hides the value of each query parameter whose name is [Sensitive].
 func URL(text string, known ...string) string {
 	head, query, found := strings.Cut(text, "?")
 	if !found {
@@ -68,8 +73,8 @@ func URL(text string, known ...string) string {
 	return Text(text, known...)
 }
 
-// Header returns the values of a header, joined by commas: Mark if the header's name is Sensitive, else the values as
-// Text.
+// Header returns the values of a header, joined by commas and redacted like [Text]. If the header's name is
+// [Sensitive], it returns [Mark].
 func Header(name string, values []string, known ...string) string {
 	if Sensitive(name) {
 		return Mark
@@ -77,15 +82,15 @@ func Header(name string, values []string, known ...string) string {
 	return Text(strings.Join(values, ", "), known...)
 }
 
-// Excerpt returns the beginning of the data as Text in valid UTF-8, at most limit bytes of it. It reads little more than
-// that, and no secret that the limit cuts in two remains.
+// Excerpt returns the beginning of the data, redacted like [Text], as valid UTF-8 of at most limit bytes. A secret that
+// crosses the limit is hidden too. Excerpt reads at most 16 KiB beyond the limit.
 func Excerpt(data []byte, limit int, known ...string) string {
 	text := string(data[:min(len(data), limit+longestSecret)])
 	text = Text(hide(text, limit, search(text, known)), known...)
 	return strings.ToValidUTF8(text[:min(len(text), limit)], "\uFFFD")
 }
 
-// Sensitive reports whether a header or a query parameter of that name holds a secret.
+// Sensitive reports whether a header or query parameter with this name contains a secret.
 func Sensitive(name string) bool {
 	name = strings.ToLower(name)
 	for _, word := range []string{"authorization", "cookie", "token", "key", "secret", "signature", "password"} {
@@ -96,10 +101,10 @@ func Sensitive(name string) bool {
 	return name == "sig" || name == "code"
 }
 
-// span is a part of a text that is to be hidden, from start to before end.
+// span is a part of a text to hide: text[start:end].
 type span struct{ start, end int }
 
-// hide returns the text up to the limit, with each span replaced by Mark. A span that begins before the limit counts.
+// hide returns text[:limit] with each span replaced by Mark. It replaces every span that begins before the limit.
 func hide(text string, limit int, spans []span) string {
 	limit = min(limit, len(text))
 	if len(spans) == 0 {
@@ -107,7 +112,7 @@ func hide(text string, limit int, spans []span) string {
 	}
 	slices.SortFunc(spans, func(a, b span) int { return a.start - b.start })
 	var b strings.Builder
-	next := 0 // the first byte that is not written
+	next := 0 // the first byte not written yet
 	for i := 0; i < len(spans) && spans[i].start < limit; {
 		s := spans[i]
 		for i++; i < len(spans) && spans[i].start <= s.end; i++ {
@@ -123,7 +128,7 @@ func hide(text string, limit int, spans []span) string {
 	return b.String()
 }
 
-// search returns where the secrets of a text are.
+// search returns the positions of the secrets in a text.
 func search(text string, known []string) (spans []span) {
 	v := view{text: []byte(text)}
 	for depth := 0; ; depth++ {
@@ -142,13 +147,13 @@ func search(text string, known []string) (spans []span) {
 	}
 }
 
-// view is a text at one depth of decoding.
+// view is a text after some levels of decoding.
 type view struct {
 	text   []byte
-	origin []int // where each byte began in the original text, and that text's length; nil at depth 0
+	origin []int // the position of each byte in the original text, then the length of that text; nil before any decoding
 }
 
-// source returns the place in the original text of a place in the view.
+// source returns the position in the original text for a position in the view.
 func (v *view) source(i int) int {
 	if v.origin == nil {
 		return i
@@ -156,7 +161,7 @@ func (v *view) source(i int) int {
 	return v.origin[i]
 }
 
-// decode undoes one encoding everywhere. It returns false if there was none.
+// decode decodes one level of escapes. It returns false if the text has no escapes.
 func (v *view) decode() bool {
 	first := 0
 	for ; first < len(v.text); first++ {
@@ -192,7 +197,7 @@ func (v *view) decode() bool {
 	return true
 }
 
-// decodeAt returns what the escape at the beginning of b stands for, and its length; 0 if there is none.
+// decodeAt decodes the escape at the beginning of b and returns its length, or 0 if there is no escape.
 func decodeAt(b []byte) (r rune, n int) {
 	if len(b) < 2 {
 		return 0, 0
@@ -237,7 +242,7 @@ func unhex(b []byte, digits int) (r rune, ok bool) {
 	return r, true
 }
 
-// known finds the secrets that the caller knows, also with + for a space, as in a query.
+// known finds the known secrets, including those with + for a space (as in a query).
 func (v *view) known(spans []span, known []string) []span {
 	text := string(v.text)
 	for _, secret := range known {
@@ -263,7 +268,7 @@ func appendAll(spans []span, text, secret string) []span {
 	}
 }
 
-// tokens finds JWTs, also if their end is missing.
+// tokens finds JWTs, even if their end is missing.
 func (v *view) tokens(spans []span) []span {
 	const shortest = len("eyJ") + 6
 	for i := 0; i+shortest < len(v.text); i++ {
@@ -280,12 +285,12 @@ func (v *view) tokens(spans []span) []span {
 			}
 			spans = append(spans, span{i, end})
 		}
-		i = end - 1 // another beginning in the same run would have the same end
+		i = end - 1 // another match in the same run would have the same end
 	}
 	return spans
 }
 
-// bearers finds what stands behind the word Bearer and a space, or the + of a query.
+// bearers finds tokens after the word Bearer and a space (or +, as in a query).
 func (v *view) bearers(spans []span) []span {
 	const word, shortest = "bearer", 6
 	for i := 0; i+len(word)+shortest < len(v.text); i++ {
@@ -311,7 +316,7 @@ func (v *view) bearers(spans []span) []span {
 	return spans
 }
 
-// isParameter reports whether a part of the text is the name of a challenge's parameter, as in Bearer realm="...".
+// isParameter reports whether text[start:end] is the name of a parameter in a challenge, such as Bearer realm="...".
 func (v *view) isParameter(start, end int) bool {
 	for start < end && isName(v.text[start]) {
 		start++
@@ -319,7 +324,7 @@ func (v *view) isParameter(start, end int) bool {
 	return start+1 == end && end < len(v.text) && v.text[start] == '=' && v.text[end] == '"'
 }
 
-// users finds the user and the password of a URL.
+// users finds user names and passwords in URLs.
 func (v *view) users(spans []span) []span {
 	for i := 0; i+3 < len(v.text); i++ {
 		if v.text[i] != ':' || v.text[i+1] != '/' || v.text[i+2] != '/' {
@@ -340,7 +345,7 @@ func (v *view) users(spans []span) []span {
 	return spans
 }
 
-// named finds the values whose names say that they are secret: behind = or :, quoted or not.
+// named finds values with the name of a secret before them, separated by = or :, with or without quotes.
 func (v *view) named(spans []span) []span {
 	for i := 0; i < len(v.text); i++ {
 		if separator := v.text[i]; separator != '=' && separator != ':' {
@@ -358,16 +363,16 @@ func (v *view) named(spans []span) []span {
 	return spans
 }
 
-// kind is what a name says of its value.
+// kind describes the value that belongs to a name.
 type kind int
 
 const (
 	harmless kind = iota
 	strong        // a secret in any notation
-	weak          // a word of prose, too: behind a colon without quotes only a long value is a secret
-	query         // a secret behind = alone
-	auth          // perhaps a scheme, then a secret
-	line          // a secret up to the end of the line
+	weak          // a secret, but the name is also a word of prose: after an unquoted name and a colon, only a long value is a secret
+	query         // a secret after = only
+	auth          // a secret, possibly after a scheme such as Bearer
+	line          // a secret that ends at the end of the line
 )
 
 var (
@@ -377,11 +382,11 @@ var (
 	weakNames = []string{"token", "signature"}
 )
 
-// nameBefore returns the kind of the name that stands before a separator, and whether it is in quotes.
+// nameBefore returns the kind of the name before the separator at i, and whether the name is quoted.
 func (v *view) nameBefore(i int) (k kind, quoted bool) {
 	const longest = 64
 	end := i
-	for end > 0 && (isSpace(v.text[end-1]) || v.text[end-1] == '+') { // a query writes a space as +
+	for end > 0 && (isSpace(v.text[end-1]) || v.text[end-1] == '+') { // + is a space in a query
 		end--
 	}
 	for end > 0 && isQuote(v.text[end-1]) {
@@ -396,7 +401,7 @@ func (v *view) nameBefore(i int) (k kind, quoted bool) {
 	hasSuffix := func(suffix string) bool { return strings.HasSuffix(plain, suffix) }
 	switch {
 	case v.text[i] == ':' && !quoted && strings.HasPrefix(plain, "get"):
-		return harmless, quoted // an operation, with what it reports behind it: "GetClientAccessToken: invalid argument"
+		return harmless, quoted // an operation's name before its error: "GetClientAccessToken: invalid argument"
 	case slices.ContainsFunc(strongNames, hasSuffix):
 		return strong, quoted
 	case slices.ContainsFunc(weakNames, hasSuffix), name[strings.LastIndexAny(name, ".-")+1:] == "sig":
@@ -411,7 +416,7 @@ func (v *view) nameBefore(i int) (k kind, quoted bool) {
 	return harmless, quoted
 }
 
-// valueAfter returns where the value behind a separator is.
+// valueAfter returns the position of the value after the separator at i.
 func (v *view) valueAfter(i int, k kind, nameQuoted bool) span {
 	const longWord = 16
 	colon := v.text[i] == ':'
@@ -464,7 +469,8 @@ func (v *view) valueAfter(i int, k kind, nameQuoted bool) span {
 	return span{start, v.until(start, "")}
 }
 
-// until returns where a value without quotes ends: before white space, a character that separates values, or one of more.
+// until returns the end of an unquoted value. The value ends before white space, a quote, one of &;<>, or a character
+// in more.
 func (v *view) until(i int, more string) int {
 	for ; i < len(v.text); i++ {
 		c := v.text[i]
@@ -475,7 +481,8 @@ func (v *view) until(i int, more string) int {
 	return i
 }
 
-// closing returns where a quoted value ends: before its closing quote, or at the text's end if that was cut off.
+// closing returns the end of a quoted value: the position of the closing quote or, if there is none, the end of the
+// text.
 func (v *view) closing(i int, quote byte) int {
 	for ; i < len(v.text) && v.text[i] != quote; i++ {
 		if v.text[i] == '\\' {
@@ -485,8 +492,8 @@ func (v *view) closing(i int, quote byte) int {
 	return min(i, len(v.text))
 }
 
-// length is the number of bytes without those of marks, so that a text whose secrets are hidden is not searched with
-// another result than before.
+// length returns the number of bytes of b that are not in a Mark. This makes redaction stable: hiding a secret must not
+// change what a second search finds.
 func length(b []byte) int {
 	return len(b) - len(Mark)*strings.Count(string(b), Mark)
 }

@@ -45,7 +45,7 @@ func TestTextHidesSecretsAndLeavesTheRest(t *testing.T) {
 		"ce-signature: sha256=0123456789abcdef":                 "ce-signature: REDACTED",
 		"100%AccessKey=abc":                                     "100%AccessKey=REDACTED",
 
-		// By its looks.
+		// By its form.
 		"Authorization: Bearer abcdefghijklmnop0123":        "Authorization: Bearer REDACTED",
 		"Authorization: Basic dXNlcjpwYXNz\r\nHost: a":      "Authorization: Basic REDACTED\r\nHost: a",
 		"authorization=opaque":                              "authorization=REDACTED",
@@ -87,10 +87,10 @@ func TestKnownSecretsAreHiddenHoweverTheyAreWritten(t *testing.T) {
 		}
 	}
 	require.Equal(t, "my REDACTED token", Text("my opaque token", "opaque"))
-	require.Equal(t, "token", Text("token", "", "k"), "what is too short to be a secret stays")
+	require.Equal(t, "token", Text("token", "", "k"), "a known secret that is too short is ignored")
 }
 
-// encoders are the ways in which a text may be written in another.
+// encoders returns the encodings that Text sees through.
 func encoders() []func(string) string {
 	inJSON := func(text string) string {
 		data, _ := json.Marshal(text)
@@ -143,14 +143,14 @@ func TestAnExcerptShowsNoHalfSecret(t *testing.T) {
 			require.NotContains(t, got, "abcd")
 		}
 	}
-	// What a long secret leaves out is not filled up with what may have been cut in two.
+	// A long secret shortens the excerpt: the text after the secret may end within another secret.
 	data := []byte("password=" + strings.Repeat("x", limit+longestSecret-20) + " Bearer abcdefghijkl")
 	require.Equal(t, "password=REDACTED", Excerpt(data, limit))
 	require.Equal(t, strings.Repeat("b", limit), Excerpt([]byte(strings.Repeat("b", 8*limit)), limit))
 	require.True(t, utf8.ValidString(Excerpt([]byte(strings.Repeat("é", limit)), 5)))
 }
 
-// Nothing is timed: with work that grows with the square of the size, the test takes minutes.
+// The test measures no times. With quadratic work it would take minutes.
 func TestTheWorkGrowsWithTheSize(t *testing.T) {
 	const size = 256 << 10
 	for _, part := range []string{"eyJ", "bearer+", "bearer ", "token:", "token: ", "=", `\`, `"`, "%", "%25", "://", "token=", `token=""`, " ", "[", "REDACTED",
@@ -177,7 +177,8 @@ func TestLine(t *testing.T) {
 	}
 }
 
-// FuzzText plants a secret under each name and in each encoding, between texts that try to hide it.
+// FuzzText plants a secret under each name and in each encoding, between texts that may keep the secret from being
+// found.
 func FuzzText(f *testing.F) {
 	f.Add("", "", "abcdefgh", uint(0), uint(0), uint(0))
 	f.Add(`{"a":"`, `"}`, "a+b/c==d", uint(1), uint(1), uint(3))
@@ -216,7 +217,7 @@ func FuzzText(f *testing.F) {
 	})
 }
 
-// holds reports whether a text holds another one, in any encoding.
+// holds reports whether a text contains another text, in any encoding.
 func holds(text, part string) bool {
 	v := view{text: []byte(text)}
 	for {
@@ -229,7 +230,7 @@ func holds(text, part string) bool {
 	}
 }
 
-// isAssignment reports whether a text looks like a part of a challenge: realm=.
+// isAssignment reports whether a text looks like a parameter of a challenge, such as realm=.
 func isAssignment(text string) bool { return strings.HasSuffix(text, "=") }
 
 func BenchmarkText(b *testing.B) {
