@@ -52,7 +52,7 @@ type TunnelTarget struct {
 // RebalanceTunnel sends a Rebalance frame over a tunnel's connection. The frame asks the application's server to open one more
 // connection. The service probably sends it when it scales out. RebalanceTunnel reports whether the connection exists.
 //
-// We know Rebalance, Reconnect and Close frames from the official packages, and have never seen the service send them.
+// We know the Rebalance, Reconnect and Close frames from the official packages, and have never seen the service send them.
 func (s *Server) RebalanceTunnel(hub, tunnelID string, to TunnelTarget) bool {
 	return s.tunnels.Tell(hub, tunnelID, &tunnelframe.Rebalance{TargetID: to.Target, Endpoint: to.Endpoint, Message: to.Message})
 }
