@@ -24,23 +24,23 @@ import (
 	"github.com/awps-go/webpubsub/emulator"
 )
 
-// This file is about those who do not behave: each is answered clearly, and everyone else is served on.
+// This file tests misbehaving clients. Each receives a clear response, and does not affect other clients.
 
 func TestASlowReaderIsClosedWithAReasonAndDelaysNobody(t *testing.T) {
-	var logged safeBuffer
+	var logged syncBuffer
 	srv := emulator.StartT(t, &emulator.Options{Logger: slog.New(slog.NewTextHandler(&logged, nil))})
 	slow := dialJSON(t, srv, dialOptions{groups: []string{"g"}})
 	fast := dialJSON(t, srv, dialOptions{groups: []string{"g"}})
 	big := strings.Repeat("x", maxMessageSize)
 	var sent int
 	for len(srv.Connections("chat")) == 2 {
-		require.Less(t, sent, 1000, "the slow client is never closed")
+		require.Less(t, sent, 1000, "the slow client is not closed")
 		rest{t, srv}.text("hubs/chat/groups/g/:send", big)
 		sent++
 		require.Len(t, fast.object()["data"], maxMessageSize)
 	}
-	fast.nothing(srv)
-	ce, frames := slow.closed() // now it reads
+	fast.expectNothing(srv)
+	ce, frames := slow.closed() // starts to read
 	require.Equal(t, websocket.StatusPolicyViolation, ce.Code)
 	require.Equal(t, "The outbound message queue is full.", ce.Reason)
 	require.Contains(t, frames[len(frames)-1], `"event":"disconnected","message":"The outbound message queue is full."`)
@@ -49,7 +49,7 @@ func TestASlowReaderIsClosedWithAReasonAndDelaysNobody(t *testing.T) {
 	rest{t, srv}.must(404, "HEAD", "hubs/chat/connections/"+slow.id)
 }
 
-func TestWhatExpiresWhileASlowReaderDoesNotReadIsDroppedAndTakesNoRoom(t *testing.T) {
+func TestExpiredMessagesForASlowReaderAreDroppedAndDoNotCount(t *testing.T) {
 	srv := emulator.StartT(t, nil)
 	slow := dialJSON(t, srv, dialOptions{groups: []string{"room"}})
 	slow.ws.SetReadLimit(-1)
@@ -59,7 +59,7 @@ func TestWhatExpiresWhileASlowReaderDoesNotReadIsDroppedAndTakesNoRoom(t *testin
 		}
 	}
 	big := strings.Repeat("x", maxMessageSize)
-	send(8, big, 0) // more than the network takes
+	send(8, big, 0) // more than the network buffers
 	send(8, big, time.Second)
 	flood(t, srv, maxQueuedFrames-100, `"dataType":"text","data":"old","ttlSeconds":1`)
 	srv.Advance(2 * time.Second)
@@ -69,7 +69,7 @@ func TestWhatExpiresWhileASlowReaderDoesNotReadIsDroppedAndTakesNoRoom(t *testin
 		require.Len(t, slow.object()["data"], maxMessageSize)
 	}
 	for data := slow.object()["data"]; data != "new"; data = slow.object()["data"] {
-		require.Len(t, data, maxMessageSize, "the one that was being written")
+		require.Len(t, data, maxMessageSize, "only a message already being written may precede")
 	}
 	for range 199 {
 		require.Equal(t, "new", slow.object()["data"])
@@ -77,7 +77,7 @@ func TestWhatExpiresWhileASlowReaderDoesNotReadIsDroppedAndTakesNoRoom(t *testin
 	for range 8 {
 		require.Len(t, slow.object()["data"], maxMessageSize)
 	}
-	slow.nothing(srv)
+	slow.expectNothing(srv)
 }
 
 func TestAFrameOverTheLimitClosesAClientOfAnyProtocolAndNobodyElse(t *testing.T) {
@@ -95,13 +95,13 @@ func TestAFrameOverTheLimitClosesAClientOfAnyProtocolAndNobodyElse(t *testing.T)
 	} {
 		t.Run(name, func(t *testing.T) {
 			c := dial(t, srv, dialOptions{subprotocols: tt.subprotocols})
-			_ = c.ws.Write(t.Context(), tt.typ, make([]byte, maxMessageSize+1)) // of which the server may read no more
+			_ = c.ws.Write(t.Context(), tt.typ, make([]byte, maxMessageSize+1)) // may fail: the server stops reading
 			ce, _ := c.closed()
 			require.Equal(t, websocket.StatusMessageTooBig, ce.Code)
-			require.NoError(t, srv.WaitForConnections(soon(t), "chat", 1), "nor is it kept for a client that may come back")
+			require.NoError(t, srv.WaitForConnections(soon(t), "chat", 1), "the client is removed, even a reliable one")
 		})
 	}
-	bystander.nothing(srv)
+	bystander.expectNothing(srv)
 }
 
 func TestAClientThatNeverReadsIsCutOffWhenTheServerCloses(t *testing.T) {
@@ -114,7 +114,7 @@ func TestAClientThatNeverReadsIsCutOffWhenTheServerCloses(t *testing.T) {
 	require.NotEmpty(t, stuck.id)
 }
 
-// handshake opens a WebSocket by hand, for those who then do not speak WebSocket properly.
+// handshake opens a WebSocket and returns its TCP connection, for tests of invalid WebSocket traffic.
 func handshake(t *testing.T, srv *emulator.Server) net.Conn {
 	t.Helper()
 	c, err := net.Dial("tcp", host(srv))
@@ -130,7 +130,7 @@ func handshake(t *testing.T, srv *emulator.Server) net.Conn {
 	return c
 }
 
-func TestHalfOpenConnections(t *testing.T) {
+func TestIncompleteRequestsAndFrames(t *testing.T) {
 	for name, leave := range map[string]func(t *testing.T, srv *emulator.Server){
 		"a connection without a request": func(t *testing.T, srv *emulator.Server) {
 			c, err := net.Dial("tcp", host(srv))
@@ -155,32 +155,32 @@ func TestHalfOpenConnections(t *testing.T) {
 			_, err := c.Write([]byte{0x81, 0xFE, 0x01})
 			require.NoError(t, err)
 		},
-		"a client that answers nothing": func(t *testing.T, srv *emulator.Server) { handshake(t, srv) },
+		"a client that sends nothing": func(t *testing.T, srv *emulator.Server) { handshake(t, srv) },
 	} {
 		t.Run(name, func(t *testing.T) {
-			t.Parallel() // with waiting for those who keep Close waiting
+			t.Parallel() // because Close waits for some of them
 			srv := emulator.StartT(t, nil)
 			bystander := dialJSON(t, srv, dialOptions{user: "bystander"})
 			leave(t, srv)
-			rest{t, srv}.text("hubs/chat/users/bystander/:send", "served on")
-			require.Equal(t, "served on", bystander.object()["data"])
-			srv.Close() // they do not keep it from closing
+			rest{t, srv}.text("hubs/chat/users/bystander/:send", "still served")
+			require.Equal(t, "still served", bystander.object()["data"])
+			srv.Close() // does not hang
 		})
 	}
 }
 
-func TestAClientThatLeavesWithoutACloseFrameIsGone(t *testing.T) {
+func TestAClientThatLeavesWithoutACloseFrameIsRemoved(t *testing.T) {
 	write := func(c *net.TCPConn, b ...byte) error {
 		_, err := c.Write(b)
 		return err
 	}
 	for name, leave := range map[string]func(c *net.TCPConn) error{
-		"it closes the connection":     func(c *net.TCPConn) error { return c.Close() },
-		"it closes its half":           func(c *net.TCPConn) error { return c.CloseWrite() },
-		"it resets the connection":     func(c *net.TCPConn) error { return errors.Join(c.SetLinger(0), c.Close()) },
-		"it sends an unmasked frame":   func(c *net.TCPConn) error { return write(c, 0x81, 0x01, 'x') },
-		"it sends a reserved opcode":   func(c *net.TCPConn) error { return write(c, 0x83, 0x80, 0, 0, 0, 0) },
-		"it sends a lone continuation": func(c *net.TCPConn) error { return write(c, 0x80, 0x80, 0, 0, 0, 0) },
+		"closes the connection":     func(c *net.TCPConn) error { return c.Close() },
+		"closes its half":           func(c *net.TCPConn) error { return c.CloseWrite() },
+		"resets the connection":     func(c *net.TCPConn) error { return errors.Join(c.SetLinger(0), c.Close()) },
+		"sends an unmasked frame":   func(c *net.TCPConn) error { return write(c, 0x81, 0x01, 'x') },
+		"sends a reserved opcode":   func(c *net.TCPConn) error { return write(c, 0x83, 0x80, 0, 0, 0, 0) },
+		"sends a lone continuation": func(c *net.TCPConn) error { return write(c, 0x80, 0x80, 0, 0, 0, 0) },
 	} {
 		t.Run(name, func(t *testing.T) {
 			srv := emulator.StartT(t, nil)
@@ -188,12 +188,12 @@ func TestAClientThatLeavesWithoutACloseFrameIsGone(t *testing.T) {
 			c := handshake(t, srv)
 			require.NoError(t, leave(c.(*net.TCPConn)))
 			require.NoError(t, srv.WaitForConnections(t.Context(), "chat", 1))
-			bystander.nothing(srv)
+			bystander.expectNothing(srv)
 		})
 	}
 }
 
-func TestABodyThatIsCutShortIsNotSent(t *testing.T) {
+func TestATruncatedBodyIsNotSent(t *testing.T) {
 	srv := emulator.StartT(t, nil)
 	c := dialJSON(t, srv, dialOptions{})
 	conn, err := net.Dial("tcp", host(srv))
@@ -203,7 +203,7 @@ func TestABodyThatIsCutShortIsNotSent(t *testing.T) {
 	fmt.Fprintf(conn, "POST /api/hubs/chat/:send HTTP/1.1\r\nHost: %s\r\nAuthorization: Bearer %s\r\nContent-Type: text/plain\r\nContent-Length: 5\r\n\r\nhel", host(srv), token)
 	require.NoError(t, conn.(*net.TCPConn).CloseWrite())
 	_, _ = io.Copy(io.Discard, conn) // until the server closes the connection, or resets it
-	c.nothing(srv)
+	c.expectNothing(srv)
 }
 
 func TestAFloodOfBadTokensLeavesEveryoneElseServed(t *testing.T) {
@@ -216,7 +216,7 @@ func TestAFloodOfBadTokensLeavesEveryoneElseServed(t *testing.T) {
 		flood.Go(func() {
 			for range 25 {
 				if got := upgradeStatus(t, target); got != http.StatusUnauthorized {
-					t.Errorf("a bad token is answered %d", got)
+					t.Errorf("a bad token: status %d", got)
 				}
 			}
 		})
@@ -230,7 +230,7 @@ func TestAFloodOfBadTokensLeavesEveryoneElseServed(t *testing.T) {
 	require.Len(t, srv.Connections("chat"), 1)
 }
 
-func TestACompressedOrFragmentedMessageIsUnderstood(t *testing.T) {
+func TestCompressedAndFragmentedMessages(t *testing.T) {
 	srv := emulator.StartT(t, nil)
 	ctx, cancel := context.WithTimeout(t.Context(), patience)
 	defer cancel()
@@ -270,18 +270,18 @@ func FuzzRESTPaths(f *testing.F) {
 		if err != nil || !strings.HasPrefix(req.URL.Path, "/api/") {
 			return
 		}
-		// RequestURI is what goes on the wire, without the fragment.
+		// RequestURI is the URL as sent, without the fragment.
 		req.Header.Set("Authorization", "Bearer "+sign(t, srv.AccessKey(), jwt.MapClaims{
 			"aud": srv.Endpoint() + req.URL.RequestURI(), "exp": time.Now().Add(time.Minute).Unix()}))
 		req.Header.Set("Content-Type", "application/json")
 		resp, err := restClient.Do(req)
 		if err != nil {
-			return // net/http does not send such a request
+			return // a request that net/http does not send
 		}
 		defer resp.Body.Close()
 		body, err := io.ReadAll(resp.Body)
 		require.NoError(t, err)
-		require.NotEqual(t, http.StatusUnauthorized, resp.StatusCode, "the URL is signed as it is sent")
+		require.NotEqual(t, http.StatusUnauthorized, resp.StatusCode, "the token is for the URL as sent")
 		require.NotEqual(t, http.StatusInternalServerError, resp.StatusCode, string(body))
 		if resp.StatusCode >= 400 && method != http.MethodHead && resp.Header.Get("x-ms-error-code") != "" {
 			var e errorBody

@@ -9,11 +9,10 @@ import (
 	"github.com/awps-go/webpubsub/emulator/internal/client"
 )
 
-// This file is what goes wrong on purpose between the server and a client that is connected. What goes wrong with requests
-// over HTTP, the handshake of a client among them, is in faults.go.
+// This file injects faults into the connections of clients. Faults of HTTP requests, including handshakes, are in faults.go.
 
 // ClientOperation is a kind of request that a client sends over its connection. Each frame of a client without a subprotocol
-// is a request: ClientSendEvent or ClientSendToGroup, by the client's mode.
+// is a request: ClientSendEvent or ClientSendToGroup, depending on the client's mode.
 type ClientOperation string
 
 const (
@@ -31,37 +30,37 @@ const (
 
 var clientOperations = []ClientOperation{ClientJoinGroup, ClientLeaveGroup, ClientSendToGroup, ClientSendEvent, ClientInvoke}
 
-// ClientFault describes how a request of a connected client fails on purpose. Set exactly one of Unacknowledged, Error and
-// Cut, with or without Delay, or Delay alone. A ClientFault does not affect MQTT clients.
+// ClientFault describes how requests of connected clients fail. Set at most one of Unacknowledged, Error and Cut; Delay may be
+// set with any of them, or alone. A ClientFault does not affect MQTT clients.
 type ClientFault struct {
-	// Operation selects the requests by their kind. "" selects any.
+	// Operation selects requests by their kind. "" selects all kinds.
 	Operation ClientOperation
 
-	// ConnectionID selects the requests of one client, by the id in its connected message. "" selects any client of any hub.
+	// ConnectionID selects the requests of one client, by the id in its connected message. "" selects all clients of all hubs.
 	ConnectionID string
 
-	// Times is the number of requests that fail: the next ones that match. 0 means 1, and [UntilCleared] means all of them
-	// until [Server.ClearFaults]. If several faults match a request, the fault that was injected first is used.
+	// Times is the number of requests that fail: the next ones that match. 0 means 1. [UntilCleared] means all until
+	// [Server.ClearFaults]. If several faults match a request, the one injected first applies.
 	Times int
 
-	// Delay delays the request, and with it all later requests of the client, by the server's clock: see [Server.Advance].
-	// Pings are answered meanwhile.
+	// Delay delays the request and all later requests of the client, by the server's clock: see [Server.Advance]. The server
+	// still responds to pings.
 	Delay time.Duration
 
-	// Unacknowledged executes the request and drops its acknowledgement. To the client the acknowledgement looks late: if the
-	// client sends the request again with the same ackId, the answer is Duplicate.
+	// Unacknowledged executes the request and drops the acknowledgement. If the client sends the request again with the same
+	// ackId, the acknowledgement has the error Duplicate.
 	Unacknowledged bool
 
 	// Error, if not "", is the name of the error in the acknowledgement, such as "InternalServerError". The request is not
-	// executed. A client without a subprotocol is closed with 1011.
+	// executed. A client without a subprotocol, which has no acknowledgements, is closed with 1011.
 	Error string
 
-	// Cut cuts the connection instead of acknowledging the request. A reliable client may come back.
+	// Cut cuts the connection instead of acknowledging the request. A reliable client may recover.
 	Cut Cut
 }
 
-// InjectClientFault makes requests of connected clients fail: the next Times that match. It returns an error if the fault
-// cannot happen, which fails the test too under [StartT]. [Server.ClearFaults] removes the fault.
+// InjectClientFault makes the next requests of connected clients that match f fail. It returns an error if f can have no effect;
+// under [StartT], such an error also fails the test. [Server.ClearFaults] removes the fault.
 func (s *Server) InjectClientFault(f ClientFault) error {
 	err := s.injectClientFault(f)
 	if err != nil {
@@ -79,15 +78,15 @@ func (s *Server) injectClientFault(f ClientFault) error {
 	case f.Operation != "" && !slices.Contains(clientOperations, f.Operation):
 		return fmt.Errorf("emulator: ClientFault.Operation: there is no operation %q: the operations are %v", f.Operation, clientOperations)
 	case f.Times < UntilCleared:
-		return fmt.Errorf("emulator: ClientFault.Times is %d", f.Times)
+		return fmt.Errorf("emulator: ClientFault.Times is %d: it must be UntilCleared, 0 or positive", f.Times)
 	case f.Delay < 0:
 		return fmt.Errorf("emulator: ClientFault.Delay is negative")
 	case f.Cut < CutNone || f.Cut > CutAfterEffect:
-		return fmt.Errorf("emulator: ClientFault.Cut is %d", f.Cut)
+		return fmt.Errorf("emulator: ClientFault.Cut is %d: it must be CutNone, CutBeforeEffect or CutAfterEffect", f.Cut)
 	case effects == 0 && f.Delay == 0:
-		return fmt.Errorf("emulator: ClientFault says nothing that should go wrong")
+		return fmt.Errorf("emulator: ClientFault has no effect: set Unacknowledged, Error, Cut or Delay")
 	case effects > 1:
-		return fmt.Errorf("emulator: ClientFault.Unacknowledged, Error and Cut exclude each other")
+		return fmt.Errorf("emulator: ClientFault.Unacknowledged, Error and Cut are mutually exclusive")
 	}
 	s.clientFaults.Inject(client.Fault{Operation: string(f.Operation), ConnectionID: f.ConnectionID, Times: cmp.Or(f.Times, 1),
 		Delay: f.Delay, Unacknowledged: f.Unacknowledged, Error: f.Error,
@@ -95,17 +94,17 @@ func (s *Server) injectClientFault(f ClientFault) error {
 	return nil
 }
 
-// link is what a client's connection lets happen to it on purpose.
+// link is implemented by the connections that a test can break: those of all clients but MQTT clients.
 type link interface {
-	// Silence lets nothing more pass in either direction, and reports whether there was a connection.
+	// Silence stops all traffic in both directions. It reports whether there was a connection.
 	Silence() bool
-	// CloseWith closes the connection with a code, and reports whether there was one.
+	// CloseWith closes the connection with a code. It reports whether there was a connection.
 	CloseWith(code int, reason string) bool
-	// RenewToken gives a reliable client a new reconnection token, and reports whether it has one.
+	// RenewToken sends a reliable client a new reconnection token. It reports whether the client is reliable and connected.
 	RenewToken() bool
 }
 
-// find returns the link of a client that is not one of MQTT, or nil.
+// find returns the link of a client, or nil if there is no such client or it is an MQTT client.
 func (s *Server) find(hub, connectionID string) link {
 	if c := s.service.Hub(hub).Find(connectionID); c != nil {
 		l, _ := c.Link.(link)
@@ -114,11 +113,11 @@ func (s *Server) find(hub, connectionID string) link {
 	return nil
 }
 
-// SilenceConnection makes a client's connection half-open, as if a network on the way had failed silently. From now on the
-// server reads nothing from the client, and nothing that the server sends arrives.
+// SilenceConnection makes a client's connection half-open, as if the network between them had failed silently. From then on, the
+// server reads nothing from the client, and the client receives nothing.
 //
-// The client is still connected to the hub. [Server.DropConnection] makes the server notice. A reliable client may come back
-// over another connection at any time.
+// The client stays connected to the hub. [Server.DropConnection] makes the server notice the failure. A reliable client may
+// recover over another connection at any time.
 //
 // SilenceConnection reports whether the hub has the client and the client has a connection. It returns false for MQTT clients.
 func (s *Server) SilenceConnection(hub, connectionID string) bool {
@@ -126,26 +125,26 @@ func (s *Server) SilenceConnection(hub, connectionID string) bool {
 	return l != nil && l.Silence()
 }
 
-// CloseConnection closes a client's connection with a close frame that has the code and the reason. The reason has at most 123
-// bytes.
+// CloseConnection closes a client's connection with a close frame that has the code and the reason. The reason may have at most
+// 123 bytes.
 //
-//   - A reliable client may come back, as after a cut, unless the code is 1000 or 1008.
-//   - Any other client is gone from the hub, and receives the reason in a disconnected message first.
+//   - A reliable client may recover, as after a cut, unless the code is 1000 or 1008.
+//   - Any other client leaves the hub. It receives the reason in a disconnected message first.
 //
 // CloseConnection reports whether the hub has the client and the client has a connection. It returns false for MQTT clients. It
-// panics if a close frame must not have the code: allowed are 1000 to 1003, 1007 to 1014 and 3000 to 4999.
+// panics unless the code is from 1000 to 1003, from 1007 to 1014 or from 3000 to 4999: other codes are not allowed in a close frame.
 func (s *Server) CloseConnection(hub, connectionID string, code int, reason string) bool {
 	registered := code >= 1000 && code <= 1014 && (code < 1004 || code > 1006)
 	if !registered && (code < 3000 || code > 4999) {
-		panic(fmt.Sprintf("emulator: no close frame may have the code %d", code))
+		panic(fmt.Sprintf("emulator: CloseConnection: code %d is not allowed in a close frame", code))
 	}
 	l := s.find(hub, connectionID)
 	return l != nil && l.CloseWith(code, reason)
 }
 
-// RenewReconnectionToken sends a reliable client a new reconnection token, in a connected message, as the service may at any
-// time. The old token stays valid until the client has come back with the new one. RenewReconnectionToken reports whether the
-// hub has the client and the client is a reliable one that is connected now.
+// RenewReconnectionToken sends a reliable client a new reconnection token in a connected message, which the service may do at any
+// time. The old token stays valid until the client has recovered with the new one. RenewReconnectionToken reports whether the hub
+// has the client, and the client is reliable and currently connected.
 func (s *Server) RenewReconnectionToken(hub, connectionID string) bool {
 	l := s.find(hub, connectionID)
 	return l != nil && l.RenewToken()

@@ -10,23 +10,23 @@ import (
 	"github.com/awps-go/webpubsub/emulator"
 )
 
-func TestRequestsOfClientsGoWrong(t *testing.T) {
+func TestClientFaults(t *testing.T) {
 	const join, leave = `{"type":"joinGroup","group":"g","ackId":1}`, `{"type":"leaveGroup","group":"g","ackId":2}`
 	start := func(t *testing.T) (*emulator.Server, *reliableClient) {
 		srv := emulator.StartT(t, nil)
 		return srv, dialReliable(t, srv, dialOptions{roles: []string{"webpubsub.joinLeaveGroup", "webpubsub.sendToGroup"}})
 	}
-	t.Run("an acknowledgement is swallowed", func(t *testing.T) {
+	t.Run("an acknowledgement is dropped", func(t *testing.T) {
 		srv, c := start(t)
 		require.NoError(t, srv.InjectClientFault(emulator.ClientFault{Operation: emulator.ClientJoinGroup, Unacknowledged: true}))
-		c.write(leave) // another operation
+		c.write(leave) // an operation without a fault
 		require.Equal(t, 2.0, c.object()["ackId"])
 		c.write(join)
 		require.NoError(t, srv.WaitForGroup(t.Context(), "chat", "g", 1))
-		require.Equal(t, `{"type":"pong"}`, c.ask(`{"type":"ping"}`), "nothing has come")
+		require.Equal(t, `{"type":"pong"}`, c.ask(`{"type":"ping"}`), "there is no acknowledgement")
 		require.Contains(t, c.ask(join), ackDuplicate)
 	})
-	t.Run("a request fails, of one client", func(t *testing.T) {
+	t.Run("requests of one client fail", func(t *testing.T) {
 		srv, c := start(t)
 		other := dialJSON(t, srv, dialOptions{roles: []string{"webpubsub.joinLeaveGroup"}})
 		require.NoError(t, srv.InjectClientFault(emulator.ClientFault{ConnectionID: c.id, Times: 2, Error: "InternalServerError"}))
@@ -50,7 +50,7 @@ func TestRequestsOfClientsGoWrong(t *testing.T) {
 		}
 		require.Contains(t, c.ask(join), ackDuplicate)
 	})
-	t.Run("a request is held back, and what comes after it", func(t *testing.T) {
+	t.Run("a request and all later requests are delayed", func(t *testing.T) {
 		srv, c := start(t)
 		require.NoError(t, srv.InjectClientFault(emulator.ClientFault{Delay: time.Minute}))
 		c.write(join)
@@ -68,7 +68,7 @@ func TestRequestsOfClientsGoWrong(t *testing.T) {
 		ce, _ := c.closed()
 		require.Equal(t, websocket.StatusInternalError, ce.Code)
 	})
-	t.Run("faults are forgotten", func(t *testing.T) {
+	t.Run("faults are cleared", func(t *testing.T) {
 		srv, c := start(t)
 		require.NoError(t, srv.InjectClientFault(emulator.ClientFault{Error: "x"}))
 		srv.ClearFaults()
@@ -76,20 +76,20 @@ func TestRequestsOfClientsGoWrong(t *testing.T) {
 	})
 }
 
-func TestClientFaultsThatCannotBe(t *testing.T) {
-	tb := &refusals{TB: t}
+func TestInvalidClientFaults(t *testing.T) {
+	tb := &failureRecorder{TB: t}
 	srv := emulator.StartT(tb, nil)
 	for want, f := range map[string]emulator.ClientFault{
 		`there is no operation "SendToAll"`: {Operation: "SendToAll", Error: "x"},
 		"Times is -2":                       {Times: -2, Error: "x"},
 		"Delay is negative":                 {Delay: -1},
 		"Cut is 3":                          {Cut: 3},
-		"nothing that should go wrong":      {Operation: emulator.ClientInvoke},
-		"exclude each other":                {Unacknowledged: true, Cut: emulator.CutAfterEffect},
+		"ClientFault has no effect":         {Operation: emulator.ClientInvoke},
+		"are mutually exclusive":            {Unacknowledged: true, Cut: emulator.CutAfterEffect},
 	} {
 		err := srv.InjectClientFault(f)
 		require.ErrorContains(t, err, want)
-		require.Equal(t, err.Error(), tb.take(), "it fails the test under StartT")
+		require.Equal(t, err.Error(), tb.take(), "the error fails the test")
 	}
 	for _, code := range []int{0, 999, 1004, 1005, 1006, 1015, 2999, 5000} {
 		require.Panics(t, func() { srv.CloseConnection("chat", "x", code, "") }, code)
@@ -105,7 +105,7 @@ func TestAHalfOpenConnection(t *testing.T) {
 	require.True(t, srv.SilenceConnection("chat", c.id))
 	c.write(`{"type":"joinGroup","group":"g","ackId":1}`)
 	rest{t, srv}.text("hubs/chat/:send", "one")
-	require.False(t, srv.Connections("chat")[0].Recovering, "the server has noticed nothing")
+	require.False(t, srv.Connections("chat")[0].Recovering, "the server does not notice")
 	c.comeBack()
 	c.expect(1, "one")
 	require.Equal(t, `{"type":"pong"}`, c.ask(`{"type":"ping"}`))
@@ -113,7 +113,7 @@ func TestAHalfOpenConnection(t *testing.T) {
 	require.True(t, srv.SilenceConnection("chat", c.id))
 	require.True(t, srv.DropConnection("chat", c.id))
 	require.True(t, srv.Connections("chat")[0].Recovering)
-	require.False(t, srv.SilenceConnection("chat", c.id), "it has no connection")
+	require.False(t, srv.SilenceConnection("chat", c.id), "the client has no connection")
 }
 
 func TestAConnectionIsClosedWithACode(t *testing.T) {
@@ -127,10 +127,10 @@ func TestAConnectionIsClosedWithACode(t *testing.T) {
 		require.NoError(t, srv.WaitForRecovering(t.Context(), "chat", 1))
 		c.comeBack()
 		require.Equal(t, `{"type":"pong"}`, c.ask(`{"type":"ping"}`))
-		require.True(t, srv.CloseConnection("chat", c.id, 1008, "for good"))
+		require.True(t, srv.CloseConnection("chat", c.id, 1008, "permanently"))
 		ce, frames = c.closed()
 		require.Equal(t, websocket.StatusPolicyViolation, ce.Code)
-		require.Equal(t, []string{`{"type":"system","event":"disconnected","message":"for good"}`}, frames)
+		require.Equal(t, []string{`{"type":"system","event":"disconnected","message":"permanently"}`}, frames)
 		require.NoError(t, srv.WaitForConnections(t.Context(), "chat", 0))
 	}
 	plain := dialJSON(t, srv, dialOptions{})
@@ -152,10 +152,10 @@ func TestANewReconnectionToken(t *testing.T) {
 	c.cut()
 	c.token = old
 	c.comeBack()
-	require.Equal(t, `{"type":"pong"}`, c.ask(`{"type":"ping"}`), "the frame with the new token may have been lost")
+	require.Equal(t, `{"type":"pong"}`, c.ask(`{"type":"ping"}`), "the old token is valid until the new one is used")
 	c.cut()
 	c.token = newer
-	require.False(t, srv.RenewReconnectionToken("chat", c.id), "it is cut off")
+	require.False(t, srv.RenewReconnectionToken("chat", c.id), "the client is cut off")
 	c.comeBack()
 	require.Equal(t, `{"type":"pong"}`, c.ask(`{"type":"ping"}`))
 	c.cut()

@@ -16,7 +16,7 @@ import (
 	"github.com/awps-go/webpubsub/emulator"
 )
 
-// application is a handler for tests: each event is sent to arrived and waits for release, if they are set.
+// application sets a handler for the hub chat that accepts the validation and passes events to handle.
 func application(t *testing.T, srv *emulator.Server, system []string, handle func(w http.ResponseWriter, r *http.Request)) {
 	t.Helper()
 	require.NoError(t, srv.SetHubSettings("chat", emulator.HubSettings{EventHandlers: []emulator.EventHandler{{
@@ -32,7 +32,7 @@ func TestAnonymousClients(t *testing.T) {
 	srv := emulator.StartT(t, nil)
 	target := srv.Endpoint() + "/client/hubs/chat"
 	connects := func() int { return upgradeStatus(t, target) }
-	require.Equal(t, 401, connects(), "the default is to deny")
+	require.Equal(t, 401, connects(), "anonymous clients are rejected by default")
 	for policy, status := range map[emulator.AnonymousConnectPolicy]int{emulator.AnonymousConnectAllow: 101, "ALLOW": 101,
 		emulator.AnonymousConnectDeny: 401, "": 401} {
 		require.NoError(t, srv.SetHubSettings("Chat", emulator.HubSettings{AnonymousConnectPolicy: policy}))
@@ -43,11 +43,11 @@ func TestAnonymousClients(t *testing.T) {
 	var settings emulator.HubSettings
 	require.NoError(t, json.Unmarshal([]byte(`{"anonymousConnectPolicy":"allow","eventHandlers":[]}`), &settings))
 	require.NoError(t, srv.SetHubSettings("chat", settings))
-	require.Equal(t, 401, upgradeStatus(t, target+"?access_token=bad"), "a bad token is one")
+	require.Equal(t, 401, upgradeStatus(t, target+"?access_token=bad"), "a bad token is not anonymous")
 	application(t, srv, []string{"connect"}, func(w http.ResponseWriter, r *http.Request) {
 		fmt.Fprint(w, `{"userId":"guest","groups":["lobby"],"roles":["webpubsub.sendToGroup.lobby"]}`)
 	})
-	require.Equal(t, 401, connects(), "the new settings do not allow it")
+	require.Equal(t, 401, connects(), "the new settings reject anonymous clients")
 	settings.EventHandlers = []emulator.EventHandler{{SystemEvents: []string{"connect"}, Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		w.Header().Set("WebHook-Allowed-Origin", "*")
 		fmt.Fprint(w, `{"userId":"guest","groups":["lobby"]}`)
@@ -60,13 +60,13 @@ func TestAnonymousClients(t *testing.T) {
 	require.NoError(t, srv.WaitForGroup(t.Context(), "chat", "lobby", 1))
 }
 
-func TestClaimsAsDotNETSpellsThem(t *testing.T) {
+func TestDotNETClaimNames(t *testing.T) {
 	srv := emulator.StartT(t, nil)
 	for name, claims := range map[string]jwt.MapClaims{
-		"short":             {"nameidentifier": "ann", "role": "webpubsub.sendToGroup"},
-		"long":              {"http://schemas.xmlsoap.org/ws/2005/05/identity/claims/nameidentifier": "ann", "http://schemas.microsoft.com/ws/2008/06/identity/claims/role": []string{"webpubsub.sendToGroup"}},
-		"sub wins":          {"sub": "ann", "nameidentifier": "ben", "role": []string{"other", "webpubsub.sendToGroup"}},
-		"roles in two ways": {"sub": "ann", "role": "other", "http://schemas.microsoft.com/ws/2008/06/identity/claims/role": "webpubsub.sendToGroup"},
+		"short names":               {"nameidentifier": "ann", "role": "webpubsub.sendToGroup"},
+		"long names":                {"http://schemas.xmlsoap.org/ws/2005/05/identity/claims/nameidentifier": "ann", "http://schemas.microsoft.com/ws/2008/06/identity/claims/role": []string{"webpubsub.sendToGroup"}},
+		"sub before nameidentifier": {"sub": "ann", "nameidentifier": "ben", "role": []string{"other", "webpubsub.sendToGroup"}},
+		"roles under both names":    {"sub": "ann", "role": "other", "http://schemas.microsoft.com/ws/2008/06/identity/claims/role": "webpubsub.sendToGroup"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			aud := srv.Endpoint() + "/client/hubs/chat"
@@ -82,7 +82,7 @@ func TestClaimsAsDotNETSpellsThem(t *testing.T) {
 	}
 }
 
-func TestARefusedClientLeavesNoHub(t *testing.T) {
+func TestARejectedClientCreatesNoHub(t *testing.T) {
 	srv := emulator.StartT(t, nil)
 	application(t, srv, []string{"connect"}, func(w http.ResponseWriter, r *http.Request) { w.WriteHeader(403) })
 	require.Equal(t, 403, upgradeStatus(t, dialOptions{}.httpURL(t, srv)))
@@ -91,7 +91,7 @@ func TestARefusedClientLeavesNoHub(t *testing.T) {
 	require.Empty(t, srv.Hubs())
 }
 
-func TestWhatAClientSaysCountsInOrderAndItsPingsAtOnce(t *testing.T) {
+func TestRequestsRunInOrderAndPingsImmediately(t *testing.T) {
 	srv := emulator.StartT(t, nil)
 	begun, release := make(chan struct{}), make(chan struct{})
 	application(t, srv, nil, func(w http.ResponseWriter, r *http.Request) {
@@ -105,14 +105,14 @@ func TestWhatAClientSaysCountsInOrderAndItsPingsAtOnce(t *testing.T) {
 	c := dialJSON(t, srv, dialOptions{roles: []string{"webpubsub.joinLeaveGroup"}})
 	c.write(`{"type":"event","event":"slow","data":1,"ackId":1}`)
 	<-begun
-	for i := range 200 { // far more than may wait for the application
+	for i := range 200 { // queued behind the event slow
 		c.write(fmt.Sprintf(`{"type":"event","event":"quick","data":1,"ackId":%d}`, 1000+i))
 	}
 	c.write(`{"type":"joinGroup","group":"g","ackId":2}`)
 	require.Equal(t, `{"type":"pong"}`, c.ask(`{"type":"ping"}`))
-	require.Empty(t, srv.Groups("chat"), "it joins when its turn comes")
+	require.Empty(t, srv.Groups("chat"), "joinGroup waits for the events before it")
 	close(release)
-	require.Equal(t, "the answer", c.object()["data"], "the answer comes before the ack")
+	require.Equal(t, "the answer", c.object()["data"], "the response precedes the acknowledgement")
 	require.Equal(t, 1.0, c.object()["ackId"])
 	for i := range 200 {
 		require.Equal(t, float64(1000+i), c.object()["ackId"])
@@ -121,7 +121,7 @@ func TestWhatAClientSaysCountsInOrderAndItsPingsAtOnce(t *testing.T) {
 	require.Equal(t, []string{"g"}, srv.Groups("chat"))
 }
 
-func TestWhatAClientSaysBeforeItsGoodbyeCounts(t *testing.T) {
+func TestRequestsBeforeACloseFrameAreExecuted(t *testing.T) {
 	srv := emulator.StartT(t, nil)
 	log := newEventLog()
 	begun, release := make(chan struct{}), make(chan struct{})
@@ -145,7 +145,7 @@ func TestWhatAClientSaysBeforeItsGoodbyeCounts(t *testing.T) {
 	require.Equal(t, []string{"first", "second", "disconnected"}, log.wait(t, 3))
 }
 
-func TestAReaderThatStopsLosesNothingByItsPings(t *testing.T) {
+func TestPingsOfAClientThatStoppedReading(t *testing.T) {
 	srv := emulator.StartT(t, nil)
 	pongs := make(chan string, 100)
 	ctx, cancel := context.WithTimeout(t.Context(), patience)
@@ -158,11 +158,11 @@ func TestAReaderThatStopsLosesNothingByItsPings(t *testing.T) {
 	c := &client{t: t, ws: ws}
 	c.object()
 	const many = 14
-	for range many { // more than the network takes
+	for range many { // more than the network buffers
 		rest{t, srv}.text("hubs/chat/:send", strings.Repeat("x", maxMessageSize))
 	}
 	for range 3 {
-		go func() { _ = ws.Ping(ctx) }() // answered when the messages before it have been read
+		go func() { _ = ws.Ping(ctx) }() // returns after the messages before the pong have been read
 	}
 	for range many {
 		require.Len(t, c.object()["data"], maxMessageSize)
@@ -173,17 +173,17 @@ func TestAReaderThatStopsLosesNothingByItsPings(t *testing.T) {
 		select {
 		case <-pongs:
 		case <-ctx.Done():
-			t.Fatal("a ping has no answer")
+			t.Fatal("a ping has no pong")
 		}
 	}
 }
 
-func TestAClientThatBreaksWebSocketsRulesIsGoneForGood(t *testing.T) {
+func TestAClientThatBreaksWebSocketsRulesIsRemoved(t *testing.T) {
 	srv := emulator.StartT(t, nil)
 	nc := handshake(t, srv)
 	defer nc.Close()
 	require.NoError(t, srv.WaitForConnections(t.Context(), "chat", 1))
-	_, err := nc.Write([]byte{0x83, 0x80, 0, 0, 0, 0}) // an opcode that is none
+	_, err := nc.Write([]byte{0x83, 0x80, 0, 0, 0, 0}) // a reserved opcode
 	require.NoError(t, err)
 	require.NoError(t, srv.WaitForConnections(t.Context(), "chat", 0))
 }

@@ -16,17 +16,17 @@ func TestCloseDoesNotWaitForConnectionsWithoutARequest(t *testing.T) {
 	conn, err := net.Dial("tcp", host(srv))
 	require.NoError(t, err)
 	defer conn.Close()
-	ask(t, "HEAD", srv.Endpoint()+"/api/health") // which is accepted after the connection
+	ask(t, "HEAD", srv.Endpoint()+"/api/health") // by now the server has accepted the connection
 	require.NoError(t, srv.Close())
-	_, err = conn.Read(make([]byte, 1)) // cut before net/http would have
+	_, err = conn.Read(make([]byte, 1)) // net/http alone would have waited longer
 	require.Error(t, err)
 }
 
-func TestOptionsThatAreWrong(t *testing.T) {
+func TestInvalidOptions(t *testing.T) {
 	for name, options := range map[string]emulator.Options{
 		"a key with a semicolon":           {AccessKey: "a;b"},
 		"a key with a line break":          {AccessKey: "a\nb"},
-		"a second key of blanks":           {SecondaryAccessKey: "  "},
+		"a secondary key of blanks":        {SecondaryAccessKey: "  "},
 		"a hub twice, in different case":   {Hubs: map[string]emulator.HubSettings{"chat": {}, "CHAT": {}}},
 		"a TLS config without certificate": {TLSConfig: &tls.Config{}},
 	} {

@@ -7,7 +7,7 @@ import (
 	"github.com/awps-go/webpubsub/emulator"
 )
 
-// What the protocol and the emulator's documentation promise, in the tests' own words.
+// Values of the protocol and of the emulator's documentation, repeated so that the tests do not depend on the code.
 const (
 	protocolJSON             = "json.webpubsub.azure.v1"
 	protocolJSONReliable     = "json.reliable.webpubsub.azure.v1"
@@ -23,15 +23,15 @@ const (
 	recoveryWindow = 30 * time.Second
 
 	maxMessageSize         = 1 << 20  // bytes
-	maxAnswerSize          = 16 << 20 // bytes, of an event handler
-	maxGrants              = 1000     // groups that one permission names
+	maxAnswerSize          = 16 << 20 // bytes of an event handler's response
+	maxGrants              = 1000     // groups of one permission
 	maxUnacknowledged      = 1000     // messages to a reliable client
 	maxUnacknowledgedBytes = 16 << 20
-	maxQueuedFrames        = 10_000 // to any client
-	maxRequests            = 1000   // that are remembered
+	maxQueuedFrames        = 10_000 // messages to any client
+	maxRequests            = 1000   // requests, and as many events, that the server keeps
 )
 
-// mqttVersion is a version of MQTT, as CONNECT packets spell it.
+// mqttVersion is the protocol version in CONNECT packets.
 type mqttVersion byte
 
 const (
@@ -39,7 +39,7 @@ const (
 	mqtt5   mqttVersion = 5
 )
 
-// errorBody is the JSON of an error.
+// errorBody is the JSON body of an error.
 type errorBody struct {
 	Code    string      `json:"code"`
 	Message string      `json:"message"`
@@ -47,7 +47,7 @@ type errorBody struct {
 	Details []errorBody `json:"details"`
 }
 
-// host is the host and port of a server.
+// host returns the host and port of a server.
 func host(srv *emulator.Server) string {
 	_, host, _ := strings.Cut(srv.Endpoint(), "://")
 	return host

@@ -1,23 +1,22 @@
-// Package emulator runs Azure Web PubSub in process, for tests and local development: the REST API, the WebSocket clients
-// and their protocols, on real state, on a loopback port.
+// Package emulator runs an in-process Azure Web PubSub for tests and local development. It serves the REST API and WebSocket
+// clients in all their protocols, on a loopback port.
 //
 //	server := emulator.StartT(t, nil) // closed when the test ends
 //	client, err := webpubsub.NewClientFromConnectionString(server.ConnectionString(), "chat", nil)
 //
-// A [Server] stands in for one Web PubSub resource: an endpoint, two access keys, and any number of hubs. It checks what the
-// service checks, such as tokens, names and sizes, and answers with the service's status codes and error bodies. It keeps
-// everything in memory and must not face a network.
+// A [Server] stands in for one Web PubSub resource: an endpoint, two access keys, and any number of hubs. It makes the service's
+// checks, such as of tokens, names and sizes, and responds with the service's status codes and error bodies. All state is in
+// memory. A Server must not be exposed to a network.
 //
-// A test can do with the server what it cannot do with the service:
+// A test can do things with a Server that the service does not allow:
 //
-//   - Requests fail on purpose: [Server.InjectFault] for REST requests and handshakes, [Server.InjectClientFault] for the
-//     requests of connected clients.
-//   - Connections break: [Server.DropConnection], [Server.SilenceConnection], [Server.CloseConnection].
-//   - The clock moves: [Server.Advance].
-//   - The test waits for a state instead of sleeping: [Server.WaitForConnections], [Server.WaitForRequests],
-//     [Server.WaitForEvents] and others.
-//   - The test looks inside: [Server.Connections], [Server.Requests], [Server.Events] and others.
+//   - Make requests fail: [Server.InjectFault] for REST requests and handshakes, [Server.InjectClientFault] for the requests of
+//     connected clients.
+//   - Break connections: [Server.DropConnection], [Server.SilenceConnection], [Server.CloseConnection].
+//   - Advance the clock: [Server.Advance].
+//   - Wait for a state instead of sleeping: [Server.WaitForConnections], [Server.WaitForRequests], [Server.WaitForEvents] and
+//     others.
+//   - Inspect the state: [Server.Connections], [Server.Requests], [Server.Events] and others.
 //
-// [Server.SetHubSettings] sets the application that receives the events of clients: a URL, or an http.Handler in the same
-// process.
+// [Server.SetHubSettings] sets where a hub's events go: to a URL, or to an http.Handler in the same process.
 package emulator

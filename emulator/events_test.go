@@ -14,15 +14,15 @@ import (
 	"github.com/awps-go/webpubsub/emulator"
 )
 
-// answering is a handler that answers events as a test says.
-func answering(answer func(w http.ResponseWriter, r *http.Request)) http.Handler {
+// handlerFunc returns a handler that accepts the validation and passes events to answer.
+func handlerFunc(answer func(w http.ResponseWriter, r *http.Request)) http.Handler {
 	return &scripted{log: newEventLog(), answer: func(w http.ResponseWriter, r *http.Request, _ int) { answer(w, r) }}
 }
 
-func TestATestSeesAndAwaitsWhatTheApplicationWasTold(t *testing.T) {
+func TestEventsAreRecordedAndAwaited(t *testing.T) {
 	s := emulator.StartT(t, nil)
 	require.Empty(t, s.Events())
-	listen(t, s, answering(func(w http.ResponseWriter, r *http.Request) {
+	listen(t, s, handlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if strings.EqualFold(r.Header.Get("ce-eventName"), "order") {
 			w.Header().Set("Content-Type", "text/plain")
 			w.WriteHeader(http.StatusBadRequest)
@@ -55,9 +55,9 @@ func TestATestSeesAndAwaitsWhatTheApplicationWasTold(t *testing.T) {
 	require.Equal(t, 400, all[3].Status)
 }
 
-func TestEventsAreRememberedUpToALimit(t *testing.T) {
+func TestEventsAreRecordedUpToALimit(t *testing.T) {
 	s := emulator.StartT(t, nil)
-	listen(t, s, answering(func(http.ResponseWriter, *http.Request) {}), false)
+	listen(t, s, handlerFunc(func(http.ResponseWriter, *http.Request) {}), false)
 	c := dialJSON(t, s, dialOptions{user: "ann"})
 	c.write(`{"type":"event","event":"long","dataType":"text","data":"` + strings.Repeat("x", 100_000) + `"}`)
 	require.NoError(t, s.WaitForEvents(t.Context(), "chat", "long", 1))
@@ -70,12 +70,12 @@ func TestEventsAreRememberedUpToALimit(t *testing.T) {
 	require.Len(t, all, maxRequests)
 	require.Equal(t, "3", all[0].ID)
 	require.Equal(t, "1002", all[maxRequests-1].ID)
-	require.Equal(t, 1, s.EventCount("chat", "long"), "the count is of all")
+	require.Equal(t, 1, s.EventCount("chat", "long"), "the count includes events that are no longer kept")
 }
 
-func TestAWaitHasADeadlineOfItsOwnInATest(t *testing.T) {
+func TestWaitsHaveADefaultTimeoutUnderStartT(t *testing.T) {
 	s := emulator.StartT(t, nil)
-	require.Equal(t, 10*time.Second, emulator.ShortenPatience(s, time.Millisecond))
+	require.Equal(t, 10*time.Second, emulator.SetWaitTimeout(s, time.Millisecond))
 	require.ErrorIs(t, s.WaitForEvents(t.Context(), "chat", "never", 1), context.DeadlineExceeded)
 	own, err := emulator.Start(nil)
 	require.NoError(t, err)
@@ -83,11 +83,11 @@ func TestAWaitHasADeadlineOfItsOwnInATest(t *testing.T) {
 	cancel()
 	require.ErrorIs(t, own.WaitForEvents(ctx, "chat", "never", 1), context.Canceled)
 	require.NoError(t, own.Close())
-	require.Error(t, own.WaitForConnections(t.Context(), "chat", 1), "a closed server has none")
+	require.Error(t, own.WaitForConnections(t.Context(), "chat", 1), "the server is closed")
 }
 
 func TestDisconnectedCanOvertakeConnected(t *testing.T) {
-	s := emulator.StartT(&refusals{TB: t}, nil)
+	s := emulator.StartT(&failureRecorder{TB: t}, nil)
 	for _, f := range []emulator.Fault{
 		{Operation: emulator.OperationConnectedEvent},
 		{Operation: emulator.OperationConnectedEvent, Delay: time.Second, Status: 500},
@@ -97,7 +97,7 @@ func TestDisconnectedCanOvertakeConnected(t *testing.T) {
 	}
 	require.NoError(t, s.InjectFault(emulator.Fault{Operation: emulator.OperationConnectedEvent, Delay: time.Minute}))
 	log := newEventLog()
-	listen(t, s, answering(func(_ http.ResponseWriter, r *http.Request) {
+	listen(t, s, handlerFunc(func(_ http.ResponseWriter, r *http.Request) {
 		log.add("%s", r.Header.Get("ce-id")+" "+r.Header.Get("ce-eventName"))
 	}), false)
 	c := dialJSON(t, s, dialOptions{user: "ann"})
@@ -125,23 +125,23 @@ func TestEventsNameTheHostThatTheClientConnectedTo(t *testing.T) {
 	require.Equal(t, []string{"OPTIONS localhost", "POST localhost", "POST localhost", "OPTIONS 127.0.0.1"}, origins.wait(t, 4))
 }
 
-func TestAClientThatTheApplicationRefusesGetsItsAnswer(t *testing.T) {
+func TestARejectedClientReceivesTheApplicationsResponse(t *testing.T) {
 	for name, test := range map[string]struct {
 		status      int
 		contentType string
 		body        string
 		want        string
 	}{
-		"401":                   {401, "application/problem+json", `{"title":"no"}`, `{"title":"no"}`},
-		"403 without a type":    {403, "", "no", "no"},
-		"429 without a body":    {429, "", "", ""},
-		"400 of another length": {400, "text/html", strings.Repeat("x", 100_000), strings.Repeat("x", 100_000)},
-		"500":                   {500, "text/plain", "a stack trace", ""},
-		"302":                   {302, "text/plain", "elsewhere", ""},
+		"401":                  {401, "application/problem+json", `{"title":"no"}`, `{"title":"no"}`},
+		"403 without a type":   {403, "", "no", "no"},
+		"429 without a body":   {429, "", "", ""},
+		"400 with a long page": {400, "text/html", strings.Repeat("x", 100_000), strings.Repeat("x", 100_000)},
+		"500":                  {500, "text/plain", "a stack trace", ""},
+		"302":                  {302, "text/plain", "elsewhere", ""},
 	} {
 		t.Run(name, func(t *testing.T) {
 			s := emulator.StartT(t, nil)
-			listen(t, s, answering(func(w http.ResponseWriter, r *http.Request) {
+			listen(t, s, handlerFunc(func(w http.ResponseWriter, r *http.Request) {
 				w.Header()["Content-Type"] = nil
 				if test.contentType != "" {
 					w.Header().Set("Content-Type", test.contentType)
@@ -174,35 +174,35 @@ func TestAClientThatTheApplicationRefusesGetsItsAnswer(t *testing.T) {
 			} else {
 				require.Empty(t, resp.Header.Get("Content-Type"))
 			}
-			require.NotContains(t, s.Hubs(), "chat", "a refused client leaves no trace")
+			require.NotContains(t, s.Hubs(), "chat", "a rejected client creates no hub")
 		})
 	}
 }
 
-func TestAHandlerThatIsAddedLaterIsHeard(t *testing.T) {
+func TestAHandlerAddedLaterReceivesEvents(t *testing.T) {
 	s := emulator.StartT(t, nil)
 	c := dialJSON(t, s, dialOptions{user: "ann"})
 	require.Contains(t, c.ask(`{"type":"event","event":"x","dataType":"text","data":"x","ackId":1}`), `"success":false`)
-	listen(t, s, answering(func(http.ResponseWriter, *http.Request) {}), false)
+	listen(t, s, handlerFunc(func(http.ResponseWriter, *http.Request) {}), false)
 	require.Contains(t, c.ask(`{"type":"event","event":"x","dataType":"text","data":"x","ackId":2}`), `"success":true`)
 	require.NoError(t, s.SetHubSettings("chat", emulator.HubSettings{}))
 	require.Contains(t, c.ask(`{"type":"event","event":"x","dataType":"text","data":"x","ackId":3}`), `"success":false`)
-	listen(t, s, answering(func(http.ResponseWriter, *http.Request) {}), false)
+	listen(t, s, handlerFunc(func(http.ResponseWriter, *http.Request) {}), false)
 	require.NoError(t, c.ws.Close(websocket.StatusNormalClosure, ""))
 	require.NoError(t, s.WaitForEvents(t.Context(), "chat", "disconnected", 1))
-	require.Equal(t, "2", s.Events()[1].ID, "connect and connected have their numbers, though nobody heard of them")
+	require.Equal(t, "2", s.Events()[1].ID, "connect and connected are numbered even if nobody receives them")
 }
 
-func TestAnEventsRequestEndsWhenItsClientGoes(t *testing.T) {
+func TestAnEventsRequestIsCanceledWhenItsClientLeaves(t *testing.T) {
 	for name, end := range map[string]func(t *testing.T, s *emulator.Server, c *client){
-		"without a word": func(_ *testing.T, _ *emulator.Server, c *client) { c.ws.CloseNow() },
+		"without a close frame": func(_ *testing.T, _ *emulator.Server, c *client) { c.ws.CloseNow() },
 	} {
 		t.Run(name, func(t *testing.T) {
 			s := emulator.StartT(t, nil)
 			began, ended := make(chan struct{}), make(chan struct{})
-			listen(t, s, answering(func(_ http.ResponseWriter, r *http.Request) {
+			listen(t, s, handlerFunc(func(_ http.ResponseWriter, r *http.Request) {
 				if r.Header.Get("ce-eventName") == "slow" {
-					_, _ = io.ReadAll(r.Body) // net/http watches the connection from then on
+					_, _ = io.ReadAll(r.Body) // after that, net/http detects that the client is gone
 					close(began)
 					select {
 					case <-r.Context().Done():
@@ -218,10 +218,10 @@ func TestAnEventsRequestEndsWhenItsClientGoes(t *testing.T) {
 			select {
 			case <-ended:
 			case <-time.After(patience):
-				t.Fatal("the request goes on")
+				t.Fatal("the request is not canceled")
 			}
 			require.NoError(t, s.WaitForEvents(t.Context(), "chat", "disconnected", 1))
-			require.Equal(t, 1, s.Events()[2].Attempts, "it is not sent again")
+			require.Equal(t, 1, s.Events()[2].Attempts, "the event is not retried")
 		})
 	}
 }

@@ -16,7 +16,7 @@ import (
 	"github.com/awps-go/webpubsub/wsclient"
 )
 
-// start starts an emulator and makes a service client of its hub "chat".
+// start starts an emulator and creates a service client for the hub "chat".
 func start(options *webpubsub.ClientOptions) (*emulator.Server, *webpubsub.ServiceClient) {
 	srv, err := emulator.Start(nil)
 	if err != nil {
@@ -29,7 +29,7 @@ func start(options *webpubsub.ClientOptions) (*emulator.Server, *webpubsub.Servi
 	return srv, client
 }
 
-// connect connects a WebSocket client that does not come back when its connection ends.
+// connect connects a WebSocket client that does not reconnect.
 func connect(ctx context.Context, client *webpubsub.ServiceClient, o webpubsub.ClientAccessTokenOptions) (*wsclient.Conn, error) {
 	return wsclient.Dial(ctx, func(ctx context.Context) (string, error) {
 		access, err := client.GetClientAccessToken(ctx, &o)
@@ -37,7 +37,7 @@ func connect(ctx context.Context, client *webpubsub.ServiceClient, o webpubsub.C
 	}, &wsclient.Options{Protocol: wsclient.JSONPlain, Reconnect: wsclient.ReconnectOptions{Disabled: true}})
 }
 
-// A server in a test needs no cleaning up, and logs to the test.
+// StartT closes the server when the test ends, and logs to the test.
 func ExampleStartT() {
 	_ = func(t *testing.T) {
 		srv := emulator.StartT(t, nil)
@@ -51,7 +51,7 @@ func ExampleStartT() {
 	}
 }
 
-// Start is for everything that is no test.
+// Outside of tests, use Start and close the server.
 func ExampleStart() {
 	ctx := context.Background()
 	srv, err := emulator.Start(nil)
@@ -80,7 +80,7 @@ func ExampleStart() {
 	// Output: hello, ann
 }
 
-// The next two sends are refused, and the caller is asked to wait. A client that tries again gets through.
+// The next two sends fail with 503. The service client retries, and the third attempt succeeds.
 func ExampleServer_InjectFault() {
 	srv, client := start(&webpubsub.ClientOptions{ClientOptions: azcore.ClientOptions{
 		Retry: policy.RetryOptions{RetryDelay: time.Millisecond, MaxRetryDelay: time.Millisecond},
@@ -102,7 +102,7 @@ func ExampleServer_InjectFault() {
 	// SendToAll 202
 }
 
-// A client that gives up sees the error of its last try.
+// A service client without retries returns the injected error.
 func ExampleServer_InjectFault_throttled() {
 	srv, client := start(&webpubsub.ClientOptions{ClientOptions: azcore.ClientOptions{
 		Retry: policy.RetryOptions{MaxRetries: -1},
@@ -117,7 +117,7 @@ func ExampleServer_InjectFault_throttled() {
 	// Output: true
 }
 
-// The connection breaks after the request took effect: the caller cannot know, and the message is sent again.
+// The connection breaks after the message was sent. The service client cannot know this and retries, so the message arrives twice.
 func ExampleServer_InjectFault_cut() {
 	ctx := context.Background()
 	srv, client := start(&webpubsub.ClientOptions{ClientOptions: azcore.ClientOptions{
@@ -148,7 +148,7 @@ func ExampleServer_InjectFault_cut() {
 	// hello
 }
 
-// The next clients are refused: do they try again, and do they wait?
+// The next two handshakes are rejected. Use this to test whether clients retry, and how long they wait.
 func ExampleServer_InjectFault_handshakes() {
 	ctx := context.Background()
 	srv, client := start(nil)
@@ -170,7 +170,7 @@ func ExampleServer_InjectFault_handshakes() {
 	// connected: true
 }
 
-// A network fails without a close frame.
+// DropConnection cuts a connection without a close frame, as a failing network does.
 func ExampleServer_DropConnection() {
 	ctx := context.Background()
 	srv, client := start(nil)
@@ -186,15 +186,15 @@ func ExampleServer_DropConnection() {
 	}
 	<-conn.Done()
 	ended, _ := errors.AsType[*wsclient.CloseError](conn.Err())
-	fmt.Println("code:", ended.Code) // there was no close frame
-	fmt.Println("gone:", srv.WaitForConnections(ctx, "chat", 0) == nil)
+	fmt.Println("code:", ended.Code) // 1006: no close frame
+	fmt.Println("removed:", srv.WaitForConnections(ctx, "chat", 0) == nil)
 	// Output:
 	// cut off: ann true
 	// code: 1006
-	// gone: true
+	// removed: true
 }
 
-// No test needs to sleep until a token expires.
+// A test does not need to sleep until a token expires.
 func ExampleServer_Advance() {
 	ctx := context.Background()
 	srv, client := start(nil)
@@ -203,14 +203,14 @@ func ExampleServer_Advance() {
 	if err != nil {
 		log.Fatal(err)
 	}
-	srv.Advance(time.Hour + 6*time.Minute) // clocks may differ by five minutes
+	srv.Advance(time.Hour + 6*time.Minute) // the server tolerates clocks that differ by five minutes
 	_, err = wsclient.Dial(ctx, wsclient.StaticURL(access.URL), nil)
-	refused, _ := errors.AsType[*wsclient.HandshakeError](err)
-	fmt.Println(refused.StatusCode)
+	rejected, _ := errors.AsType[*wsclient.HandshakeError](err)
+	fmt.Println(rejected.StatusCode)
 	// Output: 401
 }
 
-// What clients do takes effect when the server has seen it; a test waits for that instead of sleeping.
+// A request of a client takes effect when the server has processed it. A test waits for the effect instead of sleeping.
 func ExampleServer_WaitForGroup() {
 	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
 	defer cancel()

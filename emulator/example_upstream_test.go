@@ -11,8 +11,8 @@ import (
 	"github.com/awps-go/webpubsub/wsclient"
 )
 
-// The whole loop in one process: a client sends, the emulator tells the application's event handler, without a second
-// port, and its answer comes back to the client.
+// This example runs a client, the emulator and an event handler in one process, without a second port. The client sends an event
+// and receives the handler's response.
 func ExampleServer_SetHubSettings() {
 	ctx := context.Background()
 	srv, err := emulator.Start(nil) // in a test: emulator.StartT(t, nil)
@@ -56,10 +56,10 @@ func ExampleServer_SetHubSettings() {
 	if err := conn.SendEvent(ctx, "say", wsclient.Text("hello"), nil); err != nil {
 		log.Fatal(err)
 	}
-	answer, err := conn.Receive(ctx)
+	message, err := conn.Receive(ctx)
 	if err != nil {
 		log.Fatal(err)
 	}
-	fmt.Println(answer.Text())
+	fmt.Println(message.Text())
 	// Output: ann said hello
 }

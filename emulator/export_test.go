@@ -2,8 +2,8 @@ package emulator
 
 import "time"
 
-// ShortenPatience sets how long a wait of the server takes whose context has no deadline, and returns how long it took.
-func ShortenPatience(s *Server, patience time.Duration) (before time.Duration) {
-	before, s.patience = s.patience, patience
+// SetWaitTimeout sets the timeout of the WaitFor methods for contexts without a deadline. It returns the old timeout.
+func SetWaitTimeout(s *Server, timeout time.Duration) (before time.Duration) {
+	before, s.waitTimeout = s.waitTimeout, timeout
 	return before
 }

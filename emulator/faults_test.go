@@ -35,7 +35,7 @@ func TestTheNextRequestsThatMatchFail(t *testing.T) {
 	r := send()
 	require.Equal(t, 503, r.status)
 	require.Empty(t, r.header.Get("Retry-After"))
-	c.nothing(srv)
+	c.expectNothing(srv)
 	require.Equal(t, 202, send().status)
 	require.Equal(t, "hello", c.object()["data"])
 }
@@ -55,7 +55,7 @@ func TestAFaultLastsUntilItIsCleared(t *testing.T) {
 	require.Contains(t, c.ask(`{"type":"joinGroup","group":"g","ackId":1}`), `"success":true`)
 }
 
-func TestAFaultForAnyOperationIsNoneForHandshakes(t *testing.T) {
+func TestAFaultForAnyOperationDoesNotAffectHandshakes(t *testing.T) {
 	srv := emulator.StartT(t, nil)
 	require.NoError(t, srv.InjectFault(emulator.Fault{Times: 2, Status: 500}))
 	dialJSON(t, srv, dialOptions{})
@@ -64,7 +64,7 @@ func TestAFaultForAnyOperationIsNoneForHandshakes(t *testing.T) {
 	rest{t, srv}.must(404, "HEAD", "hubs/chat/users/ann")
 }
 
-func TestHandshakesAreRefused(t *testing.T) {
+func TestHandshakesFail(t *testing.T) {
 	srv := emulator.StartT(t, nil)
 	require.NoError(t, srv.InjectFault(emulator.Fault{Operation: emulator.OperationConnect, Times: 2, Status: 503}))
 	target := dialOptions{}.httpURL(t, srv)
@@ -88,7 +88,7 @@ func TestAConnectionIsCut(t *testing.T) {
 			target := srv.Endpoint() + "/api/hubs/chat/groups/g/connections/" + c.id
 			req, _ := http.NewRequest("PUT", target, nil)
 			req.Header.Set("Authorization", "Bearer "+sign(t, srv.AccessKey(), jwt.MapClaims{"aud": target, "exp": srv.Now().Add(time.Minute).Unix()}))
-			transport := &http.Transport{DisableKeepAlives: true} // or net/http tries again by itself
+			transport := &http.Transport{DisableKeepAlives: true} // otherwise net/http retries
 			_, err := transport.RoundTrip(req)
 			require.ErrorContains(t, err, "EOF")
 			require.Equal(t, tt.effect, srv.Connections("chat")[0].Groups != nil)
@@ -99,7 +99,7 @@ func TestAConnectionIsCut(t *testing.T) {
 }
 
 func TestADelayedRequestWaitsForTheClock(t *testing.T) {
-	var logged safeBuffer
+	var logged syncBuffer
 	srv := emulator.StartT(t, &emulator.Options{Logger: debugLog(&logged)})
 	c := dialJSON(t, srv, dialOptions{})
 	require.NoError(t, srv.InjectFault(emulator.Fault{Operation: "SendToAll", Delay: time.Minute}))
@@ -108,7 +108,7 @@ func TestADelayedRequestWaitsForTheClock(t *testing.T) {
 		answered <- rest{t, srv}.do("POST", "hubs/chat/:send", []byte("late"), "Content-Type", "text/plain").status
 	}()
 	logged.wait(t, "delay=1m0s")
-	c.nothing(srv)
+	c.expectNothing(srv)
 	srv.Advance(59 * time.Second)
 	require.Empty(t, answered)
 	srv.Advance(time.Second)
@@ -117,7 +117,7 @@ func TestADelayedRequestWaitsForTheClock(t *testing.T) {
 }
 
 func TestCloseDoesNotWaitForADelay(t *testing.T) {
-	var logged safeBuffer
+	var logged syncBuffer
 	srv := emulator.StartT(t, &emulator.Options{Logger: debugLog(&logged)})
 	require.NoError(t, srv.InjectFault(emulator.Fault{Delay: 24 * time.Hour}))
 	answered := make(chan int, 1)
@@ -127,43 +127,43 @@ func TestCloseDoesNotWaitForADelay(t *testing.T) {
 	require.Equal(t, 404, <-answered)
 }
 
-// refusals is a test that a refused fault fails, and that goes on.
-type refusals struct {
+// failureRecorder is a test that records failures instead of failing.
+type failureRecorder struct {
 	testing.TB
-	said []string
+	failures []string
 }
 
-func (r *refusals) Errorf(format string, args ...any) {
-	r.said = append(r.said, fmt.Sprintf(format, args...))
+func (r *failureRecorder) Errorf(format string, args ...any) {
+	r.failures = append(r.failures, fmt.Sprintf(format, args...))
 }
 
-// take returns why the test failed since the last call.
-func (r *refusals) take() string {
-	defer func() { r.said = nil }()
-	return strings.Join(r.said, "; ")
+// take returns the failures since the last call.
+func (r *failureRecorder) take() string {
+	defer func() { r.failures = nil }()
+	return strings.Join(r.failures, "; ")
 }
 
-func TestFaultsThatCannotBe(t *testing.T) {
-	tb := &refusals{TB: t}
+func TestInvalidFaults(t *testing.T) {
+	tb := &failureRecorder{TB: t}
 	srv := emulator.StartT(tb, nil)
 	for name, tt := range map[string]struct {
 		fault emulator.Fault
 		want  string
 	}{
-		"an operation unheard of":                {emulator.Fault{Operation: "SendToNobody", Status: 500}, `Fault.Operation: there is no operation "SendToNobody"`},
-		"a handshake in lower case":              {emulator.Fault{Operation: "connect", Status: 500}, "CloseUserConnections, Connect, "},
-		"a negative number of times":             {emulator.Fault{Times: -2, Status: 500}, "Fault.Times"},
-		"a status that is no error":              {emulator.Fault{Status: 202}, "Fault.Status"},
-		"a negative delay":                       {emulator.Fault{Delay: -1}, "Fault.Delay"},
-		"a Retry-After without a status":         {emulator.Fault{RetryAfter: 1}, "Fault.RetryAfter"},
-		"a cut unheard of":                       {emulator.Fault{Cut: 3}, "Fault.Cut"},
-		"an answer that is cut":                  {emulator.Fault{Cut: emulator.CutAfterEffect, Status: 500}, "Fault.Cut"},
-		"tokens that are made without a request": {emulator.Fault{Operation: "GetClientAccessToken", Status: 500}, "needs Options.AcceptBearer"},
-		"half a handshake":                       {emulator.Fault{Operation: emulator.OperationConnect, Cut: emulator.CutAfterEffect}, "DropConnection"},
+		"an unknown operation":           {emulator.Fault{Operation: "SendToNobody", Status: 500}, `Fault.Operation: there is no operation "SendToNobody"`},
+		"a handshake in lower case":      {emulator.Fault{Operation: "connect", Status: 500}, "CloseUserConnections, Connect, "},
+		"a negative number of times":     {emulator.Fault{Times: -2, Status: 500}, "Fault.Times"},
+		"a status that is not an error":  {emulator.Fault{Status: 202}, "Fault.Status"},
+		"a negative delay":               {emulator.Fault{Delay: -1}, "Fault.Delay"},
+		"a Retry-After without a status": {emulator.Fault{RetryAfter: 1}, "Fault.RetryAfter"},
+		"an unknown cut":                 {emulator.Fault{Cut: 3}, "Fault.Cut"},
+		"a cut and a status":             {emulator.Fault{Cut: emulator.CutAfterEffect, Status: 500}, "Fault.Cut"},
+		"tokens that clients sign":       {emulator.Fault{Operation: "GetClientAccessToken", Status: 500}, "needs Options.AcceptBearer"},
+		"a handshake that takes effect":  {emulator.Fault{Operation: emulator.OperationConnect, Cut: emulator.CutAfterEffect}, "DropConnection"},
 	} {
 		err := srv.InjectFault(tt.fault)
 		require.ErrorContains(t, err, tt.want, name)
-		require.Equal(t, err.Error(), tb.take(), "it fails the test under StartT")
+		require.Equal(t, err.Error(), tb.take(), "the error fails the test")
 	}
 	require.NoError(t, srv.InjectFault(emulator.Fault{Status: 500}))
 	require.Empty(t, tb.take())
@@ -187,7 +187,7 @@ func TestDroppingAConnection(t *testing.T) {
 
 	reliable := dialReliable(t, srv, dialOptions{})
 	require.True(t, srv.DropConnection("chat", reliable.id))
-	require.True(t, srv.Connections("chat")[0].Recovering, "the server knows of it")
+	require.True(t, srv.Connections("chat")[0].Recovering, "the server has noticed")
 	require.NoError(t, srv.WaitForRecovering(t.Context(), "chat", 1))
 	reliable.comeBack()
 	require.NoError(t, srv.WaitForRecovering(t.Context(), "chat", 0))

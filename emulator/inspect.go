@@ -15,24 +15,25 @@ import (
 	"github.com/awps-go/webpubsub/internal/redact"
 )
 
-// This file is what a test sees of a server beside its wire: its clock, its state, and a way to wait for a state.
+// This file lets a test move the server's clock, inspect the server's state, and wait for a state.
 
-// Advance moves the server's clock forward. Before Advance returns, tokens and messages expire, and reliable clients that were
-// cut off run out of time to come back. Advance panics if d is negative.
+// Advance moves the server's clock forward. Before Advance returns, everything that is due by then has expired: tokens, messages,
+// and the recovery windows of clients that were cut off. Advance panics if d is negative.
 //
 //   - If a client has cut its own connection, the server notices a moment later: use WaitForRecovering before Advance.
 //   - Requests that a fault delays continue, but Advance does not wait for them: use WaitForRequests after Advance.
-//   - Service clients sign tokens by the machine's clock, so for the server those tokens are older by the sum of all Advances.
-//     After an hour and five minutes in all, requests are rejected; after a client access token's lifetime, new tokens of
-//     that lifetime are rejected. Let clients connect before Advance, and use the methods of Server after it.
+//   - Service clients sign tokens by the machine's clock. To the server, these tokens are older by the sum of all Advances.
+//     After a total of an hour and five minutes, requests of service clients are rejected. After the lifetime of a client access
+//     token, new tokens with the same lifetime are rejected. Let clients connect before Advance, and use the methods of Server
+//     after it.
 func (s *Server) Advance(d time.Duration) {
 	if d < 0 {
-		panic("emulator: Advance moves the clock forward only")
+		panic("emulator: Advance: the duration is negative")
 	}
 	s.service.Clock.Advance(d)
 }
 
-// Now returns the time of the server's clock: the machine's time plus the sum of all [Server.Advance] calls.
+// Now returns the time of the server's clock: the machine's time plus the sum of all Advances.
 func (s *Server) Now() time.Time { return s.service.Clock.Now() }
 
 // Connection describes a client of a hub, at the moment of the call.
@@ -41,7 +42,7 @@ type Connection struct {
 	UserID      string   // "" for an anonymous client
 	Subprotocol string   // as negotiated; "" for a client without a subprotocol
 	Groups      []string // in alphabetical order
-	Recovering  bool     // whether the client, reliable or MQTT, was cut off and may still come back
+	Recovering  bool     // whether the client, reliable or MQTT, was cut off and may still recover
 }
 
 // Hubs returns the names of the hubs that clients or tunnels have connected to, in alphabetical order.
@@ -71,8 +72,8 @@ func (s *Server) Groups(hub string) []string {
 // Users returns the users of a hub who have connections, in alphabetical order.
 func (s *Server) Users(hub string) []string { return s.service.Hub(hub).Users() }
 
-// HasPermission reports whether a connection has a permission for a group, or for every group if group is "". It returns an
-// error if the permission is unknown, which fails the test too under [StartT].
+// HasPermission reports whether a connection has a permission for a group, or for all groups if group is "". It returns an error
+// if the permission is unknown; under [StartT], such an error also fails the test.
 func (s *Server) HasPermission(hub, connectionID string, permission Permission, group string) (bool, error) {
 	p, ok := kernel.ParsePermission(string(permission))
 	if !ok {
@@ -84,19 +85,19 @@ func (s *Server) HasPermission(hub, connectionID string, permission Permission, 
 	return s.service.Hub(hub).HasPermission(connectionID, p, group), nil
 }
 
-// DropConnection cuts a client's connection without a close frame, as a failing network does. It reports whether the hub has
-// that connection.
+// DropConnection cuts a client's connection without a close frame, as a failing network does. It reports whether the hub has the
+// connection.
 //
-// When DropConnection returns, a reliable client has begun to run out of time to come back, and any other client is gone from
-// the hub. There is one exception: if so many events of the client wait for the application that the server does not read
-// the client, DropConnection returns after a second, and the server notices later.
+// When DropConnection returns, the recovery window of a reliable client has started, and any other client has left the hub. There
+// is one exception: if the server has stopped reading the client because too many of its events wait for the application,
+// DropConnection returns after a second, and the server notices later.
 func (s *Server) DropConnection(hub, connectionID string) bool {
 	c := s.service.Hub(hub).Find(connectionID)
 	if c == nil {
 		return false
 	}
 	noticed := c.Link.Drop()
-	if noticed == nil { // it is away already, or its handshake under way
+	if noticed == nil { // the client is cut off already, or its handshake is under way
 		noticed = func() bool { return !c.Member() || c.Link.Away() }
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), wire.CloseTimeout)
@@ -105,7 +106,7 @@ func (s *Server) DropConnection(hub, connectionID string) bool {
 	return true
 }
 
-// count is 1 for true and 0 for false.
+// count returns 1 for true and 0 for false.
 func count(is bool) int {
 	if is {
 		return 1
@@ -113,20 +114,20 @@ func count(is bool) int {
 	return 0
 }
 
-// Request describes a REST request that was answered.
+// Request describes a REST request that the server has processed.
 type Request struct {
-	Operation   string // the service client's name for it, such as "SendToAll"; "" if there is no such operation
+	Operation   string // the service client's name for it, such as "SendToAll"; "" if the request matches no operation
 	Method      string
-	Path        string      // with the query, as it was sent
-	Header      http.Header // as it was sent, with "REDACTED" in place of credentials
+	Path        string      // as sent, with the query
+	Header      http.Header // as sent, with "REDACTED" in place of credentials
 	ContentType string      // the Content-Type header
 	Body        []byte      // the first 16 KiB of the body; nil if the request was rejected before its body was read
-	Status      int         // of the answer; 0 if there was none, see [Fault]
-	Time        time.Time   // when it was answered, by the server's clock
+	Status      int         // of the response; 0 if a Fault cut the connection
+	Time        time.Time   // of the response, by the server's clock
 }
 
-// Requests returns the REST requests that were answered, successfully or not, in the order of their answers. The server remembers
-// the last 1,000.
+// Requests returns the REST requests that the server has processed, successfully or not, in the order of their responses. The
+// server keeps the last 1,000.
 func (s *Server) Requests() []Request {
 	served, keys := s.api.Requests(), s.keys.secrets()
 	all := make([]Request, len(served))
@@ -149,9 +150,9 @@ func redactHeader(name string, values []string, keys ...string) []string {
 	return shown
 }
 
-// RequestCount returns the number of requests of an operation that were answered, successfully or not, since the server started.
-// The operation is a REST operation, such as OperationSendToAll, or OperationConnect for the handshakes of clients. ""
-// counts the REST requests that match no operation. RequestCount panics if the operation is unknown.
+// RequestCount returns the number of requests of an operation that the server has processed since it started, successfully or not.
+// The operation is a REST operation, such as OperationSendToAll, or OperationConnect for the handshakes of clients. "" counts the
+// REST requests that match no operation. RequestCount panics if the operation is unknown.
 func (s *Server) RequestCount(operation Operation) int {
 	if operation == OperationConnect {
 		return int(s.handshakes.Load())
@@ -164,18 +165,18 @@ func (s *Server) RequestCount(operation Operation) int {
 	return s.api.Count(string(operation))
 }
 
-// wait waits until count returns want.
+// wait waits until count returns want, ctx ends or the server closes. An error names what was awaited.
 func (s *Server) wait(ctx context.Context, want int, what string, count func() int) error {
-	if _, limited := ctx.Deadline(); !limited && s.patience > 0 {
+	if _, limited := ctx.Deadline(); !limited && s.waitTimeout > 0 {
 		var cancel context.CancelFunc
-		ctx, cancel = context.WithTimeout(ctx, s.patience)
+		ctx, cancel = context.WithTimeout(ctx, s.waitTimeout)
 		defer cancel()
 	}
 	return s.board.Wait(ctx, s.service.Life.Closing(), want, what, count)
 }
 
-// WaitForConnections waits until a hub has exactly n clients. If ctx ends or the server is closed first, the error tells how
-// many clients there were.
+// WaitForConnections waits until a hub has exactly n clients. It returns an error with the current number of clients if ctx ends
+// or the server is closed first.
 func (s *Server) WaitForConnections(ctx context.Context, hub string, n int) error {
 	return s.wait(ctx, n, "connections in hub "+hub, func() int { return s.service.Hub(hub).Count(&kernel.Target{}) })
 }
@@ -190,7 +191,7 @@ func (s *Server) WaitForUser(ctx context.Context, hub, userID string, n int) err
 	return s.wait(ctx, n, "connections of user "+userID, func() int { return s.service.Hub(hub).Count(&kernel.Target{User: userID}) })
 }
 
-// WaitForRecovering waits until exactly n clients of a hub, reliable or MQTT, are cut off and may come back. See
+// WaitForRecovering waits until exactly n clients of a hub, reliable or MQTT, are cut off and may still recover. See
 // [Server.WaitForConnections].
 func (s *Server) WaitForRecovering(ctx context.Context, hub string, n int) error {
 	return s.wait(ctx, n, "recovering connections in hub "+hub, func() int {
@@ -204,7 +205,7 @@ func (s *Server) WaitForRecovering(ctx context.Context, hub string, n int) error
 	})
 }
 
-// WaitForRequests waits until at least n requests of an operation were answered, successfully or not, since the server started.
+// WaitForRequests waits until the server has processed at least n requests of an operation since it started, successfully or not.
 // The operation is a REST operation, such as OperationSendToAll, or OperationConnect for the handshakes of clients.
 // WaitForRequests returns an error if the operation is unknown. See also [Server.WaitForConnections].
 func (s *Server) WaitForRequests(ctx context.Context, operation Operation, n int) error {

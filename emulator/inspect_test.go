@@ -12,7 +12,7 @@ import (
 	"github.com/awps-go/webpubsub/emulator"
 )
 
-func TestALookInside(t *testing.T) {
+func TestInspection(t *testing.T) {
 	srv := emulator.StartT(t, nil)
 	require.Empty(t, srv.Hubs())
 	require.Empty(t, srv.Connections("chat"))
@@ -71,7 +71,7 @@ func TestRequestsAreRemembered(t *testing.T) {
 	require.Equal(t, emulator.Request{Operation: "SendToAll", Method: "POST", Path: "/api/hubs/chat/:send", Status: 415,
 		ContentType: "application/xml", Header: got[4].Header, Time: got[4].Time}, got[4])
 	got[2].Body[0], got[2].Header["X-Note"][0] = 'J', "changed"
-	require.Equal(t, "hello", string(srv.Requests()[2].Body), "what is returned is the caller's")
+	require.Equal(t, "hello", string(srv.Requests()[2].Body), "Requests returns copies")
 
 	for i := range maxRequests + 10 {
 		api.must(404, "HEAD", "hubs/chat/users/"+strconv.Itoa(i))
@@ -133,7 +133,7 @@ func TestTheClockMakesTokensExpire(t *testing.T) {
 	require.Panics(t, func() { srv.Advance(-1) })
 }
 
-func TestTrafficIsShownToThoseWhoWatch(t *testing.T) {
+func TestLiveViewShowsMessagesAndEvents(t *testing.T) {
 	srv := emulator.StartT(t, nil)
 	api := rest{t, srv}
 	api.text("hubs/chat/:send", "nobody watches")
@@ -144,7 +144,7 @@ func TestTrafficIsShownToThoseWhoWatch(t *testing.T) {
 	c.write(`{"type":"sendToGroup","group":"g","dataType":"text","data":"from ann"}`)
 	require.Equal(t, "from ann", c.object()["data"])
 	require.NotEmpty(t, c.ask(`{"type":"event","event":"e","dataType":"binary","data":"AP8=","ackId":1}`))
-	p.until("all had passed", func() bool { return len(p.seen) >= 6 })
+	p.until("all traffic arrived", func() bool { return len(p.seen) >= 6 })
 	var got []trafficEvent
 	for _, e := range p.seen {
 		require.WithinDuration(t, srv.Now(), e.Time, patience)

@@ -35,7 +35,7 @@ func (k *accessKeys) current() [2]string {
 	return k.now
 }
 
-// secrets returns the keys and those that they have replaced.
+// secrets returns the current keys and all past keys.
 func (k *accessKeys) secrets() []string {
 	k.mu.Lock()
 	defer k.mu.Unlock()
@@ -56,16 +56,16 @@ func (s *Server) connectionString(key KeyType) string {
 	return "Endpoint=" + s.Endpoint() + ";AccessKey=" + s.keys.current()[key] + ";Version=1.0;"
 }
 
-// RegenerateKey replaces an access key by a new random key, and returns the new key. It panics if there is no key of that type.
+// RegenerateKey replaces an access key with a random key, and returns the new key. It panics if the type is unknown.
 //
-// From then on the server rejects tokens that the old key has signed, and signs events with the new key. AccessKey and the
-// connection strings return the new key. Connected clients stay connected.
+// From then on, the server rejects tokens signed with the old key, and signs events with the new key. AccessKey and the
+// connection strings use the new key. Connected clients stay connected.
 //
-// A test rotates keys as in production: let applications use the other key, regenerate this key, and let applications use the
-// new key.
+// To rotate a key without an interruption, as in production, switch applications to the other key, regenerate this key, and switch
+// the applications to the new key.
 func (s *Server) RegenerateKey(key KeyType) string {
 	if key != KeyTypePrimary && key != KeyTypeSecondary {
-		panic(fmt.Sprintf("emulator: RegenerateKey: there is no key of type %d", key))
+		panic(fmt.Sprintf("emulator: RegenerateKey: unknown key type %d", key))
 	}
 	k := s.keys
 	k.mu.Lock()

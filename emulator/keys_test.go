@@ -15,7 +15,7 @@ func TestKeysAreRegenerated(t *testing.T) {
 	s := emulator.StartT(t, &emulator.Options{AccessKey: "the first key", SecondaryAccessKey: "the second key"})
 	signatures := make(chan string, 10)
 	require.NoError(t, s.SetHubSettings("chat", emulator.HubSettings{EventHandlers: []emulator.EventHandler{{UserEventPattern: "*",
-		Handler: answering(func(_ http.ResponseWriter, r *http.Request) { signatures <- r.Header.Get("ce-signature") })}}}))
+		Handler: handlerFunc(func(_ http.ResponseWriter, r *http.Request) { signatures <- r.Header.Get("ce-signature") })}}}))
 	client := func(connectionString string) *webpubsub.ServiceClient {
 		c, err := webpubsub.NewClientFromConnectionString(connectionString, "chat", nil)
 		require.NoError(t, err)
@@ -33,7 +33,7 @@ func TestKeysAreRegenerated(t *testing.T) {
 	require.ErrorIs(t, first.SendToAll(t.Context(), webpubsub.Text("x"), nil), webpubsub.ErrUnauthorized)
 	require.Equal(t, http.StatusUnauthorized, upgradeStatus(t, "http"+strings.TrimPrefix(oldToken, "ws")))
 	require.NoError(t, second.SendToAll(t.Context(), webpubsub.Text("x"), nil))
-	require.Equal(t, "x", c.object()["data"], "who is connected stays connected")
+	require.Equal(t, "x", c.object()["data"], "connected clients stay connected")
 	require.NoError(t, client(s.ConnectionString()).SendToAll(t.Context(), webpubsub.Text("y"), nil))
 	require.Equal(t, "y", c.object()["data"])
 	c.write(`{"type":"event","event":"x","dataType":"text","data":"x"}`)

@@ -22,10 +22,10 @@ import (
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
-// patience bounds every wait of these tests: it only passes when something that should happen does not.
+// patience bounds each wait of the tests. Only a failing test waits that long.
 const patience = 20 * time.Second
 
-// sign makes a token with any claims.
+// sign returns a token with the claims.
 func sign(t testing.TB, key string, claims jwt.MapClaims) string {
 	t.Helper()
 	token, err := jwt.NewWithClaims(jwt.SigningMethodHS256, claims).SignedString([]byte(key))
@@ -33,7 +33,7 @@ func sign(t testing.TB, key string, claims jwt.MapClaims) string {
 	return token
 }
 
-// rest is a service client reduced to what these tests need: it signs what it sends, as the protocol says.
+// rest is a minimal service client: it signs requests as the protocol requires.
 type rest struct {
 	t   testing.TB
 	srv *emulator.Server
@@ -45,18 +45,18 @@ type response struct {
 	body   string
 }
 
-// errorCode is the code in the body of an error.
+// errorCode returns the code in the body of an error.
 func (r response) errorCode() string {
 	var e errorBody
 	if json.Unmarshal([]byte(r.body), &e) != nil {
-		return "(no JSON: " + r.body + ")"
+		return "(not JSON: " + r.body + ")"
 	}
 	return e.Code
 }
 
 var restClient = &http.Client{Transport: &http.Transport{MaxIdleConnsPerHost: 64, DisableCompression: true}, Timeout: patience}
 
-// do sends a request to a path below /api/, with its query. Headers come in pairs.
+// do sends a request to a path, with query, below /api/. headers are names and values in turn.
 func (c rest) do(method, path string, body []byte, headers ...string) response {
 	c.t.Helper()
 	target := c.srv.Endpoint() + "/api/" + path
@@ -75,7 +75,7 @@ func (c rest) do(method, path string, body []byte, headers ...string) response {
 	return response{resp.StatusCode, resp.Header, string(b)}
 }
 
-// must sends a request and fails the test if the answer has another status.
+// must sends a request and fails the test if the response has another status.
 func (c rest) must(status int, method, path string) response {
 	c.t.Helper()
 	r := c.do(method, path, nil)
@@ -98,17 +98,17 @@ func (c rest) send(path, contentType, data string, headers ...string) {
 type client struct {
 	t  testing.TB
 	ws *websocket.Conn
-	id string // of a client whose protocol tells
+	id string // "" if the protocol has no connected message
 }
 
-// dialOptions say who connects and how. The zero value is an anonymous raw client of the hub "chat".
+// dialOptions describe a client. The zero value is a raw client of the hub "chat", without a user.
 type dialOptions struct {
 	hub          string
 	user         string
 	roles        []string
 	groups       []string
 	subprotocols []string
-	query        string // more of it
+	query        string // added to the URL
 }
 
 func (o dialOptions) url(t testing.TB, srv *emulator.Server) string {
@@ -140,7 +140,7 @@ func dial(t testing.TB, srv *emulator.Server, o dialOptions) *client {
 	return &client{t: t, ws: ws}
 }
 
-// dialJSON connects a client that speaks JSON and reads its first frame.
+// dialJSON connects a JSON client and reads the connected message.
 func dialJSON(t testing.TB, srv *emulator.Server, o dialOptions) *client {
 	t.Helper()
 	o.subprotocols = []string{protocolJSON}
@@ -175,7 +175,7 @@ func (c *client) text() string {
 	return data
 }
 
-// object reads a text frame of JSON.
+// object reads a text frame that holds a JSON object.
 func (c *client) object() map[string]any {
 	c.t.Helper()
 	var v map[string]any
@@ -184,14 +184,14 @@ func (c *client) object() map[string]any {
 	return v
 }
 
-// ask writes a frame and returns the JSON that comes back.
+// ask writes a frame and returns the next text frame.
 func (c *client) ask(frame string) string {
 	c.t.Helper()
 	c.write(frame)
 	return c.text()
 }
 
-// closed reads until the connection is closed and returns why, and the frames before it.
+// closed reads until the connection is closed. It returns the close frame and the frames before it.
 func (c *client) closed() (websocket.CloseError, []string) {
 	c.t.Helper()
 	ctx, cancel := context.WithTimeout(context.Background(), patience)
@@ -209,7 +209,7 @@ func (c *client) closed() (websocket.CloseError, []string) {
 	}
 }
 
-// flood has a client send n messages to the group "room", and returns when the client has gone after that.
+// flood sends n messages to the group "room" from a new client, and returns when the server has removed the client.
 func flood(t testing.TB, srv *emulator.Server, n int, message string) {
 	t.Helper()
 	sender := dialJSON(t, srv, dialOptions{roles: []string{"webpubsub.sendToGroup.room"}})
@@ -223,14 +223,14 @@ func flood(t testing.TB, srv *emulator.Server, n int, message string) {
 	}, patience, time.Millisecond)
 }
 
-// nothing fails the test if anything else than a message sent now comes next: whatever was queued before would.
-func (c *client) nothing(srv *emulator.Server) {
+// expectNothing fails the test if a frame is waiting: the next frame must be a message that expectNothing sends.
+func (c *client) expectNothing(srv *emulator.Server) {
 	c.t.Helper()
 	rest{c.t, srv}.text("hubs/chat/connections/"+url.PathEscape(c.id)+"/:send", "fence")
 	require.Equal(c.t, "fence", c.object()["data"])
 }
 
-// upgradeStatus is the answer to a handshake.
+// upgradeStatus sends a handshake and returns the status of the response.
 func upgradeStatus(t testing.TB, target string, headers ...string) int {
 	t.Helper()
 	req, err := http.NewRequest("GET", target, nil)

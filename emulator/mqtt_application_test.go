@@ -15,12 +15,12 @@ import (
 	"github.com/awps-go/webpubsub/emulator/internal/mqttpacket"
 )
 
-// This file tests what an application does to MQTT clients, and they to it, packet by packet.
+// This file tests MQTT clients and the application, packet by packet.
 
 const eventTopic = "$webpubsub/server/events/"
 
-// outcome reads the answer to an event and returns its topic without what all have in common, its status and its payload.
-func (c *mqttWire) outcome() (string, *mqttpacket.Packet) {
+// readEventResponse reads the response to an event. It returns the topic without eventTopic, and the packet.
+func (c *mqttWire) readEventResponse() (string, *mqttpacket.Packet) {
 	c.t.Helper()
 	for {
 		pk := c.read()
@@ -36,7 +36,7 @@ func (c *mqttWire) outcome() (string, *mqttpacket.Packet) {
 	}
 }
 
-func TestMQTTAnswersHaveTheQualityOfServiceOfTheirEvents(t *testing.T) {
+func TestMQTTResponsesHaveTheQoSOfTheirEvents(t *testing.T) {
 	both(t, func(t *testing.T, version mqttVersion) {
 		srv := emulator.StartT(t, nil)
 		requests := mqttHandler(t, srv, func(w http.ResponseWriter, r *http.Request) {
@@ -50,10 +50,10 @@ func TestMQTTAnswersHaveTheQualityOfServiceOfTheirEvents(t *testing.T) {
 			if qos == 2 {
 				c.send(func() mqttpacket.Packet { pk := publishPacket(eventTopic+"hello", qos, "x"); pk.Dup = true; return pk }())
 			}
-			topic, p := c.outcome()
+			topic, p := c.readEventResponse()
 			require.Equal(t, "hello/succeeded", topic)
 			require.Equal(t, qos, p.QoS)
-			require.Equal(t, fmt.Sprint(qos+2), string(p.Payload), "each once")
+			require.Equal(t, fmt.Sprint(qos+2), string(p.Payload), "the application receives each event once")
 			require.Equal(t, version == mqtt5, len(p.Properties.User) == 1)
 		}
 		for _, event := range []string{"connect", "connected", "hello", "hello", "hello"} {
@@ -63,25 +63,25 @@ func TestMQTTAnswersHaveTheQualityOfServiceOfTheirEvents(t *testing.T) {
 	})
 }
 
-func TestMQTTEventsThatNobodyAnswers(t *testing.T) {
-	unfit := func(key, value string) func(pk *mqttpacket.Packet) {
+func TestMQTTEventsWithoutAResponse(t *testing.T) {
+	withUserProperty := func(key, value string) func(pk *mqttpacket.Packet) {
 		return func(pk *mqttpacket.Packet) { pk.Properties.User = []mqttpacket.UserProperty{{Key: key, Value: value}} }
 	}
 	for name, test := range map[string]struct {
 		handler func(w http.ResponseWriter, r *http.Request)
 		change  func(pk *mqttpacket.Packet)
 	}{
-		"no handler takes it":                       {},
-		"the handler breaks off":                    {handler: func(http.ResponseWriter, *http.Request) { panic(http.ErrAbortHandler) }},
-		"a user property beyond ASCII":              {func(http.ResponseWriter, *http.Request) {}, unfit("a", "ü")},
-		"a user property of two lines":              {func(http.ResponseWriter, *http.Request) {}, unfit("a", "b\r\nce-userId: root")},
-		"a user property whose name is not a token": {func(http.ResponseWriter, *http.Request) {}, unfit("a b", "c")},
-		"a user property without a name":            {func(http.ResponseWriter, *http.Request) {}, unfit("", "c")},
+		"no handler":                                {},
+		"the handler panics":                        {handler: func(http.ResponseWriter, *http.Request) { panic(http.ErrAbortHandler) }},
+		"a non-ASCII user property":                 {func(http.ResponseWriter, *http.Request) {}, withUserProperty("a", "ü")},
+		"a user property of two lines":              {func(http.ResponseWriter, *http.Request) {}, withUserProperty("a", "b\r\nce-userId: root")},
+		"a user property whose name is not a token": {func(http.ResponseWriter, *http.Request) {}, withUserProperty("a b", "c")},
+		"a user property without a name":            {func(http.ResponseWriter, *http.Request) {}, withUserProperty("", "c")},
 	} {
 		t.Run(name, func(t *testing.T) {
 			both(t, func(t *testing.T, version mqttVersion) {
 				if test.change != nil && version == mqtt311 {
-					t.Skip("there are no user properties")
+					t.Skip("MQTT 3.1.1 has no user properties")
 				}
 				srv := emulator.StartT(t, nil)
 				if test.handler != nil {
@@ -99,7 +99,7 @@ func TestMQTTEventsThatNobodyAnswers(t *testing.T) {
 				}
 				stop := make(chan struct{})
 				defer close(stop)
-				go func() { // the service sends events again after some seconds
+				go func() { // runs the retries of the event
 					for {
 						select {
 						case <-stop:
@@ -122,14 +122,14 @@ func TestMQTTEventsThatNobodyAnswers(t *testing.T) {
 					require.Equal(t, []mqttpacket.UserProperty{{Key: "azure-status-code", Value: "500"}}, second.Properties.User)
 					require.Equal(t, "7", string(second.Properties.CorrelationData))
 				}
-				c.quietly() // it is still connected
+				c.expectConnected()
 			})
 		})
 	}
 }
 
-// quietly makes sure that the client is connected.
-func (c *mqttWire) quietly() {
+// expectConnected fails the test if the client is not connected. It skips other packets.
+func (c *mqttWire) expectConnected() {
 	c.t.Helper()
 	c.send(packetOf(mqttpacket.Pingreq))
 	for c.read().Type != mqttpacket.Pingresp {
@@ -146,28 +146,28 @@ func TestAnMQTTClientIsServedWhileTheApplicationIsSlow(t *testing.T) {
 	})
 	connect := connectPacket("id")
 	connect.Connect.KeepAlive = 1
-	c, _ := dialWire(t, srv, mqtt5, dialOptions{roles: everything}, connect)
-	c.subscribed("room", 1)
+	c, _ := dialWire(t, srv, mqtt5, dialOptions{roles: allRoles}, connect)
+	c.subscribe("room", 1)
 	const events = 500
 	for i := range events {
 		c.send(publishPacket(eventTopic+"slow", 0, fmt.Sprint(i)))
 	}
-	for range 20 { // 2 s, in which it would have been silent for longer than it may be
+	for range 20 { // 2 s: more than the keep-alive of 1 s allows without packets
 		<-time.After(100 * time.Millisecond)
-		c.quiet()
+		c.expectNothing()
 		rest{t, srv}.text("hubs/chat/groups/room/:send", "hello")
 		c.acknowledge(c.expect(mqttpacket.Publish).PacketID)
 	}
 	close(release)
 	for range events {
-		topic, _ := c.outcome()
+		topic, _ := c.readEventResponse()
 		require.Equal(t, "slow/succeeded", topic)
 	}
 	require.Equal(t, "connect", soonFrom(t, requests).header.Get("ce-eventName"))
 	require.Equal(t, "connected", soonFrom(t, requests).header.Get("ce-eventName"))
 }
 
-func TestWhatAnMQTTClientSentBeforeItsGoodbyeReachesTheApplication(t *testing.T) {
+func TestMQTTEventsBeforeDisconnectReachTheApplication(t *testing.T) {
 	both(t, func(t *testing.T, version mqttVersion) {
 		srv := emulator.StartT(t, nil)
 		release := make(chan struct{})
@@ -192,7 +192,7 @@ func TestWhatAnMQTTClientSentBeforeItsGoodbyeReachesTheApplication(t *testing.T)
 	})
 }
 
-func TestTheApplicationHearsNothingOfAnMQTTClientAfterDisconnected(t *testing.T) {
+func TestDisconnectedIsTheLastEventOfAnMQTTClient(t *testing.T) {
 	srv := emulator.StartT(t, nil)
 	requests := mqttHandler(t, srv, nil)
 	for i := range 30 {
@@ -221,8 +221,8 @@ func TestTheApplicationHearsNothingOfAnMQTTClientAfterDisconnected(t *testing.T)
 	}
 }
 
-// TestTheAnswerToConnectCountsForANewSessionOnly lets a client come back whom the application then gives another user.
-func TestTheAnswerToConnectCountsForANewSessionOnly(t *testing.T) {
+// TestTheResponseToConnectAppliesOnlyToANewSession resumes a session while the application assigns another user.
+func TestTheResponseToConnectAppliesOnlyToANewSession(t *testing.T) {
 	both(t, func(t *testing.T, version mqttVersion) {
 		srv := emulator.StartT(t, nil)
 		connects := 0
@@ -247,7 +247,7 @@ func TestTheAnswerToConnectCountsForANewSessionOnly(t *testing.T) {
 		}
 		for i := 1; i <= 2; i++ {
 			connect := keeping(connectPacket("id"))
-			connect.Connect.Will = &mqttpacket.Will{Topic: "group1"} // by the role of the session
+			connect.Connect.Will = &mqttpacket.Will{Topic: "group1"} // the session has the role
 			_, ack := dialWire(t, srv, version, dialOptions{user: "token"}, connect)
 			require.Equal(t, i == 2, ack.SessionPresent)
 			if version == mqtt5 {
@@ -262,7 +262,7 @@ func TestTheAnswerToConnectCountsForANewSessionOnly(t *testing.T) {
 		_, ack := dialWire(t, srv, version, dialOptions{user: "token"}, connectPacket("id"))
 		require.False(t, ack.SessionPresent)
 		event("connect", "token", "0")
-		var ends []string // of one session and another, in no order
+		var ends []string // of the old and the new session, in any order
 		for range 2 {
 			got := soonFrom(t, requests).header
 			ends = append(ends, fmt.Sprint(got.Get("ce-eventName"), " ", got.Get("ce-userId"), " ", got.Get("ce-id"), " ", sessions[got.Get("ce-sessionId")]))
@@ -279,7 +279,7 @@ func TestTheAnswerToConnectCountsForANewSessionOnly(t *testing.T) {
 	})
 }
 
-func TestRefusalsOfMQTTClientsInTheApplicationsWords(t *testing.T) {
+func TestMQTTCodesOfAFailedConnect(t *testing.T) {
 	for name, test := range map[string]struct {
 		status   int
 		body     string
@@ -290,14 +290,14 @@ func TestRefusalsOfMQTTClientsInTheApplicationsWords(t *testing.T) {
 		"a code of each version, 3.1.1": {401, `{"mqtt":{"code":4,"reason":"who are you","userProperties":[{"name":"a","value":"b"},{"name":"a","value":"c"}]}}`, 4, 0x80, "who are you", 2},
 		"a code of each version, 5.0":   {401, `{"mqtt":{"code":138,"reason":"go away"}}`, 5, 0x8A, "go away", 0},
 		"a redirect":                    {302, `{"mqtt":{"code":157,"reason":"elsewhere"}}`, 3, 0x9D, "elsewhere", 0},
-		"success is no refusal":         {400, `{"mqtt":{"code":0}}`, 4, 0x80, "the event handler answered 400", 0},
+		"a code of success":             {400, `{"mqtt":{"code":0}}`, 4, 0x80, "the event handler answered 400", 0},
 		"a code of another packet":      {400, `{"mqtt":{"code":162}}`, 4, 0x80, "the event handler answered 400", 0},
-		"a code beyond a byte":          {403, `{"mqtt":{"code":391}}`, 5, 0x80, "the event handler answered 403", 0},
-		"a code below zero":             {403, `{"mqtt":{"code":-121}}`, 5, 0x80, "the event handler answered 403", 0},
-		"a code in words":               {403, `{"mqtt":{"code":"banned","reason":"really"}}`, 5, 0x80, "really", 0},
+		"a code over 255":               {403, `{"mqtt":{"code":391}}`, 5, 0x80, "the event handler answered 403", 0},
+		"a negative code":               {403, `{"mqtt":{"code":-121}}`, 5, 0x80, "the event handler answered 403", 0},
+		"a code that is a string":       {403, `{"mqtt":{"code":"banned","reason":"really"}}`, 5, 0x80, "really", 0},
 		"no code":                       {403, `{"mqtt":{"reason":"really"}}`, 5, 0x80, "really", 0},
 		"nulls":                         {403, `{"mqtt":{"code":135,"reason":null,"userProperties":null}}`, 5, 0x87, "the event handler answered 403", 0},
-		"words":                         {403, `not you`, 5, 0x87, "not you", 0},
+		"plain text":                    {403, `not you`, 5, 0x87, "not you", 0},
 		"null":                          {401, `{"mqtt":null}`, 5, 0x87, `{"mqtt":null}`, 0},
 	} {
 		t.Run(name, func(t *testing.T) {

@@ -18,23 +18,24 @@ import (
 	"github.com/awps-go/webpubsub/emulator/internal/mqttpacket"
 )
 
-// heard is a request that a handler received.
-type heard struct {
+// eventRequest is a request that a handler received.
+type eventRequest struct {
 	header http.Header
 	body   []byte
 }
 
-// mqttHandler is an event handler that is not ours: it hands out the requests that it receives, and lets a test answer.
-func mqttHandler(t *testing.T, srv *emulator.Server, answer http.HandlerFunc) <-chan heard {
+// mqttHandler sets an event handler that does not use package eventhandler. It returns the events that the handler receives. answer,
+// if set, writes the response.
+func mqttHandler(t *testing.T, srv *emulator.Server, answer http.HandlerFunc) <-chan eventRequest {
 	t.Helper()
-	requests := make(chan heard, 1000)
+	requests := make(chan eventRequest, 1000)
 	listen(t, srv, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		w.Header().Set("WebHook-Allowed-Origin", "*")
 		if r.Method != http.MethodPost {
 			return
 		}
 		body, _ := io.ReadAll(r.Body)
-		requests <- heard{r.Header, body}
+		requests <- eventRequest{r.Header, body}
 		w.Header()["Content-Type"] = nil
 		if answer != nil {
 			answer(w, r)
@@ -43,8 +44,8 @@ func mqttHandler(t *testing.T, srv *emulator.Server, answer http.HandlerFunc) <-
 	return requests
 }
 
-// sameEvent compares a request with one of the references. ids are the ids of the connection, which it fills in.
-func sameEvent(t *testing.T, file string, got heard, ids map[string]string) {
+// sameEvent compares a request with a reference. ids holds the ids of the connection and the session; sameEvent adds missing ids.
+func sameEvent(t *testing.T, file string, got eventRequest, ids map[string]string) {
 	t.Helper()
 	data, err := os.ReadFile(filepath.Join("testdata", "mqtt", file))
 	require.NoError(t, err)
@@ -70,7 +71,7 @@ func sameEvent(t *testing.T, file string, got heard, ids map[string]string) {
 					ids[kind] = got.header.Get(name)
 					require.NotEmpty(t, ids[kind], "%s: %s", file, name)
 				}
-				if ids[kind] == "" { // the header that is nothing but the id is looked at first
+				if ids[kind] == "" { // the header with the id alone may not have been compared yet
 					ids[kind] = got.header.Get("ce-physicalConnectionId")
 				}
 				values[i] = strings.ReplaceAll(value, kind, ids[kind])
@@ -96,8 +97,8 @@ func sameEvent(t *testing.T, file string, got heard, ids map[string]string) {
 	}
 }
 
-// answersAs are the PUBLISH packets of testdata/mqtt/answers.txt.
-func answersAs(t *testing.T) map[string][]byte {
+// readAnswers returns the PUBLISH packets of testdata/mqtt/answers.txt by name.
+func readAnswers(t *testing.T) map[string][]byte {
 	t.Helper()
 	text, err := os.ReadFile("testdata/mqtt/answers.txt")
 	require.NoError(t, err)
@@ -110,7 +111,7 @@ func answersAs(t *testing.T) map[string][]byte {
 	return all
 }
 
-// reference makes a server whose keys sign events as the references are signed.
+// reference starts a server with the keys that signed the references.
 func reference(t *testing.T) *emulator.Server {
 	return emulator.StartT(t, &emulator.Options{AccessKey: "the access key", SecondaryAccessKey: "the secondary key"})
 }
@@ -129,7 +130,7 @@ func TestMQTTEventsAreTheServicesByteForByte(t *testing.T) {
 			io.WriteString(w, `{"no":1}`)
 		}
 	})
-	answers := answersAs(t)
+	answers := readAnswers(t)
 	ids := map[string]string{}
 
 	connect := connectPacket("client1")
@@ -158,9 +159,9 @@ func TestMQTTEventsAreTheServicesByteForByte(t *testing.T) {
 	sameEvent(t, "04-picture.http", soonFrom(t, requests), ids)
 	require.Equal(t, hex.EncodeToString(answers["picture"]), hex.EncodeToString(mqttpacket.Encode(c.read())))
 
-	goodbye := packetOf(mqttpacket.Disconnect)
-	goodbye.Code, goodbye.Properties.User = 4, []mqttpacket.UserProperty{{Key: "why", Value: "bye"}}
-	c.send(goodbye)
+	disconnect := packetOf(mqttpacket.Disconnect)
+	disconnect.Code, disconnect.Properties.User = 4, []mqttpacket.UserProperty{{Key: "why", Value: "bye"}}
+	c.send(disconnect)
 	sameEvent(t, "05-disconnected-by-the-client.http", soonFrom(t, requests), ids)
 }
 
@@ -173,17 +174,17 @@ func TestEventsOfMQTT311AreTheServicesByteForByte(t *testing.T) {
 	sameEvent(t, "12-connected.http", soonFrom(t, requests), ids)
 	c.send(publishPacket("$webpubsub/server/events/hello", 0, "\x00\x01"))
 	sameEvent(t, "13-hello.http", soonFrom(t, requests), ids)
-	require.Equal(t, hex.EncodeToString(answersAs(t)["hello of 3.1.1, answered with 204"]), hex.EncodeToString(mqttpacket.Encode(c.read())))
+	require.Equal(t, hex.EncodeToString(readAnswers(t)["hello of 3.1.1, answered with 204"]), hex.EncodeToString(mqttpacket.Encode(c.read())))
 	rest{t, srv}.must(204, "DELETE", "hubs/chat/connections/client1")
 	got := soonFrom(t, requests)
 	var body map[string]json.RawMessage
 	require.NoError(t, json.Unmarshal(got.body, &body))
-	body["reason"] = []byte(`"the application has closed the connection"`) // whose sentence the kernel's tests look at
+	body["reason"] = []byte(`"the application has closed the connection"`) // the tests of internal/hub check the real reason
 	got.body, _ = json.Marshal(body)
 	sameEvent(t, "14-disconnected-by-the-service.http", got, ids)
 }
 
-// soonFrom receives what should come soon.
+// soonFrom receives from c. It fails the test if nothing comes in time.
 func soonFrom[T any](t testing.TB, c <-chan T) (v T) {
 	t.Helper()
 	select {

@@ -17,22 +17,22 @@ import (
 	"github.com/awps-go/webpubsub/eventhandler"
 )
 
-// mqttApplication is an application that writes down what it is told of MQTT clients. reject, if set, decides.
+// mqttApplication sets an application that logs the events of MQTT clients. If reject is set, connect returns its error.
 func mqttApplication(t *testing.T, s *emulator.Server, log *eventLog, reject func() error) {
 	t.Helper()
 	connects := 0
-	ids := map[string]string{"": ""} // the physical connections and sessions, by their order
+	ids := map[string]string{"": ""} // names for the ids of physical connections and sessions
 	name := func(kind, id string) string {
 		if _, ok := ids[id]; !ok {
 			ids[id] = fmt.Sprintf("%s%d", kind, len(ids))
 		}
 		return ids[id]
 	}
-	tell := func(e *eventhandler.Event, more string) {
+	record := func(e *eventhandler.Event, more string) {
 		log.add("%s %s of %s, user %q, %s, %s: %s", e.EventID, e.EventName, e.ConnectionID, e.UserID,
 			name("physical", e.PhysicalConnectionID), name("session", e.SessionID), more)
 	}
-	farewell := func(d *eventhandler.MQTTDisconnect) string {
+	disconnectText := func(d *eventhandler.MQTTDisconnect) string {
 		if d == nil || d.DisconnectPacket == nil {
 			return fmt.Sprintf("%+v", d)
 		}
@@ -41,7 +41,7 @@ func mqttApplication(t *testing.T, s *emulator.Server, log *eventLog, reject fun
 	handler, err := eventhandler.New(&eventhandler.Options{
 		Hub: "chat", AccessKeys: []string{s.AccessKey()},
 		OnConnect: func(_ context.Context, r *eventhandler.ConnectRequest) (*eventhandler.ConnectResponse, error) {
-			tell(&r.Event, fmt.Sprintf("%v %v %+v", r.Subprotocols, r.Query, *r.MQTT))
+			record(&r.Event, fmt.Sprintf("%v %v %+v", r.Subprotocols, r.Query, *r.MQTT))
 			if reject != nil {
 				return nil, reject()
 			}
@@ -50,16 +50,16 @@ func mqttApplication(t *testing.T, s *emulator.Server, log *eventLog, reject fun
 				Roles: []string{webpubsub.RoleSendToGroup("lobby")}, SetState: map[string]any{"n": connects},
 				MQTTUserProperties: []eventhandler.MQTTUserProperty{{Name: "from", Value: "application"}}}, nil
 		},
-		OnConnected: func(_ context.Context, r *eventhandler.ConnectedRequest) error { tell(&r.Event, ""); return nil },
+		OnConnected: func(_ context.Context, r *eventhandler.ConnectedRequest) error { record(&r.Event, ""); return nil },
 		OnUserEvent: func(_ context.Context, r *eventhandler.UserEventRequest) (*eventhandler.UserEventResponse, error) {
-			tell(&r.Event, fmt.Sprintf("%s %s %v state=%s", r.ContentType, r.Text(), r.Metadata, r.State["n"]))
+			record(&r.Event, fmt.Sprintf("%s %s %v state=%s", r.ContentType, r.Text(), r.Metadata, r.State["n"]))
 			if r.Text() == "fail" {
 				return nil, eventhandler.Reject(http.StatusBadRequest, "no such thing")
 			}
 			return &eventhandler.UserEventResponse{Message: webpubsub.JSON("reply to " + r.Text())}, nil
 		},
 		OnDisconnected: func(_ context.Context, r *eventhandler.DisconnectedRequest) error {
-			tell(&r.Event, r.Reason+"; "+farewell(r.MQTT))
+			record(&r.Event, r.Reason+"; "+disconnectText(r.MQTT))
 			return nil
 		},
 	})
@@ -67,7 +67,7 @@ func mqttApplication(t *testing.T, s *emulator.Server, log *eventLog, reject fun
 	listen(t, s, handler, false)
 }
 
-func TestAnMQTTClientsLifeReachesTheApplication(t *testing.T) {
+func TestTheApplicationReceivesAllEventsOfAnMQTTClient(t *testing.T) {
 	srv := emulator.StartT(t, nil)
 	log := newEventLog()
 	mqttApplication(t, srv, log, nil)
@@ -88,12 +88,12 @@ func TestAnMQTTClientsLifeReachesTheApplication(t *testing.T) {
 	require.Equal(t, "application/json; charset=utf-8", m.Properties.ContentType)
 	_, err = c.Publish(soon(t), &paho.Publish{Topic: "$webpubsub/server/events/order", QoS: 1, Payload: []byte("fail"),
 		Properties: &paho.PublishProperties{ContentType: "text/plain"}})
-	require.NoError(t, err, "the application has it")
+	require.NoError(t, err, "the application received the event")
 	m = c.message()
 	require.Equal(t, "$webpubsub/server/events/order/failed", m.Topic)
 	require.Equal(t, "no such thing", string(m.Payload))
 	require.Equal(t, paho.UserProperties{{Key: "azure-status-code", Value: "400"}}, m.Properties.User)
-	_, err = c.Publish(soon(t), &paho.Publish{Topic: "lobby", QoS: 1, Payload: []byte("by the role the application gave")})
+	_, err = c.Publish(soon(t), &paho.Publish{Topic: "lobby", QoS: 1, Payload: []byte("allowed by the role from the response")})
 	require.NoError(t, err)
 	c.message()
 
@@ -111,13 +111,13 @@ func TestAnMQTTClientsLifeReachesTheApplication(t *testing.T) {
 	}, log.wait(t, 5))
 }
 
-func TestTheApplicationIsToldHowAnMQTTClientWent(t *testing.T) {
+func TestDisconnectedOfMQTTClients(t *testing.T) {
 	for name, test := range map[string]struct {
 		leave         func(srv *emulator.Server, c *mqttWire)
-		old, new      string // what comes of it, for 3.1.1 and for 5.0
+		old, new      string // the reason and packet in the event, for 3.1.1 and for 5.0
 		sessionAndAll bool
 	}{
-		"goodbye": {leave: func(_ *emulator.Server, c *mqttWire) { c.send(packetOf(mqttpacket.Disconnect)) },
+		"DISCONNECT by the client": {leave: func(_ *emulator.Server, c *mqttWire) { c.send(packetOf(mqttpacket.Disconnect)) },
 			old: "the client said goodbye; by client true {Code:0 UserProperties:[]}",
 			new: "the client said goodbye; by client true {Code:0 UserProperties:[]}"},
 		"cut off": {leave: func(srv *emulator.Server, _ *mqttWire) { srv.DropConnection("chat", "id") },
@@ -150,7 +150,7 @@ func TestTheApplicationIsToldHowAnMQTTClientWent(t *testing.T) {
 	}
 }
 
-func TestTheApplicationIsAskedAgainWhenAnMQTTClientComesBack(t *testing.T) {
+func TestAnMQTTClientThatResumesItsSessionSendsConnectAgain(t *testing.T) {
 	srv := emulator.StartT(t, nil)
 	log := newEventLog()
 	mqttApplication(t, srv, log, nil)
@@ -175,7 +175,7 @@ func TestTheApplicationIsAskedAgainWhenAnMQTTClientComesBack(t *testing.T) {
 	require.Len(t, lines, 5)
 }
 
-func TestAnMQTTClientIsToldWhyTheApplicationRejectsIt(t *testing.T) {
+func TestARejectedMQTTClientReceivesTheReason(t *testing.T) {
 	properties := []eventhandler.MQTTUserProperty{{Name: "a", Value: "b"}}
 	for name, test := range map[string]struct {
 		err        error
@@ -185,7 +185,7 @@ func TestAnMQTTClientIsToldWhyTheApplicationRejectsIt(t *testing.T) {
 	}{
 		"unauthorized":   {eventhandler.Reject(http.StatusUnauthorized, "who are you"), 5, 0x87, "who are you", false},
 		"without a text": {eventhandler.Reject(http.StatusUnauthorized, ""), 5, 0x87, "the event handler answered 401", false},
-		"a code of its own": {&eventhandler.RejectError{Status: http.StatusForbidden, Reason: "go away", MQTTCode: 0x8A,
+		"with an MQTT code": {&eventhandler.RejectError{Status: http.StatusForbidden, Reason: "go away", MQTTCode: 0x8A,
 			MQTTUserProperties: properties}, 5, 0x8A, "go away", true},
 	} {
 		t.Run(name, func(t *testing.T) {

@@ -13,13 +13,13 @@ import (
 
 // This file tests quality of service 2, packet by packet, and flow control.
 
-// reply is a packet that has little more than an id.
+// reply returns a packet with an id and a code only.
 func reply(typ mqttpacket.Type, id uint16, code byte) mqttpacket.Packet {
 	return mqttpacket.Packet{Type: typ, PacketID: id, Code: code}
 }
 
-// answers reads a packet and compares it.
-func (c *mqttWire) answers(typ mqttpacket.Type, id uint16, code byte) {
+// expectReply reads a packet and compares its type, id and, in 5.0, code.
+func (c *mqttWire) expectReply(typ mqttpacket.Type, id uint16, code byte) {
 	c.t.Helper()
 	got := c.expect(typ)
 	if c.version == mqtt311 {
@@ -28,15 +28,15 @@ func (c *mqttWire) answers(typ mqttpacket.Type, id uint16, code byte) {
 	require.Equal(c.t, fmt.Sprintf("%d 0x%X", id, code), fmt.Sprintf("%d 0x%X", got.PacketID, got.Code))
 }
 
-// quiet makes sure that nothing waits to be read.
-func (c *mqttWire) quiet() {
+// expectNothing fails the test if a packet is waiting to be read.
+func (c *mqttWire) expectNothing() {
 	c.t.Helper()
 	c.send(packetOf(mqttpacket.Pingreq))
 	c.expect(mqttpacket.Pingresp)
 }
 
-// subscribed subscribes at a quality of service.
-func (c *mqttWire) subscribed(topic string, qos byte) {
+// subscribe subscribes to a topic with a QoS.
+func (c *mqttWire) subscribe(topic string, qos byte) {
 	c.t.Helper()
 	s := subscribePacket(topic)
 	s.Filters[0].QoS = qos
@@ -44,67 +44,67 @@ func (c *mqttWire) subscribed(topic string, qos byte) {
 	require.Equal(c.t, []byte{qos}, c.expect(mqttpacket.Suback).Codes)
 }
 
-// cut cuts the connection of the client with the id "id", and waits until its session is kept.
+// cut cuts the connection of the client "id", and waits until the server has noticed. The server keeps the session.
 func cut(t *testing.T, srv *emulator.Server) {
 	t.Helper()
 	require.True(t, srv.DropConnection("chat", "id"))
 	require.NoError(t, srv.WaitForRecovering(soon(t), "chat", 1))
 }
 
-func TestMQTTMessagesOfQualityOfService2ArriveOnce(t *testing.T) {
+func TestMQTTMessagesOfQoS2ArriveOnce(t *testing.T) {
 	both(t, func(t *testing.T, version mqttVersion) {
 		srv := emulator.StartT(t, nil)
 		web := dialJSON(t, srv, dialOptions{groups: []string{"room"}})
-		o := dialOptions{roles: everything}
+		o := dialOptions{roles: allRoles}
 		c, _ := dialWire(t, srv, version, o, keeping(connectPacket("id")))
 		publish := publishPacket("room", 2, `one`)
 		c.send(publish)
-		c.answers(mqttpacket.Pubrec, 9, 0)
+		c.expectReply(mqttpacket.Pubrec, 9, 0)
 		again := publish
 		again.Dup = true
 		c.send(again)
-		c.answers(mqttpacket.Pubrec, 9, 0)
+		c.expectReply(mqttpacket.Pubrec, 9, 0)
 
 		cut(t, srv)
 		c, ack := dialWire(t, srv, version, o, keeping(connectPacket("id")))
 		require.True(t, ack.SessionPresent)
 		c.send(again)
-		c.answers(mqttpacket.Pubrec, 9, 0)
+		c.expectReply(mqttpacket.Pubrec, 9, 0)
 		c.send(reply(mqttpacket.Pubrel, 9, 0))
-		c.answers(mqttpacket.Pubcomp, 9, 0)
+		c.expectReply(mqttpacket.Pubcomp, 9, 0)
 		c.send(reply(mqttpacket.Pubrel, 9, 0))
-		c.answers(mqttpacket.Pubcomp, 9, 0x92)
+		c.expectReply(mqttpacket.Pubcomp, 9, 0x92)
 		require.Equal(t, "b25l", web.object()["data"])
-		web.nothing(srv)
+		web.expectNothing(srv)
 
-		publish.Payload = []byte("two") // by the same packet id, which is free again
+		publish.Payload = []byte("two") // the packet id is free again
 		c.send(publish)
-		c.answers(mqttpacket.Pubrec, 9, 0)
+		c.expectReply(mqttpacket.Pubrec, 9, 0)
 		require.Equal(t, "dHdv", web.object()["data"])
 
-		cut(t, srv) // and a new session remembers nothing
+		cut(t, srv) // a new session has no packet ids
 		c, _ = dialWire(t, srv, version, o, connectPacket("id"))
 		c.send(again)
-		c.answers(mqttpacket.Pubrec, 9, 0)
+		c.expectReply(mqttpacket.Pubrec, 9, 0)
 		require.Equal(t, "b25l", web.object()["data"])
 	})
 }
 
-func TestMQTTSubscribersReceiveMessagesOfQualityOfService2Once(t *testing.T) {
+func TestMQTTSubscribersReceiveMessagesOfQoS2Once(t *testing.T) {
 	both(t, func(t *testing.T, version mqttVersion) {
 		srv := emulator.StartT(t, nil)
-		o := dialOptions{roles: everything}
+		o := dialOptions{roles: allRoles}
 		var c *mqttWire
 		back := func() *mqttWire {
 			t.Helper()
-			c.quiet() // what it has sent has arrived
+			c.expectNothing() // everything that the client sent has arrived
 			cut(t, srv)
 			c, ack := dialWire(t, srv, version, o, keeping(connectPacket("id")))
 			require.True(t, ack.SessionPresent)
 			return c
 		}
 		c, _ = dialWire(t, srv, version, o, keeping(connectPacket("id")))
-		c.subscribed("room", 2)
+		c.subscribe("room", 2)
 		for _, text := range []string{"one", "two"} {
 			rest{t, srv}.text("hubs/chat/groups/room/:send", text)
 			p := c.expect(mqttpacket.Publish)
@@ -116,42 +116,42 @@ func TestMQTTSubscribersReceiveMessagesOfQualityOfService2Once(t *testing.T) {
 			require.Equal(t, []any{text, byte(2), true, uint16(i + 1)}, []any{string(p.Payload), p.QoS, p.Dup, p.PacketID})
 		}
 		c.send(reply(mqttpacket.Pubrec, 1, 0))
-		c.answers(mqttpacket.Pubrel, 1, 0)
-		c = back() // the client has the first one: it must not come again
-		c.answers(mqttpacket.Pubrel, 1, 0)
+		c.expectReply(mqttpacket.Pubrel, 1, 0)
+		c = back() // the client acknowledged the first message, which must not be sent again
+		c.expectReply(mqttpacket.Pubrel, 1, 0)
 		require.Equal(t, "two", string(c.expect(mqttpacket.Publish).Payload))
-		c.send(reply(mqttpacket.Pubrec, 1, 0)) // by a client that has forgotten
-		c.answers(mqttpacket.Pubrel, 1, 0)
+		c.send(reply(mqttpacket.Pubrec, 1, 0)) // again, from a client that lost its state
+		c.expectReply(mqttpacket.Pubrel, 1, 0)
 		c.send(reply(mqttpacket.Pubcomp, 1, 0))
-		c.send(reply(mqttpacket.Puback, 2, 0)) // which does not end it
+		c.send(reply(mqttpacket.Puback, 2, 0)) // PUBACK does not end an exchange of QoS 2
 		c = back()
 		require.Equal(t, "two", string(c.expect(mqttpacket.Publish).Payload))
 		c.send(reply(mqttpacket.Pubrec, 2, 0))
-		c.answers(mqttpacket.Pubrel, 2, 0)
+		c.expectReply(mqttpacket.Pubrel, 2, 0)
 		c.send(reply(mqttpacket.Pubcomp, 2, 0))
 		c.send(reply(mqttpacket.Pubrec, 7, 0))
-		c.answers(mqttpacket.Pubrel, 7, 0x92)
+		c.expectReply(mqttpacket.Pubrel, 7, 0x92)
 		c = back()
-		c.quiet()
+		c.expectNothing()
 	})
 }
 
-func TestARefusedMQTTExchangeOfQualityOfService2IsOver(t *testing.T) {
+func TestARejectedMQTTExchangeOfQoS2Ends(t *testing.T) {
 	srv := emulator.StartT(t, nil)
 	c, _ := dialWire(t, srv, mqtt5, dialOptions{roles: []string{"webpubsub.joinLeaveGroup", "webpubsub.sendToGroup.mine"}}, connectPacket("id"))
 	c.send(publishPacket("other", 2, "x"))
-	c.answers(mqttpacket.Pubrec, 9, 0x87)
-	c.subscribed("mine", 2)
+	c.expectReply(mqttpacket.Pubrec, 9, 0x87)
+	c.subscribe("mine", 2)
 	c.send(publishPacket("mine", 2, "x")) // the packet id is free
 	first, second := c.read(), c.read()
 	if first.Type == mqttpacket.Publish {
 		first, second = second, first
 	}
 	require.Equal(t, reply(mqttpacket.Pubrec, 9, 0).Type, first.Type)
-	c.send(reply(mqttpacket.Pubrec, second.PacketID, 0x97)) // the client's no ends the other direction
-	c.quiet()
+	c.send(reply(mqttpacket.Pubrec, second.PacketID, 0x97)) // an error from the client ends the exchange with the client
+	c.expectNothing()
 	c.send(reply(mqttpacket.Pubrel, 9, 0))
-	c.answers(mqttpacket.Pubcomp, 9, 0)
+	c.expectReply(mqttpacket.Pubcomp, 9, 0)
 
 	old, _ := dialWire(t, srv, mqtt311, dialOptions{}, connectPacket("old"))
 	old.send(publishPacket("other", 2, "x"))
@@ -159,28 +159,28 @@ func TestARefusedMQTTExchangeOfQualityOfService2IsOver(t *testing.T) {
 	require.Equal(t, `the client does not have the permission sendToGroup for the group "other"`, ce.Reason)
 }
 
-func TestMQTTReceiveMaximumCountsExchangesOfQualityOfService2ToTheirEnd(t *testing.T) {
+func TestMQTTReceiveMaximumCountsPendingExchangesOfQoS2(t *testing.T) {
 	srv := emulator.StartT(t, nil)
 	connect := connectPacket("id")
 	connect.Properties.ReceiveMaximum = 1
-	c, _ := dialWire(t, srv, mqtt5, dialOptions{roles: everything}, connect)
-	c.subscribed("room", 2)
+	c, _ := dialWire(t, srv, mqtt5, dialOptions{roles: allRoles}, connect)
+	c.subscribe("room", 2)
 	for i := range 3 {
 		rest{t, srv}.text("hubs/chat/groups/room/:send", fmt.Sprint(i))
 	}
 	for i := range 3 {
 		p := c.expect(mqttpacket.Publish)
 		require.Equal(t, fmt.Sprint(i), string(p.Payload))
-		c.quiet()
+		c.expectNothing()
 		c.send(reply(mqttpacket.Pubrec, p.PacketID, 0))
-		c.answers(mqttpacket.Pubrel, p.PacketID, 0)
-		c.quiet()
+		c.expectReply(mqttpacket.Pubrel, p.PacketID, 0)
+		c.expectNothing()
 		c.send(reply(mqttpacket.Pubcomp, p.PacketID, 0))
 	}
-	c.quiet()
+	c.expectNothing()
 }
 
-func TestWhatWasQueuedForAnMQTTClientComesBeforeItsGoodbye(t *testing.T) {
+func TestQueuedMQTTMessagesArriveBeforeDisconnect(t *testing.T) {
 	for name, end := range map[string]struct {
 		by   func(srv *emulator.Server)
 		code byte
@@ -192,9 +192,9 @@ func TestWhatWasQueuedForAnMQTTClientComesBeforeItsGoodbye(t *testing.T) {
 			srv := emulator.StartT(t, nil)
 			connect := connectPacket("id")
 			connect.Properties.ReceiveMaximum = 1
-			c, _ := dialWire(t, srv, mqtt5, dialOptions{roles: everything}, connect)
-			c.subscribed("1", 1)
-			c.subscribed("2", 2)
+			c, _ := dialWire(t, srv, mqtt5, dialOptions{roles: allRoles}, connect)
+			c.subscribe("1", 1)
+			c.subscribe("2", 2)
 			for i := range 6 {
 				rest{t, srv}.text(fmt.Sprintf("hubs/chat/groups/%d/:send", 1+i%2), fmt.Sprint(i))
 			}
@@ -206,11 +206,11 @@ func TestWhatWasQueuedForAnMQTTClientComesBeforeItsGoodbye(t *testing.T) {
 					c.acknowledge(p.PacketID)
 					continue
 				}
-				if i == 5 { // nothing waits any more
+				if i == 5 { // the last message
 					break
 				}
 				c.send(reply(mqttpacket.Pubrec, p.PacketID, 0))
-				c.answers(mqttpacket.Pubrel, p.PacketID, 0)
+				c.expectReply(mqttpacket.Pubrel, p.PacketID, 0)
 				c.send(reply(mqttpacket.Pubcomp, p.PacketID, 0))
 			}
 			require.Equal(t, end.code, c.expect(mqttpacket.Disconnect).Code)
@@ -220,7 +220,7 @@ func TestWhatWasQueuedForAnMQTTClientComesBeforeItsGoodbye(t *testing.T) {
 
 func TestMQTTSubscriptionIdentifiers(t *testing.T) {
 	srv := emulator.StartT(t, nil)
-	o := dialOptions{roles: everything, groups: []string{"given"}}
+	o := dialOptions{roles: allRoles, groups: []string{"given"}}
 	c, _ := dialWire(t, srv, mqtt5, o, keeping(connectPacket("id")))
 	subscribe := func(id uint32, topics ...string) {
 		s := subscribePacket(topics...)
@@ -246,7 +246,7 @@ func TestMQTTSubscriptionIdentifiers(t *testing.T) {
 	identified("c", 268435455)
 	identified("d")
 	identified("given")
-	subscribe(7, "a") // takes the place of the old one
+	subscribe(7, "a") // replaces the old subscription
 	identified("a", 7)
 	cut(t, srv)
 	c, _ = dialWire(t, srv, mqtt5, o, keeping(connectPacket("id")))
@@ -265,16 +265,16 @@ func TestMQTTKeepAliveIsBounded(t *testing.T) {
 	}
 }
 
-// TestAnMQTTClientThatSendsSlowlyIsNotSilent sends one packet for longer than the client may be silent.
-func TestAnMQTTClientThatSendsSlowlyIsNotSilent(t *testing.T) {
+// TestKeepAliveOfAnMQTTClientThatSendsSlowly takes longer to send one packet than the keep-alive allows.
+func TestKeepAliveOfAnMQTTClientThatSendsSlowly(t *testing.T) {
 	srv := emulator.StartT(t, nil)
 	connect := connectPacket("id")
 	connect.Connect.KeepAlive = 1
-	c, _ := dialWire(t, srv, mqtt5, dialOptions{roles: everything}, connect)
+	c, _ := dialWire(t, srv, mqtt5, dialOptions{roles: allRoles}, connect)
 	data := c.encode(publishPacket("room", 1, "slowly"))
 	for _, b := range data { // about 20 bytes
 		c.write([]byte{b})
 		<-time.After(100 * time.Millisecond)
 	}
-	c.answers(mqttpacket.Puback, 9, 0)
+	c.expectReply(mqttpacket.Puback, 9, 0)
 }

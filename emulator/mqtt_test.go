@@ -25,7 +25,7 @@ import (
 	"github.com/awps-go/webpubsub/emulator/internal/mqttpacket"
 )
 
-// mqttURL is where an MQTT client connects, with its token.
+// mqttURL returns the URL at which an MQTT client connects, with a token.
 func (o dialOptions) mqttURL(t testing.TB, srv *emulator.Server) string {
 	claims := jwt.MapClaims{"aud": srv.Endpoint() + "/clients/mqtt/hubs/chat", "exp": srv.Now().Add(time.Hour).Unix()}
 	if o.user != "" {
@@ -41,34 +41,34 @@ func (o dialOptions) mqttURL(t testing.TB, srv *emulator.Server) string {
 		sign(t, srv.AccessKey(), claims) + o.query
 }
 
-// everything is the roles of a client that may do everything.
-var everything = []string{"webpubsub.joinLeaveGroup", "webpubsub.sendToGroup"}
+// allRoles allow a client to join, leave and send to all groups.
+var allRoles = []string{"webpubsub.joinLeaveGroup", "webpubsub.sendToGroup"}
 
-// soon is a context for one step of a test.
+// soon returns a context for one step of a test.
 func soon(t testing.TB) context.Context {
 	ctx, cancel := context.WithTimeout(context.Background(), patience)
 	t.Cleanup(cancel)
 	return ctx
 }
 
-// paho5 is Eclipse Paho's client of MQTT 5.0.
+// paho5 is Eclipse Paho's client for MQTT 5.0.
 type paho5 struct {
 	*paho.Client
-	t        testing.TB
-	messages chan *paho.Publish
-	goodbye  chan *paho.Disconnect
+	t           testing.TB
+	messages    chan *paho.Publish
+	disconnects chan *paho.Disconnect
 }
 
-// newPaho5 is a client whose WebSocket is open.
+// newPaho5 returns a client with an open WebSocket that has not sent CONNECT.
 func newPaho5(t testing.TB, srv *emulator.Server, o dialOptions) *paho5 {
 	t.Helper()
 	ws, _, err := websocket.Dial(soon(t), o.mqttURL(t, srv), &websocket.DialOptions{Subprotocols: []string{"mqtt"}})
 	require.NoError(t, err)
 	ws.SetReadLimit(-1)
 	conn := packets.NewThreadSafeConn(websocket.NetConn(context.Background(), ws, websocket.MessageBinary))
-	c := &paho5{t: t, messages: make(chan *paho.Publish, 100), goodbye: make(chan *paho.Disconnect, 1)}
+	c := &paho5{t: t, messages: make(chan *paho.Publish, 100), disconnects: make(chan *paho.Disconnect, 1)}
 	c.Client = paho.NewClient(paho.ClientConfig{Conn: conn, PacketTimeout: patience,
-		OnServerDisconnect: func(d *paho.Disconnect) { c.goodbye <- d },
+		OnServerDisconnect: func(d *paho.Disconnect) { c.disconnects <- d },
 		OnPublishReceived: []func(paho.PublishReceived) (bool, error){func(r paho.PublishReceived) (bool, error) {
 			c.messages <- r.Packet
 			return true, nil
@@ -106,12 +106,12 @@ func (c *paho5) message() *paho.Publish {
 	case p := <-c.messages:
 		return p
 	case <-time.After(patience):
-		require.Fail(c.t, "no message came")
+		require.Fail(c.t, "no message arrived")
 		return nil
 	}
 }
 
-// dialPaho311 connects Eclipse Paho's client of MQTT 3.1.1.
+// dialPaho311 connects Eclipse Paho's client for MQTT 3.1.1.
 func dialPaho311(t testing.TB, srv *emulator.Server, o dialOptions, id string) (mqtt.Client, <-chan mqtt.Message) {
 	t.Helper()
 	messages := make(chan mqtt.Message, 100)
@@ -122,7 +122,7 @@ func dialPaho311(t testing.TB, srv *emulator.Server, o dialOptions, id string) (
 	return c, messages
 }
 
-// done waits for what a client of MQTT 3.1.1 does.
+// done waits for an operation of an MQTT 3.1.1 client.
 func done(t testing.TB, token mqtt.Token) {
 	t.Helper()
 	require.True(t, token.WaitTimeout(patience))
@@ -131,8 +131,8 @@ func done(t testing.TB, token mqtt.Token) {
 
 func TestMQTTClientsTalkToOthers(t *testing.T) {
 	srv := emulator.StartT(t, nil)
-	newer, _ := dialPaho5(t, srv, dialOptions{user: "new", roles: everything}, "m5")
-	old, oldMessages := dialPaho311(t, srv, dialOptions{user: "old", roles: everything}, "m311")
+	newer, _ := dialPaho5(t, srv, dialOptions{user: "new", roles: allRoles}, "m5")
+	old, oldMessages := dialPaho311(t, srv, dialOptions{user: "old", roles: allRoles}, "m311")
 	web := dialJSON(t, srv, dialOptions{groups: []string{"room"}})
 	raw := dial(t, srv, dialOptions{groups: []string{"room"}})
 
@@ -191,13 +191,13 @@ func TestMQTTClientIsAConnectionOfItsHub(t *testing.T) {
 		require.Equal(t, target, string(m.Payload))
 	}
 	r.must(204, "DELETE", path+"?reason=enough")
-	d := <-c.goodbye
+	d := <-c.disconnects
 	require.Equal(t, byte(0x98), d.ReasonCode)
 	require.Equal(t, "Application server closed the connection. Reason: enough", d.Properties.ReasonString)
 	r.must(404, "HEAD", path)
 }
 
-func TestMQTTHandshakesThatAreRefused(t *testing.T) {
+func TestMQTTHandshakes(t *testing.T) {
 	srv := emulator.StartT(t, nil)
 	base := srv.Endpoint() + "/clients/mqtt/hubs/"
 	token := func(aud, key string, lifetime time.Duration, groups ...string) string {
@@ -213,18 +213,18 @@ func TestMQTTHandshakesThatAreRefused(t *testing.T) {
 		"a good token in its header": {"chat", "", []string{"Authorization", "Bearer " + good}, http.StatusSwitchingProtocols},
 		"no token":                   {"chat", "", nil, http.StatusUnauthorized},
 		"a token for another hub":    {"other", good, nil, http.StatusUnauthorized},
-		"a token for clients not of MQTT": {"chat", token(srv.Endpoint()+"/client/hubs/chat", srv.AccessKey(), time.Hour), nil,
+		"a token for other clients": {"chat", token(srv.Endpoint()+"/client/hubs/chat", srv.AccessKey(), time.Hour), nil,
 			http.StatusUnauthorized},
-		"a token for them, by query": {"chat", token(srv.Endpoint()+"/client/?hub=chat", srv.AccessKey(), time.Hour), nil,
+		"a token for other clients, hub in the query": {"chat", token(srv.Endpoint()+"/client/?hub=chat", srv.AccessKey(), time.Hour), nil,
 			http.StatusUnauthorized},
 		"a token of another key":       {"chat", token(base+"chat", "another", time.Hour), nil, http.StatusUnauthorized},
 		"a token that has expired":     {"chat", token(base+"chat", srv.AccessKey(), -6*time.Minute), nil, http.StatusUnauthorized},
 		"a bad hub":                    {"1", good, nil, http.StatusBadRequest},
 		"no hub":                       {"", good, nil, http.StatusBadRequest},
-		"something behind the hub":     {"chat/x", good, nil, http.StatusBadRequest},
+		"a path after the hub":         {"chat/x", good, nil, http.StatusBadRequest},
 		"a group without a name":       {"chat", token(base+"chat", srv.AccessKey(), time.Hour, " "), nil, http.StatusBadRequest},
 		"another subprotocol":          {"chat", good, []string{"Sec-WebSocket-Protocol", "mqttv3.1"}, http.StatusBadRequest},
-		"a page of another machine's":  {"chat", good, []string{"Origin", "https://example.com"}, http.StatusForbidden},
+		"a page of another host":       {"chat", good, []string{"Origin", "https://example.com"}, http.StatusForbidden},
 		"an upgrade to something else": {"chat", good, []string{"Upgrade", "h2c"}, http.StatusBadRequest},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -270,7 +270,7 @@ func TestManyMQTTClientsComeAndGo(t *testing.T) {
 				if random.IntN(2) == 0 {
 					connect = keeping(connect)
 				}
-				c := openWire(t, srv, version, dialOptions{roles: everything, groups: []string{"all"}})
+				c := openWire(t, srv, version, dialOptions{roles: allRoles, groups: []string{"all"}})
 				if !c.try(connect) || !c.try(subscribePacket("a", "b")) || !c.try(publishPacket("a", 1, "x")) {
 					continue
 				}
@@ -295,17 +295,17 @@ func TestManyMQTTClientsComeAndGo(t *testing.T) {
 	all.Wait()
 	require.Eventually(t, func() bool {
 		return !slices.ContainsFunc(srv.Connections("chat"), func(c emulator.Connection) bool { return !c.Recovering })
-	}, patience, time.Millisecond, "clients that are not gone")
-	srv.Advance(recoveryWindow) // for the sessions that are left
+	}, patience, time.Millisecond, "clients are still connected")
+	srv.Advance(recoveryWindow) // ends the remaining sessions
 	require.NoError(t, srv.WaitForConnections(soon(t), "chat", 0))
 	require.Empty(t, srv.Groups("chat"))
 }
 
-func TestQualityOfService2WithRealMQTTClients(t *testing.T) {
+func TestQoS2WithRealMQTTClients(t *testing.T) {
 	srv := emulator.StartT(t, nil)
-	newer, ack := dialPaho5(t, srv, dialOptions{roles: everything}, "m5")
+	newer, ack := dialPaho5(t, srv, dialOptions{roles: allRoles}, "m5")
 	require.False(t, ack.SessionPresent)
-	old, oldMessages := dialPaho311(t, srv, dialOptions{roles: everything}, "m311")
+	old, oldMessages := dialPaho311(t, srv, dialOptions{roles: allRoles}, "m311")
 	suback, err := newer.Subscribe(soon(t), &paho.Subscribe{Properties: &paho.SubscribeProperties{SubscriptionIdentifier: new(12)},
 		Subscriptions: []paho.SubscribeOptions{{Topic: "room", QoS: 2}}})
 	require.NoError(t, err)
@@ -332,11 +332,11 @@ func TestQualityOfService2WithRealMQTTClients(t *testing.T) {
 	require.Empty(t, oldMessages)
 }
 
-func TestARealMQTTClientWithAPersistentSessionMissesNothing(t *testing.T) {
+func TestARealMQTTClientWithAPersistentSessionLosesNothing(t *testing.T) {
 	srv := emulator.StartT(t, nil)
 	messages := make(chan mqtt.Message, 100)
 	connected := make(chan struct{}, 10)
-	options := mqtt.NewClientOptions().AddBroker(dialOptions{roles: everything}.mqttURL(t, srv)).SetClientID("id").SetProtocolVersion(4).
+	options := mqtt.NewClientOptions().AddBroker(dialOptions{roles: allRoles}.mqttURL(t, srv)).SetClientID("id").SetProtocolVersion(4).
 		SetCleanSession(false).SetAutoReconnect(true).SetMaxReconnectInterval(10 * time.Millisecond).SetOrderMatters(true).
 		SetDefaultPublishHandler(func(_ mqtt.Client, m mqtt.Message) { messages <- m }).
 		SetOnConnectHandler(func(mqtt.Client) { connected <- struct{}{} })
@@ -347,10 +347,10 @@ func TestARealMQTTClientWithAPersistentSessionMissesNothing(t *testing.T) {
 	done(t, c.Subscribe("room", 2, nil))
 	for i := range 5 {
 		require.True(t, srv.DropConnection("chat", "id"))
-		rest{t, srv}.text("hubs/chat/groups/room/:send", fmt.Sprint(i)) // whether it has noticed or not
+		rest{t, srv}.text("hubs/chat/groups/room/:send", fmt.Sprint(i)) // before or after the server has noticed
 		soonFrom(t, connected)
 		m := soonFrom(t, messages)
-		for m.Duplicate() && string(m.Payload()) < fmt.Sprint(i) { // the PUBREC was cut off, and this client does not remember
+		for m.Duplicate() && string(m.Payload()) < fmt.Sprint(i) { // sent again because the PUBREC was lost, and this client keeps no state
 			m = soonFrom(t, messages)
 		}
 		require.Equal(t, fmt.Sprint(i), string(m.Payload()))

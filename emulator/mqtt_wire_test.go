@@ -18,9 +18,9 @@ import (
 	"github.com/awps-go/webpubsub/emulator/internal/mqttpacket"
 )
 
-// This file tests MQTT packet by packet, and what no well-behaved client does.
+// This file tests MQTT packet by packet, including invalid packets.
 
-// mqttWire is an MQTT client that sends what a test says, and nothing else.
+// mqttWire is an MQTT client that sends only the packets of the test.
 type mqttWire struct {
 	t       testing.TB
 	ws      *websocket.Conn
@@ -37,10 +37,10 @@ func openWire(t testing.TB, srv *emulator.Server, version mqttVersion, o dialOpt
 	return &mqttWire{t: t, ws: ws, in: bufio.NewReader(&binaryStream{ws: ws}), version: version}
 }
 
-// binaryStream is the bytes of a WebSocket's binary messages.
+// binaryStream reads the bytes of a WebSocket's binary messages.
 type binaryStream struct {
 	ws      *websocket.Conn
-	message io.Reader // nil = the next one is not there yet
+	message io.Reader // nil = the next message has not started
 }
 
 func (s *binaryStream) Read(p []byte) (int, error) {
@@ -51,7 +51,7 @@ func (s *binaryStream) Read(p []byte) (int, error) {
 				return 0, err
 			}
 			if typ != websocket.MessageBinary {
-				return 0, errors.New("a message that is not binary")
+				return 0, errors.New("the message is not binary")
 			}
 			s.message = message
 		}
@@ -65,20 +65,20 @@ func (s *binaryStream) Read(p []byte) (int, error) {
 	}
 }
 
-// connectPacket is a CONNECT packet of a client whose session ends with its connection.
+// connectPacket returns a CONNECT packet for a session that ends with its connection.
 func connectPacket(id string) mqttpacket.Packet {
 	return mqttpacket.Packet{Type: mqttpacket.Connect,
 		Connect: mqttpacket.ConnectFields{Protocol: "MQTT", Clean: true, KeepAlive: 60, ClientID: id}}
 }
 
-// keeping makes the session of a CONNECT packet outlive its connection, and continues one.
+// keeping changes a CONNECT packet to resume a session, and to keep the session after the connection.
 func keeping(pk mqttpacket.Packet) mqttpacket.Packet {
 	pk.Connect.Clean = false
 	pk.Properties.SessionExpiry = new(uint32(3600))
 	return pk
 }
 
-// dialWire connects and returns the CONNACK.
+// dialWire connects and returns the CONNACK packet.
 func dialWire(t testing.TB, srv *emulator.Server, version mqttVersion, o dialOptions, connect mqttpacket.Packet) (*mqttWire, *mqttpacket.Packet) {
 	t.Helper()
 	c := openWire(t, srv, version, o)
@@ -105,19 +105,19 @@ func (c *mqttWire) send(pk mqttpacket.Packet) {
 	c.write(c.encode(pk))
 }
 
-// try sends a packet unless the connection is gone.
+// try sends a packet. It reports whether that succeeded.
 func (c *mqttWire) try(pk mqttpacket.Packet) bool {
 	return c.ws.Write(soon(c.t), websocket.MessageBinary, c.encode(pk)) == nil
 }
 
-// tryRead reads a packet, or the end.
+// tryRead reads a packet. It returns an error if the connection has ended.
 func (c *mqttWire) tryRead() (*mqttpacket.Packet, error) {
 	c.t.Helper()
 	stop := time.AfterFunc(patience, func() { c.ws.CloseNow() })
 	defer stop.Stop()
 	pk, err := mqttpacket.Read(c.in, byte(c.version), 64<<20)
 	if fault, ok := errors.AsType[*mqttpacket.Fault](err); ok {
-		require.NoError(c.t, fault, "the server sent a bad packet")
+		require.NoError(c.t, fault, "the server sent an invalid packet")
 	}
 	return pk, err
 }
@@ -137,7 +137,7 @@ func (c *mqttWire) expect(typ mqttpacket.Type) *mqttpacket.Packet {
 	return pk
 }
 
-// closed reads until the WebSocket is closed and returns why, and the last packet before that.
+// closed reads until the WebSocket is closed. It returns the close frame and the last packet before it.
 func (c *mqttWire) closed() (websocket.CloseError, *mqttpacket.Packet) {
 	c.t.Helper()
 	var last *mqttpacket.Packet
@@ -179,13 +179,13 @@ func (c *mqttWire) acknowledge(id uint16) {
 	c.send(ack)
 }
 
-// both runs a test for both versions.
+// both runs a test with both versions of MQTT.
 func both(t *testing.T, test func(t *testing.T, version mqttVersion)) {
 	t.Run("3.1.1", func(t *testing.T) { test(t, mqtt311) })
 	t.Run("5.0", func(t *testing.T) { test(t, mqtt5) })
 }
 
-func TestMQTTConnackSaysWhatTheServerDoes(t *testing.T) {
+func TestMQTTConnackAnnouncesFeatures(t *testing.T) {
 	srv := emulator.StartT(t, nil)
 	_, ack := dialWire(t, srv, mqtt5, dialOptions{}, keeping(connectPacket("")))
 	p := ack.Properties
@@ -202,7 +202,7 @@ func TestMQTTConnackSaysWhatTheServerDoes(t *testing.T) {
 	old.expect(mqttpacket.Pingresp)
 }
 
-func TestMQTTConnectPacketsThatAreRefused(t *testing.T) {
+func TestRejectedMQTTConnectPackets(t *testing.T) {
 	srv := emulator.StartT(t, nil)
 	dialWire(t, srv, mqtt5, dialOptions{user: "ann"}, connectPacket("anns"))
 	web := dialJSON(t, srv, dialOptions{})
@@ -218,14 +218,14 @@ func TestMQTTConnectPacketsThatAreRefused(t *testing.T) {
 	}
 	for name, test := range map[string]struct {
 		connect       mqttpacket.Packet
-		code311, code int // of CONNACK; 0 = there is none, -1 = nothing is wrong
+		code311, code int // of CONNACK; 0 = no CONNACK, -1 = not tested
 		reason        string
 	}{
 		"a client id of another user":  {connectPacket("anns"), 2, 0x85, "the client id is another user's"},
 		"an empty client id, in 3.1.1": {connectPacket(""), 2, -1, "the client id is empty: only MQTT 5.0 has ids that the service assigns"},
 		"a long client id":             {connectPacket(strings.Repeat("x", 129)), 2, 0x85, "the client id is longer than 128 characters"},
 		"a client id with a hyphen":    {connectPacket("a-b"), 2, 0x85, `the client id "a-b" has characters other than 0-9, A-Z and a-z`},
-		"a client id beyond ASCII":     {connectPacket("grün"), 2, 0x85, `the client id "grün" has characters other than 0-9, A-Z and a-z`},
+		"a non-ASCII client id":        {connectPacket("grün"), 2, 0x85, `the client id "grün" has characters other than 0-9, A-Z and a-z`},
 		"a will to retain": {func() mqttpacket.Packet { pk := will("room"); pk.Connect.Will.Retain = true; return pk }(),
 			5, 0x9A, "the service does not retain messages"},
 		"a will with a long payload": {func() mqttpacket.Packet {
@@ -238,11 +238,11 @@ func TestMQTTConnectPacketsThatAreRefused(t *testing.T) {
 			5, -1, "the keep-alive of a client of MQTT 3.1.1 is from 1 to 180 seconds, not 0"},
 		"a long keep-alive, in 3.1.1": {change(func(pk *mqttpacket.Packet) { pk.Connect.KeepAlive = 181 }),
 			5, -1, "the keep-alive of a client of MQTT 3.1.1 is from 1 to 180 seconds, not 181"},
-		"a will for a group that it may not send to": {will("room"), 5, 0x87, `the client may not send its will to the group "room"`},
-		"a will with a wildcard":                     {will("room/#"), 5, 0x90, `the topic of the will: the service has no wildcards: a topic is the name of a group, and "room/#" cannot be one`},
+		"a will for a forbidden group": {will("room"), 5, 0x87, `the client may not send its will to the group "room"`},
+		"a will with a wildcard":       {will("room/#"), 5, 0x90, `the topic of the will: the service has no wildcards: a topic is the name of a group, and "room/#" cannot be one`},
 		"another protocol": {change(func(pk *mqttpacket.Packet) { pk.Connect.Protocol = "AMQP" }),
 			0, 0, "the protocol's name is not MQTT"},
-		"no CONNECT at all": {packetOf(mqttpacket.Pingreq), 0, 0, "the first packet is not CONNECT"},
+		"no CONNECT": {packetOf(mqttpacket.Pingreq), 0, 0, "the first packet is not CONNECT"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			both(t, func(t *testing.T, version mqttVersion) {
@@ -282,9 +282,9 @@ func TestMQTTConnectPacketsThatAreRefused(t *testing.T) {
 		_, ack := c.closed()
 		require.Equal(t, byte(0x84), ack.Code)
 	})
-	t.Run("contradicting flags", func(t *testing.T) {
+	t.Run("contradictory flags", func(t *testing.T) {
 		c := openWire(t, srv, mqtt311, dialOptions{})
-		c.write([]byte{0x10, 0x0E, 0, 4, 'M', 'Q', 'T', 'T', 4, 0x22, 0, 60, 0, 2, 'i', 'd'}) // to retain a will that is not there
+		c.write([]byte{0x10, 0x0E, 0, 4, 'M', 'Q', 'T', 'T', 4, 0x22, 0, 60, 0, 2, 'i', 'd'}) // retain without a will
 		ce, ack := c.closed()
 		require.Equal(t, "malformed packet: the flags of CONNECT contradict each other", ce.Reason)
 		require.Nil(t, ack)
@@ -296,7 +296,7 @@ func TestMQTTConnectPacketsThatAreRefused(t *testing.T) {
 		require.Equal(t, byte(0x8C), ack.Code)
 	})
 	require.NoError(t, srv.WaitForConnections(soon(t), "chat", 2))
-	web.nothing(srv)
+	web.expectNothing(srv)
 }
 
 func TestMQTTPacketsThatCloseTheClient(t *testing.T) {
@@ -313,23 +313,23 @@ func TestMQTTPacketsThatCloseTheClient(t *testing.T) {
 		data []byte
 		code byte
 	}{
-		"a packet type that there is not":   {[]byte{0x00, 0x00}, 0x82},
-		"a packet that only servers send":   {[]byte{0x20, 0x03, 0x00, 0x00, 0x00}, 0x82},
-		"reserved flags":                    {[]byte{0xC1, 0x00}, 0x81},
-		"a length without an end":           {[]byte{0xC0, 0x80, 0x80, 0x80, 0x80, 0x01}, 0x81},
-		"a length that is too great":        {[]byte{0x30, 0x81, 0x80, 0x40}, 0x95},
-		"a subscription that breaks off":    {[]byte{0x82, 0x06, 0x00, 0x01, 0x00, 0x00, 0x01, 'a'}, 0x81},
-		"a subscription to nothing":         {[]byte{0x82, 0x03, 0x00, 0x01, 0x00}, 0x82},
-		"a topic that is not UTF-8":         {[]byte{0x30, 0x04, 0x00, 0x01, 0xFF, 0x00}, 0x81},
-		"a second CONNECT":                  {wire.encode(connectPacket("again")), 0x82},
-		"an AUTH packet":                    {wire.encode(packetOf(mqttpacket.Auth)), 0x82},
-		"quality of service 3":              {[]byte{0x36, 0x06, 0x00, 0x01, 'a', 0x00, 0x01, 0x00}, 0x81},
-		"a message to retain":               {wire.encode(retained), 0x9A},
-		"a topic alias":                     {wire.encode(aliased), 0x94},
-		"a message to a wildcard":           {wire.encode(publishPacket("room/+", 1, "x")), 0x82},
-		"a message without a topic":         {wire.encode(publishPacket("", 1, "x")), 0x82},
-		"an identifier of a subscription":   {wire.encode(identified), 0x82},
-		"a message that no PUBACK can deny": {wire.encode(publishPacket("forbidden", 0, "x")), 0x87},
+		"an unknown packet type":          {[]byte{0x00, 0x00}, 0x82},
+		"a packet that only servers send": {[]byte{0x20, 0x03, 0x00, 0x00, 0x00}, 0x82},
+		"reserved flags":                  {[]byte{0xC1, 0x00}, 0x81},
+		"a length without an end":         {[]byte{0xC0, 0x80, 0x80, 0x80, 0x80, 0x01}, 0x81},
+		"a length over the limit":         {[]byte{0x30, 0x81, 0x80, 0x40}, 0x95},
+		"a truncated subscription":        {[]byte{0x82, 0x06, 0x00, 0x01, 0x00, 0x00, 0x01, 'a'}, 0x81},
+		"a subscription without a filter": {[]byte{0x82, 0x03, 0x00, 0x01, 0x00}, 0x82},
+		"a topic that is not UTF-8":       {[]byte{0x30, 0x04, 0x00, 0x01, 0xFF, 0x00}, 0x81},
+		"a second CONNECT":                {wire.encode(connectPacket("again")), 0x82},
+		"an AUTH packet":                  {wire.encode(packetOf(mqttpacket.Auth)), 0x82},
+		"quality of service 3":            {[]byte{0x36, 0x06, 0x00, 0x01, 'a', 0x00, 0x01, 0x00}, 0x81},
+		"a message to retain":             {wire.encode(retained), 0x9A},
+		"a topic alias":                   {wire.encode(aliased), 0x94},
+		"a message to a wildcard":         {wire.encode(publishPacket("room/+", 1, "x")), 0x82},
+		"a message without a topic":       {wire.encode(publishPacket("", 1, "x")), 0x82},
+		"a subscription identifier":       {wire.encode(identified), 0x82},
+		"a forbidden message of QoS 0":    {wire.encode(publishPacket("forbidden", 0, "x")), 0x87},
 	} {
 		t.Run(name, func(t *testing.T) {
 			c, _ := dialWire(t, srv, mqtt5, dialOptions{roles: []string{"webpubsub.sendToGroup.room"}}, connectPacket("bad"))
@@ -340,8 +340,8 @@ func TestMQTTPacketsThatCloseTheClient(t *testing.T) {
 			require.Equal(t, mqttpacket.Disconnect, last.Type)
 			require.Equal(t, fmt.Sprintf("0x%X", test.code), fmt.Sprintf("0x%X", last.Code), last.Properties.ReasonString)
 			require.True(t, strings.HasPrefix(last.Properties.ReasonString, ce.Reason))
-			require.LessOrEqual(t, len(ce.Reason), 123, "it fits into a close frame")
-			require.True(t, len(last.Properties.ReasonString) == len(ce.Reason) || len(ce.Reason) > 119, "no more is cut than must be")
+			require.LessOrEqual(t, len(ce.Reason), 123, "the reason fits into a close frame")
+			require.True(t, len(last.Properties.ReasonString) == len(ce.Reason) || len(ce.Reason) > 119, "the reason is not cut too short")
 			require.NoError(t, srv.WaitForConnections(soon(t), "chat", 1))
 		})
 	}
@@ -351,21 +351,21 @@ func TestMQTTPacketsThatCloseTheClient(t *testing.T) {
 		ce, _ := c.closed()
 		require.Equal(t, "MQTT packets come in binary frames", ce.Reason)
 	})
-	t.Run("in 3.1.1 the close frame alone says why", func(t *testing.T) {
+	t.Run("the reason in 3.1.1 is in the close frame only", func(t *testing.T) {
 		c, _ := dialWire(t, srv, mqtt311, dialOptions{}, connectPacket("bad"))
 		c.send(publishPacket("room", 1, "x"))
 		ce, last := c.closed()
 		require.Equal(t, `the client does not have the permission sendToGroup for the group "room"`, ce.Reason)
 		require.Nil(t, last)
 	})
-	other.send(packetOf(mqttpacket.Pingreq)) // is served on
+	other.send(packetOf(mqttpacket.Pingreq)) // still connected
 	other.expect(mqttpacket.Pingresp)
 }
 
 func TestMQTTPacketsAndWebSocketFramesAreNotAligned(t *testing.T) {
 	srv := emulator.StartT(t, nil)
 	both(t, func(t *testing.T, version mqttVersion) {
-		c := openWire(t, srv, version, dialOptions{roles: everything})
+		c := openWire(t, srv, version, dialOptions{roles: allRoles})
 		all := slices.Concat(c.encode(connectPacket("id")), c.encode(subscribePacket("room")),
 			c.encode(publishPacket("room", 1, "hello")), c.encode(packetOf(mqttpacket.Pingreq)))
 		for _, b := range all[:20] {
@@ -377,13 +377,13 @@ func TestMQTTPacketsAndWebSocketFramesAreNotAligned(t *testing.T) {
 			pk := c.read()
 			got = append(got, pk.Type.String())
 		}
-		// Answers overtake messages.
+		// Acknowledgements may precede messages.
 		require.ElementsMatch(t, []string{"CONNACK", "SUBACK", "PUBACK", "PUBLISH", "PINGRESP"}, got)
 		require.Equal(t, []string{"CONNACK", "SUBACK"}, got[:2])
 	})
 }
 
-func TestMQTTSubscriptionsThatAreRefused(t *testing.T) {
+func TestRejectedMQTTSubscriptions(t *testing.T) {
 	srv := emulator.StartT(t, nil)
 	topics := []string{"room", "other", "room/+", "#", "$share/g/room", "$webpubsub/else", "  ", strings.Repeat("x", 1025),
 		"$webpubsub/server/messages"}
@@ -412,7 +412,7 @@ func TestMQTTSubscriptionsThatAreRefused(t *testing.T) {
 	require.Empty(t, srv.Groups("chat"))
 }
 
-func TestMQTTMessagesThatAreRefused(t *testing.T) {
+func TestRejectedMQTTMessages(t *testing.T) {
 	srv := emulator.StartT(t, nil)
 	web := dialJSON(t, srv, dialOptions{groups: []string{"room", "other"}})
 	c, _ := dialWire(t, srv, mqtt5, dialOptions{roles: []string{"webpubsub.sendToGroup.room"}}, connectPacket("m5"))
@@ -425,19 +425,19 @@ func TestMQTTMessagesThatAreRefused(t *testing.T) {
 		publish mqttpacket.Packet
 		code    byte
 	}{
-		"to a group that it may not send to": {publishPacket("other", 1, "x"), 0x87},
-		"to a topic of the service":          {publishPacket("$webpubsub/server/messages", 1, "x"), 0x90},
-		"an event without a name":            {publishPacket("$webpubsub/server/events/", 1, "x"), 0x90},
-		"an event whose type is no type": {func() mqttpacket.Packet {
+		"to a forbidden group":      {publishPacket("other", 1, "x"), 0x87},
+		"to a topic of the service": {publishPacket("$webpubsub/server/messages", 1, "x"), 0x90},
+		"an event without a name":   {publishPacket("$webpubsub/server/events/", 1, "x"), 0x90},
+		"an event with an invalid content type": {func() mqttpacket.Packet {
 			pk := typed("words", 0, "x")
 			pk.Topic = "$webpubsub/server/events/a"
 			return pk
 		}(), 0x99},
-		"JSON that is none":                 {typed("application/json", 0, "{"), 0x99},
+		"invalid JSON":                      {typed("application/json", 0, "{"), 0x99},
 		"text that is not UTF-8":            {typed("text/plain; charset=utf-8", 0, "\xFF"), 0x99},
-		"text by its format, and not UTF-8": {typed("", 1, "\xFF"), 0x99},
-		"protobuf that is no Any":           {typed("application/x-protobuf", 0, "\xFF"), 0x99},
-		"a good one":                        {typed("application/json", 0, "1"), 0},
+		"text by payload format, not UTF-8": {typed("", 1, "\xFF"), 0x99},
+		"protobuf that is not an Any":       {typed("application/x-protobuf", 0, "\xFF"), 0x99},
+		"a valid message":                   {typed("application/json", 0, "1"), 0},
 	} {
 		t.Run(name, func(t *testing.T) {
 			c.send(test.publish)
@@ -448,12 +448,12 @@ func TestMQTTMessagesThatAreRefused(t *testing.T) {
 		})
 	}
 	require.Equal(t, 1.0, web.object()["data"])
-	web.nothing(srv)
+	web.expectNothing(srv)
 }
 
 func TestMQTTPropertiesArePassedOn(t *testing.T) {
 	srv := emulator.StartT(t, nil)
-	c, _ := dialWire(t, srv, mqtt5, dialOptions{roles: everything}, connectPacket("m5"))
+	c, _ := dialWire(t, srv, mqtt5, dialOptions{roles: allRoles}, connectPacket("m5"))
 	web := dialJSON(t, srv, dialOptions{groups: []string{"room"}})
 	c.send(subscribePacket("room"))
 	c.expect(mqttpacket.Suback)
@@ -469,12 +469,12 @@ func TestMQTTPropertiesArePassedOn(t *testing.T) {
 	require.Equal(t, want, got.Properties)
 	m := web.object()
 	require.Equal(t, "text", m["dataType"])
-	require.Equal(t, map[string]any{"a": "2"}, m["metadata"], "what can be metadata")
+	require.Equal(t, map[string]any{"a": "2"}, m["metadata"], "only valid metadata, and the last of two values")
 }
 
-func TestMQTTNoLocalSparesTheSender(t *testing.T) {
+func TestMQTTNoLocal(t *testing.T) {
 	srv := emulator.StartT(t, nil)
-	c, _ := dialWire(t, srv, mqtt5, dialOptions{roles: everything}, connectPacket("m5"))
+	c, _ := dialWire(t, srv, mqtt5, dialOptions{roles: allRoles}, connectPacket("m5"))
 	s := subscribePacket("room")
 	s.Filters[0].NoLocal = true
 	c.send(s)
@@ -485,10 +485,10 @@ func TestMQTTNoLocalSparesTheSender(t *testing.T) {
 	require.Equal(t, "theirs", string(c.expect(mqttpacket.Publish).Payload))
 }
 
-func TestMQTTQualityOfServiceIsTheLesserOne(t *testing.T) {
+func TestMQTTQoSIsTheLowerOne(t *testing.T) {
 	srv := emulator.StartT(t, nil)
 	both(t, func(t *testing.T, version mqttVersion) {
-		c, _ := dialWire(t, srv, version, dialOptions{roles: everything, groups: []string{"given"}}, connectPacket("id"))
+		c, _ := dialWire(t, srv, version, dialOptions{roles: allRoles, groups: []string{"given"}}, connectPacket("id"))
 		s := subscribePacket("0", "1", "2")
 		for i := range s.Filters {
 			s.Filters[i].QoS = byte(i)
@@ -504,9 +504,9 @@ func TestMQTTQualityOfServiceIsTheLesserOne(t *testing.T) {
 	})
 }
 
-func TestWhatExpiresInAnMQTTSessionTakesNoRoom(t *testing.T) {
+func TestExpiredMessagesOfAnMQTTSessionDoNotCount(t *testing.T) {
 	srv := emulator.StartT(t, nil)
-	o := dialOptions{user: "ann", roles: everything}
+	o := dialOptions{user: "ann", roles: allRoles}
 	c, _ := dialWire(t, srv, mqtt5, o, keeping(connectPacket("id")))
 	c.send(subscribePacket("room"))
 	c.expect(mqttpacket.Suback)
@@ -522,7 +522,7 @@ func TestWhatExpiresInAnMQTTSessionTakesNoRoom(t *testing.T) {
 func TestMQTTSessionsOutliveTheirConnections(t *testing.T) {
 	both(t, func(t *testing.T, version mqttVersion) {
 		srv := emulator.StartT(t, nil)
-		o := dialOptions{user: "ann", roles: everything}
+		o := dialOptions{user: "ann", roles: allRoles}
 		c, ack := dialWire(t, srv, version, o, keeping(connectPacket("id")))
 		require.False(t, ack.SessionPresent)
 		c.send(subscribePacket("room"))
@@ -534,7 +534,7 @@ func TestMQTTSessionsOutliveTheirConnections(t *testing.T) {
 		}
 		c.acknowledge(2)
 		c.send(packetOf(mqttpacket.Pingreq))
-		c.expect(mqttpacket.Pingresp) // so that it is acknowledged
+		c.expect(mqttpacket.Pingresp) // the server has read the PUBACK
 
 		require.True(t, srv.DropConnection("chat", "id"))
 		require.NoError(t, srv.WaitForRecovering(soon(t), "chat", 1))
@@ -575,8 +575,8 @@ func TestMQTTSessionsOutliveTheirConnections(t *testing.T) {
 func TestMQTTSessionsAreTakenOver(t *testing.T) {
 	both(t, func(t *testing.T, version mqttVersion) {
 		srv := emulator.StartT(t, nil)
-		o := dialOptions{roles: everything}
-		goodbye := func(c *mqttWire) {
+		o := dialOptions{roles: allRoles}
+		expectTakenOver := func(c *mqttWire) {
 			ce, last := c.closed()
 			require.Equal(t, "the session was taken over by another connection", ce.Reason)
 			if version == mqtt5 {
@@ -588,13 +588,13 @@ func TestMQTTSessionsAreTakenOver(t *testing.T) {
 		first.expect(mqttpacket.Suback)
 		second, ack := dialWire(t, srv, version, o, keeping(connectPacket("id")))
 		require.True(t, ack.SessionPresent)
-		goodbye(first)
+		expectTakenOver(first)
 		rest{t, srv}.text("hubs/chat/groups/room/:send", "hello")
 		require.Equal(t, "hello", string(second.expect(mqttpacket.Publish).Payload))
 
 		third, ack := dialWire(t, srv, version, o, connectPacket("id"))
 		require.False(t, ack.SessionPresent)
-		goodbye(second)
+		expectTakenOver(second)
 		require.Empty(t, srv.Groups("chat"))
 		require.Len(t, srv.Connections("chat"), 1)
 		third.send(packetOf(mqttpacket.Disconnect))
@@ -604,20 +604,20 @@ func TestMQTTSessionsAreTakenOver(t *testing.T) {
 	})
 }
 
-func TestMQTTDisconnectDecidesOnTheSessionAgain(t *testing.T) {
+func TestMQTTDisconnectChangesTheSessionExpiry(t *testing.T) {
 	srv := emulator.StartT(t, nil)
 	disconnect := func(seconds uint32) mqttpacket.Packet {
 		pk := packetOf(mqttpacket.Disconnect)
 		pk.Properties.SessionExpiry = new(seconds)
 		return pk
 	}
-	t.Run("to end it", func(t *testing.T) {
+	t.Run("ends the session", func(t *testing.T) {
 		c, _ := dialWire(t, srv, mqtt5, dialOptions{}, keeping(connectPacket("id")))
 		c.send(disconnect(0))
 		_, _ = c.closed()
 		require.NoError(t, srv.WaitForConnections(soon(t), "chat", 0))
 	})
-	t.Run("to keep it for less", func(t *testing.T) {
+	t.Run("shortens the expiry", func(t *testing.T) {
 		c, _ := dialWire(t, srv, mqtt5, dialOptions{}, keeping(connectPacket("id")))
 		c.send(disconnect(3))
 		_, _ = c.closed()
@@ -625,7 +625,7 @@ func TestMQTTDisconnectDecidesOnTheSessionAgain(t *testing.T) {
 		srv.Advance(4 * time.Second)
 		require.Empty(t, srv.Connections("chat"))
 	})
-	t.Run("but not to keep it if CONNECT did not", func(t *testing.T) {
+	t.Run("cannot keep a session that CONNECT did not keep", func(t *testing.T) {
 		c, _ := dialWire(t, srv, mqtt5, dialOptions{}, connectPacket("id"))
 		c.send(disconnect(3))
 		_, last := c.closed()
@@ -646,7 +646,7 @@ func TestMQTTReceiveMaximumIsRespected(t *testing.T) {
 	first, second := c.expect(mqttpacket.Publish), c.expect(mqttpacket.Publish)
 	for range 20 {
 		c.send(packetOf(mqttpacket.Pingreq))
-		c.expect(mqttpacket.Pingresp) // and not the third
+		c.expect(mqttpacket.Pingresp) // and not the third message
 	}
 	c.acknowledge(second.PacketID)
 	third := c.expect(mqttpacket.Publish)
@@ -661,7 +661,7 @@ func TestAnMQTTClientThatDoesNotKeepUpIsClosed(t *testing.T) {
 	srv := emulator.StartT(t, nil)
 	both(t, func(t *testing.T, version mqttVersion) {
 		c, _ := dialWire(t, srv, version, dialOptions{groups: []string{"room"}}, connectPacket("id"))
-		flood(t, srv, maxQueuedFrames+1, `"dataType":"text","data":"x"`) // none of which it acknowledges
+		flood(t, srv, maxQueuedFrames+1, `"dataType":"text","data":"x"`) // the client acknowledges none of them
 		ce, last := c.closed()
 		require.Equal(t, websocket.StatusPolicyViolation, ce.Code)
 		require.Regexp(t, "^the client is too slow: 10000 messages, [0-9]+ bytes wait for it$", ce.Reason)
@@ -672,7 +672,7 @@ func TestAnMQTTClientThatDoesNotKeepUpIsClosed(t *testing.T) {
 	})
 }
 
-func TestMQTTClientsThatTakeOnlySmallPacketsAreSparedLargeOnes(t *testing.T) {
+func TestMQTTMaximumPacketSizeOfClients(t *testing.T) {
 	srv := emulator.StartT(t, nil)
 	connect := connectPacket("id")
 	connect.Properties.MaximumPacketSize = 100
@@ -682,11 +682,11 @@ func TestMQTTClientsThatTakeOnlySmallPacketsAreSparedLargeOnes(t *testing.T) {
 	require.Equal(t, "small", string(c.expect(mqttpacket.Publish).Payload))
 }
 
-func TestMQTTReasonsAreLeftOutForClientsThatWantNone(t *testing.T) {
+func TestMQTTReasonsAreOmittedOnRequest(t *testing.T) {
 	srv := emulator.StartT(t, nil)
 	for name, change := range map[string]func(p *mqttpacket.Properties){
-		"it asks for no problem information": func(p *mqttpacket.Properties) { p.RequestProblemInfo = new(byte(0)) },
-		"it takes small packets only":        func(p *mqttpacket.Properties) { p.MaximumPacketSize = 50 },
+		"problem information is off":       func(p *mqttpacket.Properties) { p.RequestProblemInfo = new(byte(0)) },
+		"the maximum packet size is small": func(p *mqttpacket.Properties) { p.MaximumPacketSize = 50 },
 	} {
 		t.Run(name, func(t *testing.T) {
 			connect := connectPacket("id")
@@ -700,9 +700,9 @@ func TestMQTTReasonsAreLeftOutForClientsThatWantNone(t *testing.T) {
 	}
 }
 
-func TestMQTTMessagesOfQualityOfService0AreNotKeptForClientsThatAreAway(t *testing.T) {
+func TestMQTTMessagesOfQoS0AreNotKeptForAbsentClients(t *testing.T) {
 	srv := emulator.StartT(t, nil)
-	o := dialOptions{roles: everything, groups: []string{"1"}}
+	o := dialOptions{roles: allRoles, groups: []string{"1"}}
 	c, _ := dialWire(t, srv, mqtt5, o, keeping(connectPacket("id")))
 	s := subscribePacket("0")
 	s.Filters[0].QoS = 0
@@ -722,9 +722,9 @@ func TestMQTTWills(t *testing.T) {
 		leave     func(srv *emulator.Server, c *mqttWire)
 		published bool
 	}{
-		"is cut off":   {nil, func(srv *emulator.Server, _ *mqttWire) { srv.DropConnection("chat", "id") }, true},
-		"says goodbye": {nil, func(_ *emulator.Server, c *mqttWire) { c.send(packetOf(mqttpacket.Disconnect)) }, false},
-		"says goodbye and asks for its will": {nil, func(_ *emulator.Server, c *mqttWire) {
+		"is cut off":  {nil, func(srv *emulator.Server, _ *mqttWire) { srv.DropConnection("chat", "id") }, true},
+		"disconnects": {nil, func(_ *emulator.Server, c *mqttWire) { c.send(packetOf(mqttpacket.Disconnect)) }, false},
+		"disconnects with its will": {nil, func(_ *emulator.Server, c *mqttWire) {
 			pk := packetOf(mqttpacket.Disconnect)
 			pk.Code = 4
 			c.send(pk)
@@ -733,11 +733,11 @@ func TestMQTTWills(t *testing.T) {
 			rest{c.t, srv}.must(204, "DELETE", "hubs/chat/connections/id")
 		}, true},
 		"breaks the protocol": {nil, func(_ *emulator.Server, c *mqttWire) { c.write([]byte{0, 0}) }, true},
-		"is replaced by one that takes over its session": {func(pk *mqttpacket.Packet) { *pk = keeping(*pk) },
+		"is taken over": {func(pk *mqttpacket.Packet) { *pk = keeping(*pk) },
 			func(srv *emulator.Server, c *mqttWire) {
-				dialWire(c.t, srv, mqtt5, dialOptions{roles: everything}, keeping(connectPacket("id")))
+				dialWire(c.t, srv, mqtt5, dialOptions{roles: allRoles}, keeping(connectPacket("id")))
 			}, true},
-		"does not come back in time": {func(pk *mqttpacket.Packet) {
+		"does not reconnect in time": {func(pk *mqttpacket.Packet) {
 			*pk = keeping(*pk)
 			pk.Connect.Will.Properties.WillDelay = new(uint32(100))
 		}, func(srv *emulator.Server, c *mqttWire) {
@@ -745,7 +745,7 @@ func TestMQTTWills(t *testing.T) {
 			require.NoError(c.t, srv.WaitForRecovering(soon(c.t), "chat", 1))
 			srv.Advance(31 * time.Second)
 		}, true},
-		"stays away longer than its will waits": {func(pk *mqttpacket.Packet) {
+		"stays away longer than the will delay": {func(pk *mqttpacket.Packet) {
 			*pk = keeping(*pk)
 			pk.Connect.Will.Properties.WillDelay = new(uint32(5))
 		}, func(srv *emulator.Server, c *mqttWire) {
@@ -753,13 +753,13 @@ func TestMQTTWills(t *testing.T) {
 			require.NoError(c.t, srv.WaitForRecovering(soon(c.t), "chat", 1))
 			srv.Advance(6 * time.Second)
 		}, true},
-		"comes back in time": {func(pk *mqttpacket.Packet) {
+		"reconnects in time": {func(pk *mqttpacket.Packet) {
 			*pk = keeping(*pk)
 			pk.Connect.Will.Properties.WillDelay = new(uint32(5))
 		}, func(srv *emulator.Server, c *mqttWire) {
 			c.ws.CloseNow()
 			require.NoError(c.t, srv.WaitForRecovering(soon(c.t), "chat", 1))
-			dialWire(c.t, srv, mqtt5, dialOptions{roles: everything}, keeping(connectPacket("id")))
+			dialWire(c.t, srv, mqtt5, dialOptions{roles: allRoles}, keeping(connectPacket("id")))
 			srv.Advance(6 * time.Second)
 		}, false},
 	} {
@@ -772,12 +772,12 @@ func TestMQTTWills(t *testing.T) {
 			if test.connect != nil {
 				test.connect(&connect)
 			}
-			c, _ := dialWire(t, srv, mqtt5, dialOptions{roles: everything}, connect)
+			c, _ := dialWire(t, srv, mqtt5, dialOptions{roles: allRoles}, connect)
 			test.leave(srv, c)
 			if test.published {
 				require.Equal(t, "my last words", web.object()["data"])
 			} else {
-				web.nothing(srv)
+				web.expectNothing(srv)
 			}
 		})
 	}
@@ -793,13 +793,13 @@ func TestAnMQTTClientThatIsSilentForTooLongIsClosed(t *testing.T) {
 	require.NoError(t, srv.WaitForConnections(soon(t), "chat", 0))
 }
 
-func TestMQTTClientsAreToldWhenTheServerCloses(t *testing.T) {
+func TestMQTTClientsReceiveTheReasonWhenTheServerCloses(t *testing.T) {
 	srv := emulator.StartT(t, nil)
 	c, _ := dialWire(t, srv, mqtt5, dialOptions{}, keeping(connectPacket("id")))
 	old, _ := dialWire(t, srv, mqtt311, dialOptions{}, connectPacket("old"))
 	away, _ := dialWire(t, srv, mqtt5, dialOptions{}, keeping(connectPacket("away")))
 	away.ws.CloseNow()
-	openWire(t, srv, mqtt5, dialOptions{}) // and sends no CONNECT
+	openWire(t, srv, mqtt5, dialOptions{}) // sends no CONNECT
 	require.NoError(t, srv.WaitForRecovering(soon(t), "chat", 1))
 	done := make(chan struct{})
 	go func() {
@@ -814,12 +814,12 @@ func TestMQTTClientsAreToldWhenTheServerCloses(t *testing.T) {
 	<-done
 }
 
-func TestAGroupWhoseNameIsNoTopicReachesNoMQTTClient(t *testing.T) {
+func TestMQTTClientsDoNotReceiveMessagesOfGroupsThatCannotBeTopics(t *testing.T) {
 	srv := emulator.StartT(t, nil)
 	c, _ := dialWire(t, srv, mqtt5, dialOptions{}, connectPacket("id"))
 	r := rest{t, srv}
 	sender := dialJSON(t, srv, dialOptions{hub: "chat", roles: []string{"webpubsub.sendToGroup"}})
-	for i, group := range []string{"a+b", "a#", "$webpubsub/server/messages"} { // which REST's paths do not reach
+	for i, group := range []string{"a+b", "a#", "$webpubsub/server/messages"} { // names that a REST path cannot address
 		body := fmt.Sprintf(`{"groups":[%q],"filter":"connectionId eq 'id'"}`, group)
 		require.Equal(t, 200, r.do("POST", "hubs/chat/:addToGroups", []byte(body), "Content-Type", "application/json").status)
 		ack := sender.ask(fmt.Sprintf(`{"type":"sendToGroup","group":%q,"dataType":"text","data":"x","ackId":%d}`, group, i+1))
@@ -841,7 +841,7 @@ func TestWebSocketPingsAreAnsweredBeforeAndAfterConnect(t *testing.T) {
 			{mqttpacket.Packet{Type: mqttpacket.Pingreq}, mqttpacket.Pingresp},
 		} {
 			answer := make(chan *mqttpacket.Packet, 1)
-			go func() { // a pong arrives only while somebody reads
+			go func() { // Ping needs a concurrent read
 				pk, _ := mqttpacket.Read(c.in, byte(version), 64<<20)
 				answer <- pk
 			}()

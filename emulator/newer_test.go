@@ -19,7 +19,7 @@ func TestInvocations(t *testing.T) {
 	c := dialJSON(t, srv, dialOptions{user: "ann"})
 	const price = `{"type":"invoke","invocationId":"1","target":"event","event":"price","dataType":"text","data":"apples"}`
 	const failed = `{"type":"invokeResponse","invocationId":"1","success":false,"error":{"message":"Internal server error","name":"InternalServerError"}}`
-	require.Equal(t, failed, c.ask(price), "nobody listens")
+	require.Equal(t, failed, c.ask(price), "there is no handler")
 
 	begun, cancelled := make(chan string, 1), make(chan string, 1)
 	application(t, srv, nil, func(w http.ResponseWriter, r *http.Request) {
@@ -44,13 +44,13 @@ func TestInvocations(t *testing.T) {
 
 	c.write(`{"type":"invoke","invocationId":"4","target":"event","event":"slow"}`)
 	require.Equal(t, "ann", <-begun)
-	c.write(`{"type":"invoke","invocationId":"5","target":"event","event":"price"}`) // waits, and is cancelled
+	c.write(`{"type":"invoke","invocationId":"5","target":"event","event":"price"}`) // cancelled while it waits
 	c.write(`{"type":"invoke","invocationId":"1","target":"event","event":"price","dataType":"text","data":"pears"}`)
 	c.write(`{"type":"cancelInvocation","invocationId":"5"}`)
 	c.write(`{"type":"cancelInvocation","invocationId":"4"}`)
-	c.write(`{"type":"cancelInvocation","invocationId":"unheard of"}`)
+	c.write(`{"type":"cancelInvocation","invocationId":"unknown"}`)
 	require.Equal(t, "slow", <-cancelled)
-	require.Contains(t, c.text(), `"of":"pears"`, "those that were cancelled have no answer")
+	require.Contains(t, c.text(), `"of":"pears"`, "cancelled invocations have no response")
 
 	require.NoError(t, srv.InjectClientFault(emulator.ClientFault{Operation: emulator.ClientInvoke, Error: "Timeout"}))
 	require.Contains(t, c.ask(price), `"success":false,"error":{"message":"A fault that was asked for.","name":"Timeout"}`)
@@ -75,13 +75,13 @@ func TestGroupStreams(t *testing.T) {
 	}
 	require.Equal(t, ack(1), c.ask(open))
 	require.Equal(t, ack(2), c.ask(data(1, "one")))
-	require.Equal(t, ack(2), c.ask(data(1, "one")), "it has come before")
+	require.Equal(t, ack(2), c.ask(data(1, "one")), "a repeated fragment is acknowledged")
 	require.Equal(t, `{"type":"streamNack","streamId":"s","name":"InvalidSequenceId","message":"A fragment of the stream is missing.","expectedSequenceId":2}`, c.ask(data(3, "three")))
 	c.cut()
 	c.comeBack()
-	require.Equal(t, ack(2), c.ask(open), "it goes on after a recovery")
+	require.Equal(t, ack(2), c.ask(open), "the stream continues after a recovery")
 	require.Equal(t, ack(3), c.ask(data(2, "two")))
-	c.write(`{"type":"streamData","streamId":"s"}`) // a sign of life
+	c.write(`{"type":"streamData","streamId":"s"}`) // resets the idle timeout
 	require.Equal(t, `{"type":"streamClosed","streamId":"s"}`, c.ask(`{"type":"streamEnd","streamId":"s"}`))
 
 	for i, text := range []string{"one", "two"} {
@@ -89,19 +89,19 @@ func TestGroupStreams(t *testing.T) {
 		require.Equal(t, text, raw.text())
 	}
 	require.Equal(t, `{"sequenceId":3,"type":"message","from":"group","group":"g","fromUserId":"ann","stream":{"streamId":"s","streamSequenceId":3,"endOfStream":true},"dataType":"text","data":""}`, member.text(),
-		"the official JavaScript client needs a data type, and takes empty text for no data")
+		"the official JavaScript client needs a data type, and reads empty text as no data")
 
-	// The id may be used again. The sender's error reaches the members.
+	// The stream id can be reused. Members receive the sender's error.
 	require.Equal(t, ack(1), c.ask(open))
 	require.Equal(t, `{"type":"streamClosed","streamId":"s"}`, c.ask(`{"type":"streamEnd","streamId":"s","error":{"message":"out of tokens","userErrorCode":"42"}}`))
 	require.Contains(t, member.text(), `"endOfStream":true,"error":{"name":"UserError","message":"out of tokens","userErrorCode":"42"}`)
 	rest{t, srv}.text("hubs/chat/groups/g/:send", "after")
-	require.Equal(t, "after", raw.text(), "an end without data is nothing to a raw client")
+	require.Equal(t, "after", raw.text(), "a raw client receives no frame for an end without data")
 	require.Equal(t, "after", member.object()["data"])
 	require.Equal(t, "after", c.object()["data"])
 }
 
-// The WebSocket client and the emulator are held against each other, too.
+// TestTheWebSocketClientInvokesAndStreams runs package wsclient against the emulator.
 func TestTheWebSocketClientInvokesAndStreams(t *testing.T) {
 	srv := emulator.StartT(t, nil)
 	application(t, srv, nil, func(w http.ResponseWriter, r *http.Request) {
@@ -145,23 +145,23 @@ func TestTheWebSocketClientInvokesAndStreams(t *testing.T) {
 func TestGroupStreamsThatEndEarly(t *testing.T) {
 	const open = `{"type":"sendToGroup","group":"g","stream":{"streamId":"s","idleTimeoutMs":60000}}`
 	for name, test := range map[string]struct {
-		frame          string // after the stream was opened
+		frame          string // sent after the stream is open
 		act            func(srv *emulator.Server, c *client)
 		sender, member string
 	}{
-		"nothing comes": {"", func(srv *emulator.Server, _ *client) { srv.Advance(time.Minute) }, `"error":{"name":"IdleTimeout"`, `"error":{"name":"IdleTimeout"`},
-		"the permission is taken": {`{"type":"streamData","streamId":"s","streamSequenceId":1,"data":1}`, func(srv *emulator.Server, c *client) {
+		"idle": {"", func(srv *emulator.Server, _ *client) { srv.Advance(time.Minute) }, `"error":{"name":"IdleTimeout"`, `"error":{"name":"IdleTimeout"`},
+		"the permission is revoked": {`{"type":"streamData","streamId":"s","streamSequenceId":1,"data":1}`, func(srv *emulator.Server, c *client) {
 			rest{c.t, srv}.must(204, "DELETE", "hubs/chat/permissions/sendToGroup/connections/"+c.id+"?targetName=g")
 		}, `"error":{"name":"Forbidden"`, `"error":{"name":"Forbidden"`},
 		"the sender is cut off": {"", func(srv *emulator.Server, c *client) { srv.DropConnection("chat", c.id) }, "", `"error":{"name":"Cancelled"`},
 		"the sender is closed": {"", func(srv *emulator.Server, c *client) {
 			rest{c.t, srv}.must(204, "DELETE", "hubs/chat/connections/"+c.id)
 		}, `"disconnected"`, `"error":{"name":"Cancelled"`},
-		"the sender says goodbye":  {"", func(_ *emulator.Server, c *client) { c.ws.Close(websocket.StatusNormalClosure, "") }, "", `"error":{"name":"Cancelled"`},
-		"another group by that id": {`{"type":"sendToGroup","group":"h","stream":{"streamId":"s"}}`, nil, `"error":{"name":"BadRequest"`, `"error":{"name":"BadRequest"`},
-		"data of no stream":        {`{"type":"streamData","streamId":"x","streamSequenceId":1,"data":1}`, nil, `"streamId":"x","error":{"name":"StreamNotFound"`, ""},
-		"the end of no stream":     {`{"type":"streamEnd","streamId":"x"}`, nil, `"streamId":"x","error":{"name":"StreamNotFound"`, ""},
-		"no permission":            {`{"type":"sendToGroup","group":"other","stream":{"streamId":"x"}}`, nil, `"streamId":"x","error":{"name":"Forbidden"`, ""},
+		"the sender closes":              {"", func(_ *emulator.Server, c *client) { c.ws.Close(websocket.StatusNormalClosure, "") }, "", `"error":{"name":"Cancelled"`},
+		"another group with the same id": {`{"type":"sendToGroup","group":"h","stream":{"streamId":"s"}}`, nil, `"error":{"name":"BadRequest"`, `"error":{"name":"BadRequest"`},
+		"data of an unknown stream":      {`{"type":"streamData","streamId":"x","streamSequenceId":1,"data":1}`, nil, `"streamId":"x","error":{"name":"StreamNotFound"`, ""},
+		"the end of an unknown stream":   {`{"type":"streamEnd","streamId":"x"}`, nil, `"streamId":"x","error":{"name":"StreamNotFound"`, ""},
+		"no permission":                  {`{"type":"sendToGroup","group":"other","stream":{"streamId":"x"}}`, nil, `"streamId":"x","error":{"name":"Forbidden"`, ""},
 	} {
 		t.Run(name, func(t *testing.T) {
 			srv := emulator.StartT(t, nil)

@@ -1,9 +1,9 @@
 package emulator
 
-// Operation names something that the server does for others. REST operations have the names of the service client's methods.
+// Operation names an operation of the server. REST operations have the names of the service client's methods.
 type Operation string
 
-// The operations of the REST API. The listing behind ConnectionsInGroup and its pager is OperationListConnectionsInGroup.
+// The operations of the REST API. OperationListConnectionsInGroup is the request behind ConnectionsInGroup and its pager.
 const (
 	OperationAddConnectionToGroup          Operation = "AddConnectionToGroup"
 	OperationAddConnectionsToGroups        Operation = "AddConnectionsToGroups"
@@ -32,7 +32,7 @@ const (
 	OperationUserExists                    Operation = "UserExists"
 )
 
-// Permission is what a client may do with groups.
+// Permission is a permission of a client for groups.
 type Permission string
 
 const (

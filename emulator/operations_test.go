@@ -11,7 +11,7 @@ import (
 )
 
 func TestEveryOperationHasItsConstant(t *testing.T) {
-	srv := emulator.StartT(&refusals{TB: t}, &emulator.Options{AcceptBearer: func(string) bool { return true }})
+	srv := emulator.StartT(&failureRecorder{TB: t}, &emulator.Options{AcceptBearer: func(string) bool { return true }})
 	source, err := os.ReadFile("operations.go")
 	require.NoError(t, err)
 	var constants []string
@@ -30,13 +30,13 @@ func TestEveryOperationHasItsConstant(t *testing.T) {
 	}
 }
 
-func TestNamesThatAreNone(t *testing.T) {
-	test := &refusals{TB: t}
+func TestUnknownNames(t *testing.T) {
+	test := &failureRecorder{TB: t}
 	srv := emulator.StartT(test, nil)
 	has, err := srv.HasPermission("chat", "c", "sendToGroups", "g")
 	require.False(t, has)
 	require.EqualError(t, err, `emulator: HasPermission: there is no permission "sendToGroups": the permissions are sendToGroup, joinLeaveGroup`)
-	require.Equal(t, err.Error(), test.take(), "the test fails as well")
+	require.Equal(t, err.Error(), test.take(), "the error fails the test")
 	require.False(t, hasPermission(t, srv, "c", emulator.PermissionSendToGroup, "g"))
 	require.Empty(t, test.take())
 	require.Panics(t, func() { srv.RequestCount("SendToAlll") })

@@ -16,7 +16,7 @@ func TestATokenWithAnyRolesConnects(t *testing.T) {
 	for i := range maxGrants + 1 {
 		roles = append(roles, fmt.Sprintf("webpubsub.sendToGroup.g%04d", i), fmt.Sprintf("webpubsub.sendToGroups.p%04d*", i))
 	}
-	var logged safeBuffer
+	var logged syncBuffer
 	srv := emulator.StartT(t, &emulator.Options{Logger: slog.New(slog.NewTextHandler(&logged, nil))})
 	c := dialJSON(t, srv, dialOptions{roles: roles})
 	for group, want := range map[string]bool{"g0000": true, "g0999": true, "g1000": false, "p0008": true, "p0010": false} {
@@ -40,14 +40,14 @@ func TestPermissionsOverREST(t *testing.T) {
 		roles []string
 		steps []step
 	}{
-		"nothing to begin with": {nil, []step{
+		"no permission": {nil, []step{
 			{"HEAD", "sendToGroup", "g", 404}, {"HEAD", "joinLeaveGroup", "g", 404}}},
 		"grant a group": {nil, []step{
 			{"PUT", "sendToGroup", "g", 200}, {"HEAD", "sendToGroup", "g", 200}, {"HEAD", "sendToGroup", "h", 404},
 			{"HEAD", "sendToGroup", "G", 404}, {"HEAD", "joinLeaveGroup", "g", 404}}},
-		"a name in another case": {nil, []step{
+		"a permission in another case": {nil, []step{
 			{"PUT", "SENDTOGROUP", "g", 200}, {"HEAD", "sendtogroup", "g", 200}, {"DELETE", "SendToGroup", "g", 204}, {"HEAD", "sendToGroup", "g", 404}}},
-		"a star is a group that is called so": {nil, []step{
+		"a star is a group name": {nil, []step{
 			{"PUT", "joinLeaveGroup", "*", 200}, {"HEAD", "joinLeaveGroup", "*", 200}, {"HEAD", "joinLeaveGroup", "g", 404}}},
 		"there is no permission for every group": {[]string{"webpubsub.sendToGroup"}, []step{
 			{"PUT", "sendToGroup", "", 400}, {"HEAD", "sendToGroup", "", 400}, {"DELETE", "sendToGroup", "", 400}, {"HEAD", "sendToGroup", "g", 200}}},
@@ -59,7 +59,7 @@ func TestPermissionsOverREST(t *testing.T) {
 		"revoke a group that a pattern allows": {[]string{"webpubsub.sendToGroups.a.*"}, []step{
 			{"HEAD", "sendToGroup", "a.b", 200}, {"DELETE", "sendToGroup", "a.b", 204},
 			{"HEAD", "sendToGroup", "a.b", 404}, {"HEAD", "sendToGroup", "a.c", 200}}},
-		"names that cannot be": {nil, []step{{"PUT", "sendToGroup", "%20%09", 400}, {"HEAD", "sendToGroup", "%E3%80%80", 400},
+		"invalid names": {nil, []step{{"PUT", "sendToGroup", "%20%09", 400}, {"HEAD", "sendToGroup", "%E3%80%80", 400},
 			{"DELETE", "sendToGroup", strings.Repeat("g", 1025), 400}, {"PUT", "1", "g", 400}, {"PUT", "sendToGroup,joinLeaveGroup", "g", 400}}},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -76,7 +76,7 @@ func TestPermissionsOverREST(t *testing.T) {
 	}
 }
 
-func TestPermissionsOfNobody(t *testing.T) {
+func TestPermissionsOfAnUnknownConnection(t *testing.T) {
 	api := rest{t, emulator.StartT(t, nil)}
 	const path = "hubs/chat/permissions/sendToGroup/connections/nobody?targetName=g"
 	api.must(404, "PUT", path)
@@ -84,7 +84,7 @@ func TestPermissionsOfNobody(t *testing.T) {
 	api.must(204, "DELETE", path)
 }
 
-func TestAPermissionNamesAThousandGroupsAtMost(t *testing.T) {
+func TestAPermissionHasAtMostAThousandGroups(t *testing.T) {
 	srv := emulator.StartT(t, nil)
 	var roles []string
 	for i := range maxGrants {
@@ -99,7 +99,7 @@ func TestAPermissionNamesAThousandGroupsAtMost(t *testing.T) {
 	api.must(200, "PUT", path+"one-more")
 }
 
-func TestARevokeTakesNobodyOutOfAGroup(t *testing.T) {
+func TestRevokingAPermissionKeepsMemberships(t *testing.T) {
 	srv := emulator.StartT(t, nil)
 	c := dialJSON(t, srv, dialOptions{roles: []string{"webpubsub.joinLeaveGroup"}, groups: []string{"g"}})
 	rest{t, srv}.must(204, "DELETE", "hubs/chat/permissions/joinLeaveGroup/connections/"+c.id+"?targetName=g")

@@ -11,7 +11,7 @@ import (
 	"github.com/awps-go/webpubsub/emulator"
 )
 
-func TestJSONClientIsToldWhoItIs(t *testing.T) {
+func TestJSONClientReceivesConnected(t *testing.T) {
 	srv := emulator.StartT(t, nil)
 	c := dial(t, srv, dialOptions{user: "ann", subprotocols: []string{"unknown", protocolJSON}})
 	require.Equal(t, protocolJSON, c.ws.Subprotocol())
@@ -21,7 +21,7 @@ func TestJSONClientIsToldWhoItIs(t *testing.T) {
 	require.Equal(t, map[string]any{"type": "system", "event": "connected", "userId": "ann"}, hello)
 
 	nobody := dial(t, srv, dialOptions{subprotocols: []string{strings.ToUpper(protocolJSON)}})
-	require.Equal(t, strings.ToUpper(protocolJSON), nobody.ws.Subprotocol(), "case does not count, and is kept")
+	require.Equal(t, strings.ToUpper(protocolJSON), nobody.ws.Subprotocol(), "the name is case-insensitive, and its case is kept")
 	require.Contains(t, nobody.text(), `"event":"connected","userId":null,`)
 }
 
@@ -63,17 +63,17 @@ func TestJSONWithoutAckIDIsFireAndForget(t *testing.T) {
 	require.Equal(t, `{"type":"pong"}`, c.ask(`{"type":"ping"}`))
 }
 
-func TestWhatWasDoneIsNotDoneAgainAndWhatFailedIs(t *testing.T) {
+func TestOnlySuccessfulRequestsAreDuplicates(t *testing.T) {
 	srv := emulator.StartT(t, nil)
 	c := dialJSON(t, srv, dialOptions{roles: []string{"webpubsub.sendToGroup"}, groups: []string{"g"}})
 	const send = `{"type":"sendToGroup","group":"g","data":1,"ackId":7}`
 	c.write(send)
-	require.Equal(t, "message", c.object()["type"], "the echo comes before the ack")
+	require.Equal(t, "message", c.object()["type"], "the echo precedes the acknowledgement")
 	require.Equal(t, true, c.object()["success"])
 	for range 2 {
 		require.Equal(t, `{"type":"ack","ackId":7,"success":false,"error":{"name":"Duplicate","message":"Message with ack-id: 7 has been processed"}}`, c.ask(send))
 	}
-	c.nothing(srv)
+	c.expectNothing(srv)
 	for _, frame := range []string{`{"type":"joinGroup","group":"x","ackId":8}`, `{"type":"leaveGroup","group":"x","ackId":8}`} {
 		require.Contains(t, c.ask(frame), ackForbidden)
 	}
@@ -93,7 +93,7 @@ func TestGroupMessagesBetweenClients(t *testing.T) {
 
 	sender.write(`{"type":"sendToGroup","group":"g","dataType":"binary","data":"AP8=","metadata":{"k":"v"}}`)
 	const want = `{"type":"message","from":"group","group":"g","fromUserId":"ann","dataType":"binary","metadata":{"k":"v"},"data":"AP8="}`
-	require.Equal(t, want, sender.text(), "the sender gets a copy")
+	require.Equal(t, want, sender.text(), "the sender receives a copy")
 	require.Equal(t, want, member.text())
 	typ, data := raw.read()
 	require.Equal(t, websocket.MessageBinary, typ)
@@ -102,8 +102,8 @@ func TestGroupMessagesBetweenClients(t *testing.T) {
 	sender.write(`{"type":"sendToGroup","group":"g","noEcho":true,"data":{"a":1}}`)
 	require.Equal(t, map[string]any{"a": 1.0}, member.object()["data"])
 	require.Equal(t, `{"a":1}`, raw.text())
-	sender.nothing(srv)
-	other.nothing(srv)
+	sender.expectNothing(srv)
+	other.expectNothing(srv)
 }
 
 func TestJoiningAndLeaving(t *testing.T) {
@@ -115,29 +115,29 @@ func TestJoiningAndLeaving(t *testing.T) {
 	require.Equal(t, "in", c.object()["data"])
 	require.Contains(t, c.ask(`{"type":"leaveGroup","group":"room.1","ackId":2}`), "true")
 	api.text("hubs/chat/groups/room.1/:send", "out")
-	c.nothing(srv)
+	c.expectNothing(srv)
 	require.Contains(t, c.ask(`{"type":"joinGroup","group":"room.1.x","ackId":3}`), ackForbidden)
 }
 
-func TestFramesThatCannotBeReadCloseTheClientAndNobodyElse(t *testing.T) {
+func TestInvalidFramesCloseOnlyTheirClient(t *testing.T) {
 	for name, tt := range map[string]struct {
 		typ    websocket.MessageType
 		frame  string
 		code   websocket.StatusCode
 		reason string
 	}{
-		"no JSON":                  {websocket.MessageText, `{"type":`, 1007, "The client message is not a valid JSON protocol message."},
-		"a list":                   {websocket.MessageText, `[]`, 1007, "The client message is not a valid JSON protocol message."},
-		"no type":                  {websocket.MessageText, `{}`, 1007, "The client message is not a valid JSON protocol message."},
-		"an unknown type":          {websocket.MessageText, `{"type":"dance"}`, 1007, "The client message is not a valid JSON protocol message."},
-		"a group that is a number": {websocket.MessageText, `{"type":"joinGroup","group":1}`, 1007, "The client message is not a valid JSON protocol message."},
-		"an ackId below zero":      {websocket.MessageText, `{"type":"joinGroup","group":"g","ackId":-1}`, 1007, "The client message is not a valid JSON protocol message."},
-		"no group":                 {websocket.MessageText, `{"type":"joinGroup","ackId":1}`, 1007, "The client message is not a valid JSON protocol message."},
-		"a bad frame in binary":    {websocket.MessageBinary, `{"type":"event","event":"1","data":1}`, 1007, "The client message is not a valid JSON protocol message."},
-		"an ackId too large":       {websocket.MessageText, `{"type":"joinGroup","group":"g","ackId":18446744073709551616}`, 1007, "The client message is not a valid JSON protocol message."},
-		"sequenceAck of nothing":   {websocket.MessageText, `{"type":"sequenceAck"}`, 1007, "The client message is not a valid JSON protocol message."},
-		"text that is not UTF-8":   {websocket.MessageText, "{\"type\":\"\xff\"}", 1007, "The client message is not a valid JSON protocol message."},
-		"a frame over the limit":   {websocket.MessageText, string(make([]byte, maxMessageSize+1)), 1009, "The client message is too large."},
+		"not JSON":                  {websocket.MessageText, `{"type":`, 1007, "The client message is not a valid JSON protocol message."},
+		"a list":                    {websocket.MessageText, `[]`, 1007, "The client message is not a valid JSON protocol message."},
+		"no type":                   {websocket.MessageText, `{}`, 1007, "The client message is not a valid JSON protocol message."},
+		"an unknown type":           {websocket.MessageText, `{"type":"dance"}`, 1007, "The client message is not a valid JSON protocol message."},
+		"a group that is a number":  {websocket.MessageText, `{"type":"joinGroup","group":1}`, 1007, "The client message is not a valid JSON protocol message."},
+		"an ackId below zero":       {websocket.MessageText, `{"type":"joinGroup","group":"g","ackId":-1}`, 1007, "The client message is not a valid JSON protocol message."},
+		"no group":                  {websocket.MessageText, `{"type":"joinGroup","ackId":1}`, 1007, "The client message is not a valid JSON protocol message."},
+		"a bad frame in binary":     {websocket.MessageBinary, `{"type":"event","event":"1","data":1}`, 1007, "The client message is not a valid JSON protocol message."},
+		"an ackId too large":        {websocket.MessageText, `{"type":"joinGroup","group":"g","ackId":18446744073709551616}`, 1007, "The client message is not a valid JSON protocol message."},
+		"sequenceAck without an id": {websocket.MessageText, `{"type":"sequenceAck"}`, 1007, "The client message is not a valid JSON protocol message."},
+		"text that is not UTF-8":    {websocket.MessageText, "{\"type\":\"\xff\"}", 1007, "The client message is not a valid JSON protocol message."},
+		"a frame over the limit":    {websocket.MessageText, string(make([]byte, maxMessageSize+1)), 1009, "The client message is too large."},
 	} {
 		t.Run(name, func(t *testing.T) {
 			srv := emulator.StartT(t, nil)
@@ -148,7 +148,7 @@ func TestFramesThatCannotBeReadCloseTheClientAndNobodyElse(t *testing.T) {
 			require.Equal(t, tt.code, ce.Code)
 			require.Equal(t, tt.reason, ce.Reason)
 			require.Equal(t, []string{`{"type":"system","event":"disconnected","message":"` + tt.reason + `"}`}, frames)
-			bystander.nothing(srv)
+			bystander.expectNothing(srv)
 		})
 	}
 }

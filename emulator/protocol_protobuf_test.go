@@ -15,8 +15,8 @@ import (
 	"github.com/awps-go/webpubsub/internal/pb"
 )
 
-// frame reads a binary frame and returns it as the JSON of a DownstreamMessage.
-func (c *client) protobuf() *pb.DownstreamMessage {
+// readProtobuf reads a binary frame and returns its DownstreamMessage.
+func (c *client) readProtobuf() *pb.DownstreamMessage {
 	c.t.Helper()
 	typ, data := c.read()
 	require.Equal(c.t, websocket.MessageBinary, typ)
@@ -25,8 +25,8 @@ func (c *client) protobuf() *pb.DownstreamMessage {
 	return &m
 }
 
-// tell writes a request, given as the JSON of an UpstreamMessage.
-func (c *client) tell(request string) {
+// writeProtobuf writes a request, given as the JSON of an UpstreamMessage.
+func (c *client) writeProtobuf(request string) {
 	c.t.Helper()
 	var m pb.UpstreamMessage
 	require.NoError(c.t, protojson.Unmarshal([]byte(request), &m), request)
@@ -37,8 +37,8 @@ func (c *client) tell(request string) {
 	require.NoError(c.t, c.ws.Write(ctx, websocket.MessageBinary, b))
 }
 
-// same fails the test if a message is not what the JSON says.
-func same(t testing.TB, want string, got *pb.DownstreamMessage) {
+// requireProtobuf fails the test if got is not the DownstreamMessage whose JSON is want.
+func requireProtobuf(t testing.TB, want string, got *pb.DownstreamMessage) {
 	t.Helper()
 	var m pb.DownstreamMessage
 	require.NoError(t, protojson.Unmarshal([]byte(want), &m), want)
@@ -49,7 +49,7 @@ func dialProtobuf(t testing.TB, srv *emulator.Server, o dialOptions) *client {
 	t.Helper()
 	o.subprotocols = []string{protocolProtobuf}
 	c := dial(t, srv, o)
-	hello := c.protobuf().GetSystemMessage().GetConnectedMessage()
+	hello := c.readProtobuf().GetSystemMessage().GetConnectedMessage()
 	require.Equal(t, o.user, hello.GetUserId())
 	require.Nil(t, hello.ReconnectionToken)
 	c.id = hello.GetConnectionId()
@@ -68,8 +68,8 @@ func TestProtobufRequests(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			c := dialProtobuf(t, emulator.StartT(t, nil), dialOptions{roles: []string{"webpubsub.joinLeaveGroup.g", "webpubsub.sendToGroup"}})
-			c.tell(tt.request)
-			same(t, tt.want, c.protobuf())
+			c.writeProtobuf(tt.request)
+			requireProtobuf(t, tt.want, c.readProtobuf())
 		})
 	}
 }
@@ -82,8 +82,8 @@ func TestOneMessageReachesEveryProtocolInItsForm(t *testing.T) {
 	greetingBytes, err := proto.Marshal(greeting)
 	require.NoError(t, err)
 	for name, tt := range map[string]struct {
-		data    string // of the sender, who speaks protobuf
-		json    string // what a JSON client reads
+		data    string // of a protobuf sender
+		json    string // that a JSON client receives
 		rawType websocket.MessageType
 		raw     string
 	}{
@@ -98,40 +98,40 @@ func TestOneMessageReachesEveryProtocolInItsForm(t *testing.T) {
 			sender := dialProtobuf(t, srv, o)
 			js := dialJSON(t, srv, o)
 			raw := dial(t, srv, o)
-			sender.tell(`{"sendToGroupMessage":{"group":"g","metadata":{"k":"v"},"data":` + tt.data + `}}`)
-			same(t, `{"dataMessage":{"from":"group","group":"g","metadata":{"k":"v"},"data":`+tt.data+`}}`, sender.protobuf())
+			sender.writeProtobuf(`{"sendToGroupMessage":{"group":"g","metadata":{"k":"v"},"data":` + tt.data + `}}`)
+			requireProtobuf(t, `{"dataMessage":{"from":"group","group":"g","metadata":{"k":"v"},"data":`+tt.data+`}}`, sender.readProtobuf())
 			require.Equal(t, `{"type":"message","from":"group","group":"g","fromUserId":"ann",`+tt.json, js.text())
 			typ, data := raw.read()
 			require.Equal(t, tt.rawType, typ)
 			require.Equal(t, tt.raw, data)
 
-			// And the other way: the JSON client says what it has read.
+			// The reverse: the JSON client sends the message back.
 			js.write(`{"type":"sendToGroup","group":"g","noEcho":true,` + tt.json)
-			same(t, `{"dataMessage":{"from":"group","group":"g","metadata":{"k":"v"},"data":`+tt.data+`}}`, sender.protobuf())
+			requireProtobuf(t, `{"dataMessage":{"from":"group","group":"g","metadata":{"k":"v"},"data":`+tt.data+`}}`, sender.readProtobuf())
 		})
 	}
 }
 
-func TestProtobufClientIsToldWhyItIsClosed(t *testing.T) {
+func TestProtobufClientReceivesTheReasonOfAClose(t *testing.T) {
 	srv := emulator.StartT(t, nil)
 	c := dialProtobuf(t, srv, dialOptions{})
 	rest{t, srv}.must(204, "DELETE", "hubs/chat/connections/"+c.id+"?reason=bye%FF")
-	same(t, `{"systemMessage":{"disconnectedMessage":{"reason":"Application server closed the connection. Reason: bye\ufffd"}}}`, c.protobuf())
+	requireProtobuf(t, `{"systemMessage":{"disconnectedMessage":{"reason":"Application server closed the connection. Reason: bye\ufffd"}}}`, c.readProtobuf())
 	ce, _ := c.closed()
 	require.Equal(t, websocket.CloseError{Code: websocket.StatusNormalClosure}, ce)
 }
 
-func TestProtobufFramesThatCannotBeRead(t *testing.T) {
+func TestInvalidProtobufFrames(t *testing.T) {
 	for name, tt := range map[string]struct {
 		typ   websocket.MessageType
 		frame string
 		code  websocket.StatusCode
 	}{
-		"a text frame":         {websocket.MessageText, "\x4a\x00", 1003},
-		"not protobuf":         {websocket.MessageBinary, "\xff\xff", 1007},
-		"nothing":              {websocket.MessageBinary, "", 1007},
-		"a request unheard of": {websocket.MessageBinary, "\x7a\x00", 1007},
-		"a group of bad UTF-8": {websocket.MessageBinary, "\x32\x03\x0a\x01\xff", 1007},
+		"a text frame":             {websocket.MessageText, "\x4a\x00", 1003},
+		"not protobuf":             {websocket.MessageBinary, "\xff\xff", 1007},
+		"an empty frame":           {websocket.MessageBinary, "", 1007},
+		"an unknown request":       {websocket.MessageBinary, "\x7a\x00", 1007},
+		"a group of invalid UTF-8": {websocket.MessageBinary, "\x32\x03\x0a\x01\xff", 1007},
 	} {
 		t.Run(name, func(t *testing.T) {
 			srv := emulator.StartT(t, nil)
@@ -140,8 +140,8 @@ func TestProtobufFramesThatCannotBeRead(t *testing.T) {
 			require.NoError(t, c.ws.Write(t.Context(), tt.typ, []byte(tt.frame)))
 			ce, frames := c.closed()
 			require.Equal(t, tt.code, ce.Code)
-			require.Len(t, frames, 1, "it is told first")
-			bystander.nothing(srv)
+			require.Len(t, frames, 1, "a disconnected message precedes the close")
+			bystander.expectNothing(srv)
 		})
 	}
 }

@@ -39,7 +39,7 @@ func TestARawClientSendsToItsGroup(t *testing.T) {
 	_, data := echo.read()
 	require.Equal(t, "\x00\xff", data)
 	echo.write("two")
-	require.Equal(t, "two", silent.text(), "its own message did not come back")
+	require.Equal(t, "two", silent.text(), "a client with noEcho does not receive its own message")
 }
 
 func TestARawClientWithoutTheRoleSendsNothing(t *testing.T) {
@@ -54,7 +54,7 @@ func TestARawClientWithoutTheRoleSendsNothing(t *testing.T) {
 	require.Equal(t, "after", member.object()["data"])
 }
 
-func TestACustomSubprotocolIsRawAndNotChosen(t *testing.T) {
+func TestAClientOfACustomSubprotocolIsRaw(t *testing.T) {
 	srv := emulator.StartT(t, nil)
 	c := dial(t, srv, dialOptions{subprotocols: []string{"my.own"}})
 	require.Empty(t, c.ws.Subprotocol())

@@ -22,13 +22,16 @@ import (
 	"github.com/awps-go/webpubsub/internal/pb"
 )
 
-// TestEveryMessageIsAccountedFor lets 200 clients of all protocols join, leave, send, drop out and come back at random,
-// over WebSocket and over REST, all at once, and then goes through the books: who was in a group while a message was
-// sent to it got it, once and in the order of its sender; who was not did not.
+// TestEveryMessageIsAccountedFor runs 200 clients of all protocols concurrently. Each joins, leaves, sends, disconnects and
+// recovers at random, over WebSocket and REST. Afterwards the test checks all deliveries: each member of a group must have
+// received the group's messages once, in the order of their sender, and nobody else may have received them.
 //
-// The books are kept by a counter that every step moves. A step takes effect somewhere between the count before it and
-// the count after it, which leaves three cases: a message that must have arrived, one that must not, and one that was
-// sent while its receiver came or went, which may.
+// A global counter orders the steps. A step takes effect between its start and its end on the counter. For each message and
+// client, delivery is therefore
+//
+//   - required, if the client was a member during the whole send;
+//   - forbidden, if the client was not a member at any time during the send;
+//   - allowed, if the client joined or left during the send.
 func TestEveryMessageIsAccountedFor(t *testing.T) {
 	clients, steps := 200, 30
 	if testing.Short() {
@@ -57,7 +60,7 @@ func TestEveryMessageIsAccountedFor(t *testing.T) {
 
 const worldGroups = 8
 
-// world is what the clients have in common.
+// world is the state that the clients share.
 type world struct {
 	t     testing.TB
 	srv   *emulator.Server
@@ -75,15 +78,15 @@ type sending struct {
 	number     int
 	group      int
 	start, end int64
-	echo       bool // the sender gets a copy if it is a member
+	echo       bool // the sender receives a copy if it is a member
 }
 
 func (s *sending) text() string { return fmt.Sprintf("%s %d %d", s.sender, s.number, s.group) }
 
-// membership is a time in a group. It begins between start and in, and ends between out and end.
+// membership is a period in a group, on the counter. It begins between start and in, and ends between out and end.
 type membership struct{ start, in, out, end int64 }
 
-// agent is one connection, with the books of what it did and got.
+// agent is one connection, with a record of its memberships and received messages.
 type agent struct {
 	w           *world
 	index       int
@@ -98,7 +101,7 @@ type agent struct {
 	answers     chan string // acks, pongs and fences
 	reading     sync.WaitGroup
 
-	// The reader's alone, until it has ended.
+	// Used only by the reading goroutine until it has ended.
 	lastSequence uint64
 	got          []string
 }
@@ -109,7 +112,7 @@ func (w *world) now() int64 { return w.count.Add(1) }
 
 func (w *world) fatal(format string, args ...any) { panic(fmt.Sprintf(format, args...)) }
 
-// api calls the service.
+// api sends a REST request.
 func (w *world) api(want int, method, path, body string) {
 	r := rest{w.t, w.srv}.do(method, path, []byte(body), "Content-Type", map[bool]string{true: "application/json", false: "text/plain"}[strings.HasPrefix(body, "{")])
 	if r.status != want {
@@ -159,7 +162,7 @@ func (a *agent) dial(target string) {
 	})
 }
 
-// decode returns what a frame is: a message with its number, an answer, or who the client is.
+// decode returns the text and sequence id of a message, or the ids of a connected message. text is "" for all other frames.
 func (a *agent) decode(data []byte) (text string, sequence uint64, id, token string) {
 	if strings.HasPrefix(a.protocol, "protobuf") {
 		var m pb.DownstreamMessage
@@ -192,10 +195,10 @@ func (a *agent) receive(data []byte) {
 	switch {
 	case text == "" || text == "fence":
 		a.answers <- text
-	case a.reliable() && sequence <= a.lastSequence: // sent again after a drop
+	case a.reliable() && sequence <= a.lastSequence: // a duplicate after a recovery
 	default:
 		if a.reliable() && sequence != a.lastSequence+1 {
-			a.w.fatal("%s got %d after %d", a.user, sequence, a.lastSequence)
+			a.w.fatal("%s received %d after %d", a.user, sequence, a.lastSequence)
 		}
 		a.lastSequence = sequence
 		a.got = append(a.got, text)
@@ -205,7 +208,7 @@ func (a *agent) receive(data []byte) {
 	}
 }
 
-// write sends a request, in the form of the client's protocol. It may fail when the client is being closed.
+// write sends a request in the client's protocol. It ignores errors, because the client may be closing.
 func (a *agent) write(js, protobuf string) {
 	typ, data := websocket.MessageText, []byte(js)
 	if strings.HasPrefix(a.protocol, "protobuf") {
@@ -222,13 +225,13 @@ func (a *agent) write(js, protobuf string) {
 	_ = a.ws.Write(context.Background(), typ, data)
 }
 
-// ask sends a request and waits for its answer; a client without a protocol cannot.
+// ask sends a request and waits for the response. The client must have a subprotocol.
 func (a *agent) ask(js, protobuf string) {
 	a.write(js, protobuf)
 	<-a.answers
 }
 
-// fence returns when everything that was queued for the client has been read.
+// fence returns when the client has read everything that was queued for it.
 func (a *agent) fence() {
 	if a.protocol == "" {
 		a.w.api(202, "POST", "hubs/chat/users/"+a.user+"/:send", "fence")
@@ -245,7 +248,7 @@ func (a *agent) member(group int) *membership {
 	return nil
 }
 
-// step does one thing at random.
+// step performs one random operation.
 func (w *world) step(a *agent, random *rand.Rand) *agent {
 	group := random.IntN(worldGroups)
 	overREST := a.protocol == "" || random.IntN(3) == 0
@@ -305,7 +308,7 @@ func (w *world) step(a *agent, random *rand.Rand) *agent {
 	return a
 }
 
-// end takes a client out of all its groups.
+// end calls how, which removes a client from all its groups, and records the end of the memberships.
 func (w *world) end(a *agent, how func()) {
 	out := w.now()
 	how()
@@ -317,7 +320,7 @@ func (w *world) end(a *agent, how func()) {
 	}
 }
 
-// leave ends a connection, after everything it was sent has been read. Without a way how, it says goodbye itself.
+// leave ends a connection after the client has read everything. If how is nil, the client closes the connection.
 func (w *world) leave(a *agent, how func()) {
 	w.end(a, func() {
 		a.fence()
@@ -338,7 +341,7 @@ func (w *world) leave(a *agent, how func()) {
 	}
 }
 
-// audit goes through the books.
+// audit checks the deliveries.
 func (w *world) audit() {
 	t := w.t
 	var must, may, delivered, lost, duplicated, misdelivered, disordered int
@@ -378,7 +381,7 @@ func (w *world) audit() {
 				misdelivered++
 			case n == 0 && expected:
 				lost++
-				t.Logf("%s (%q) did not get %q", a.user, a.protocol, texts[i])
+				t.Logf("%s (%q) did not receive %q", a.user, a.protocol, texts[i])
 			}
 			if expected {
 				must++
@@ -386,11 +389,11 @@ func (w *world) audit() {
 				may++
 			}
 		}
-		require.Empty(t, got, "%s got what nobody sent", a.user)
+		require.Empty(t, got, "%s received a message that nobody sent", a.user)
 	}
-	t.Logf("connections %d, messages %d; deliveries: %d certain, %d possible, %d made; lost %d, duplicated %d, misdelivered %d, out of order %d",
+	t.Logf("connections %d, messages %d; deliveries: %d required, %d allowed, %d made; lost %d, duplicated %d, misdelivered %d, out of order %d",
 		len(w.agents), len(w.sent), must, may, delivered, lost, duplicated, misdelivered, disordered)
-	require.Greater(t, must, len(w.sent), "the test sends to somebody")
+	require.Greater(t, must, len(w.sent), "too few messages have recipients")
 	require.Zero(t, lost)
 	require.Zero(t, duplicated)
 	require.Zero(t, misdelivered)

@@ -18,7 +18,7 @@ import (
 	"github.com/awps-go/webpubsub/internal/pb"
 )
 
-// reliableClient is a client of json.reliable.webpubsub.azure.v1 that can be cut off and come back.
+// reliableClient is a client of json.reliable.webpubsub.azure.v1 that can be cut off and recover.
 type reliableClient struct {
 	*client
 	srv   *emulator.Server
@@ -41,13 +41,13 @@ func (c *reliableClient) hello() {
 	c.id, c.token = hello["connectionId"].(string), hello["reconnectionToken"].(string)
 }
 
-// recoverURL is where a client comes back.
+// recoverURL returns the URL for the client's recovery.
 func (c *reliableClient) recoverURL(hub string) string {
 	return fmt.Sprintf("ws%s/client/hubs/%s?awps_connection_id=%s&awps_reconnection_token=%s",
 		strings.TrimPrefix(c.srv.Endpoint(), "http"), hub, c.id, c.token)
 }
 
-// cut cuts the client off and waits until the server knows.
+// cut cuts the connection and waits until the server has noticed.
 func (c *reliableClient) cut() {
 	c.t.Helper()
 	c.ws.CloseNow()
@@ -58,7 +58,7 @@ func (c *reliableClient) cut() {
 	}, patience, time.Millisecond)
 }
 
-// reconnect opens a new socket for the client.
+// reconnect opens a new WebSocket for the client.
 func (c *reliableClient) reconnect(target, subprotocol string) {
 	c.t.Helper()
 	ctx, cancel := context.WithTimeout(context.Background(), patience)
@@ -75,7 +75,7 @@ func (c *reliableClient) comeBack() {
 	c.reconnect(c.recoverURL("chat"), protocolJSONReliable)
 }
 
-// expect reads a message and checks its number and text.
+// expect reads a message and checks its sequence id and text.
 func (c *reliableClient) expect(id int, text string) {
 	c.t.Helper()
 	m := c.object()
@@ -91,10 +91,10 @@ func TestReliableMessagesAreNumbered(t *testing.T) {
 	api.text("hubs/chat/groups/g/:send", "two")
 	require.Equal(t, `{"sequenceId":1,"type":"message","from":"server","dataType":"text","data":"one"}`, c.text())
 	c.expect(2, "two")
-	require.Equal(t, `{"type":"pong"}`, c.ask(`{"type":"ping"}`), "answers are not")
+	require.Equal(t, `{"type":"pong"}`, c.ask(`{"type":"ping"}`), "only messages have a sequence id")
 }
 
-func TestAReliableClientComesBackAndMissesNothing(t *testing.T) {
+func TestAReliableClientRecoversWithoutLosingMessages(t *testing.T) {
 	srv := emulator.StartT(t, nil)
 	api := rest{t, srv}
 	c := dialReliable(t, srv, dialOptions{user: "ann", groups: []string{"g"}, roles: []string{"webpubsub.joinLeaveGroup"}})
@@ -118,16 +118,16 @@ func TestAReliableClientComesBackAndMissesNothing(t *testing.T) {
 	}
 	api.text("hubs/chat/:send", "8")
 	c.expect(8, "8")
-	require.Contains(t, c.ask(`{"type":"joinGroup","group":"h","ackId":1}`), ackDuplicate, "an ackId stays used")
+	require.Contains(t, c.ask(`{"type":"joinGroup","group":"h","ackId":1}`), ackDuplicate, "the server remembers an ackId over a recovery")
 
 	c.write(`{"type":"sequenceAck","sequenceId":8}`)
 	require.Contains(t, c.ask(`{"type":"ping"}`), "pong")
 	c.cut()
 	c.comeBack()
-	require.Equal(t, `{"type":"pong"}`, c.ask(`{"type":"ping"}`), "what was acknowledged does not come again")
+	require.Equal(t, `{"type":"pong"}`, c.ask(`{"type":"ping"}`), "acknowledged messages are not sent again")
 }
 
-func TestAReliableClientComesBackBeforeTheServerKnowsItWasGone(t *testing.T) {
+func TestAReliableClientRecoversBeforeTheServerNoticesTheCut(t *testing.T) {
 	srv := emulator.StartT(t, nil)
 	c := dialReliable(t, srv, dialOptions{})
 	rest{t, srv}.text("hubs/chat/:send", "one")
@@ -141,7 +141,7 @@ func TestAcknowledgingWhileMessagesAreSentAgain(t *testing.T) {
 	srv := emulator.StartT(t, nil)
 	c := dialReliable(t, srv, dialOptions{})
 	c.cut()
-	big := strings.Repeat("x", maxMessageSize-200) // so that the socket cannot take them all at once
+	big := strings.Repeat("x", maxMessageSize-200) // more than the socket buffers hold
 	for range 15 {
 		rest{t, srv}.text("hubs/chat/:send", big)
 	}
@@ -149,7 +149,7 @@ func TestAcknowledgingWhileMessagesAreSentAgain(t *testing.T) {
 	for i := 1; i <= 15; i++ {
 		c.expect(i, big)
 	}
-	c.cut() // nothing is acknowledged: all of them come again
+	c.cut() // nothing was acknowledged, so all messages are sent again
 	c.comeBack()
 	for i := 1; i <= 15; i++ {
 		c.expect(i, big)
@@ -157,7 +157,7 @@ func TestAcknowledgingWhileMessagesAreSentAgain(t *testing.T) {
 	}
 }
 
-func TestOfTwoSocketsThatComeBackAtOnceOneTakesOver(t *testing.T) {
+func TestOneOfTwoSimultaneousRecoveriesSucceeds(t *testing.T) {
 	srv := emulator.StartT(t, nil)
 	c := dialReliable(t, srv, dialOptions{})
 	for range 20 {
@@ -168,7 +168,7 @@ func TestOfTwoSocketsThatComeBackAtOnceOneTakesOver(t *testing.T) {
 			dialing.Go(func() {
 				again.reconnect(again.recoverURL("chat"), protocolJSONReliable)
 				_ = again.ws.Write(t.Context(), websocket.MessageText, []byte(`{"type":"ping"}`))
-				if _, _, err := again.ws.Read(t.Context()); err == nil { // or the other has taken over already
+				if _, _, err := again.ws.Read(t.Context()); err == nil { // fails if the other recovery has taken over
 					greeted.Add(1)
 				}
 			})
@@ -179,14 +179,14 @@ func TestOfTwoSocketsThatComeBackAtOnceOneTakesOver(t *testing.T) {
 	require.Len(t, srv.Connections("chat"), 1)
 }
 
-func TestProtobufClientComesBack(t *testing.T) {
+func TestProtobufClientRecovers(t *testing.T) {
 	srv := emulator.StartT(t, nil)
 	c := &reliableClient{client: dial(t, srv, dialOptions{subprotocols: []string{protocolProtobufReliable}}), srv: srv}
-	hello := c.protobuf().GetSystemMessage().GetConnectedMessage()
+	hello := c.readProtobuf().GetSystemMessage().GetConnectedMessage()
 	c.id, c.token = hello.GetConnectionId(), hello.GetReconnectionToken()
 	read := func(want *pb.DataMessage) {
 		t.Helper()
-		got := c.protobuf().GetDataMessage()
+		got := c.readProtobuf().GetDataMessage()
 		require.Equal(t, want.GetSequenceId(), got.GetSequenceId())
 		require.Equal(t, want.GetData().GetTextData(), got.GetData().GetTextData())
 	}
@@ -202,12 +202,12 @@ func TestProtobufClientComesBack(t *testing.T) {
 	c.reconnect(c.recoverURL("chat"), protocolProtobufReliable)
 	read(text(&one, "one"))
 	read(text(&two, "two"))
-	c.tell(`{"sequenceAckMessage":{"sequenceId":2}}`)
-	c.tell(`{"pingMessage":{}}`)
-	require.NotNil(t, c.protobuf().GetPongMessage())
+	c.writeProtobuf(`{"sequenceAckMessage":{"sequenceId":2}}`)
+	c.writeProtobuf(`{"pingMessage":{}}`)
+	require.NotNil(t, c.readProtobuf().GetPongMessage())
 }
 
-func TestAReliableClientThatCannotComeBackIsClosedWith1008(t *testing.T) {
+func TestAReliableClientThatCannotRecoverIsClosedWith1008(t *testing.T) {
 	for name, try := range map[string]func(c *reliableClient){
 		"too late": func(c *reliableClient) {
 			c.srv.Advance(recoveryWindow + time.Second)
@@ -230,7 +230,7 @@ func TestAReliableClientThatCannotComeBackIsClosedWith1008(t *testing.T) {
 	}
 }
 
-func TestAClientThatComesBackMayBeToldSo(t *testing.T) {
+func TestAClientMayReceiveConnectedAfterRecovery(t *testing.T) {
 	srv := emulator.StartT(t, &emulator.Options{ConnectedAfterRecovery: true})
 	c := dialReliable(t, srv, dialOptions{})
 	rest{t, srv}.text("hubs/chat/:send", "one")
@@ -242,7 +242,7 @@ func TestAClientThatComesBackMayBeToldSo(t *testing.T) {
 	c.expect(1, "one")
 }
 
-func TestTheSubprotocolGoesOnWhateverIsOffered(t *testing.T) {
+func TestRecoveryKeepsTheSubprotocol(t *testing.T) {
 	for offered, chosen := range map[string]string{protocolProtobufReliable: "", protocolJSON: "", "": "",
 		strings.ToUpper(protocolJSONReliable): strings.ToUpper(protocolJSONReliable)} {
 		srv := emulator.StartT(t, nil)
@@ -255,7 +255,7 @@ func TestTheSubprotocolGoesOnWhateverIsOffered(t *testing.T) {
 	}
 }
 
-func TestACloseFrameWithAnyCodeBut1000LetsAReliableClientComeBack(t *testing.T) {
+func TestAReliableClientRecoversAfterAnyCloseCodeBut1000(t *testing.T) {
 	for _, code := range []websocket.StatusCode{websocket.StatusGoingAway, websocket.StatusInternalError, 4000} {
 		srv := emulator.StartT(t, nil)
 		c := dialReliable(t, srv, dialOptions{groups: []string{"g"}})
@@ -273,17 +273,17 @@ func TestAnEmptyConnectionIDIsANewConnection(t *testing.T) {
 	require.Equal(t, 401, upgradeStatus(t, srv.Endpoint()+"/client/hubs/chat?awps_connection_id="))
 }
 
-func TestJustInTime(t *testing.T) {
+func TestAReliableClientRecoversAtTheEndOfTheWindow(t *testing.T) {
 	c := dialReliable(t, emulator.StartT(t, nil), dialOptions{})
 	c.cut()
 	c.srv.Advance(recoveryWindow - time.Second)
 	c.comeBack()
-	require.Equal(t, `{"type":"pong"}`, c.ask(`{"type":"ping"}`), "the client is back")
+	require.Equal(t, `{"type":"pong"}`, c.ask(`{"type":"ping"}`), "the client has recovered")
 	c.srv.Advance(time.Hour)
-	require.Equal(t, `{"type":"pong"}`, c.ask(`{"type":"ping"}`), "the window of the past does not close the new socket")
+	require.Equal(t, `{"type":"pong"}`, c.ask(`{"type":"ping"}`), "the old recovery window does not close the new connection")
 }
 
-func TestAReliableClientThatDoesNotComeBackIsGone(t *testing.T) {
+func TestAReliableClientThatDoesNotRecoverIsRemoved(t *testing.T) {
 	srv := emulator.StartT(t, nil)
 	c := dialReliable(t, srv, dialOptions{user: "ann"})
 	c.cut()
@@ -292,14 +292,14 @@ func TestAReliableClientThatDoesNotComeBackIsGone(t *testing.T) {
 	rest{t, srv}.must(404, "HEAD", "hubs/chat/users/ann")
 }
 
-func TestAReliableClientThatSaysGoodbyeIsGoneAtOnce(t *testing.T) {
+func TestAReliableClientThatClosesWith1000IsRemovedImmediately(t *testing.T) {
 	srv := emulator.StartT(t, nil)
 	c := dialReliable(t, srv, dialOptions{user: "ann"})
 	c.ws.Close(websocket.StatusNormalClosure, "")
 	require.NoError(t, srv.WaitForConnections(t.Context(), "chat", 0))
 }
 
-func TestAReliableClientThatIsClosedCannotComeBack(t *testing.T) {
+func TestAReliableClientThatIsClosedCannotRecover(t *testing.T) {
 	srv := emulator.StartT(t, nil)
 	api := rest{t, srv}
 	for name, cut := range map[string]bool{"while connected": false, "while cut off": true} {
@@ -316,7 +316,7 @@ func TestAReliableClientThatIsClosedCannotComeBack(t *testing.T) {
 	}
 }
 
-func TestTooMuchUnacknowledgedClosesAReliableClientForGood(t *testing.T) {
+func TestTooManyUnacknowledgedMessagesCloseAReliableClientPermanently(t *testing.T) {
 	for name, tt := range map[string]struct{ messages, size int }{
 		"messages": {maxUnacknowledged, 1},
 		"bytes":    {maxUnacknowledgedBytes / maxMessageSize, maxMessageSize - 100},
@@ -328,7 +328,7 @@ func TestTooMuchUnacknowledgedClosesAReliableClientForGood(t *testing.T) {
 			for range tt.messages {
 				rest{t, srv}.text("hubs/chat/:send", text)
 			}
-			require.Len(t, srv.Connections("chat"), 1, "so much is allowed")
+			require.Len(t, srv.Connections("chat"), 1, "the limit itself is allowed")
 			rest{t, srv}.text("hubs/chat/:send", text)
 			require.NoError(t, srv.WaitForConnections(t.Context(), "chat", 0))
 			ce, frames := c.closed()
@@ -363,23 +363,23 @@ func TestMessagesExpire(t *testing.T) {
 	c.cut()
 	api.text("hubs/chat/connections/"+c.id+"/:send?messageTtlSeconds=10", "for ten seconds")
 	api.text("hubs/chat/connections/"+c.id+"/:send?messageTtlSeconds=20", "for twenty seconds")
-	api.text("hubs/chat/connections/"+c.id+"/:send", "for ever")
+	api.text("hubs/chat/connections/"+c.id+"/:send", "without a TTL")
 	require.Contains(t, sender.ask(`{"type":"sendToGroup","group":"g","dataType":"text","data":"short","ttlSeconds":5,"ackId":1}`), "true")
 	srv.Advance(15 * time.Second)
 	c.comeBack()
 	c.expect(1, "written, for a minute")
 	c.expect(2, "for twenty seconds")
-	c.expect(3, "for ever")
+	c.expect(3, "without a TTL")
 
 	c.cut()
 	srv.Advance(20 * time.Second)
 	c.comeBack()
 	c.expect(1, "written, for a minute")
-	c.expect(3, "for ever")
+	c.expect(3, "without a TTL")
 	require.Equal(t, `{"type":"pong"}`, c.ask(`{"type":"ping"}`))
 }
 
-func TestExpiredMessagesTakeNoRoom(t *testing.T) {
+func TestExpiredMessagesDoNotCount(t *testing.T) {
 	srv := emulator.StartT(t, nil)
 	c := dialReliable(t, srv, dialOptions{})
 	c.cut()

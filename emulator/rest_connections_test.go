@@ -31,20 +31,20 @@ func TestExistence(t *testing.T) {
 	}
 }
 
-func TestClosingReachesWhomItIsMeantForWithTheReason(t *testing.T) {
+func TestClosingReachesOnlyItsTargets(t *testing.T) {
 	for name, tt := range map[string]struct {
 		method, path string
 		want         string // of a, b, c: users ann, ann, bob; groups g, none, g
 	}{
-		"one":                      {"DELETE", "hubs/chat/connections/{b}?reason=bye%20bye", "b"},
-		"all":                      {"POST", "hubs/chat/:closeConnections?reason=bye%20bye", "abc"},
-		"all but two":              {"POST", "hubs/chat/:closeConnections?reason=bye%20bye&excluded={a}&excluded={b}", "c"},
-		"a group":                  {"POST", "hubs/chat/groups/g/:closeConnections?reason=bye%20bye", "ac"},
-		"a group but one":          {"POST", "hubs/chat/groups/g/:closeConnections?reason=bye%20bye&excluded={c}", "a"},
-		"a user":                   {"POST", "hubs/chat/users/ann/:closeConnections?reason=bye%20bye", "ab"},
-		"a user but one":           {"POST", "hubs/chat/users/ann/:closeConnections?reason=bye%20bye&excluded={b}", "a"},
-		"one that is not":          {"DELETE", "hubs/chat/connections/x?reason=bye%20bye", ""},
-		"everybody of another hub": {"POST", "hubs/other/:closeConnections?reason=bye%20bye", ""},
+		"one":                   {"DELETE", "hubs/chat/connections/{b}?reason=bye%20bye", "b"},
+		"all":                   {"POST", "hubs/chat/:closeConnections?reason=bye%20bye", "abc"},
+		"all but two":           {"POST", "hubs/chat/:closeConnections?reason=bye%20bye&excluded={a}&excluded={b}", "c"},
+		"a group":               {"POST", "hubs/chat/groups/g/:closeConnections?reason=bye%20bye", "ac"},
+		"a group but one":       {"POST", "hubs/chat/groups/g/:closeConnections?reason=bye%20bye&excluded={c}", "a"},
+		"a user":                {"POST", "hubs/chat/users/ann/:closeConnections?reason=bye%20bye", "ab"},
+		"a user but one":        {"POST", "hubs/chat/users/ann/:closeConnections?reason=bye%20bye&excluded={b}", "a"},
+		"an unknown connection": {"DELETE", "hubs/chat/connections/x?reason=bye%20bye", ""},
+		"all of another hub":    {"POST", "hubs/other/:closeConnections?reason=bye%20bye", ""},
 	} {
 		t.Run(name, func(t *testing.T) {
 			srv := emulator.StartT(t, nil)
@@ -60,7 +60,7 @@ func TestClosingReachesWhomItIsMeantForWithTheReason(t *testing.T) {
 			rest{t, srv}.must(204, tt.method, path)
 			for name, c := range clients {
 				if !strings.Contains(tt.want, name) {
-					c.nothing(srv)
+					c.expectNothing(srv)
 					continue
 				}
 				ce, frames := c.closed()
@@ -71,7 +71,7 @@ func TestClosingReachesWhomItIsMeantForWithTheReason(t *testing.T) {
 	}
 }
 
-func TestWhatWasSentBeforeAClientIsClosedArrives(t *testing.T) {
+func TestMessagesSentBeforeACloseArrive(t *testing.T) {
 	srv := emulator.StartT(t, nil)
 	c := dialJSON(t, srv, dialOptions{})
 	api := rest{t, srv}
@@ -83,7 +83,7 @@ func TestWhatWasSentBeforeAClientIsClosedArrives(t *testing.T) {
 	require.Len(t, frames, 101)
 }
 
-func TestALongReasonIsInTheMessageOnly(t *testing.T) {
+func TestALongReasonIsOnlyInTheDisconnectedMessage(t *testing.T) {
 	srv := emulator.StartT(t, nil)
 	c := dialJSON(t, srv, dialOptions{})
 	rest{t, srv}.must(204, "POST", "hubs/chat/:closeConnections?reason="+strings.Repeat("%C3%A9", 100))

@@ -56,27 +56,27 @@ func TestASendReachesEveryClientInItsProtocolsForm(t *testing.T) {
 	}
 }
 
-func TestASendReachesWhomItIsMeantForAndNobodyElse(t *testing.T) {
+func TestASendReachesOnlyItsTargets(t *testing.T) {
 	for name, tt := range map[string]struct {
 		path string
 		want string // of a, b, c: users ann, ann, bob; groups g 1, none, g 1
 	}{
-		"everyone":                     {"hubs/chat/:send", "abc"},
-		"everyone, the hub in capital": {"hubs/CHAT/:send", "abc"},
-		"all but those excluded":       {"hubs/chat/:send?excluded={a}&excluded={c}", "b"},
-		"those who pass a filter":      {"hubs/chat/:send?filter=userId%20eq%20'ann'", "ab"},
-		"a filter on groups":           {"hubs/chat/:send?filter=not%20('g%201'%20in%20groups)", "b"},
-		"a connection":                 {"hubs/chat/connections/{b}/:send", "b"},
-		"a user":                       {"hubs/chat/users/ann/:send", "ab"},
-		"a user, with a filter":        {"hubs/chat/users/ann/:send?filter=connectionId%20ne%20'{a}'", "b"},
-		"a group with a space":         {"hubs/chat/groups/g%201/:send", "ac"},
-		"a group, with an exclusion":   {"hubs/chat/groups/g%201/:send?excluded={a}", "c"},
-		"another hub":                  {"hubs/other/:send", ""},
-		"exclusions are whole ids":     {"hubs/chat/:send?excluded={a},{b}&excluded=%20{c}%20", "abc"},
-		"names in another case":        {"hubs/chat/:send?Excluded={a}&FILTER=userId%20eq%20'ann'", "b"},
-		"a connection that is not":     {"hubs/chat/connections/nobody/:send", ""},
-		"a user who is not":            {"hubs/chat/users/Ann/:send", ""},
-		"a group that is not":          {"hubs/chat/groups/G%201/:send", ""},
+		"everyone":                        {"hubs/chat/:send", "abc"},
+		"everyone, the hub in upper case": {"hubs/CHAT/:send", "abc"},
+		"all but those excluded":          {"hubs/chat/:send?excluded={a}&excluded={c}", "b"},
+		"a filter":                        {"hubs/chat/:send?filter=userId%20eq%20'ann'", "ab"},
+		"a filter on groups":              {"hubs/chat/:send?filter=not%20('g%201'%20in%20groups)", "b"},
+		"a connection":                    {"hubs/chat/connections/{b}/:send", "b"},
+		"a user":                          {"hubs/chat/users/ann/:send", "ab"},
+		"a user, with a filter":           {"hubs/chat/users/ann/:send?filter=connectionId%20ne%20'{a}'", "b"},
+		"a group with a space":            {"hubs/chat/groups/g%201/:send", "ac"},
+		"a group, with an exclusion":      {"hubs/chat/groups/g%201/:send?excluded={a}", "c"},
+		"another hub":                     {"hubs/other/:send", ""},
+		"exclusions are whole ids":        {"hubs/chat/:send?excluded={a},{b}&excluded=%20{c}%20", "abc"},
+		"names in another case":           {"hubs/chat/:send?Excluded={a}&FILTER=userId%20eq%20'ann'", "b"},
+		"an unknown connection":           {"hubs/chat/connections/nobody/:send", ""},
+		"an unknown user":                 {"hubs/chat/users/Ann/:send", ""},
+		"an unknown group":                {"hubs/chat/groups/G%201/:send", ""},
 	} {
 		t.Run(name, func(t *testing.T) {
 			srv := emulator.StartT(t, nil)
@@ -94,13 +94,13 @@ func TestASendReachesWhomItIsMeantForAndNobodyElse(t *testing.T) {
 				if strings.Contains(tt.want, name) {
 					require.Equal(t, "hello", c.object()["data"])
 				}
-				c.nothing(srv)
+				c.expectNothing(srv)
 			}
 		})
 	}
 }
 
-func TestAGroupMessageSaysWhereItComesFrom(t *testing.T) {
+func TestAGroupMessageNamesItsGroup(t *testing.T) {
 	srv := emulator.StartT(t, nil)
 	c := dialJSON(t, srv, dialOptions{groups: []string{"room"}})
 	rest{t, srv}.text("hubs/chat/groups/room/:send", "hi")
@@ -112,7 +112,7 @@ func TestMetadataInHeaders(t *testing.T) {
 	c := dialJSON(t, srv, dialOptions{})
 	rest{t, srv}.text("hubs/chat/:send", "hi", "X-WebPubSub-Metadata-traceID", "41, 42 ", "x-webpubsub-metadata-a.B", "x y", "X-WEBPUBSUB-METADATA-none", "a,")
 	require.Equal(t, map[string]any{"traceid": "42", "a.b": "x y", "none": ""}, c.object()["metadata"],
-		"keys are in lower case, and of a value only what follows its last comma arrives")
+		"keys are in lower case, and values are what follows the last comma")
 
 	conn, err := net.Dial("tcp", host(srv))
 	require.NoError(t, err)
@@ -121,16 +121,16 @@ func TestMetadataInHeaders(t *testing.T) {
 	_, err = io.WriteString(conn, "POST /api/hubs/chat/:send HTTP/1.1\r\nHost: "+host(srv)+"\r\nAuthorization: Bearer "+token+
 		"\r\nContent-Type: text/plain\r\nContent-Length: 2\r\nX-WebPubSub-Metadata-Key: first\r\nx-webpubsub-metadata-KEY: last\r\n\r\nhi")
 	require.NoError(t, err)
-	require.Equal(t, map[string]any{"key": "last"}, c.object()["metadata"], "of several lines the last counts")
+	require.Equal(t, map[string]any{"key": "last"}, c.object()["metadata"], "the last of several headers counts")
 }
 
-func TestSendRefuses(t *testing.T) {
+func TestRejectedSends(t *testing.T) {
 	srv := emulator.StartT(t, nil)
 	listener := dialJSON(t, srv, dialOptions{})
 	api := rest{t, srv}
 	const validation, operation = "application/problem+json; charset=utf-8", "application/json; charset=utf-8"
 	key := func(n int) string { return "X-WebPubSub-Metadata-" + strings.Repeat("k", n) }
-	var large []string // nine values of a kibibyte
+	var large []string // nine values of 1 KiB
 	for i := range 9 {
 		large = append(large, key(i+1), strings.Repeat("v", 1024))
 	}
@@ -141,19 +141,19 @@ func TestSendRefuses(t *testing.T) {
 		form, target            string
 	}{
 		"another content type":      {"hubs/chat/:send", "image/png", "x", nil, 415, operation, "Content-Type"},
-		"no content type":           {"hubs/chat/:send", "???", "x", nil, 415, operation, "Content-Type"},
+		"an invalid content type":   {"hubs/chat/:send", "???", "x", nil, 415, operation, "Content-Type"},
 		"two content types":         {"hubs/chat/:send", "text/plain, application/json", "x", nil, 415, operation, "Content-Type"},
 		"protobuf":                  {"hubs/chat/groups/g/:send", "application/x-protobuf", "", nil, 415, operation, "Content-Type"},
-		"half a parameter":          {"hubs/chat/users/u/:send", "application/json; charset", "{}", nil, 415, operation, "Content-Type"},
+		"an incomplete parameter":   {"hubs/chat/users/u/:send", "application/json; charset", "{}", nil, 415, operation, "Content-Type"},
 		"an unknown charset":        {"hubs/chat/:send", "text/plain; charset=klingon", "x", nil, 415, operation, "Content-Type"},
-		"JSON that is none":         {"hubs/chat/connections/c/:send", "application/json", "{", nil, 400, operation, "Request"},
-		"JSON that is empty":        {"hubs/chat/:send", "application/json", "", nil, 400, operation, "Request"},
+		"invalid JSON":              {"hubs/chat/connections/c/:send", "application/json", "{", nil, 400, operation, "Request"},
+		"empty JSON":                {"hubs/chat/:send", "application/json", "", nil, 400, operation, "Request"},
 		"two JSON texts":            {"hubs/chat/:send", "application/json", "{}{}", nil, 400, operation, "Request"},
 		"text that is not UTF-8":    {"hubs/chat/:send", "text/plain", "\xff", nil, 400, operation, "Request"},
 		"too many bytes":            {"hubs/chat/:send", "text/plain", strings.Repeat("x", maxMessageSize+1), nil, 400, operation, "Request"},
 		"a negative TTL":            {"hubs/chat/:send?messageTtlSeconds=-1", "text/plain", "x", nil, 400, validation, "messageTtlSeconds"},
 		"a TTL over five minutes":   {"hubs/chat/users/u/:send?messageTtlSeconds=301", "text/plain", "x", nil, 400, validation, "messageTtlSeconds"},
-		"a broken TTL":              {"hubs/chat/groups/g/:send?messageTtlSeconds=1.5", "text/plain", "x", nil, 400, validation, "messageTtlSeconds"},
+		"a fractional TTL":          {"hubs/chat/groups/g/:send?messageTtlSeconds=1.5", "text/plain", "x", nil, 400, validation, "messageTtlSeconds"},
 		"two TTLs":                  {"hubs/chat/:send?messageTtlSeconds=1&messageTtlSeconds=1", "text/plain", "x", nil, 400, validation, "messageTtlSeconds"},
 		"a bad filter":              {"hubs/chat/groups/g/:send?filter=userId%20eq", "text/plain", "x", nil, 400, validation, "filter"},
 		"a filter of white space":   {"hubs/chat/users/u/:send?filter=%20", "text/plain", "x", nil, 400, validation, "filter"},
@@ -161,7 +161,7 @@ func TestSendRefuses(t *testing.T) {
 		"a metadata value too long": {"hubs/chat/:send", "text/plain", "x", []string{key(1), strings.Repeat("v", 1025)}, 400, operation, "Request"},
 		"a metadata key too long":   {"hubs/chat/:send", "text/plain", "x", []string{key(257), "v"}, 400, operation, "Request"},
 		"a metadata key too short":  {"hubs/chat/:send", "text/plain", "x", []string{key(0), "v"}, 400, operation, "Request"},
-		"too many metadata":         {"hubs/chat/:send", "text/plain", "x", large, 400, operation, "Request"},
+		"too much metadata":         {"hubs/chat/:send", "text/plain", "x", large, 400, operation, "Request"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			r := api.do("POST", tt.path, []byte(tt.body), append([]string{"Content-Type", tt.contentType}, tt.headers...)...)
@@ -191,12 +191,12 @@ func TestSendRefuses(t *testing.T) {
 			require.Equal(t, `{"code":"Error.BadRequest","message":"Invalid Content-Length header.","target":"Request","details":null,"inner":null}`, string(body))
 		}
 	})
-	listener.nothing(srv)
+	listener.expectNothing(srv)
 	require.Equal(t, http.StatusAccepted, api.do("POST", "hubs/chat/:send",
 		[]byte(strings.Repeat("x", maxMessageSize)), "Content-Type", "text/plain").status, "the limit itself is allowed")
 }
 
-// The order of the checks is the service's: what comes first is what an application sees.
+// TestTheOrderOfChecks tests that the response to an invalid request names the first failed check. The order of checks is the service's.
 func TestTheOrderOfChecks(t *testing.T) {
 	srv := emulator.StartT(t, nil)
 	for _, tt := range []struct {
@@ -232,8 +232,9 @@ func TestTheOrderOfChecks(t *testing.T) {
 	}
 }
 
-// Hubs and groups are looked up when they are used.
-func TestAClientThatConnectsWhileABodyArrivesGetsTheMessage(t *testing.T) {
+// TestAClientThatConnectsWhileABodyArrivesReceivesTheMessage tests that the server looks up a message's recipients after it has read
+// the body.
+func TestAClientThatConnectsWhileABodyArrivesReceivesTheMessage(t *testing.T) {
 	srv := emulator.StartT(t, nil)
 	conn, err := net.Dial("tcp", host(srv))
 	require.NoError(t, err)

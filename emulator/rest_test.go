@@ -40,7 +40,7 @@ func TestAPIVersions(t *testing.T) {
 	api.must(400, "HEAD", "health?api-version=2020-01-01")
 }
 
-func TestNamesThatCannotBeAreRefused(t *testing.T) {
+func TestInvalidNamesAreRejected(t *testing.T) {
 	api := rest{t, emulator.StartT(t, nil)}
 	for name, tt := range map[string]struct {
 		method, path string
@@ -60,12 +60,12 @@ func TestNamesThatCannotBeAreRefused(t *testing.T) {
 		"a blank user":                   {"PUT", "hubs/h/users/%20%09/groups/g", 400, "userId"},
 		"an empty connection":            {"DELETE", "hubs/h/connections/", 400, "connectionId"},
 		"a blank connection":             {"DELETE", "hubs/h/connections/%20/groups", 400, "connectionId"},
-		"a permission that is none":      {"PUT", "hubs/h/permissions/sendToAll/connections/c?targetName=g", 400, "permission"},
-		"a step up":                      {"POST", "hubs/h/groups/%2E%2E/:send", 400, "Request"},
-		"an operation that is none":      {"POST", "hubs/h/:explode", 404, ""},
-		"a path that goes on":            {"POST", "hubs/h/:send/x", 404, ""},
-		"a method that is none":          {"PATCH", "hubs/h/:send", 405, ""},
-		"a query that cannot be read":    {"POST", "hubs/h/:closeConnections?reason=%zz", 400, "Request"},
+		"an unknown permission":          {"PUT", "hubs/h/permissions/sendToAll/connections/c?targetName=g", 400, "permission"},
+		"a group named ..":               {"POST", "hubs/h/groups/%2E%2E/:send", 400, "Request"},
+		"an unknown operation":           {"POST", "hubs/h/:explode", 404, ""},
+		"a longer path":                  {"POST", "hubs/h/:send/x", 404, ""},
+		"an unsupported method":          {"PATCH", "hubs/h/:send", 405, ""},
+		"an invalid query":               {"POST", "hubs/h/:closeConnections?reason=%zz", 400, "Request"},
 		"two reasons":                    {"POST", "hubs/h/:closeConnections?reason=a&reason=b", 400, "reason"},
 		"a hub with every character":     {"POST", "hubs/a%60_,.%5B1%5D/:closeConnections", 204, ""},
 		"a group of 1024 characters":     {"POST", "hubs/h/groups/" + strings.Repeat("%C3%A9", 1024) + "/:closeConnections", 204, ""},
@@ -88,7 +88,7 @@ func TestNamesThatCannotBeAreRefused(t *testing.T) {
 	require.NotEmpty(t, r.header.Get("Content-Length"))
 }
 
-// logged is a logger whose lines can be read.
+// logged returns a logger and a function that returns the logged lines.
 func logged() (*slog.Logger, func() string) {
 	var mu sync.Mutex
 	var lines strings.Builder
@@ -133,9 +133,9 @@ func TestASlashInAPathStaysEncodedAndTheLogSaysSo(t *testing.T) {
 		require.Less(t, api.do(method, path, nil).status, 300)
 		require.Contains(t, lines(), want)
 	}
-	require.NotContains(t, lines(), "a%252F", "who encodes twice means it")
-	require.NotContains(t, lines(), "the group a%2Fb has no members", "it has one")
-	slashed.nothing(srv)
+	require.NotContains(t, lines(), "a%252F", "a double-encoded slash is deliberate")
+	require.NotContains(t, lines(), "the group a%2Fb has no members", "the group has a member")
+	slashed.expectNothing(srv)
 }
 
 func TestGenerateToken(t *testing.T) {
@@ -146,7 +146,7 @@ func TestGenerateToken(t *testing.T) {
 	token := func(query string) jwt.MapClaims {
 		r := api.do("POST", "hubs/Chat/:generateToken?"+query, nil, entra...)
 		require.Equal(t, 200, r.status, r.body)
-		require.Empty(t, r.header.Get("Content-Length"), "it is chunked")
+		require.Empty(t, r.header.Get("Content-Length"), "the body is chunked")
 		var body struct{ Token string }
 		require.NoError(t, json.Unmarshal([]byte(r.body), &body))
 		claims := jwt.MapClaims{}
@@ -180,10 +180,10 @@ func TestGenerateToken(t *testing.T) {
 	var body struct{ Token string }
 	require.NoError(t, json.Unmarshal([]byte(r.body), &body))
 	require.Equal(t, 101, upgradeStatus(t, srv.Endpoint()+"/client/hubs/chat?access_token="+body.Token))
-	require.Equal(t, 401, upgradeStatus(t, srv.Endpoint()+"/client/hubs/chat?access_token=from%20Entra"), "no client connects with a token of Entra")
+	require.Equal(t, 401, upgradeStatus(t, srv.Endpoint()+"/client/hubs/chat?access_token=from%20Entra"), "clients cannot connect with a token of Microsoft Entra ID")
 }
 
-func TestWhatWasRefusedLeavesNoTrace(t *testing.T) {
+func TestRejectedRequestsCreateNoHub(t *testing.T) {
 	srv := emulator.StartT(t, nil)
 	api := rest{t, srv}
 	require.NoError(t, srv.SetHubSettings("handled", emulator.HubSettings{EventHandlers: []emulator.EventHandler{{SystemEvents: []string{"connect"},

@@ -14,7 +14,7 @@ import (
 	"github.com/awps-go/webpubsub/emulator/internal/wire"
 )
 
-// router hands each request to the room that answers it.
+// router passes each request to the package that serves it.
 type router struct {
 	api    *rest.API
 	client client.Server
@@ -22,11 +22,11 @@ type router struct {
 	tunnel *tunnel.Tunnels
 	view   *liveview.View
 
-	shook func() // is called when the handshake of a client has been answered, or cut off
+	handshakeDone func() // called when the handshake of a client has ended, even if it was cut
 }
 
 func (t *router) ServeHTTP(w http.ResponseWriter, r *http.Request) {
-	if liveview.Serves(r.URL.Path) { // for its own page only, whatever others may call
+	if liveview.Serves(r.URL.Path) { // before AllowOrigin, which would let other pages read it
 		t.view.ServeHTTP(w, r)
 		return
 	}
@@ -35,10 +35,10 @@ func (t *router) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 	switch path := r.URL.Path; {
 	case path == "/client" || strings.HasPrefix(path, "/client/"):
-		defer t.shook()
+		defer t.handshakeDone()
 		t.client.ServeHTTP(w, r)
 	case strings.HasPrefix(path, wire.MQTTPath):
-		defer t.shook()
+		defer t.handshakeDone()
 		t.mqtt.ServeHTTP(w, r)
 	case path == tunnel.Path:
 		t.tunnel.ServeHTTP(w, r)

@@ -30,54 +30,55 @@ import (
 	"github.com/awps-go/webpubsub/emulator/internal/wire"
 )
 
-// Options are the settings of a server. The zero value and nil are good for tests.
+// Options are the settings of a server. Tests can use the zero value or nil.
 type Options struct {
 	// Addr is the TCP address to listen on. The default is "127.0.0.1:0", a free port of the loopback interface. The
-	// emulator is not built to face a network: think twice before you let it listen anywhere else.
+	// emulator is not hardened for a network: think twice before you choose another interface.
 	Addr string
 
-	// AccessKey is the primary access key: it signs tokens and events. The default is a random key. The key must not contain
-	// a semicolon (which ends it in a connection string) or a control character, or have white space at its ends.
+	// AccessKey is the primary access key, which signs tokens and events. The default is a random key. The key must not
+	// contain semicolons, which separate the parts of a connection string, or control characters, and must not have leading or
+	// trailing white space.
 	AccessKey string
 
-	// SecondaryAccessKey is the secondary access key. The server accepts tokens that either key has signed, and signs events
-	// with both. The default is a random key. The rules are those of AccessKey.
+	// SecondaryAccessKey is the secondary access key. The server accepts tokens signed with either key, and signs events with
+	// both. The default is a random key. The rules of AccessKey apply.
 	SecondaryAccessKey string
 
-	// Hubs has the settings of hubs by their names, in any case. Events of other hubs are sent to nobody. SetHubSettings
-	// changes the settings later.
+	// Hubs maps hub names, which are case-insensitive, to settings. Events of other hubs are sent to nobody. SetHubSettings
+	// changes settings later.
 	Hubs map[string]HubSettings
 
-	// AcceptBearer reports whether to accept a bearer token that no access key has signed. It is for service clients that
-	// authenticate with Microsoft Entra ID. The server calls it for REST requests and for connections to the tunnel. If nil,
-	// such tokens are rejected.
+	// AcceptBearer reports whether to accept a bearer token that is not signed with an access key. It is for service clients
+	// that authenticate with Microsoft Entra ID. The server calls it for REST requests and for connections to the tunnel. If
+	// nil, such tokens are rejected.
 	//
-	// As in the service, only a request with such a token can get a client access token (OperationGetClientAccessToken). With
-	// an access key, a service client makes the token by itself.
+	// As in the service, only a request with such a token can generate a client access token (OperationGetClientAccessToken).
+	// A service client with an access key signs the token itself.
 	AcceptBearer func(token string) bool
 
-	// ConnectedAfterRecovery makes the server send a reliable client another connected message when the client comes back. The
-	// service's specification allows both, so a client must work with either. Microsoft's emulator sends none.
+	// ConnectedAfterRecovery makes the server send another connected message to a reliable client that has recovered. The
+	// service's specification allows both, so a client must work either way. Microsoft's emulator does not send the message.
 	ConnectedAfterRecovery bool
 
-	// TLS makes the server speak TLS, with HTTP/1.1 only. Its endpoint then begins with https. The server makes its own
-	// certificate, for localhost and the loopback addresses, and [Server.HTTPClient] trusts the certificate.
+	// TLS makes the server use TLS, with HTTP/1.1 only. The endpoint then begins with https. The server creates a certificate
+	// for localhost and the loopback addresses, which [Server.HTTPClient] trusts.
 	TLS bool
 
-	// TLSConfig, if set, makes the server speak TLS with the caller's certificate. The configuration must have one. It cannot
-	// be set along with TLS.
+	// TLSConfig, if set, makes the server use TLS with the configured certificate, which is required. TLSConfig and TLS
+	// cannot both be set.
 	TLSConfig *tls.Config
 
-	// Logger receives the server's log: what the server rejects at Info, every request and connection at Debug, and never a
-	// key or a token. If nil, the server logs nothing; under StartT it then logs Info to the test.
+	// Logger receives the server's log: rejected requests and frames at Info, all requests and connections at Debug. The log
+	// never contains keys or tokens. If nil, the server logs nothing, or under StartT logs Info to the test.
 	Logger *slog.Logger
 }
 
-// Server is a running emulator. Its methods may be called by several goroutines at once.
+// Server is a running emulator. Its methods are safe for concurrent use.
 type Server struct {
 	endpoint        wire.Endpoint
 	keys            *accessKeys
-	acceptsKeysOnly bool // no tokens but those that a key has signed
+	acceptsKeysOnly bool // whether all tokens must be signed with a key
 
 	service      *kernel.Service
 	board        *watch.Board
@@ -92,14 +93,14 @@ type Server struct {
 	httpClient   *http.Client
 	closed       sync.Once
 
-	patience time.Duration // how long a wait takes whose context has no deadline; 0 = for ever
-	test     TB            // fails when a fault is refused; nil = none
+	waitTimeout time.Duration // bounds a wait whose context has no deadline; 0 = no limit
+	test        TB            // fails when a fault is rejected; nil = none
 
-	handshakes atomic.Int64 // that were answered
+	handshakes atomic.Int64 // that have ended
 }
 
-// Start starts a server. The caller must close it. Start returns an error if an option is not valid or the address cannot be
-// listened on.
+// Start starts a server. The caller must close it. Start returns an error if an option is not valid, or if the server cannot listen
+// on Options.Addr.
 func Start(opts *Options) (*Server, error) {
 	var o Options
 	if opts != nil {
@@ -125,12 +126,12 @@ func Start(opts *Options) (*Server, error) {
 		config.NextProtos = []string{"http/1.1"}
 		listener = tls.NewListener(listener, config)
 	}
-	s.service.Life.GoFrom(func() { _ = s.http.Serve(s.conns.Listener(listener)) }) // returns when the server closes, with nothing to say
+	s.service.Life.GoFrom(func() { _ = s.http.Serve(s.conns.Listener(listener)) }) // returns http.ErrServerClosed on Close
 	o.Logger.Info("emulator started", "endpoint", s.Endpoint())
 	return s, nil
 }
 
-// complete sets what is not set, and checks the rest.
+// complete sets defaults and validates the options.
 func (o *Options) complete() error {
 	if o.Logger == nil {
 		o.Logger = slog.New(slog.DiscardHandler)
@@ -140,7 +141,7 @@ func (o *Options) complete() error {
 	o.SecondaryAccessKey = cmp.Or(o.SecondaryAccessKey, rand.Text()+rand.Text())
 	for name, key := range map[string]string{"AccessKey": o.AccessKey, "SecondaryAccessKey": o.SecondaryAccessKey} {
 		if strings.ContainsFunc(key, func(r rune) bool { return r == ';' || unicode.IsControl(r) }) || strings.TrimSpace(key) != key {
-			return fmt.Errorf("emulator: Options.%s has a semicolon, a control character or white space at its ends", name)
+			return fmt.Errorf("emulator: Options.%s must not contain semicolons or control characters, or have leading or trailing white space", name)
 		}
 	}
 	if o.TLS {
@@ -167,7 +168,7 @@ func (o *Options) complete() error {
 	return nil
 }
 
-// newServer puts the parts of a server together.
+// newServer connects the parts of a server.
 func newServer(o *Options, addr net.Addr) *Server {
 	scheme := "http"
 	if o.TLSConfig != nil {
@@ -191,11 +192,11 @@ func newServer(o *Options, addr net.Addr) *Server {
 	s.api = rest.New(rest.Options{Service: service, Endpoint: s.endpoint, Tokens: s.tokens, Faults: s.faults})
 	s.http = &http.Server{
 		Handler: &router{
-			api:    s.api,
-			shook:  s.shookHands,
-			client: client.Server{Handshaker: handshaker, RequestFaults: s.clientFaults, ConnectedAfterRecovery: o.ConnectedAfterRecovery},
-			mqtt:   mqtt.Server{Handshaker: handshaker},
-			tunnel: s.tunnels,
+			api:           s.api,
+			handshakeDone: s.countHandshake,
+			client:        client.Server{Handshaker: handshaker, RequestFaults: s.clientFaults, ConnectedAfterRecovery: o.ConnectedAfterRecovery},
+			mqtt:          mqtt.Server{Handshaker: handshaker},
+			tunnel:        s.tunnels,
 			view: liveview.New(liveview.Options{Service: service, Board: board, Endpoint: s.endpoint,
 				Secrets: s.keys.secrets, Tunnels: s.tunnels.Count}),
 		},
@@ -206,8 +207,8 @@ func newServer(o *Options, addr net.Addr) *Server {
 	return s
 }
 
-// shookHands counts a client's handshake that was answered.
-func (s *Server) shookHands() {
+// countHandshake counts a client's handshake that has ended.
+func (s *Server) countHandshake() {
 	s.handshakes.Add(1)
 	s.board.Changed()
 }
@@ -221,13 +222,13 @@ func (s *Server) GoString() string { return s.String() }
 // Endpoint returns the server's base URL, such as "http://127.0.0.1:41234", without a trailing slash.
 func (s *Server) Endpoint() string { return s.endpoint.String() }
 
-// Close stops the server. Clients receive a disconnected message and a close frame, event handlers are notified, and requests
-// under way are answered. When Close returns, nothing of the server is still running.
+// Close stops the server. Clients receive a disconnected message and a close frame, event handlers are notified, and pending
+// requests are completed. When Close returns, the server has stopped all its goroutines, except those of an
+// [EventHandler].Handler that ignores its context.
 //
-//   - Close takes about a second longer if a client does not read what it is sent, and another second if an event handler is
-//     slow.
+//   - Close takes about a second longer if a client does not read, and another second if an event handler is slow.
 //   - Events that fail during Close are not retried.
-//   - Closing again does nothing. The error is always nil.
+//   - Further calls do nothing. The error is always nil.
 func (s *Server) Close() error {
 	s.closed.Do(func() {
 		life := s.service.Life
@@ -235,13 +236,13 @@ func (s *Server) Close() error {
 		s.conns.RefuseSockets()
 		s.service.CloseAll()
 		s.conns.ShortenClosings()
-		s.waitForApplication() // while requests are still served, which an event handler may want to make
+		s.waitForApplication() // while the server still serves REST requests, because an event handler may make some
 		s.tunnels.Close()
 
 		s.conns.CloseUnused()
 		ctx, cancel := context.WithTimeout(context.Background(), wire.CloseTimeout)
 		defer cancel()
-		_ = s.http.Shutdown(ctx) // what does not end in time is cut
+		_ = s.http.Shutdown(ctx) // http.Close cuts the rest
 		s.http.Close()
 		life.Stop()
 		life.Wait()
@@ -252,7 +253,7 @@ func (s *Server) Close() error {
 	return nil
 }
 
-// waitForApplication waits until the application has heard of everything, for a while.
+// waitForApplication waits until all events have ended, for at most wire.CloseTimeout.
 func (s *Server) waitForApplication() {
 	ctx, cancel := context.WithTimeout(context.Background(), wire.CloseTimeout)
 	defer cancel()

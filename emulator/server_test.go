@@ -17,7 +17,7 @@ import (
 	"github.com/awps-go/webpubsub/emulator"
 )
 
-func TestServerStartsOnAFreePortAndTellsHowToReachIt(t *testing.T) {
+func TestServerStartsOnAFreePort(t *testing.T) {
 	srv, err := emulator.Start(&emulator.Options{AccessKey: "a=key/with+signs="})
 	require.NoError(t, err)
 	defer srv.Close()
@@ -33,13 +33,13 @@ func TestAServerIsPrintedWithoutItsKeys(t *testing.T) {
 	}
 }
 
-func TestStartRefuses(t *testing.T) {
+func TestStartRejectsInvalidOptions(t *testing.T) {
 	for name, tt := range map[string]struct {
 		opts emulator.Options
 		want string
 	}{
-		"a key that would end in a connection string": {emulator.Options{AccessKey: "a;b"}, "Options.AccessKey"},
-		"an address that is none":                     {emulator.Options{Addr: "nowhere"}, "Options.Addr"},
+		"a key with a semicolon": {emulator.Options{AccessKey: "a;b"}, "Options.AccessKey"},
+		"an invalid address":     {emulator.Options{Addr: "nowhere"}, "Options.Addr"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			_, err := emulator.Start(&tt.opts)
@@ -48,13 +48,13 @@ func TestStartRefuses(t *testing.T) {
 	}
 }
 
-func TestCloseSaysGoodbyeAndLeavesNothingRunning(t *testing.T) {
+func TestCloseNotifiesClientsAndStopsEverything(t *testing.T) {
 	srv, err := emulator.Start(nil)
 	require.NoError(t, err)
 	json := dialJSON(t, srv, dialOptions{})
 	raw := dial(t, srv, dialOptions{})
 	require.NoError(t, srv.Close())
-	require.NoError(t, srv.Close(), "closing again does nothing")
+	require.NoError(t, srv.Close(), "a second Close does nothing")
 
 	ce, frames := json.closed()
 	require.Equal(t, websocket.StatusNormalClosure, ce.Code)
@@ -66,7 +66,7 @@ func TestCloseSaysGoodbyeAndLeavesNothingRunning(t *testing.T) {
 	require.Error(t, err)
 }
 
-// recordingTB is a test that has its own end.
+// recordingTB is a test whose log and cleanups a test controls.
 type recordingTB struct {
 	testing.TB
 	cleanups []func()
@@ -95,9 +95,9 @@ func TestStartTLogsToTheTestUntilItEnds(t *testing.T) {
 
 	late := &recordingTB{TB: t}
 	srv = emulator.StartT(late, nil)
-	late.cleanups[0]() // the end of the log, which comes last
+	late.cleanups[0]() // ends the log; a test runs it last
 	late.ended = true
-	require.NoError(t, srv.Close(), "which logs")
+	require.NoError(t, srv.Close()) // logs
 	require.NotContains(t, late.log.String(), "emulator closed")
 }
 
@@ -120,13 +120,13 @@ func TestPagesOfThisMachineMayCallTheServer(t *testing.T) {
 }
 
 func TestTLS(t *testing.T) {
-	stand := httptest.NewTLSServer(nil) // for its certificate
-	defer stand.Close()
-	srv := emulator.StartT(t, &emulator.Options{TLSConfig: stand.TLS})
+	certServer := httptest.NewTLSServer(nil) // for its certificate
+	defer certServer.Close()
+	srv := emulator.StartT(t, &emulator.Options{TLSConfig: certServer.TLS})
 	require.Regexp(t, `^https://127\.0\.0\.1:\d+$`, srv.Endpoint())
 	require.Contains(t, srv.ConnectionString(), "Endpoint=https://127.0.0.1:")
 
-	hc := stand.Client()
+	hc := certServer.Client()
 	defer hc.CloseIdleConnections()
 	target := srv.Endpoint() + "/api/hubs/chat/:send"
 	ctx, cancel := context.WithTimeout(t.Context(), patience)
@@ -153,7 +153,7 @@ func TestTLS(t *testing.T) {
 	require.Equal(t, closeReason, ce.Reason)
 }
 
-func TestBehindAProxyTheAudienceIsTheServersOwnURL(t *testing.T) {
+func TestTheAudienceBehindAProxyIsTheServersURL(t *testing.T) {
 	srv := emulator.StartT(t, nil)
 	target := srv.Endpoint() + "/api/hubs/chat/users/ann"
 	req, _ := http.NewRequest("HEAD", target, nil)
@@ -162,5 +162,5 @@ func TestBehindAProxyTheAudienceIsTheServersOwnURL(t *testing.T) {
 	resp, err := restClient.Do(req)
 	require.NoError(t, err)
 	resp.Body.Close()
-	require.Equal(t, http.StatusNotFound, resp.StatusCode, "authorized, and there is no such user")
+	require.Equal(t, http.StatusNotFound, resp.StatusCode, "the request is authorized, and the user does not exist")
 }

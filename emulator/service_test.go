@@ -22,13 +22,13 @@ import (
 	"github.com/awps-go/webpubsub/emulator"
 )
 
-// exchange is one of those with the real service in testdata/service.
+// exchange is a recorded exchange with the real service, from testdata/service.
 type exchange struct {
 	ID        string
 	Operation string
 	Date      string
 	Preview   bool
-	After     string // the exchange of the page before
+	After     string // the exchange of the previous page of a list
 	Needs     []struct {
 		ID, User      string
 		Groups, Roles []string
@@ -44,7 +44,7 @@ type exchange struct {
 	}
 }
 
-// recorded reads the exchanges that the service would still have today.
+// recorded returns the exchanges that are not from preview versions.
 func recorded(t *testing.T) (all []exchange) {
 	t.Helper()
 	data, err := os.ReadFile("testdata/service/exchanges.json")
@@ -60,29 +60,30 @@ func recorded(t *testing.T) (all []exchange) {
 	return all
 }
 
-// presentErrors reports whether the bodies of errors had their present form by then, and secured whether the service sent
-// Strict-Transport-Security by then.
-func (e *exchange) presentErrors() bool { return e.Date >= "2024-05" }
-func (e *exchange) secured() bool       { return e.Date >= "2024-10-29" }
+// currentErrors reports whether error bodies had their current form at the time of the recording.
+func (e *exchange) currentErrors() bool { return e.Date >= "2024-05" }
+
+// sendsHSTS reports whether the service sent Strict-Transport-Security at the time of the recording.
+func (e *exchange) sendsHSTS() bool { return e.Date >= "2024-10-29" }
 
 func (e *exchange) isList() bool { return e.Operation == "list a group" }
 
-// replay is a server in the state that exchanges need.
+// replay is a server in the state of a recording.
 type replay struct {
 	srv    *emulator.Server
 	client *http.Client
-	ids    map[string]string // of the recording -> here
-	seen   map[string]bool   // members that were on earlier pages
+	ids    map[string]string // connection ids: recorded to actual
+	seen   map[string]bool   // members on earlier pages
 	next   string            // the link to the next page
 }
 
 func newReplay(t *testing.T, e *exchange) *replay {
 	t.Helper()
-	stand := httptest.NewTLSServer(nil) // for its certificate: the recordings are over TLS
-	t.Cleanup(stand.Close)
-	r := &replay{client: stand.Client(), ids: map[string]string{}, seen: map[string]bool{}}
+	certServer := httptest.NewTLSServer(nil) // for its certificate, because the recordings used TLS
+	t.Cleanup(certServer.Close)
+	r := &replay{client: certServer.Client(), ids: map[string]string{}, seen: map[string]bool{}}
 	t.Cleanup(r.client.CloseIdleConnections)
-	r.srv = emulator.StartT(t, &emulator.Options{TLSConfig: stand.TLS, AcceptBearer: func(token string) bool { return token == "entra" }})
+	r.srv = emulator.StartT(t, &emulator.Options{TLSConfig: certServer.TLS, AcceptBearer: func(token string) bool { return token == "entra" }})
 	for _, c := range e.Needs {
 		o := dialOptions{hub: strings.Split(e.Request.Path, "/")[3], user: c.User, groups: c.Groups, roles: c.Roles}
 		ctx, cancel := context.WithTimeout(t.Context(), patience)
@@ -97,8 +98,8 @@ func newReplay(t *testing.T, e *exchange) *replay {
 	return r
 }
 
-// here returns a text of the recording with the host and the connections of this server.
-func (r *replay) here(s string) string {
+// localize replaces the host and the connection ids of a recording with those of the replay's server.
+func (r *replay) localize(s string) string {
 	for recorded, id := range r.ids {
 		s = strings.ReplaceAll(s, recorded, id)
 	}
@@ -109,13 +110,13 @@ func (r *replay) here(s string) string {
 // ask sends the request of an exchange.
 func (r *replay) ask(t *testing.T, e *exchange) *http.Response {
 	t.Helper()
-	target := r.srv.Endpoint() + r.here(e.Request.Path) + "?" + r.here(e.Request.Query)
+	target := r.srv.Endpoint() + r.localize(e.Request.Path) + "?" + r.localize(e.Request.Query)
 	if e.After != "" {
 		target = r.next
 	}
 	body := e.Request.BodyBase64
 	if e.Request.Body != "" {
-		body = []byte(r.here(e.Request.Body))
+		body = []byte(r.localize(e.Request.Body))
 	}
 	req, err := http.NewRequestWithContext(t.Context(), e.Request.Method, target, bytes.NewReader(body))
 	require.NoError(t, err)
@@ -123,7 +124,7 @@ func (r *replay) ask(t *testing.T, e *exchange) *http.Response {
 		req.Header.Set("Content-Type", e.Request.ContentType)
 	}
 	switch e.Operation {
-	case "service status": // was asked without credentials
+	case "service status": // recorded without credentials
 	case "client token":
 		req.Header.Set("Authorization", "Bearer entra")
 	default:
@@ -134,7 +135,7 @@ func (r *replay) ask(t *testing.T, e *exchange) *http.Response {
 	return resp
 }
 
-func TestWhatTheServiceAnswered(t *testing.T) {
+func TestRecordedResponsesOfTheService(t *testing.T) {
 	replays := map[string]*replay{}
 	for _, e := range recorded(t) {
 		r := replays[e.After]
@@ -149,14 +150,14 @@ func TestWhatTheServiceAnswered(t *testing.T) {
 			resp.Body.Close()
 			require.Equal(t, e.Response.Status, resp.StatusCode, "%s", body)
 			e.compareHeaders(t, resp)
-			switch want := r.here(string(e.Response.Body)); {
+			switch want := r.localize(string(e.Response.Body)); {
 			case e.isList():
 				require.Equal(t, strconv.Itoa(len(body)), resp.Header.Get("Content-Length"))
 				r.compareList(t, &e, body)
 			case e.Operation == "client token" && e.Response.Status == 200:
 				require.Regexp(t, `^\{"token":"ey[\w-]+\.[\w-]+\.[\w-]+"\}$`, string(body))
-			case e.presentErrors():
-				require.Equal(t, want, string(body), "byte for byte")
+			case e.currentErrors():
+				require.Equal(t, want, string(body), "the body is identical")
 			default:
 				require.Equal(t, want == "", len(body) == 0, "%s", body)
 			}
@@ -170,21 +171,21 @@ func (e *exchange) compareHeaders(t *testing.T, resp *http.Response) {
 		"Transfer-Encoding"} {
 		want, got := e.Response.Headers[name], resp.Header.Get(name)
 		switch name {
-		case "Transfer-Encoding": // net/http takes it out of the header
+		case "Transfer-Encoding": // net/http removes it from the header
 			got = strings.Join(resp.TransferEncoding, ",")
 		case "Strict-Transport-Security":
-			if !e.secured() {
+			if !e.sendsHSTS() {
 				continue
 			}
 		case "Content-Length":
-			if e.isList() || !e.presentErrors() && e.Response.Status >= 400 {
-				continue // ids of another length, fields of another name
+			if e.isList() || !e.currentErrors() && e.Response.Status >= 400 {
+				continue // ids differ in length, fields in name
 			}
 		case "api-supported-versions":
-			if e.Date < "2022" { // it was not sent yet
+			if e.Date < "2022" { // not sent then
 				continue
 			}
-			if want != "" && strings.Count(want, ",") < 4 { // there were fewer
+			if want != "" && strings.Count(want, ",") < 4 { // fewer versions then
 				require.Contains(t, got, want)
 				continue
 			}
@@ -193,15 +194,15 @@ func (e *exchange) compareHeaders(t *testing.T, resp *http.Response) {
 	}
 	for name := range resp.Header {
 		require.Contains(t, []string{"Date", "Content-Type", "Content-Length", "Strict-Transport-Security", "Api-Supported-Versions", "X-Ms-Error-Code"},
-			name, "the service sends no such header")
+			name, "the service does not send this header")
 	}
 }
 
-// ids of a recording that are in a nextLink.
+// linkToken matches the continuation token in a nextLink.
 var linkToken = regexp.MustCompile(`continuationToken=([^&"]*)`)
 
-// compareList compares a page: how many are on it, that they were on no page before, and how the list goes on. Who is on which page
-// depends on ids, which are made anew here.
+// compareList compares a page of a list: the number of members, that none was on an earlier page, and the nextLink. It does not
+// compare which members are on a page, because that depends on their ids, which differ from the recording.
 func (r *replay) compareList(t *testing.T, e *exchange, body []byte) {
 	t.Helper()
 	type page struct {
@@ -214,7 +215,7 @@ func (r *replay) compareList(t *testing.T, e *exchange, body []byte) {
 	var want, got page
 	require.NoError(t, json.Unmarshal(e.Response.Body, &want))
 	require.NoError(t, json.Unmarshal(body, &got))
-	if !strings.Contains(e.Request.Query, "continuationToken=https") { // who sorts after that text depends on ids
+	if !strings.Contains(e.Request.Query, "continuationToken=https") { // how many ids sort after this text depends on the ids
 		require.Len(t, got.Value, len(want.Value))
 	}
 	users := map[string]*string{}
@@ -244,11 +245,11 @@ func (r *replay) compareList(t *testing.T, e *exchange, body []byte) {
 	r.next = got.NextLink
 	if want.NextLink == "" {
 		if len(got.Value) > 0 {
-			require.Equal(t, "]}", rest, "there is no nextLink at all")
+			require.Equal(t, "]}", rest, "the last page has no nextLink")
 		}
 		return
 	}
-	require.Equal(t, "continuationToken="+want.Value[0].ConnectionID, linkToken.FindString(want.NextLink), "the service's token is the page's first id")
-	recordedLink := linkToken.ReplaceAllString(r.here(want.NextLink), "continuationToken="+url.QueryEscape(got.Value[0].ConnectionID))
+	require.Equal(t, "continuationToken="+want.Value[0].ConnectionID, linkToken.FindString(want.NextLink), "the service's token is the first id on the page")
+	recordedLink := linkToken.ReplaceAllString(r.localize(want.NextLink), "continuationToken="+url.QueryEscape(got.Value[0].ConnectionID))
 	require.Equal(t, `],"nextLink":"`+recordedLink+`"}`, rest)
 }

@@ -16,15 +16,16 @@ type TB interface {
 	Logf(format string, args ...any)
 }
 
-// testPatience is how long WaitFor... waits under StartT.
-const testPatience = 10 * time.Second
+// testWaitTimeout bounds the WaitFor methods under StartT.
+const testWaitTimeout = 10 * time.Second
 
-// StartT starts a server for a test, and closes the server when the test ends. It logs to the test unless opts has a Logger. It
-// fails the test if the server cannot start, and later if InjectFault or InjectClientFault rejects a fault: a test whose fault
-// cannot happen would pass without it.
+// StartT starts a server for a test, and closes the server when the test ends. The server logs to the test unless opts has a Logger.
 //
-// The server's WaitFor... methods give up after 10 seconds if their context has no deadline, so that a failing test names the
-// state that it waited for.
+// StartT fails the test if the server cannot start. Later, InjectFault, InjectClientFault and HasPermission fail the test if they
+// return an error: a test whose fault cannot happen would pass without testing anything.
+//
+// If their context has no deadline, the server's WaitFor methods give up after 10 seconds. A failing test then names the state that
+// it waited for.
 func StartT(t TB, opts *Options) *Server {
 	t.Helper()
 	var o Options
@@ -41,12 +42,12 @@ func StartT(t TB, opts *Options) *Server {
 		t.Fatalf("%v", err)
 		return nil
 	}
-	s.patience, s.test = testPatience, t
+	s.waitTimeout, s.test = testWaitTimeout, t
 	t.Cleanup(func() { s.Close() })
 	return s
 }
 
-// testLog writes to a test's log, until the test ends: to log then would panic.
+// testLog writes to a test's log until the test ends. After that, Logf would panic.
 type testLog struct {
 	mu sync.Mutex // guards t
 	t  TB

@@ -13,7 +13,7 @@ import (
 	"time"
 )
 
-// newCertificate makes the certificate of [Options.TLS], which signs itself.
+// newCertificate creates a self-signed certificate for [Options].TLS.
 func newCertificate() (tls.Certificate, error) {
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {
@@ -25,7 +25,7 @@ func newCertificate() (tls.Certificate, error) {
 		Subject:               pkix.Name{CommonName: "webpubsub emulator"},
 		DNSNames:              []string{"localhost"},
 		IPAddresses:           []net.IP{net.IPv4(127, 0, 0, 1), net.IPv6loopback},
-		NotBefore:             now.Add(-time.Hour), // for a clock that is a little behind
+		NotBefore:             now.Add(-time.Hour), // tolerates a client whose clock is slow
 		NotAfter:              now.AddDate(10, 0, 0),
 		KeyUsage:              x509.KeyUsageDigitalSignature | x509.KeyUsageCertSign,
 		ExtKeyUsage:           []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth},
@@ -40,7 +40,7 @@ func newCertificate() (tls.Certificate, error) {
 	return tls.Certificate{Certificate: [][]byte{der}, PrivateKey: key, Leaf: leaf}, err
 }
 
-// newHTTPClient returns a client that trusts the server's certificates, if it has any.
+// newHTTPClient returns a client that trusts the certificates of config, which may be nil.
 func newHTTPClient(config *tls.Config) *http.Client {
 	transport := &http.Transport{}
 	if config != nil {
@@ -57,7 +57,7 @@ func newHTTPClient(config *tls.Config) *http.Client {
 	return &http.Client{Transport: transport}
 }
 
-// HTTPClient returns an HTTP client that trusts the server's certificates: those of [Options.TLS] and [Options.TLSConfig], except
-// certificates that a callback of TLSConfig chooses. Use it as the Transport of a service client, or as the HTTPClient of a
-// WebSocket client. [Server.Close] closes its idle connections.
+// HTTPClient returns an HTTP client that trusts the certificates of Options.TLS and Options.TLSConfig, except those that a callback
+// of TLSConfig returns. Use it as the Transport of a service client, or as the HTTPClient of a WebSocket client. [Server.Close]
+// closes the client's idle connections.
 func (s *Server) HTTPClient() *http.Client { return s.httpClient }

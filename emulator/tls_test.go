@@ -14,7 +14,7 @@ import (
 	"github.com/awps-go/webpubsub/wsclient"
 )
 
-func TestTLSWithACertificateOfItsOwn(t *testing.T) {
+func TestTLSWithAGeneratedCertificate(t *testing.T) {
 	srv := emulator.StartT(t, &emulator.Options{TLS: true})
 	require.Regexp(t, "^https://127.0.0.1:", srv.Endpoint())
 	client, err := webpubsub.NewClientFromConnectionString(srv.ConnectionString(), "chat",
@@ -33,7 +33,7 @@ func TestTLSWithACertificateOfItsOwn(t *testing.T) {
 
 	_, err = http.Get(srv.Endpoint() + "/api/health")
 	var unknown *tls.CertificateVerificationError
-	require.ErrorAs(t, err, &unknown, "nobody else trusts the certificate")
+	require.ErrorAs(t, err, &unknown, "other clients do not trust the certificate")
 
 	_, err = emulator.Start(&emulator.Options{TLS: true, TLSConfig: &tls.Config{}})
 	require.EqualError(t, err, "emulator: Options.TLS and Options.TLSConfig are both set")

@@ -13,7 +13,7 @@ import (
 	"github.com/awps-go/webpubsub/emulator"
 )
 
-// get sends a request with the given Authorization header and returns the status.
+// get sends a GET request with an Authorization header, unless it is "", and returns the status.
 func get(t *testing.T, target, authorization string) int {
 	t.Helper()
 	req, err := http.NewRequest("GET", target, nil)
@@ -27,7 +27,7 @@ func get(t *testing.T, target, authorization string) int {
 	return resp.StatusCode
 }
 
-func TestRESTTakesOnlyTokensForTheRequestSignedWithTheKey(t *testing.T) {
+func TestRESTAcceptsOnlyTokensForTheRequestSignedWithTheKey(t *testing.T) {
 	srv := emulator.StartT(t, &emulator.Options{AccessKey: "the key", AcceptBearer: func(token string) bool { return token == "from Entra" }})
 	target := srv.Endpoint() + "/api/hubs/chat/groups/it's%20%C3%A9/connections?api-version=2024-12-01&top=5"
 	now := time.Now().Unix()
@@ -39,7 +39,7 @@ func TestRESTTakesOnlyTokensForTheRequestSignedWithTheKey(t *testing.T) {
 		authorization string
 		want          int
 	}{
-		"as it should be":                 {"Bearer " + sign(t, "the key", claims(target, now+60)), 200},
+		"valid":                           {"Bearer " + sign(t, "the key", claims(target, now+60)), 200},
 		"the scheme in lower case":        {"bearer " + sign(t, "the key", claims(target, now+60)), 200},
 		"the audience in upper case":      {"Bearer " + sign(t, "the key", claims(strings.ToUpper(target), now+60)), 200},
 		"the audience decoded once":       {"Bearer " + sign(t, "the key", claims(decoded, now+60)), 200},
@@ -54,11 +54,11 @@ func TestRESTTakesOnlyTokensForTheRequestSignedWithTheKey(t *testing.T) {
 		"the audience without query":      {"Bearer " + sign(t, "the key", claims(strings.Split(target, "?")[0], now+60)), 200},
 		"the audience with another query": {"Bearer " + sign(t, "the key", claims(strings.Split(target, "?")[0]+"?x=y", now+60)), 200},
 		"the audience with TLS":           {"Bearer " + sign(t, "the key", claims(strings.Replace(target, "http", "https", 1), now+60)), 200},
-		"an audience that goes on":        {"Bearer " + sign(t, "the key", claims(strings.Split(target, "?")[0]+"s", now+60)), 401},
+		"a longer audience":               {"Bearer " + sign(t, "the key", claims(strings.Split(target, "?")[0]+"s", now+60)), 401},
 		"the audience of another path":    {"Bearer " + sign(t, "the key", claims(srv.Endpoint()+"/api/hubs/chat", now+60)), 401},
 		"the audience of another host":    {"Bearer " + sign(t, "the key", claims(strings.Replace(target, "127.0.0.1", "localhost", 1), now+60)), 401},
 		"with a key id in its header":     {"Bearer " + withHeader(t, "the key", "HS256", claims(target, now+60)), 200},
-		"a header that lies":              {"Bearer " + withHeader(t, "the key", "HS384", claims(target, now+60)), 401},
+		"a wrong algorithm in the header": {"Bearer " + withHeader(t, "the key", "HS384", claims(target, now+60)), 401},
 		"no signature":                    {"Bearer " + none, 401},
 		"another algorithm":               {"Bearer " + hs512, 401},
 		"no token at all":                 {"", 401},
@@ -69,7 +69,7 @@ func TestRESTTakesOnlyTokensForTheRequestSignedWithTheKey(t *testing.T) {
 	}
 }
 
-// withHeader makes a token that is signed by HS256, whatever its header says, and has a key id.
+// withHeader returns a token that is signed with HS256 and has a key id. The header names algorithm.
 func withHeader(t *testing.T, key, algorithm string, claims jwt.MapClaims) string {
 	t.Helper()
 	token := jwt.NewWithClaims(jwt.SigningMethodHS256, claims)
@@ -79,7 +79,7 @@ func withHeader(t *testing.T, key, algorithm string, claims jwt.MapClaims) strin
 	return s
 }
 
-func TestARefusalNamesTheFaultAndPrintsNoToken(t *testing.T) {
+func TestARejectionStatesTheReasonAndPrintsNoToken(t *testing.T) {
 	srv := emulator.StartT(t, nil)
 	token := sign(t, "another key", jwt.MapClaims{"exp": time.Now().Add(time.Minute).Unix()})
 	req, _ := http.NewRequest("POST", srv.Endpoint()+"/api/hubs/chat/:closeConnections", nil)
@@ -105,7 +105,7 @@ func TestClientsConnectOnlyWithATokenForTheirHub(t *testing.T) {
 		key    string
 		want   int
 	}{
-		"as it should be":                 {"/client/hubs/chat", jwt.MapClaims{"aud": aud, "exp": in(time.Minute)}, "the key", 101},
+		"valid":                           {"/client/hubs/chat", jwt.MapClaims{"aud": aud, "exp": in(time.Minute)}, "the key", 101},
 		"the hub in the query":            {"/client/?hub=chat", jwt.MapClaims{"aud": aud, "exp": in(time.Minute)}, "the key", 101},
 		"the hub in the query, no slash":  {"/client?hub=chat", jwt.MapClaims{"aud": srv.Endpoint() + "/client/?hub=chat", "exp": in(time.Minute)}, "the key", 101},
 		"the hub in another case":         {"/client/hubs/CHAT", jwt.MapClaims{"aud": strings.ToUpper(aud), "exp": in(time.Minute)}, "the key", 101},
@@ -115,21 +115,21 @@ func TestClientsConnectOnlyWithATokenForTheirHub(t *testing.T) {
 		"an expired token":                {"/client/hubs/chat", jwt.MapClaims{"aud": aud, "exp": in(-6 * time.Minute)}, "the key", 401},
 		"a token that begins soon":        {"/client/hubs/chat", jwt.MapClaims{"aud": aud, "exp": in(time.Hour), "nbf": in(4 * time.Minute)}, "the key", 101},
 		"a token that begins later":       {"/client/hubs/chat", jwt.MapClaims{"aud": aud, "exp": in(time.Hour), "nbf": in(6 * time.Minute)}, "the key", 401},
-		"a user with a blank before it":   {"/client/hubs/chat", jwt.MapClaims{"aud": aud, "exp": in(time.Minute), "sub": " admin"}, "the key", 400},
+		"a user with leading white space": {"/client/hubs/chat", jwt.MapClaims{"aud": aud, "exp": in(time.Minute), "sub": " admin"}, "the key", 400},
 		"a user with a control character": {"/client/hubs/chat", jwt.MapClaims{"aud": aud, "exp": in(time.Minute), "nameidentifier": "a\tb"}, "the key", 400},
-		"a user that paths resolve":       {"/client/hubs/chat", jwt.MapClaims{"aud": aud, "exp": in(time.Minute), "sub": ".."}, "the key", 400},
-		"a group that paths resolve":      {"/client/hubs/chat", jwt.MapClaims{"aud": aud, "exp": in(time.Minute), "webpubsub.group": "."}, "the key", 400},
+		"a user named ..":                 {"/client/hubs/chat", jwt.MapClaims{"aud": aud, "exp": in(time.Minute), "sub": ".."}, "the key", 400},
+		"a group named .":                 {"/client/hubs/chat", jwt.MapClaims{"aud": aud, "exp": in(time.Minute), "webpubsub.group": "."}, "the key", 400},
 		"a group of 513 emoji":            {"/client/hubs/chat", jwt.MapClaims{"aud": aud, "exp": in(time.Minute), "webpubsub.group": strings.Repeat("😀", 513)}, "the key", 400},
 		"a group of 512 emoji":            {"/client/hubs/chat", jwt.MapClaims{"aud": aud, "exp": in(time.Minute), "webpubsub.group": strings.Repeat("😀", 512)}, "the key", 101},
 		"a token without expiry":          {"/client/hubs/chat", jwt.MapClaims{"aud": aud}, "the key", 401},
 		"a token of another key":          {"/client/hubs/chat", jwt.MapClaims{"aud": aud, "exp": in(time.Minute)}, "another", 401},
 		"no token":                        {"/client/hubs/chat", nil, "", 401},
-		"a hub that cannot be":            {"/client/hubs/1chat", jwt.MapClaims{"aud": aud, "exp": in(time.Minute)}, "the key", 400},
+		"an invalid hub":                  {"/client/hubs/1chat", jwt.MapClaims{"aud": aud, "exp": in(time.Minute)}, "the key", 400},
 		"no hub":                          {"/client/", jwt.MapClaims{"aud": aud, "exp": in(time.Minute)}, "the key", 400},
 		"a blank group in the token":      {"/client/hubs/chat", jwt.MapClaims{"aud": aud, "exp": in(time.Minute), "webpubsub.group": []string{" "}}, "the key", 400},
-		"a mode that is none":             {"/client/hubs/chat?webpubsub_mode=x", jwt.MapClaims{"aud": aud, "exp": in(time.Minute)}, "the key", 400},
+		"an unknown mode":                 {"/client/hubs/chat?webpubsub_mode=x", jwt.MapClaims{"aud": aud, "exp": in(time.Minute)}, "the key", 400},
 		"sendToGroup without a group":     {"/client/hubs/chat?webpubsub_mode=sendToGroup", jwt.MapClaims{"aud": aud, "exp": in(time.Minute)}, "the key", 400},
-		"a path that is none of clients'": {"/client/groups/chat", jwt.MapClaims{"aud": aud, "exp": in(time.Minute)}, "the key", 404},
+		"an unknown path":                 {"/client/groups/chat", jwt.MapClaims{"aud": aud, "exp": in(time.Minute)}, "the key", 404},
 	} {
 		t.Run(name, func(t *testing.T) {
 			var token string
@@ -141,14 +141,14 @@ func TestClientsConnectOnlyWithATokenForTheirHub(t *testing.T) {
 				sep = "&"
 			}
 			require.Equal(t, tt.want, upgradeStatus(t, srv.Endpoint()+tt.path+sep+"access_token="+token), "token in the query")
-			require.Equal(t, tt.want, upgradeStatus(t, srv.Endpoint()+tt.path+sep+"ACCESS_token="+token), "its name in another case")
+			require.Equal(t, tt.want, upgradeStatus(t, srv.Endpoint()+tt.path+sep+"ACCESS_token="+token), "parameter name in another case")
 			require.Equal(t, tt.want, upgradeStatus(t, srv.Endpoint()+tt.path, "Authorization", "Bearer "+token), "token in the header")
 		})
 	}
-	require.Equal(t, 400, get(t, dialOptions{}.httpURL(t, srv), ""), "a request that is no handshake")
+	require.Equal(t, 400, get(t, dialOptions{}.httpURL(t, srv), ""), "a request that is not a handshake")
 }
 
-// httpURL is the client URL for a request by net/http.
+// httpURL returns the client URL with the scheme http.
 func (o dialOptions) httpURL(t testing.TB, srv *emulator.Server) string {
 	return strings.Replace(o.url(t, srv), "ws", "http", 1)
 }

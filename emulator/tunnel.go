@@ -7,27 +7,27 @@ import (
 	"github.com/awps-go/webpubsub/internal/tunnelframe"
 )
 
-// This file is what a test sees and does of the tunnel: the connections that servers open to receive events.
+// This file lets a test inspect and break the tunnel: the connections that an application's servers open to receive events.
 
-// Tunnel describes a connection over which a server receives the events of a hub, at the moment of the call.
+// Tunnel describes a connection over which an application's server receives the events of a hub, at the moment of the call.
 type Tunnel struct {
-	ID         string // as the server was told when it connected
-	UserID     string // the subject of its token: all connections of one server have the same
-	Target     string // the instance of the service that the server was directed to; "" for the first connection
-	Unanswered int    // the number of events that were sent and not answered yet
+	ID         string // as sent to the application's server when it connected
+	UserID     string // the subject of the token: the same for all connections of one server
+	Target     string // the service instance that the connection asked for; "" for a server's first connection
+	Unanswered int    // the number of events sent that have no response yet
 }
 
-// Tunnels returns the connections of servers to the tunnel of a hub, in the order in which they were opened. Servers connect at
-// /server/tunnel?hub={hub}, as package tunnel and the official npm packages do. A handler with an [EventHandler].URLTemplate
-// such as tunnel:///path receives its events through these connections, in turn:
+// Tunnels returns the connections to the tunnel of a hub, in the order in which they were opened. An application's server, such as
+// package tunnel or an official npm package, connects at /server/tunnel?hub={hub}. If an [EventHandler] has a URLTemplate such as
+// tunnel:///path, its events are sent through these connections in turn.
 //
-//   - If no server is connected, an event waits 5 seconds by the server's clock. Then the event fails, and is not sent again. A
-//     connect event rejects the client with 500.
-//   - If a connection ends, its unanswered events are sent again 1, 3 and 5 seconds later, as after a network failure.
-//   - The handler is not validated, because the connection's token has shown that the server wants the events.
+//   - If there is no connection, an event waits 5 seconds by the emulator's clock, and then fails without a retry. A connect event
+//     rejects the client with 500.
+//   - If a connection ends, its unanswered events are retried after 1, 3 and 5 seconds, as after a network failure.
+//   - The handler is not validated, because the connection's token shows that the application wants the events.
 //
-// Microsoft does not document the tunnel. Frames, URL and token are those of the official packages. The rules above are choices
-// of the emulator.
+// Microsoft does not document the tunnel. Frames, URL and token follow the official packages. The rules above are choices of this
+// emulator.
 func (s *Server) Tunnels(hub string) []Tunnel {
 	infos := s.tunnels.List(hub)
 	all := make([]Tunnel, len(infos))
@@ -37,41 +37,42 @@ func (s *Server) Tunnels(hub string) []Tunnel {
 	return all
 }
 
-// WaitForTunnels waits until exactly n connections of servers are in the tunnel of a hub. See [Server.WaitForConnections].
+// WaitForTunnels waits until the tunnel of a hub has exactly n connections. See [Server.WaitForConnections].
 func (s *Server) WaitForTunnels(ctx context.Context, hub string, n int) error {
 	return s.wait(ctx, n, "tunnels of hub "+hub, func() int { return s.tunnels.Count(hub) })
 }
 
-// TunnelTarget tells a server where to open a tunnel's connection.
+// TunnelTarget is where an application's server is to open a new connection to the tunnel.
 type TunnelTarget struct {
-	Endpoint string // the URL of the service to connect to; "" for the one in use
-	Target   string // the query parameter target of the new connection, an instance of the service; "" for none
-	Message  string // a reason, for the server's log
+	Endpoint string // the URL of the service; "" for the current endpoint
+	Target   string // the query parameter target of the new connection, a service instance; "" for none
+	Message  string // a reason, for the log of the application's server
 }
 
-// RebalanceTunnel asks the server at the other end of a tunnel's connection to open another connection, as the service is
-// believed to do when it scales out. It reports whether there is such a connection. This frame was read from the official
-// packages, and was never seen from the real service.
+// RebalanceTunnel sends a Rebalance frame over a tunnel's connection. The frame asks the application's server to open one more
+// connection. The service probably sends it when it scales out. RebalanceTunnel reports whether the connection exists.
+//
+// We know the Rebalance, Reconnect and Close frames from the official packages, and have never seen the service send them.
 func (s *Server) RebalanceTunnel(hub, tunnelID string, to TunnelTarget) bool {
 	return s.tunnels.Tell(hub, tunnelID, &tunnelframe.Rebalance{TargetID: to.Target, Endpoint: to.Endpoint, Message: to.Message})
 }
 
-// ReconnectTunnel asks the server at the other end of a tunnel's connection to replace the connection, as the service is
-// believed to do before an instance stops. Until then, the connection receives events only if there is no other. It reports
-// whether there is such a connection. See [Server.RebalanceTunnel] for where this frame is from.
+// ReconnectTunnel sends a Reconnect frame over a tunnel's connection. The frame asks the application's server to replace the
+// connection. The service probably sends it before an instance stops. From then on, the emulator uses the connection only if there
+// is no other. ReconnectTunnel reports whether the connection exists. See also [Server.RebalanceTunnel].
 func (s *Server) ReconnectTunnel(hub, tunnelID string, to TunnelTarget) bool {
 	return s.tunnels.Tell(hub, tunnelID, &tunnelframe.Reconnect{TargetID: to.Target, Endpoint: to.Endpoint, Message: to.Message})
 }
 
-// CloseTunnel asks the server at the other end of a tunnel's connection to close the connection without opening another. The
-// connection receives no more events. CloseTunnel reports whether there is such a connection. See [Server.RebalanceTunnel] for
-// where this frame is from.
+// CloseTunnel sends a Close frame over a tunnel's connection. The frame asks the application's server to close the connection
+// without opening another. The emulator sends no more events over the connection. CloseTunnel reports whether the connection
+// exists. See also [Server.RebalanceTunnel].
 func (s *Server) CloseTunnel(hub, tunnelID, message string) bool {
 	return s.tunnels.Tell(hub, tunnelID, &tunnelframe.Close{Message: message})
 }
 
-// DropTunnel cuts a tunnel's connection without a close frame, as a failing network does. It reports whether there is such a
-// connection. When DropTunnel returns, the connection is gone, and the server may have opened another.
+// DropTunnel cuts a tunnel's connection without a close frame, as a failing network does. It reports whether the connection
+// exists. When DropTunnel returns, the emulator has removed the connection, and the application's server may have opened another.
 func (s *Server) DropTunnel(hub, tunnelID string) bool {
 	noticed, ok := s.tunnels.Drop(hub, tunnelID)
 	if !ok {

@@ -34,15 +34,15 @@ import (
 
 const tunnelTemplate = "tunnel:///eventhandler/{hub}/{event}?code=7"
 
-// behindTunnel sets a handler of all events of the hub chat that is behind the tunnel.
-func behindTunnel(t testing.TB, s *emulator.Server) {
+// setTunnelHandler sends all events of the hub chat through the tunnel.
+func setTunnelHandler(t testing.TB, s *emulator.Server) {
 	t.Helper()
 	require.NoError(t, s.SetHubSettings("chat", emulator.HubSettings{EventHandlers: []emulator.EventHandler{
 		{URLTemplate: tunnelTemplate, SystemEvents: allEvents, UserEventPattern: "*"}}}))
 }
 
-// serveTunnel serves the events of the hub chat with package tunnel until the test ends or stop is called, which returns what
-// Serve has returned.
+// serveTunnel serves the events of the hub chat with package tunnel until the test ends or stop is called. stop returns the result
+// of Serve.
 func serveTunnel(t testing.TB, s *emulator.Server, handler http.Handler) (stop func() error) {
 	t.Helper()
 	ctx, cancel := context.WithCancel(context.Background())
@@ -64,21 +64,21 @@ func waitForTunnels(t testing.TB, s *emulator.Server, n int) []emulator.Tunnel {
 	return s.Tunnels("chat")
 }
 
-// seenRequest is a request as a handler sees it, without what differs from run to run.
-type seenRequest struct {
+// receivedRequest is a request as received by a handler, without values that differ from run to run.
+type receivedRequest struct {
 	method, path, query, proto string
 	header                     http.Header
 	length                     int64
 	body                       string
 }
 
-// ofTheRun is what the body of a connect event has of its own: port, key and time.
-var ofTheRun = regexp.MustCompile(`(127\.0\.0\.1:)\d+|("exp":\[")\d+|("Sec-Websocket-Key":\[")[^"]*`)
+// perRunValues matches the values in the body of a connect event that differ from run to run: port, key and time.
+var perRunValues = regexp.MustCompile(`(127\.0\.0\.1:)\d+|("exp":\[")\d+|("Sec-Websocket-Key":\[")[^"]*`)
 
-// recorder remembers the events that it is told, and answers them as an application might.
+// recorder records the events that it receives, and responds like an application.
 type recorder struct {
 	mu   sync.Mutex
-	seen []seenRequest
+	seen []receivedRequest
 }
 
 func (h *recorder) ServeHTTP(w http.ResponseWriter, r *http.Request) {
@@ -102,8 +102,8 @@ func (h *recorder) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		}
 	}
 	h.mu.Lock()
-	h.seen = append(h.seen, seenRequest{r.Method, r.URL.EscapedPath(), r.URL.RawQuery, r.Proto, header, r.ContentLength,
-		ofTheRun.ReplaceAllString(string(body), "$1$2$3")})
+	h.seen = append(h.seen, receivedRequest{r.Method, r.URL.EscapedPath(), r.URL.RawQuery, r.Proto, header, r.ContentLength,
+		perRunValues.ReplaceAllString(string(body), "$1$2$3")})
 	h.mu.Unlock()
 	switch name := r.Header.Get("ce-eventName"); name {
 	case "connect":
@@ -122,10 +122,10 @@ func (h *recorder) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 }
 
-// wait returns what was seen once there are n events.
-func (h *recorder) wait(t *testing.T, n int) []seenRequest {
+// wait waits for n events and returns them.
+func (h *recorder) wait(t *testing.T, n int) []receivedRequest {
 	t.Helper()
-	var seen []seenRequest
+	var seen []receivedRequest
 	require.Eventually(t, func() bool {
 		h.mu.Lock()
 		defer h.mu.Unlock()
@@ -135,8 +135,8 @@ func (h *recorder) wait(t *testing.T, n int) []seenRequest {
 	return seen
 }
 
-func TestEventsPassTheTunnelAsTheyPassHTTP(t *testing.T) {
-	life := func(t *testing.T, s *emulator.Server, h *recorder) (frames []string, seen []seenRequest) {
+func TestEventsAreTheSameOverTheTunnelAndOverHTTP(t *testing.T) {
+	runClient := func(t *testing.T, s *emulator.Server, h *recorder) (frames []string, seen []receivedRequest) {
 		c := dialJSON(t, s, dialOptions{user: "ann", query: "&room=1&room=2"})
 		for _, frame := range []string{
 			`{"type":"event","event":"order","ackId":1,"dataType":"json","data":{"a":"ü"},"metadata":{"trace":"t"}}`,
@@ -151,22 +151,22 @@ func TestEventsPassTheTunnelAsTheyPassHTTP(t *testing.T) {
 		return frames, h.wait(t, 8)
 	}
 	var frames [2][]string
-	var seen [2][]seenRequest
+	var seen [2][]receivedRequest
 	t.Run("http", func(t *testing.T) {
 		s, h := emulator.StartT(t, nil), &recorder{}
 		server := httptest.NewServer(h)
 		defer server.Close()
 		require.NoError(t, s.SetHubSettings("chat", emulator.HubSettings{EventHandlers: []emulator.EventHandler{{
 			URLTemplate: server.URL + strings.TrimPrefix(tunnelTemplate, "tunnel://"), SystemEvents: allEvents, UserEventPattern: "*"}}}))
-		frames[0], seen[0] = life(t, s, h)
+		frames[0], seen[0] = runClient(t, s, h)
 	})
 	t.Run("tunnel", func(t *testing.T) {
 		s, h := emulator.StartT(t, nil), &recorder{}
-		behindTunnel(t, s)
+		setTunnelHandler(t, s)
 		serveTunnel(t, s, h)
-		frames[1], seen[1] = life(t, s, h)
+		frames[1], seen[1] = runClient(t, s, h)
 	})
-	require.Equal(t, frames[0], frames[1], "what the client is answered")
+	require.Equal(t, frames[0], frames[1], "the client receives the same frames")
 	require.Len(t, seen[1], 8)
 	for i, over := range seen[0] {
 		through := seen[1][i]
@@ -185,7 +185,7 @@ func TestEventsPassTheTunnelAsTheyPassHTTP(t *testing.T) {
 
 func TestConnectionsShareTheEventsOfTheTunnel(t *testing.T) {
 	s := emulator.StartT(t, nil)
-	behindTunnel(t, s)
+	setTunnelHandler(t, s)
 	var counts [3]atomic.Int32
 	for i := range counts {
 		serveTunnel(t, s, http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
@@ -199,10 +199,10 @@ func TestConnectionsShareTheEventsOfTheTunnel(t *testing.T) {
 		require.NotEmpty(t, tunnel.ID)
 		require.Empty(t, tunnel.Target)
 	}
-	require.Len(t, users, len(counts), "each server has a name of its own")
+	require.Len(t, users, len(counts), "each server has its own user id")
 	c := dialJSON(t, s, dialOptions{})
 	require.NoError(t, s.WaitForEvents(t.Context(), "chat", "connected", 1))
-	for i := range 28 { // and two: connect and connected
+	for i := range 28 { // plus connect and connected
 		require.Contains(t, c.ask(fmt.Sprintf(`{"type":"event","event":"e","ackId":%d,"data":1}`, i+1)), `"success":true`)
 	}
 	for i := range counts {
@@ -211,8 +211,8 @@ func TestConnectionsShareTheEventsOfTheTunnel(t *testing.T) {
 	require.Empty(t, s.Tunnels("other"))
 }
 
-// clientsUnderLoad has n clients send events events each, one after another, and returns when all are answered. Each
-// event's body is its own.
+// clientsUnderLoad connects n clients that each send a number of events, one after another. It returns when all events have a
+// response. No two events have the same body.
 func clientsUnderLoad(t *testing.T, s *emulator.Server, n, events int) {
 	t.Helper()
 	var all sync.WaitGroup
@@ -231,7 +231,7 @@ func clientsUnderLoad(t *testing.T, s *emulator.Server, n, events int) {
 	all.Wait()
 }
 
-// counter counts how often each body comes, and answers with it.
+// counter counts the events with each body, and responds with the body.
 type counter struct {
 	mu     sync.Mutex
 	bodies map[string]int
@@ -254,7 +254,7 @@ func (h *counter) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 
 func TestRebalanceReconnectAndCloseUnderLoadLoseNothing(t *testing.T) {
 	s := emulator.StartT(t, nil)
-	behindTunnel(t, s)
+	setTunnelHandler(t, s)
 	h := &counter{}
 	stop := serveTunnel(t, s, h)
 	first := waitForTunnels(t, s, 1)[0]
@@ -287,7 +287,7 @@ func TestRebalanceReconnectAndCloseUnderLoadLoseNothing(t *testing.T) {
 	for body, times := range h.bodies {
 		require.Equal(t, 5, times, body)
 	}
-	require.False(t, s.RebalanceTunnel("chat", first.ID, emulator.TunnelTarget{}), "it has gone")
+	require.False(t, s.RebalanceTunnel("chat", first.ID, emulator.TunnelTarget{}), "the connection has ended")
 	require.NoError(t, stop())
 	waitForTunnels(t, s, 0)
 }
@@ -304,7 +304,7 @@ func TestCloseEndsTheTunnel(t *testing.T) {
 
 func TestAnEventWaitsForATunnel(t *testing.T) {
 	s := emulator.StartT(t, nil)
-	behindTunnel(t, s)
+	setTunnelHandler(t, s)
 	connected := make(chan error, 1)
 	url := dialOptions{user: "ann"}.url(t, s)
 	go func() {
@@ -319,7 +319,7 @@ func TestAnEventWaitsForATunnel(t *testing.T) {
 func TestWithoutATunnelConnectFailsAndTheLogSaysWhatToDo(t *testing.T) {
 	var log bytes.Buffer
 	s := emulator.StartT(t, &emulator.Options{Logger: slog.New(slog.NewTextHandler(&log, nil))})
-	behindTunnel(t, s)
+	setTunnelHandler(t, s)
 	status := make(chan int, 1)
 	url := dialOptions{user: "ann"}.url(t, s)
 	go func() {
@@ -332,22 +332,22 @@ func TestWithoutATunnelConnectFailsAndTheLogSaysWhatToDo(t *testing.T) {
 		status <- resp.StatusCode
 	}()
 	require.Equal(t, http.StatusInternalServerError, advanceUntil(s, status))
-	require.NoError(t, s.Close()) // nothing is logged any more
+	require.NoError(t, s.Close()) // ends logging
 	require.Contains(t, log.String(), "an event waits for a server to connect to the tunnel")
 	require.Contains(t, log.String(), "no server has connected to the tunnel of hub chat within 5s: start a server that connects, such as one that calls tunnel.Serve")
-	require.Equal(t, 1, strings.Count(log.String(), "an event waits"), "it is not sent again")
+	require.Equal(t, 1, strings.Count(log.String(), "an event waits"), "the event is not retried")
 }
 
-func TestAnEventWhoseTunnelIsCutIsSentAgain(t *testing.T) {
+func TestAnEventIsRetriedWhenItsTunnelIsCut(t *testing.T) {
 	s := emulator.StartT(t, nil)
-	behindTunnel(t, s)
+	setTunnelHandler(t, s)
 	begun, again := make(chan struct{}), make(chan struct{})
 	var times atomic.Int32
 	serveTunnel(t, s, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if r.Header.Get("ce-eventName") == "message" {
 			if times.Add(1) == 1 {
 				close(begun)
-				<-r.Context().Done() // it ends with the connection
+				<-r.Context().Done() // done when the connection is lost
 				return
 			}
 			close(again)
@@ -370,22 +370,22 @@ func TestAnEventWhoseTunnelIsCutIsSentAgain(t *testing.T) {
 
 func TestClosingTheServerEndsTheTunnel(t *testing.T) {
 	s := emulator.StartT(t, nil)
-	behindTunnel(t, s)
+	setTunnelHandler(t, s)
 	log := newEventLog()
 	stop := serveTunnel(t, s, http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) { log.add("%s", r.Header.Get("ce-eventName")) }))
 	dialJSON(t, s, dialOptions{})
 	log.wait(t, 2)
 	require.NoError(t, s.Close())
-	require.Equal(t, "disconnected", log.wait(t, 3)[2], "the application hears of it while the tunnel is up")
+	require.Equal(t, "disconnected", log.wait(t, 3)[2], "the application receives disconnected before the tunnel closes")
 	require.NoError(t, stop())
 }
 
 func TestTheTunnelOverTLS(t *testing.T) {
-	stand := httptest.NewTLSServer(nil) // for its certificate
-	stand.Close()
+	certServer := httptest.NewTLSServer(nil) // for its certificate
+	certServer.Close()
 	roots := x509.NewCertPool()
-	roots.AddCert(stand.Certificate())
-	s := emulator.StartT(t, &emulator.Options{TLSConfig: stand.TLS})
+	roots.AddCert(certServer.Certificate())
+	s := emulator.StartT(t, &emulator.Options{TLSConfig: certServer.TLS})
 	ctx, cancel := context.WithCancel(t.Context())
 	ended := make(chan error, 1)
 	transport := &http.Transport{TLSClientConfig: &tls.Config{RootCAs: roots}, DisableKeepAlives: true}
@@ -397,7 +397,7 @@ func TestTheTunnelOverTLS(t *testing.T) {
 	require.NoError(t, <-ended)
 }
 
-// tunnelURL returns the URL at which a server connects, whose token is changed by the claims.
+// tunnelURL returns the URL at which a server connects. claims replace those of the token.
 func tunnelURL(t testing.TB, s *emulator.Server, key string, claims jwt.MapClaims) string {
 	t.Helper()
 	u := "ws" + strings.TrimPrefix(s.Endpoint(), "http") + "/server/tunnel?hub=chat"
@@ -406,7 +406,7 @@ func tunnelURL(t testing.TB, s *emulator.Server, key string, claims jwt.MapClaim
 	return u + "&access_token=" + url.QueryEscape(sign(t, key, all))
 }
 
-func TestTheTunnelRefusesServers(t *testing.T) {
+func TestTunnelHandshakes(t *testing.T) {
 	s := emulator.StartT(t, nil)
 	good := tunnelURL(t, s, s.AccessKey(), nil)
 	withoutToken, _, _ := strings.Cut(good, "&access_token=")
@@ -429,14 +429,14 @@ func TestTheTunnelRefusesServers(t *testing.T) {
 		"the audience of another hub": {url: audience(strings.Replace(withoutToken, "chat", "other", 1)), status: 401},
 		"no target in the audience":   {url: strings.Replace(good, "hub=chat", "hub=chat&target=1", 1), status: 401},
 		"no hub":                      {url: strings.Replace(good, "hub=chat", "hub=", 1), status: 400},
-		"a hub that is no name":       {url: strings.Replace(good, "hub=chat", "hub=a%20b", 1), status: 400},
+		"an invalid hub":              {url: strings.Replace(good, "hub=chat", "hub=a%20b", 1), status: 400},
 		"a web page":                  {url: good, status: 403, header: []string{"Origin", "http://localhost"}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			require.Equal(t, test.status, upgradeStatus(t, "http"+strings.TrimPrefix(test.url, "ws"), test.header...))
 		})
 	}
-	require.Equal(t, http.StatusBadRequest, ask(t, "GET", "http"+strings.TrimPrefix(good, "ws")).status, "no handshake")
+	require.Equal(t, http.StatusBadRequest, ask(t, "GET", "http"+strings.TrimPrefix(good, "ws")).status, "a request that is not a handshake")
 
 	err := tunnel.Serve(t.Context(), "Endpoint="+s.Endpoint()+";AccessKey=another;Version=1.0;", "chat", http.NotFoundHandler(), nil)
 	var refused *tunnel.HandshakeError
@@ -459,7 +459,7 @@ func (c staticCredential) GetToken(context.Context, policy.TokenRequestOptions) 
 	return azcore.AccessToken{Token: string(c), ExpiresOn: time.Now().Add(time.Hour)}, nil
 }
 
-func TestTheTunnelAcceptsTokensOfEntraIDIfItIsTold(t *testing.T) {
+func TestTheTunnelAcceptsTokensThatAcceptBearerAccepts(t *testing.T) {
 	s := emulator.StartT(t, &emulator.Options{AcceptBearer: func(token string) bool { return token == "of Entra ID" }})
 	serve := func(credential staticCredential) (ended chan error, stop func()) {
 		ctx, stop := context.WithCancel(t.Context())
@@ -479,13 +479,13 @@ func TestTheTunnelAcceptsTokensOfEntraIDIfItIsTold(t *testing.T) {
 	require.Error(t, <-ended)
 }
 
-// peer is a server at the tunnel that writes its frames itself.
+// peer is a server that connects to the tunnel without package tunnel.
 type peer struct {
 	t  *testing.T
 	ws *websocket.Conn
 }
 
-// dialPeer connects a server and reads the first frame.
+// dialPeer connects a server and reads the Connected frame.
 func dialPeer(t *testing.T, s *emulator.Server) *peer {
 	t.Helper()
 	ws, _, err := websocket.Dial(t.Context(), tunnelURL(t, s, s.AccessKey(), nil), nil)
@@ -494,7 +494,7 @@ func dialPeer(t *testing.T, s *emulator.Server) *peer {
 	ws.SetReadLimit(4 << 20)
 	p := &peer{t, ws}
 	connected, ok := p.read().(*tunnelframe.Connected)
-	require.True(t, ok, "the first frame says that the server is connected")
+	require.True(t, ok, "the first frame is Connected")
 	require.Equal(t, "a server", connected.UserID)
 	require.Equal(t, waitForTunnels(t, s, 1)[0].ID, connected.ConnectionID)
 	return p
@@ -527,8 +527,8 @@ func (p *peer) write(m tunnelframe.Message) {
 	require.NoError(p.t, p.ws.Write(p.t.Context(), websocket.MessageBinary, frame))
 }
 
-// onlyUserEvents sets a handler behind the tunnel that receives no system events.
-func onlyUserEvents(t *testing.T, s *emulator.Server) {
+// setTunnelHandlerOfUserEvents sends only the user events of the hub chat through the tunnel.
+func setTunnelHandlerOfUserEvents(t *testing.T, s *emulator.Server) {
 	t.Helper()
 	require.NoError(t, s.SetHubSettings("chat", emulator.HubSettings{EventHandlers: []emulator.EventHandler{
 		{URLTemplate: "tunnel:///{event}", UserEventPattern: "*"}}}))
@@ -536,7 +536,7 @@ func onlyUserEvents(t *testing.T, s *emulator.Server) {
 
 func TestTheFramesOfTheTunnel(t *testing.T) {
 	s := emulator.StartT(t, nil)
-	onlyUserEvents(t, s)
+	setTunnelHandlerOfUserEvents(t, s)
 	p := dialPeer(t, s)
 	c := dial(t, s, dialOptions{})
 
@@ -548,7 +548,7 @@ func TestTheFramesOfTheTunnel(t *testing.T) {
 	require.Equal(t, []string{"text/plain; charset=utf-8"}, event.Headers["Content-Type"])
 	require.Len(t, event.Headers["Ce-Signature"], 2)
 
-	// An answer in parts is one answer, and there is no second one.
+	// A response in parts is joined. Further responses are ignored.
 	text := map[string][]string{"content-type": {"text/plain"}}
 	part := event.Answer(200, text, []byte("a"))
 	part.NotCompleted = true
@@ -557,7 +557,7 @@ func TestTheFramesOfTheTunnel(t *testing.T) {
 	part.NotCompleted = true
 	p.write(part)
 	p.write(event.Answer(500, nil, []byte("c")))
-	p.write(event.Answer(200, text, []byte("a second answer")))
+	p.write(event.Answer(200, text, []byte("a second response")))
 	p.write(&tunnelframe.Response{AckID: 1000, StatusCode: 200})
 	p.write(&tunnelframe.Unknown{FrameType: 99, Text: "{}"})
 	require.Equal(t, "abc", c.text())
@@ -568,7 +568,7 @@ func TestTheFramesOfTheTunnel(t *testing.T) {
 	require.True(t, ok)
 	require.Equal(t, []any{int64(7), true, 501}, []any{answer.AckID, answer.LocalRouting, answer.StatusCode})
 
-	// A large event has a frame of its own size.
+	// A large event is one frame.
 	big := strings.Repeat("x", 1<<20-1)
 	c.write(big)
 	event = p.event()
@@ -579,14 +579,14 @@ func TestTheFramesOfTheTunnel(t *testing.T) {
 
 func TestATunnelThatIsClosingReceivesNoEvents(t *testing.T) {
 	s := emulator.StartT(t, nil)
-	onlyUserEvents(t, s)
+	setTunnelHandlerOfUserEvents(t, s)
 	p := dialPeer(t, s)
 	c := dial(t, s, dialOptions{})
 	id := s.Tunnels("chat")[0].ID
 	require.True(t, s.ReconnectTunnel("chat", id, emulator.TunnelTarget{Endpoint: "https://elsewhere", Target: "t", Message: "m"}))
 	require.Equal(t, &tunnelframe.Reconnect{Endpoint: "https://elsewhere", TargetID: "t", Message: "m"}, p.read())
 	c.write("one")
-	event := p.event() // there is no other connection
+	event := p.event() // because there is no other connection
 	require.True(t, s.CloseTunnel("chat", id, "bye"))
 	require.Equal(t, &tunnelframe.Close{Message: "bye"}, p.read())
 	p.write(event.Answer(204, nil, nil))
@@ -599,16 +599,16 @@ func TestATunnelThatIsClosingReceivesNoEvents(t *testing.T) {
 	require.Equal(t, "two", <-other)
 }
 
-func TestFramesThatCannotBeReadCloseTheTunnelAndNoOther(t *testing.T) {
+func TestInvalidFramesCloseTheTunnelsConnection(t *testing.T) {
 	s := emulator.StartT(t, nil)
-	onlyUserEvents(t, s)
+	setTunnelHandlerOfUserEvents(t, s)
 	for name, send := range map[string]struct {
 		kind websocket.MessageType
 		data []byte
 	}{
-		"a text message":         {websocket.MessageText, []byte("{}")},
-		"a length that is wrong": {websocket.MessageBinary, []byte{9, 0, 0, 0, 0x93}},
-		"a frame that is empty":  {websocket.MessageBinary, nil},
+		"a text message": {websocket.MessageText, []byte("{}")},
+		"a wrong length": {websocket.MessageBinary, []byte{9, 0, 0, 0, 0x93}},
+		"an empty frame": {websocket.MessageBinary, nil},
 	} {
 		t.Run(name, func(t *testing.T) {
 			p := dialPeer(t, s)
@@ -637,8 +637,8 @@ func TestTheLiveViewShowsTheTunnel(t *testing.T) {
 	s := emulator.StartT(t, nil)
 	page := openPage(t, s)
 	dialPeer(t, s)
-	require.Contains(t, page.sees(" connected").Text, "tunnel ")
-	page.until("the state had a tunnel", func() bool {
+	require.Contains(t, page.waitForTraffic(" connected").Text, "tunnel ")
+	page.until("the tunnel appeared", func() bool {
 		return len(page.state.Hubs) == 1 && page.state.Hubs[0].Name == "chat" && page.state.Hubs[0].TunnelCount == 1
 	})
 }

@@ -32,8 +32,8 @@ import (
 	"github.com/awps-go/webpubsub/eventhandler"
 )
 
-// tryDial connects a client by the URL of dialOptions; the answer to a handshake that fails is returned with its error. It
-// may be called in any goroutine.
+// tryDial connects a client. If the handshake fails, tryDial returns the response with the error. It may be called in any
+// goroutine.
 func tryDial(t *testing.T, url string, subprotocols ...string) (*http.Response, error) {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), patience)
@@ -45,7 +45,7 @@ func tryDial(t *testing.T, url string, subprotocols ...string) (*http.Response, 
 	return resp, err
 }
 
-// eventLog remembers what a handler was told.
+// eventLog records the events that a handler receives.
 type eventLog struct {
 	mu    sync.Mutex
 	lines []string
@@ -61,7 +61,7 @@ func (l *eventLog) add(format string, args ...any) {
 	l.added <- struct{}{}
 }
 
-// wait returns the first n lines, once there are so many.
+// wait waits for n lines and returns all lines.
 func (l *eventLog) wait(t *testing.T, n int) []string {
 	t.Helper()
 	for {
@@ -74,14 +74,14 @@ func (l *eventLog) wait(t *testing.T, n int) []string {
 		select {
 		case <-l.added:
 		case <-time.After(patience):
-			t.Fatalf("the handler was told only %q", lines)
+			t.Fatalf("the handler received only %q", lines)
 		}
 	}
 }
 
 var allEvents = []string{"connect", "connected", "disconnected"}
 
-// listen sets a handler for all events of the hub chat: in process, or over the network.
+// listen sets a handler for all events of the hub chat, in process or over the network.
 func listen(t *testing.T, s *emulator.Server, handler http.Handler, network bool) {
 	t.Helper()
 	e := emulator.EventHandler{Handler: handler, SystemEvents: allEvents, UserEventPattern: "*"}
@@ -99,23 +99,23 @@ func overBoth(t *testing.T, test func(t *testing.T, network bool)) {
 	t.Run("over the network", func(t *testing.T) { test(t, true) })
 }
 
-func TestAClientsLifeReachesTheEventHandler(t *testing.T) {
+func TestTheEventHandlerReceivesAllEventsOfAClient(t *testing.T) {
 	overBoth(t, func(t *testing.T, network bool) {
 		log := newEventLog()
-		tell := func(e *eventhandler.Event, more string) {
+		record := func(e *eventhandler.Event, more string) {
 			log.add("%s %s %s user=%s subprotocol=%s state=%s %s", e.EventID, e.Hub, e.EventName, e.UserID, e.Subprotocol, string(e.State["n"]), more)
 		}
 		s := emulator.StartT(t, nil)
 		handler, err := eventhandler.New(&eventhandler.Options{
 			Hub: "chat", ConnectionStrings: []string{s.ConnectionString()}, AllowedOrigins: []string{"127.0.0.1"},
 			OnConnect: func(_ context.Context, r *eventhandler.ConnectRequest) (*eventhandler.ConnectResponse, error) {
-				tell(&r.Event, fmt.Sprintf("sub=%v query=%v agent=%s offers=%v", r.Claims["sub"], r.Query, r.Header.Get("X-Agent"), r.Subprotocols))
+				record(&r.Event, fmt.Sprintf("sub=%v query=%v agent=%s offers=%v", r.Claims["sub"], r.Query, r.Header.Get("X-Agent"), r.Subprotocols))
 				return &eventhandler.ConnectResponse{UserID: "Ann", Groups: []string{"lobby"},
 					Roles: []string{webpubsub.RoleSendToGroup("lobby")}, SetState: map[string]any{"n": 1}}, nil
 			},
-			OnConnected: func(_ context.Context, r *eventhandler.ConnectedRequest) error { tell(&r.Event, ""); return nil },
+			OnConnected: func(_ context.Context, r *eventhandler.ConnectedRequest) error { record(&r.Event, ""); return nil },
 			OnUserEvent: func(_ context.Context, r *eventhandler.UserEventRequest) (*eventhandler.UserEventResponse, error) {
-				tell(&r.Event, r.ContentType+" "+r.Text()+" "+r.Metadata["trace"])
+				record(&r.Event, r.ContentType+" "+r.Text()+" "+r.Metadata["trace"])
 				n := 0
 				if _, err := r.State.Get("n", &n); err != nil {
 					return nil, err
@@ -124,7 +124,7 @@ func TestAClientsLifeReachesTheEventHandler(t *testing.T) {
 					Metadata: map[string]string{"from": "handler"}, SetState: map[string]any{"n": n + 1}}, nil
 			},
 			OnDisconnected: func(_ context.Context, r *eventhandler.DisconnectedRequest) error {
-				tell(&r.Event, r.Reason)
+				record(&r.Event, r.Reason)
 				return nil
 			},
 		})
@@ -138,7 +138,7 @@ func TestAClientsLifeReachesTheEventHandler(t *testing.T) {
 		require.JSONEq(t, `{"type":"ack","ackId":1,"success":true}`, c.text())
 		c.write(`{"type":"event","event":"Order","dataType":"text","data":"hi"}`)
 		require.Contains(t, c.text(), `{"n":2}`)
-		c.write(`{"type":"sendToGroup","group":"lobby","dataType":"text","data":"to all"}`) // by the role and group given
+		c.write(`{"type":"sendToGroup","group":"lobby","dataType":"text","data":"to all"}`) // with the role and group from the response to connect
 		require.Contains(t, c.text(), `"data":"to all"`)
 		require.NoError(t, c.ws.Close(websocket.StatusNormalClosure, ""))
 
@@ -179,7 +179,7 @@ func TestEventsOfRawClients(t *testing.T) {
 		listen(t, s, handler, network)
 
 		c := dial(t, s, dialOptions{subprotocols: []string{protocolJSON, "my.protocol"}})
-		require.Equal(t, "my.protocol", c.ws.Subprotocol(), "the handler's choice wins over the service's own")
+		require.Equal(t, "my.protocol", c.ws.Subprotocol(), "the handler's choice takes precedence over a protocol of the service")
 		c.write("quiet")
 		c.write("héllo")
 		require.Equal(t, "you said héllo", c.text())
@@ -189,7 +189,7 @@ func TestEventsOfRawClients(t *testing.T) {
 		c.write("bad")
 		closed, _ := c.closed()
 		require.Equal(t, websocket.StatusInternalError, closed.Code)
-		require.Equal(t, "Internal server error", closed.Reason, "what the application says is not for the client")
+		require.Equal(t, "Internal server error", closed.Reason, "the client does not receive the application's text")
 	})
 }
 
@@ -212,13 +212,13 @@ func TestARejectionReachesTheHandshake(t *testing.T) {
 			body, err := io.ReadAll(resp.Body)
 			require.NoError(t, err)
 			require.Equal(t, status, resp.StatusCode)
-			require.Equal(t, "you may not", string(body), "the answer is the application's own")
+			require.Equal(t, "you may not", string(body), "the client receives the application's response")
 			require.Equal(t, "text/plain; charset=utf-8", resp.Header.Get("Content-Type"))
 		}
 	})
 }
 
-func TestWithTheSecondaryKeyAlone(t *testing.T) {
+func TestTheSecondaryKey(t *testing.T) {
 	s := emulator.StartT(t, &emulator.Options{AccessKey: "one", SecondaryAccessKey: "two"})
 	connectionString, err := webpubsub.ParseConnectionString(s.SecondaryConnectionString())
 	require.NoError(t, err)
@@ -238,10 +238,10 @@ func TestWithTheSecondaryKeyAlone(t *testing.T) {
 
 	client, err := webpubsub.NewClientFromConnectionString(s.SecondaryConnectionString(), "chat", nil)
 	require.NoError(t, err)
-	require.NoError(t, client.SendToAll(t.Context(), webpubsub.Text("x"), nil), "the server takes tokens of both keys")
+	require.NoError(t, client.SendToAll(t.Context(), webpubsub.Text("x"), nil), "the server accepts tokens of both keys")
 }
 
-// scripted is a handler that answers the validation, and events as it is told.
+// scripted is a handler that accepts the validation and passes events to answer.
 type scripted struct {
 	log    *eventLog
 	answer func(w http.ResponseWriter, r *http.Request, try int)
@@ -261,7 +261,7 @@ func (h *scripted) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	h.log.add("%s %s", r.Header.Get("ce-id"), r.Header.Get("ce-time"))
 }
 
-func TestEventsAreSentAgain(t *testing.T) {
+func TestEventsAreRetried(t *testing.T) {
 	for name, test := range map[string]struct {
 		answer func(w http.ResponseWriter)
 		tries  int
@@ -271,9 +271,9 @@ func TestEventsAreSentAgain(t *testing.T) {
 		"after 503":              {func(w http.ResponseWriter) { w.WriteHeader(503) }, 4, 503},
 		"after 408":              {func(w http.ResponseWriter) { w.WriteHeader(408) }, 4, 408},
 		"after a cut connection": {func(http.ResponseWriter) { panic(http.ErrAbortHandler) }, 4, 500},
-		"but not after 400":      {func(w http.ResponseWriter) { w.WriteHeader(400) }, 1, 400},
-		"nor after 429":          {func(w http.ResponseWriter) { w.WriteHeader(429) }, 1, 429},
-		"nor after a redirect":   {func(w http.ResponseWriter) { w.Header().Set("Location", "/"); w.WriteHeader(302) }, 1, 302},
+		"not after 400":          {func(w http.ResponseWriter) { w.WriteHeader(400) }, 1, 400},
+		"not after 429":          {func(w http.ResponseWriter) { w.WriteHeader(429) }, 1, 429},
+		"not after a redirect":   {func(w http.ResponseWriter) { w.Header().Set("Location", "/"); w.WriteHeader(302) }, 1, 302},
 	} {
 		t.Run(name, func(t *testing.T) {
 			overBoth(t, func(t *testing.T, network bool) {
@@ -296,13 +296,13 @@ func TestEventsAreSentAgain(t *testing.T) {
 				require.Equal(t, test.status, advanceUntil(s, refused))
 				lines := log.wait(t, test.tries)
 				events := slices.Compact(lines)
-				require.Len(t, events, 1, "every try is the same event")
+				require.Len(t, events, 1, "all attempts have the same id and time")
 			})
 		})
 	}
 }
 
-// advanceUntil moves the server's clock until something arrives.
+// advanceUntil advances the server's clock until it receives from arrived.
 func advanceUntil[T any](s *emulator.Server, arrived <-chan T) T {
 	for {
 		select {
@@ -314,7 +314,7 @@ func advanceUntil[T any](s *emulator.Server, arrived <-chan T) T {
 	}
 }
 
-func TestEventsAreSentAgainAfter1And3And5Seconds(t *testing.T) {
+func TestEventsAreRetriedAfter1And3And5Seconds(t *testing.T) {
 	s := emulator.StartT(t, nil)
 	tried := make(chan time.Time)
 	listen(t, s, &scripted{log: newEventLog(), answer: func(w http.ResponseWriter, _ *http.Request, _ int) {
@@ -333,10 +333,10 @@ func TestEventsAreSentAgainAfter1And3And5Seconds(t *testing.T) {
 		require.GreaterOrEqual(t, next.Sub(last), wait)
 		last = next
 	}
-	<-done // without moving the clock: there is no fourth time
+	<-done // without advancing the clock: there is no fourth retry
 }
 
-func TestAnEventThatSucceedsAtLastIsDelivered(t *testing.T) {
+func TestAnEventThatSucceedsAfterRetriesIsDelivered(t *testing.T) {
 	s := emulator.StartT(t, nil)
 	listen(t, s, &scripted{log: newEventLog(), answer: func(w http.ResponseWriter, r *http.Request, try int) {
 		if r.Header.Get("ce-eventName") == "message" && try < 4 {
@@ -404,7 +404,7 @@ func TestClosingTheServerEndsRetries(t *testing.T) {
 	}}, true)
 	dial(t, s, dialOptions{user: "ann"})
 	log.wait(t, 2)
-	require.NoError(t, s.Close()) // returns, though the next try would come in a second
+	require.NoError(t, s.Close()) // does not wait for the retry after a second
 	require.Len(t, log.wait(t, 3), 3, "connect, connected once, disconnected")
 }
 
@@ -434,7 +434,7 @@ func TestClosingTheServerClosesItsConnectionsToHandlers(t *testing.T) {
 		select {
 		case n = <-changed:
 		case <-time.After(patience):
-			t.Fatalf("%d connections to the event handler are left open", n)
+			t.Fatalf("%d connections to the event handler are still open", n)
 		}
 	}
 }
@@ -466,14 +466,14 @@ func TestClosingTheServerTellsTheApplicationWhileItIsStillServed(t *testing.T) {
 	})
 }
 
-func TestAHandlerInProcessThatBreaksOffLeavesItsEventWithoutAnAnswer(t *testing.T) {
+func TestAHandlerInProcessThatPanicsOrExits(t *testing.T) {
 	for name, end := range map[string]func(){
-		"by runtime.Goexit, as t.Fatal does": runtime.Goexit,
-		"by a panic":                         func() { panic("a secret of the application") },
-		"by http.ErrAbortHandler":            func() { panic(http.ErrAbortHandler) },
+		"by runtime.Goexit, like t.Fatal": runtime.Goexit,
+		"by a panic":                      func() { panic("a secret of the application") },
+		"by http.ErrAbortHandler":         func() { panic(http.ErrAbortHandler) },
 	} {
 		t.Run(name, func(t *testing.T) {
-			var logged safeBuffer
+			var logged syncBuffer
 			handler := &scripted{log: newEventLog(), answer: func(_ http.ResponseWriter, r *http.Request, _ int) {
 				if r.Header.Get("ce-eventName") == "x" {
 					end()
@@ -496,35 +496,35 @@ func TestAHandlerInProcessThatBreaksOffLeavesItsEventWithoutAnAnswer(t *testing.
 			require.Contains(t, logged.String(), "the event handler broke off")
 			require.Equal(t, name == "by a panic", strings.Contains(logged.String(), "a secret of the application"))
 			c.write(`{"type":"event","event":"y","dataType":"text","data":"y","ackId":2}`)
-			require.Contains(t, c.text(), `"success":true`, "the next event is taken")
+			require.Contains(t, c.text(), `"success":true`, "the next event is delivered")
 		})
 	}
 }
 
-// safeBuffer is a buffer for many goroutines.
-type safeBuffer struct {
+// syncBuffer is a buffer that is safe for concurrent use.
+type syncBuffer struct {
 	mu sync.Mutex
 	b  bytes.Buffer
 }
 
-func (b *safeBuffer) Write(p []byte) (int, error) {
+func (b *syncBuffer) Write(p []byte) (int, error) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	return b.b.Write(p)
 }
 
-// wait waits until a text is in the buffer.
-func (b *safeBuffer) wait(t testing.TB, text string) {
+// wait waits until the buffer contains a text.
+func (b *syncBuffer) wait(t testing.TB, text string) {
 	t.Helper()
 	require.Eventually(t, func() bool { return strings.Contains(b.String(), text) }, patience, time.Millisecond)
 }
 
-// debugLog logs everything to a buffer.
-func debugLog(b *safeBuffer) *slog.Logger {
+// debugLog returns a logger that writes all levels to a buffer.
+func debugLog(b *syncBuffer) *slog.Logger {
 	return slog.New(slog.NewTextHandler(b, &slog.HandlerOptions{Level: slog.LevelDebug}))
 }
 
-func (b *safeBuffer) String() string {
+func (b *syncBuffer) String() string {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	return b.b.String()
@@ -541,7 +541,7 @@ func TestClosingTheServerDoesNotWaitForAHandlerInProcessThatIgnoresItsContext(t 
 					defer close(returned)
 					called <- true
 					<-release
-					w.Header().Set("X", "written when nobody reads it any more")
+					w.Header().Set("X", "written too late")
 					io.WriteString(w, "late")
 				}
 			}), false)
@@ -555,10 +555,10 @@ func TestClosingTheServerDoesNotWaitForAHandlerInProcessThatIgnoresItsContext(t 
 	}
 }
 
-func TestAHandlerInProcessAnswersAsOneOnTheNetwork(t *testing.T) {
+func TestAHandlerInProcessRespondsLikeOneOverTheNetwork(t *testing.T) {
 	for name, test := range map[string]struct {
 		answer func(w http.ResponseWriter)
-		want   string // a part of the ack, or of the message before it
+		want   string // part of the acknowledgement, or of the message before it
 	}{
 		"text without a content type": {func(w http.ResponseWriter) { io.WriteString(w, "plain text") }, `"data":"plain text"`},
 		"text that is flushed": {func(w http.ResponseWriter) {
@@ -599,7 +599,7 @@ func TestAHandlerInProcessAnswersAsOneOnTheNetwork(t *testing.T) {
 	}
 }
 
-func TestAnAnswerOverTheLimitIsAskedForOnce(t *testing.T) {
+func TestAResponseOverTheLimitIsNotRetried(t *testing.T) {
 	s := emulator.StartT(t, nil)
 	log := newEventLog()
 	listen(t, s, &scripted{log: log, answer: func(w http.ResponseWriter, r *http.Request, _ int) {
@@ -629,11 +629,11 @@ func TestValidation(t *testing.T) {
 		"a list in one header": {func(w http.ResponseWriter, _ *http.Request) {
 			w.Header().Set("WebHook-Allowed-Origin", "a.example, 127.0.0.1")
 		}, []string{"OPTIONS"}, 500, false},
-		"a host that ends alike": {func(w http.ResponseWriter, _ *http.Request) { w.Header().Set("WebHook-Allowed-Origin", "7.0.0.1") }, []string{"OPTIONS"}, 500, false},
+		"a suffix of the host": {func(w http.ResponseWriter, _ *http.Request) { w.Header().Set("WebHook-Allowed-Origin", "7.0.0.1") }, []string{"OPTIONS"}, 500, false},
 		"one of several headers": {func(w http.ResponseWriter, _ *http.Request) {
 			w.Header()["Webhook-Allowed-Origin"] = []string{"a.example", "127.0.0.1"}
 		}, []string{"OPTIONS"}, 101, true},
-		"by GET, as OPTIONS is a 404": {func(w http.ResponseWriter, r *http.Request) {
+		"by GET, because OPTIONS is a 404": {func(w http.ResponseWriter, r *http.Request) {
 			w.Header().Set("WebHook-Allowed-Origin", "*")
 			if r.Method == "OPTIONS" {
 				w.WriteHeader(404)
@@ -641,7 +641,7 @@ func TestValidation(t *testing.T) {
 		}, []string{"OPTIONS", "GET"}, 101, true},
 		"another origin is allowed": {func(w http.ResponseWriter, _ *http.Request) { w.Header().Set("WebHook-Allowed-Origin", "a.example") }, []string{"OPTIONS"}, 500, false},
 		"no origin is allowed":      {func(http.ResponseWriter, *http.Request) {}, []string{"OPTIONS"}, 500, false},
-		"refused": {func(w http.ResponseWriter, _ *http.Request) {
+		"a status that rejects": {func(w http.ResponseWriter, _ *http.Request) {
 			w.Header().Set("WebHook-Allowed-Origin", "*")
 			w.WriteHeader(405)
 		}, []string{"OPTIONS"}, 500, false},
@@ -677,13 +677,13 @@ func TestValidation(t *testing.T) {
 			require.Equal(t, want, asked)
 			resp, _ = tryDial(t, dialOptions{user: "ann"}.url(t, s))
 			require.Equal(t, test.status, resp.StatusCode)
-			require.Equal(t, want, asked, "a handler is asked once: the result counts for a while")
-			require.Equal(t, map[bool]int{true: 2}[test.validate], events, "a handler that does not allow it gets no event")
+			require.Equal(t, want, asked, "the result of the validation is cached")
+			require.Equal(t, map[bool]int{true: 2}[test.validate], events, "a handler that fails the validation receives no events")
 		})
 	}
 }
 
-func TestTheFirstHandlerThatTakesAnEventGetsIt(t *testing.T) {
+func TestTheFirstMatchingHandlerReceivesAnEvent(t *testing.T) {
 	log := newEventLog()
 	named := func(name string, system []string, pattern string) emulator.EventHandler {
 		return emulator.EventHandler{SystemEvents: system, UserEventPattern: pattern, Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
@@ -717,7 +717,7 @@ func TestTheFirstHandlerThatTakesAnEventGetsIt(t *testing.T) {
 	}, log.wait(t, 6))
 }
 
-func TestAUserEventThatNobodyTakesFails(t *testing.T) {
+func TestAUserEventWithoutAHandlerFails(t *testing.T) {
 	s := emulator.StartT(t, &emulator.Options{Hubs: map[string]emulator.HubSettings{"chat": {EventHandlers: []emulator.EventHandler{
 		{Handler: http.NotFoundHandler(), UserEventPattern: "order"}}}}})
 	c := dial(t, s, dialOptions{user: "ann", subprotocols: []string{protocolJSON}})
@@ -731,19 +731,19 @@ func TestAUserEventThatNobodyTakesFails(t *testing.T) {
 	require.Equal(t, websocket.StatusInternalError, closed.Code)
 }
 
-func TestAnswersThatCannotBePassedOnFailTheEvent(t *testing.T) {
+func TestInvalidResponsesFailTheEvent(t *testing.T) {
 	for name, test := range map[string]struct {
 		contentType, body, fault string
 		header                   http.Header
 	}{
 		"a web page":                {"text/html", "<p>", "content type", nil},
-		"JSON that is none":         {"application/json", "{", "not valid JSON", nil},
+		"invalid JSON":              {"application/json", "{", "not valid JSON", nil},
 		"JSON that is not UTF-8":    {"application/json", "\"\xff\"", "not valid UTF-8", nil},
-		"protobuf that is none":     {"application/x-protobuf", "\xff", "not valid google.protobuf.Any", nil},
+		"invalid protobuf":          {"application/x-protobuf", "\xff", "not valid google.protobuf.Any", nil},
 		"text that is not UTF-8":    {"text/plain", "\xff", "not valid UTF-8", nil},
 		"a body over the limit":     {"text/plain", strings.Repeat("x", maxAnswerSize+1), "longer than", nil},
 		"two states":                {"text/plain", "x", "2 headers ce-connectionState", http.Header{"Ce-Connectionstate": {"a", "b"}}},
-		"metadata outside ASCII":    {"text/plain", "x", "ASCII", http.Header{"X-Webpubsub-Metadata-A": {"ü"}}},
+		"non-ASCII metadata":        {"text/plain", "x", "ASCII", http.Header{"X-Webpubsub-Metadata-A": {"ü"}}},
 		"metadata that is too long": {"text/plain", "x", "longer than", http.Header{"X-Webpubsub-Metadata-A": {strings.Repeat("x", 1025)}}},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -781,28 +781,28 @@ func TestAnswersThatCannotBePassedOnFailTheEvent(t *testing.T) {
 			require.Contains(t, s.Events()[2].Error, test.fault)
 			c.write(`{"type":"event","event":"y","dataType":"text","data":"x","ackId":2}`)
 			require.NoError(t, s.WaitForEvents(t.Context(), "chat", "y", 1))
-			require.Equal(t, `""`, states.wait(t, 4)[3], "the state of an answer that fails is not kept")
+			require.Equal(t, `""`, states.wait(t, 4)[3], "the state in an invalid response is ignored")
 		})
 	}
 }
 
-func TestAnswersToConnectThatCannotBeFollowedRefuseTheClient(t *testing.T) {
+func TestInvalidResponsesToConnectRejectTheClient(t *testing.T) {
 	for name, body := range map[string]string{
-		"no JSON":                       `hello`,
-		"JSON of another shape":         `{"groups":"g"}`,
-		"a subprotocol nobody offers":   `{"subprotocol":"other"}`,
-		"nothing but white space":       ` `,
-		"text that is not UTF-8":        "{\"userId\":\"\xff\"}",
-		"a user that no header carries": `{"userId":"a\nb"}`,
-		"a user with white space":       `{"userId":" admin"}`,
-		"a group of null":               `{"groups":[null]}`,
-		"a role of null":                `{"roles":["webpubsub.sendToGroup",null]}`,
-		"an empty role":                 `{"roles":[""]}`,
-		"a group with no name":          `{"groups":[""]}`,
-		"a user with a control":         `{"userId":"a\tb"}`,
-		"a user that paths resolve":     `{"userId":".."}`,
-		"a group with a name too long":  `{"groups":["` + strings.Repeat("g", 1025) + `"]}`,
-		"a group with a name of blanks": `{"groups":[" "]}`,
+		"not JSON":                        `hello`,
+		"JSON of another shape":           `{"groups":"g"}`,
+		"a subprotocol nobody offers":     `{"subprotocol":"other"}`,
+		"only white space":                ` `,
+		"text that is not UTF-8":          "{\"userId\":\"\xff\"}",
+		"a user with a line break":        `{"userId":"a\nb"}`,
+		"a user with leading white space": `{"userId":" admin"}`,
+		"a null group":                    `{"groups":[null]}`,
+		"a null role":                     `{"roles":["webpubsub.sendToGroup",null]}`,
+		"an empty role":                   `{"roles":[""]}`,
+		"a group without a name":          `{"groups":[""]}`,
+		"a user with a control character": `{"userId":"a\tb"}`,
+		"a user named ..":                 `{"userId":".."}`,
+		"a group with a name too long":    `{"groups":["` + strings.Repeat("g", 1025) + `"]}`,
+		"a blank group":                   `{"groups":[" "]}`,
 	} {
 		t.Run(name, func(t *testing.T) {
 			s := emulator.StartT(t, nil)
@@ -816,7 +816,7 @@ func TestAnswersToConnectThatCannotBeFollowedRefuseTheClient(t *testing.T) {
 	}
 }
 
-func TestEventsAsTheyAreOnTheWire(t *testing.T) {
+func TestEventsOnTheWire(t *testing.T) {
 	type sent struct {
 		header http.Header
 		uri    string
@@ -846,7 +846,7 @@ func TestEventsAsTheyAreOnTheWire(t *testing.T) {
 		case r := <-requests:
 			return r
 		case <-time.After(patience):
-			t.Fatal("the event did not come")
+			t.Fatal("the event did not arrive")
 			return sent{}
 		}
 	}
@@ -945,7 +945,7 @@ func TestManyClientsEventsKeepTheirOrder(t *testing.T) {
 			}
 			for i := range events {
 				if _, data, err := c.ws.Read(t.Context()); err != nil || string(data) != strconv.Itoa(i) {
-					t.Errorf("answer %d of client %d is %q, %v", i, n, data, err)
+					t.Errorf("response %d to client %d is %q, %v", i, n, data, err)
 					return
 				}
 			}
@@ -961,7 +961,7 @@ func TestManyClientsEventsKeepTheirOrder(t *testing.T) {
 	}
 }
 
-func TestHubSettingsThatAreWrong(t *testing.T) {
+func TestInvalidHubSettings(t *testing.T) {
 	ok := func(e emulator.EventHandler) emulator.HubSettings {
 		if e.SystemEvents == nil {
 			e.UserEventPattern = "*"
@@ -973,17 +973,17 @@ func TestHubSettingsThatAreWrong(t *testing.T) {
 		settings emulator.HubSettings
 		fault    string
 	}{
-		"a hub with no valid name":    {"1", emulator.HubSettings{}, `the hub "1"`},
-		"no URL":                      {"chat", ok(emulator.EventHandler{}), "EventHandlers[1]: URLTemplate is empty"},
-		"a URL of another scheme":     {"chat", ok(emulator.EventHandler{URLTemplate: "ftp://h/"}), "EventHandlers[1]: URLTemplate is not"},
-		"a path":                      {"chat", ok(emulator.EventHandler{URLTemplate: "/x"}), "URLTemplate is not"},
-		"a URL that does not parse":   {"chat", ok(emulator.EventHandler{URLTemplate: "http://h:x/"}), "URLTemplate is not"},
-		"an unknown placeholder":      {"chat", ok(emulator.EventHandler{URLTemplate: "http://h/{user}"}), "placeholder {user}"},
-		"a secret of Key Vault":       {"chat", ok(emulator.EventHandler{URLTemplate: "http://h/?code={@Microsoft.KeyVault(SecretUri=https://v/)}"}), "placeholder {@Microsoft.KeyVault"},
-		"a placeholder in the host":   {"chat", ok(emulator.EventHandler{URLTemplate: "http://{hub}.example/{event}"}), "in its host"},
-		"an unknown system event":     {"chat", ok(emulator.EventHandler{URLTemplate: "http://h/", SystemEvents: []string{"join"}}), `"join"`},
-		"an event with no valid name": {"chat", emulator.HubSettings{EventHandlers: []emulator.EventHandler{{URLTemplate: "http://h/", UserEventPattern: "a,,b"}}}, "UserEventPattern"},
-		"a handler that takes none":   {"chat", emulator.HubSettings{EventHandlers: []emulator.EventHandler{{URLTemplate: "http://h/"}}}, "takes no event"},
+		"an invalid hub":            {"1", emulator.HubSettings{}, `the hub name "1"`},
+		"no URL":                    {"chat", ok(emulator.EventHandler{}), "EventHandlers[1]: URLTemplate is empty"},
+		"a URL of another scheme":   {"chat", ok(emulator.EventHandler{URLTemplate: "ftp://h/"}), "EventHandlers[1]: URLTemplate is not"},
+		"a path":                    {"chat", ok(emulator.EventHandler{URLTemplate: "/x"}), "URLTemplate is not"},
+		"a URL that does not parse": {"chat", ok(emulator.EventHandler{URLTemplate: "http://h:x/"}), "URLTemplate is not"},
+		"an unknown placeholder":    {"chat", ok(emulator.EventHandler{URLTemplate: "http://h/{user}"}), "placeholder {user}"},
+		"a secret of Key Vault":     {"chat", ok(emulator.EventHandler{URLTemplate: "http://h/?code={@Microsoft.KeyVault(SecretUri=https://v/)}"}), "placeholder {@Microsoft.KeyVault"},
+		"a placeholder in the host": {"chat", ok(emulator.EventHandler{URLTemplate: "http://{hub}.example/{event}"}), "in its host"},
+		"an unknown system event":   {"chat", ok(emulator.EventHandler{URLTemplate: "http://h/", SystemEvents: []string{"join"}}), `"join"`},
+		"an invalid event":          {"chat", emulator.HubSettings{EventHandlers: []emulator.EventHandler{{URLTemplate: "http://h/", UserEventPattern: "a,,b"}}}, "UserEventPattern"},
+		"a handler without events":  {"chat", emulator.HubSettings{EventHandlers: []emulator.EventHandler{{URLTemplate: "http://h/"}}}, "takes no event"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			_, err := emulator.Start(&emulator.Options{Hubs: map[string]emulator.HubSettings{test.hub: test.settings}})
@@ -1018,5 +1018,5 @@ func TestTheAccessTokenStaysWithTheServer(t *testing.T) {
 	body := <-bodies
 	require.NotContains(t, body, token)
 	require.Contains(t, body, `"X-Agent":["test"]`)
-	require.NotContains(t, body, "null", "what there is none of is empty")
+	require.NotContains(t, body, "null", "empty members are empty, not null")
 }
