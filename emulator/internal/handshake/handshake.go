@@ -108,7 +108,7 @@ func Describe(r *http.Request) *hub.ConnectRequest {
 // Upgrade tracks the connection: the caller reads it in a goroutine of its own, which must call [wire.Conn.Untrack] at the end.
 //
 // onPing, if not nil, receives the payloads of the client's WebSocket pings and must send the pongs (see [Pong]). Without
-// it the WebSocket library sends them, and drops a client that does not read a pong immediately.
+// onPing, the WebSocket library sends them, and drops a client that does not read a pong within 5 seconds.
 func (h *Handshaker) Upgrade(w http.ResponseWriter, r *http.Request, subprotocol string, onPing func(payload []byte)) (*websocket.Conn, *wire.Conn) {
 	nc := wire.ConnOf(r)
 	if !h.Conns.Track(nc) {

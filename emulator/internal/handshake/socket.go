@@ -40,7 +40,7 @@ func BrokeProtocol(err error) bool {
 		!errors.Is(err, io.ErrClosedPipe)
 }
 
-// LostReason returns a text for people that says why reading a socket failed.
+// LostReason describes, for people, why reading a socket failed.
 func LostReason(err error) string {
 	if ce, ok := errors.AsType[websocket.CloseError](err); ok {
 		return strings.TrimSpace(fmt.Sprintf("the client closed the connection: %d %s", ce.Code, ce.Reason))

@@ -22,7 +22,7 @@ type TrafficEvent struct {
 	ConnectionID string    `json:"connectionId,omitempty"`
 	UserID       string    `json:"userId,omitempty"`
 	Group        string    `json:"group,omitempty"`
-	Text         string    `json:"text"`                 // one line that says what happened
+	Text         string    `json:"text"`                 // what happened, in one line
 	Status       int       `json:"status,omitempty"`     // response status of a REST call, an event or a rejected handshake
 	Milliseconds float64   `json:"durationMs,omitempty"` // duration of a REST call
 	Data         string    `json:"data,omitempty"`       // the beginning of a message's payload

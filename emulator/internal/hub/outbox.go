@@ -32,7 +32,7 @@ type Fault struct {
 	Detail string // for people
 }
 
-// TooSlow returns a text for people that says how far behind a client is.
+// TooSlow describes, for people, how far behind a client is.
 func TooSlow(frames, bytes int) string {
 	return fmt.Sprintf("the client is too slow: %d messages, %d bytes wait for it", frames, bytes)
 }
@@ -41,8 +41,8 @@ func TooSlow(frames, bytes int) string {
 // acknowledged. Frames that were put before Close are still sent; later ones are ignored. An Outbox is not safe for
 // concurrent use: the lock of its link guards it.
 type Outbox struct {
-	// Unheard is set while the server does not read from the client because too many of its requests wait. The client's
-	// acknowledgements may be unread too, so it may leave more messages unacknowledged.
+	// Unheard is set while the server does not read from the client because too many of the client's requests wait. Its
+	// acknowledgements may be unread too, so the limits for unacknowledged messages are higher.
 	Unheard bool
 
 	clock   *Clock
