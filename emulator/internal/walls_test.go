@@ -1,4 +1,5 @@
-// Package internal_test keeps the walls between the rooms of the emulator, and those between the packages of the module.
+// Package internal_test checks which packages the emulator's internal packages (its rooms) may import, and which packages the
+// module's public packages may depend on.
 package internal_test
 
 import (
@@ -20,7 +21,7 @@ const (
 	rooms  = module + "/emulator/internal/"
 )
 
-// mayImport is which rooms each room may import, of those below it. A new room gets a line.
+// mayImport lists the rooms that each room may import. A new room needs a line here.
 var mayImport = map[string][]string{
 	"text":       nil,
 	"odata":      nil,
@@ -41,20 +42,20 @@ var mayImport = map[string][]string{
 	"liveview":   {"hub", "text", "watch", "wire"},
 }
 
-// kernelKnowsNot is what the kernel must not depend on, however indirectly.
-var kernelKnowsNot = []string{"net", "crypto/tls", "crypto/x509", "github.com/coder/websocket", "github.com/golang-jwt",
+// notInKernel lists the packages that the kernel must not depend on, directly or indirectly.
+var notInKernel = []string{"net", "crypto/tls", "crypto/x509", "github.com/coder/websocket", "github.com/golang-jwt",
 	"github.com/eclipse"}
 
-// goPackage is what go list knows of a package.
+// goPackage is a package in the output of go list.
 type goPackage struct {
 	ImportPath    string
-	Imports, Deps []string // without those of tests
+	Imports, Deps []string // without the imports of tests
 }
 
-// list returns the packages of a pattern, by import path.
-func list(t *testing.T, pattern string) map[string]goPackage {
+// listPackages returns the packages that match a pattern of go list, by import path.
+func listPackages(t *testing.T, pattern string) map[string]goPackage {
 	t.Helper()
-	noticeSources(t)
+	registerSources(t)
 	cmd := exec.CommandContext(t.Context(), "go", "list", "-e", "-json=ImportPath,Imports,Deps", pattern)
 	cmd.Dir = "../.." // the module's root
 	out, err := cmd.Output()
@@ -71,9 +72,9 @@ func list(t *testing.T, pattern string) map[string]goPackage {
 	}
 }
 
-// noticeSources looks at every source file of the module, so that go test runs these tests again when one of them has
-// changed: it does not know what go list reads.
-func noticeSources(t *testing.T) {
+// registerSources stats every source file of the module. This makes go test rerun these tests when a file changes: its cache
+// knows the files that a test opens or stats, but not those that go list reads.
+func registerSources(t *testing.T) {
 	t.Helper()
 	require.NoError(t, filepath.WalkDir("../..", func(path string, entry fs.DirEntry, err error) error {
 		if err == nil && filepath.Ext(path) == ".go" {
@@ -83,23 +84,23 @@ func noticeSources(t *testing.T) {
 	}))
 }
 
-// isOrBelow reports whether a package is another one or in a folder below it.
+// isOrBelow reports whether path is parent or a package below it.
 func isOrBelow(path, parent string) bool {
 	return path == parent || strings.HasPrefix(path, parent+"/")
 }
 
-func TestTheKernelKnowsNoNetwork(t *testing.T) {
-	kernel := list(t, "./emulator/internal/hub")[rooms+"hub"]
+func TestTheKernelDoesNotDependOnTheNetwork(t *testing.T) {
+	kernel := listPackages(t, "./emulator/internal/hub")[rooms+"hub"]
 	require.NotEmpty(t, kernel.Deps)
 	for _, dep := range kernel.Deps {
-		for _, unknown := range kernelKnowsNot {
-			require.False(t, isOrBelow(dep, unknown), "the kernel depends on %s", dep)
+		for _, forbidden := range notInKernel {
+			require.False(t, isOrBelow(dep, forbidden), "the kernel must not depend on %s", dep)
 		}
 	}
 }
 
-func TestArrowsBetweenRoomsRunDownOnly(t *testing.T) {
-	packages := list(t, "./emulator/internal/...")
+func TestRoomsImportOnlyRoomsBelowThem(t *testing.T) {
+	packages := listPackages(t, "./emulator/internal/...")
 	for path, p := range packages {
 		room := strings.TrimPrefix(path, rooms)
 		if path == strings.TrimSuffix(rooms, "/") { // this test
@@ -112,46 +113,46 @@ func TestArrowsBetweenRoomsRunDownOnly(t *testing.T) {
 				continue
 			}
 			below, isRoom := strings.CutPrefix(imported, rooms)
-			require.True(t, isRoom, "the room %s imports %s, which is above it", room, imported)
-			require.Contains(t, allowed, below, "the room %s imports %s", room, below)
+			require.True(t, isRoom, "the room %s must not import %s, which is above it", room, imported)
+			require.Contains(t, allowed, below, "the room %s must not import %s", room, below)
 		}
 	}
 	for room, below := range mayImport {
 		require.Contains(t, packages, rooms+room)
 		for _, b := range below {
-			require.NotContains(t, mayImport[b], room, "%s and %s may import each other", room, b)
+			require.NotContains(t, mayImport[b], room, "mayImport lets %s and %s import each other", room, b)
 		}
 	}
 }
 
-func TestThePackagesOfTheModuleKeepTheirDistance(t *testing.T) {
+func TestPublicPackagesDependOnlyOnAllowedPackages(t *testing.T) {
 	for _, wall := range []struct {
-		pattern  string
-		unknown  []string // with what is below them
-		optional bool
+		pattern   string
+		forbidden []string // and all packages below them
+		optional  bool
 	}{
-		{pattern: ".", unknown: []string{module + "/wsclient", module + "/eventhandler", module + "/emulator", module + "/cmd",
+		{pattern: ".", forbidden: []string{module + "/wsclient", module + "/eventhandler", module + "/emulator", module + "/cmd",
 			"github.com/coder/websocket"}},
-		{pattern: "./eventhandler", unknown: []string{module + "/wsclient", module + "/emulator", "github.com/coder/websocket"}},
-		{pattern: "./emulator", unknown: []string{module + "/wsclient", module + "/eventhandler",
+		{pattern: "./eventhandler", forbidden: []string{module + "/wsclient", module + "/emulator", "github.com/coder/websocket"}},
+		{pattern: "./emulator", forbidden: []string{module + "/wsclient", module + "/eventhandler",
 			"github.com/Azure/azure-sdk-for-go"}},
-		{pattern: "./wsclient", optional: true, unknown: []string{module + "/eventhandler", module + "/emulator",
+		{pattern: "./wsclient", optional: true, forbidden: []string{module + "/eventhandler", module + "/emulator",
 			"github.com/Azure/azure-sdk-for-go", "github.com/golang-jwt"}},
 	} {
 		t.Run(wall.pattern, func(t *testing.T) {
 			path := strings.TrimSuffix(module+"/"+strings.TrimLeft(wall.pattern, "./"), "/")
-			p := list(t, wall.pattern)[path]
+			p := listPackages(t, wall.pattern)[path]
 			if wall.optional && len(p.Deps) == 0 {
-				t.Skip("there is no such package yet")
+				t.Skip("the package does not exist")
 			}
 			require.NotEmpty(t, p.Deps)
 			for _, dep := range p.Deps {
-				for _, unknown := range wall.unknown {
-					require.False(t, isOrBelow(dep, unknown) && !isOrBelow(path, unknown), "it depends on %s", dep)
+				for _, forbidden := range wall.forbidden {
+					require.False(t, isOrBelow(dep, forbidden) && !isOrBelow(path, forbidden), "it must not depend on %s", dep)
 				}
-				if isOrBelow(dep, module) && wall.pattern != "./eventhandler" { // which may import the root
+				if isOrBelow(dep, module) && wall.pattern != "./eventhandler" { // eventhandler may import the root
 					own := path != module && isOrBelow(dep, path)
-					require.True(t, own || isOrBelow(dep, module+"/internal"), "it depends on %s", dep)
+					require.True(t, own || isOrBelow(dep, module+"/internal"), "it must not depend on %s", dep)
 				}
 			}
 		})

@@ -1,6 +1,6 @@
-// Package client serves the WebSocket clients that speak one of the service's JSON and protobuf subprotocols, or none:
-// their handshake, their sockets, and reliable clients that come back. It knows frames through room protocol and
-// everything else through the kernel.
+// Package client serves WebSocket clients that use one of the service's JSON and protobuf subprotocols, or none. It does
+// their handshakes, reads and writes their sockets, and lets reliable clients reconnect. Package protocol encodes and decodes
+// the frames; everything else is in the kernel, package hub.
 package client
 
 import (
@@ -18,14 +18,14 @@ import (
 type Server struct {
 	*handshake.Handshaker
 
-	// RequestFaults are what goes wrong on purpose with requests of clients.
+	// RequestFaults are the faults to inject into clients' requests.
 	RequestFaults *FaultList
 
-	// ConnectedAfterRecovery tells a reliable client that has come back that it is connected, a second time.
+	// ConnectedAfterRecovery sends a second connected frame to a reliable client that has reconnected.
 	ConnectedAfterRecovery bool
 }
 
-// ServeHTTP answers the handshake of a client, at /client/hubs/{hub} or /client/?hub={hub}.
+// ServeHTTP handles the handshake of a client, at /client/hubs/{hub} or /client/?hub={hub}.
 func (s Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	if err := s.connect(w, r); err != nil {
 		name, _ := clientHub(r)
@@ -69,29 +69,29 @@ func (s Server) connect(w http.ResponseWriter, r *http.Request) *wire.Error {
 	}
 	chosen := reply.Subprotocol
 	if chosen == "" {
-		chosen = known(handshake.Offered(r))
+		chosen = firstKnown(handshake.Offered(r))
 	}
-	token := sock.speak(chosen, raw)
+	token := sock.setProtocol(chosen, raw)
 	sock.SetRoles(reply.Roles, protocol.CheckGroup)
 
-	// The connection is in its hub before the client knows that it is connected, so that nothing passes it by.
+	// Add the connection to its hub before the client knows that it is connected, so that the client misses no message.
 	sock.Hub.Add(&sock.Connection, reply.Groups, func() { sock.enqueue(sock.codec.Connected(&sock.Connection, token)) })
-	ws, nc := s.Upgrade(w, r, chosen, sock.pinged)
+	ws, nc := s.Upgrade(w, r, chosen, sock.onPing)
 	if ws == nil {
 		sock.Lost("the handshake failed")
 		return nil
 	}
 	s.Service.Log.Debug("client connected", "hub", name, "connection", sock.ID, "user", sock.UserID, "subprotocol", chosen)
 	sock.Show("connection", "connected ", chosen)
-	sock.open(ws, nc)
+	sock.setSocket(ws, nc)
 	s.EndIfClosing(&sock.Connection, nc)
-	// Not in this goroutine, which would keep the request and net/http's buffers alive as long as the client stays.
+	// Read in a new goroutine: this one would keep the request and net/http's buffers alive as long as the client stays.
 	go sock.read(ws, nc)
 	return nil
 }
 
-// known returns the first of some subprotocols that the service knows, as it is spelled there, or "".
-func known(offered []string) string {
+// firstKnown returns the first offered subprotocol that the service knows, in the client's spelling, or "".
+func firstKnown(offered []string) string {
 	for _, name := range offered {
 		if _, ok := protocol.FindSubprotocol(name); ok {
 			return name
@@ -100,7 +100,7 @@ func known(offered []string) string {
 	return ""
 }
 
-// clientHub returns the hub a client wants, and false when the path is not one that clients use.
+// clientHub returns the name of the hub that a client wants to connect to, and false if the path is not a client path.
 func clientHub(r *http.Request) (string, bool) {
 	if path := r.URL.EscapedPath(); path == "/client" || path == "/client/" {
 		return r.URL.Query().Get("hub"), true
@@ -111,7 +111,8 @@ func clientHub(r *http.Request) (string, bool) {
 	return "", false
 }
 
-// rawMode reads what a client without a protocol of the service wants its frames to mean. It is checked of every client.
+// rawMode reads the query parameters that give the frames of a raw client their meaning. Every client's parameters are
+// checked, even if the client is not raw.
 func rawMode(r *http.Request) (protocol.Raw, *wire.Error) {
 	switch mode, _ := handshake.Query(r, "webpubsub_mode"); {
 	case mode == "", strings.EqualFold(mode, "sendEvent"):
@@ -123,10 +124,10 @@ func rawMode(r *http.Request) (protocol.Raw, *wire.Error) {
 		}
 		noEcho, _ := handshake.Query(r, "noEcho")
 		if noEcho != "" && !strings.EqualFold(noEcho, "true") && !strings.EqualFold(noEcho, "false") {
-			return protocol.Raw{}, wire.BadRequest("noEcho", "noEcho is neither true nor false")
+			return protocol.Raw{}, wire.BadRequest("noEcho", "noEcho must be true or false")
 		}
 		return protocol.Raw{Group: group, NoEcho: strings.EqualFold(noEcho, "true")}, nil
 	default:
-		return protocol.Raw{}, wire.BadRequest("webpubsub_mode", "webpubsub_mode is neither sendEvent nor sendToGroup")
+		return protocol.Raw{}, wire.BadRequest("webpubsub_mode", "webpubsub_mode must be sendEvent or sendToGroup")
 	}
 }

@@ -7,12 +7,11 @@ import (
 	"time"
 )
 
-// Fault is something that goes wrong on purpose with a request of a client. The emulator's ClientFault has the meaning
-// of the fields.
+// Fault is a fault to inject into a client's request. The emulator's ClientFault documents the fields.
 type Fault struct {
 	Operation       string // "" = any
 	ConnectionID    string // "" = any
-	Times           int    // how often it still happens
+	Times           int    // remaining number of times
 	Delay           time.Duration
 	Unacknowledged  bool
 	Error           string
@@ -20,15 +19,15 @@ type Fault struct {
 	CutAfterEffect  bool
 }
 
-// FaultList is what is to go wrong next with the requests of clients.
+// FaultList holds the faults to inject into clients' requests. It is safe for concurrent use.
 type FaultList struct {
-	waiting atomic.Int32 // how many faults there are
+	waiting atomic.Int32 // number of faults in all
 
 	mu  sync.Mutex // guards all
 	all []*Fault
 }
 
-// Inject adds a fault. Of several that match a request, the first one is used.
+// Inject adds a fault. If several faults match a request, only the first one happens.
 func (l *FaultList) Inject(f Fault) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -36,7 +35,7 @@ func (l *FaultList) Inject(f Fault) {
 	l.waiting.Store(int32(len(l.all)))
 }
 
-// Clear forgets all faults that have not happened yet.
+// Clear removes all faults that have not happened yet.
 func (l *FaultList) Clear() {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -44,9 +43,10 @@ func (l *FaultList) Clear() {
 	l.waiting.Store(0)
 }
 
-// Next returns the fault that happens to a request of a connection, or the zero Fault.
+// Next returns the fault to inject into a connection's next request and counts it, or returns the zero Fault. The list may
+// be nil.
 func (l *FaultList) Next(operation, connectionID string) Fault {
-	if l == nil || l.waiting.Load() == 0 { // as always but in tests of faults
+	if l == nil || l.waiting.Load() == 0 { // the usual case
 		return Fault{}
 	}
 	l.mu.Lock()

@@ -9,7 +9,7 @@ import (
 	"github.com/awps-go/webpubsub/emulator/internal/protocol"
 )
 
-// Silence lets nothing more pass, in either direction.
+// Silence stops all traffic in both directions, and keeps the network connection open. It returns false if there is none.
 func (s *socket) Silence() bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -20,24 +20,26 @@ func (s *socket) Silence() bool {
 	return true
 }
 
-// CloseWith closes the connection with a code. A reliable client may come back then, but after 1000 and 1008.
+// CloseWith closes the connection with a close code. A reliable client may then reconnect, except after 1000 and 1008.
+// CloseWith returns false if there is no network connection.
 func (s *socket) CloseWith(code int, reason string) bool {
 	s.mu.Lock()
 	ws, nc := s.ws, s.nc
-	comesBack := s.recovery != nil && code != int(websocket.StatusNormalClosure) && code != protocol.ClosePolicyViolation
+	mayReconnect := s.recovery != nil && code != int(websocket.StatusNormalClosure) && code != protocol.ClosePolicyViolation
 	s.mu.Unlock()
 	switch {
 	case ws == nil:
 		return false
-	case comesBack:
-		s.Hub.Service.Life.Go(func() { handshake.CloseSocket(ws, nc, code, reason) }) // the reader notices
+	case mayReconnect:
+		s.Hub.Service.Life.Go(func() { handshake.CloseSocket(ws, nc, code, reason) }) // the reader then detaches the socket
 	default:
-		s.fail(code, reason)
+		s.closeWithError(code, reason)
 	}
 	return true
 }
 
-// RenewToken gives a reliable client a new reconnection token.
+// RenewToken sends a reliable client a new reconnection token. It returns false if the client is not reliable or not
+// connected.
 func (s *socket) RenewToken() bool {
 	if s.recovery == nil {
 		return false
@@ -48,6 +50,6 @@ func (s *socket) RenewToken() bool {
 		return false
 	}
 	s.recovery.tokens = append(s.recovery.tokens, rand.Text())
-	s.put(s.codec.Connected(&s.Connection, s.recovery.newest()))
+	s.enqueueLocked(s.codec.Connected(&s.Connection, s.recovery.newest()))
 	return true
 }

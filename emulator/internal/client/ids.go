@@ -5,8 +5,8 @@ import (
 	"encoding/base64"
 )
 
-// newConnectionID makes an id as the service's are: 31 characters of A-Za-z0-9_-. The first is a letter or a digit, so that an id
-// on a command line is never taken for an option by chance.
+// newConnectionID returns a random id like the hosted service's: 31 characters from A-Za-z0-9_-. The first character is a
+// letter or a digit, so that a command line never mistakes an id for an option.
 func newConnectionID() string {
 	for {
 		var b [24]byte
@@ -17,23 +17,23 @@ func newConnectionID() string {
 	}
 }
 
-// maxRemembered is how many ackIds are remembered.
+// maxRemembered is the number of ackIds that recentIDs remembers.
 const maxRemembered = 1000
 
-// recentIDs is the numbers that were added last.
+// recentIDs remembers the ids that were added last. The zero value is empty.
 type recentIDs struct {
 	set  map[uint64]struct{}
-	ring []uint64 // in the order of their coming, once around
-	next int      // where in ring the next goes, when it is full
+	ring []uint64 // ring buffer of the ids in set, in the order they were added
+	next int      // index of the oldest id, once ring is full
 }
 
-// has reports whether a number was added and is remembered.
+// has reports whether an id is remembered.
 func (r *recentIDs) has(id uint64) bool {
 	_, ok := r.set[id]
 	return ok
 }
 
-// add adds a number, and forgets the oldest if there are too many.
+// add adds an id, and forgets the oldest one if there are too many.
 func (r *recentIDs) add(id uint64) {
 	if r.set == nil {
 		r.set = make(map[uint64]struct{})

@@ -13,7 +13,8 @@ import (
 
 // This file serves invocations and group streams.
 
-// invoke hands an event to the application, whose answer is for this invocation. It may be cancelled meanwhile.
+// invoke sends an invocation's event to the application, and the application's reply to the client. The client may cancel
+// the invocation meanwhile.
 func (s *socket) invoke(r *request) {
 	ctx, cancel := context.WithCancel(context.Background())
 	s.mu.Lock()
@@ -23,25 +24,25 @@ func (s *socket) invoke(r *request) {
 	s.invocations[r.InvocationID] = cancel
 	s.mu.Unlock()
 	s.Raise(&hub.UserEvent{Name: r.Event, Payload: r.Payload, Context: ctx}, func(reply *hub.Payload, err error) {
-		defer s.handleWaiting()
+		defer s.handleQueued()
 		s.mu.Lock()
-		cancelled := ctx.Err() != nil
+		canceled := ctx.Err() != nil
 		delete(s.invocations, r.InvocationID)
 		s.mu.Unlock()
 		cancel()
 		switch {
-		case cancelled, errors.Is(err, hub.ErrGone): // nobody waits
+		case canceled, errors.Is(err, hub.ErrGone): // nobody waits for the response
 		case err != nil:
 			s.logFailedEvent(r, err)
-			s.answer(r, &protocol.AckError{Name: protocol.AckInternal, Message: internalError})
+			s.respond(r, &protocol.AckError{Name: protocol.AckInternal, Message: internalError})
 		default:
-			s.reply(r, reply)
+			s.sendInvokeResponse(r, reply)
 		}
 	})
 }
 
-// reply answers an invocation that has succeeded.
-func (s *socket) reply(r *request, reply *hub.Payload) {
+// sendInvokeResponse sends the response to an invocation that succeeded.
+func (s *socket) sendInvokeResponse(r *request, reply *hub.Payload) {
 	if !r.fault.Unacknowledged && !r.fault.CutAfterEffect {
 		s.enqueue(protocol.InvokeResponse(r.InvocationID, reply, nil))
 	}
@@ -50,7 +51,7 @@ func (s *socket) reply(r *request, reply *hub.Payload) {
 	}
 }
 
-// cancelInvocation gives up an invocation, whether the application has it already or not.
+// cancelInvocation cancels an invocation, whether it is queued or the application is handling it.
 func (s *socket) cancelInvocation(id string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -63,7 +64,7 @@ func (s *socket) cancelInvocation(id string) {
 	})
 }
 
-// defaultIdleTimeout is how long a stream on which nothing comes stays open.
+// defaultIdleTimeout is how long an idle stream stays open if the client sets no timeout.
 const defaultIdleTimeout = 5 * time.Minute
 
 // stream is a group stream that a client sends.
@@ -72,14 +73,15 @@ type stream struct {
 	noEcho    bool
 	metadata  map[string]string
 	timeout   time.Duration
-	expected  uint64     // the number of the next fragment. Guarded by socket.mu; only the request that is being carried out changes it.
+	expected  uint64     // number of the next fragment; guarded by socket.mu, and changed only by the request being executed
 	idle      *hub.Timer // guarded by socket.mu
 }
 
-// openStream opens a stream. A client that has been cut off may ask again.
+// openStream opens a stream. If the stream is already open for the same group, openStream only acknowledges it: a client
+// that was cut off may repeat its request.
 func (s *socket) openStream(r *request) {
 	if !s.Allows(hub.SendToGroup, r.Group) {
-		s.closeStream(r.StreamID, protocol.StreamForbidden, forbidden("send to", r.Group))
+		s.closeStream(r.StreamID, protocol.StreamForbidden, forbiddenMessage("send to", r.Group))
 		return
 	}
 	s.mu.Lock()
@@ -98,15 +100,15 @@ func (s *socket) openStream(r *request) {
 	switch {
 	case st == nil:
 	case st.group != r.Group:
-		s.closeStream(r.StreamID, protocol.StreamBadRequest, "The stream is open to another group.")
+		s.closeStream(r.StreamID, protocol.StreamBadRequest, "The stream is already open for another group.")
 	default:
-		s.await(st)
+		s.restartIdleTimer(st)
 		s.enqueue(protocol.StreamAck(st.id, st.expected))
 	}
 }
 
-// await gives the client time for the next sign of life.
-func (s *socket) await(st *stream) {
+// restartIdleTimer starts or restarts the timer that closes an idle stream.
+func (s *socket) restartIdleTimer(st *stream) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if st.idle != nil {
@@ -114,21 +116,22 @@ func (s *socket) await(st *stream) {
 	}
 	if s.streams[st.id] == st {
 		st.idle = s.Hub.Service.Clock.AfterFunc(st.timeout, func() {
-			s.closeStream(st.id, protocol.StreamIdleTimeout, fmt.Sprintf("Nothing has come for %d ms.", st.timeout.Milliseconds()))
+			s.closeStream(st.id, protocol.StreamIdleTimeout, fmt.Sprintf("The stream was idle for %d ms.", st.timeout.Milliseconds()))
 		})
 	}
 }
 
-// closeStream ends a stream with an error, of which the client and the members of the group are told.
+// closeStream closes a stream with an error, and notifies the client and the members of the group. If the stream is not
+// open, only the client is notified.
 func (s *socket) closeStream(id, name, message string) {
-	if st, open := s.takeStream(id); open {
+	if st, open := s.removeStream(id); open {
 		s.publishEnd(st, &hub.StreamFailure{Name: name, Message: message})
 	}
 	s.enqueue(protocol.StreamClosed(id, &protocol.AckError{Name: name, Message: message}))
 }
 
-// takeStream returns a stream, as it stands, and closes it. It reports false if there is none.
-func (s *socket) takeStream(id string) (stream, bool) {
+// removeStream removes an open stream and returns a copy of it. It returns false if the stream is not open.
+func (s *socket) removeStream(id string) (stream, bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	st := s.streams[id]
@@ -142,7 +145,7 @@ func (s *socket) takeStream(id string) (stream, bool) {
 	return *st, true
 }
 
-// publishEnd tells the members of the group that a stream is over.
+// publishEnd notifies the members of the group that a stream has ended. failure is nil if the stream ended normally.
 func (s *socket) publishEnd(st stream, failure *hub.StreamFailure) {
 	s.Publish(&hub.Message{Group: st.group, Payload: hub.Payload{Metadata: st.metadata},
 		Stream: &hub.StreamFragment{ID: st.id, Number: st.expected, End: true, Error: failure}}, st.noEcho)
@@ -159,11 +162,11 @@ func (s *socket) streamData(r *request) {
 		return
 	case r.Fragment > st.expected:
 		s.enqueue(protocol.StreamNack(st.id, st.expected))
-	case r.Fragment == 0: // a sign of life
-	case r.Fragment < st.expected: // it has come before
+	case r.Fragment == 0: // keep-alive
+	case r.Fragment < st.expected: // a duplicate
 		s.enqueue(protocol.StreamAck(st.id, st.expected))
 	case !s.Allows(hub.SendToGroup, st.group):
-		s.closeStream(st.id, protocol.StreamForbidden, forbidden("send to", st.group))
+		s.closeStream(st.id, protocol.StreamForbidden, forbiddenMessage("send to", st.group))
 		return
 	default:
 		m := &hub.Message{Group: st.group, Payload: r.Payload, Stream: &hub.StreamFragment{ID: st.id, Number: st.expected}}
@@ -174,12 +177,12 @@ func (s *socket) streamData(r *request) {
 		s.mu.Unlock()
 		s.enqueue(protocol.StreamAck(st.id, st.expected))
 	}
-	s.await(st)
+	s.restartIdleTimer(st)
 }
 
-// streamEnd ends a stream as its sender wants.
+// streamEnd ends a stream at its sender's request.
 func (s *socket) streamEnd(r *request) {
-	st, open := s.takeStream(r.StreamID)
+	st, open := s.removeStream(r.StreamID)
 	if !open {
 		s.closeStream(r.StreamID, protocol.StreamNotFound, "There is no such stream.")
 		return
@@ -188,7 +191,7 @@ func (s *socket) streamEnd(r *request) {
 	s.enqueue(protocol.StreamClosed(st.id, nil))
 }
 
-// dropStreams ends the streams of a client that is gone: the members of the groups are told. The caller holds s.mu.
+// dropStreams ends all streams of a client that is gone, and notifies the members of the groups. The caller holds s.mu.
 func (s *socket) dropStreams() {
 	for id, st := range s.streams {
 		delete(s.streams, id)
@@ -196,7 +199,7 @@ func (s *socket) dropStreams() {
 			st.idle.Stop()
 		}
 		ended := *st
-		s.Hub.Service.Life.Go(func() { // not here: Hub.mu comes before s.mu
+		s.Hub.Service.Life.Go(func() { // in a new goroutine, because Hub.mu must be locked before s.mu
 			s.publishEnd(ended, &hub.StreamFailure{Name: protocol.StreamCancelled, Message: "The sender is gone."})
 		})
 	}

@@ -14,18 +14,18 @@ import (
 	"github.com/awps-go/webpubsub/emulator/internal/wire"
 )
 
-// recovery is what a socket of a reliable protocol has, so that its client can come back after it was cut off. What
-// the client is sent then is in the outbox.
+// recovery lets the client of a reliable protocol reconnect after it was cut off. The outbox holds the messages to send
+// again.
 type recovery struct {
-	tokens   []string   // the client proves with any of them that it is the one that was cut off; the last one is the newest. Guarded by socket.mu.
-	deadline *hub.Timer // ends the wait for a client that was cut off; nil while there is a socket. Guarded by socket.mu.
+	tokens   []string   // valid reconnection tokens, the newest last; guarded by socket.mu
+	deadline *hub.Timer // ends the recovery window; nil while there is a socket; guarded by socket.mu
 
-	attaching sync.Mutex // held while a socket takes over from another
-	reading   sync.Mutex // held as long as a socket is read
+	attaching sync.Mutex // held while a new socket replaces the old one
+	reading   sync.Mutex // held while a goroutine reads the socket
 }
 
-// detach keeps a connection whose socket is gone, for as long as its client may come back. It reports false when the
-// connection is closed already.
+// detach keeps a connection whose socket is gone, until its client reconnects or the recovery window ends. It returns false
+// if the connection is already closed.
 func (s *socket) detach() bool {
 	defer s.Hub.Service.Observer.Changed()
 	s.mu.Lock()
@@ -37,23 +37,23 @@ func (s *socket) detach() bool {
 	s.outbox.Suspend()
 	s.recovery.deadline = s.Hub.Service.Clock.AfterFunc(hub.RecoveryWindow, func() {
 		s.Hub.Service.Log.Debug("client did not come back", "hub", s.Hub.Name, "connection", s.ID)
-		s.gone(func() { s.Lost("the client did not come back in time") })
+		s.finish(func() { s.Lost("the client did not come back in time") })
 	})
 	return true
 }
 
-// attach gives a socket to a client that has come back, or returns why it cannot have one. again tells the client that it is
-// connected.
-func (s *socket) attach(ws *websocket.Conn, nc *wire.Conn, token string, again bool) string {
+// attach gives a reconnected client's connection its new socket, or returns the reason why it cannot. If sendConnected is
+// true, the client first receives another connected frame.
+func (s *socket) attach(ws *websocket.Conn, nc *wire.Conn, token string, sendConnected bool) string {
 	r := s.recovery
-	if !s.proves(token) {
+	if !s.verifyToken(token) {
 		return "the reconnection token is wrong"
 	}
 	defer s.Hub.Service.Observer.Changed()
 	r.attaching.Lock()
 	defer r.attaching.Unlock()
 	s.Drop()         // the server may not have noticed yet that the old socket is dead
-	r.reading.Lock() // from here on nobody reads it
+	r.reading.Lock() // the old reader has ended
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.outbox.Closing() || r.deadline == nil || !r.deadline.Stop() {
@@ -61,22 +61,22 @@ func (s *socket) attach(ws *websocket.Conn, nc *wire.Conn, token string, again b
 		return "the connection is closed"
 	}
 	r.deadline = nil
-	var hello *hub.Frame
-	if again {
-		hello = s.codec.Connected(&s.Connection, r.newest())
+	var connected *hub.Frame
+	if sendConnected {
+		connected = s.codec.Connected(&s.Connection, r.newest())
 	}
-	s.outbox.Resume(hello)
+	s.outbox.Resume(connected)
 	s.ws, s.nc = ws, nc
-	s.wake()
+	s.startWriter()
 	return ""
 }
 
-// newest returns the token that the client is told. The caller holds socket.mu.
+// newest returns the newest reconnection token. The caller holds socket.mu.
 func (r *recovery) newest() string { return r.tokens[len(r.tokens)-1] }
 
-// proves reports whether a token is the connection's. An older token counts until a newer one was used: the frame with the
-// newer one may have been lost with the connection.
-func (s *socket) proves(token string) bool {
+// verifyToken reports whether a reconnection token is valid for the connection. Using a token invalidates the older ones.
+// Until then they stay valid, because the frame with a newer token may have been lost.
+func (s *socket) verifyToken(token string) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	r := s.recovery
@@ -88,26 +88,26 @@ func (s *socket) proves(token string) bool {
 	return true
 }
 
-// reconnect answers a reliable client that comes back with the id and the token of its connection. If there is
-// nothing to come back to, the handshake succeeds and the socket is closed with 1008: that is how a client learns that
-// trying again is of no use. The connection goes on with its own subprotocol: the handshake names it if the client offers it.
+// reconnect handles the handshake of a reliable client that reconnects with the id and a token of its connection. If the
+// connection cannot be recovered, the handshake succeeds and the socket is closed with 1008, which tells the client not to
+// retry. The connection keeps its subprotocol; the response names the subprotocol if the client offers it.
 func (s Server) reconnect(w http.ResponseWriter, r *http.Request, hubName, id string) {
 	fault := "there is no such connection"
 	var sock *socket
-	chosen := known(handshake.Offered(r))
+	chosen := firstKnown(handshake.Offered(r))
 	if c := s.Service.Hub(hubName).Find(id); c != nil {
 		var ok bool
 		if sock, ok = c.Link.(*socket); ok && sock.recovery != nil {
 			chosen = sock.Subprotocol
 		} else {
-			sock, fault = nil, "the connection is not a reliable one"
+			sock, fault = nil, "the connection does not use a reliable subprotocol"
 		}
 	}
-	pinged := func([]byte) {}
+	onPing := func([]byte) {}
 	if sock != nil {
-		pinged = sock.pinged
+		onPing = sock.onPing
 	}
-	ws, nc := s.Upgrade(w, r, chosen, pinged)
+	ws, nc := s.Upgrade(w, r, chosen, onPing)
 	if ws == nil {
 		return
 	}

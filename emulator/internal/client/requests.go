@@ -12,40 +12,40 @@ import (
 	"github.com/awps-go/webpubsub/emulator/internal/protocol"
 )
 
-// request is what a client asks for, and what goes wrong with it on purpose.
+// request is a client's request, and the fault to inject into it.
 type request struct {
 	*protocol.Request
 	fault Fault
 }
 
-// requestQueue is the requests of one client that wait because an event of the client is with the application: they are
-// carried out one after another, in the order of their coming. Pings and acknowledgements of messages never wait. It is guarded
-// by socket.mu.
+// requestQueue holds the requests of one client that wait, for example while the application handles an event of the client.
+// Requests are executed one after another, in order. Pings, sequence acknowledgements and cancellations never wait.
+// socket.mu guards the queue.
 type requestQueue struct {
-	busy    bool // a request is being carried out
-	waiting []*request
-	bytes   int
-	room    sync.Cond // the queue has become shorter
-	goodbye func()    // what comes when nothing waits any more; nil = nothing
+	busy      bool // a request is being executed
+	waiting   []*request
+	bytes     int       // total size of the waiting payloads
+	drained   sync.Cond // signaled when the queue becomes shorter
+	whenEmpty func()    // called once no request is left; may be nil
 }
 
 const (
-	// maxRequests and maxRequestBytes bound what may wait. A client that sends more is read no further for a while.
+	// maxRequests and maxRequestBytes limit the queue. The server stops reading from a client while its queue is full.
 	maxRequests     = 10_000
 	maxRequestBytes = 16 << 20
 )
 
 func (q *requestQueue) full() bool { return len(q.waiting) >= maxRequests || q.bytes > maxRequestBytes }
 
-// drop forgets the requests that wait.
+// drop drops the waiting requests.
 func (q *requestQueue) drop() {
 	q.waiting, q.bytes = nil, 0
-	q.room.Broadcast()
+	q.drained.Broadcast()
 }
 
-// receivedRequest carries out a request, at once or when those before it have been.
-func (s *socket) receivedRequest(asked *protocol.Request) {
-	r := &request{Request: asked}
+// handleOrQueue executes a request immediately, or queues it behind earlier ones. It blocks while the queue is full.
+func (s *socket) handleOrQueue(req *protocol.Request) {
+	r := &request{Request: req}
 	if s.isClosing() {
 		return
 	}
@@ -66,12 +66,12 @@ func (s *socket) receivedRequest(asked *protocol.Request) {
 	}
 	s.mu.Lock()
 	q := &s.requests
-	if q.room.L == nil {
-		q.room.L = &s.mu
+	if q.drained.L == nil {
+		q.drained.L = &s.mu
 	}
 	for q.busy && q.full() && !s.outbox.Closing() {
 		s.outbox.Unheard = true
-		q.room.Wait()
+		q.drained.Wait()
 	}
 	s.outbox.Unheard = false
 	if q.busy {
@@ -85,22 +85,22 @@ func (s *socket) receivedRequest(asked *protocol.Request) {
 	q.busy = true
 	s.mu.Unlock()
 	if s.handle(r) {
-		s.handleWaiting()
+		s.handleQueued()
 	}
 }
 
-// handleWaiting carries out what waits, until one request has to wait for the application.
-func (s *socket) handleWaiting() {
+// handleQueued executes the queued requests, until the queue is empty or a request has to wait.
+func (s *socket) handleQueued() {
 	for {
 		s.mu.Lock()
 		q := &s.requests
 		if len(q.waiting) == 0 {
 			q.busy, q.waiting = false, nil
-			goodbye := q.goodbye
-			q.goodbye = nil
+			f := q.whenEmpty
+			q.whenEmpty = nil
 			s.mu.Unlock()
-			if goodbye != nil {
-				goodbye()
+			if f != nil {
+				f()
 			}
 			return
 		}
@@ -108,7 +108,7 @@ func (s *socket) handleWaiting() {
 		q.waiting[0] = nil
 		q.waiting = q.waiting[1:]
 		q.bytes -= len(r.Payload.Data)
-		q.room.Broadcast()
+		q.drained.Broadcast()
 		s.mu.Unlock()
 		if !s.handle(r) {
 			return
@@ -116,11 +116,11 @@ func (s *socket) handleWaiting() {
 	}
 }
 
-// afterRequests calls f when everything that the client has sent has been carried out.
+// afterRequests calls f once every request that the client has sent is executed.
 func (s *socket) afterRequests(f func()) {
 	s.mu.Lock()
 	if s.requests.busy {
-		s.requests.goodbye = f
+		s.requests.whenEmpty = f
 		f = nil
 	}
 	s.mu.Unlock()
@@ -129,36 +129,36 @@ func (s *socket) afterRequests(f func()) {
 	}
 }
 
-// handle does what a client asks for, or what is to go wrong with it on purpose. It reports false if that is not done yet:
-// handleWaiting is called when it is.
+// handle executes a request, with the fault to inject if there is one. It returns false if the request is not complete yet;
+// handleQueued is then called on completion.
 func (s *socket) handle(r *request) bool {
 	r.fault = s.faults.Next(r.Kind.String(), s.ID)
 	if r.fault.Delay == 0 {
-		return s.carryOut(r)
+		return s.execute(r)
 	}
 	s.Hub.Service.Clock.AfterFunc(r.fault.Delay, func() {
-		if s.carryOut(r) {
-			s.handleWaiting()
+		if s.execute(r) {
+			s.handleQueued()
 		}
 	})
 	return false
 }
 
-// carryOut is handle for a request whose time has come.
-func (s *socket) carryOut(r *request) bool {
+// execute is like handle, after the fault's delay.
+func (s *socket) execute(r *request) bool {
 	switch {
 	case r.fault.CutBeforeEffect:
 		s.Drop()
 		return true
 	case r.fault.Error != "" && s.codec.Encoding() == protocol.EncodingRaw:
-		s.fail(protocol.CloseInternalError, internalError)
+		s.closeWithError(protocol.CloseInternalError, internalError)
 		return true
 	case r.fault.Error != "":
-		s.answer(r, &protocol.AckError{Name: r.fault.Error, Message: "A fault that was asked for."})
+		s.respond(r, &protocol.AckError{Name: r.fault.Error, Message: "A fault that was asked for."})
 		return true
 	}
-	if r.AckID != nil && s.executed(*r.AckID) {
-		s.answer(r, &protocol.AckError{Name: protocol.AckDuplicate,
+	if r.AckID != nil && s.wasExecuted(*r.AckID) {
+		s.respond(r, &protocol.AckError{Name: protocol.AckDuplicate,
 			Message: fmt.Sprintf("Message with ack-id: %d has been processed", *r.AckID)})
 		return true
 	}
@@ -187,7 +187,7 @@ func (s *socket) carryOut(r *request) bool {
 		need, action = hub.SendToGroup, "send to"
 	}
 	if !s.Allows(need, r.Group) {
-		s.forbid(r, action)
+		s.rejectForbidden(r, action)
 		return true
 	}
 	switch r.Kind {
@@ -200,23 +200,24 @@ func (s *socket) carryOut(r *request) bool {
 	case protocol.RequestSend:
 		s.sendToGroup(r)
 	}
-	s.answer(r, nil)
+	s.respond(r, nil)
 	return true
 }
 
-// forbid answers a client that lacks a permission. One without a protocol has no acknowledgements, and is closed.
-func (s *socket) forbid(r *request, action string) {
+// rejectForbidden rejects a request of a client that lacks the permission. A raw client is closed, because its protocol has
+// no acknowledgements.
+func (s *socket) rejectForbidden(r *request, action string) {
 	if s.codec.Encoding() == protocol.EncodingRaw {
 		s.Hub.Service.Log.Info("closing a client that may not send to its group: its token lacks the role", "hub", s.Hub.Name,
 			"connection", s.ID, "role", "webpubsub.sendToGroup."+r.Group)
-		s.fail(protocol.ClosePolicyViolation, "The connection is not authorized for raw sendToGroup mode.")
+		s.closeWithError(protocol.ClosePolicyViolation, "The connection is not authorized for raw sendToGroup mode.")
 		return
 	}
-	s.answer(r, &protocol.AckError{Name: protocol.AckForbidden,
-		Message: forbidden(action, r.Group)})
+	s.respond(r, &protocol.AckError{Name: protocol.AckForbidden,
+		Message: forbiddenMessage(action, r.Group)})
 }
 
-func forbidden(action, group string) string {
+func forbiddenMessage(action, group string) string {
 	return fmt.Sprintf("The client does not have permission to %s group '%s'.", action, group)
 }
 
@@ -229,13 +230,13 @@ func (s *socket) sendToGroup(r *request) {
 	s.Publish(m, r.NoEcho)
 }
 
-// internalError is all that a client hears of an event that failed: what the application said is not for it.
+// internalError is the message for a client whose event failed. It does not reveal the application's error.
 const internalError = "Internal server error"
 
-// raise hands a client's event to the application.
+// raise sends a client's event to the application.
 func (s *socket) raise(r *request) {
 	s.Raise(&hub.UserEvent{Name: r.Event, Payload: r.Payload}, func(reply *hub.Payload, err error) {
-		defer s.handleWaiting()
+		defer s.handleQueued()
 		if err != nil {
 			s.eventFailed(r, err)
 			return
@@ -243,24 +244,25 @@ func (s *socket) raise(r *request) {
 		if reply != nil {
 			s.Deliver(&hub.Message{Payload: *reply})
 		}
-		s.answer(r, nil)
+		s.respond(r, nil)
 	})
 }
 
-// eventFailed tells the client that its event failed.
+// eventFailed notifies the client that its event failed. A raw client is closed.
 func (s *socket) eventFailed(r *request, err error) {
 	s.logFailedEvent(r, err)
 	if errors.Is(err, hub.ErrGone) {
-		return // the connection is being closed, of which the client is told
+		return // the connection is being closed, so the client receives a close frame instead
 	}
 	if s.codec.Encoding() == protocol.EncodingRaw {
-		s.fail(protocol.CloseInternalError, internalError)
+		s.closeWithError(protocol.CloseInternalError, internalError)
 		return
 	}
-	s.answer(r, &protocol.AckError{Name: protocol.AckInternal, Message: internalError})
+	s.respond(r, &protocol.AckError{Name: protocol.AckInternal, Message: internalError})
 }
 
-// logFailedEvent logs that an event failed. The room that tells the application has logged what it answered.
+// logFailedEvent logs that an event failed, at Info level only if no handler accepts the event. Package events logs the
+// application's response itself.
 func (s *socket) logFailedEvent(r *request, err error) {
 	level := slog.LevelDebug
 	if errors.Is(err, hub.ErrNoHandler) {
@@ -270,13 +272,13 @@ func (s *socket) logFailedEvent(r *request, err error) {
 		"event", r.Event, "error", err)
 }
 
-// trafficKinds are the kinds of traffic that the requests of clients are.
+// trafficKinds maps requests to the Kind of their TrafficEvent.
 var trafficKinds = [...]string{protocol.RequestJoin: "group", protocol.RequestLeave: "group",
 	protocol.RequestSend: "message", protocol.RequestEvent: "event", protocol.RequestInvoke: "event",
 	protocol.RequestStreamData: "message", protocol.RequestStreamEnd: "message"}
 
-// answer acknowledges a request, if the client asked for that. Of one that was carried out the ackId is remembered.
-func (s *socket) answer(r *request, err *protocol.AckError) {
+// respond sends the response to a request, if the client wants one. It remembers the ackId of a request that succeeded.
+func (s *socket) respond(r *request, err *protocol.AckError) {
 	if err != nil {
 		s.Show(trafficKinds[r.Kind], r.Kind.String()+" failed: ", err.Error())
 	}
@@ -294,22 +296,22 @@ func (s *socket) answer(r *request, err *protocol.AckError) {
 		}
 		s.enqueue(s.codec.Ack(*r.AckID, err))
 	case err != nil && err.Name == protocol.AckForbidden:
-		s.Hub.Service.Log.Info("a client's request failed, and it does not hear of it: it has no ackId", "hub", s.Hub.Name,
-			"connection", s.ID, "type", r.Kind.String(), "error", err)
+		s.Hub.Service.Log.Info("a client's request failed, but the client is not notified because the request has no ackId",
+			"hub", s.Hub.Name, "connection", s.ID, "type", r.Kind.String(), "error", err)
 	}
 	if r.fault.CutAfterEffect {
 		s.Drop()
 	}
 }
 
-// executed reports whether a request with an ackId was carried out before.
-func (s *socket) executed(id uint64) bool {
+// wasExecuted reports whether a recent request with the same ackId was executed.
+func (s *socket) wasExecuted(id uint64) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return s.acked.has(id)
 }
 
-// acknowledge forgets the messages up to a sequence id.
+// acknowledge handles a sequence acknowledgement: it drops the messages up to and including a sequence id.
 func (s *socket) acknowledge(id uint64) {
 	s.mu.Lock()
 	defer s.mu.Unlock()

@@ -17,8 +17,8 @@ import (
 	"github.com/awps-go/webpubsub/emulator/internal/wire"
 )
 
-// socket is the link of a WebSocket client. One goroutine reads it; another writes to it, but only while there is
-// something to write, so that an idle client costs one goroutine.
+// socket is the link of a WebSocket client. One goroutine reads from it. Another writes to it, but only while there is
+// something to write, so an idle client costs one goroutine.
 type socket struct {
 	hub.Connection
 	codec  protocol.Codec
@@ -28,20 +28,20 @@ type socket struct {
 	ws       *websocket.Conn
 	nc       *wire.Conn
 	outbox   hub.Outbox
-	pongs    [][]byte  // answers to WebSocket pings, which wait to be written
-	writing  bool      // a goroutine writes
-	dropped  bool      // it was to be cut before it had a socket
+	pongs    [][]byte  // pong frames that wait to be written
+	writing  bool      // a writer goroutine is running
+	dropped  bool      // Drop was called before there was a socket
 	recovery *recovery // nil unless the protocol is reliable
 	requests requestQueue
 
-	invocations map[string]context.CancelFunc // that the application has
-	streams     map[string]*stream            // that the client sends
-	acked       recentIDs                     // ackIds of requests that were carried out
+	invocations map[string]context.CancelFunc // invocations that the application is handling
+	streams     map[string]*stream            // streams that the client sends
+	acked       recentIDs                     // ackIds of executed requests
 }
 
-// speak sets the client's protocol: that of a subprotocol, or raw if the service has no such subprotocol. A reliable client
-// gets a reconnection token.
-func (s *socket) speak(subprotocol string, raw protocol.Raw) (reconnectionToken string) {
+// setProtocol sets the client's protocol to a subprotocol, or to raw if the service does not know the subprotocol. For a
+// reliable client, it returns a reconnection token.
+func (s *socket) setProtocol(subprotocol string, raw protocol.Raw) (reconnectionToken string) {
 	s.Subprotocol, s.codec = subprotocol, raw
 	var number func([]byte, uint64) []byte
 	if p, ok := protocol.FindSubprotocol(subprotocol); ok {
@@ -60,19 +60,19 @@ func (s *socket) speak(subprotocol string, raw protocol.Raw) (reconnectionToken 
 // Deliver queues a message.
 func (s *socket) Deliver(m *hub.Message) { s.enqueue(m.FrameFor(s.codec)) }
 
-// enqueue queues a frame. A nil frame is what a protocol has no word for. A client that does not keep up is told why, if
-// it still reads, and cut off after a while if it does not.
+// enqueue queues a frame. It ignores nil, which stands for a frame that the client's protocol does not have. A client that
+// does not keep up is closed with a reason, and cut off after a while if it does not read the close frame.
 func (s *socket) enqueue(f *hub.Frame) {
 	if f == nil {
 		return
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.put(f)
+	s.enqueueLocked(f)
 }
 
-// put is enqueue for a caller that holds s.mu.
-func (s *socket) put(f *hub.Frame) {
+// enqueueLocked queues a frame that is not nil. The caller holds s.mu.
+func (s *socket) enqueueLocked(f *hub.Frame) {
 	if s.outbox.Closing() {
 		return
 	}
@@ -81,23 +81,23 @@ func (s *socket) put(f *hub.Frame) {
 		s.GiveUp(fault.Reason, fault.Detail)
 		return
 	}
-	s.wake()
+	s.startWriter()
 }
 
-// wake starts the writer if it does not run. The caller holds s.mu.
-func (s *socket) wake() {
+// startWriter starts the writer goroutine if there is a socket and the writer is not running. The caller holds s.mu.
+func (s *socket) startWriter() {
 	if !s.writing && s.ws != nil {
 		s.writing = true
 		ws, nc := s.ws, s.nc
-		s.Hub.Service.Life.GoFrom(func() { s.write(ws, nc) }) // the reader is counted already
+		s.Hub.Service.Life.GoFrom(func() { s.write(ws, nc) }) // allowed, because the reader is counted
 	}
 }
 
-// write writes what waits, and closes the socket if that comes last.
+// write writes the queued frames. If the outbox is closed, it then closes the socket.
 func (s *socket) write(ws *websocket.Conn, nc *wire.Conn) {
 	for {
 		s.mu.Lock()
-		if s.ws != ws { // the client has a new socket, or none: what waits is not for this one
+		if s.ws != ws { // the client has another socket or none, and the frames are not for this one
 			s.mu.Unlock()
 			return
 		}
@@ -105,7 +105,7 @@ func (s *socket) write(ws *websocket.Conn, nc *wire.Conn) {
 			s.pongs = nil
 			s.mu.Unlock()
 			if _, err := nc.Write(slices.Concat(pongs...)); err != nil {
-				nc.Close() // the reader notices
+				nc.Close() // the reader then fails and cleans up
 				return
 			}
 			continue
@@ -113,7 +113,7 @@ func (s *socket) write(ws *websocket.Conn, nc *wire.Conn) {
 		f, data := s.outbox.Next()
 		if f == nil {
 			closing := s.outbox.Closing()
-			s.writing = closing // nothing is written after goodbye
+			s.writing = closing // stays true after the goodbye, so that no other writer starts
 			goodbye := s.outbox.Goodbye()
 			s.mu.Unlock()
 			if closing {
@@ -126,17 +126,17 @@ func (s *socket) write(ws *websocket.Conn, nc *wire.Conn) {
 		}
 		s.mu.Unlock()
 		if ws.Write(context.Background(), messageType(f), data) != nil {
-			nc.Close() // the reader notices
+			nc.Close() // the reader then fails and cleans up
 			return
 		}
 	}
 }
 
-// maxPongs is how many answers to WebSocket pings may wait. Of more the oldest are dropped, as WebSocket allows.
+// maxPongs is the maximum number of pongs that wait to be written. The oldest are dropped first, as WebSocket allows.
 const maxPongs = 16
 
-// pinged answers a WebSocket ping, once what is being written has been.
-func (s *socket) pinged(payload []byte) {
+// onPing queues the pong for a WebSocket ping. The pong is written after the current frame.
+func (s *socket) onPing(payload []byte) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.outbox.Closing() {
@@ -146,7 +146,7 @@ func (s *socket) pinged(payload []byte) {
 		s.pongs = s.pongs[1:]
 	}
 	s.pongs = append(s.pongs, handshake.Pong(payload))
-	s.wake()
+	s.startWriter()
 }
 
 func messageType(f *hub.Frame) websocket.MessageType {
@@ -156,8 +156,8 @@ func messageType(f *hub.Frame) websocket.MessageType {
 	return websocket.MessageBinary
 }
 
-// Close says goodbye after everything that was queued before. A close frame with the code 1000 has no description: a client
-// that speaks a protocol of the service has been told why.
+// Close closes the connection with code 1000, after everything queued so far has been sent. The close frame has no
+// description, because the disconnected frame has the reason. Only when the service closes does it have both.
 func (s *socket) Close(reason string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -168,16 +168,16 @@ func (s *socket) Close(reason string) {
 	s.startClose(protocol.CloseNormal, reason, description)
 }
 
-// fail closes a client that did something it must not.
-func (s *socket) fail(code int, reason string) {
+// closeWithError closes the connection with a code and a reason, because of an error.
+func (s *socket) closeWithError(code int, reason string) {
 	s.Left(reason)
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.startClose(code, reason, reason)
 }
 
-// open gives the connection its socket.
-func (s *socket) open(ws *websocket.Conn, nc *wire.Conn) {
+// setSocket gives a new connection its socket, and starts to write.
+func (s *socket) setSocket(ws *websocket.Conn, nc *wire.Conn) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.ws, s.nc = ws, nc
@@ -188,12 +188,12 @@ func (s *socket) open(ws *websocket.Conn, nc *wire.Conn) {
 		nc.LimitWrites(wire.HandshakeTimeout)
 	}
 	if s.outbox.Closing() || !s.outbox.Empty() {
-		s.wake()
+		s.startWriter()
 	}
 }
 
-// startClose closes the socket once everything before is written: message is for a disconnected frame, description for the
-// close frame. The caller holds s.mu.
+// startClose closes the outbox, so that the writer closes the socket after it has written everything queued so far. message
+// is for the disconnected frame, and description for the close frame. The caller holds s.mu.
 func (s *socket) startClose(code int, message, description string) {
 	message, description = strings.ToValidUTF8(message, "\uFFFD"), strings.ToValidUTF8(description, "\uFFFD")
 	if !s.outbox.Close(hub.Goodbye{Code: code, Message: message, Description: description}) {
@@ -208,12 +208,12 @@ func (s *socket) startClose(code int, message, description string) {
 		s.recovery.deadline.Stop()
 	}
 	if s.ws != nil {
-		s.nc.LimitWrites(wire.HandshakeTimeout) // a client that reads nothing is cut off
-		s.wake()
+		s.nc.LimitWrites(wire.HandshakeTimeout) // cuts off a client that does not read
+		s.startWriter()
 	}
 }
 
-// Drop cuts the connection, now or as soon as its handshake is through.
+// Drop cuts the network connection, or marks it to be cut as soon as the handshake is complete.
 func (s *socket) Drop() (noticed func() bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -225,7 +225,7 @@ func (s *socket) Drop() (noticed func() bool) {
 	return nil
 }
 
-// Away reports whether the client is cut off and may come back.
+// Away reports whether the client was cut off and may still reconnect.
 func (s *socket) Away() bool {
 	if s.recovery == nil {
 		return false
@@ -235,37 +235,37 @@ func (s *socket) Away() bool {
 	return s.recovery.deadline != nil
 }
 
-// read reads the client until its connection ends.
+// read reads and handles the client's requests until the network connection ends.
 func (s *socket) read(ws *websocket.Conn, nc *wire.Conn) {
 	defer nc.Untrack()
 	if s.recovery != nil {
 		defer s.recovery.reading.Unlock()
 	}
-	ws.SetReadLimit(-1) // receive has a limit, which leaves the words of the close frame to us
+	ws.SetReadLimit(-1) // receive enforces the limit, so that we choose the reason in the close frame
 	for {
 		r, err := s.receive(ws)
 		if bad, ok := errors.AsType[*protocol.FrameError](err); ok {
 			if !s.isClosing() {
-				s.Hub.Service.Log.Info("closing a client for a bad frame", "hub", s.Hub.Name, "connection", s.ID,
+				s.Hub.Service.Log.Info("closing a client that sent an invalid frame", "hub", s.Hub.Name, "connection", s.ID,
 					"code", bad.Code, "reason", bad.Detail)
-				s.fail(bad.Code, bad.Reason)
+				s.closeWithError(bad.Code, bad.Reason)
 			}
-			continue // until the client has answered the close frame
+			continue // until the client has responded to the close frame
 		}
 		if err != nil {
 			if !s.isClosing() {
-				s.lost(err)
+				s.handleReadError(err)
 				nc.CloseGently()
 			}
 			nc.Close()
 			ws.CloseNow()
 			return
 		}
-		s.receivedRequest(r)
+		s.handleOrQueue(r)
 	}
 }
 
-// receive reads a message and what it asks for. The error of one that breaks the rules is a *protocol.FrameError.
+// receive reads and decodes a message. It returns a *protocol.FrameError if the message breaks the protocol's rules.
 func (s *socket) receive(ws *websocket.Conn) (*protocol.Request, error) {
 	typ, message, err := ws.Reader(context.Background())
 	if err != nil {
@@ -278,9 +278,9 @@ func (s *socket) receive(ws *websocket.Conn) (*protocol.Request, error) {
 	if len(data) > hub.MaxMessageSize {
 		if !s.isClosing() {
 			bad := protocol.TooLarge()
-			s.Hub.Service.Log.Info("closing a client for a bad frame", "hub", s.Hub.Name, "connection", s.ID,
+			s.Hub.Service.Log.Info("closing a client that sent an invalid frame", "hub", s.Hub.Name, "connection", s.ID,
 				"code", bad.Code, "reason", bad.Detail)
-			s.fail(bad.Code, bad.Reason)
+			s.closeWithError(bad.Code, bad.Reason)
 		}
 		if _, err := io.Copy(io.Discard, message); err != nil {
 			return nil, err
@@ -297,30 +297,33 @@ func (s *socket) isClosing() bool {
 	return s.outbox.Closing()
 }
 
-// lost ends a connection whose socket is gone. A reliable client may come back, unless it has closed the connection with
-// 1000 or broken the protocol. What any other has sent before it said goodbye counts.
-func (s *socket) lost(err error) {
+// handleReadError handles the error that ends the reading of a socket:
+//
+//   - A reliable client may reconnect, unless it closed the connection with 1000 or broke the WebSocket protocol.
+//   - If the client sent a close frame, its earlier requests are executed before the connection leaves its hub.
+//   - Otherwise the connection leaves its hub immediately.
+func (s *socket) handleReadError(err error) {
 	detail := handshake.LostReason(err)
 	s.Hub.Service.Log.Debug("client gone", "hub", s.Hub.Name, "connection", s.ID, "reason", detail)
-	closed, said := errors.AsType[websocket.CloseError](err)
+	closed, sentClose := errors.AsType[websocket.CloseError](err)
 	broke := handshake.BrokeProtocol(err)
 	switch {
 	case s.recovery != nil && !broke && closed.Code != websocket.StatusNormalClosure && s.detach():
 		s.Show("connection", "cut off: it may come back", "")
-	case said:
-		s.afterRequests(func() { s.gone(func() { s.Left(closed.Reason) }) })
+	case sentClose:
+		s.afterRequests(func() { s.finish(func() { s.Left(closed.Reason) }) })
 	case broke:
-		s.gone(func() { s.Left("The client frame is invalid.") })
+		s.finish(func() { s.Left("The client frame is invalid.") })
 	default:
-		s.gone(func() { s.Lost(detail) })
+		s.finish(func() { s.Lost(detail) })
 	}
 }
 
-// gone ends a connection whose client is gone for good: leave takes it out of its hub.
-func (s *socket) gone(leave func()) {
+// finish ends a connection whose client will not reconnect. leave removes the connection from its hub.
+func (s *socket) finish(leave func()) {
 	leave()
 	s.mu.Lock()
-	s.ws = nil // nobody is there to be told
+	s.ws = nil // there is no client to write to
 	s.mu.Unlock()
 	s.Close("")
 }

@@ -11,14 +11,14 @@ import (
 	"github.com/awps-go/webpubsub/emulator/internal/wire"
 )
 
-func TestAConnectionIsDroppedBeforeItsHandshakeIsThrough(t *testing.T) {
+func TestAConnectionIsDroppedBeforeItsHandshakeIsComplete(t *testing.T) {
 	s := &socket{}
 	s.Drop()
 	local, remote := net.Pipe()
 	defer remote.Close()
-	s.open(&websocket.Conn{}, &wire.Conn{Conn: local})
+	s.setSocket(&websocket.Conn{}, &wire.Conn{Conn: local})
 	_, err := remote.Write([]byte{0})
-	require.Error(t, err, "the connection is open")
+	require.Error(t, err, "the network connection must be closed")
 }
 
 func TestTheLastThousandAckIDsAreRemembered(t *testing.T) {

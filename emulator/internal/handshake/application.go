@@ -10,10 +10,10 @@ import (
 	"github.com/awps-go/webpubsub/emulator/internal/wire"
 )
 
-// Host returns the host that a client connects to, without a port and in lower case: events name it as their origin.
+// Host returns the host that a client connects to, without its port and in lower case. Events carry the host as their origin.
 func Host(r *http.Request) string { return WithoutPort(r.Host) }
 
-// WithoutPort returns a host without its port, as URLs spell it and in lower case.
+// WithoutPort returns a host without its port, in lower case. An IPv6 address is in brackets, as in URLs.
 func WithoutPort(host string) string {
 	u := url.URL{Host: host}
 	name := strings.ToLower(u.Hostname())
@@ -23,9 +23,8 @@ func WithoutPort(host string) string {
 	return name
 }
 
-// RefusedByApplication answers a handshake that the application has refused, in its words: the status and, of a 4xx, the
-// content type and the body. Any other error of the connect event is returned as a 500, which does not say what went wrong:
-// the log does.
+// RefusedByApplication handles the error of a handshake's connect event. It writes a [hub.Rejection] to the client and
+// returns nil. For any other error it returns a 500 without the cause, which only the log has.
 func (h *Handshaker) RefusedByApplication(w http.ResponseWriter, hubName string, err error) *wire.Error {
 	rejected, ok := errors.AsType[*hub.Rejection](err)
 	if !ok {
@@ -34,7 +33,7 @@ func (h *Handshaker) RefusedByApplication(w http.ResponseWriter, hubName string,
 	if o := h.Service.Observer; o.Watched() {
 		o.Traffic(hub.TrafficEvent{Kind: "connection", Hub: hubName, Status: rejected.Status, Text: "refused by the application"})
 	}
-	w.Header()["Content-Type"] = nil // not one that net/http makes up
+	w.Header()["Content-Type"] = nil // keeps net/http from adding one
 	if rejected.ContentType != "" {
 		w.Header().Set("Content-Type", rejected.ContentType)
 	}

@@ -1,6 +1,5 @@
-// Package handshake is what the handshakes of WebSocket and of MQTT clients share: who may connect, with which token,
-// from which page, and how the HTTP connection becomes a WebSocket. It knows tokens, faults and the kernel; which
-// protocol the client speaks then is its callers' business.
+// Package handshake has the parts of the handshake that WebSocket and MQTT clients share: the checks of the hub, the web page
+// and the token, and the upgrade from HTTP to WebSocket. Its callers decide which protocol the client then uses.
 package handshake
 
 import (
@@ -22,7 +21,7 @@ import (
 	"github.com/awps-go/webpubsub/emulator/internal/wire"
 )
 
-// Handshaker answers handshakes.
+// Handshaker checks and answers handshakes.
 type Handshaker struct {
 	Service  *hub.Service
 	Conns    *wire.Conns
@@ -31,7 +30,7 @@ type Handshaker struct {
 	Faults   *faults.List
 }
 
-// Refuse answers a handshake with what is wrong with it.
+// Refuse rejects a handshake with an error. It also logs the error and reports it as traffic.
 func (h *Handshaker) Refuse(w http.ResponseWriter, r *http.Request, hubName string, err *wire.Error) {
 	h.Service.Log.Info("client refused", "path", r.URL.Path, "status", err.Status, "reason", err.Message)
 	if o := h.Service.Observer; o.Watched() {
@@ -40,21 +39,20 @@ func (h *Handshaker) Refuse(w http.ResponseWriter, r *http.Request, hubName stri
 	err.Write(w, r)
 }
 
-// Admit checks what a handshake has before its token: the hub, and the page it comes from. A fault that was asked for
-// happens here.
+// Admit checks the hub name and the Origin header of a handshake, before its token. It also injects the next connect fault.
 func (h *Handshaker) Admit(w http.ResponseWriter, r *http.Request, hubName string) *wire.Error {
 	if !protocol.HubPattern.MatchString(hubName) {
 		return wire.BadRequest("hub", "the hub name %.140q does not match %s", hubName, protocol.HubPattern)
 	}
 	if origin := r.Header.Get("Origin"); origin != "" && !wire.LoopbackOrigin(origin) && !h.Endpoint.OwnOrigin(r, origin) {
 		return &wire.Error{Status: http.StatusForbidden, Code: "Forbidden", Target: "Origin",
-			Message: "the origin " + text.Shorten(origin, 100) + " may not connect: only pages of this machine may"}
+			Message: "the origin " + text.Shorten(origin, 100) + " is not allowed: only web pages from this machine may connect"}
 	}
 	return h.Faults.Apply(h.Faults.Next(faults.Connect), w)
 }
 
-// Authorize checks the token of a client that wants to connect to a hub, at a path that begins with prefix. It may lack one if
-// the hub allows anonymous clients.
+// Authorize checks the token of a client that connects to a hub, at a path that begins with prefix. The token may be missing
+// if the hub allows anonymous clients; the claims are then empty.
 func (h *Handshaker) Authorize(r *http.Request, prefix, hubName string) (*token.Claims, *wire.Error) {
 	claims, err := h.Tokens.AuthorizeClient(r, prefix, hubName)
 	switch {
@@ -66,7 +64,7 @@ func (h *Handshaker) Authorize(r *http.Request, prefix, hubName string) (*token.
 	return claims, nil
 }
 
-// Check checks what a handshake has with its token.
+// Check checks the user and the groups in the token of a handshake, and that the request is a WebSocket handshake.
 func Check(r *http.Request, claims *token.Claims) *wire.Error {
 	if user := claims.User(); user != "" {
 		if fault := protocol.CheckUser(user); fault != "" {
@@ -84,15 +82,16 @@ func Check(r *http.Request, claims *token.Claims) *wire.Error {
 	return nil
 }
 
-// NotWebSocket is the answer to a request that is not a WebSocket handshake.
+// NotWebSocket returns the error for a request that is not a WebSocket handshake.
 func NotWebSocket() *wire.Error {
 	return wire.BadRequest("Upgrade", "this is not a WebSocket handshake of version 13")
 }
 
-// Query returns the value of a parameter of a handshake, whose name counts in any case. Of several the last counts.
+// Query returns the value of a query parameter of a handshake, and whether it exists. Names are case-insensitive. If a
+// parameter is repeated, the last value counts.
 func Query(r *http.Request, name string) (value string, found bool) { return token.Query(r.URL, name) }
 
-// Describe returns a handshake as the application sees it. The access token is the service's own business.
+// Describe describes a handshake to the application. It leaves out the access token and internal headers.
 func Describe(r *http.Request) *hub.ConnectRequest {
 	query := r.URL.Query()
 	maps.DeleteFunc(query, func(name string, _ []string) bool { return strings.EqualFold(name, token.QueryName) })
@@ -104,10 +103,13 @@ func Describe(r *http.Request) *hub.ConnectRequest {
 		Certificates: wire.ConnOf(r).PeerCertificates()}
 }
 
-// Upgrade answers a handshake and counts the goroutine that the caller starts to read the socket. It returns nil when
-// there is nothing to read. pinged, if not nil, is handed the WebSocket pings of the client and sees to their answer, as
-// the WebSocket library gives up a client that does not take the pong at once. See [Pong].
-func (h *Handshaker) Upgrade(w http.ResponseWriter, r *http.Request, subprotocol string, pinged func(payload []byte)) (*websocket.Conn, *wire.Conn) {
+// Upgrade completes a handshake and returns the WebSocket. On failure it responds with an error and returns nil.
+//
+// Upgrade tracks the connection: the caller reads it in a goroutine of its own, which must call [wire.Conn.Untrack] at the end.
+//
+// onPing, if not nil, receives the payloads of the client's WebSocket pings and must send the pongs (see [Pong]). Without
+// onPing, the WebSocket library sends them, and drops a client that does not read a pong within 5 seconds.
+func (h *Handshaker) Upgrade(w http.ResponseWriter, r *http.Request, subprotocol string, onPing func(payload []byte)) (*websocket.Conn, *wire.Conn) {
 	nc := wire.ConnOf(r)
 	if !h.Conns.Track(nc) {
 		unavailable := &wire.Error{Status: http.StatusServiceUnavailable, Code: "ServiceUnavailable", Message: hub.ClosingReason}
@@ -118,14 +120,14 @@ func (h *Handshaker) Upgrade(w http.ResponseWriter, r *http.Request, subprotocol
 		Subprotocols:       []string{subprotocol},
 		InsecureSkipVerify: true, // Admit has checked the origin
 	}
-	if pinged != nil {
+	if onPing != nil {
 		options.OnPingReceived = func(_ context.Context, payload []byte) bool {
-			pinged(bytes.Clone(payload))
+			onPing(bytes.Clone(payload))
 			return false
 		}
 	}
 	ws, err := websocket.Accept(w, r, options)
-	if err != nil { // Accept has answered
+	if err != nil { // Accept has sent the response
 		h.Service.Log.Info("handshake failed", "error", err)
 		nc.Untrack()
 		return nil, nil
@@ -133,7 +135,8 @@ func (h *Handshaker) Upgrade(w http.ResponseWriter, r *http.Request, subprotocol
 	return ws, nc
 }
 
-// EndIfClosing ends a connection that has come in while the server was closing its hubs, and may have been missed.
+// EndIfClosing ends a new connection if the server is closing, because the server may not have seen it when it closed its
+// hubs.
 func (h *Handshaker) EndIfClosing(c *hub.Connection, nc *wire.Conn) {
 	if h.Service.Life.IsClosing() {
 		nc.ShortenClosing()
@@ -141,7 +144,7 @@ func (h *Handshaker) EndIfClosing(c *hub.Connection, nc *wire.Conn) {
 	}
 }
 
-// Offered returns the subprotocols that a client offers, in its order.
+// Offered returns the subprotocols that a client offers, in the client's order.
 func Offered(r *http.Request) []string {
 	var offered []string
 	for _, v := range r.Header.Values("Sec-WebSocket-Protocol") {
@@ -154,7 +157,7 @@ func Offered(r *http.Request) []string {
 	return offered
 }
 
-// IsWebSocket reports whether a request is a handshake that can be answered.
+// IsWebSocket reports whether a request is a valid WebSocket handshake of version 13.
 func IsWebSocket(r *http.Request) bool {
 	key, err := base64.StdEncoding.DecodeString(r.Header.Get("Sec-WebSocket-Key"))
 	return r.Method == http.MethodGet && r.ProtoAtLeast(1, 1) && err == nil && len(key) == 16 &&

@@ -14,24 +14,25 @@ import (
 	"github.com/awps-go/webpubsub/emulator/internal/wire"
 )
 
-// maxCloseReason is what fits into a close frame, in bytes.
+// maxCloseReason is the maximum length of the reason in a close frame, in bytes.
 const maxCloseReason = 123
 
-// CloseSocket sends a close frame, waits for the answer, which somebody else may read, and closes the connection.
+// CloseSocket sends a close frame, waits for the client's close frame, and closes the connection. Another goroutine may read
+// the socket meanwhile. CloseSocket shortens the reason if necessary.
 func CloseSocket(ws *websocket.Conn, nc *wire.Conn, code int, reason string) {
 	nc.StartClosing()
 	reason = text.Shorten(strings.ToValidUTF8(reason, "\uFFFD"), maxCloseReason)
-	ws.Close(websocket.StatusCode(code), reason) // a client that does not answer has gone
+	ws.Close(websocket.StatusCode(code), reason) // an error means that the client is gone
 	nc.Close()
 }
 
-// Pong is the WebSocket frame that answers a ping. It may be written to the connection between two messages.
+// Pong returns the WebSocket frame that responds to a ping. It may be written to the connection between two messages.
 func Pong(payload []byte) []byte {
-	return append([]byte{0x8A, byte(len(payload))}, payload...) // a control frame has 125 bytes at most
+	return append([]byte{0x8A, byte(len(payload))}, payload...) // a control frame's payload has at most 125 bytes
 }
 
-// BrokeProtocol reports whether a socket could not be read any more because the client's frames are not those of a
-// WebSocket, rather than because the connection is gone.
+// BrokeProtocol reports whether reading a socket failed because the client broke the WebSocket protocol, rather than because
+// the connection is gone.
 func BrokeProtocol(err error) bool {
 	_, closed := errors.AsType[websocket.CloseError](err)
 	_, network := errors.AsType[net.Error](err)
@@ -39,7 +40,7 @@ func BrokeProtocol(err error) bool {
 		!errors.Is(err, io.ErrClosedPipe)
 }
 
-// LostReason returns why a socket could not be read any more.
+// LostReason describes, for people, why reading a socket failed.
 func LostReason(err error) string {
 	if ce, ok := errors.AsType[websocket.CloseError](err); ok {
 		return strings.TrimSpace(fmt.Sprintf("the client closed the connection: %d %s", ce.Code, ce.Reason))

@@ -12,7 +12,7 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-func TestWhyASocketCannotBeReadAnyMore(t *testing.T) {
+func TestBrokeProtocol(t *testing.T) {
 	for name, test := range map[string]struct {
 		err   error
 		broke bool

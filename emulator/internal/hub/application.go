@@ -7,68 +7,70 @@ import (
 	"sync"
 )
 
-// Application receives the events of connections. For one connection the calls come one at a time and in order: Connect,
-// Connected, UserEvents, Disconnected, and nothing after that. None comes under a lock of the emulator's. Their ctx ends
-// a while after the service has begun to close.
+// Application receives the events of connections. The calls for one connection come one at a time, in this order:
+// Connect, Connected, any number of UserEvent, and Disconnected, which is the last. The emulator holds no lock during a
+// call. The ctx ends shortly after the service begins to close.
 type Application interface {
-	// Listens reports whether anybody is told of a hub's events now. It may be asked at any time, and spares the
-	// description of a handshake that nobody wants to hear of.
+	// Listens reports whether the hub has an event handler now. It may be called at any time. If it returns false, the
+	// caller need not describe the handshake.
 	Listens(hub string) bool
-	// Connect asks whether a client may connect. c is not in its hub yet: its id, hub and user are those of the token.
-	// A *Rejection is passed on to the client. The reply counts also when there is an error.
+	// Connect decides whether a client may connect. c is not in its hub yet, and c.UserID is the user of the token.
+	// A *Rejection is passed on to the client. The reply is used even if there is an error.
 	Connect(ctx context.Context, c *Connection, r *ConnectRequest) (ConnectReply, error)
 	// Connected reports that a client is connected.
 	Connected(ctx context.Context, c *Connection)
-	// UserEvent tells the application what a client sent. A reply that is not nil goes to the client as a message from the server. An
-	// error, such as ErrNoHandler, fails the event.
+	// UserEvent sends a client's event to the application. The client receives the reply, unless it is nil, as a message
+	// from the server. An error, such as ErrNoHandler, fails the event.
 	UserEvent(ctx context.Context, c *Connection, e *UserEvent) (*Payload, error)
-	// Disconnected reports that a client is gone for good.
+	// Disconnected reports that a client is gone and will not reconnect to this connection.
 	Disconnected(ctx context.Context, c *Connection, reason string)
 }
 
-// ConnectRequest is a handshake as the application sees it.
+// ConnectRequest describes a handshake to the application.
 type ConnectRequest struct {
 	Claims       map[string][]string // of the token
 	Query        map[string][]string // without the access token
 	Header       map[string][]string
 	Subprotocols []string
-	Certificates [][]byte // DER, as the client has shown them
-	Detail       any      // what only the client's protocol and the application can read; nil for most
+	Certificates [][]byte // the client's certificates, in DER
+	Detail       any      // specific to the client's protocol; nil for most
 }
 
-// ConnectReply is what the application makes of a handshake that it accepts. Its zero value leaves the token's word.
+// ConnectReply is the application's reply to a handshake that it accepts. The zero value keeps everything as in the token.
 type ConnectReply struct {
-	UserID      *string  // nil keeps the token's; any other takes its place, also "", which is no user
-	Groups      []string // an empty list keeps the token's; any other takes their place
-	Roles       []string // nil keeps the token's; any other takes their place, also an empty list, which is no roles
-	Subprotocol string   // one of those the client offered; "" leaves the choice to the service
-	Detail      any      // as in ConnectRequest; also of a handshake that is rejected
+	UserID      *string  // replaces the token's user ("" for no user); nil keeps it
+	Groups      []string // replace the token's groups; empty keeps them
+	Roles       []string // replace the token's roles, even if empty; nil keeps them
+	Subprotocol string   // one that the client offered; "" leaves the choice to the service
+	Detail      any      // specific to the client's protocol, as in ConnectRequest; may also be set for a rejected handshake
 }
 
-// Rejection is the application's own answer to a handshake that it refuses. A WebSocket client receives the status, the
-// content type and the body as they are.
+// Rejection is the application's response to a handshake that it rejects. A WebSocket client receives the status, the
+// content type and the body unchanged.
 type Rejection struct {
 	Status      int
 	ContentType string
 	Body        []byte
-	Reason      string // for people, and for clients whose protocol has no place for a status
+	Reason      string // for people, and for clients whose protocol has no status
 }
 
 func (r *Rejection) Error() string { return fmt.Sprintf("%d: %s", r.Status, r.Reason) }
 
-// UserEvent is something that a client sent to the application.
+// UserEvent is an event that a client sent to the application.
 type UserEvent struct {
 	Name string
 	Payload
-	Detail any // what only the client's protocol and the application can read, also of the answer; nil for most
+	Detail any // specific to the client's protocol, and includes the response; nil for most
 
-	// Context, if not nil, ends when nobody waits for the answer any more: the application is asked no longer then.
+	// Context, if not nil, ends when nobody waits for the response anymore. That cancels the request to the application.
 	Context context.Context
 }
 
-// Connect asks the application whether a client may connect, if there is one that listens, and gives the connection
-// the user that comes of it. roles and groups are those of the client's token; those of the reply are what comes of
-// the token and of the application's answer. describe is called if there is somebody to ask.
+// Connect asks the application whether the client may connect, and sets c.UserID from the reply. If nobody listens to the
+// hub's events, the client may connect.
+//
+// roles and groups are those of the client's token. The returned reply has the resulting ones: the application's, or else
+// the token's. Connect calls describe only if somebody listens.
 func (c *Connection) Connect(ctx context.Context, roles, groups []string, describe func() *ConnectRequest) (ConnectReply, error) {
 	s := c.Hub.Service
 	c.events.begin(s)
@@ -79,7 +81,7 @@ func (c *Connection) Connect(ctx context.Context, roles, groups []string, descri
 			return reply, err
 		}
 	} else {
-		c.NextEventID() // connect has its number also when nobody hears of it
+		c.NextEventID() // connect uses a number even if nobody listens
 	}
 	if reply.UserID != nil {
 		c.UserID = *reply.UserID
@@ -93,14 +95,15 @@ func (c *Connection) Connect(ctx context.Context, roles, groups []string, descri
 	return reply, nil
 }
 
-// NextEventID returns the number of the connection's next event, the first being 0. It is for the Application, during its calls.
+// NextEventID returns the number of the connection's next event, starting at 0. Only the Application may call it, during its
+// own calls.
 func (c *Connection) NextEventID() int {
 	c.events.sent++
 	return c.events.sent - 1
 }
 
-// State returns the connection's state and whether the application has set one, which may be empty. It is for the
-// Application, during its calls.
+// State returns the connection's state, and whether the application has set one: an empty state counts. Only the
+// Application may call it, during its own calls.
 func (c *Connection) State() (state string, set bool) {
 	if c.events.state == nil {
 		return "", false
@@ -108,97 +111,96 @@ func (c *Connection) State() (state string, set bool) {
 	return *c.events.state, true
 }
 
-// SetState keeps a state that the application has set. It is for the Application, during its calls.
+// SetState stores a state that the application has set. Only the Application may call it, during its own calls.
 func (c *Connection) SetState(state string) { c.events.state = &state }
 
-// Memory is a place where the Application keeps what it has to remember of the connection, nil at first. It is for the
-// Application, during its calls.
+// Memory returns a place for the Application's own data about the connection, nil at first. Only the Application may use
+// it, during its own calls.
 func (c *Connection) Memory() *any { return &c.events.memory }
 
-// AdoptState gives the connection the state that the application has set for another one, which has come back as this one,
-// if it has set any.
+// AdoptState copies the state that the application has set, if any, from the connection that this one replaces after a
+// reconnect.
 func (c *Connection) AdoptState(other *Connection) {
 	state := other.events.state
 	if state == nil {
 		return
 	}
-	c.events.add(&telling{tell: func(context.Context) { c.events.state = state }})
+	c.events.add(&notification{notify: func(context.Context) { c.events.state = state }})
 }
 
-// maxPendingEvents is how many events of one connection may wait for the application before Raise blocks.
+// maxPendingEvents is the number of a connection's events that may wait for the application before Raise blocks.
 const maxPendingEvents = 64
 
-// eventQueue tells the application about one connection, in order. It has a goroutine only while it has something to
-// tell.
+// eventQueue notifies the application about one connection, in order. It runs a goroutine only while it is not empty.
 type eventQueue struct {
 	service *Service
 
-	// For the application's own use, which calls in order make safe.
-	sent   int     // events sent so far, connect being the first
-	state  *string // the connection's state, as the application left it; nil = it has never set one
+	// For the application. These fields need no lock because the calls for one connection never overlap.
+	sent   int     // number of events so far, including connect
+	state  *string // set by the application; nil if it never set one
 	memory any
 
 	mu      sync.Mutex // guards everything below
-	drained sync.Cond  // the queue has become shorter
-	pending []*telling
-	current *telling
+	drained sync.Cond  // signaled when the queue becomes shorter
+	pending []*notification
+	current *notification
 	running bool
-	over    bool // disconnected is the last event
+	closed  bool // disconnected was queued, and nothing may follow it
 }
 
-// telling is one thing that the application is told.
-type telling struct {
-	tell   func(context.Context)
-	drop   func()             // set for a user event: what to do if it is never told
-	cancel context.CancelFunc // ends tell's context; set while a user event is told
+// notification is one queued call of the application.
+type notification struct {
+	notify func(context.Context)
+	drop   func()             // for user events: called instead of notify if the event is dropped
+	cancel context.CancelFunc // for user events: cancels notify's context while notify runs
 }
 
-// begin makes the queue ready for use.
+// begin prepares the queue for use.
 func (q *eventQueue) begin(s *Service) {
 	q.service = s
 	q.drained.L = &q.mu
 }
 
 func (q *eventQueue) connected(c *Connection) {
-	q.add(&telling{tell: func(ctx context.Context) { q.service.Application.Connected(ctx, c) }})
+	q.add(&notification{notify: func(ctx context.Context) { q.service.Application.Connected(ctx, c) }})
 }
 
-// disconnected ends the queue: the application hears of nothing that comes later, nor of the client's events that still
-// wait. cancel also ends the request of the event that it is handling.
+// disconnected queues the last notification and closes the queue. It drops the user events that still wait. If cancel is
+// true, it also cancels the request for the event that the application is handling.
 func (q *eventQueue) disconnected(c *Connection, reason string, cancel bool) {
 	q.mu.Lock()
-	if q.over {
+	if q.closed {
 		q.mu.Unlock()
 		return
 	}
-	var dropped []*telling
-	q.pending = slices.DeleteFunc(q.pending, func(t *telling) bool {
-		if t.drop == nil {
+	var dropped []*notification
+	q.pending = slices.DeleteFunc(q.pending, func(n *notification) bool {
+		if n.drop == nil {
 			return false
 		}
-		dropped = append(dropped, t)
+		dropped = append(dropped, n)
 		return true
 	})
 	if cancel && q.current != nil && q.current.cancel != nil {
 		q.current.cancel()
 	}
-	q.append(&telling{tell: func(ctx context.Context) { q.service.Application.Disconnected(ctx, c, reason) }})
-	q.over = true
+	q.append(&notification{notify: func(ctx context.Context) { q.service.Application.Disconnected(ctx, c, reason) }})
+	q.closed = true
 	q.drained.Broadcast()
 	q.mu.Unlock()
-	for _, t := range dropped {
-		t.drop()
+	for _, n := range dropped {
+		n.drop()
 	}
 }
 
-// userEvent sends an event when its turn has come and hands the answer to done. It blocks while too many wait.
+// userEvent queues an event and later passes the application's reply to done. It blocks while the queue is full.
 func (q *eventQueue) userEvent(c *Connection, e *UserEvent, done func(*Payload, error)) {
-	t := &telling{drop: func() { done(nil, ErrGone) }}
-	t.tell = func(ctx context.Context) {
+	n := &notification{drop: func() { done(nil, ErrGone) }}
+	n.notify = func(ctx context.Context) {
 		ctx, cancel := context.WithCancel(ctx)
 		defer cancel()
 		q.mu.Lock()
-		t.cancel = cancel
+		n.cancel = cancel
 		q.mu.Unlock()
 		if e.Context != nil {
 			defer context.AfterFunc(e.Context, cancel)()
@@ -210,31 +212,31 @@ func (q *eventQueue) userEvent(c *Connection, e *UserEvent, done func(*Payload, 
 		done(reply, err)
 	}
 	q.mu.Lock()
-	for len(q.pending) >= maxPendingEvents && q.running && !q.over {
+	for len(q.pending) >= maxPendingEvents && q.running && !q.closed {
 		q.drained.Wait()
 	}
-	added := q.append(t)
+	added := q.append(n)
 	q.mu.Unlock()
 	if !added {
-		t.drop()
+		n.drop()
 	}
 }
 
-func (q *eventQueue) add(t *telling) {
+func (q *eventQueue) add(n *notification) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	q.append(t)
+	q.append(n)
 }
 
-// append queues a telling, and reports false when the queue is over. The caller holds q.mu.
-func (q *eventQueue) append(t *telling) bool {
-	if q.over || q.service == nil {
+// append queues a notification. It reports false if the queue is closed or was never begun. The caller holds q.mu.
+func (q *eventQueue) append(n *notification) bool {
+	if q.closed || q.service == nil {
 		return false
 	}
-	q.pending = append(q.pending, t)
+	q.pending = append(q.pending, n)
 	if !q.running && q.service.Life.Go(q.run) {
 		q.running = true
-		q.service.Life.telling.Add(1)
+		q.service.Life.notifying.Add(1)
 	}
 	return true
 }
@@ -243,17 +245,17 @@ func (q *eventQueue) run() {
 	ctx := q.service.Life.Context()
 	q.mu.Lock()
 	for len(q.pending) > 0 {
-		t := q.pending[0]
+		n := q.pending[0]
 		q.pending[0] = nil
 		q.pending = q.pending[1:]
-		q.current = t
+		q.current = n
 		q.drained.Broadcast()
 		q.mu.Unlock()
-		t.tell(ctx)
+		n.notify(ctx)
 		q.mu.Lock()
 	}
 	q.running, q.pending, q.current = false, nil, nil
 	q.mu.Unlock()
-	q.service.Life.telling.Add(-1)
+	q.service.Life.notifying.Add(-1)
 	q.service.Observer.Changed()
 }

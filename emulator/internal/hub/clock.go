@@ -6,15 +6,15 @@ import (
 	"time"
 )
 
-// Clock is the time the service lives in: the machine's, moved forward by what Advance added. Tokens expire, messages
-// die and recovery windows close by it, so that a test moves the clock instead of sleeping.
+// Clock is the service's clock: the machine's time plus everything that Advance added. Tokens, messages and recovery
+// windows expire by this clock, so a test can advance it instead of sleeping. The zero value is ready to use.
 type Clock struct {
 	mu     sync.Mutex // guards everything below
 	offset time.Duration
 	timers map[*Timer]struct{}
 }
 
-// Timer is a function that runs when the clock reaches a moment.
+// Timer runs a function when the clock reaches a certain time.
 type Timer struct {
 	clock *Clock
 	at    time.Time
@@ -22,14 +22,14 @@ type Timer struct {
 	real  *time.Timer
 }
 
-// Now is the current time of the service.
+// Now returns the service's current time.
 func (c *Clock) Now() time.Time {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	return time.Now().Add(c.offset)
 }
 
-// AfterFunc runs f, in a goroutine of its own or in the one that advances the clock, once d has passed.
+// AfterFunc runs f once d has passed, either in a new goroutine or in the one that calls Advance.
 func (c *Clock) AfterFunc(d time.Duration, f func()) *Timer {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -42,14 +42,14 @@ func (c *Clock) AfterFunc(d time.Duration, f func()) *Timer {
 	return t
 }
 
-// fire runs the timer's function, unless it already ran or was stopped.
+// fire runs the timer's function, unless the function already ran or the timer was stopped.
 func (t *Timer) fire() {
 	if t.Stop() {
 		t.run()
 	}
 }
 
-// Stop reports whether it prevented the function from running.
+// Stop stops the timer, and reports whether it prevented the function from running.
 func (t *Timer) Stop() bool {
 	t.clock.mu.Lock()
 	defer t.clock.mu.Unlock()
@@ -61,7 +61,7 @@ func (t *Timer) Stop() bool {
 	return true
 }
 
-// Advance moves the clock and runs what has become due before it returns, so that the caller sees the effects.
+// Advance moves the clock forward. It runs the timers that are now due, in order, before it returns.
 func (c *Clock) Advance(d time.Duration) {
 	c.mu.Lock()
 	c.offset += d

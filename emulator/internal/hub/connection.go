@@ -8,15 +8,15 @@ import (
 	"github.com/awps-go/webpubsub/emulator/internal/text"
 )
 
-// Connection is a client of a hub, whatever protocol it speaks. Reliable clients stay one while they recover. Its
-// exported fields do not change once it is in its hub.
+// Connection is a client connection of a hub, over any protocol. A reliable client keeps its Connection when it recovers.
+// The exported fields do not change once the connection is in its hub.
 type Connection struct {
 	ID          string
 	Hub         *Hub
 	UserID      string // "" = anonymous
 	Subprotocol string // as negotiated; "" = none
-	Host        string // the one that the client connected to, without a port, in lower case
-	Streams     bool   // its protocol knows where a stream ends
+	Host        string // the host that the client connected to, without a port, in lower case
+	Streams     bool   // the client's protocol can express the end of a stream
 	Link        Link
 
 	events eventQueue
@@ -27,27 +27,27 @@ type Connection struct {
 	permissions permissions
 }
 
-// Link is how a connection is reached. None of its methods blocks, and all of them may be called under the locks of a hub.
+// Link sends to the client of a connection. Its methods do not block, and may be called with a hub's locks held.
 type Link interface {
 	// Deliver queues a message.
 	Deliver(m *Message)
-	// Close closes the connection with a reason, after everything that was queued before.
+	// Close closes the connection with a reason, after everything queued so far has been sent.
 	Close(reason string)
-	// Drop cuts the connection without a word. It returns a function that reports whether the end has been noticed, or nil
-	// if there was nothing to cut.
+	// Drop cuts the network connection without a close frame. It returns a function that reports whether the server has
+	// noticed, or nil if there was no network connection.
 	Drop() (noticed func() bool)
-	// Away reports whether the client is cut off and may come back.
+	// Away reports whether the client has lost its network connection and may still reconnect.
 	Away() bool
 }
 
-// groupSet is the groups of a connection.
+// groupSet is the set of groups of a connection.
 type groupSet map[string]struct{}
 
 func (g groupSet) Has(group string) bool { _, ok := g[group]; return ok }
 func (g groupSet) Len() int              { return len(g) }
 
-// SetRoles gives a connection that is not in its hub yet the permissions of its roles. Roles that grant nothing are
-// logged: whoever spelled them expects something. check returns what is wrong with the name of a group.
+// SetRoles sets the permissions of a connection from its roles, before the connection is in its hub. It logs each role that
+// grants nothing, because that is probably a mistake. check returns what is wrong with a group name, or "".
 func (c *Connection) SetRoles(roles []string, check func(group string) string) {
 	var skipped map[string]string
 	c.permissions, skipped = newPermissions(roles, check)
@@ -57,7 +57,7 @@ func (c *Connection) SetRoles(roles []string, check func(group string) string) {
 	}
 }
 
-// Join puts the connection into a group, if it is still in its hub.
+// Join adds the connection to a group, if the connection is still in its hub.
 func (c *Connection) Join(group string) {
 	defer c.Hub.Service.Observer.Changed()
 	c.Hub.mu.Lock()
@@ -65,7 +65,7 @@ func (c *Connection) Join(group string) {
 	c.Hub.join(c, group)
 }
 
-// Leave takes the connection out of a group and reports whether it was in it.
+// Leave removes the connection from a group, and reports whether it was a member.
 func (c *Connection) Leave(group string) bool {
 	defer c.Hub.Service.Observer.Changed()
 	c.Hub.mu.Lock()
@@ -75,14 +75,14 @@ func (c *Connection) Leave(group string) bool {
 	return was
 }
 
-// Allows reports whether the connection holds a permission for a group; without a group, for every group.
+// Allows reports whether the connection has a permission for a group, or for every group if group is "".
 func (c *Connection) Allows(p Permission, group string) bool {
 	c.Hub.mu.RLock()
 	defer c.Hub.mu.RUnlock()
 	return c.permissions.allows(p, group)
 }
 
-// Publish sends a client's message to its group. noEcho spares the client its copy.
+// Publish sends the client's message to m.Group. With noEcho, the client itself receives no copy.
 func (c *Connection) Publish(m *Message, noEcho bool) {
 	m.FromUser = c.UserID
 	t := &Target{Group: m.Group, streams: m.Stream != nil && m.Stream.End}
@@ -96,19 +96,18 @@ func (c *Connection) Publish(m *Message, noEcho bool) {
 	}
 }
 
-// End takes the connection out of its hub and says goodbye to the client. reason is the sentence for the client and the
-// application.
+// End removes the connection from its hub and closes it. The client and the application receive the reason.
 func (c *Connection) End(reason string) {
 	c.Left(reason)
 	c.Link.Close(reason)
 }
 
-// Left takes the connection out of its hub, if it still is in it, and tells the application why. Events that the
-// application has not begun to handle are dropped.
+// Left removes the connection from its hub, if it is still there, and notifies the application with the reason. It drops
+// events that the application has not begun to handle.
 func (c *Connection) Left(reason string) { c.leave(reason, reason, false) }
 
-// Lost is Left for a client that is gone without a word to the service: the application hears no reason, and is asked no
-// longer about the event that it is handling. detail is for people.
+// Lost is like Left, for a client that is gone without a close frame. The application receives an empty reason, and the
+// request for the event that it is handling is canceled. detail is for people.
 func (c *Connection) Lost(detail string) { c.leave("", detail, true) }
 
 func (c *Connection) leave(reason, detail string, cancel bool) {
@@ -119,8 +118,8 @@ func (c *Connection) leave(reason, detail string, cancel bool) {
 	c.events.disconnected(c, reason, cancel)
 }
 
-// GiveUp is Left for a client that does not keep up. It logs the detail, as the client may be cut off before it has
-// read the reason. It may be called under a link's lock: it does its work on a goroutine of its own.
+// GiveUp is like Left, for a client that does not keep up. It logs the detail because the client may be cut off before it
+// reads the reason. It may be called with a link's lock held, because it does its work in a new goroutine.
 func (c *Connection) GiveUp(reason, detail string) {
 	c.Hub.Service.Life.Go(func() {
 		c.Hub.Service.Log.Info("closing a client", "hub", c.Hub.Name, "connection", c.ID, "reason", detail)
@@ -148,21 +147,21 @@ func (c *Connection) inspect() Info {
 		Recovering: c.Link.Away()}
 }
 
-// Show shows those who watch what happened to the connection: what, and the detail of it.
+// Show reports something that happened to the connection to those who watch the traffic. The text is what plus detail.
 func (c *Connection) Show(kind, what, detail string) {
 	if o := c.Hub.Service.Observer; o.Watched() {
 		o.Traffic(TrafficEvent{Kind: kind, Hub: c.Hub.Name, ConnectionID: c.ID, UserID: c.UserID, Text: what + detail})
 	}
 }
 
-// Errors of user events that no application has answered.
+// Errors of user events without a response from the application.
 var (
-	ErrNoHandler = errors.New("no event handler takes this event")
+	ErrNoHandler = errors.New("no event handler accepts this event")
 	ErrGone      = errors.New("the connection is closed")
 )
 
-// Raise hands a client's event to the application, and what comes of it to done. It blocks while too many events of the
-// connection wait for the application.
+// Raise queues a client's event for the application, and later passes the reply or the error to done. It blocks while too
+// many events of the connection wait for the application.
 func (c *Connection) Raise(e *UserEvent, done func(reply *Payload, err error)) {
 	if o := c.Hub.Service.Observer; o.Watched() {
 		o.Traffic(TrafficEvent{Kind: "event", Hub: c.Hub.Name, ConnectionID: c.ID, UserID: c.UserID,

@@ -1,23 +1,30 @@
-// Package hub is the kernel of the emulator: hubs, their connections, groups, users and permissions, messages and whom
-// a message is for, what the application hears of a connection and in which order, what a client is sent before its
-// connection is closed, and the clock. It has no socket, no HTTP, no WebSocket, no JWT and no MQTT, and a test of the rooms'
-// walls keeps it so.
+// Package hub is the kernel of the emulator. It holds:
 //
-// It reaches the rooms around it by small interfaces that it defines itself: a [Link] to a client, an [Application]
-// that is told of events, an [Observer] for traffic and for tests that wait, and an [Encoder] for each protocol.
+//   - hubs with their connections, groups, users and permissions
+//   - messages, and the choice of their recipients
+//   - the order of the events that the application receives about a connection
+//   - the frames that a client still receives before its connection is closed
+//   - the clock
+//
+// It knows nothing of sockets, HTTP, WebSocket, JWT or MQTT. A test in emulator/internal enforces this.
+//
+// It reaches the packages around it through small interfaces that it defines itself: a [Link] to a client, an [Application]
+// that is notified of events, an [Observer] for traffic and for tests that wait, and an [Encoder] for each protocol.
 //
 // # Locks
 //
-// A goroutine that holds one of these locks may only lock one further down the list:
+// A goroutine that holds one of these locks may only acquire locks further down the list:
 //
-//	an MQTT client's entry (Hub.EntryLock), and a reliable client's recovery (in room client): a client that comes
-//	  back takes its place, once
-//	Hub.mu    one hub: its connections, their groups, users and permissions
-//	a link's  one client: what waits to be written to it and what it has not acknowledged
-//	the queue of one connection's events, and below it Lifetime.mu; Service.mu; those of the rooms around
+//  1. Hub.EntryLock of an MQTT client, or the recovery lock of a reliable client (in package client). Under it, a client
+//     that reconnects takes over from its old network connection, one at a time.
+//  2. Hub.mu guards one hub: its connections with their groups, users and permissions.
+//  3. The lock of a link guards one client: the frames that wait to be written, and those not acknowledged yet.
+//  4. The lock of one connection's event queue, and below it Lifetime.mu. Also Service.mu, and the locks of the packages
+//     around. Each guards a few fields of its type.
 //
-// Those of the last line guard a few fields of their type. A send holds Hub.mu for reading while it puts the message
-// into the queue of every recipient, which never blocks. Nothing is written to or read from the network, and no
-// application is called, under any of these locks. (A reliable client's reader holds one of its own for as long as
-// it reads a socket; nobody waits for it but a client that comes back.)
+// A send holds Hub.mu for reading while it adds the message to the queue of every recipient, which never blocks. No
+// goroutine uses the network or calls the application while it holds one of these locks.
+//
+// One lock is outside the list: a reliable client's reader holds its own lock as long as it reads a socket. Only a client
+// that reconnects waits for this lock.
 package hub

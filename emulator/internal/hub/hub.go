@@ -11,21 +11,21 @@ import (
 	"github.com/awps-go/webpubsub/emulator/internal/odata"
 )
 
-// Hub is a set of connections that can reach each other. Its name is compared without regard to case.
+// Hub is a set of connections that can reach each other. Hub names are case-insensitive.
 type Hub struct {
-	Name    string // as it was spelled first
+	Name    string // in its first spelling
 	Service *Service
 
-	// EntryLock is held while a client that chooses its own id takes it.
+	// EntryLock is held while a client that chooses its own connection id claims the id.
 	EntryLock sync.Mutex
 
 	anonymous atomic.Bool // clients may connect without a token
 
 	mu          sync.RWMutex // guards everything below
-	used        bool         // it has had a connection
+	used        bool         // a client or a tunnel has connected
 	connections map[string]*Connection
-	groups      map[string]members // only those that have members
-	users       map[string]members // only those that have connections
+	groups      map[string]members // only groups with members
+	users       map[string]members // only users with connections
 }
 
 type members map[*Connection]struct{}
@@ -35,9 +35,9 @@ func newHub(name string, s *Service) *Hub {
 		groups: make(map[string]members), users: make(map[string]members)}
 }
 
-// Add makes a connection a member of the hub and of its first groups, and tells the application. announce queues what the
-// client is told first: under the lock, so that nothing comes before it, and whoever has heard of the connection finds
-// it here.
+// Add adds a connection to the hub and to its initial groups, and notifies the application. announce queues the client's
+// first frame. It runs with the hub's lock held, so no other frame comes first, and anyone who learns of the connection
+// finds it in the hub.
 func (h *Hub) Add(c *Connection, groups []string, announce func()) {
 	defer h.Service.Observer.Changed()
 	h.mu.Lock()
@@ -55,7 +55,7 @@ func (h *Hub) Add(c *Connection, groups []string, announce func()) {
 	}
 }
 
-// remove takes a connection out of the hub and reports whether it was in it.
+// remove removes a connection from the hub, and reports whether it was there.
 func (h *Hub) remove(c *Connection) bool {
 	defer h.Service.Observer.Changed()
 	h.mu.Lock()
@@ -82,7 +82,7 @@ func (m members) with(c *Connection) members {
 	return m
 }
 
-// without takes c out of m, and m out of its index when it is empty.
+// without removes c from m, and deletes m from its index if it is now empty.
 func (m members) without(c *Connection, index map[string]members, name string) {
 	delete(m, c)
 	if len(m) == 0 {
@@ -90,7 +90,7 @@ func (m members) without(c *Connection, index map[string]members, name string) {
 	}
 }
 
-// join puts a member of the hub into a group. The caller holds h.mu.
+// join adds a connection to a group, if the connection is in the hub. The caller holds h.mu.
 func (h *Hub) join(c *Connection, group string) {
 	if !c.member || c.groups.Has(group) {
 		return
@@ -102,7 +102,7 @@ func (h *Hub) join(c *Connection, group string) {
 	h.groups[group] = h.groups[group].with(c)
 }
 
-// leave takes a connection out of a group. The caller holds h.mu.
+// leave removes a connection from a group. The caller holds h.mu.
 func (h *Hub) leave(c *Connection, group string) {
 	if c.groups.Has(group) {
 		delete(c.groups, group)
@@ -110,17 +110,17 @@ func (h *Hub) leave(c *Connection, group string) {
 	}
 }
 
-// Target selects connections of a hub: all of them, or one connection, or those of a user, or of a group,
-// and of these those that pass.
+// Target selects connections of a hub: one connection, the connections of a user or of a group, or all of them. The other
+// fields narrow the selection. The zero value selects every connection.
 type Target struct {
-	Connection, User, Group string // at most one is set
-	Excluded                []string
+	Connection, User, Group string   // at most one is set
+	Excluded                []string // ids of connections to leave out
 	Filter                  *odata.Expr
-	noEcho                  *Connection // the sender, when it wants no copy
-	streams                 bool        // only those whose protocol knows streams
+	noEcho                  *Connection // the sender, if it wants no copy
+	streams                 bool        // only connections with Connection.Streams
 }
 
-// each calls f for every connection that is meant. The caller holds h.mu.
+// each calls f for every connection of a target. The caller holds h.mu.
 func (h *Hub) each(t *Target, f func(*Connection)) {
 	visit := func(c *Connection) {
 		if c == t.noEcho || t.streams && !c.Streams || len(t.Excluded) > 0 && slices.Contains(t.Excluded, c.ID) {
@@ -152,7 +152,7 @@ func (h *Hub) each(t *Target, f func(*Connection)) {
 	}
 }
 
-// Send queues a message for every connection that is meant and returns how many they were.
+// Send queues a message for every connection of a target, and returns the number of connections.
 func (h *Hub) Send(m *Message, t *Target) int {
 	h.mu.RLock()
 	defer h.mu.RUnlock()
@@ -164,8 +164,8 @@ func (h *Hub) Send(m *Message, t *Target) int {
 	return n
 }
 
-// Close says goodbye, in the name of the application, to every connection that is meant. They are out of the hub when it
-// returns. An empty reason is none.
+// Close closes every connection of a target on behalf of the application, and returns the number of connections. They are
+// no longer in the hub when Close returns. The reason may be empty.
 func (h *Hub) Close(t *Target, reason string) int {
 	goodbye := "Application server closed the connection."
 	if reason != "" {
@@ -174,7 +174,7 @@ func (h *Hub) Close(t *Target, reason string) int {
 	return h.end(t, goodbye)
 }
 
-// end ends every connection that is meant.
+// end ends every connection of a target, and returns the number of connections.
 func (h *Hub) end(t *Target, goodbye string) int {
 	var closing []*Connection
 	h.mu.RLock()
@@ -192,7 +192,7 @@ func (h *Hub) AllowAnonymous(allow bool) { h.anonymous.Store(allow) }
 // AllowsAnonymous reports whether clients may connect without a token.
 func (h *Hub) AllowsAnonymous() bool { return h.anonymous.Load() }
 
-// change calls f for every connection that is meant, with h.mu held for writing, and returns how many they were.
+// change calls f for every connection of a target, with h.mu held for writing, and returns the number of connections.
 func (h *Hub) change(t *Target, f func(*Connection)) int {
 	defer h.Service.Observer.Changed()
 	h.mu.Lock()
@@ -202,17 +202,17 @@ func (h *Hub) change(t *Target, f func(*Connection)) int {
 	return n
 }
 
-// AddToGroup puts the connections that are meant into a group, and returns how many they were.
+// AddToGroup adds the connections of a target to a group, and returns the number of connections.
 func (h *Hub) AddToGroup(t *Target, group string) int {
 	return h.change(t, func(c *Connection) { h.join(c, group) })
 }
 
-// RemoveFromGroup takes the connections that are meant out of a group.
+// RemoveFromGroup removes the connections of a target from a group.
 func (h *Hub) RemoveFromGroup(t *Target, group string) {
 	h.change(t, func(c *Connection) { h.leave(c, group) })
 }
 
-// RemoveFromAllGroups takes the connections that are meant out of every group.
+// RemoveFromAllGroups removes the connections of a target from every group.
 func (h *Hub) RemoveFromAllGroups(t *Target) {
 	h.change(t, func(c *Connection) {
 		for g := range c.groups {
@@ -222,17 +222,17 @@ func (h *Hub) RemoveFromAllGroups(t *Target) {
 	})
 }
 
-// AddToGroups puts every connection that passes a filter into each of some groups.
+// AddToGroups adds every connection that matches a filter to each of the groups.
 func (h *Hub) AddToGroups(filter *odata.Expr, groups []string) {
 	h.changeGroups(filter, groups, h.join)
 }
 
-// RemoveFromGroups takes every connection that passes a filter out of each of some groups.
+// RemoveFromGroups removes every connection that matches a filter from each of the groups.
 func (h *Hub) RemoveFromGroups(filter *odata.Expr, groups []string) {
 	h.changeGroups(filter, groups, h.leave)
 }
 
-// changeGroups decides for all connections before it changes any, since the filter may look at the groups.
+// changeGroups selects all connections before it changes any, because the filter may depend on the groups.
 func (h *Hub) changeGroups(filter *odata.Expr, groups []string, change func(c *Connection, group string)) {
 	defer h.Service.Observer.Changed()
 	h.mu.Lock()
@@ -246,20 +246,21 @@ func (h *Hub) changeGroups(filter *odata.Expr, groups []string, change func(c *C
 	}
 }
 
-// Grant allows a connection something in a group. It reports whether there is such a connection, and fails if its
-// permission names too many groups already.
+// Grant grants a connection a permission for a group, and reports whether the connection exists. It returns an error if the
+// permission already names too many groups.
 func (h *Hub) Grant(id string, p Permission, group string) (exists bool, err error) {
 	n := h.change(&Target{Connection: id}, func(c *Connection) { err = c.permissions.grant(p, group) })
 	return n > 0, err
 }
 
-// Revoke takes from a connection what Grant or a role has given it.
+// Revoke revokes a permission that Grant or a role has granted. It returns an error if the permission already names too many
+// groups.
 func (h *Hub) Revoke(id string, p Permission, group string) (err error) {
 	h.change(&Target{Connection: id}, func(c *Connection) { err = c.permissions.revoke(p, group) })
 	return err
 }
 
-// HasPermission reports whether a connection holds a permission for a group; for every group if that is "".
+// HasPermission reports whether a connection exists and has a permission for a group, or for every group if group is "".
 func (h *Hub) HasPermission(id string, p Permission, group string) bool {
 	h.mu.RLock()
 	defer h.mu.RUnlock()
@@ -267,14 +268,14 @@ func (h *Hub) HasPermission(id string, p Permission, group string) bool {
 	return c != nil && c.permissions.allows(p, group)
 }
 
-// Find returns the connection of an id, or nil.
+// Find returns the connection with an id, or nil.
 func (h *Hub) Find(id string) *Connection {
 	h.mu.RLock()
 	defer h.mu.RUnlock()
 	return h.connections[id]
 }
 
-// Count returns how many connections are meant.
+// Count returns the number of connections of a target.
 func (h *Hub) Count(t *Target) int {
 	h.mu.RLock()
 	defer h.mu.RUnlock()
@@ -283,10 +284,10 @@ func (h *Hub) Count(t *Target) int {
 	return n
 }
 
-// Member is a connection in a list.
+// Member is an entry in the list of a group's connections.
 type Member struct{ ConnectionID, UserID string }
 
-// memberHeap is a page of a list. Its first member has the greatest id, the others lie as in a heap.
+// memberHeap is a page of a list, as a heap. Its first member has the greatest id.
 type memberHeap []Member
 
 func (m memberHeap) Len() int           { return len(m) }
@@ -295,9 +296,11 @@ func (m memberHeap) Swap(i, j int)      { m[i], m[j] = m[j], m[i] }
 func (m *memberHeap) Push(member any)   { *m = append(*m, member.(Member)) }
 func (m *memberHeap) Pop() any          { panic("a page only grows") }
 
-// Members returns the first members of a group, limit at most, whose ids come after a given one (see compareIDs), and reports
-// whether there are more. The one with the greatest id is the first of them, and the rest is in no order, as in the service's
-// lists: a test that relies on an order should fail here too. After may be any text; "" is before all ids.
+// Members returns a page of the members of a group: up to limit members, with the lowest ids above after in the order of
+// compareIDs. It also reports whether there are more. after may be any text; "" starts at the first id.
+//
+// The member with the greatest id comes first, and the order of the others is undefined, as in the hosted service. A test
+// that relies on the order should fail here too.
 func (h *Hub) Members(group, after string, limit int) ([]Member, bool) {
 	h.mu.RLock()
 	defer h.mu.RUnlock()
@@ -317,14 +320,14 @@ func (h *Hub) Members(group, after string, limit int) ([]Member, bool) {
 	return page, n > limit
 }
 
-// Connections returns the connections of the hub, in no order.
+// Connections returns the connections of the hub, in no particular order.
 func (h *Hub) Connections() []*Connection {
 	h.mu.RLock()
 	defer h.mu.RUnlock()
 	return slices.Collect(maps.Values(h.connections))
 }
 
-// Groups returns the groups that have members, and how many each has.
+// Groups returns the groups that have members, with the number of members of each.
 func (h *Hub) Groups() map[string]int {
 	h.mu.RLock()
 	defer h.mu.RUnlock()
@@ -335,30 +338,30 @@ func (h *Hub) Groups() map[string]int {
 	return sizes
 }
 
-// Users returns the users who have connections, in alphabetical order.
+// Users returns the users who have connections, sorted by name.
 func (h *Hub) Users() []string {
 	h.mu.RLock()
 	defer h.mu.RUnlock()
 	return slices.Sorted(maps.Keys(h.users))
 }
 
-// UserCount returns how many users have connections.
+// UserCount returns the number of users who have connections.
 func (h *Hub) UserCount() int {
 	h.mu.RLock()
 	defer h.mu.RUnlock()
 	return len(h.users)
 }
 
-// Info describes a connection at the moment of asking.
+// Info is a snapshot of a connection.
 type Info struct {
 	ID          string
 	UserID      string
 	Subprotocol string
-	Groups      []string // in alphabetical order
-	Recovering  bool     // the client was cut off and has time left to come back
+	Groups      []string // sorted by name
+	Recovering  bool     // the client has lost its network connection and may still reconnect
 }
 
-// Inspect describes every connection of the hub, in the order of their ids.
+// Inspect describes every connection of the hub, sorted by id.
 func (h *Hub) Inspect() []Info {
 	h.mu.RLock()
 	defer h.mu.RUnlock()
@@ -370,7 +373,7 @@ func (h *Hub) Inspect() []Info {
 	return all
 }
 
-// Use marks the hub as one that somebody has connected to, though not as a client.
+// Use marks the hub as used, for a connection that is not a client's, such as a tunnel.
 func (h *Hub) Use() {
 	h.mu.Lock()
 	defer h.mu.Unlock()

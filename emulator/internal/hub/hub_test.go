@@ -12,39 +12,39 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// nobody observes nothing.
+// nobody is an observer that ignores everything.
 type nobody struct{}
 
 func (nobody) Changed()             {}
 func (nobody) Watched() bool        { return false }
 func (nobody) Traffic(TrafficEvent) {}
 
-// recorder is an application that records what it is told, and does to a user event what a test wants.
+// recorder is an application that records the calls it receives. Its hooks, if not nil, handle connect and user events.
 type recorder struct {
-	deaf    bool
-	connect func(*Connection) (ConnectReply, error)
-	event   func(context.Context, *Connection, *UserEvent)
+	noHandler bool // nobody listens to the hub's events
+	connect   func(*Connection) (ConnectReply, error)
+	event     func(context.Context, *Connection, *UserEvent)
 
-	mu   sync.Mutex
-	told []string
+	mu    sync.Mutex
+	calls []string
 }
 
-func (r *recorder) note(format string, args ...any) {
+func (r *recorder) record(format string, args ...any) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	r.told = append(r.told, fmt.Sprintf(format, args...))
+	r.calls = append(r.calls, fmt.Sprintf(format, args...))
 }
 
 func (r *recorder) all() []string {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	return slices.Clone(r.told)
+	return slices.Clone(r.calls)
 }
 
-func (r *recorder) Listens(string) bool { return !r.deaf }
+func (r *recorder) Listens(string) bool { return !r.noHandler }
 
 func (r *recorder) Connect(_ context.Context, c *Connection, _ *ConnectRequest) (ConnectReply, error) {
-	r.note("connect %d", c.NextEventID())
+	r.record("connect %d", c.NextEventID())
 	if r.connect != nil {
 		return r.connect(c)
 	}
@@ -52,14 +52,14 @@ func (r *recorder) Connect(_ context.Context, c *Connection, _ *ConnectRequest) 
 }
 
 func (r *recorder) Connected(_ context.Context, c *Connection) {
-	r.note("connected %d", c.NextEventID())
+	r.record("connected %d", c.NextEventID())
 }
 
 func (r *recorder) UserEvent(ctx context.Context, c *Connection, e *UserEvent) (*Payload, error) {
-	if r.deaf {
+	if r.noHandler {
 		return nil, ErrNoHandler
 	}
-	r.note("%s %d", e.Name, c.NextEventID())
+	r.record("%s %d", e.Name, c.NextEventID())
 	if r.event != nil {
 		r.event(ctx, c, e)
 	}
@@ -67,10 +67,10 @@ func (r *recorder) UserEvent(ctx context.Context, c *Connection, e *UserEvent) (
 }
 
 func (r *recorder) Disconnected(_ context.Context, c *Connection, reason string) {
-	r.note("disconnected %d: %s", c.NextEventID(), reason)
+	r.record("disconnected %d: %s", c.NextEventID(), reason)
 }
 
-// inbox is a link that keeps what it is given.
+// inbox is a link that stores the messages it receives.
 type inbox struct {
 	mu       sync.Mutex
 	messages []*Message
@@ -103,14 +103,14 @@ func newTestService(t *testing.T, app Application) *Service {
 	return s
 }
 
-// settle waits until the application has heard of everything.
-func settle(s *Service) {
+// waitForEvents waits until the application has handled every queued event.
+func waitForEvents(s *Service) {
 	for s.Life.Telling() {
 	}
 }
 
-// enter lets a client into the hub "chat".
-func enter(t *testing.T, s *Service, id string, groups ...string) (*Connection, *inbox) {
+// connect connects a client to the hub "chat".
+func connect(t *testing.T, s *Service, id string, groups ...string) (*Connection, *inbox) {
 	t.Helper()
 	link := &inbox{}
 	c := &Connection{ID: id, Hub: s.Hub("chat"), UserID: "user of " + id, Link: link}
@@ -127,16 +127,16 @@ func raise(c *Connection, name string) (result chan error) {
 	return result
 }
 
-func TestTheApplicationHearsOfAConnectionInOrder(t *testing.T) {
+func TestEventsOfAConnectionArriveInOrder(t *testing.T) {
 	app := &recorder{}
 	s := newTestService(t, app)
-	c, link := enter(t, s, "a")
+	c, link := connect(t, s, "a")
 	first, second := raise(c, "first"), raise(c, "second")
 	require.NoError(t, <-first)
 	require.NoError(t, <-second)
 	c.End("enough")
 	c.End("again")
-	settle(s)
+	waitForEvents(s)
 	require.Equal(t, []string{"connect 0", "connected 1", "first 2", "second 3", "disconnected 4: enough"}, app.all())
 	require.Equal(t, "again", link.reason)
 }
@@ -144,15 +144,15 @@ func TestTheApplicationHearsOfAConnectionInOrder(t *testing.T) {
 func TestNothingFollowsDisconnected(t *testing.T) {
 	app := &recorder{}
 	s := newTestService(t, app)
-	c, _ := enter(t, s, "a")
+	c, _ := connect(t, s, "a")
 	c.Left("the connection was lost")
 	require.ErrorIs(t, <-raise(c, "late"), ErrGone)
 	c.AdoptState(c)
-	settle(s)
+	waitForEvents(s)
 	require.Equal(t, []string{"connect 0", "connected 1", "disconnected 2: the connection was lost"}, app.all())
 }
 
-func TestWhatWaitsAtTheEndIsDropped(t *testing.T) {
+func TestEventsThatWaitAtTheEndAreDropped(t *testing.T) {
 	for name, lost := range map[string]bool{"the service ends it": false, "the client is gone": true} {
 		t.Run(name, func(t *testing.T) {
 			begun, release := make(chan struct{}), make(chan struct{})
@@ -166,7 +166,7 @@ func TestWhatWaitsAtTheEndIsDropped(t *testing.T) {
 				ended <- ctx.Err()
 			}}
 			s := newTestService(t, app)
-			c, _ := enter(t, s, "a")
+			c, _ := connect(t, s, "a")
 			first, second := raise(c, "first"), raise(c, "second")
 			<-begun
 			if lost {
@@ -176,32 +176,32 @@ func TestWhatWaitsAtTheEndIsDropped(t *testing.T) {
 			}
 			require.ErrorIs(t, <-second, ErrGone)
 			close(release)
-			require.Equal(t, lost, <-ended != nil, "its request ends with the client only")
+			require.Equal(t, lost, <-ended != nil, "the request must be canceled only if the client is gone")
 			require.Equal(t, lost, <-first != nil)
-			settle(s)
+			waitForEvents(s)
 			require.Equal(t, map[bool]string{false: "disconnected 3: enough", true: "disconnected 3: "}[lost], app.all()[3])
 			require.Len(t, app.all(), 4)
 		})
 	}
 }
 
-func TestAHandlerThatComesLaterIsTold(t *testing.T) {
-	app := &recorder{deaf: true}
+func TestAHandlerThatIsAddedLaterReceivesEvents(t *testing.T) {
+	app := &recorder{noHandler: true}
 	s := newTestService(t, app)
-	c, _ := enter(t, s, "a")
+	c, _ := connect(t, s, "a")
 	require.ErrorIs(t, <-raise(c, "e"), ErrNoHandler)
-	app.deaf = false
+	app.noHandler = false
 	require.NoError(t, <-raise(c, "e"))
 	c.End("bye")
-	settle(s)
+	waitForEvents(s)
 	require.Equal(t, []string{"connected 1", "e 2", "disconnected 3: bye"}, app.all())
 }
 
-func TestEventsAndTheEndMayComeAtOnce(t *testing.T) {
+func TestEventsMayRaceWithTheEnd(t *testing.T) {
 	for range 200 {
 		app := &recorder{}
 		s := newTestService(t, app)
-		c, _ := enter(t, s, "a")
+		c, _ := connect(t, s, "a")
 		var clients sync.WaitGroup
 		for range 4 {
 			clients.Go(func() {
@@ -212,9 +212,9 @@ func TestEventsAndTheEndMayComeAtOnce(t *testing.T) {
 		}
 		clients.Go(func() { c.End("enough") })
 		clients.Wait()
-		settle(s)
-		told := app.all()
-		require.Contains(t, told[len(told)-1], "disconnected", "%v", told)
+		waitForEvents(s)
+		calls := app.all()
+		require.Contains(t, calls[len(calls)-1], "disconnected", "%v", calls)
 	}
 }
 
@@ -222,7 +222,7 @@ func TestAClientWithManyEventsWaitsForTheApplication(t *testing.T) {
 	release := make(chan struct{})
 	app := &recorder{event: func(context.Context, *Connection, *UserEvent) { <-release }}
 	s := newTestService(t, app)
-	c, _ := enter(t, s, "a")
+	c, _ := connect(t, s, "a")
 	const many = 2 * maxPendingEvents
 	done := make(chan error, many)
 	var raised sync.WaitGroup
@@ -239,34 +239,34 @@ func TestAClientWithManyEventsWaitsForTheApplication(t *testing.T) {
 }
 
 func TestNobodyListens(t *testing.T) {
-	s := newTestService(t, &recorder{deaf: true})
-	c, _ := enter(t, s, "a", "g")
+	s := newTestService(t, &recorder{noHandler: true})
+	c, _ := connect(t, s, "a", "g")
 	require.ErrorIs(t, <-raise(c, "e"), ErrNoHandler)
-	require.Equal(t, map[string]int{"g": 1}, c.Hub.Groups(), "the token's groups count")
+	require.Equal(t, map[string]int{"g": 1}, c.Hub.Groups(), "the client must be in the token's groups")
 	c.End("bye")
 }
 
-func TestTheApplicationsAnswerReplacesTheTokenOrKeepsIt(t *testing.T) {
+func TestTheConnectReplyReplacesTheTokenOrKeepsIt(t *testing.T) {
 	bob, none := "bob", ""
 	for name, test := range map[string]struct {
 		reply  ConnectReply
 		user   string
 		groups []string
-		own    bool // it has the role of the answer
-		token  bool // it has the role of the token
+		own    bool // the connection has the reply's role
+		token  bool // the connection has the token's role
 	}{
-		"nothing is said":    {ConnectReply{}, "user of a", []string{"token's"}, false, true},
-		"all is said":        {ConnectReply{UserID: &bob, Groups: []string{"its"}, Roles: []string{"webpubsub.joinLeaveGroup"}}, "bob", []string{"its"}, true, false},
-		"nothing is left":    {ConnectReply{UserID: &none, Groups: []string{}, Roles: []string{}}, "", []string{"token's"}, false, false},
-		"groups, not roles":  {ConnectReply{Groups: []string{"x", "y"}}, "user of a", []string{"x", "y"}, false, true},
-		"roles, not groups":  {ConnectReply{Roles: []string{"webpubsub.joinLeaveGroup"}}, "user of a", []string{"token's"}, true, false},
-		"a user, no groups":  {ConnectReply{UserID: &bob}, "bob", []string{"token's"}, false, true},
-		"a role of nobody's": {ConnectReply{Roles: []string{"webpubsub.none"}}, "user of a", []string{"token's"}, false, false},
+		"a zero reply":      {ConnectReply{}, "user of a", []string{"token's"}, false, true},
+		"everything":        {ConnectReply{UserID: &bob, Groups: []string{"its"}, Roles: []string{"webpubsub.joinLeaveGroup"}}, "bob", []string{"its"}, true, false},
+		"everything empty":  {ConnectReply{UserID: &none, Groups: []string{}, Roles: []string{}}, "", []string{"token's"}, false, false},
+		"groups, not roles": {ConnectReply{Groups: []string{"x", "y"}}, "user of a", []string{"x", "y"}, false, true},
+		"roles, not groups": {ConnectReply{Roles: []string{"webpubsub.joinLeaveGroup"}}, "user of a", []string{"token's"}, true, false},
+		"a user, no groups": {ConnectReply{UserID: &bob}, "bob", []string{"token's"}, false, true},
+		"an unknown role":   {ConnectReply{Roles: []string{"webpubsub.none"}}, "user of a", []string{"token's"}, false, false},
 	} {
 		t.Run(name, func(t *testing.T) {
 			app := &recorder{connect: func(c *Connection) (ConnectReply, error) { c.SetState("state"); return test.reply, nil }}
 			s := newTestService(t, app)
-			c, _ := enter(t, s, "a", "token's")
+			c, _ := connect(t, s, "a", "token's")
 			require.Equal(t, Info{ID: "a", UserID: test.user, Groups: test.groups}, c.Inspect())
 			require.Equal(t, test.own, c.Allows(JoinLeaveGroup, ""))
 			require.Equal(t, test.token, c.Allows(SendToGroup, "token"))
@@ -277,14 +277,14 @@ func TestTheApplicationsAnswerReplacesTheTokenOrKeepsIt(t *testing.T) {
 	}
 }
 
-func TestAnEmptyStateIsOne(t *testing.T) {
+func TestAnEmptyStateIsSet(t *testing.T) {
 	s := newTestService(t, &recorder{connect: func(c *Connection) (ConnectReply, error) {
 		_, set := c.State()
 		require.False(t, set)
 		c.SetState("")
 		return ConnectReply{}, nil
 	}})
-	c, _ := enter(t, s, "a")
+	c, _ := connect(t, s, "a")
 	state, set := c.State()
 	require.True(t, set)
 	require.Empty(t, state)
@@ -296,16 +296,16 @@ func TestARejectedClientLeavesNoTrace(t *testing.T) {
 	c := &Connection{ID: "a", Hub: s.Hub("chat"), Link: &inbox{}}
 	_, err := c.Connect(t.Context(), nil, nil, func() *ConnectRequest { return &ConnectRequest{} })
 	require.EqualError(t, err, "401: no")
-	c.Left("never there")
-	settle(s)
+	c.Left("not in the hub")
+	waitForEvents(s)
 	require.Equal(t, []string{"connect 0"}, app.all())
 }
 
-func TestAMessageReachesWhomItIsFor(t *testing.T) {
-	s := newTestService(t, &recorder{deaf: true})
-	a, inA := enter(t, s, "a", "g")
-	_, inB := enter(t, s, "b", "g")
-	_, inC := enter(t, s, "c")
+func TestAMessageReachesItsRecipients(t *testing.T) {
+	s := newTestService(t, &recorder{noHandler: true})
+	a, inA := connect(t, s, "a", "g")
+	_, inB := connect(t, s, "b", "g")
+	_, inC := connect(t, s, "c")
 	h := s.Hub("CHAT")
 	m := func() *Message { return &Message{Payload: Payload{Type: DataText, Data: []byte("x")}, Group: "g"} }
 	got := func() string {
@@ -333,24 +333,24 @@ func TestAMessageReachesWhomItIsFor(t *testing.T) {
 	require.Equal(t, "bye", inA.reason)
 }
 
-func TestAConnectionThatIsGoneChangesNoGroupsOfItsSuccessor(t *testing.T) {
-	s := newTestService(t, &recorder{deaf: true})
-	old, _ := enter(t, s, "device")
+func TestAClosedConnectionDoesNotChangeTheGroupsOfItsSuccessor(t *testing.T) {
+	s := newTestService(t, &recorder{noHandler: true})
+	old, _ := connect(t, s, "device")
 	old.Left("gone")
-	next, _ := enter(t, s, "device", "a")
+	next, _ := connect(t, s, "device", "a")
 	old.Join("b")
 	require.False(t, old.Leave("a"))
 	require.Equal(t, []string{"a"}, next.Inspect().Groups)
 	require.NotContains(t, next.Hub.Groups(), "b")
 }
 
-func TestAHubThatNobodyOpenedIsSeenByNobody(t *testing.T) {
+func TestAnUnusedHubIsNotListed(t *testing.T) {
 	s := newTestService(t, &recorder{})
 	require.Zero(t, s.Hub("ghost").Count(&Target{}))
 	require.Empty(t, s.Hubs())
 	h := s.Hub("Chat")
-	require.Same(t, h, s.Hub("chat"), "whoever has looked it up before the first client finds it there")
-	enter(t, s, "a")
+	require.Same(t, h, s.Hub("chat"), "a hub that was looked up must be the one that the first client connects to")
+	connect(t, s, "a")
 	require.Equal(t, []*Hub{h}, s.Hubs())
 	require.Equal(t, 1, h.Count(&Target{}))
 }

@@ -6,29 +6,32 @@ import (
 	"sync/atomic"
 )
 
-// Lifetime is how a service ends. It counts the goroutines of the service, so that nothing is left running.
+// Lifetime controls how a service ends. It counts the service's goroutines so that none is left running.
 //
-// A service ends in three steps: BeginClose, from when no clients come in and nobody starts to wait; Stop, when it has
-// closed its clients and the application has heard of it; and Wait.
+// A service ends in three steps:
+//
+//  1. BeginClose: from now on no client connects, and no wait starts.
+//  2. Stop: the service has closed its clients and has notified the application.
+//  3. Wait: all goroutines have ended.
 type Lifetime struct {
-	closing chan struct{}   // closed by BeginClose
-	ctx     context.Context // ends with Stop
-	cancel  context.CancelFunc
-	wg      sync.WaitGroup // every goroutine of the service's own
-	telling atomic.Int64   // connections of which the application is being told something
+	closing   chan struct{}   // closed by BeginClose
+	ctx       context.Context // canceled by Stop
+	cancel    context.CancelFunc
+	wg        sync.WaitGroup // counts every goroutine of the service
+	notifying atomic.Int64   // number of connections whose event queue is running
 
 	mu      sync.Mutex // guards stopped
 	stopped bool       // no new goroutines
 }
 
-// NewLifetime returns the lifetime of a service that has just begun.
+// NewLifetime returns the lifetime of a new service.
 func NewLifetime() *Lifetime {
 	l := &Lifetime{closing: make(chan struct{})}
 	l.ctx, l.cancel = context.WithCancel(context.Background())
 	return l
 }
 
-// BeginClose announces the end. It is called once.
+// BeginClose begins the close. It must be called only once.
 func (l *Lifetime) BeginClose() { close(l.closing) }
 
 // Closing returns a channel that is closed when the service begins to close.
@@ -44,13 +47,14 @@ func (l *Lifetime) IsClosing() bool {
 	}
 }
 
-// Context ends when the service has closed its clients, and the application has had the time to hear of it.
+// Context returns a context that Stop cancels: after the service has closed its clients, and the application has had time
+// to receive the events.
 func (l *Lifetime) Context() context.Context { return l.ctx }
 
-// Telling reports whether the application is still being told of some connection.
-func (l *Lifetime) Telling() bool { return l.telling.Load() > 0 }
+// Telling reports whether events of any connection are still queued for the application or being handled by it.
+func (l *Lifetime) Telling() bool { return l.notifying.Load() > 0 }
 
-// Stop ends the context and lets no more goroutines begin.
+// Stop cancels the context and prevents Go from starting more goroutines.
 func (l *Lifetime) Stop() {
 	l.mu.Lock()
 	l.stopped = true
@@ -61,7 +65,7 @@ func (l *Lifetime) Stop() {
 // Wait waits for every goroutine of the service.
 func (l *Lifetime) Wait() { l.wg.Wait() }
 
-// Go runs f in a goroutine that Wait waits for. It reports false, and does nothing, when the service has stopped.
+// Go runs f in a goroutine that Wait waits for. After Stop, it does nothing and returns false.
 func (l *Lifetime) Go(f func()) bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -72,11 +76,12 @@ func (l *Lifetime) Go(f func()) bool {
 	return true
 }
 
-// GoFrom is Go for callers whose own goroutine Wait waits for: it cannot fail, and takes no lock.
+// GoFrom is like Go, but cannot fail and acquires no lock. The caller must run in a goroutine that Wait waits for.
 func (l *Lifetime) GoFrom(f func()) { l.wg.Go(f) }
 
-// Add counts a goroutine that somebody else starts, until Done is called. The caller's own goroutine is counted.
+// Add counts a goroutine that somebody else starts, until Done is called. The caller must run in a goroutine that Wait
+// waits for.
 func (l *Lifetime) Add() { l.wg.Add(1) }
 
-// Done ends what Add began.
+// Done undoes one Add.
 func (l *Lifetime) Done() { l.wg.Done() }

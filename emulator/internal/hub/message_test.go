@@ -6,7 +6,7 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// counting is an encoder that counts what it encodes.
+// counting is an encoder that counts the messages it encodes.
 type counting struct {
 	encoding Encoding
 	encoded  *int

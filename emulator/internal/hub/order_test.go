@@ -15,8 +15,8 @@ func TestIDsAreInTheOrderOfTheService(t *testing.T) {
 		"-s2 31C m-P VeM",              // recorded: three pages and their members
 		"_dpe 0SR e4D sm6 ZaW zTO",     // recorded
 		"a A aa Aa ab b B",             // case counts last
-		"_ - . 0 9 a Z é",              // classes
-		"https://host/ zmade Zmade Zn", // a whole link as a token
+		"_ - . 0 9 a Z é",              // character classes
+		"https://host/ zmade Zmade Zn", // a complete URL as a continuation token
 	} {
 		want := strings.Fields(row)
 		for range 20 {
@@ -54,9 +54,9 @@ func TestAPageBeginsWithItsGreatestID(t *testing.T) {
 		}
 		after = ids[at+size-1]
 	}
-	require.Greater(t, len(layouts), 7, "equal requests give several orders")
+	require.Greater(t, len(layouts), 7, "the order of a page should vary between equal requests")
 	page, more := h.Members("g", after, 8)
 	require.Empty(t, page)
-	require.NotNil(t, page, "it is an empty list in JSON")
+	require.NotNil(t, page, "an empty page must be [] in JSON, not null")
 	require.False(t, more)
 }

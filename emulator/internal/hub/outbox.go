@@ -7,78 +7,79 @@ import (
 )
 
 const (
-	// MaxQueuedFrames and MaxQueuedBytes bound what may wait to be written to one client. A client that is further
-	// behind is closed, with a reason: it delays nobody, and nothing it should have had is lost silently.
+	// MaxQueuedFrames and MaxQueuedBytes limit the queue of one client. A client that exceeds a limit is closed with a
+	// reason, so that it delays nobody and loses no message silently.
 	MaxQueuedFrames = 10_000
 	MaxQueuedBytes  = 16 << 20
 
-	// maxUnacknowledged and maxUnacknowledgedBytes bound what a reliable client may leave unacknowledged.
+	// maxUnacknowledged and maxUnacknowledgedBytes limit the messages that a reliable client may leave unacknowledged.
 	maxUnacknowledged      = 1000
 	maxUnacknowledgedBytes = 16 << 20
 )
 
-// RecoveryWindow is how long a client that was cut off may take to come back.
+// RecoveryWindow is the time that a reliable client has to reconnect after it was cut off.
 const RecoveryWindow = 30 * time.Second
 
-// The reasons for which a client is closed that is too far behind, in the service's words.
+// The reasons for closing a client that is too far behind, in the hosted service's words.
 const (
 	QueueFull  = "The outbound message queue is full."
 	BufferFull = "The reliable message buffer is full."
 )
 
-// Fault is why a client is closed that is too far behind.
+// Fault describes why a client that is too far behind must be closed.
 type Fault struct {
 	Reason string // for the client and the application
 	Detail string // for people
 }
 
-// TooSlow tells people how far behind a client is.
+// TooSlow describes, for people, how far behind a client is.
 func TooSlow(frames, bytes int) string {
 	return fmt.Sprintf("the client is too slow: %d messages, %d bytes wait for it", frames, bytes)
 }
 
-// Outbox is what one client is still to be sent, in order, and what a reliable client has not acknowledged. What
-// was put into it before Close comes out, and nothing goes in after. It has no lock of its own: that of
-// its link guards it.
+// Outbox holds the frames that wait to be sent to one client, in order, and the messages that a reliable client has not
+// acknowledged. Frames that were put before Close are still sent; later ones are ignored. An Outbox is not safe for
+// concurrent use: the lock of its link guards it.
 type Outbox struct {
-	// Unheard is set while the client is not read, because the application has too much of it to handle. What it has
-	// acknowledged meanwhile nobody knows: it may leave more unacknowledged then.
+	// Unheard is set while the server does not read from the client because too many of the client's requests wait. Its
+	// acknowledgements may be unread too, so the limits for unacknowledged messages are higher.
 	Unheard bool
 
 	clock   *Clock
-	queue   []*Frame // waits to be written
-	bytes   int      // of queue
+	queue   []*Frame // not written yet
+	bytes   int      // total size of queue
 	closing bool
 	goodbye Goodbye
-	replay  *replay // nil unless the client is a reliable one
+	replay  *replay // nil unless the client is reliable
 }
 
-// Goodbye is how a client is told that its connection ends.
+// Goodbye holds the texts and the code that close a connection.
 type Goodbye struct {
 	Code        int    // of the close frame
-	Message     string // of a disconnected message, in protocols that have one
+	Message     string // of the disconnected frame, in protocols that have one
 	Description string // of the close frame
 }
 
-// replay is what a reliable client's outbox remembers, so that the client can come back after it was cut off and miss nothing.
+// replay keeps the messages that a reliable client has not acknowledged. They are sent again when the client reconnects, so
+// that it misses none.
 type replay struct {
-	number func(data []byte, id uint64) []byte
-	sent   []numbered // written, not acknowledged, in order
-	last   uint64     // the last sequence id given
-	count  int        // messages in sent and in the queue
-	bytes  int        // their bytes
-	hello  *Frame     // what a client that has come back is told first
-	resend int        // where in sent to go on writing again; len(sent) = nowhere
+	number    func(data []byte, id uint64) []byte // returns a message with a sequence id
+	sent      []numbered                          // written but not acknowledged, in order
+	last      uint64                              // the last sequence id
+	count     int                                 // number of messages in sent and in the queue
+	bytes     int                                 // their total size
+	connected *Frame                              // sent first after a reconnect; nil if there is none to send
+	resend    int                                 // index in sent of the next message to send again; len(sent) = none
 }
 
-// numbered is a message that was written under a sequence id.
+// numbered is a message with the sequence id that it was written with.
 type numbered struct {
 	id    uint64
 	frame *Frame
 }
 
-// NewOutbox makes an empty outbox. number, for a reliable client, writes a sequence id into a message; it is nil for any
-// other.
+// NewOutbox returns an empty outbox. For a reliable client, number returns a message with a sequence id; otherwise number is
+// nil.
 func NewOutbox(clock *Clock, number func(data []byte, id uint64) []byte) Outbox {
 	o := Outbox{clock: clock}
 	if number != nil {
@@ -87,8 +88,8 @@ func NewOutbox(clock *Clock, number func(data []byte, id uint64) []byte) Outbox 
 	return o
 }
 
-// Put queues a frame. A fault means that the client is too far behind: everything that waited is gone then, and the
-// caller closes the outbox with the fault's reason.
+// Put queues a frame. It ignores the frame if the outbox is closed. If the client is too far behind, Put drops all queued
+// frames and returns a fault; the caller must then close the outbox with the fault's reason.
 func (o *Outbox) Put(f *Frame) (fault *Fault) {
 	if o.closing {
 		return nil
@@ -100,7 +101,7 @@ func (o *Outbox) Put(f *Frame) (fault *Fault) {
 	if full() {
 		fault = &Fault{QueueFull, TooSlow(len(o.queue), o.bytes)}
 		if o.replay != nil {
-			fault.Reason = BufferFull // which holds what waits, too
+			fault.Reason = BufferFull // the reliable buffer includes the queue
 		}
 	} else if o.replay != nil && f.message {
 		fault = o.reserve(f)
@@ -114,7 +115,7 @@ func (o *Outbox) Put(f *Frame) (fault *Fault) {
 	return nil
 }
 
-// reserve makes room for a message that a reliable client will have to acknowledge, or returns why the client must go.
+// reserve counts a message that a reliable client will have to acknowledge. It returns a fault if there is no room.
 func (o *Outbox) reserve(f *Frame) *Fault {
 	r := o.replay
 	limit, limitBytes := maxUnacknowledged, maxUnacknowledgedBytes
@@ -134,13 +135,13 @@ func (o *Outbox) reserve(f *Frame) *Fault {
 	return nil
 }
 
-// release forgets a message that was reserved.
+// release undoes reserve for one message.
 func (r *replay) release(f *Frame) {
 	r.count--
 	r.bytes -= len(f.Data)
 }
 
-// dropExpired forgets messages that wait and whose time is over.
+// dropExpired drops expired messages from the queue.
 func (o *Outbox) dropExpired() {
 	now := o.clock.Now()
 	o.queue = slices.DeleteFunc(o.queue, func(f *Frame) bool {
@@ -155,7 +156,7 @@ func (o *Outbox) dropExpired() {
 	})
 }
 
-// dropExpiredSent forgets messages that were not acknowledged and whose time is over.
+// dropExpiredSent drops expired messages that the client has not acknowledged.
 func (o *Outbox) dropExpiredSent() {
 	r := o.replay
 	resend := r.resend
@@ -174,11 +175,11 @@ func (o *Outbox) dropExpiredSent() {
 	r.sent, r.resend = kept, resend
 }
 
-// Next takes out the next frame that is still worth writing, and returns it with the data to write. It returns nil
-// when nothing is left: then, and only then, the connection may be closed.
+// Next removes the next frame that has not expired, and returns it with the data to write. It returns nil if there is none.
+// Only then may a closed outbox's connection be closed.
 func (o *Outbox) Next() (*Frame, []byte) {
 	if o.replay != nil {
-		if f, data := o.again(); f != nil {
+		if f, data := o.nextReplay(); f != nil {
 			return f, data
 		}
 	}
@@ -192,7 +193,7 @@ func (o *Outbox) Next() (*Frame, []byte) {
 			if expired {
 				o.replay.release(f)
 			} else {
-				return f, o.replay.first(f)
+				return f, o.replay.assignID(f)
 			}
 		} else if !expired {
 			return f, f.Data
@@ -202,19 +203,19 @@ func (o *Outbox) Next() (*Frame, []byte) {
 	return nil, nil
 }
 
-// first gives a message its sequence id.
-func (r *replay) first(f *Frame) []byte {
+// assignID gives a message the next sequence id, and returns the data to write.
+func (r *replay) assignID(f *Frame) []byte {
 	r.last++
 	r.sent = append(r.sent, numbered{r.last, f})
 	r.resend = len(r.sent)
 	return r.number(f.Data, r.last)
 }
 
-// again returns what a client that has come back must be told before anything new.
-func (o *Outbox) again() (*Frame, []byte) {
+// nextReplay returns the next frame that a reconnected client must receive before anything new, or nil.
+func (o *Outbox) nextReplay() (*Frame, []byte) {
 	r := o.replay
-	if f := r.hello; f != nil {
-		r.hello = nil
+	if f := r.connected; f != nil {
+		r.connected = nil
 		return f, f.Data
 	}
 	for r.resend < len(r.sent) {
@@ -230,7 +231,7 @@ func (o *Outbox) again() (*Frame, []byte) {
 	return nil, nil
 }
 
-// Acknowledge forgets the messages up to a sequence id.
+// Acknowledge drops the messages up to and including a sequence id. It has no effect unless the client is reliable.
 func (o *Outbox) Acknowledge(id uint64) {
 	r := o.replay
 	if r == nil {
@@ -245,7 +246,7 @@ func (o *Outbox) Acknowledge(id uint64) {
 	r.resend = max(0, r.resend-n)
 }
 
-// Suspend drops what a reliable client that was cut off does not need when it comes back: everything but messages.
+// Suspend drops the queued frames that are not messages, after a reliable client was cut off.
 func (o *Outbox) Suspend() {
 	o.queue = slices.DeleteFunc(o.queue, func(f *Frame) bool { return !f.message })
 	o.bytes = 0
@@ -254,18 +255,18 @@ func (o *Outbox) Suspend() {
 	}
 }
 
-// Resume goes on for a reliable client that has come back: hello first, if it is not nil, then what it has not acknowledged,
-// then the rest.
-func (o *Outbox) Resume(hello *Frame) { o.replay.hello, o.replay.resend = hello, 0 }
+// Resume continues after a reliable client has reconnected. Next then returns the connected frame, if it is not nil, then
+// the unacknowledged messages, and then the queue.
+func (o *Outbox) Resume(connected *Frame) { o.replay.connected, o.replay.resend = connected, 0 }
 
-// Close lets nothing in any more: once Next has returned everything from before, goodbye is said. It reports false, and
-// does nothing, if the outbox was closed before.
+// Close closes the outbox. The goodbye is for the caller to send once Next returns nil. If the outbox is already closed,
+// Close does nothing and returns false.
 func (o *Outbox) Close(g Goodbye) bool {
 	if o.closing {
 		return false
 	}
 	o.closing, o.goodbye = true, g
-	if r := o.replay; r != nil { // what the client has been written already it will not ask for again
+	if r := o.replay; r != nil { // the client can no longer reconnect, so drop what was already written
 		r.sent, r.resend = r.sent[r.resend:], 0
 	}
 	return true
@@ -274,8 +275,8 @@ func (o *Outbox) Close(g Goodbye) bool {
 // Closing reports whether the outbox is closed.
 func (o *Outbox) Closing() bool { return o.closing }
 
-// Goodbye returns what Close has set.
+// Goodbye returns the goodbye that was passed to Close.
 func (o *Outbox) Goodbye() Goodbye { return o.goodbye }
 
-// Empty reports whether no frame waits.
+// Empty reports whether the queue is empty. It does not count messages to send again.
 func (o *Outbox) Empty() bool { return len(o.queue) == 0 }

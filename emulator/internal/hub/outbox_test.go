@@ -9,9 +9,9 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// These tests are about what a client is sent, and in which order, before it is told goodbye.
+// These tests check the frames that a client receives before its connection is closed, and their order.
 
-// number writes a sequence id before a message.
+// number returns a message with a sequence id before it.
 func number(data []byte, id uint64) []byte { return append([]byte(fmt.Sprint(id, ":")), data...) }
 
 type plain struct{}
@@ -19,7 +19,7 @@ type plain struct{}
 func (plain) Encoding() Encoding       { return 0 }
 func (plain) Encode(m *Message) *Frame { return &Frame{Data: m.Data} }
 
-// message is a message's frame.
+// message returns the frame of a message.
 func message(text string, expires time.Time) *Frame {
 	return (&Message{Payload: Payload{Data: []byte(text)}, Expires: expires}).FrameFor(plain{})
 }
@@ -31,7 +31,7 @@ func put(t *testing.T, o *Outbox, texts ...string) {
 	}
 }
 
-// drain takes up to n frames out of an outbox.
+// drain removes up to n frames from an outbox, and returns their data separated by spaces.
 func drain(o *Outbox, n int) string {
 	var all []string
 	for range n {
@@ -44,7 +44,7 @@ func drain(o *Outbox, n int) string {
 	return strings.Join(all, " ")
 }
 
-func TestWhatWasQueuedComesBeforeGoodbyeAndNothingAfter(t *testing.T) {
+func TestQueuedFramesComeBeforeGoodbyeAndNoneAfter(t *testing.T) {
 	o := NewOutbox(&Clock{}, nil)
 	put(t, &o, "a", "b")
 	require.Equal(t, "a", drain(&o, 1))
@@ -56,7 +56,7 @@ func TestWhatWasQueuedComesBeforeGoodbyeAndNothingAfter(t *testing.T) {
 	require.Equal(t, Goodbye{1000, "bye", "b"}, o.Goodbye())
 }
 
-func TestAReliableClientGetsAgainWhatItHasNotAcknowledged(t *testing.T) {
+func TestUnacknowledgedMessagesAreSentAgain(t *testing.T) {
 	o := NewOutbox(&Clock{}, number)
 	put(t, &o, "a", "b", "c")
 	require.Equal(t, "1:a 2:b 3:c", drain(&o, 9))
@@ -67,14 +67,14 @@ func TestAReliableClientGetsAgainWhatItHasNotAcknowledged(t *testing.T) {
 	require.False(t, o.Empty())
 	put(t, &o, "e")
 	o.Resume(&Frame{Data: []byte("hello")})
-	require.Equal(t, "hello 2:b 3:c 4:d 5:e", drain(&o, 9), "and no pong, which is not a message")
+	require.Equal(t, "hello 2:b 3:c 4:d 5:e", drain(&o, 9), "the pong must not be sent again, because it is not a message")
 	o.Acknowledge(9)
 	o.Suspend()
 	o.Resume(&Frame{Data: []byte("hello")})
 	require.Equal(t, "hello", drain(&o, 9))
 }
 
-func TestAClientThatAcknowledgesWhileItIsSentAgainMissesNothing(t *testing.T) {
+func TestAcknowledgingDuringAResendLosesNothing(t *testing.T) {
 	o := NewOutbox(&Clock{}, number)
 	put(t, &o, "a", "b", "c")
 	drain(&o, 9)
@@ -85,7 +85,7 @@ func TestAClientThatAcknowledgesWhileItIsSentAgainMissesNothing(t *testing.T) {
 	require.Equal(t, "2:b 3:c", drain(&o, 9))
 }
 
-func TestWhatARecoveryStillHasToSendComesBeforeGoodbye(t *testing.T) {
+func TestAResendCompletesBeforeGoodbye(t *testing.T) {
 	o := NewOutbox(&Clock{}, number)
 	put(t, &o, "a", "b", "c")
 	drain(&o, 2)
@@ -96,7 +96,7 @@ func TestWhatARecoveryStillHasToSendComesBeforeGoodbye(t *testing.T) {
 	require.Equal(t, "2:b 3:c", drain(&o, 9))
 }
 
-func TestWhatHasExpiredIsNotSent(t *testing.T) {
+func TestExpiredMessagesAreNotSent(t *testing.T) {
 	clock := &Clock{}
 	o := NewOutbox(clock, number)
 	soon := clock.Now().Add(time.Minute)
@@ -110,7 +110,7 @@ func TestWhatHasExpiredIsNotSent(t *testing.T) {
 	require.Equal(t, "hello 2:kept", drain(&o, 9))
 }
 
-func TestAClientThatIsTooFarBehindLosesWhatWaited(t *testing.T) {
+func TestAClientThatIsTooFarBehindLosesItsQueue(t *testing.T) {
 	for name, test := range map[string]struct {
 		number func([]byte, uint64) []byte
 		limit  int
@@ -118,11 +118,11 @@ func TestAClientThatIsTooFarBehindLosesWhatWaited(t *testing.T) {
 		reason string
 		detail string
 	}{
-		"messages that wait":           {nil, MaxQueuedFrames, 1, QueueFull, "the client is too slow: 10000 messages, 10000 bytes wait for it"},
-		"bytes that wait":              {nil, 16, 1 << 20, QueueFull, "the client is too slow: 16 messages, 16777216 bytes wait for it"},
-		"messages, not acknowledged":   {number, maxUnacknowledged, 1, BufferFull, "the client left 1000 messages, 1000 bytes unacknowledged"},
-		"bytes that wait, reliable":    {number, 16, 1 << 20, BufferFull, "the client is too slow: 16 messages, 16777216 bytes wait for it"},
-		"bytes of a reliable, written": {number, 16, 1 << 20, BufferFull, "the client left 16 messages, 16777216 bytes unacknowledged"},
+		"queued messages":               {nil, MaxQueuedFrames, 1, QueueFull, "the client is too slow: 10000 messages, 10000 bytes wait for it"},
+		"queued bytes":                  {nil, 16, 1 << 20, QueueFull, "the client is too slow: 16 messages, 16777216 bytes wait for it"},
+		"unacknowledged messages":       {number, maxUnacknowledged, 1, BufferFull, "the client left 1000 messages, 1000 bytes unacknowledged"},
+		"queued bytes, reliable":        {number, 16, 1 << 20, BufferFull, "the client is too slow: 16 messages, 16777216 bytes wait for it"},
+		"unacknowledged bytes, written": {number, 16, 1 << 20, BufferFull, "the client left 16 messages, 16777216 bytes unacknowledged"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			clock := &Clock{}
@@ -145,7 +145,7 @@ func TestAClientThatIsTooFarBehindLosesWhatWaited(t *testing.T) {
 				require.Nil(t, o.Put(message(strings.Repeat("x", test.size), clock.Now().Add(time.Second))))
 			}
 			clock.Advance(time.Minute)
-			put(t, &o, "what has expired takes no room")
+			put(t, &o, "expired messages do not count")
 		})
 	}
 }
@@ -158,5 +158,5 @@ func TestAClientThatIsNotReadMayLeaveMoreUnacknowledged(t *testing.T) {
 		drain(&o, 1)
 	}
 	o.Unheard = false
-	require.NotNil(t, o.Put(message("x", time.Time{})), "it is read again, and has acknowledged nothing")
+	require.NotNil(t, o.Put(message("x", time.Time{})), "the normal limit must apply again once the client is read")
 }

@@ -9,7 +9,7 @@ import (
 	"unicode/utf16"
 )
 
-// Permission is what a client may do with groups.
+// Permission is an action with a group that a client may have the right to.
 type Permission uint8
 
 const (
@@ -18,10 +18,11 @@ const (
 	permissionCount
 )
 
-// permissionNames are the names in REST paths. The roles in tokens are "webpubsub." and these names.
+// permissionNames are the names in REST paths. Roles in tokens are these names after "webpubsub.".
 var permissionNames = [permissionCount]string{"sendToGroup", "joinLeaveGroup"}
 
-// ParsePermission returns the permission of a name in a REST path, in any case.
+// ParsePermission returns the permission with a name in a REST path, and false if there is none. Names are
+// case-insensitive.
 func ParsePermission(name string) (Permission, bool) {
 	for p, n := range permissionNames {
 		if strings.EqualFold(n, name) {
@@ -31,37 +32,37 @@ func ParsePermission(name string) (Permission, bool) {
 	return 0, false
 }
 
-// PermissionNames are the names of all permissions, in REST paths.
+// PermissionNames returns the names of all permissions in REST paths.
 func PermissionNames() []string { return permissionNames[:] }
 
 func (p Permission) String() string { return permissionNames[p] }
 
-// The limits of one permission of one connection. Microsoft's emulator has a constant of 10 for the patterns, but lets
-// only 9 in. Nobody outside knows which of the two the service has: a test that gets by with 9 passes there either way.
+// The limits for one permission of one connection. Microsoft's emulator has a constant of 10 patterns, but accepts only 9.
+// The hosted service's limit is not documented; a test that needs no more than 9 passes with either.
 const (
 	maxExceptions    = 1000 // groups by name
 	maxPatterns      = 9
-	maxPatternLength = 1024 // UTF-16 units
+	maxPatternLength = 1024 // UTF-16 code units
 	maxPatternStars  = 5
 )
 
-// permissions are what one connection may do. The zero value allows nothing. They are guarded by the hub's lock.
+// permissions holds the permissions of one connection. The zero value allows nothing. The hub's lock guards it.
 type permissions [permissionCount]*grants
 
-// grants is one permission of one connection: a rule, and exceptions from it.
+// grants holds one permission of one connection: a rule, and exceptions to the rule.
 type grants struct {
-	all        bool            // the rule is every group
-	patterns   []pattern       // or else the groups that match one of these
-	exceptions map[string]bool // groups by name for which the rule does not hold: true grants, false denies
+	all        bool            // the rule allows every group
+	patterns   []pattern       // otherwise, the rule allows groups that match any of these
+	exceptions map[string]bool // by group name; true allows the group, false denies it
 }
 
-// allowed reports what the rule says, whatever the exceptions.
+// allowed reports whether the rule allows a group. It ignores the exceptions.
 func (g *grants) allowed(group string) bool {
 	return g.all || slices.ContainsFunc(g.patterns, func(p pattern) bool { return p.matches(group) })
 }
 
-// set makes a group allowed or denied. A change that undoes an exception removes it, and a change that changes nothing
-// takes no room.
+// set allows or denies a group. It stores an exception only if the rule says otherwise, and removes the exception that the
+// call undoes. It returns an error if there are too many exceptions.
 func (g *grants) set(group string, allowed bool) error {
 	if is, exception := g.exceptions[group]; exception {
 		if is != allowed {
@@ -73,7 +74,7 @@ func (g *grants) set(group string, allowed bool) error {
 		return nil
 	}
 	if len(g.exceptions) >= maxExceptions {
-		return fmt.Errorf("the connection has %d groups for this permission already, the most there can be", maxExceptions)
+		return fmt.Errorf("the connection already has %d groups for this permission, the maximum", maxExceptions)
 	}
 	if g.exceptions == nil {
 		g.exceptions = make(map[string]bool)
@@ -82,10 +83,11 @@ func (g *grants) set(group string, allowed bool) error {
 	return nil
 }
 
-// grantAll allows every group. What was said before counts no more.
+// grantAll allows every group. It replaces all earlier rules and exceptions.
 func (g *grants) grantAll() { *g = grants{all: true} }
 
-// grantPattern allows the groups that match a pattern.
+// grantPattern allows the groups that match a pattern. It returns an error if the pattern is not valid or there are too many
+// patterns.
 func (g *grants) grantPattern(text string) error {
 	p, err := parsePattern(text)
 	if err != nil {
@@ -99,15 +101,15 @@ func (g *grants) grantPattern(text string) error {
 		return nil
 	}
 	if len(g.patterns) >= maxPatterns {
-		return fmt.Errorf("the connection has %d patterns for this permission already, the most that are sure to count", maxPatterns)
+		return fmt.Errorf("the connection already has %d patterns for this permission, the maximum that is sure to work", maxPatterns)
 	}
 	g.patterns = append(g.patterns, p)
 	maps.DeleteFunc(g.exceptions, func(group string, _ bool) bool { return p.matches(group) })
 	return nil
 }
 
-// newPermissions reads the roles of a token, in sorted order, and returns those that grant nothing with the reason: a token
-// with any roles connects. check returns what is wrong with the name of a group.
+// newPermissions returns the permissions that roles grant, and the roles that grant nothing, each with the reason. Roles are
+// read in sorted order. check returns what is wrong with a group name, or "".
 func newPermissions(roles []string, check func(group string) string) (permissions, map[string]string) {
 	var p permissions
 	skipped := make(map[string]string)
@@ -119,7 +121,7 @@ func newPermissions(roles []string, check func(group string) string) (permission
 	return p, skipped
 }
 
-// add adds what a role grants, or returns why it grants nothing.
+// add adds the permission that a role grants, or returns the reason why the role grants nothing.
 func (p *permissions) add(role string, check func(group string) string) string {
 	rest, ok := strings.CutPrefix(role, "webpubsub.")
 	name, target, targeted := strings.Cut(rest, ".")
@@ -138,8 +140,8 @@ func (p *permissions) add(role string, check func(group string) string) string {
 			return faultOf(p.edit(Permission(perm)).grantPattern(target))
 		}
 	}
-	return "the service knows no such role: roles are webpubsub.sendToGroup, webpubsub.joinLeaveGroup, either with .GROUP, " +
-		"and webpubsub.sendToGroups.PATTERN, webpubsub.joinLeaveGroups.PATTERN, in this case"
+	return "unknown role: roles are case-sensitive, and must be webpubsub.sendToGroup or webpubsub.joinLeaveGroup, " +
+		"either with or without .GROUP, or webpubsub.sendToGroups.PATTERN or webpubsub.joinLeaveGroups.PATTERN"
 }
 
 func faultOf(err error) string {
@@ -156,7 +158,7 @@ func (p *permissions) edit(perm Permission) *grants {
 	return p[perm]
 }
 
-// allows reports whether the permission covers a group; without a group, whether it covers every group.
+// allows reports whether a permission covers a group, or every group if group is "".
 func (p *permissions) allows(perm Permission, group string) bool {
 	g := p[perm]
 	if g == nil {
@@ -171,43 +173,43 @@ func (p *permissions) allows(perm Permission, group string) bool {
 	return g.allowed(group)
 }
 
-// grant allows a group. It fails when there are too many exceptions.
+// grant allows a group. It returns an error if there are too many exceptions.
 func (p *permissions) grant(perm Permission, group string) error {
 	return p.edit(perm).set(group, true)
 }
 
-// revoke denies a group. It fails when there are too many exceptions.
+// revoke denies a group. It returns an error if there are too many exceptions.
 func (p *permissions) revoke(perm Permission, group string) error {
 	return p.edit(perm).set(group, false)
 }
 
-// pattern is which groups a role covers.
+// pattern is a parsed pattern for the names of groups.
 type pattern []token
 
-// token is a part of a pattern: one character as it is, or a wildcard.
+// token is one element of a pattern: a literal character or a wildcard.
 type token struct {
 	kind tokenKind
-	unit uint16 // of UTF-16, if it is a character
+	unit uint16 // the UTF-16 code unit, if kind is character
 }
 
 type tokenKind uint8
 
 const (
 	character tokenKind = iota
-	anyUnit             // ?: one character but a dot
-	anyPart             // *: any characters but dots
-	anyText             // **: any characters
+	anyUnit             // ? matches one character except a dot
+	anyPart             // * matches any number of characters except dots
+	anyText             // ** matches any number of characters
 )
 
-// The faults of patterns.
+// The errors of parsePattern.
 var (
 	errPatternEmpty  = errors.New("the pattern is empty")
 	errPatternLong   = fmt.Errorf("the pattern is longer than %d characters", maxPatternLength)
-	errPatternStars  = fmt.Errorf("the pattern has more than %d stars, each of ** counted", maxPatternStars)
-	errPatternEscape = errors.New(`in a pattern, a \ comes only before another \, a * or a ?`)
+	errPatternStars  = fmt.Errorf("the pattern has more than %d stars (** counts as two)", maxPatternStars)
+	errPatternEscape = errors.New(`in a pattern, \ must be followed by \, * or ?`)
 )
 
-// parsePattern reads a pattern. Its characters are UTF-16 units, as those of names are.
+// parsePattern parses a pattern. A character is a UTF-16 code unit, both in patterns and in group names.
 func parsePattern(text string) (pattern, error) {
 	units := utf16.Encode([]rune(text))
 	switch {
@@ -244,7 +246,7 @@ func parsePattern(text string) (pattern, error) {
 	return p, nil
 }
 
-// literal returns the only group that matches a pattern without wildcards.
+// literal returns the only group that a pattern without wildcards matches, and false if the pattern has wildcards.
 func (p pattern) literal() (group string, ok bool) {
 	units := make([]uint16, len(p))
 	for i, t := range p {
@@ -256,10 +258,11 @@ func (p pattern) literal() (group string, ok bool) {
 	return string(utf16.Decode(units)), true
 }
 
-// matches reports whether a group matches. The time is bounded by the product of the lengths.
+// matches reports whether the pattern matches a group. Its running time is at most proportional to the product of the two
+// lengths.
 func (p pattern) matches(group string) bool {
 	g := utf16.Encode([]rune(group))
-	reach := make([]bool, len(g)+1) // reach[i] reports whether p[:j] matches g[:i], for the j at hand
+	reach := make([]bool, len(g)+1) // reach[i]: the tokens of p processed so far match g[:i]
 	reach[0] = true
 	for _, t := range p {
 		if t.kind == anyPart || t.kind == anyText {

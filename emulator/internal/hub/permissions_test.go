@@ -41,7 +41,7 @@ func TestRolePatterns(t *testing.T) {
 	}
 }
 
-// roles are the permissions of some roles, and the roles that grant nothing.
+// roles returns the permissions that roles grant, and the roles that grant nothing.
 func roles(all ...string) (permissions, map[string]string) {
 	return newPermissions(all, func(group string) string {
 		if group == "" {
@@ -73,8 +73,8 @@ func TestRolesGrantAndDeny(t *testing.T) {
 	}
 	p, skipped = roles("webpubsub.sendToGroups.**", `webpubsub.joinLeaveGroups.a\*b`)
 	require.Empty(t, skipped)
-	require.True(t, p.allows(SendToGroup, ""), "** alone is every group")
-	require.True(t, p.allows(JoinLeaveGroup, "a*b"), "a pattern without wildcards is a group")
+	require.True(t, p.allows(SendToGroup, ""), "the pattern ** must allow every group")
+	require.True(t, p.allows(JoinLeaveGroup, "a*b"), "a pattern without wildcards must allow the group with that name")
 	require.Len(t, p[JoinLeaveGroup].exceptions, 1)
 }
 
@@ -92,14 +92,14 @@ func TestTooManyRolesAreSkippedInOrder(t *testing.T) {
 		require.Equal(t, want, p.allows(SendToGroup, group), group)
 	}
 	p, skipped = roles(append(all, "webpubsub.sendToGroup")...)
-	require.Len(t, skipped, 3, "the groups need no place of their own then")
+	require.Len(t, skipped, 3, "a role for every group must replace the groups by name")
 	require.True(t, p.allows(SendToGroup, "any"))
 	p, skipped = roles(append(all[:12], "webpubsub.sendToGroups.literal")...)
 	require.Len(t, skipped, 3)
-	require.True(t, p.allows(SendToGroup, "literal"), "which is no pattern")
+	require.True(t, p.allows(SendToGroup, "literal"), "a name without wildcards must not count as a pattern")
 }
 
-func TestExceptionsFromTheRule(t *testing.T) {
+func TestExceptionsToTheRule(t *testing.T) {
 	p, _ := roles("webpubsub.sendToGroups.x*", "webpubsub.sendToGroup.x0", "webpubsub.sendToGroup.named")
 	require.NoError(t, p.grant(SendToGroup, "g"))
 	require.NoError(t, p.revoke(SendToGroup, "g"))
@@ -122,7 +122,7 @@ func TestExceptionsFromTheRule(t *testing.T) {
 	}
 	require.ErrorContains(t, p.grant(SendToGroup, "overflow"), "1000 groups")
 	require.False(t, p.allows(SendToGroup, "overflow"))
-	require.NoError(t, p.grant(SendToGroup, "g1"), "nothing changes")
-	require.NoError(t, p.grant(SendToGroup, "x0"), "which undoes an exception")
+	require.NoError(t, p.grant(SendToGroup, "g1"), "a grant that changes nothing must not count")
+	require.NoError(t, p.grant(SendToGroup, "x0"), "a grant that undoes an exception must free its place")
 	require.NoError(t, p.grant(SendToGroup, "overflow"))
 }

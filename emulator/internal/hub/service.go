@@ -8,7 +8,7 @@ import (
 	"sync"
 )
 
-// Service is one Web PubSub resource: its hubs, and what all of them share.
+// Service is one Web PubSub resource: its hubs, and everything that the hubs share.
 type Service struct {
 	Clock       *Clock
 	Life        *Lifetime
@@ -20,13 +20,13 @@ type Service struct {
 	hubs map[string]*Hub // by lower-case name
 }
 
-// NewService makes a service without hubs. Its Application is set before the first client connects.
+// NewService returns a service without hubs. The caller sets its Application before the first client connects.
 func NewService(log *slog.Logger, clock *Clock, observer Observer) *Service {
 	return &Service{Clock: clock, Life: NewLifetime(), Log: log, Observer: observer, hubs: make(map[string]*Hub)}
 }
 
-// Hub returns the hub of a name. There is one for each name: what is looked up before the first client connects is the hub
-// that it connects to.
+// Hub returns the hub with a name, and creates it if necessary. Names are case-insensitive. A hub that is looked up before
+// the first client connects is the same hub that the client connects to.
 func (s *Service) Hub(name string) *Hub {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -39,8 +39,7 @@ func (s *Service) Hub(name string) *Hub {
 	return h
 }
 
-// Hubs returns the hubs that clients or tunnels have connected to, in alphabetical order. Those that were only asked for leave no
-// trace here.
+// Hubs returns the hubs that clients or tunnels have connected to, sorted by name. It omits hubs that were only looked up.
 func (s *Service) Hubs() []*Hub {
 	s.mu.Lock()
 	all := slices.Collect(maps.Values(s.hubs))
@@ -54,7 +53,7 @@ func (s *Service) Hubs() []*Hub {
 	return all
 }
 
-// ClosingReason is what clients are told when the service closes.
+// ClosingReason is the reason that clients receive when the service closes.
 const ClosingReason = "the server is shutting down"
 
 // CloseAll closes the clients of every hub.

@@ -12,7 +12,7 @@ import (
 	"github.com/awps-go/webpubsub/emulator/internal/hub"
 )
 
-// ContentTypes are what HTTP calls the data types.
+// ContentTypes maps data types to their HTTP content types.
 var ContentTypes = [...]string{
 	hub.DataJSON:     "application/json",
 	hub.DataText:     "text/plain",
@@ -20,7 +20,7 @@ var ContentTypes = [...]string{
 	hub.DataProtobuf: "application/x-protobuf",
 }
 
-// ParseContentType returns the data type that a Content-Type names.
+// ParseContentType returns the data type for a Content-Type header, and false if there is none. It ignores parameters.
 func ParseContentType(contentType string) (hub.DataType, bool) {
 	i := slices.Index(ContentTypes[:], contentType)
 	if i < 0 {
@@ -31,7 +31,8 @@ func ParseContentType(contentType string) (hub.DataType, bool) {
 	return hub.DataType(max(i, 0)), i >= 0
 }
 
-// Unfit returns what the data of a payload should be, by its type, and is not; "" if it is.
+// Unfit returns the format that a payload's type requires and its data does not have, such as "JSON", or "" if the data is
+// valid.
 func Unfit(p *hub.Payload) string {
 	switch {
 	case (p.Type == hub.DataJSON || p.Type == hub.DataText) && !utf8.Valid(p.Data):

@@ -10,11 +10,11 @@ import (
 	"unicode/utf8"
 )
 
-// fields are the members of a JSON object, by name. Names count with case, which is why encoding/json does not read frames
-// into a struct. Of two members with one name the last counts.
+// fields maps the names of a JSON object's members to their values. Names are case-sensitive, which is why frames are not
+// decoded into structs with encoding/json. If a name is repeated, the last value counts.
 type fields map[string]json.RawMessage
 
-// readFields reads an object.
+// readFields parses a frame that is a JSON object.
 func readFields(data []byte) (fields, error) {
 	switch {
 	case !utf8.Valid(data):
@@ -29,8 +29,8 @@ func readFields(data []byte) (fields, error) {
 	return f, nil
 }
 
-// eachMember calls f for each member of an object, in order, and reports false if the value is not an object. data is valid
-// JSON.
+// eachMember calls f for each member of a JSON object, in order. It returns false if the value is not an object. data must
+// be valid JSON.
 func eachMember(data []byte, f func(name string, value []byte)) bool {
 	i := skipSpace(data, 0)
 	if data[i] != '{' {
@@ -41,8 +41,8 @@ func eachMember(data []byte, f func(name string, value []byte)) bool {
 			i = skipSpace(data, i+1)
 		}
 		end := skipValue(data, i)
-		name := plainString(data[i:end])
-		i = skipSpace(data, skipSpace(data, end)+1) // past the colon
+		name := decodeString(data[i:end])
+		i = skipSpace(data, skipSpace(data, end)+1) // skip the colon
 		end = skipValue(data, i)
 		f(name, data[i:end:end])
 		i = end
@@ -57,7 +57,7 @@ func skipSpace(data []byte, i int) int {
 	return i
 }
 
-// skipValue returns the end of the value at i.
+// skipValue returns the index after the value at i.
 func skipValue(data []byte, i int) int {
 	depth := 0
 	for ; i < len(data); i++ {
@@ -72,7 +72,7 @@ func skipValue(data []byte, i int) int {
 			depth++
 			continue
 		case '}', ']':
-			if depth--; depth < 0 { // of what the value is in
+			if depth--; depth < 0 { // the end of the enclosing object or array
 				return i
 			}
 		case ',', ':', ' ', '\t', '\n', '\r':
@@ -80,7 +80,7 @@ func skipValue(data []byte, i int) int {
 				return i
 			}
 			continue
-		default: // a number or a word, which ends before something else
+		default: // a number, true, false or null
 			if depth == 0 {
 				for i < len(data) && !strings.ContainsRune(",:}] \t\n\r", rune(data[i])) {
 					i++
@@ -96,20 +96,21 @@ func skipValue(data []byte, i int) int {
 	return i
 }
 
-// plainString decodes a JSON string.
-func plainString(raw []byte) string {
+// decodeString decodes a valid JSON string.
+func decodeString(raw []byte) string {
 	if bytes.IndexByte(raw, '\\') >= 0 {
 		var s string
-		_ = json.Unmarshal(raw, &s) // it is valid
+		_ = json.Unmarshal(raw, &s) // cannot fail: raw is valid
 		return s
 	}
 	return string(raw[1 : len(raw)-1])
 }
 
-// absent reports whether a member is not there, or null where that means the same.
+// absent reports whether a member is missing or null.
 func absent(raw json.RawMessage) bool { return raw == nil || string(raw) == "null" }
 
-// text returns the string that a member is. One that cannot be written in UTF-8 is an error, so that no two become one.
+// text returns the value of a string member. It returns an error if the string has an unpaired surrogate: UTF-8 cannot
+// express it, and different strings would become equal.
 func (f fields) text(name string) (string, error) {
 	raw, ok := f[name]
 	switch {
@@ -118,16 +119,16 @@ func (f fields) text(name string) (string, error) {
 	case raw[0] != '"':
 		return "", fmt.Errorf("%s is not a string", name)
 	}
-	s := plainString(raw)
-	if strings.ContainsRune(s, utf8.RuneError) && loneSurrogate(raw) {
-		return "", fmt.Errorf("%s has half of a surrogate pair", name)
+	s := decodeString(raw)
+	if strings.ContainsRune(s, utf8.RuneError) && hasUnpairedSurrogate(raw) {
+		return "", fmt.Errorf("%s has an unpaired surrogate", name)
 	}
 	return s, nil
 }
 
-// loneSurrogate reports whether a JSON string has an escape for half of a character.
-func loneSurrogate(raw []byte) bool {
-	high := false // the last escape was the first half of a pair
+// hasUnpairedSurrogate reports whether a JSON string has an escape for half of a surrogate pair.
+func hasUnpairedSurrogate(raw []byte) bool {
+	high := false // the last escape was a high surrogate
 	for i := 0; i < len(raw); i++ {
 		var unit uint64
 		if raw[i] == '\\' {
@@ -145,7 +146,7 @@ func loneSurrogate(raw []byte) bool {
 	return high
 }
 
-// number returns the whole number that a member is, or nil if it is absent or null.
+// number returns the value of an unsigned integer member, or nil if the member is absent or null.
 func (f fields) number(name string, bits int) (*uint64, error) {
 	raw := f[name]
 	if absent(raw) {
@@ -153,12 +154,12 @@ func (f fields) number(name string, bits int) (*uint64, error) {
 	}
 	n, err := strconv.ParseUint(string(raw), 10, bits)
 	if err != nil {
-		return nil, fmt.Errorf("%s is not a whole number of %d bits", name, bits)
+		return nil, fmt.Errorf("%s must be an unsigned %d-bit integer", name, bits)
 	}
 	return &n, nil
 }
 
-// flag returns the truth value that a member is, or false if it is absent.
+// flag returns the value of a boolean member, or false if the member is absent. null is an error.
 func (f fields) flag(name string) (bool, error) {
 	switch raw, ok := f[name]; {
 	case !ok || string(raw) == "false":
@@ -166,12 +167,12 @@ func (f fields) flag(name string) (bool, error) {
 	case string(raw) == "true":
 		return true, nil
 	default:
-		return false, fmt.Errorf("%s is neither true nor false", name)
+		return false, fmt.Errorf("%s must be true or false", name)
 	}
 }
 
-// strings returns the object of strings that a member is, or nil if it is absent or null. A name that comes twice is an
-// error.
+// strings returns the value of a member that is an object of strings, or nil if the member is absent or null. It returns an
+// error if the object repeats a key.
 func (f fields) strings(name string) (map[string]string, error) {
 	raw := f[name]
 	if absent(raw) {
@@ -182,7 +183,7 @@ func (f fields) strings(name string) (map[string]string, error) {
 	ok := eachMember(raw, func(key string, value []byte) {
 		s, err := fields{key: value}.text(key)
 		if _, twice := all[key]; twice {
-			err = fmt.Errorf("the key %.64q comes twice", key)
+			err = fmt.Errorf("duplicate key %.64q", key)
 		}
 		if err != nil && fault == nil {
 			fault = fmt.Errorf("%s: %w", name, err)

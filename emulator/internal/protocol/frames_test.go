@@ -14,7 +14,7 @@ import (
 
 func textPayload(s string) hub.Payload { return hub.Payload{Type: hub.DataText, Data: []byte(s)} }
 
-func TestJSONFramesThatAreRead(t *testing.T) {
+func TestValidJSONFrames(t *testing.T) {
 	for frame, want := range map[string]Request{
 		` { "type" : "ping" , "x":[{"type":"event"}] } `:                               {Kind: RequestPing},
 		`{"type":"PiNg","ackId":3}`:                                                    {Kind: RequestPing, AckID: new(uint64(3))},
@@ -41,7 +41,7 @@ func TestJSONFramesThatAreRead(t *testing.T) {
 	}
 }
 
-func TestJSONFramesThatBreakTheRules(t *testing.T) {
+func TestInvalidJSONFrames(t *testing.T) {
 	send := func(rest string) string { return `{"type":"sendToGroup","group":"g","ackId":1,` + rest + `}` }
 	for name, frame := range map[string]string{
 		"nothing": "", "half an object": `{"type":"ping"`, "two objects": `{"type":"ping"}{}`, "a list": `["ping"]`, "a word": `null`, "bad UTF-8": "{\"type\":\"ping\",\"x\":\"\xff\"}",
@@ -50,18 +50,18 @@ func TestJSONFramesThatBreakTheRules(t *testing.T) {
 		"an ackId too large": `{"type":"ping","ackId":18446744073709551616}`, "an ackId with an exponent": `{"type":"ping","ackId":1e1}`,
 		"no sequenceId": `{"type":"sequenceAck"}`, "a sequenceId of null": `{"type":"sequenceAck","sequenceId":null}`,
 		"no group": `{"type":"joinGroup"}`, "a group of null": `{"type":"joinGroup","group":null}`, "an empty group": `{"type":"leaveGroup","group":""}`,
-		"a blank group": `{"type":"joinGroup","group":" \t\u00a0"}`, "half a character": `{"type":"joinGroup","group":"\ud83d"}`, "the other half": `{"type":"joinGroup","group":"x\ude00\ud83d"}`,
+		"a blank group": `{"type":"joinGroup","group":" \t\u00a0"}`, "a high surrogate": `{"type":"joinGroup","group":"\ud83d"}`, "a low surrogate": `{"type":"joinGroup","group":"x\ude00\ud83d"}`,
 		"a long group": `{"type":"joinGroup","group":"` + strings.Repeat("😀", 513) + `"}`, "a group that is a path": `{"type":"joinGroup","group":".."}`,
 		"no event": `{"type":"event","data":1}`, "an event of null": `{"type":"event","event":null,"data":1}`, "an event with a space": `{"type":"event","event":"a b","data":1}`,
 		"a long event": `{"type":"event","event":"` + strings.Repeat("e", 129) + `","data":1}`, "an event outside ASCII": `{"type":"event","event":"é","data":1}`,
 		"no data": send(`"dataType":"text"`), "data of null": send(`"data":null`), "text of null": send(`"dataType":"text","data":null`), "text that is a number": send(`"dataType":"text","data":1`),
 		"null, with metadata": send(`"data":null,"metadata":{"a":"b"}`), "a bad dataType": send(`"dataType":"xml","data":"x"`), "a dataType of null": send(`"dataType":null,"data":1`),
 		"a bad dataType, with metadata": send(`"dataType":"xml","metadata":{"a":"b"}`), "binary that is a list": send(`"dataType":"binary","data":[1]`),
-		"bad base64": send(`"dataType":"binary","data":"%%%"`), "base64 of URLs": send(`"dataType":"binary","data":"_-8="`), "base64 cut short": send(`"dataType":"binary","data":"AP8"`),
-		"protobuf that is none": send(`"dataType":"protobuf","data":"/w=="`), "noEcho of null": send(`"data":1,"noEcho":null`), "noEcho of 1": send(`"data":1,"noEcho":1`),
+		"bad base64": send(`"dataType":"binary","data":"%%%"`), "URL-safe base64": send(`"dataType":"binary","data":"_-8="`), "truncated base64": send(`"dataType":"binary","data":"AP8"`),
+		"invalid protobuf": send(`"dataType":"protobuf","data":"/w=="`), "noEcho of null": send(`"data":1,"noEcho":null`), "noEcho of 1": send(`"data":1,"noEcho":1`),
 		"a ttl of 301": send(`"data":1,"ttlSeconds":301`), "a ttl below zero": send(`"data":1,"ttlSeconds":-1`), "a ttl that is a string": send(`"data":1,"ttlSeconds":"1"`), "a broken ttl": send(`"data":1,"ttlSeconds":1.5`),
-		"metadata that are a list": send(`"data":1,"metadata":[]`), "metadata of a number": send(`"data":1,"metadata":{"a":1}`), "metadata of null": send(`"data":1,"metadata":{"a":null}`),
-		"a metadata key twice": send(`"data":1,"metadata":{"a":"1","a":"2"}`), "the same, escaped": send(`"data":1,"metadata":{"a":"1","\u0061":"2"}`), "a metadata key with a space": send(`"data":1,"metadata":{"a b":"1"}`),
+		"metadata that is a list": send(`"data":1,"metadata":[]`), "metadata of a number": send(`"data":1,"metadata":{"a":1}`), "metadata of null": send(`"data":1,"metadata":{"a":null}`),
+		"a duplicate metadata key": send(`"data":1,"metadata":{"a":"1","a":"2"}`), "a duplicate, escaped": send(`"data":1,"metadata":{"a":"1","\u0061":"2"}`), "a metadata key with a space": send(`"data":1,"metadata":{"a b":"1"}`),
 		"an empty metadata key": send(`"data":1,"metadata":{"":"1"}`), "metadata outside ASCII": send(`"data":1,"metadata":{"a":"ü"}`),
 		"a long metadata key": send(`"data":1,"metadata":{"` + strings.Repeat("k", 257) + `":"1"}`), "a long metadata value": send(`"data":1,"metadata":{"a":"` + strings.Repeat("v", 1025) + `"}`),
 		"much metadata": send(`"data":1,"metadata":{` + strings.TrimSuffix(strings.Repeat(`"a":"`+strings.Repeat("v", 1000)+`",`, 9), ",") + `}`),
@@ -104,7 +104,7 @@ func TestProtobufFramesFollowTheSameRules(t *testing.T) {
 		require.Equal(t, "The client message is not a valid protobuf.reliable.webpubsub.azure.v1 protocol message.", bad.Reason)
 	}
 	_, err := Protobuf{Name: ProtobufSubprotocol}.Decode(true, []byte("x"))
-	require.Equal(t, &FrameError{1003, "The protobuf.webpubsub.azure.v1 subprotocol requires binary messages.", "a text frame"}, err)
+	require.Equal(t, &FrameError{1003, "The protobuf.webpubsub.azure.v1 subprotocol requires binary messages.", "the client sent a text frame"}, err)
 }
 
 func TestFramesForJSONClients(t *testing.T) {
@@ -122,14 +122,14 @@ func TestFramesForJSONClients(t *testing.T) {
 }
 
 func TestNames(t *testing.T) {
-	for name, fits := range map[string]struct{ group, user bool }{
+	for name, valid := range map[string]struct{ group, user bool }{
 		"a": {true, true}, "a/b": {true, true}, "a b": {true, true}, "日本🎉": {true, true}, "...": {true, true},
 		"": {}, " ": {}, "\t": {}, "\u3000": {}, ".": {}, "..": {}, "\xff": {}, "a\uFFFD": {},
 		" admin": {true, false}, "admin\t": {true, false}, "a\tb": {true, false}, "a\x00": {true, false}, "a\u0085b": {true, false},
 		strings.Repeat("é", 1024): {true, true}, strings.Repeat("é", 1025): {false, true}, strings.Repeat("😀", 512): {true, true}, strings.Repeat("😀", 513): {false, true},
 	} {
-		require.Equal(t, fits.group, CheckGroup(name) == "", "%.20q: %s", name, CheckGroup(name))
-		require.Equal(t, fits.user, CheckUser(name) == "", "%.20q: %s", name, CheckUser(name))
+		require.Equal(t, valid.group, CheckGroup(name) == "", "%.20q: %s", name, CheckGroup(name))
+		require.Equal(t, valid.user, CheckUser(name) == "", "%.20q: %s", name, CheckUser(name))
 	}
 }
 
@@ -142,7 +142,7 @@ func FuzzFields(f *testing.F) {
 		wrong := json.Unmarshal(data, &want) != nil || want == nil || !json.Valid(data)
 		got, err := readFields(data)
 		if strings.ContainsRune(string(data), '\uFFFD') || strings.Contains(string(data), `\u`) {
-			return // encoding/json repairs names
+			return // encoding/json replaces invalid characters in names
 		}
 		require.Equal(t, wrong, err != nil, "%v", err)
 		if !wrong {

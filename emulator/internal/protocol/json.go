@@ -12,18 +12,18 @@ import (
 	"github.com/awps-go/webpubsub/emulator/internal/text"
 )
 
-// JSON is json.webpubsub.azure.v1 and json.reliable.webpubsub.azure.v1.
+// JSON is the codec of json.webpubsub.azure.v1 and json.reliable.webpubsub.azure.v1.
 type JSON struct{}
 
 func (JSON) Encoding() hub.Encoding { return EncodingJSON }
 
-// The kinds of requests by their types, in lower case: types count in any case.
+// jsonKinds maps the type of a frame, in lower case, to the kind of request. Types are case-insensitive.
 var jsonKinds = map[string]RequestKind{"joingroup": RequestJoin, "leavegroup": RequestLeave, "sendtogroup": RequestSend,
 	"event": RequestEvent, "sequenceack": RequestSequenceAck, "ping": RequestPing, "invoke": RequestInvoke,
 	"cancelinvocation": RequestCancelInvocation, "streamdata": RequestStreamData, "streamend": RequestStreamEnd}
 
-// Decode reads a frame, which may be a text frame or a binary one: the documentation allows both, Microsoft's emulator the
-// first only.
+// Decode decodes a text frame or a binary frame. The documentation allows both; Microsoft's emulator accepts only text
+// frames.
 func (JSON) Decode(_ bool, data []byte) (Request, error) {
 	r, err := decodeJSON(data)
 	if err != nil {
@@ -43,7 +43,7 @@ func decodeJSON(data []byte) (r Request, err error) {
 	}
 	kind, ok := jsonKinds[strings.ToLower(name)]
 	if !ok {
-		return r, fmt.Errorf("there is no type %.32q", name)
+		return r, fmt.Errorf("unknown type %.32q", name)
 	}
 	r.Kind = kind
 	if r.AckID, err = f.number("ackId", 64); err != nil {
@@ -64,7 +64,7 @@ func decodeJSON(data []byte) (r Request, err error) {
 	case RequestEvent:
 		r.Event, err = f.text("event")
 	case RequestInvoke, RequestCancelInvocation, RequestStreamData, RequestStreamEnd:
-		err = r.readNewer(f)
+		err = r.readInvocationOrStream(f)
 		if err == nil {
 			err = r.check()
 		}
@@ -89,7 +89,7 @@ func decodeJSON(data []byte) (r Request, err error) {
 	return r, err
 }
 
-// readSend reads what only messages to groups have.
+// readSend reads the members that only sendToGroup has.
 func (r *Request) readSend(f fields) (err error) {
 	if r.NoEcho, err = f.flag("noEcho"); err != nil {
 		return err
@@ -101,7 +101,7 @@ func (r *Request) readSend(f fields) (err error) {
 	return err
 }
 
-// readPayload reads data as dataType says. Metadata alone is an empty text.
+// readPayload reads the members of a payload. Metadata without data counts as empty text.
 func (r *Request) readPayload(f fields) (err error) {
 	p := &r.Payload
 	if p.Metadata, err = f.strings("metadata"); err != nil {
@@ -113,7 +113,7 @@ func (r *Request) readPayload(f fields) (err error) {
 			return err
 		}
 		if p.Type, ok = hub.ParseDataType(name); !ok {
-			return fmt.Errorf("there is no dataType %.32q", name)
+			return fmt.Errorf("unknown dataType %.32q", name)
 		}
 	}
 	data, ok := f["data"]
@@ -131,17 +131,17 @@ func (r *Request) readPayload(f fields) (err error) {
 	}
 	s, err := f.text("data")
 	if err != nil {
-		return fmt.Errorf("%w, which dataType %s needs", err, p.Type)
+		return fmt.Errorf("dataType %s: %w", p.Type, err)
 	}
 	p.Data = []byte(s)
 	if p.Type == hub.DataText {
 		return nil
 	}
 	if p.Data, err = base64.StdEncoding.DecodeString(s); err != nil {
-		return fmt.Errorf("data of dataType %s is not base64", p.Type)
+		return fmt.Errorf("dataType %s: data is not base64", p.Type)
 	}
 	if what := Unfit(p); what != "" {
-		return fmt.Errorf("data of dataType %s is not a %s", p.Type, what)
+		return fmt.Errorf("dataType %s: data is not a valid %s", p.Type, what)
 	}
 	return nil
 }
@@ -158,7 +158,7 @@ func (JSON) Encode(m *hub.Message) *hub.Frame {
 		if m.FromUser != "" {
 			b = appendJSONString(b, m.FromUser)
 		} else {
-			b = append(b, "null"...) // a client without a user sent it, or the application
+			b = append(b, "null"...) // sent by the application or by a client without a user
 		}
 	}
 	if m.Stream != nil {
@@ -166,7 +166,7 @@ func (JSON) Encode(m *hub.Message) *hub.Frame {
 		b = append(b, text.JSON(m.Stream)...)
 	}
 	if m.Stream != nil && m.Stream.End {
-		// The official JavaScript client drops a message whose data type it does not know, and waits for the end without end.
+		// The official JavaScript client drops a message with an unknown data type, and would wait for the end forever.
 		b = append(b, `,"dataType":"text","data":""`...)
 	} else {
 		b = append(b, ',')
@@ -175,7 +175,7 @@ func (JSON) Encode(m *hub.Message) *hub.Frame {
 	return textFrame(append(b, '}'))
 }
 
-// appendPayload appends the members that a payload consists of.
+// appendPayload appends the members of a payload.
 func appendPayload(b []byte, p *hub.Payload) []byte {
 	b = append(b, `"dataType":"`...)
 	b = append(b, p.Type.String()...)
@@ -187,7 +187,7 @@ func appendPayload(b []byte, p *hub.Payload) []byte {
 	b = append(b, `,"data":`...)
 	switch p.Type {
 	case hub.DataJSON:
-		return append(b, p.Data...) // as it was sent, to the byte
+		return append(b, p.Data...) // unchanged, byte for byte
 	case hub.DataText:
 		return appendJSONString(b, string(p.Data))
 	default:
@@ -197,7 +197,7 @@ func appendPayload(b []byte, p *hub.Payload) []byte {
 	}
 }
 
-// appendJSONString appends a string with its quotes.
+// appendJSONString appends a JSON string, with its quotes.
 func appendJSONString(b []byte, s string) []byte {
 	for i := range len(s) {
 		if c := s[i]; c < ' ' || c == '"' || c == '\\' || c >= utf8.RuneSelf {

@@ -10,11 +10,11 @@ import (
 	"github.com/awps-go/webpubsub/emulator/internal/text"
 )
 
-// This file has the frames of invocations and group streams, which are newer than the others. They are public for JSON
-// clients only.
+// This file has the frames of invocations and group streams, which are newer than the others. Only their JSON form is
+// public.
 
-// readNewer reads a request of an invocation or of a stream that is open.
-func (r *Request) readNewer(f fields) (err error) {
+// readInvocationOrStream reads the members of an invoke, cancelInvocation, streamData or streamEnd request.
+func (r *Request) readInvocationOrStream(f fields) (err error) {
 	switch r.Kind {
 	case RequestInvoke:
 		return r.readInvoke(f)
@@ -33,9 +33,9 @@ func (r *Request) readNewer(f fields) (err error) {
 	case err != nil:
 		return err
 	case number == nil && f["data"] == nil:
-		return nil // a sign of life
+		return nil // keep-alive
 	case number == nil || *number == 0:
-		return errors.New("a fragment of a stream has no streamSequenceId, which counts from 1")
+		return errors.New("streamSequenceId is missing or 0: fragments are numbered from 1")
 	}
 	r.Fragment = *number
 	return r.readPayload(f)
@@ -50,7 +50,7 @@ func (r *Request) readInvoke(f fields) (err error) {
 		return err
 	}
 	if target != "event" {
-		return fmt.Errorf("there is no target %.32q", target)
+		return fmt.Errorf("unknown target %.32q", target)
 	}
 	if r.Event, err = f.text("event"); err != nil {
 		return err
@@ -88,7 +88,7 @@ func (r *Request) readStreamEnd(f fields) error {
 func (r *Request) readStreamStart(f fields) (err error) {
 	for _, name := range []string{"data", "dataType", "ackId"} {
 		if _, there := f[name]; there {
-			return fmt.Errorf("a sendToGroup that opens a stream has no %s", name)
+			return fmt.Errorf("%s is not allowed in a sendToGroup that opens a stream", name)
 		}
 	}
 	start := make(fields)
@@ -109,7 +109,7 @@ func (r *Request) readStreamStart(f fields) (err error) {
 	return err
 }
 
-// id returns the text of a member that names something, and must not be empty.
+// id returns the value of a string member that must not be empty.
 func (f fields) id(name string) (string, error) {
 	s, err := f.text(name)
 	if err == nil && s == "" {
@@ -124,11 +124,11 @@ const (
 	StreamForbidden   = "Forbidden"
 	StreamBadRequest  = "BadRequest"
 	StreamIdleTimeout = "IdleTimeout"
-	StreamUserError   = "UserError" // the sender's own
+	StreamUserError   = "UserError" // reported by the sender
 	StreamCancelled   = "Cancelled" // the sender is gone
 )
 
-// InvokeResponse is the answer to an invocation.
+// InvokeResponse returns the response to an invocation. reply may be nil. If err is not nil, the invocation failed.
 func InvokeResponse(id string, reply *hub.Payload, err *AckError) *hub.Frame {
 	b := append([]byte(`{"type":"invokeResponse","invocationId":`), text.JSON(id)...)
 	b = append(b, `,"success":`...)
@@ -143,7 +143,7 @@ func InvokeResponse(id string, reply *hub.Payload, err *AckError) *hub.Frame {
 	return textFrame(append(b, '}'))
 }
 
-// StreamAck tells the sender of a stream that every fragment below a number has arrived.
+// StreamAck returns a frame that notifies the sender of a stream that every fragment below expected has arrived.
 func StreamAck(id string, expected uint64) *hub.Frame {
 	return textFrame(text.JSON(struct {
 		Type     string `json:"type"`
@@ -152,7 +152,7 @@ func StreamAck(id string, expected uint64) *hub.Frame {
 	}{"streamAck", id, expected}))
 }
 
-// StreamNack tells the sender of a stream to send again from a number on.
+// StreamNack returns a frame that asks the sender of a stream to send the fragments from expected on again.
 func StreamNack(id string, expected uint64) *hub.Frame {
 	return textFrame(text.JSON(struct {
 		Type     string `json:"type"`
@@ -163,7 +163,7 @@ func StreamNack(id string, expected uint64) *hub.Frame {
 	}{"streamNack", id, "InvalidSequenceId", "A fragment of the stream is missing.", expected}))
 }
 
-// StreamClosed tells the sender of a stream that it has ended, well or not.
+// StreamClosed returns a frame that notifies the sender of a stream that the stream has ended. err is nil unless it failed.
 func StreamClosed(id string, err *AckError) *hub.Frame {
 	type failure struct {
 		Name    string `json:"name"`

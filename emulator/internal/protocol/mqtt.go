@@ -12,27 +12,27 @@ import (
 	"github.com/awps-go/webpubsub/emulator/internal/text"
 )
 
-// This file is what the topics and properties of MQTT are in the service's words. Package mqttpacket reads and writes the
-// packets. The hub is the broker: groups, users and permissions are one state for clients of all protocols.
+// This file maps the topics and properties of MQTT to the service's groups and messages. Package mqttpacket reads and writes
+// the packets. The hub is the broker: clients of all protocols share its groups, users and permissions.
 
 // MQTTSubprotocol is the WebSocket subprotocol of MQTT 3.1.1 and 5.0.
 const MQTTSubprotocol = "mqtt"
 
-// A topic is a group, but for those below mqttReserved. The names of these topics are ours, chosen after the hosted
-// service's: the protocol's description leaves them open.
+// A topic is the name of a group, unless it begins with mqttReserved. The protocol's description does not name the reserved
+// topics. We chose names in the hosted service's style.
 const (
 	mqttReserved = "$webpubsub/"
-	// MQTTServerMessages is the topic of messages that were sent to no group: to all, to a user or to a connection.
-	// They come without a subscription; to subscribe chooses their quality of service.
+	// MQTTServerMessages is the topic of messages that are not for a group: to all, to a user or to a connection. Clients
+	// receive them without a subscription. A subscription sets their QoS.
 	MQTTServerMessages = mqttReserved + "server/messages"
-	// MQTTServerEvents begins the topics on which a client tells the application of an event: its name follows.
+	// MQTTServerEvents is the prefix of the topics for client events. The name of the event follows.
 	MQTTServerEvents = mqttReserved + "server/events/"
 )
 
-// MaxMQTTPacket bounds what follows the fixed header of a packet from a client, in bytes.
+// MaxMQTTPacket is the maximum size of a client's packet after the fixed header, in bytes.
 const MaxMQTTPacket = hub.MaxMessageSize
 
-// MQTTVersion is a version of MQTT, as its CONNECT packets spell it.
+// MQTTVersion is the protocol version in an MQTT CONNECT packet.
 type MQTTVersion byte
 
 const (
@@ -40,22 +40,23 @@ const (
 	MQTT5   MQTTVersion = mqttpacket.V5
 )
 
-// MaxMQTTReason bounds a reason string, in bytes.
+// MaxMQTTReason is the maximum length of a reason string, in bytes.
 const MaxMQTTReason = 1 << 10
 
-// MQTTString makes a text fit for a packet.
+// MQTTString returns a text in a form that is valid in a packet. It replaces invalid UTF-8 and NUL, and shortens the text to
+// MaxMQTTReason.
 func MQTTString(s string) string {
 	return text.Shorten(strings.ReplaceAll(strings.ToValidUTF8(s, "\uFFFD"), "\x00", "\uFFFD"), MaxMQTTReason)
 }
 
-// MQTTOrigin is what a message that an MQTT client published has for MQTT clients only.
+// MQTTOrigin is the part of a message from an MQTT client that only MQTT clients receive.
 type MQTTOrigin struct {
 	QoS        byte
-	Properties mqttpacket.Properties // passed on as they are, as MQTT demands
+	Properties mqttpacket.Properties // forwarded unchanged, as MQTT requires
 }
 
-// MQTTTopic is the topic of a message to a group, or to none. It reports false for a group whose name cannot be a
-// topic: nobody subscribes to it, but the application may put an MQTT client into it.
+// MQTTTopic returns the topic of a message to a group, or to no group if group is "". It returns false if the name of the
+// group is not a valid topic. No client can subscribe to such a group, but the application may add an MQTT client to it.
 func MQTTTopic(group string) (string, bool) {
 	if group == "" {
 		return MQTTServerMessages, true
@@ -63,17 +64,17 @@ func MQTTTopic(group string) (string, bool) {
 	return group, !strings.ContainsAny(group, "+#\x00") && !strings.HasPrefix(group, mqttReserved)
 }
 
-// MQTTGroup is the group that a topic stands for, in a subscription or a message.
+// MQTTGroup returns the group for the topic of a subscription or a message, or a fault if the topic is not valid.
 func MQTTGroup(topic string) (string, *mqttpacket.Fault) {
 	switch {
 	case strings.HasPrefix(topic, "$share/"):
 		return "", mqttpacket.NewFault(mqttpacket.SharedSubscriptionsNotAllowed,
-			"the service has no shared subscriptions, such as %.64q", topic)
+			"the service does not support shared subscriptions, such as %.64q", topic)
 	case strings.ContainsAny(topic, "+#"):
 		return "", mqttpacket.NewFault(mqttpacket.WildcardsNotSupported,
 			"the service has no wildcards: a topic is the name of a group, and %.64q cannot be one", topic)
 	case strings.HasPrefix(topic, mqttReserved):
-		return "", mqttpacket.NewFault(mqttpacket.TopicFilterInvalid, "the topic %.64q is none of the service's", topic)
+		return "", mqttpacket.NewFault(mqttpacket.TopicFilterInvalid, "unknown topic %.64q: topics under $webpubsub/ are reserved", topic)
 	}
 	if fault := CheckGroup(topic); fault != "" {
 		return "", mqttpacket.NewFault(mqttpacket.TopicFilterInvalid, "%s", fault)
@@ -88,7 +89,7 @@ func (v MQTTVersion) Encoding() hub.Encoding {
 	return EncodingMQTT311
 }
 
-// Encode encodes a message as a PUBLISH packet of quality of service 0. mqttpacket.Copy makes of it what a client gets.
+// Encode encodes a message as a PUBLISH packet with QoS 0. mqttpacket.Copy adapts the packet for each client.
 func (v MQTTVersion) Encode(m *hub.Message) *hub.Frame {
 	topic, _ := MQTTTopic(m.Group)
 	pk := &mqttpacket.Packet{Type: mqttpacket.Publish, Version: byte(v), Topic: topic, Payload: m.Data}
@@ -98,7 +99,7 @@ func (v MQTTVersion) Encode(m *hub.Message) *hub.Frame {
 	return &hub.Frame{Data: mqttpacket.Encode(pk)}
 }
 
-// mqttProperties are the properties of a message's PUBLISH packet.
+// mqttProperties returns the properties of a message's PUBLISH packet.
 func mqttProperties(m *hub.Message) mqttpacket.Properties {
 	if o, ok := m.Origin.(*MQTTOrigin); ok {
 		return o.Properties
@@ -108,20 +109,20 @@ func mqttProperties(m *hub.Message) mqttpacket.Properties {
 		p.PayloadFormat = new(byte(1))
 	}
 	for _, key := range slices.Sorted(maps.Keys(m.Metadata)) {
-		value := strings.ReplaceAll(m.Metadata[key], "\x00", "\uFFFD") // which MQTT does not take
+		value := strings.ReplaceAll(m.Metadata[key], "\x00", "\uFFFD") // MQTT does not allow NUL
 		p.User = append(p.User, mqttpacket.UserProperty{Key: key, Value: value})
 	}
 	return p
 }
 
-// MQTTForwarded are the properties of a client's PUBLISH packet that those who get the message see.
+// MQTTForwarded returns the properties of a client's PUBLISH packet that are forwarded to the recipients.
 func MQTTForwarded(p *mqttpacket.Properties) mqttpacket.Properties {
 	return mqttpacket.Properties{PayloadFormat: p.PayloadFormat, ContentType: p.ContentType, ResponseTopic: p.ResponseTopic,
 		CorrelationData: p.CorrelationData, User: p.User}
 }
 
-// MQTTPayload is what a client's packet carries, as clients of other protocols get it. Before MQTT 5.0 nothing says
-// what the bytes are, so that they are binary.
+// MQTTPayload returns the payload of a client's packet for clients of other protocols. Without properties, as in MQTT 3.1.1,
+// the data is binary. MQTTPayload returns a fault if the data does not have the format that the properties declare.
 func MQTTPayload(properties *mqttpacket.Properties, data []byte) (hub.Payload, *mqttpacket.Fault) {
 	p := hub.Payload{Type: hub.DataBinary, Data: data, Metadata: mqttMetadata(properties.User)}
 	if format := properties.PayloadFormat; format != nil && *format == 1 {
@@ -134,13 +135,13 @@ func MQTTPayload(properties *mqttpacket.Properties, data []byte) (hub.Payload, *
 	}
 	if what != "" {
 		return p, mqttpacket.NewFault(mqttpacket.PayloadFormatInvalid,
-			"the payload is not the %s that its properties say it is", what)
+			"the payload is not valid %s, which its properties declare", what)
 	}
 	return p, nil
 }
 
-// mqttMetadata are the user properties that can be metadata: the last of a name, as long as there is room. MQTT
-// clients get them all.
+// mqttMetadata returns the user properties that are valid as metadata, up to the size limit. If a name is repeated, the last
+// value counts. MQTT clients receive all properties.
 func mqttMetadata(properties []mqttpacket.UserProperty) map[string]string {
 	var metadata map[string]string
 	total := 0
@@ -164,7 +165,8 @@ func mqttMetadata(properties []mqttpacket.UserProperty) map[string]string {
 	return metadata
 }
 
-// MQTTExpiry is how long a frame is still worth delivering, in whole seconds; 0 = for ever.
+// MQTTExpiry returns the time until a frame expires, in seconds, rounded up and at least 1. It returns 0 if the frame never
+// expires.
 func MQTTExpiry(f *hub.Frame, c *hub.Clock) uint32 {
 	left, ends := f.Left(c)
 	if !ends {
@@ -173,14 +175,14 @@ func MQTTExpiry(f *hub.Frame, c *hub.Clock) uint32 {
 	return uint32(min(max(math.Ceil(left.Seconds()), 1), math.MaxUint32))
 }
 
-// MQTTUserProperty is a user property as events spell it.
+// MQTTUserProperty is a user property in the JSON of events.
 type MQTTUserProperty struct {
 	Name  string `json:"name"`
 	Value string `json:"value"`
 }
 
 func ToMQTTUserProperties(properties []mqttpacket.UserProperty) []MQTTUserProperty {
-	var all []MQTTUserProperty // null in JSON if there are none
+	var all []MQTTUserProperty // nil, so null in JSON, if there are none
 	for _, p := range properties {
 		all = append(all, MQTTUserProperty{p.Key, p.Value})
 	}
@@ -195,11 +197,11 @@ func FromMQTTUserProperties(properties []MQTTUserProperty) []mqttpacket.UserProp
 	return all
 }
 
-// MQTTConnect is a CONNECT packet as the application sees it.
+// MQTTConnect describes a CONNECT packet in the JSON of the connect event.
 type MQTTConnect struct {
 	ProtocolVersion MQTTVersion        `json:"protocolVersion"`
 	Username        *string            `json:"username"`
-	Password        []byte             `json:"password"` // in base64, and null if there is none
+	Password        []byte             `json:"password"` // base64; null if there is none
 	UserProperties  []MQTTUserProperty `json:"userProperties"`
 }
 
@@ -208,22 +210,21 @@ func NewMQTTConnect(pk *mqttpacket.Packet) *MQTTConnect {
 		UserProperties: ToMQTTUserProperties(pk.Properties.User)}
 }
 
-// MQTTConnack is what the application has to say in the CONNACK packet.
+// MQTTConnack is the part of the application's connect response that is for the CONNACK packet.
 type MQTTConnack struct {
-	Code           int                `json:"code"` // as it was answered, which need not be a code that there is
+	Code           int                `json:"code"` // as the application sent it, which may not be a valid code
 	Reason         string             `json:"reason"`
 	UserProperties []MQTTUserProperty `json:"userProperties"`
 }
 
-// MQTTEvent is what only the application sees of an event that an MQTT client has published, and what only the client sees of
-// the answer.
+// MQTTEvent is the MQTT part of an event that a client has published, and of the application's response to it.
 type MQTTEvent struct {
 	ContentType    string
 	UserProperties []MQTTUserProperty
-	Answer         *MQTTAnswer // nil until the application has answered, with whatever status
+	Answer         *MQTTAnswer // nil until the application has responded, with any status
 }
 
-// MQTTAnswer is what the application has answered to an event.
+// MQTTAnswer is the application's response to an event.
 type MQTTAnswer struct {
 	Status         int
 	ContentType    string
@@ -231,7 +232,8 @@ type MQTTAnswer struct {
 	Body           []byte
 }
 
-// MQTTContentType is the content type of the request of an event. It reports false if the client's is no MIME type.
+// MQTTContentType returns the content type for an event's request to the application. It returns false if the client's
+// content type is not a valid MIME type.
 func MQTTContentType(p *mqttpacket.Properties) (string, bool) {
 	switch {
 	case p.ContentType != "":
@@ -243,15 +245,15 @@ func MQTTContentType(p *mqttpacket.Properties) (string, bool) {
 	return "application/octet-stream", true
 }
 
-// MQTTLink is the link of an MQTT client, of which events say more than of others.
+// MQTTLink is the link of an MQTT client. It has the additional information that events about MQTT clients carry.
 type MQTTLink interface {
 	// Identity returns the ids of the client's network connection and of its session.
 	Identity() (physicalID, sessionID string)
-	// Disconnection returns how the client's connection ended.
+	// Disconnection describes how the client's connection ended.
 	Disconnection() *MQTTDisconnect
 }
 
-// MQTTDisconnect is the end of a client's connection as the application sees it.
+// MQTTDisconnect describes the end of a client's connection in the JSON of the disconnected event.
 type MQTTDisconnect struct {
 	InitiatedByClient bool                  `json:"initiatedByClient"`
 	DisconnectPacket  *MQTTDisconnectPacket `json:"disconnectPacket"`

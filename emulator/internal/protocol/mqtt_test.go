@@ -11,7 +11,7 @@ import (
 	"github.com/awps-go/webpubsub/emulator/internal/mqttpacket"
 )
 
-// FuzzMQTTMessages sends messages of any kind through what an MQTT client gets, and reads them as it would.
+// FuzzMQTTMessages encodes messages for an MQTT client, decodes the packets, and compares the result with the message.
 func FuzzMQTTMessages(f *testing.F) {
 	f.Add("room", uint8(0), []byte(`{}`), "key", "value", uint16(0), false, uint32(0))
 	f.Add("", uint8(1), []byte("text"), "", "", uint16(1), true, uint32(60))

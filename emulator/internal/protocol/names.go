@@ -10,65 +10,65 @@ import (
 	"golang.org/x/net/http/httpguts"
 )
 
-// The patterns of names.
+// The patterns of hub names and event names.
 var (
 	HubPattern   = regexp.MustCompile("^[A-Za-z][A-Za-z0-9_`,.[\\]]{0,127}$")
 	EventPattern = regexp.MustCompile(`^[A-Za-z][A-Za-z0-9_.-]{0,127}$`)
 )
 
-// Limits of names and metadata.
+// The limits of names, messages and metadata.
 const (
-	maxGroupName  = 1024 // UTF-16 units
+	maxGroupName  = 1024 // UTF-16 code units
 	MaxTTLSeconds = 300
 
-	MaxMetadataKey   = 256  // bytes
-	maxMetadataValue = 1024 // bytes
-	maxMetadata      = 8 << 10
+	MaxMetadataKey   = 256     // bytes
+	maxMetadataValue = 1024    // bytes
+	maxMetadata      = 8 << 10 // bytes of all keys and values
 )
 
-// CheckGroup returns what is wrong with a group's name, or "". The rule is the same for tokens, frames, connect answers and
-// REST, so that a group that one of them makes can be reached by all.
+// CheckGroup returns the reason why a group name is not valid, or "". The rule is the same for tokens, frames, connect
+// responses and REST, so a group that was created through one of them can be used through all.
 func CheckGroup(name string) string {
 	if fault := checkName("group name", name); fault != "" {
 		return fault
 	}
 	if units := utf16Length(name); units > maxGroupName {
-		return fmt.Sprintf("the group name has %d characters, as UTF-16 counts them, and may have %d", units, maxGroupName)
+		return fmt.Sprintf("the group name has %d UTF-16 code units, and at most %d are allowed", units, maxGroupName)
 	}
 	return ""
 }
 
-// CheckUser returns what is wrong with a user id, or "". A handler is told of a user in a header, which loses white space
-// at its ends and has no room for control characters: such ids would arrive as another user's.
+// CheckUser returns the reason why a user id is not valid, or "". Event handlers receive the user id in an HTTP header, which
+// cannot carry control characters, or white space at either end: the id would arrive as another user's.
 func CheckUser(id string) string {
 	if fault := checkName("user id", id); fault != "" {
 		return fault
 	}
 	switch {
 	case strings.Trim(id, " \t") != id:
-		return "the user id has white space at its ends, which the headers of events cannot carry"
+		return "the user id starts or ends with white space, which event headers cannot carry"
 	case strings.ContainsFunc(id, isControl):
-		return "the user id has a control character, which the headers of events cannot carry"
+		return "the user id has a control character, which event headers cannot carry"
 	}
 	return ""
 }
 
-// checkName returns what is wrong with a name of any kind.
+// checkName checks the rules for names of all kinds. what is the kind of name.
 func checkName(what, name string) string {
 	switch {
 	case name == "":
 		return "the " + what + " is empty"
-	case !utf8.ValidString(name) || strings.ContainsRune(name, utf8.RuneError): // what could not be decoded has become that rune
+	case !utf8.ValidString(name) || strings.ContainsRune(name, utf8.RuneError): // decoders replace invalid UTF-8 with RuneError
 		return "the " + what + " is not valid UTF-8"
 	case strings.TrimSpace(name) == "":
 		return "the " + what + " is only white space"
 	case name == "." || name == "..":
-		return fmt.Sprintf("the %s is %q, which no path of the REST API can hold", what, name)
+		return fmt.Sprintf("the %s is %q, which is not allowed in a path of the REST API", what, name)
 	}
 	return ""
 }
 
-// utf16Length returns how long a text is as the service counts it.
+// utf16Length returns the length of a text in UTF-16 code units, which is how the service counts.
 func utf16Length(s string) int {
 	n := 0
 	for _, r := range s {
@@ -77,7 +77,7 @@ func utf16Length(s string) int {
 	return n
 }
 
-// CheckMetadata returns what is wrong with a message's metadata, or "".
+// CheckMetadata returns the reason why a message's metadata is not valid, or "".
 func CheckMetadata(metadata map[string]string) string {
 	total := 0
 	for key, value := range metadata {
@@ -94,7 +94,7 @@ func CheckMetadata(metadata map[string]string) string {
 		total += len(key) + len(value)
 	}
 	if total > maxMetadata {
-		return fmt.Sprintf("the metadata are longer than %d bytes", maxMetadata)
+		return fmt.Sprintf("the metadata is longer than %d bytes", maxMetadata)
 	}
 	return ""
 }
@@ -108,10 +108,11 @@ func isASCII(s string) bool {
 	return true
 }
 
-// MetadataHeader begins the HTTP headers that carry a message's metadata.
+// MetadataHeader is the prefix of the HTTP headers that carry a message's metadata.
 const MetadataHeader = "X-Webpubsub-Metadata-"
 
-// CutMetadataHeader returns the key that the name of a metadata header, in any case, ends with.
+// CutMetadataHeader returns the metadata key in the name of an HTTP header, and false if it is not a metadata header. The
+// prefix is case-insensitive.
 func CutMetadataHeader(name string) (key string, ok bool) {
 	n := len(MetadataHeader)
 	if len(name) <= n || !strings.EqualFold(name[:n], MetadataHeader) {
@@ -120,8 +121,8 @@ func CutMetadataHeader(name string) (key string, ok bool) {
 	return name[n:], true
 }
 
-// HeaderValue makes a text fit for a header: control characters are percent-encoded, as in CloudEvents' HTTP binding.
-// All else stays as it is, UTF-8 outside ASCII too.
+// HeaderValue returns a text in a form that is valid in an HTTP header. It percent-encodes control characters, as in the HTTP
+// binding of CloudEvents, and leaves everything else unchanged, including characters outside ASCII.
 func HeaderValue(text string) string {
 	if !strings.ContainsFunc(text, isControl) {
 		return text

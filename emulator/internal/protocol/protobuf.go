@@ -14,7 +14,7 @@ import (
 	"github.com/awps-go/webpubsub/internal/pb"
 )
 
-// Protobuf is protobuf.webpubsub.azure.v1 and protobuf.reliable.webpubsub.azure.v1.
+// Protobuf is the codec of protobuf.webpubsub.azure.v1 and protobuf.reliable.webpubsub.azure.v1. Name is the subprotocol.
 type Protobuf struct{ Name string }
 
 func (Protobuf) Encoding() hub.Encoding { return EncodingProtobuf }
@@ -22,7 +22,7 @@ func (Protobuf) Encoding() hub.Encoding { return EncodingProtobuf }
 func (p Protobuf) Decode(text bool, data []byte) (Request, error) {
 	if text {
 		return Request{}, &FrameError{CloseUnsupportedData, "The " + p.Name + " subprotocol requires binary messages.",
-			"a text frame"}
+			"the client sent a text frame"}
 	}
 	r, err := decodeProtobuf(data)
 	if err != nil {
@@ -46,7 +46,7 @@ func decodeProtobuf(data []byte) (r Request, err error) {
 		send := m.SendToGroupMessage
 		r = Request{Kind: RequestSend, Group: send.GetGroup(), AckID: send.AckId, NoEcho: send.GetNoEcho(),
 			TTLSeconds: send.GetTtlSeconds()}
-		err = r.readProtobuf(send.GetData(), send.GetMetadata()) // one that opens a stream has no data, and fails
+		err = r.readProtobuf(send.GetData(), send.GetMetadata()) // fails for a send that opens a stream, which has no data
 	case *pb.UpstreamMessage_EventMessage:
 		event := m.EventMessage
 		r = Request{Kind: RequestEvent, Event: event.GetEvent(), AckID: event.AckId}
@@ -56,7 +56,7 @@ func decodeProtobuf(data []byte) (r Request, err error) {
 	case *pb.UpstreamMessage_PingMessage:
 		return Request{Kind: RequestPing}, nil
 	default:
-		err = errors.New("the frame is none of the requests of an UpstreamMessage")
+		err = errors.New("the UpstreamMessage has no request of a known type")
 	}
 	if err == nil {
 		err = r.check()
@@ -64,7 +64,7 @@ func decodeProtobuf(data []byte) (r Request, err error) {
 	return r, err
 }
 
-// readProtobuf reads the data of a request. Metadata alone is an empty text.
+// readProtobuf reads the payload of a request. Metadata without data counts as empty text.
 func (r *Request) readProtobuf(data *pb.MessageData, metadata map[string]string) error {
 	p := &r.Payload
 	p.Metadata = metadata
@@ -76,7 +76,7 @@ func (r *Request) readProtobuf(data *pb.MessageData, metadata map[string]string)
 	case *pb.MessageData_JsonData:
 		p.Type, p.Data = hub.DataJSON, []byte(d.JsonData)
 		if !json.Valid(p.Data) || strings.TrimSpace(d.JsonData) == "null" {
-			return errors.New("json_data is not JSON, or null")
+			return errors.New("json_data is null or not valid JSON")
 		}
 	case *pb.MessageData_ProtobufData:
 		p.Type, p.Data = hub.DataProtobuf, marshalProtobuf(d.ProtobufData)
@@ -102,7 +102,7 @@ func (Protobuf) Encode(m *hub.Message) *hub.Frame {
 	case hub.DataProtobuf:
 		var a anypb.Any
 		if err := proto.Unmarshal(m.Data, &a); err != nil {
-			panic(fmt.Sprintf("emulator: a payload that was read as an Any is none: %v", err))
+			panic(fmt.Sprintf("emulator: a validated google.protobuf.Any does not unmarshal: %v", err))
 		}
 		down.Data.Data = &pb.MessageData_ProtobufData{ProtobufData: &a}
 	default:
@@ -136,7 +136,7 @@ func (Protobuf) Pong() *hub.Frame {
 	return downstream(&pb.DownstreamMessage{Message: &pb.DownstreamMessage_PongMessage{PongMessage: &pb.PongMessage{}}})
 }
 
-// Sequenced appends a sequence_id to the DataMessage in a DownstreamMessage, which has no other field.
+// Sequenced appends a sequence_id to the DataMessage in a DownstreamMessage. The DownstreamMessage must have no other field.
 func (Protobuf) Sequenced(data []byte, id uint64) []byte {
 	num, typ, n := protowire.ConsumeTag(data)
 	message, _ := protowire.ConsumeBytes(data[n:])
@@ -148,7 +148,7 @@ func (Protobuf) Sequenced(data []byte, id uint64) []byte {
 	return protowire.AppendVarint(b, id)
 }
 
-// sequenceIDField is the number of DataMessage.sequence_id.
+// sequenceIDField is the field number of DataMessage.sequence_id.
 const sequenceIDField = 4
 
 func systemFrame(m *pb.SystemMessage) *hub.Frame {
@@ -159,7 +159,7 @@ func downstream(m *pb.DownstreamMessage) *hub.Frame {
 	return &hub.Frame{Data: marshalProtobuf(m)}
 }
 
-// marshalProtobuf encodes a message that cannot fail to: its strings are UTF-8.
+// marshalProtobuf encodes a message. It panics on an error, which cannot happen because all strings are valid UTF-8.
 func marshalProtobuf(m proto.Message) []byte {
 	b, err := proto.Marshal(m)
 	if err != nil {

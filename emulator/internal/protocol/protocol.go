@@ -1,7 +1,9 @@
-// Package protocol turns frames into requests and messages into frames, for each protocol that a client may speak: none
-// (raw), JSON, protobuf and MQTT. It also has the rules for names, metadata and content types that all of them and the
-// REST API share. It is pure functions: no connection, no lock, no clock. It knows the kernel's messages and nothing
-// else of the emulator.
+// Package protocol decodes frames into requests, and encodes messages into frames. It does so for every client protocol: raw
+// (no subprotocol), JSON, protobuf and MQTT. It also has the rules for names, metadata and content types that the protocols
+// and the REST API share.
+//
+// It consists of pure functions, without connections, locks or a clock of its own. Apart from the messages of package hub, it
+// does not depend on the emulator.
 package protocol
 
 import (
@@ -13,18 +15,18 @@ import (
 	"github.com/awps-go/webpubsub/emulator/internal/hub"
 )
 
-// Codec is one client protocol: how it writes what the service sends, and how it reads what a client sends. Two codecs
-// with the same encoding write a message alike. A protocol that has no word for something returns a nil frame.
+// Codec encodes and decodes the frames of one client protocol. Two codecs with the same Encoding encode messages
+// identically. A method returns a nil frame if the protocol does not have that kind of frame.
 type Codec interface {
 	hub.Encoder
-	// Decode reads a frame. The error is a *FrameError: the client that sent it is closed.
+	// Decode decodes a client's frame. It returns a *FrameError if the frame is not valid; the client must then be closed.
 	Decode(text bool, data []byte) (Request, error)
 
 	Connected(c *hub.Connection, reconnectionToken string) *hub.Frame
 	Disconnected(reason string) *hub.Frame
 	Ack(id uint64, err *AckError) *hub.Frame
 	Pong() *hub.Frame
-	// Sequenced returns a message's frame with a sequence id, for reliable clients.
+	// Sequenced returns the data of a message's frame with a sequence id, for reliable clients.
 	Sequenced(data []byte, id uint64) []byte
 }
 
@@ -39,7 +41,7 @@ const (
 
 var _ [hub.MaxEncodings]struct{} = [encodings]struct{}{}
 
-// The subprotocols the service itself speaks. Any other leaves the client a raw one.
+// The service's own JSON and protobuf subprotocols. A client with any other subprotocol is raw. See [MQTTSubprotocol] for MQTT.
 const (
 	JSONSubprotocol             = "json.webpubsub.azure.v1"
 	JSONReliableSubprotocol     = "json.reliable.webpubsub.azure.v1"
@@ -47,13 +49,13 @@ const (
 	ProtobufReliableSubprotocol = "protobuf.reliable.webpubsub.azure.v1"
 )
 
-// Subprotocol is what a negotiated subprotocol means.
+// Subprotocol describes one of the service's subprotocols.
 type Subprotocol struct {
 	Codec    Codec
 	Reliable bool
 }
 
-// Subprotocols are the subprotocols of the service that one of these codecs speaks, by name. See FindSubprotocol.
+// Subprotocols maps the names of the service's JSON and protobuf subprotocols to their descriptions. See [FindSubprotocol].
 var Subprotocols = map[string]Subprotocol{
 	JSONSubprotocol:             {Codec: JSON{}},
 	JSONReliableSubprotocol:     {Codec: JSON{}, Reliable: true},
@@ -61,14 +63,13 @@ var Subprotocols = map[string]Subprotocol{
 	ProtobufReliableSubprotocol: {Codec: Protobuf{Name: ProtobufReliableSubprotocol}, Reliable: true},
 }
 
-// FindSubprotocol returns what a subprotocol means, whose name may be in any case, and false if it is none of the
-// service's.
+// FindSubprotocol returns the entry of Subprotocols with a name, and false if there is none. Names are case-insensitive.
 func FindSubprotocol(name string) (Subprotocol, bool) {
 	p, ok := Subprotocols[strings.ToLower(name)]
 	return p, ok
 }
 
-// RequestKind is what a client asks for.
+// RequestKind is the kind of a client's request.
 type RequestKind uint8
 
 const (
@@ -89,10 +90,10 @@ var requestNames = [...]string{"joinGroup", "leaveGroup", "sendToGroup", "event"
 
 func (k RequestKind) String() string { return requestNames[k] }
 
-// Request is a frame from a client, whatever its protocol.
+// Request is a decoded frame from a client, for all protocols.
 type Request struct {
 	Kind       RequestKind
-	AckID      *uint64 // nil = the client wants no answer
+	AckID      *uint64 // nil = the client wants no acknowledgement
 	Group      string
 	Event      string
 	Payload    hub.Payload
@@ -102,12 +103,12 @@ type Request struct {
 
 	InvocationID string             // of invoke and cancelInvocation
 	StreamID     string             // of streamData and streamEnd, and of a sendToGroup that opens a stream; "" otherwise
-	IdleTimeout  time.Duration      // of a sendToGroup that opens a stream; 0 = the service's
-	Fragment     uint64             // of streamData; 0 = a sign of life
-	StreamError  *hub.StreamFailure // of streamEnd; nil = the stream ends well
+	IdleTimeout  time.Duration      // of a sendToGroup that opens a stream; 0 = the service's default
+	Fragment     uint64             // of streamData; 0 = keep-alive
+	StreamError  *hub.StreamFailure // of streamEnd; nil = the stream ends normally
 }
 
-// check returns what is wrong with a request that names a group or an event.
+// check returns an error if the event, the group, the TTL or the metadata of a request is not valid.
 func (r *Request) check() error {
 	fault := ""
 	switch {
@@ -117,7 +118,7 @@ func (r *Request) check() error {
 		fault = CheckGroup(r.Group)
 	}
 	if fault == "" && r.TTLSeconds > MaxTTLSeconds {
-		fault = fmt.Sprintf("ttlSeconds is more than %d", MaxTTLSeconds)
+		fault = fmt.Sprintf("ttlSeconds must be at most %d", MaxTTLSeconds)
 	}
 	if fault == "" {
 		fault = CheckMetadata(r.Payload.Metadata)
@@ -128,7 +129,7 @@ func (r *Request) check() error {
 	return nil
 }
 
-// AckError is why a client's request failed.
+// AckError describes why a client's request failed.
 type AckError struct{ Name, Message string }
 
 func (e *AckError) Error() string { return e.Name + ": " + e.Message }
@@ -140,22 +141,22 @@ const (
 	AckDuplicate = "Duplicate"
 )
 
-// FrameError is a frame that breaks the protocol's rules: the client that sent it is closed.
+// FrameError describes a frame that breaks the protocol's rules. The client that sent it must be closed.
 type FrameError struct {
 	Code   int    // for the close frame
-	Reason string // for the client and the application, in the service's words
-	Detail string // for people: what is wrong with the frame
+	Reason string // for the client and the application, in the hosted service's words
+	Detail string // for people: the rule that the frame breaks
 }
 
 func (e *FrameError) Error() string { return e.Detail }
 
-// TooLarge is a message over the limit.
+// TooLarge returns the error for a message that is larger than hub.MaxMessageSize.
 func TooLarge() *FrameError {
 	return &FrameError{CloseTooLarge, "The client message is too large.",
 		fmt.Sprintf("a message is longer than %d bytes", hub.MaxMessageSize)}
 }
 
-// The codes of close frames.
+// The codes in close frames.
 const (
 	CloseNormal          = 1000
 	CloseProtocolError   = 1002

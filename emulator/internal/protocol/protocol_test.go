@@ -9,13 +9,13 @@ import (
 	"github.com/stretchr/testify/require"
 	"google.golang.org/protobuf/encoding/protojson"
 	"google.golang.org/protobuf/proto"
-	_ "google.golang.org/protobuf/types/known/wrapperspb" // which a seed names
+	_ "google.golang.org/protobuf/types/known/wrapperspb" // registers StringValue, which a seed uses
 
 	"github.com/awps-go/webpubsub/emulator/internal/hub"
 	"github.com/awps-go/webpubsub/internal/pb"
 )
 
-// unmarshal is json.Unmarshal that takes only UTF-8, as clients do.
+// unmarshal is like json.Unmarshal, but accepts only valid UTF-8, like clients do.
 func unmarshal(data []byte, v any) error {
 	if !utf8.Valid(data) {
 		return errors.New("not UTF-8")
@@ -34,7 +34,7 @@ func FuzzJSONFrames(f *testing.F) {
 		if err != nil || r.Kind != RequestSend {
 			return
 		}
-		// Whatever can be sent on is a frame that the receiver can read.
+		// Every message that Decode accepts must encode to a frame that the recipient can decode.
 		m := &hub.Message{Payload: r.Payload, Group: r.Group, FromUser: "u"}
 		var v map[string]any
 		require.NoError(t, unmarshal(JSON{}.Sequenced(m.FrameFor(JSON{}).Data, 7), &v))
@@ -59,7 +59,7 @@ func FuzzProtobufFrames(f *testing.F) {
 		if err != nil || r.Kind != RequestSend {
 			return
 		}
-		// Whatever can be sent on is a frame that every receiver can read.
+		// Every message that Decode accepts must encode to a frame that recipients of every protocol can decode.
 		m := &hub.Message{Payload: r.Payload, Group: r.Group, FromUser: "u"}
 		var down pb.DownstreamMessage
 		require.NoError(t, proto.Unmarshal(Protobuf{}.Sequenced(m.FrameFor(Protobuf{}).Data, 1<<40), &down))

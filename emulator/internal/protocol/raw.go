@@ -6,10 +6,10 @@ import (
 	"github.com/awps-go/webpubsub/emulator/internal/hub"
 )
 
-// Raw is a client without a protocol of the service: a frame is a payload and nothing else. What it means was
-// set once, in the URL it connected to.
+// Raw is the codec of clients without one of the service's subprotocols. A frame is only a payload. The client's URL sets the
+// meaning of all its frames.
 type Raw struct {
-	Group  string // the group every frame is sent to; "" = every frame is the event "message"
+	Group  string // the group that every frame is sent to; "" = every frame is the event "message"
 	NoEcho bool
 }
 

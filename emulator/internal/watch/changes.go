@@ -8,22 +8,22 @@ import (
 	"sync/atomic"
 )
 
-// changes wakes those who wait for the state to change.
+// changes wakes goroutines that wait for the state to change.
 type changes struct {
-	waiting atomic.Int32
+	waiting atomic.Int32 // number of Attend calls that are not stopped
 
 	mu      sync.Mutex // guards changed
 	changed chan struct{}
 }
 
-// Attend begins to wait for changes; stop ends it.
+// Attend announces that the caller waits for changes, until stop is called.
 func (c *changes) Attend() (stop func()) {
 	c.waiting.Add(1)
 	return func() { c.waiting.Add(-1) }
 }
 
-// Next returns a channel that is closed at the next change. Who waits for it has called Attend, and looks at the state only
-// then, so that no change is missed.
+// Next returns a channel that is closed at the next change. To miss no change, call Attend first, then Next, and then look
+// at the state.
 func (c *changes) Next() <-chan struct{} {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -33,7 +33,7 @@ func (c *changes) Next() <-chan struct{} {
 	return c.changed
 }
 
-// Changed wakes those who wait.
+// Changed wakes the goroutines that wait.
 func (c *changes) Changed() {
 	if c.waiting.Load() == 0 {
 		return
@@ -46,10 +46,11 @@ func (c *changes) Changed() {
 	}
 }
 
-// ErrClosed ends a wait when the server closes.
+// ErrClosed is the error of a wait that ended because the server closed.
 var ErrClosed = errors.New("the server is closed")
 
-// Wait waits until count returns want. It fails when ctx ends or closing is closed.
+// Wait waits until count returns want. It returns an error that wraps ctx.Err() if ctx ends first, or ErrClosed if closing
+// is closed first. what names the things that are counted.
 func (c *changes) Wait(ctx context.Context, closing <-chan struct{}, want int, what string, count func() int) error {
 	defer c.Attend()()
 	for {

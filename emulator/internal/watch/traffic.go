@@ -7,7 +7,7 @@ import (
 	"github.com/awps-go/webpubsub/emulator/internal/hub"
 )
 
-// traffic hands what passes to those who watch.
+// traffic distributes traffic events to watchers.
 type traffic struct {
 	clock   *hub.Clock
 	watched atomic.Int32
@@ -16,7 +16,7 @@ type traffic struct {
 	watchers map[*Watcher]struct{}
 }
 
-// Watcher receives the traffic from the moment it begins to watch.
+// Watcher receives the traffic events since the call of Watch.
 type Watcher struct {
 	Events <-chan hub.TrafficEvent
 
@@ -24,10 +24,11 @@ type Watcher struct {
 	missed atomic.Int64
 }
 
-// Missed returns how many events did not fit into the channel.
+// Missed returns the number of events that did not fit into the channel.
 func (w *Watcher) Missed() int64 { return w.missed.Load() }
 
-// Watch begins to watch; the channel holds size events, and those that do not fit are counted instead.
+// Watch returns a new watcher, which receives events until stop is called. Its channel buffers size events. Further events
+// are dropped and counted; see [Watcher.Missed].
 func (t *traffic) Watch(size int) (w *Watcher, stop func()) {
 	w = &Watcher{events: make(chan hub.TrafficEvent, size)}
 	w.Events = w.events
@@ -46,10 +47,10 @@ func (t *traffic) Watch(size int) (w *Watcher, stop func()) {
 	})
 }
 
-// Watched reports whether anybody watches.
+// Watched reports whether there are watchers.
 func (t *traffic) Watched() bool { return t.watched.Load() > 0 }
 
-// Traffic shows those who watch an event that happens now.
+// Traffic sends an event to all watchers, with the current time. It never blocks.
 func (t *traffic) Traffic(e hub.TrafficEvent) {
 	e.Time = t.clock.Now()
 	t.mu.Lock()

@@ -9,7 +9,7 @@ import (
 	"github.com/awps-go/webpubsub/emulator/internal/hub"
 )
 
-func TestAWatcherThatIsTooSlowMissesEventsAndDelaysNobody(t *testing.T) {
+func TestASlowWatcherMissesEventsAndDelaysNobody(t *testing.T) {
 	board := NewBoard(&hub.Clock{})
 	require.False(t, board.Watched())
 	w, stop := board.Watch(2)
@@ -24,7 +24,7 @@ func TestAWatcherThatIsTooSlowMissesEventsAndDelaysNobody(t *testing.T) {
 	stop()
 	require.False(t, board.Watched())
 	board.Traffic(hub.TrafficEvent{})
-	require.Len(t, w.Events, 1, "nobody watches any more")
+	require.Len(t, w.Events, 1, "a stopped watcher must receive no events")
 }
 
 func TestAWaitEnds(t *testing.T) {
@@ -32,7 +32,7 @@ func TestAWaitEnds(t *testing.T) {
 	board.Changed() // nobody waits
 	n := 0
 	count := func() int { n++; board.Changed(); return n }
-	require.NoError(t, board.Wait(t.Context(), nil, 3, "things", count), "a change while it counts is not missed")
+	require.NoError(t, board.Wait(t.Context(), nil, 3, "things", count), "a change during the count must not be missed")
 
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()

@@ -8,14 +8,14 @@ import (
 	"github.com/awps-go/webpubsub/emulator/internal/text"
 )
 
-// Error is an answer other than success.
+// Error is an HTTP error response.
 type Error struct {
 	Status     int
 	Code       string // also the x-ms-error-code header
 	Message    string
-	Target     string // what is at fault, if it is one thing
-	Validation bool   // the service finds the fault before it runs the operation: the body has another form
-	Hint       string // what the developer should do, for the log; may be empty
+	Target     string // the parameter at fault; may be empty
+	Validation bool   // found by the service's validation, before the operation; the body then has another format
+	Hint       string // for the log: what the developer should do; may be empty
 }
 
 func (e *Error) Error() string { return e.Message }
@@ -23,29 +23,29 @@ func (e *Error) Error() string { return e.Message }
 // CodeBadRequest is the code of every 400.
 const CodeBadRequest = "Error.BadRequest"
 
-// BadRequest is a 400 about one thing.
+// BadRequest returns a 400 about a target.
 func BadRequest(target, format string, args ...any) *Error {
 	return &Error{Status: http.StatusBadRequest, Code: CodeBadRequest, Message: fmt.Sprintf(format, args...), Target: target}
 }
 
-// Invalid is a 400 about a parameter that does not pass the service's validation.
+// Invalid returns a 400 about a parameter that fails the service's validation.
 func Invalid(target, format string, args ...any) *Error {
 	e := BadRequest(target, format, args...)
 	e.Validation = true
 	return e
 }
 
-// NotFound is a 404 for a path that means nothing.
+// NotFound returns a 404 for an unknown path.
 func NotFound(format string, args ...any) *Error {
 	return &Error{Status: http.StatusNotFound, Code: "NotFound", Message: fmt.Sprintf(format, args...)}
 }
 
-// Unauthorized is a 401, for a fault of a token.
+// Unauthorized returns a 401 for a token that is missing or not valid.
 func Unauthorized(err error) *Error {
 	return &Error{Status: http.StatusUnauthorized, Code: "Unauthorized", Message: err.Error()}
 }
 
-// operationError is the JSON of an error, with the fields in the service's order. Details and Inner are always null.
+// operationError is the JSON of an error, with its fields in the service's order. Details and Inner are always null.
 type operationError struct {
 	Code    string  `json:"code"`
 	Message string  `json:"message"`
@@ -54,7 +54,7 @@ type operationError struct {
 	Inner   *string `json:"inner"`
 }
 
-// validationError is the JSON of a 400 that the service's validation gives, with the fields in the service's order.
+// validationError is the JSON of a 400 from the service's validation, with its fields in the service's order.
 type validationError struct {
 	Code       string              `json:"code"`
 	Message    string              `json:"message"`
@@ -68,7 +68,7 @@ type validationError struct {
 	Extensions struct{}            `json:"extensions"`
 }
 
-// body returns the body of the answer and its type.
+// body returns the body of the response and its content type.
 func (e *Error) body() (contentType string, body []byte) {
 	if e.Validation {
 		return "application/problem+json; charset=utf-8", text.JSON(validationError{Code: e.Code, Message: e.Message, Target: e.Target,
@@ -81,8 +81,8 @@ func (e *Error) body() (contentType string, body []byte) {
 	return "application/json; charset=utf-8", text.JSON(plain)
 }
 
-// Write answers a request with the error. The answer to HEAD has the headers of the body that it leaves out. A
-// Content-Type that is set already is kept.
+// Write writes the error as the response to a request. It keeps a Content-Type that is already set. The response to HEAD has
+// the same headers but no body.
 func (e *Error) Write(w http.ResponseWriter, r *http.Request) {
 	contentType, body := e.body()
 	h := w.Header()

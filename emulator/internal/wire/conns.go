@@ -11,28 +11,29 @@ import (
 )
 
 const (
-	// CloseTimeout is how long the end of the server lets the application, and then requests and writes that are under
-	// way, finish.
+	// CloseTimeout is the time that a closing server gives the application, and then the running requests and writes, to
+	// finish.
 	CloseTimeout = time.Second
-	// closeHandshakeTimeout is how long the end of the server waits for a client to answer the close frame.
+	// closeHandshakeTimeout is the time that a closing server gives clients to respond to the close frame.
 	closeHandshakeTimeout = 50 * time.Millisecond
-	// HandshakeTimeout is how long a client may take otherwise.
+	// HandshakeTimeout is the time that clients have in all other cases, for example to send an MQTT CONNECT packet or to
+	// respond to a close frame.
 	HandshakeTimeout = 5 * time.Second
 )
 
-// Conns are the connections of the server that are open.
+// Conns tracks the open connections of the server. It is safe for concurrent use.
 type Conns struct {
 	life     *hub.Lifetime
 	observer hub.Observer
 
-	mu      sync.Mutex            // guards everything below
-	closing bool                  // no new sockets
-	shut    bool                  // no new requests
-	sockets map[*Conn]struct{}    // which became WebSocket connections
-	unused  map[net.Conn]struct{} // without a request yet
+	mu              sync.Mutex            // guards everything below
+	socketsRefused  bool                  // no new WebSocket connections
+	requestsRefused bool                  // no new HTTP connections
+	sockets         map[*Conn]struct{}    // WebSocket connections
+	unused          map[net.Conn]struct{} // HTTP connections without a request so far
 }
 
-// NewConns makes a set of connections that are counted in a lifetime.
+// NewConns returns an empty set of connections. Their goroutines are counted in a lifetime.
 func NewConns(life *hub.Lifetime, observer hub.Observer) *Conns {
 	return &Conns{life: life, observer: observer, sockets: make(map[*Conn]struct{}), unused: make(map[net.Conn]struct{})}
 }
@@ -40,10 +41,10 @@ func NewConns(life *hub.Lifetime, observer hub.Observer) *Conns {
 // connKey is the context key of a request's connection.
 type connKey struct{}
 
-// ConnOf returns the connection that a request came in on.
+// ConnOf returns the connection of a request.
 func ConnOf(r *http.Request) *Conn { return r.Context().Value(connKey{}).(*Conn) }
 
-// Configure makes an HTTP server use these connections.
+// Configure sets the hooks of an HTTP server that track its connections.
 func (s *Conns) Configure(server *http.Server) {
 	server.ConnState = s.connState
 	server.ConnContext = func(ctx context.Context, c net.Conn) context.Context {
@@ -51,7 +52,7 @@ func (s *Conns) Configure(server *http.Server) {
 	}
 }
 
-// Listener makes a listener hand out connections of this set.
+// Listener returns a listener that wraps the connections of l for this set.
 func (s *Conns) Listener(l net.Listener) net.Listener { return listener{l, s} }
 
 type listener struct {
@@ -67,15 +68,15 @@ func (l listener) Accept() (net.Conn, error) {
 	return newConn(c, l.conns), nil
 }
 
-// connState keeps net/http's goroutines in the count of those that the end of the server waits for, and the connections
-// on which nothing was asked yet, which net/http would wait for: HTTP clients keep some in reserve.
+// connState counts net/http's goroutines, so that a closing server waits for them. It also keeps the set of connections
+// without a request: HTTP clients hold some in reserve, and net/http's Shutdown would wait for them.
 func (s *Conns) connState(c net.Conn, state http.ConnState) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	switch state {
 	case http.StateNew:
 		s.life.Add()
-		if s.shut {
+		if s.requestsRefused {
 			c.Close()
 			return
 		}
@@ -88,11 +89,11 @@ func (s *Conns) connState(c net.Conn, state http.ConnState) {
 	}
 }
 
-// Track counts the goroutine that reads a WebSocket, until Untrack is called. It reports false when the server is closing.
+// Track counts the goroutine that reads a WebSocket, until Untrack is called. It returns false after RefuseSockets.
 func (s *Conns) Track(c *Conn) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.closing {
+	if s.socketsRefused {
 		return false
 	}
 	s.sockets[c] = struct{}{}
@@ -100,7 +101,7 @@ func (s *Conns) Track(c *Conn) bool {
 	return true
 }
 
-// Untrack ends what Track began.
+// Untrack undoes Track. The goroutine that reads the WebSocket calls it at its end.
 func (c *Conn) Untrack() {
 	s := c.conns
 	s.mu.Lock()
@@ -110,7 +111,7 @@ func (c *Conn) Untrack() {
 	s.life.Done()
 }
 
-// Tracked reports whether somebody reads the connection as a WebSocket.
+// Tracked reports whether a goroutine reads the connection as a WebSocket.
 func (c *Conn) Tracked() bool {
 	c.conns.mu.Lock()
 	defer c.conns.mu.Unlock()
@@ -118,17 +119,17 @@ func (c *Conn) Tracked() bool {
 	return open
 }
 
-// ShortenClosing gives the peer no more time to answer the close frame than there is when the server closes.
+// ShortenClosing limits the peer's time to respond to the close frame to that of a closing server.
 func (c *Conn) ShortenClosing() { c.LimitClosing(closeHandshakeTimeout) }
 
-// RefuseSockets lets no more WebSocket connections in.
+// RefuseSockets prevents new WebSocket connections.
 func (s *Conns) RefuseSockets() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.closing = true
+	s.socketsRefused = true
 }
 
-// ShortenClosings gives every WebSocket connection little time to answer the close frame.
+// ShortenClosings limits the time of every WebSocket peer to read what is written, and to respond to the close frame.
 func (s *Conns) ShortenClosings() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -138,11 +139,11 @@ func (s *Conns) ShortenClosings() {
 	}
 }
 
-// CloseUnused closes the connections without a request, and lets no more in.
+// CloseUnused closes the HTTP connections without a request, and prevents new ones.
 func (s *Conns) CloseUnused() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.shut = true
+	s.requestsRefused = true
 	for c := range s.unused {
 		c.Close()
 	}

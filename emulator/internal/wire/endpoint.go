@@ -8,7 +8,7 @@ type Endpoint struct {
 	Host   string // with the port
 }
 
-// NewEndpoint is the address under which a client on this machine reaches a listener.
+// NewEndpoint returns the address for clients on this machine to reach a listener.
 func NewEndpoint(scheme string, addr net.Addr) Endpoint {
 	host, port, _ := net.SplitHostPort(addr.String())
 	if ip := net.ParseIP(host); ip != nil && ip.IsUnspecified() {
@@ -17,10 +17,10 @@ func NewEndpoint(scheme string, addr net.Addr) Endpoint {
 	return Endpoint{scheme, net.JoinHostPort(host, port)}
 }
 
-// String returns the URL, without a slash at its end.
+// String returns the URL, without a trailing slash.
 func (e Endpoint) String() string { return e.Scheme + "://" + e.Host }
 
-// The paths under which clients of each kind connect to a hub, whose name follows.
+// The paths for clients of each kind to connect to a hub. The name of the hub follows.
 const (
 	ClientPath = "/client/hubs/"
 	MQTTPath   = "/clients/mqtt/hubs/"

@@ -1,5 +1,5 @@
-// Package wire is what the rooms on the network share: accepted connections and their end, the server's address, who may
-// ask, and how errors are answered over HTTP. It knows nothing of hubs or clients.
+// Package wire has the parts that all network-facing packages of the emulator share: accepted connections and how they end,
+// the server's address, the check of origins, and HTTP error responses. It knows nothing of hubs or clients.
 package wire
 
 import (
@@ -11,23 +11,23 @@ import (
 	"time"
 )
 
-// Conn is an accepted connection. It knows when the last frame of a WebSocket has been written, which the WebSocket library
-// keeps to itself, so that closing waits for the peer only so long.
+// Conn is an accepted connection. It limits the time that a WebSocket peer has to respond to a close frame, from when the
+// frame has been written. The WebSocket library does not report that time.
 type Conn struct {
 	net.Conn
 	conns *Conns
 
-	mu       sync.Mutex    // guards everything below
-	leaving  bool          // a close frame is being written, or has been
-	patience time.Duration // how long the peer may take to answer it
-	progress time.Duration // how long it may take for a part of what is written; 0 = as long as it likes
-	last     time.Time     // when all must be written, if that is not zero
+	mu           sync.Mutex    // guards everything below, except silent
+	closing      bool          // the close frame has been or is being written
+	closeTimeout time.Duration // time for the peer to respond to the close frame
+	partTimeout  time.Duration // time for the peer to read one part of a write; 0 = no limit
+	lastWrite    time.Time     // time when all writes must be complete; zero = no limit
 
-	silent atomic.Bool // nothing passes any more
+	silent atomic.Bool // no data passes in either direction
 }
 
 func newConn(c net.Conn, all *Conns) *Conn {
-	return &Conn{Conn: c, conns: all, patience: HandshakeTimeout}
+	return &Conn{Conn: c, conns: all, closeTimeout: HandshakeTimeout}
 }
 
 func (c *Conn) Read(b []byte) (int, error) {
@@ -38,7 +38,7 @@ func (c *Conn) Read(b []byte) (int, error) {
 	return n, err
 }
 
-// PeerCertificates returns the DER of the certificates that the peer has shown.
+// PeerCertificates returns the peer's TLS certificates in DER, or nil if there are none.
 func (c *Conn) PeerCertificates() [][]byte {
 	var all [][]byte
 	if t, ok := c.Conn.(*tls.Conn); ok {
@@ -49,7 +49,8 @@ func (c *Conn) PeerCertificates() [][]byte {
 	return all
 }
 
-// writePart is how much is written at once, in bytes: a peer that reads slowly, but reads, makes progress by as much.
+// writePart is the size of the parts that a write is split into, in bytes. The write deadline is renewed after each part, so
+// that a slow peer that makes progress is not cut off.
 const writePart = 64 << 10
 
 func (c *Conn) Write(b []byte) (n int, err error) {
@@ -68,36 +69,36 @@ func (c *Conn) Write(b []byte) (n int, err error) {
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if c.leaving {
-		c.SetReadDeadline(time.Now().Add(c.patience))
+	if c.closing {
+		c.SetReadDeadline(time.Now().Add(c.closeTimeout))
 	}
 	return n, err
 }
 
-// Silence lets nothing more pass in either direction, while the connection stays open.
+// Silence discards all data in both directions from now on. The connection stays open.
 func (c *Conn) Silence() { c.silent.Store(true) }
 
-// LimitWrites cuts off a peer that does not read for so long. The time begins anew with each part of what is written.
+// LimitWrites cuts off a peer that reads nothing for d. The time starts again after each part of a write.
 func (c *Conn) LimitWrites(d time.Duration) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.progress = d
+	c.partTimeout = d
 	c.setWriteDeadline()
 }
 
-// FinishWrites cuts off a peer that has not read everything by then.
+// FinishWrites cuts off a peer that has not read everything within d.
 func (c *Conn) FinishWrites(d time.Duration) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.last = time.Now().Add(d)
+	c.lastWrite = time.Now().Add(d)
 	c.setWriteDeadline()
 }
 
-// setWriteDeadline sets when the next part must be written. The caller holds c.mu.
+// setWriteDeadline sets the deadline for the next part. The caller holds c.mu.
 func (c *Conn) setWriteDeadline() {
-	next := c.last
-	if c.progress > 0 {
-		if due := time.Now().Add(c.progress); next.IsZero() || due.Before(next) {
+	next := c.lastWrite
+	if c.partTimeout > 0 {
+		if due := time.Now().Add(c.partTimeout); next.IsZero() || due.Before(next) {
 			next = due
 		}
 	}
@@ -106,29 +107,29 @@ func (c *Conn) setWriteDeadline() {
 	}
 }
 
-// StartClosing announces that a close frame is written next.
+// StartClosing announces that the close frame is written next.
 func (c *Conn) StartClosing() {
 	c.mu.Lock()
-	c.leaving = true
+	c.closing = true
 	c.mu.Unlock()
 }
 
-// LimitClosing gives the peer less time to answer the close frame.
+// LimitClosing changes the peer's time to respond to the close frame.
 func (c *Conn) LimitClosing(d time.Duration) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.patience = d
-	if c.leaving {
+	c.closeTimeout = d
+	if c.closing {
 		c.SetReadDeadline(time.Now().Add(d))
 	}
 }
 
-// CloseGently closes the connection once the peer has stopped sending, or after a second: to close with data unread would
-// reset the connection, and the peer might lose the close frame with the reason.
+// CloseGently closes the connection once the peer has stopped sending, or after a second. To close it while data is unread
+// would reset it, and the peer might lose the close frame with the reason.
 func (c *Conn) CloseGently() {
 	if half, ok := c.Conn.(interface{ CloseWrite() error }); ok && half.CloseWrite() == nil {
 		c.SetReadDeadline(time.Now().Add(time.Second))
-		_, _ = io.Copy(io.Discard, c.Conn) // the connection is closed next, however it ended
+		_, _ = io.Copy(io.Discard, c.Conn) // the connection is closed next, so errors do not matter
 	}
 	c.Close()
 }

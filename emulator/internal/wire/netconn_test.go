@@ -10,7 +10,7 @@ import (
 	"github.com/awps-go/webpubsub/emulator/internal/hub"
 )
 
-// deadlines is a connection that takes everything and remembers the deadlines of its writes.
+// deadlines is a connection that accepts all writes, and records their sizes and the write deadlines.
 type deadlines struct {
 	net.Conn
 	written []int
@@ -32,16 +32,16 @@ func newDeadlines() (*deadlines, *Conn) {
 	return d, newConn(d, NewConns(hub.NewLifetime(), nil))
 }
 
-func TestTheTimeForAWriteBeginsAnewWithEachPart(t *testing.T) {
+func TestEachPartOfAWriteRenewsTheDeadline(t *testing.T) {
 	d, c := newDeadlines()
 	n, err := c.Write(make([]byte, 3*writePart+1))
 	require.NoError(t, err)
 	require.Equal(t, 3*writePart+1, n)
 	require.Equal(t, []int{writePart, writePart, writePart, 1}, d.written)
-	require.Empty(t, d.set, "a peer may take its time")
+	require.Empty(t, d.set, "there must be no limit by default")
 
 	c.LimitWrites(time.Minute)
-	require.Len(t, d.set, 1, "also for a write that is under way")
+	require.Len(t, d.set, 1, "the limit must also apply to a write that is in progress")
 	_, err = c.Write(make([]byte, 2*writePart))
 	require.NoError(t, err)
 	require.Len(t, d.set, 3)
@@ -51,13 +51,13 @@ func TestTheTimeForAWriteBeginsAnewWithEachPart(t *testing.T) {
 	_, err = c.Write(make([]byte, 2*writePart))
 	require.NoError(t, err)
 	require.Len(t, d.set, 6)
-	require.Equal(t, d.set[3], d.set[5], "the end is the end")
+	require.Equal(t, d.set[3], d.set[5], "a later part must not extend the deadline of FinishWrites")
 	n, err = c.Write(nil)
 	require.NoError(t, err)
 	require.Zero(t, n)
 }
 
-func TestASilentConnectionLetsNothingPass(t *testing.T) {
+func TestASilentConnectionDiscardsData(t *testing.T) {
 	d, c := newDeadlines()
 	c.Silence()
 	n, err := c.Write([]byte("hello"))
@@ -69,7 +69,7 @@ func TestASilentConnectionLetsNothingPass(t *testing.T) {
 	c = newConn(local, NewConns(hub.NewLifetime(), nil))
 	c.Silence()
 	go func() {
-		_, _ = remote.Write([]byte("hello")) // nobody may read it
+		_, _ = remote.Write([]byte("hello")) // must be discarded
 		remote.Close()
 	}()
 	n, err = c.Read(make([]byte, 10))

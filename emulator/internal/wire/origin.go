@@ -8,11 +8,11 @@ import (
 	"strings"
 )
 
-// This file decides which web pages the server serves: those of this machine may call it (see AllowOrigin) and
-// connect to it; those from elsewhere may do neither. The live view is for its own page only.
+// This file decides which web pages may use the server. Pages from this machine may call the REST API (see AllowOrigin) and
+// connect as clients; other pages may do neither. Only its own page may use the live view.
 
-// AllowOrigin lets web pages of this machine read the answer to a request. It reports whether it has answered the request,
-// which only asked for that.
+// AllowOrigin sets the CORS headers that let web pages from this machine read the response to a request. If the request is a
+// CORS preflight, AllowOrigin responds to it and returns true.
 func AllowOrigin(w http.ResponseWriter, r *http.Request) (answered bool) {
 	origin := r.Header.Get("Origin")
 	if !LoopbackOrigin(origin) {
@@ -32,28 +32,28 @@ func AllowOrigin(w http.ResponseWriter, r *http.Request) (answered bool) {
 	return true
 }
 
-// LoopbackOrigin reports whether a web page comes from this machine.
+// LoopbackOrigin reports whether an Origin header names a web page from this machine.
 func LoopbackOrigin(origin string) bool {
 	u, err := url.Parse(origin)
 	if err != nil || u.Host == "" {
 		return false
 	}
-	return loopbackHost(u.Hostname()) || strings.HasSuffix(strings.ToLower(u.Hostname()), ".localhost") // so browsers have it
+	return loopbackHost(u.Hostname()) || strings.HasSuffix(strings.ToLower(u.Hostname()), ".localhost") // like browsers
 }
 
-// loopbackHost reports whether a host is this machine, whoever asks.
+// loopbackHost reports whether a host is localhost or a loopback address.
 func loopbackHost(host string) bool {
 	ip, err := netip.ParseAddr(host)
 	return strings.EqualFold(host, "localhost") || err == nil && ip.Unmap().IsLoopback()
 }
 
-// OwnOrigin reports whether a web page comes from the address that it asks for something.
+// OwnOrigin reports whether an Origin header names the server itself, at the address that the request is for.
 func (e Endpoint) OwnOrigin(r *http.Request, origin string) bool {
 	return OwnHost(r) && strings.EqualFold(origin, e.Scheme+"://"+r.Host)
 }
 
-// OwnHost reports whether a request names this machine, or the address it came in at, as the host that it is for. A
-// foreign web page that has made its own name resolve to this machine (DNS rebinding) names itself.
+// OwnHost reports whether a request's Host is localhost, a loopback address, or the local address of its connection. This
+// blocks DNS rebinding: a foreign page whose name resolves to this machine sends its own name as the Host.
 func OwnHost(r *http.Request) bool {
 	u, err := url.Parse("//" + r.Host)
 	if err != nil || u.User != nil {

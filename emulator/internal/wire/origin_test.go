@@ -11,7 +11,7 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-func TestTheAddressARequestCameInAtIsAnOwnHost(t *testing.T) {
+func TestTheLocalAddressOfARequestIsAnOwnHost(t *testing.T) {
 	for host, own := range map[string]bool{
 		"192.0.2.7:8080": true, "192.0.2.7": true, "192.0.2.8:8080": false, "machine.example:8080": false, "": false, "[": false,
 	} {
