@@ -174,7 +174,7 @@ func TestGenerateToken(t *testing.T) {
 	}
 	r := api.must(401, "POST", "hubs/chat/:generateToken?userId=ann")
 	require.Contains(t, r.body, "Microsoft Entra ID only")
-	require.Contains(t, lines(), "with an access key, the client signs client access tokens by itself")
+	require.Contains(t, lines(), "with an access key, the client signs client access tokens itself")
 
 	r = api.do("POST", "hubs/chat/:generateToken?userId=ann", nil, entra...)
 	var body struct{ Token string }
