@@ -50,7 +50,7 @@ func (c *call) hasPermission() (int, error) {
 	return http.StatusOK, nil
 }
 
-// conflict returns the error for a change that would exceed the limit of permissions. It returns nil if err is nil.
+// conflict returns the error for a permission that names too many groups, or nil if err is nil.
 func conflict(err error) error {
 	if err == nil {
 		return nil

@@ -115,7 +115,7 @@ func (c *call) value(name string) string {
 	return c.path[slices.Index(c.route.path, "{"+name+"}")]
 }
 
-// hub returns the hub in the path. Do not keep the result while the body is being read: clients may connect in the meantime.
+// hub returns the hub in the path.
 func (c *call) hub() *hub.Hub { return c.api.service.Hub(c.value("hub")) }
 
 // ServeHTTP serves a request of the data-plane REST API.
