@@ -76,7 +76,7 @@ func rejectedMQTT(a *answer, rejection *hub.Rejection) (hub.ConnectReply, error)
 		_ = json.Unmarshal(refused.MQTT.Reason, &no.Reason)
 		_ = json.Unmarshal(refused.MQTT.UserProperties, &no.UserProperties)
 		if json.Unmarshal(refused.MQTT.Code, &no.Code) != nil {
-			no.Code = 0 // not a rejection code, so the caller picks one by the HTTP status
+			no.Code = 0 // not a valid rejection code; the MQTT server replaces it
 		}
 		if no.Reason != "" {
 			rejection.Reason = no.Reason

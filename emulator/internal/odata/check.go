@@ -65,7 +65,7 @@ var signatures = func() map[op]function {
 }()
 
 // checker finds the kind of every expression in a filter. Microsoft's emulator checks a filter by evaluating it for a connection
-// with an empty id, without a user and without groups. It notices other faults only while sending. checker reports all faults
+// with an empty id, without a user and without groups. It notices other faults only while sending. checker finds those faults
 // before anything is sent.
 type checker struct{ filter string }
 

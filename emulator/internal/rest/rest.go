@@ -124,7 +124,7 @@ func (a *API) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	c := &call{api: a, request: r, writer: w}
 	w.Header().Set("api-supported-versions", supportedVersions)
 	if a.endpoint.Scheme == "https" && r.Header.Get("Origin") == "" && r.Header.Get("Sec-Fetch-Site") == "" {
-		// Not for browsers: they would not open http://localhost for a year.
+		// Not for browsers, which would not open http://localhost for a year.
 		w.Header().Set("Strict-Transport-Security", "max-age=31536000; includeSubDomains")
 	}
 	status := 0
@@ -208,10 +208,11 @@ func (c *call) respond(status int) {
 
 // serve checks the request and runs the operation. The order of the checks is the service's:
 //
-//  1. the API version and the names in the path
-//  2. the typed query parameters
-//  3. the token
-//  4. the operation's own checks: the filter, the headers and the body
+//  1. the API version
+//  2. the names in the path
+//  3. the typed query parameters
+//  4. the token
+//  5. the operation's own checks: the filter, the headers and the body
 func (c *call) serve() (int, error) {
 	if err := c.findRoute(); err != nil {
 		return 0, err

@@ -190,7 +190,8 @@ func bearer(r *http.Request) string {
 	return strings.TrimSpace(token)
 }
 
-// AuthorizeRequest checks the token of a REST request.
+// AuthorizeRequest checks the token of a REST request. The audience must cover the URL of the request. AuthorizeRequest returns
+// ErrNoToken if the request has no token.
 func (a *Authority) AuthorizeRequest(r *http.Request) error {
 	token := bearer(r)
 	c, err := a.verify(token)
@@ -323,7 +324,7 @@ func Query(u *url.URL, name string) (value string, found bool) {
 }
 
 // AuthorizeClient checks the token of a client that connects to a hub. prefix is the path for clients of its kind, such as
-// "/client/hubs/".
+// "/client/hubs/". AuthorizeClient returns ErrNoToken if the handshake has no token.
 func (a *Authority) AuthorizeClient(r *http.Request, prefix, hub string) (*Claims, error) {
 	c, err := a.verify(clientToken(r))
 	if err != nil {
