@@ -106,7 +106,7 @@ func TestAnMQTTClientsLifeReachesTheApplication(t *testing.T) {
 		`1 connected of id, user "Ann", physical1, session2: `,
 		`2 order of id, user "Ann", physical1, session2: text/plain tea map[] state=1`,
 		`3 order of id, user "Ann", physical1, session2: text/plain fail map[] state=1`,
-		`4 disconnected of id, user "Ann", physical1, session2: the client sent DISCONNECT: reason code 0x04: tired; ` +
+		`4 disconnected of id, user "Ann", physical1, session2: the client said goodbye: reason code 0x04: tired; ` +
 			`by client true {Code:4 UserProperties:[{Name:b Value:3}]}`,
 	}, log.wait(t, 5))
 }
@@ -118,8 +118,8 @@ func TestTheApplicationIsToldHowAnMQTTClientWent(t *testing.T) {
 		sessionAndAll bool
 	}{
 		"goodbye": {leave: func(_ *emulator.Server, c *mqttWire) { c.send(packetOf(mqttpacket.Disconnect)) },
-			old: "the client sent DISCONNECT; by client true {Code:0 UserProperties:[]}",
-			new: "the client sent DISCONNECT; by client true {Code:0 UserProperties:[]}"},
+			old: "the client said goodbye; by client true {Code:0 UserProperties:[]}",
+			new: "the client said goodbye; by client true {Code:0 UserProperties:[]}"},
 		"cut off": {leave: func(srv *emulator.Server, _ *mqttWire) { srv.DropConnection("chat", "id") },
 			old: "the connection was lost; &{InitiatedByClient:false DisconnectPacket:<nil>}",
 			new: "the connection was lost; &{InitiatedByClient:false DisconnectPacket:<nil>}"},

@@ -268,7 +268,7 @@ func (c *session) leave(topic string) (code byte, fault *mqttpacket.Fault) {
 func (c *session) handleDisconnect(n *conn, pk *mqttpacket.Packet) {
 	how := &protocol.MQTTDisconnect{InitiatedByClient: true, DisconnectPacket: &protocol.MQTTDisconnectPacket{Code: pk.Code,
 		UserProperties: protocol.ToMQTTUserProperties(pk.Properties.User)}}
-	reason := "the client sent DISCONNECT"
+	reason := "the client said goodbye"
 	if pk.Code != mqttpacket.Success {
 		reason += fmt.Sprintf(": reason code 0x%02X", pk.Code)
 	}
