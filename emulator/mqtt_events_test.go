@@ -129,8 +129,8 @@ func TestDisconnectedOfMQTTClients(t *testing.T) {
 			old: "Application server closed the connection. Reason: enough; &{InitiatedByClient:false DisconnectPacket:<nil>}",
 			new: "Application server closed the connection. Reason: enough; by client false {Code:152 UserProperties:[]}"},
 		"breaks the protocol": {leave: func(_ *emulator.Server, c *mqttWire) { c.write([]byte{0xC1, 0}) },
-			old: "malformed packet: the flags of PINGREQ; &{InitiatedByClient:false DisconnectPacket:<nil>}",
-			new: "malformed packet: the flags of PINGREQ; by client false {Code:129 UserProperties:[]}"},
+			old: "malformed packet: the flags of PINGREQ are invalid; &{InitiatedByClient:false DisconnectPacket:<nil>}",
+			new: "malformed packet: the flags of PINGREQ are invalid; by client false {Code:129 UserProperties:[]}"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			both(t, func(t *testing.T, version mqttVersion) {

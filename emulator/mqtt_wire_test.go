@@ -221,8 +221,8 @@ func TestRejectedMQTTConnectPackets(t *testing.T) {
 		code311, code int // of CONNACK; 0 = no CONNACK, -1 = not tested
 		reason        string
 	}{
-		"a client id of another user":  {connectPacket("anns"), 2, 0x85, "the client id is another user's"},
-		"an empty client id, in 3.1.1": {connectPacket(""), 2, -1, "the client id is empty: only MQTT 5.0 has ids that the service assigns"},
+		"a client id of another user":  {connectPacket("anns"), 2, 0x85, "the client id is in use by another user"},
+		"an empty client id, in 3.1.1": {connectPacket(""), 2, -1, "the client id is empty: the service assigns ids to MQTT 5.0 clients only"},
 		"a long client id":             {connectPacket(strings.Repeat("x", 129)), 2, 0x85, "the client id is longer than 128 characters"},
 		"a client id with a hyphen":    {connectPacket("a-b"), 2, 0x85, `the client id "a-b" has characters other than 0-9, A-Z and a-z`},
 		"a non-ASCII client id":        {connectPacket("grün"), 2, 0x85, `the client id "grün" has characters other than 0-9, A-Z and a-z`},
@@ -235,9 +235,9 @@ func TestRejectedMQTTConnectPackets(t *testing.T) {
 		}(), 5, 0x97, "the payload of the will is longer than 2000 bytes"},
 		"a will of white space": {will(" \t"), 5, 0x90, "the topic of the will: the group name is only white space"},
 		"no keep-alive, in 3.1.1": {change(func(pk *mqttpacket.Packet) { pk.Connect.KeepAlive = 0 }),
-			5, -1, "the keep-alive of a client of MQTT 3.1.1 is from 1 to 180 seconds, not 0"},
+			5, -1, "the keep-alive of an MQTT 3.1.1 client must be from 1 to 180 seconds, not 0"},
 		"a long keep-alive, in 3.1.1": {change(func(pk *mqttpacket.Packet) { pk.Connect.KeepAlive = 181 }),
-			5, -1, "the keep-alive of a client of MQTT 3.1.1 is from 1 to 180 seconds, not 181"},
+			5, -1, "the keep-alive of an MQTT 3.1.1 client must be from 1 to 180 seconds, not 181"},
 		"a will for a forbidden group": {will("room"), 5, 0x87, `the client may not send its will to the group "room"`},
 		"a will with a wildcard":       {will("room/#"), 5, 0x90, `the topic of the will: the service has no wildcards: a topic is the name of a group, and "room/#" cannot be one`},
 		"another protocol": {change(func(pk *mqttpacket.Packet) { pk.Connect.Protocol = "AMQP" }),
@@ -349,7 +349,7 @@ func TestMQTTPacketsThatCloseTheClient(t *testing.T) {
 		c, _ := dialWire(t, srv, mqtt5, dialOptions{}, connectPacket("bad"))
 		require.NoError(t, c.ws.Write(soon(t), websocket.MessageText, []byte("hello")))
 		ce, _ := c.closed()
-		require.Equal(t, "MQTT packets come in binary frames", ce.Reason)
+		require.Equal(t, "MQTT packets must be in binary frames", ce.Reason)
 	})
 	t.Run("the reason in 3.1.1 is in the close frame only", func(t *testing.T) {
 		c, _ := dialWire(t, srv, mqtt311, dialOptions{}, connectPacket("bad"))

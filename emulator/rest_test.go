@@ -122,7 +122,7 @@ func TestASlashInAPathStaysEncodedAndTheLogSaysSo(t *testing.T) {
 	}
 	api.must(404, "HEAD", "hubs/chat/groups/a%2fb")
 	require.Contains(t, lines(), `"the group a%2fb has no members: the service does not decode %2F in paths"`)
-	require.Contains(t, lines(), `reach the group a/b by a filter, \"'a/b' in groups\", or by AddConnectionsToGroups`)
+	require.Contains(t, lines(), `address the group a/b with the filter \"'a/b' in groups\", or with AddConnectionsToGroups`)
 	for path, want := range map[string]string{
 		"POST hubs/chat/groups/c%2Fd/:closeConnections":        "the group c%2Fd has no members: the service does not decode %2F in paths",
 		"POST hubs/chat/users/c%2Fd/:closeConnections":         "the user c%2Fd has no connections: the service does not decode %2F in paths",
@@ -174,7 +174,7 @@ func TestGenerateToken(t *testing.T) {
 	}
 	r := api.must(401, "POST", "hubs/chat/:generateToken?userId=ann")
 	require.Contains(t, r.body, "Microsoft Entra ID only")
-	require.Contains(t, lines(), "with an access key, the client signs client access tokens by itself")
+	require.Contains(t, lines(), "with an access key, the client signs client access tokens itself")
 
 	r = api.do("POST", "hubs/chat/:generateToken?userId=ann", nil, entra...)
 	var body struct{ Token string }

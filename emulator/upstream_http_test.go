@@ -493,7 +493,7 @@ func TestAHandlerInProcessThatPanicsOrExits(t *testing.T) {
 			data := advanceUntil(s, answer)
 			require.Contains(t, data, `"message":"Internal server error"`)
 			require.NotContains(t, data, "a secret")
-			require.Contains(t, logged.String(), "the event handler broke off")
+			require.Contains(t, logged.String(), "the event handler ended without a response")
 			require.Equal(t, name == "by a panic", strings.Contains(logged.String(), "a secret of the application"))
 			c.write(`{"type":"event","event":"y","dataType":"text","data":"y","ackId":2}`)
 			require.Contains(t, c.text(), `"success":true`, "the next event is delivered")
@@ -983,7 +983,7 @@ func TestInvalidHubSettings(t *testing.T) {
 		"a placeholder in the host": {"chat", ok(emulator.EventHandler{URLTemplate: "http://{hub}.example/{event}"}), "in its host"},
 		"an unknown system event":   {"chat", ok(emulator.EventHandler{URLTemplate: "http://h/", SystemEvents: []string{"join"}}), `"join"`},
 		"an invalid event":          {"chat", emulator.HubSettings{EventHandlers: []emulator.EventHandler{{URLTemplate: "http://h/", UserEventPattern: "a,,b"}}}, "UserEventPattern"},
-		"a handler without events":  {"chat", emulator.HubSettings{EventHandlers: []emulator.EventHandler{{URLTemplate: "http://h/"}}}, "takes no event"},
+		"a handler without events":  {"chat", emulator.HubSettings{EventHandlers: []emulator.EventHandler{{URLTemplate: "http://h/"}}}, "receives no events"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			_, err := emulator.Start(&emulator.Options{Hubs: map[string]emulator.HubSettings{test.hub: test.settings}})

@@ -10,10 +10,10 @@ import (
 	"github.com/awps-go/webpubsub/emulator/internal/protocol"
 )
 
-// maxAnswer bounds the body of an answer, in bytes.
+// maxAnswer bounds the body of a response, in bytes.
 const maxAnswer = 16 << 20
 
-// answer is what a handler has answered.
+// answer is the response of an event handler.
 type answer struct {
 	status int
 	header http.Header
@@ -24,25 +24,25 @@ func (a *answer) ok() bool { return a.status/100 == 2 }
 
 func (a *answer) contentType() string { return a.header.Get("Content-Type") }
 
-// retried reports whether the service sends an event again that was answered so.
-func (a *answer) retried() bool { return a.status == http.StatusRequestTimeout || a.status >= 500 }
+// temporary reports whether the service retries an event after this response.
+func (a *answer) temporary() bool { return a.status == http.StatusRequestTimeout || a.status >= 500 }
 
-// rejection is the answer as the kernel hears of it.
+// rejection returns the error for the kernel if the response is not a success.
 func (a *answer) rejection() *hub.Rejection {
 	return &hub.Rejection{Status: a.status, ContentType: a.contentType(), Body: a.body,
 		Reason: "the event handler answered " + strconv.Itoa(a.status)}
 }
 
-// userReply returns the message that an answer makes for the client that sent the event, nil if there is none.
+// userReply returns the message in a response for the client that sent the event, or nil if there is none.
 func userReply(a *answer) (*hub.Payload, error) {
 	if !a.ok() {
 		return nil, a.rejection()
 	}
 	p := &hub.Payload{Type: hub.DataText, Data: a.body, Metadata: a.metadata()}
 	if fault := protocol.CheckMetadata(p.Metadata); fault != "" {
-		return nil, fmt.Errorf("the answer of the event handler: %s", fault)
+		return nil, fmt.Errorf("the event handler's response has invalid metadata: %s", fault)
 	}
-	if len(a.body) == 0 { // whatever its content type is
+	if len(a.body) == 0 { // regardless of the content type
 		if p.Metadata == nil {
 			return nil, nil
 		}
@@ -54,19 +54,19 @@ func userReply(a *answer) (*hub.Payload, error) {
 	default:
 		t, ok := protocol.ParseContentType(contentType)
 		if !ok {
-			return nil, fmt.Errorf("the answer of the event handler has the content type %.80q, which no message has: "+
-				"text/plain, application/json, application/octet-stream and application/x-protobuf are possible", contentType)
+			return nil, fmt.Errorf("the event handler's response has the content type %.80q, which messages do not support: "+
+				"use text/plain, application/json, application/octet-stream or application/x-protobuf", contentType)
 		}
 		p.Type = t
 	}
 	if what := protocol.Unfit(p); what != "" {
-		return nil, fmt.Errorf("the answer of the event handler is not valid %s", what)
+		return nil, fmt.Errorf("the event handler's response is not valid %s", what)
 	}
 	return p, nil
 }
 
-// metadata returns the metadata of the message that an answer makes, nil if there are none. Of several lines of a key the
-// last one counts, and of that what follows its last comma.
+// metadata returns the metadata of the message in a response, or nil if there is none. If a key has several header lines, the
+// last line counts. If that line has commas, the part after the last comma counts.
 func (a *answer) metadata() map[string]string {
 	var metadata map[string]string
 	for name, values := range a.header {
@@ -83,10 +83,11 @@ func (a *answer) metadata() map[string]string {
 	return metadata
 }
 
-// checkState fails if an answer sets the connection's state twice, which the service does not allow.
+// checkState returns an error if a successful response sets the connection's state more than once, which the service does not
+// allow.
 func (a *answer) checkState() error {
 	if n := len(a.header.Values(headerState)); a.ok() && n > 1 {
-		return fmt.Errorf("the answer of the event handler has %d headers %s, and may have one", n, headerState)
+		return fmt.Errorf("the event handler's response has %d %s headers; only one is allowed", n, headerState)
 	}
 	return nil
 }

@@ -32,10 +32,10 @@ type connectCertificate struct {
 	Content    string `json:"content"`
 }
 
-// internalHeaders begin the names of headers that belong to the service itself.
+// internalHeaders is the prefix of the service's own headers, in lower case.
 const internalHeaders = "x-asrs-internal-"
 
-// newConnectBody shows the application a handshake, without the client's token and the service's own headers.
+// newConnectBody describes a handshake for the application. It omits the client's token and the service's own headers.
 func newConnectBody(r *hub.ConnectRequest) *connectBody {
 	b := &connectBody{
 		Claims:       r.Claims,
@@ -59,7 +59,7 @@ func newConnectBody(r *hub.ConnectRequest) *connectBody {
 	return b
 }
 
-// without returns a copy of the items whose names are not dropped. It is never nil.
+// without returns a copy of items, without those whose name drop accepts. The copy is never nil.
 func without(items map[string][]string, drop func(name string) bool) map[string][]string {
 	kept := make(map[string][]string, len(items))
 	maps.Copy(kept, items)
@@ -67,19 +67,20 @@ func without(items map[string][]string, drop func(name string) bool) map[string]
 	return kept
 }
 
-// connectReply returns what an answer to connect makes of the handshake r.
+// connectReply interprets the response to the connect event of the handshake r. It returns a *hub.Rejection if the response is
+// not a success, and another error if the response is invalid.
 func connectReply(a *answer, r *hub.ConnectRequest) (hub.ConnectReply, error) {
 	if !a.ok() {
 		rejection := a.rejection()
-		if a.status/100 != 4 { // only a 4xx was meant for the client
+		if a.status/100 != 4 { // only the body of a 4xx is meant for the client
 			rejection.ContentType, rejection.Body = "", nil
 		}
 		if r.Detail != nil {
-			return refusedMQTT(a, rejection)
+			return rejectedMQTT(a, rejection)
 		}
 		return hub.ConnectReply{}, rejection
 	}
-	var body struct { // what is absent or null stays as the token has it
+	var body struct { // absent and null members leave the token's values unchanged
 		UserID      *string   `json:"userId"`
 		Groups      []*string `json:"groups"`
 		Roles       []*string `json:"roles"`
@@ -89,10 +90,10 @@ func connectReply(a *answer, r *hub.ConnectRequest) (hub.ConnectReply, error) {
 	}
 	if len(a.body) > 0 {
 		if !utf8.Valid(a.body) {
-			return hub.ConnectReply{}, errors.New("the answer to connect is not valid UTF-8")
+			return hub.ConnectReply{}, errors.New("the response to connect is not valid UTF-8")
 		}
 		if err := json.Unmarshal(a.body, &body); err != nil {
-			return hub.ConnectReply{}, fmt.Errorf("the answer to connect is not its JSON: %s", text.JSONFault(err))
+			return hub.ConnectReply{}, fmt.Errorf("the response to connect is not the expected JSON: %s", text.JSONFault(err))
 		}
 	}
 	reply := hub.ConnectReply{UserID: body.UserID}
@@ -101,7 +102,7 @@ func connectReply(a *answer, r *hub.ConnectRequest) (hub.ConnectReply, error) {
 	}
 	if id := body.UserID; id != nil && *id != "" {
 		if fault := protocol.CheckUser(*id); fault != "" {
-			return hub.ConnectReply{}, fmt.Errorf("the answer to connect has a bad userId: %s", fault)
+			return hub.ConnectReply{}, fmt.Errorf("the response to connect has an invalid userId: %s", fault)
 		}
 	}
 	var err error
@@ -114,7 +115,7 @@ func connectReply(a *answer, r *hub.ConnectRequest) (hub.ConnectReply, error) {
 	if body.Subprotocol != "" {
 		i := slices.IndexFunc(r.Subprotocols, func(offered string) bool { return sameSubprotocol(offered, body.Subprotocol) })
 		if i < 0 {
-			return hub.ConnectReply{}, fmt.Errorf("the answer to connect picks the subprotocol %.80q, which the client does not offer",
+			return hub.ConnectReply{}, fmt.Errorf("the response to connect selects the subprotocol %.80q, which the client does not offer",
 				body.Subprotocol)
 		}
 		reply.Subprotocol = r.Subprotocols[i]
@@ -122,14 +123,15 @@ func connectReply(a *answer, r *hub.ConnectRequest) (hub.ConnectReply, error) {
 	return reply, nil
 }
 
-// sameSubprotocol compares a subprotocol that a client offers with the one that an application picks. The service's own
-// count in any case.
-func sameSubprotocol(offered, picked string) bool {
-	_, known := protocol.FindSubprotocol(picked)
-	return offered == picked || known && strings.EqualFold(offered, picked)
+// sameSubprotocol reports whether a subprotocol that a client offers is the one that the application selects. It ignores case
+// for the service's own subprotocols.
+func sameSubprotocol(offered, selected string) bool {
+	_, known := protocol.FindSubprotocol(selected)
+	return offered == selected || known && strings.EqualFold(offered, selected)
 }
 
-// names returns the members of a list of the answer to connect: nil for no list, an empty list for an empty one.
+// names checks a list in the response to connect and returns its members. The result is nil if the list is absent, and not nil
+// if the list is empty.
 func names(what string, list []*string, check func(string) string) ([]string, error) {
 	if list == nil {
 		return nil, nil
@@ -137,17 +139,17 @@ func names(what string, list []*string, check func(string) string) ([]string, er
 	all := make([]string, len(list))
 	for i, name := range list {
 		if name == nil {
-			return nil, fmt.Errorf("the answer to connect has null in its %s", what)
+			return nil, fmt.Errorf("the response to connect has null in its %s", what)
 		}
 		if fault := check(*name); fault != "" {
-			return nil, fmt.Errorf("the answer to connect has a bad name in its %s: %s", what, fault)
+			return nil, fmt.Errorf("the response to connect has an invalid name in its %s: %s", what, fault)
 		}
 		all[i] = *name
 	}
 	return all, nil
 }
 
-// checkRole returns what is wrong with a role, or "". A role that the service does not know is not wrong.
+// checkRole returns the fault of a role, or "". Unknown roles are allowed.
 func checkRole(role string) string {
 	if strings.TrimSpace(role) == "" {
 		return "the role is empty"

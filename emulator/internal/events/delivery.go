@@ -19,20 +19,20 @@ import (
 	"github.com/awps-go/webpubsub/internal/redact"
 )
 
-// eventRetries is how long the service waits before it sends an event again that has failed for no fault of its own, on the
-// server's clock.
+// eventRetries are the waits before each retry of an event, on the server's clock. Only failures that may be temporary are
+// retried.
 var eventRetries = []time.Duration{1 * time.Second, 3 * time.Second, 5 * time.Second}
 
 const (
-	// eventTimeout is how long a handler may take for the headers of an answer, over all attempts and the time between
-	// them, and then for each part of its body. It is time on the machine's clock, not on the server's.
+	// eventTimeout bounds the wait for the response headers, over all attempts and the waits between them, and then the
+	// wait for each part of the body. It runs on the machine's clock, not on the server's.
 	eventTimeout = 100 * time.Second
-	// maxSaid is how much of an answer is logged, in bytes.
-	maxSaid = 512
+	// maxLoggedBody bounds the part of a response body that is logged, in bytes.
+	maxLoggedBody = 512
 )
 
-// send delivers an event, again where that may help. accept says what is wrong with the answer, if anything is; the
-// answer may be unsuccessful. An error has been logged.
+// send delivers an event, with retries. accept checks the response, whose status may be an error, and returns an error if the
+// response is not acceptable. send logs the error that it returns.
 func (u *Sender) send(ctx context.Context, d *delivery, accept func(*answer) error) error {
 	err := u.attempts(ctx, d)
 	if err == nil {
@@ -42,22 +42,23 @@ func (u *Sender) send(ctx context.Context, d *delivery, accept func(*answer) err
 		if err == nil && d.answer.ok() {
 			u.log(slog.LevelDebug, "event", d, nil, "")
 		} else {
-			u.log(slog.LevelInfo, "an event failed", d, err, d.consequence())
+			u.log(slog.LevelInfo, "event failed", d, err, d.consequence())
 		}
 	}
-	u.remember(u.newRecord(d, err))
+	u.record(u.newRecord(d, err))
 	u.Service.Observer.Changed()
 	return err
 }
 
-// attempts sends an event until there is an answer to keep. An error, which has been logged, means that there is none.
+// attempts sends an event until a response is final, which it keeps in d.answer. It returns an error, already logged, if there
+// is no such response.
 func (u *Sender) attempts(ctx context.Context, d *delivery) error {
 	err := d.fault
 	if err == nil {
 		err = u.validate(ctx, d.handler, d.origin)
 	}
 	if err != nil {
-		u.log(slog.LevelInfo, "an event cannot be sent", d, err, d.consequence())
+		u.log(slog.LevelInfo, "event cannot be sent", d, err, d.consequence())
 		u.show(d, "not sent")
 		return err
 	}
@@ -66,45 +67,45 @@ func (u *Sender) attempts(ctx context.Context, d *delivery) error {
 	for {
 		d.attempts++
 		d.answer, err = u.attempt(deadline, d)
-		u.show(d, "no answer")
-		again := err == nil && d.answer.retried() || err != nil && !isFinal(err)
-		if !again || d.attempts > len(eventRetries) {
+		u.show(d, "no response")
+		retry := err == nil && d.answer.temporary() || err != nil && !isFinal(err)
+		if !retry || d.attempts > len(eventRetries) {
 			if err != nil {
-				u.log(slog.LevelInfo, "an event failed", d, err, d.consequence())
+				u.log(slog.LevelInfo, "event failed", d, err, d.consequence())
 			}
 			return err
 		}
 		wait := eventRetries[d.attempts-1]
-		u.log(slog.LevelInfo, "an event failed", d, err, "it is sent again in "+wait.String())
+		u.log(slog.LevelInfo, "event failed", d, err, "retry in "+wait.String())
 		if !u.sleep(deadline.ctx, wait) {
-			return u.gone(deadline)
+			return u.interrupted(deadline)
 		}
 	}
 }
 
-// gone returns why an event is not sent again.
-func (u *Sender) gone(deadline *deadline) error {
+// interrupted returns the reason why the wait for a retry ended early.
+func (u *Sender) interrupted(deadline *deadline) error {
 	if err := deadline.err(); err != nil {
 		return err
 	}
 	return &finalError{"the server is closing"}
 }
 
-// consequence is what comes of an event that has failed, in the words of the log.
+// consequence describes the effect of a failed event for the log.
 func (d *delivery) consequence() string {
 	switch {
 	case d.ceType == systemConnect && d.answer != nil && !d.answer.ok():
-		return "it is not sent again; the client is refused with status " + strconv.Itoa(d.answer.status)
+		return "no retry; the client is rejected with status " + strconv.Itoa(d.answer.status)
 	case d.ceType == systemConnect:
-		return "it is not sent again; the client is refused with status 500"
+		return "no retry; the client is rejected with status 500"
 	case strings.HasPrefix(d.ceType, "azure.webpubsub.sys."):
-		return "it is not sent again; the client is not affected"
+		return "no retry; the client is not affected"
 	default:
-		return "it is not sent again; the client's event fails, and the client is not told why"
+		return "no retry; the client's event fails, and the client is not told why"
 	}
 }
 
-// attempt makes one request.
+// attempt sends one request.
 func (u *Sender) attempt(deadline *deadline, d *delivery) (*answer, error) {
 	deadline.begin()
 	r, err := http.NewRequestWithContext(deadline.ctx, http.MethodPost, d.url.String(), bytes.NewReader(d.body))
@@ -122,16 +123,16 @@ func (u *Sender) attempt(deadline *deadline, d *delivery) (*answer, error) {
 	return a, err
 }
 
-// do makes a request and reads the answer. Its errors leave the URL out, whose query may hold a secret.
+// do sends a request and reads the response. Its errors omit the URL, because the query may hold a secret.
 func (u *Sender) do(h *handler, r *http.Request, deadline *deadline) (*answer, error) {
-	r.Header["User-Agent"] = nil // rather than net/http's own
+	r.Header["User-Agent"] = nil // omit net/http's default
 	resp, err := h.client.Do(r)
 	if err != nil {
 		if ended := deadline.err(); ended != nil {
 			return nil, ended
 		}
-		if errors.Is(err, errBrokeOff) {
-			return nil, errBrokeOff
+		if errors.Is(err, errNoResponse) {
+			return nil, errNoResponse
 		}
 		if final, ok := errors.AsType[*tunnel.FinalError](err); ok {
 			return nil, &finalError{final.Reason}
@@ -143,26 +144,26 @@ func (u *Sender) do(h *handler, r *http.Request, deadline *deadline) (*answer, e
 	}
 	defer resp.Body.Close()
 	if resp.StatusCode < http.StatusOK {
-		return nil, &finalError{fmt.Sprintf("the event handler answered with the status %d, which ends no request", resp.StatusCode)}
+		return nil, &finalError{fmt.Sprintf("the event handler responded with status %d, which is not a final status", resp.StatusCode)}
 	}
 	body, err := io.ReadAll(io.LimitReader(progress{resp.Body, deadline}, maxAnswer+1))
 	switch {
 	case len(body) > maxAnswer:
-		return nil, &finalError{fmt.Sprintf("the answer of the event handler is longer than %d bytes", maxAnswer)}
+		return nil, &finalError{fmt.Sprintf("the event handler's response is longer than %d bytes", maxAnswer)}
 	case err != nil && deadline.err() != nil:
 		return nil, deadline.err()
 	case err != nil:
-		return nil, errors.New("the answer of the event handler broke off")
+		return nil, errors.New("the event handler's response was cut short")
 	}
 	return &answer{resp.StatusCode, resp.Header, body}, nil
 }
 
-// deadline is when the wait for an answer ends.
+// deadline bounds the wait for a response. Its context ends when the time is up.
 type deadline struct {
 	ctx    context.Context
 	cancel context.CancelCauseFunc
 	limit  time.Duration
-	end    time.Time // of the wait for headers
+	end    time.Time // when the wait for the headers ends
 	timer  *time.Timer
 }
 
@@ -170,15 +171,15 @@ func newDeadline(ctx context.Context, limit time.Duration) *deadline {
 	d := &deadline{limit: limit, end: time.Now().Add(limit)}
 	d.ctx, d.cancel = context.WithCancelCause(ctx)
 	d.timer = time.AfterFunc(limit, func() {
-		d.cancel(&finalError{"the event handler did not answer within " + limit.String()})
+		d.cancel(&finalError{"the event handler did not respond within " + limit.String()})
 	})
 	return d
 }
 
-// begin says that an attempt begins.
+// begin restarts the timer for a new attempt, which has the time that is left until end.
 func (d *deadline) begin() { d.timer.Reset(time.Until(d.end)) }
 
-// progressed says that a part of an answer has come.
+// progressed restarts the timer with the whole limit. It is called before each read of a response body.
 func (d *deadline) progressed() { d.timer.Reset(d.limit) }
 
 func (d *deadline) stop() {
@@ -186,18 +187,18 @@ func (d *deadline) stop() {
 	d.cancel(nil)
 }
 
-// err returns why the wait has ended, nil if it has not.
+// err returns the reason why the wait has ended, or nil if it has not.
 func (d *deadline) err() error {
 	cause := context.Cause(d.ctx)
 	switch {
 	case cause == nil || isFinal(cause):
 		return cause
 	default:
-		return &finalError{"the client has gone, or the server is closing"}
+		return &finalError{"the client has disconnected, or the server is closing"}
 	}
 }
 
-// progress is the body of an answer.
+// progress reads the body of a response and extends its deadline with each read.
 type progress struct {
 	io.Reader
 	deadline *deadline
@@ -208,7 +209,7 @@ func (p progress) Read(b []byte) (int, error) {
 	return p.Reader.Read(b)
 }
 
-// finalError is one that sending the event again would not help against.
+// finalError is an error that a retry would not fix.
 type finalError struct{ reason string }
 
 func (e *finalError) Error() string { return e.reason }
@@ -218,11 +219,12 @@ func isFinal(err error) bool {
 	return final
 }
 
-// sleep waits until d has passed on the clock. It reports false at once when ctx ends or the server closes.
-func (u *Sender) sleep(ctx context.Context, d time.Duration) bool { return u.alarm(d)(ctx) }
+// sleep waits until d has passed on the server's clock. It returns false as soon as ctx ends or the server closes.
+func (u *Sender) sleep(ctx context.Context, d time.Duration) bool { return u.startTimer(d)(ctx) }
 
-// alarm sets the clock for a wait that begins now. The caller calls wait, which is sleep for what is left.
-func (u *Sender) alarm(d time.Duration) (wait func(context.Context) bool) {
+// startTimer starts a timer on the server's clock. wait sleeps for the time that is left, with sleep's result, and must be
+// called.
+func (u *Sender) startTimer(d time.Duration) (wait func(context.Context) bool) {
 	passed := make(chan struct{})
 	t := u.Service.Clock.AfterFunc(d, func() { close(passed) })
 	return func(ctx context.Context) bool {
@@ -237,7 +239,7 @@ func (u *Sender) alarm(d time.Duration) (wait func(context.Context) bool) {
 	}
 }
 
-// log logs what became of a delivery, and what comes next.
+// log logs the outcome of a delivery or an attempt, and what happens next.
 func (u *Sender) log(level slog.Level, message string, d *delivery, err error, next string) {
 	if !u.Service.Log.Enabled(context.Background(), level) {
 		return
@@ -250,7 +252,7 @@ func (u *Sender) log(level slog.Level, message string, d *delivery, err error, n
 	if d.answer != nil {
 		attrs = append(attrs, slog.Int("status", d.answer.status))
 		if !d.answer.ok() && len(d.answer.body) > 0 {
-			attrs = append(attrs, slog.String("answer", redact.Line(redact.Excerpt(d.answer.body, maxSaid, u.secrets()...), maxSaid)))
+			attrs = append(attrs, slog.String("answer", redact.Line(redact.Excerpt(d.answer.body, maxLoggedBody, u.secrets()...), maxLoggedBody)))
 		}
 	}
 	if _, rejected := errors.AsType[*hub.Rejection](err); err != nil && !rejected {
@@ -267,7 +269,7 @@ func (u *Sender) secrets() []string {
 	return keys[:]
 }
 
-// show shows those who watch an attempt.
+// show reports an attempt to the traffic observers. outcome is shown if there is no response.
 func (u *Sender) show(d *delivery, outcome string) {
 	if !u.Service.Observer.Watched() {
 		return

@@ -17,7 +17,7 @@ import (
 	"github.com/awps-go/webpubsub/emulator/internal/hub"
 )
 
-// application is a handler that allows every origin, and answers events as a test says.
+// application returns a handler that allows every origin and responds to events by answer.
 func application(answer func(w http.ResponseWriter, r *http.Request)) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		w.Header().Set("WebHook-Allowed-Origin", "*")
@@ -27,7 +27,7 @@ func application(answer func(w http.ResponseWriter, r *http.Request)) http.Handl
 	})
 }
 
-// journal is what a handler has to report.
+// journal collects entries from a handler. Its methods may be called concurrently.
 type journal struct {
 	mu  sync.Mutex
 	all []string
@@ -70,21 +70,21 @@ func (s *setup) advance(done <-chan struct{}) {
 	}
 }
 
-func TestTheSameEventIsSentAgain(t *testing.T) {
+func TestARetrySendsTheSameEvent(t *testing.T) {
 	for name, test := range map[string]struct {
 		answer   func(w http.ResponseWriter)
 		attempts int
 	}{
-		"408":      {func(w http.ResponseWriter) { w.WriteHeader(408) }, 4},
-		"500":      {func(w http.ResponseWriter) { w.WriteHeader(500) }, 4},
-		"599":      {func(w http.ResponseWriter) { w.WriteHeader(599) }, 4},
-		"cut":      {func(http.ResponseWriter) { panic(http.ErrAbortHandler) }, 4},
-		"400":      {func(w http.ResponseWriter) { w.WriteHeader(400) }, 1},
-		"404":      {func(w http.ResponseWriter) { w.WriteHeader(404) }, 1},
-		"429":      {func(w http.ResponseWriter) { w.WriteHeader(429) }, 1},
-		"a type":   {func(w http.ResponseWriter) { w.Header().Set("Content-Type", "a/b"); io.WriteString(w, "x") }, 1},
-		"a flood":  {func(w http.ResponseWriter) { w.Write(make([]byte, maxAnswer+1)) }, 1},
-		"redirect": {func(w http.ResponseWriter) { w.Header().Set("Location", "/"); w.WriteHeader(307) }, 1},
+		"408":              {func(w http.ResponseWriter) { w.WriteHeader(408) }, 4},
+		"500":              {func(w http.ResponseWriter) { w.WriteHeader(500) }, 4},
+		"599":              {func(w http.ResponseWriter) { w.WriteHeader(599) }, 4},
+		"cut off":          {func(http.ResponseWriter) { panic(http.ErrAbortHandler) }, 4},
+		"400":              {func(w http.ResponseWriter) { w.WriteHeader(400) }, 1},
+		"404":              {func(w http.ResponseWriter) { w.WriteHeader(404) }, 1},
+		"429":              {func(w http.ResponseWriter) { w.WriteHeader(429) }, 1},
+		"unsupported type": {func(w http.ResponseWriter) { w.Header().Set("Content-Type", "a/b"); io.WriteString(w, "x") }, 1},
+		"too long":         {func(w http.ResponseWriter) { w.Write(make([]byte, maxAnswer+1)) }, 1},
+		"redirect":         {func(w http.ResponseWriter) { w.Header().Set("Location", "/"); w.WriteHeader(307) }, 1},
 	} {
 		t.Run(name, func(t *testing.T) {
 			var requests journal
@@ -106,17 +106,17 @@ func TestTheSameEventIsSentAgain(t *testing.T) {
 			s.advance(done)
 			require.Error(t, err)
 			require.Len(t, requests.entries(), test.attempts)
-			for _, again := range requests.entries() {
-				require.Equal(t, requests.entries()[0], again)
+			for _, request := range requests.entries() {
+				require.Equal(t, requests.entries()[0], request)
 			}
 			require.Equal(t, test.attempts, s.sender.Events()[0].Attempts)
-			require.Equal(t, test.attempts-1, strings.Count(s.log.String(), "it is sent again in"))
-			require.Equal(t, 1, strings.Count(s.log.String(), "it is not sent again"))
+			require.Equal(t, test.attempts-1, strings.Count(s.log.String(), "retry in"))
+			require.Equal(t, 1, strings.Count(s.log.String(), "no retry"))
 		})
 	}
 }
 
-func TestTheLogSaysWhatTheHandlerSaidButNoSecret(t *testing.T) {
+func TestTheLogHasTheHandlersResponseWithoutSecrets(t *testing.T) {
 	s := newSetup(t)
 	s.listen(t, Handler{Handler: application(func(w http.ResponseWriter, _ *http.Request) {
 		w.WriteHeader(400)
@@ -166,12 +166,12 @@ func TestAnEventWithAHeaderThatTheServiceCannotSendFails(t *testing.T) {
 			}
 			_, err = raise(t, c, "e", hub.Payload{Metadata: test.metadata})
 			require.ErrorContains(t, err, test.fault)
-			require.Equal(t, before, told, "nothing was sent")
+			require.Equal(t, before, told, "the event must not be sent")
 		})
 	}
 }
 
-func TestCookiesOfSuccessfulAnswersComeBackToTheirURLs(t *testing.T) {
+func TestCookiesOfSuccessfulResponsesAreSentToTheirURLs(t *testing.T) {
 	var got journal
 	app := httptest.NewServer(application(func(w http.ResponseWriter, r *http.Request) {
 		switch got.add(r.URL.Path + ": " + r.Header.Get("Cookie")) {
@@ -215,11 +215,11 @@ func TestAnEventsRequestEndsWithItsContext(t *testing.T) {
 	within(t, began)
 	cancel()
 	within(t, ended)
-	require.ErrorContains(t, within(t, failed), "the client has gone")
+	require.ErrorContains(t, within(t, failed), "the client has disconnected")
 	require.Equal(t, 1, s.sender.Events()[0].Attempts)
 }
 
-func TestAHandlerThatDoesNotAnswerInTimeIsNotAskedAgain(t *testing.T) {
+func TestATimeoutIsNotRetried(t *testing.T) {
 	release := make(chan struct{})
 	defer close(release)
 	app := httptest.NewServer(application(func(w http.ResponseWriter, r *http.Request) {
@@ -233,17 +233,17 @@ func TestAHandlerThatDoesNotAnswerInTimeIsNotAskedAgain(t *testing.T) {
 	s.sender.timeout = 50 * time.Millisecond
 	s.listen(t, Handler{URLTemplate: app.URL, UserEventPattern: "*"})
 	_, err := raise(t, s.enter(t, "a"), "e", hub.Payload{})
-	require.ErrorContains(t, err, "did not answer within 50ms")
+	require.ErrorContains(t, err, "did not respond within 50ms")
 	require.Equal(t, 1, s.sender.Events()[0].Attempts)
 }
 
-func TestASlowButSteadyAnswerIsAwaited(t *testing.T) {
+func TestASlowButSteadyResponseSucceeds(t *testing.T) {
 	app := httptest.NewServer(application(func(w http.ResponseWriter, r *http.Request) {
 		w.Header().Set("Content-Type", "text/plain")
 		for range 8 {
 			io.WriteString(w, "x")
 			w.(http.Flusher).Flush()
-			time.Sleep(50 * time.Millisecond) // the answer takes longer than the time limit, of which no part does
+			time.Sleep(50 * time.Millisecond) // the whole response exceeds the time limit, but no part does
 		}
 	}))
 	defer app.Close()
@@ -255,7 +255,7 @@ func TestASlowButSteadyAnswerIsAwaited(t *testing.T) {
 	require.Equal(t, "xxxxxxxx", string(reply.Data))
 }
 
-func TestHandlersThatSpeakHTTP2GetIt(t *testing.T) {
+func TestEventsUseHTTP2IfTheHandlerSupportsIt(t *testing.T) {
 	var got journal
 	app := httptest.NewUnstartedServer(application(func(w http.ResponseWriter, r *http.Request) {
 		got.add(r.Proto, r.Header.Get("ce-userId"))
@@ -288,8 +288,8 @@ func TestDisconnectedOvertakesADelayedConnected(t *testing.T) {
 	require.Equal(t, "1 connected", within(t, told))
 }
 
-// asked is a handler that counts its validations.
-type asked struct {
+// validated is a handler that records its validation requests.
+type validated struct {
 	mu      sync.Mutex
 	origins []string
 	status  int
@@ -298,7 +298,7 @@ type asked struct {
 	wait    chan struct{}
 }
 
-func (a *asked) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+func (a *validated) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	if r.Method == http.MethodPost {
 		return
 	}
@@ -314,20 +314,20 @@ func (a *asked) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	w.WriteHeader(status)
 }
 
-func (a *asked) set(status int, allowed string) {
+func (a *validated) set(status int, allowed string) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	a.status, a.allowed = status, allowed
 }
 
-func (a *asked) count() int {
+func (a *validated) count() int {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	return len(a.origins)
 }
 
-func TestAValidationIsAskedOnceForAllAndEachWaiterHeedsItsContext(t *testing.T) {
-	app := &asked{status: 200, allowed: "*", began: make(chan struct{}), wait: make(chan struct{})}
+func TestConcurrentCallersShareAValidationAndKeepTheirContexts(t *testing.T) {
+	app := &validated{status: 200, allowed: "*", began: make(chan struct{}), wait: make(chan struct{})}
 	s := newSetup(t)
 	s.listen(t, Handler{Handler: app, SystemEvents: []string{"connect"}})
 	h := s.sender.hubs["chat"][0]
@@ -340,7 +340,7 @@ func TestAValidationIsAskedOnceForAllAndEachWaiterHeedsItsContext(t *testing.T) 
 	gone := make(chan error, 1)
 	go func() { gone <- s.sender.validate(impatient, h, "o") }()
 	cancel()
-	require.Error(t, within(t, gone), "it does not wait for the handler")
+	require.Error(t, within(t, gone), "validate must return when its context ends")
 	close(app.wait)
 	for range 7 {
 		require.NoError(t, within(t, results))
@@ -348,12 +348,12 @@ func TestAValidationIsAskedOnceForAllAndEachWaiterHeedsItsContext(t *testing.T) 
 	require.Equal(t, 1, app.count())
 }
 
-func TestWhenAHandlerIsAskedAgain(t *testing.T) {
-	app := &asked{status: 200, allowed: "O"}
+func TestWhenAValidationIsRepeated(t *testing.T) {
+	app := &validated{status: 200, allowed: "O"}
 	s := newSetup(t)
 	s.listen(t, Handler{Handler: app, SystemEvents: []string{"connect"}})
 	h := s.sender.hubs["chat"][0]
-	// check validates, and waits until a question that this has begun is answered.
+	// check calls validate, and waits for a validation that the call starts in the background.
 	check := func(allowed bool, count int) {
 		t.Helper()
 		err := s.sender.validate(t.Context(), h, "o")
@@ -362,7 +362,7 @@ func TestWhenAHandlerIsAskedAgain(t *testing.T) {
 		require.Eventually(t, func() bool {
 			v.mu.Lock()
 			defer v.mu.Unlock()
-			return v.asking == nil
+			return v.running == nil
 		}, patience, time.Millisecond)
 		require.Equal(t, count, app.count())
 	}
@@ -372,7 +372,7 @@ func TestWhenAHandlerIsAskedAgain(t *testing.T) {
 	check(true, 1)
 	app.set(200, "other")
 	advance(2 * time.Second)
-	check(true, 2) // in the background: the last result serves meanwhile
+	check(true, 2) // the previous result is used while the validation runs in the background
 	check(false, 2)
 	count := 2
 	for _, wait := range []int{1, 2, 4, 8, 16, 32, 60, 60} {
@@ -386,9 +386,9 @@ func TestWhenAHandlerIsAskedAgain(t *testing.T) {
 	advance(time.Minute)
 	check(false, count+1)
 	check(true, count+1)
-	require.NoError(t, s.sender.validate(t.Context(), h, "another"), "each origin is asked for by itself")
+	require.NoError(t, s.sender.validate(t.Context(), h, "another"), "each origin has its own validation")
 	require.Equal(t, count+2, app.count())
-	require.Contains(t, s.log.String(), "it is asked again with the first event after 32s")
+	require.Contains(t, s.log.String(), "the first event after 32s validates the handler again")
 }
 
 func TestAllowedOrigins(t *testing.T) {
@@ -404,13 +404,13 @@ func TestAllowedOrigins(t *testing.T) {
 	}
 }
 
-func TestNoEventGoesToAHandlerThatRefuses(t *testing.T) {
+func TestAHandlerThatFailsItsValidationReceivesNoEvents(t *testing.T) {
 	s := newSetup(t)
-	s.listen(t, Handler{Handler: &asked{status: 403, allowed: "*"}, SystemEvents: []string{"connect"}})
+	s.listen(t, Handler{Handler: &validated{status: 403, allowed: "*"}, SystemEvents: []string{"connect"}})
 	c := s.newConnection("a", "")
 	_, err := c.Connect(t.Context(), nil, nil, noRequest)
-	require.ErrorContains(t, err, "answered the validation with 403")
+	require.ErrorContains(t, err, "responded to the validation with status 403")
 	var rejection *hub.Rejection
-	require.NotErrorAs(t, err, &rejection, "the client is not refused with the validation's status")
+	require.NotErrorAs(t, err, &rejection, "the client must not receive the validation's status")
 	require.Zero(t, s.sender.Events()[0].Attempts)
 }

@@ -12,18 +12,18 @@ import (
 	"strconv"
 )
 
-// inProcess is a transport that calls a handler, so that a test needs no second port.
+// inProcess is an [http.RoundTripper] that calls a handler directly, so a test needs no second port.
 type inProcess struct {
 	handler http.Handler
-	log     *slog.Logger // of panics, as net/http's server has its own
+	log     *slog.Logger // receives panics, like http.Server.ErrorLog
 }
 
-// errBrokeOff is a handler that has ended without an answer, by a panic or by runtime.Goexit (as in t.FailNow), where
-// net/http's server would cut the connection.
-var errBrokeOff = errors.New("the event handler broke off")
+// errNoResponse is returned if a handler panics or calls runtime.Goexit (for example by t.FailNow). net/http's server would
+// cut the connection.
+var errNoResponse = errors.New("the event handler ended without a response")
 
-// RoundTrip calls the handler on a goroutine of its own, so that one that ends its goroutine takes no other with it,
-// and one that outlasts its context, which is the application's own affair, holds nobody up.
+// RoundTrip calls the handler in a separate goroutine. A handler may call runtime.Goexit, which must not end the caller's
+// goroutine, or outlive its context, which must not block the caller.
 func (t inProcess) RoundTrip(r *http.Request) (*http.Response, error) {
 	in := r.Clone(r.Context())
 	in.RequestURI = r.URL.RequestURI()
@@ -34,7 +34,7 @@ func (t inProcess) RoundTrip(r *http.Request) (*http.Response, error) {
 	}
 	in.Header = received(r.Header)
 	type outcome struct {
-		w        *answerWriter // nil = it broke off
+		w        *answerWriter // nil = there is no response
 		panicked any
 		stack    []byte
 	}
@@ -47,7 +47,7 @@ func (t inProcess) RoundTrip(r *http.Request) (*http.Response, error) {
 			}
 			ended <- o
 		}()
-		w := &answerWriter{header: make(http.Header)} // this goroutine's own until the handler has returned
+		w := &answerWriter{header: make(http.Header)} // used by this goroutine only, until the handler has returned
 		t.handler.ServeHTTP(w, in)
 		w.end()
 		o.w = w
@@ -56,15 +56,15 @@ func (t inProcess) RoundTrip(r *http.Request) (*http.Response, error) {
 	case <-r.Context().Done():
 		return nil, r.Context().Err()
 	case o := <-ended:
-		if o.panicked != nil && o.panicked != http.ErrAbortHandler { //nolint:errorlint // net/http compares it so too
+		if o.panicked != nil && o.panicked != http.ErrAbortHandler { //nolint:errorlint // like net/http
 			t.log.Error("the event handler panicked", "panic", fmt.Sprint(o.panicked), "stack", string(o.stack))
 		}
 		if err := r.Context().Err(); err != nil {
-			return nil, err // the handler may have returned because of it: that is no answer
+			return nil, err // the handler may have returned because its context ended, without a response to use
 		}
 		w := o.w
 		if w == nil {
-			return nil, errBrokeOff
+			return nil, errNoResponse
 		}
 		return &http.Response{
 			StatusCode: w.status, Status: strconv.Itoa(w.status) + " " + http.StatusText(w.status),
@@ -74,7 +74,7 @@ func (t inProcess) RoundTrip(r *http.Request) (*http.Response, error) {
 	}
 }
 
-// received returns a header as the other end of a network would have read it.
+// received returns a header the way a peer would receive it over the network: canonical names and trimmed values.
 func received(header http.Header) http.Header {
 	h := make(http.Header, len(header))
 	for name, values := range header {
@@ -85,10 +85,10 @@ func received(header http.Header) http.Header {
 	return h
 }
 
-// answerWriter keeps what a handler answers, as net/http's server would have sent it.
+// answerWriter is an [http.ResponseWriter] that keeps the response. It behaves like that of net/http's server.
 type answerWriter struct {
 	header http.Header
-	status int // 0 = not yet written
+	status int // 0 = not written yet
 	sent   http.Header
 	body   bytes.Buffer
 }
@@ -109,8 +109,8 @@ func (w *answerWriter) Write(p []byte) (int, error) {
 	return w.body.Write(p)
 }
 
-// Flush is as in [http.Flusher]: the headers are sent, before there is a body to tell a content type from. The service takes
-// an answer when all of it is there.
+// Flush implements [http.Flusher]. Flushing before the first write disables the detection of the content type, like in
+// net/http. The body stays in the buffer because the service uses a response only when it is complete.
 func (w *answerWriter) Flush() {
 	w.WriteHeader(http.StatusOK)
 	if _, typed := w.sent["Content-Type"]; !typed && w.body.Len() == 0 {
@@ -118,7 +118,7 @@ func (w *answerWriter) Flush() {
 	}
 }
 
-// end finishes the answer when the handler has returned. What it has written without a content type gets one.
+// end completes the response after the handler has returned. It detects the content type of a body that has none.
 func (w *answerWriter) end() {
 	w.WriteHeader(http.StatusOK)
 	_, typed := w.sent["Content-Type"]

@@ -16,22 +16,22 @@ import (
 	"github.com/awps-go/webpubsub/emulator/internal/text"
 )
 
-// This file is what events of MQTT clients have that those of others do not.
+// This file holds the parts of events that are specific to MQTT clients.
 
-// mqttHeader begins the names of the headers that carry user properties, in lower case.
+// mqttHeader is the prefix of the headers that carry user properties, in lower case.
 const mqttHeader = "mqtt-"
 
-// mqttUserEvent tells the application what an MQTT client has published. The answer is the client's, whatever it is.
+// mqttUserEvent sends an MQTT client's event to the application. The client receives every response, including an error.
 func (u *Sender) mqttUserEvent(ctx context.Context, h *handler, c *hub.Connection, e *hub.UserEvent, detail *protocol.MQTTEvent) error {
 	request := userEvent(e)
 	request.contentType, request.metadata = detail.ContentType, nil
 	for _, p := range detail.UserProperties {
 		request.header = append(request.header, field{mqttHeader + p.Name, p.Value})
 	}
-	d := u.deliver(h, c, c.NextEventID(), request)
+	d := u.newDelivery(h, c, c.NextEventID(), request)
 	for _, p := range detail.UserProperties {
 		if d.fault == nil && !httpguts.ValidHeaderFieldName(p.Name) {
-			d.fault = fmt.Errorf("the name of the user property %.80q is not an HTTP token, so that no header can carry it", p.Name)
+			d.fault = fmt.Errorf("the user property name %.80q is not a valid HTTP header name", p.Name)
 		}
 	}
 	if err := u.send(ctx, d, func(*answer) error { return nil }); err != nil {
@@ -45,7 +45,7 @@ func (u *Sender) mqttUserEvent(ctx context.Context, h *handler, c *hub.Connectio
 	return nil
 }
 
-// mqttAnswer returns an answer as the client receives it.
+// mqttAnswer converts a response to the form that the MQTT client receives.
 func mqttAnswer(a *answer) *protocol.MQTTAnswer {
 	answer := &protocol.MQTTAnswer{Status: a.status, Body: a.body}
 	if len(a.body) > 0 {
@@ -61,8 +61,9 @@ func mqttAnswer(a *answer) *protocol.MQTTAnswer {
 	return answer
 }
 
-// refusedMQTT returns what an answer that refuses an MQTT client's CONNECT packet says in MQTT's terms, or else in words.
-func refusedMQTT(a *answer, rejection *hub.Rejection) (hub.ConnectReply, error) {
+// rejectedMQTT interprets a response that rejects an MQTT client. The reason and the code come from the response's mqtt object.
+// Without that object, the reason is the beginning of the body.
+func rejectedMQTT(a *answer, rejection *hub.Rejection) (hub.ConnectReply, error) {
 	var refused struct {
 		MQTT *struct {
 			Code           json.RawMessage `json:"code"`
@@ -71,18 +72,18 @@ func refusedMQTT(a *answer, rejection *hub.Rejection) (hub.ConnectReply, error) 
 		} `json:"mqtt"`
 	}
 	if json.Unmarshal(a.body, &refused) == nil && refused.MQTT != nil {
-		no := &protocol.MQTTConnack{} // a member of another type is left out: a refusal it is all the same
+		no := &protocol.MQTTConnack{} // members of the wrong type are ignored: the client is rejected in any case
 		_ = json.Unmarshal(refused.MQTT.Reason, &no.Reason)
 		_ = json.Unmarshal(refused.MQTT.UserProperties, &no.UserProperties)
 		if json.Unmarshal(refused.MQTT.Code, &no.Code) != nil {
-			no.Code = 0 // which refuses nobody, and so is no code of a refusal
+			no.Code = 0 // not a valid rejection code; the MQTT server replaces it
 		}
 		if no.Reason != "" {
 			rejection.Reason = no.Reason
 		}
 		return hub.ConnectReply{Detail: no}, rejection
 	}
-	if words := strings.TrimSpace(text.Shorten(string(a.body), maxSaid)); words != "" && utf8.ValidString(words) {
+	if words := strings.TrimSpace(text.Shorten(string(a.body), maxLoggedBody)); words != "" && utf8.ValidString(words) {
 		rejection.Reason = words
 	}
 	return hub.ConnectReply{}, rejection

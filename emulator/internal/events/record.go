@@ -8,8 +8,7 @@ import (
 	"github.com/awps-go/webpubsub/internal/redact"
 )
 
-// Record is an event that the application was told, and what came of it. The emulator's own type Event has the meaning of
-// the fields.
+// Record is an event sent to the application, and its outcome. The fields are documented at the emulator's type Event.
 type Record struct {
 	Time              time.Time
 	Type              string
@@ -27,7 +26,7 @@ type Record struct {
 	Error             string
 }
 
-// maxRecordedBody is how much of a body is remembered, in bytes.
+// maxRecordedBody bounds the part of a body that is recorded, in bytes.
 const maxRecordedBody = 16 << 10
 
 func (u *Sender) newRecord(d *delivery, err error) Record {
@@ -45,26 +44,26 @@ func (u *Sender) newRecord(d *delivery, err error) Record {
 	return r
 }
 
-// recorded returns what is remembered of a body: its beginning, without secrets.
+// recorded returns the beginning of a body, without secrets.
 func recorded(body []byte, secrets []string) []byte {
 	if utf8.Valid(body) {
 		return []byte(redact.Excerpt(body, maxRecordedBody, secrets...))
 	}
-	const further = 16 << 10 // half a secret at the end does not look like one
+	const further = 16 << 10 // redact beyond the cut: redact.Text does not recognize half a secret
 	shown := redact.Text(string(body[:min(len(body), maxRecordedBody+further)]), secrets...)
 	return []byte(shown[:min(len(shown), maxRecordedBody)])
 }
 
-// recordKey is a hub and the name of an event, in lower case.
+// recordKey is a hub and the name of an event, both in lower case.
 type recordKey struct{ hub, name string }
 
-// remember remembers an event that has ended.
-func (u *Sender) remember(r Record) { u.told.Add(recordKey{r.Hub, strings.ToLower(r.Name)}, r) }
+// record adds a completed event to the log.
+func (u *Sender) record(r Record) { u.records.Add(recordKey{r.Hub, strings.ToLower(r.Name)}, r) }
 
-// Events returns the events that the application was told last, in the order in which they ended.
-func (u *Sender) Events() []Record { return u.told.All() }
+// Events returns the most recent events sent to the application, in the order in which they completed.
+func (u *Sender) Events() []Record { return u.records.All() }
 
-// Count returns how many events of a hub and a name have ended.
+// Count returns the number of completed events with a hub and a name, including those that the log no longer holds.
 func (u *Sender) Count(hub, name string) int {
-	return u.told.Count(recordKey{strings.ToLower(hub), strings.ToLower(name)})
+	return u.records.Count(recordKey{strings.ToLower(hub), strings.ToLower(name)})
 }

@@ -21,7 +21,7 @@ import (
 	"github.com/awps-go/webpubsub/emulator/internal/protocol"
 )
 
-// The headers of events that are read or written in several places.
+// Headers that are used in several places.
 const (
 	headerOrigin    = "WebHook-Request-Origin"
 	headerAllowed   = "WebHook-Allowed-Origin"
@@ -31,7 +31,7 @@ const (
 	headerRequestID = "x-ms-client-request-id"
 )
 
-// event is something that the application is told.
+// event is what the application is notified of.
 type event struct {
 	name        string // as in ce-eventName
 	ceType      string
@@ -43,8 +43,8 @@ type event struct {
 
 type field struct{ name, value string }
 
-// delivery is an event on its way to a handler. Everything that its requests say is decided when it is made: an event that is
-// sent again is the same event.
+// delivery is an event on its way to a handler. Its headers and body are fixed when it is created, so a retry sends the same
+// event.
 type delivery struct {
 	*event
 	handler    *handler
@@ -55,14 +55,14 @@ type delivery struct {
 	url        *url.URL
 	fields     http.Header
 	cookies    *cookiejar.Jar
-	fault      error // why it cannot be sent
+	fault      error // the reason why it cannot be sent
 
 	attempts int
-	answer   *answer // the last one
+	answer   *answer // the last response
 }
 
-// deliver makes the delivery of an event to a handler. It is called in the order of the connection's events.
-func (u *Sender) deliver(h *handler, c *hub.Connection, id int, e *event) *delivery {
+// newDelivery creates the delivery of an event to a handler. It is called in the order of the connection's events.
+func (u *Sender) newDelivery(h *handler, c *hub.Connection, id int, e *event) *delivery {
 	d := &delivery{event: e, handler: h, connection: c, id: strconv.Itoa(id), origin: c.Host, time: u.Service.Clock.Now(),
 		cookies: cookies(c)}
 	if d.origin == "" {
@@ -74,7 +74,7 @@ func (u *Sender) deliver(h *handler, c *hub.Connection, id int, e *event) *deliv
 	return d
 }
 
-// fields returns the headers of an event. The order of the first ones is that of the service's documentation.
+// fields returns the headers of an event. The first ones are listed in the order of the service's documentation.
 func (u *Sender) fields(d *delivery) (http.Header, error) {
 	c, name := d.connection, strings.ToLower(d.connection.Hub.Name)
 	source := "/hubs/" + name + "/client/" + c.ID
@@ -96,7 +96,7 @@ func (u *Sender) fields(d *delivery) (http.Header, error) {
 		physicalID, sessionID := client.Identity()
 		source += "/" + physicalID
 		list = append(list, field{"ce-physicalConnectionId", physicalID})
-		if d.name != eventConnect { // the session begins with its answer
+		if d.name != eventConnect { // the session begins with the response to connect
 			list = append(list, field{"ce-sessionId", sessionID})
 		}
 	}
@@ -110,22 +110,22 @@ func (u *Sender) fields(d *delivery) (http.Header, error) {
 	if state, set := c.State(); set {
 		list = append(list, field{headerState, state})
 	}
-	for _, key := range slices.Sorted(maps.Keys(d.metadata)) { // of keys that differ in case only, the last one stays
+	for _, key := range slices.Sorted(maps.Keys(d.metadata)) { // if keys differ only in case, the last one is sent
 		list = append(list, field{protocol.MetadataHeader + key, d.metadata[key]})
 	}
 	header := make(http.Header)
 	for _, f := range list {
-		if !carriable(f.value) {
-			return nil, fmt.Errorf("the header %s of the event has control characters or white space at its ends, which HTTP cannot carry", f.name)
+		if !survivesHTTP(f.value) {
+			return nil, fmt.Errorf("the event's header %s has control characters, or leading or trailing white space, which HTTP does not transmit", f.name)
 		}
 		if f.name != headerUserID && strings.ContainsFunc(f.value, func(r rune) bool { return r >= utf8.RuneSelf }) {
-			return nil, fmt.Errorf("the header %s of the event has characters outside ASCII, which the service does not send", f.name)
+			return nil, fmt.Errorf("the event's header %s has characters outside ASCII, which the service does not send", f.name)
 		}
 		header.Set(f.name, f.value)
 	}
 	for _, f := range d.header {
-		if !carriable(f.value) || strings.ContainsFunc(f.value, func(r rune) bool { return r >= utf8.RuneSelf }) {
-			return nil, fmt.Errorf("the header %.80q of the event has characters that the service does not send", f.name)
+		if !survivesHTTP(f.value) || strings.ContainsFunc(f.value, func(r rune) bool { return r >= utf8.RuneSelf }) {
+			return nil, fmt.Errorf("the event's header %.80q has characters that the service does not send", f.name)
 		}
 		header.Add(f.name, f.value)
 	}
@@ -134,13 +134,13 @@ func (u *Sender) fields(d *delivery) (http.Header, error) {
 
 const systemConnect = "azure.webpubsub.sys." + eventConnect
 
-// carriable reports whether a header arrives as it is: HTTP drops white space at the ends of a value.
-func carriable(value string) bool {
+// survivesHTTP reports whether a header value arrives unchanged. HTTP trims white space and does not allow control characters.
+func survivesHTTP(value string) bool {
 	return strings.Trim(value, " \t") == value &&
 		!strings.ContainsFunc(value, func(r rune) bool { return r < ' ' && r != '\t' || r == 0x7F })
 }
 
-// signature signs a connection's id with both access keys.
+// signature returns the signatures of a connection's id by both access keys.
 func signature(keys [2]string, connectionID string) string {
 	var signatures []string
 	for _, key := range keys {
@@ -159,7 +159,7 @@ func newGUID() string {
 	return fmt.Sprintf("%x-%x-%x-%x-%x", b[:4], b[4:6], b[6:8], b[8:10], b[10:])
 }
 
-// cookies returns the jar of the cookies that answers to the connection's events have set.
+// cookies returns the cookie jar of a connection. Successful responses to the connection's events set its cookies.
 func cookies(c *hub.Connection) *cookiejar.Jar {
 	memory := c.Memory()
 	jar, ok := (*memory).(*cookiejar.Jar)
@@ -170,5 +170,5 @@ func cookies(c *hub.Connection) *cookiejar.Jar {
 	return jar
 }
 
-// errNoURL is a template that makes no URL with some names.
-var errNoURL = errors.New("the URL template of the event handler makes no URL")
+// errNoURL is returned if a URL template does not yield a valid URL for a hub and an event.
+var errNoURL = errors.New("the event handler's URL template does not yield a valid URL")

@@ -1,9 +1,8 @@
-// Package events tells the application what happens, by posting CloudEvents to the event handlers of the hubs' settings, over
-// the network or in process: it is the kernel's Application. It knows HTTP and the kernel's events, and nothing of how
-// clients are connected.
+// Package events notifies the application. It posts CloudEvents to the event handlers in the hubs' settings, over the network
+// or in process, and implements [hub.Application]. It depends on HTTP and on the kernel's events, not on how clients connect.
 //
-// An event becomes a delivery (request.go), which is tried until it has an answer that counts (delivery.go), once the handler
-// has said that it accepts events of this server (validation.go). The meaning of answers is in answer.go and connect.go.
+// An event becomes a delivery (request.go). The handler must first agree to accept events from this server (validation.go).
+// The delivery is then attempted until a response is final (delivery.go). answer.go and connect.go interpret responses.
 package events
 
 import (
@@ -23,28 +22,28 @@ import (
 type Options struct {
 	Service *hub.Service
 	Faults  *faults.List
-	Host    string           // of the server, without a port: the origin of clients that came before there was a handler
-	Keys    func() [2]string // the access keys at this moment, which sign events
-	Tunnels *tunnel.Tunnels  // of the handlers behind the tunnel
+	Host    string           // the server's host without a port; the origin of events whose connection has no Host
+	Keys    func() [2]string // returns the current access keys, which sign events
+	Tunnels *tunnel.Tunnels  // reaches the handlers behind the tunnel
 }
 
-// Sender is a [hub.Application] that tells event handlers.
+// Sender is a [hub.Application] that sends events to event handlers.
 type Sender struct {
 	Options
 	hubHandlers
 	client  *http.Client
-	timeout time.Duration // eventTimeout, but in tests
-	told    recent.Log[recordKey, Record]
+	timeout time.Duration // eventTimeout, except in tests
+	records recent.Log[recordKey, Record]
 }
 
-// NewSender makes a Sender without handlers.
+// NewSender returns a Sender without handlers.
 func NewSender(o Options) *Sender {
 	transport := &http.Transport{Proxy: http.ProxyFromEnvironment, ForceAttemptHTTP2: true}
-	if ours, ok := http.DefaultTransport.(*http.Transport); ok { // tests may have put something else there
+	if ours, ok := http.DefaultTransport.(*http.Transport); ok { // a test may have replaced it with another type
 		transport = ours.Clone()
 	}
-	transport.DisableCompression = true // the service does not ask for it
-	transport.MaxIdleConnsPerHost = 256 // one for each of many connections whose events are on their way at once
+	transport.DisableCompression = true // the service does not request compression
+	transport.MaxIdleConnsPerHost = 256 // many connections may have an event in flight at the same time
 	return &Sender{
 		Options:     o,
 		hubHandlers: hubHandlers{hubs: make(map[string][]*handler)},
@@ -53,7 +52,7 @@ func NewSender(o Options) *Sender {
 	}
 }
 
-// CloseIdleConnections closes the connections to handlers on the network.
+// CloseIdleConnections closes the idle connections to handlers on the network.
 func (u *Sender) CloseIdleConnections() { u.client.CloseIdleConnections() }
 
 func newEventClient(transport http.RoundTripper) *http.Client {
@@ -63,18 +62,19 @@ func newEventClient(transport http.RoundTripper) *http.Client {
 	}
 }
 
-// Connect asks whether a client may connect, before its handshake is answered. c is not in its hub yet: its id, hub and
-// user are those of the token. A *hub.Rejection is passed on to the client; any other error is a 500. An MQTT client's
-// handshake has been answered by then: it is its CONNECT packet that is, by a code of MQTT.
+// Connect asks the application whether a client may connect, before the server responds to the handshake. c is not in its hub
+// yet, and its user is the token's. A *hub.Rejection is passed on to the client. Any other error becomes a 500.
+//
+// For an MQTT client, the handshake is already complete. The application's response decides the reply to the CONNECT packet.
 func (u *Sender) Connect(ctx context.Context, c *hub.Connection, r *hub.ConnectRequest) (hub.ConnectReply, error) {
-	id := c.NextEventID() // also when nobody hears of it
-	h := u.find(c.Hub.Name, takesSystem(eventConnect))
+	id := c.NextEventID() // even if no handler receives the event
+	h := u.find(c.Hub.Name, receivesSystem(eventConnect))
 	if h == nil {
 		return hub.ConnectReply{}, nil
 	}
 	e := systemEvent(eventConnect, newConnectBody(r))
 	e.contentType += "; charset=utf-8"
-	d := u.deliver(h, c, id, e)
+	d := u.newDelivery(h, c, id, e)
 	reply := hub.ConnectReply{}
 	err := u.send(ctx, d, func(a *answer) (fault error) {
 		reply, fault = connectReply(a, r)
@@ -96,7 +96,7 @@ func (u *Sender) Connected(ctx context.Context, c *hub.Connection) {
 	u.notify(ctx, c, e)
 }
 
-// Disconnected reports that a client is gone for good.
+// Disconnected reports that a client has disconnected permanently.
 func (u *Sender) Disconnected(ctx context.Context, c *hub.Connection, reason string) {
 	body := struct {
 		Reason *string                  `json:"reason"`
@@ -111,21 +111,21 @@ func (u *Sender) Disconnected(ctx context.Context, c *hub.Connection, reason str
 	u.notify(ctx, c, systemEvent(eventDisconnected, body))
 }
 
-// notify sends an event whose answer means nothing.
+// notify sends an event and ignores the response.
 func (u *Sender) notify(ctx context.Context, c *hub.Connection, e *event) {
-	if h := u.find(c.Hub.Name, takesSystem(e.name)); h != nil {
-		_ = u.send(ctx, u.deliver(h, c, c.NextEventID(), e), func(*answer) error { return nil }) // send has logged what went wrong
+	if h := u.find(c.Hub.Name, receivesSystem(e.name)); h != nil {
+		_ = u.send(ctx, u.newDelivery(h, c, c.NextEventID(), e), func(*answer) error { return nil }) // send logs the error
 	}
 }
 
-// notifyLater is notify after a delay, which later events of the connection do not wait for.
+// notifyLater is notify after a delay. Later events of the connection do not wait for it.
 func (u *Sender) notifyLater(c *hub.Connection, e *event, delay time.Duration) {
-	h := u.find(c.Hub.Name, takesSystem(e.name))
+	h := u.find(c.Hub.Name, receivesSystem(e.name))
 	if h == nil {
 		return
 	}
-	d := u.deliver(h, c, c.NextEventID(), e)
-	wait := u.alarm(delay) // before the caller goes on, so that whoever sees a later event may advance the clock
+	d := u.newDelivery(h, c, c.NextEventID(), e)
+	wait := u.startTimer(delay) // before returning: a test that receives a later event may then advance the clock
 	u.Service.Life.Go(func() {
 		if ctx := u.Service.Life.Context(); wait(ctx) {
 			_ = u.send(ctx, d, func(*answer) error { return nil })
@@ -133,18 +133,20 @@ func (u *Sender) notifyLater(c *hub.Connection, e *event, delay time.Duration) {
 	})
 }
 
-// UserEvent tells the application what a client sent. A reply that is not nil goes to the client as a message from the
-// server. An error, such as hub.ErrNoHandler, fails the event; a *hub.Rejection is the application's own answer, which
-// clients are not shown unless their protocol provides for it.
+// UserEvent sends a client's event to the application. A non-nil reply goes to the client as a message from the server. An
+// error means that the event failed:
+//
+//   - [hub.ErrNoHandler] if no handler receives the event.
+//   - A [*hub.Rejection] if the application rejected it. Clients see its content only if their protocol provides for it.
 func (u *Sender) UserEvent(ctx context.Context, c *hub.Connection, e *hub.UserEvent) (*hub.Payload, error) {
-	h := u.find(c.Hub.Name, takesUser(e.Name))
+	h := u.find(c.Hub.Name, receivesUser(e.Name))
 	if h == nil {
 		return nil, hub.ErrNoHandler
 	}
 	if detail, ok := e.Detail.(*protocol.MQTTEvent); ok {
 		return nil, u.mqttUserEvent(ctx, h, c, e, detail)
 	}
-	d := u.deliver(h, c, c.NextEventID(), userEvent(e))
+	d := u.newDelivery(h, c, c.NextEventID(), userEvent(e))
 	var reply *hub.Payload
 	err := u.send(ctx, d, func(a *answer) (fault error) {
 		reply, fault = userReply(a)
@@ -157,7 +159,7 @@ func (u *Sender) UserEvent(ctx context.Context, c *hub.Connection, e *hub.UserEv
 	return reply, nil
 }
 
-// keepState keeps the state that the answer to a blocking event sets, if it does.
+// keepState stores the connection state that the response to a blocking event sets, if any.
 func keepState(c *hub.Connection, a *answer) {
 	if states := a.header.Values(headerState); len(states) > 0 {
 		c.SetState(states[0])

@@ -14,7 +14,7 @@ import (
 	"github.com/awps-go/webpubsub/emulator/internal/protocol"
 )
 
-// Handler is an application that is told of events. The emulator's own type Handler has the meaning of the fields.
+// Handler is an application that receives events. The fields are documented at the emulator's public type.
 type Handler struct {
 	URLTemplate      string
 	Handler          http.Handler
@@ -31,14 +31,14 @@ const (
 
 const inProcessTemplate = "http://localhost/eventhandler/{event}"
 
-// The template of a handler behind the tunnel begins with tunnelPrefix. Its events have URLs that begin with tunnelURL: only
-// the rest counts for the handler, and the official package uses this host for its own requests.
+// The URL template of a handler behind the tunnel begins with tunnelPrefix. Event URLs sent through the tunnel begin with
+// tunnelURL instead. The handler ignores the scheme and the host; the official package uses the same host for its requests.
 const (
 	tunnelPrefix = "tunnel:///"
 	tunnelURL    = "https://host/"
 )
 
-// handler is a checked Handler of a hub.
+// handler is a validated Handler of a hub.
 type handler struct {
 	hub      string
 	template string
@@ -46,7 +46,7 @@ type handler struct {
 	system   []string // lower case
 	users    []string // lower case
 	allUsers bool
-	trusted  bool // it is not asked whether it accepts events
+	trusted  bool // events are sent without validation
 
 	mu          sync.Mutex             // guards validations
 	validations map[string]*validation // by origin
@@ -54,10 +54,9 @@ type handler struct {
 
 var placeholder = regexp.MustCompile(`\{[^{}]*\}`)
 
-// newHandler checks one handler's settings. over is the client for those on the network, log that of those in
-// process.
-func newHandler(hub string, e Handler, over *http.Client, log *slog.Logger) (*handler, error) {
-	h := &handler{hub: strings.ToLower(hub), template: e.URLTemplate, client: over, validations: make(map[string]*validation)}
+// newHandler checks one handler's settings. client calls a handler on the network; log receives the panics of one in process.
+func newHandler(hub string, e Handler, client *http.Client, log *slog.Logger) (*handler, error) {
+	h := &handler{hub: strings.ToLower(hub), template: e.URLTemplate, client: client, validations: make(map[string]*validation)}
 	if e.Handler != nil {
 		h.client = newEventClient(inProcess{e.Handler, log})
 		if h.template == "" {
@@ -66,7 +65,7 @@ func newHandler(hub string, e Handler, over *http.Client, log *slog.Logger) (*ha
 	}
 	for _, name := range placeholder.FindAllString(h.template, -1) {
 		if !strings.EqualFold(name, hubPlaceholder) && !strings.EqualFold(name, eventPlaceholder) {
-			return nil, fmt.Errorf("URLTemplate has the placeholder %.80s; there are {hub} and {event}", name)
+			return nil, fmt.Errorf("URLTemplate has the unknown placeholder %.80s; the placeholders are {hub} and {event}", name)
 		}
 	}
 	if e.Handler == nil {
@@ -79,16 +78,16 @@ func newHandler(hub string, e Handler, over *http.Client, log *slog.Logger) (*ha
 	u, err := h.url(eventValidate)
 	switch {
 	case h.template == "":
-		return nil, errors.New("URLTemplate is empty, and there is no Handler")
+		return nil, errors.New("URLTemplate or Handler is required")
 	case placeholder.MatchString(host):
-		return nil, errors.New("URLTemplate has a placeholder in its host, where the service allows none")
+		return nil, errors.New("URLTemplate has a placeholder in its host, which the service does not allow")
 	case err != nil || u.Host == "" || u.Scheme != "http" && u.Scheme != "https":
-		return nil, errors.New("URLTemplate is not an http or https URL, and not tunnel:///path")
+		return nil, errors.New("URLTemplate is not an http or https URL, nor tunnel:///path")
 	}
 	for _, name := range e.SystemEvents {
 		name = strings.ToLower(name)
 		if name != eventConnect && name != eventConnected && name != eventDisconnected {
-			return nil, fmt.Errorf("SystemEvents has %.40q; there are connect, connected and disconnected", name)
+			return nil, fmt.Errorf("SystemEvents has the unknown event %.40q; the system events are connect, connected and disconnected", name)
 		}
 		h.system = append(h.system, name)
 	}
@@ -100,23 +99,23 @@ func newHandler(hub string, e Handler, over *http.Client, log *slog.Logger) (*ha
 			case protocol.EventPattern.MatchString(name):
 				h.users = append(h.users, strings.ToLower(name))
 			default:
-				return nil, fmt.Errorf("UserEventPattern has %.40q, which is neither * nor the name of an event", name)
+				return nil, fmt.Errorf("UserEventPattern has %.40q, which is neither * nor a valid event name", name)
 			}
 		}
 	}
 	if len(h.system) == 0 && len(h.users) == 0 && !h.allUsers {
-		return nil, errors.New("the handler takes no event: SystemEvents and UserEventPattern are empty")
+		return nil, errors.New("the handler receives no events: SystemEvents and UserEventPattern are empty")
 	}
 	return h, nil
 }
 
-// The placeholders of a URL template, which count in any case.
+// The placeholders of a URL template, matched without regard to case.
 const (
 	hubPlaceholder   = "{hub}"
 	eventPlaceholder = "{event}"
 )
 
-// url is where an event is sent.
+// url returns the URL to which an event is sent.
 func (h *handler) url(event string) (*url.URL, error) {
 	u, err := url.Parse(placeholder.ReplaceAllStringFunc(h.template, func(name string) string {
 		if strings.EqualFold(name, hubPlaceholder) {
@@ -130,7 +129,7 @@ func (h *handler) url(event string) (*url.URL, error) {
 	return u, nil
 }
 
-// validation returns what is known of an origin.
+// validation returns the validation of an origin. It creates one on first use.
 func (h *handler) validation(origin string) *validation {
 	h.mu.Lock()
 	defer h.mu.Unlock()
@@ -148,40 +147,41 @@ type hubHandlers struct {
 	hubs map[string][]*handler // by lower-case name
 }
 
-// find returns the handler that gets an event, or nil.
-func (h *hubHandlers) find(hub string, takes func(*handler) bool) *handler {
+// find returns the first handler of a hub that match accepts, or nil.
+func (h *hubHandlers) find(hub string, match func(*handler) bool) *handler {
 	h.mu.RLock()
 	defer h.mu.RUnlock()
-	if i := slices.IndexFunc(h.hubs[strings.ToLower(hub)], takes); i >= 0 {
+	if i := slices.IndexFunc(h.hubs[strings.ToLower(hub)], match); i >= 0 {
 		return h.hubs[strings.ToLower(hub)][i]
 	}
 	return nil
 }
 
-// Listens reports whether a hub has any handler.
+// Listens reports whether a hub has at least one handler.
 func (h *hubHandlers) Listens(hub string) bool {
 	return h.find(hub, func(*handler) bool { return true }) != nil
 }
 
-func takesSystem(event string) func(*handler) bool {
+func receivesSystem(event string) func(*handler) bool {
 	return func(h *handler) bool { return slices.Contains(h.system, event) }
 }
 
-func takesUser(event string) func(*handler) bool {
+func receivesUser(event string) func(*handler) bool {
 	event = strings.ToLower(event)
 	return func(h *handler) bool { return h.allUsers || slices.Contains(h.users, event) }
 }
 
-// Set replaces the handlers of a hub. The error names the handler that is wrong, and why; nothing is changed then.
+// Set replaces the handlers of a hub. It returns an error that names the first invalid handler and the reason; nothing has
+// changed then.
 func (u *Sender) Set(hub string, settings []Handler) error {
 	handlers := make([]*handler, len(settings))
 	for i, e := range settings {
 		var err error
-		over := u.client
+		client := u.client
 		if strings.HasPrefix(e.URLTemplate, tunnelPrefix) {
-			over = newEventClient(u.Tunnels.Transport(hub))
+			client = newEventClient(u.Tunnels.Transport(hub))
 		}
-		if handlers[i], err = newHandler(hub, e, over, u.Service.Log); err != nil {
+		if handlers[i], err = newHandler(hub, e, client, u.Service.Log); err != nil {
 			return fmt.Errorf("EventHandlers[%d]: %w", i, err)
 		}
 	}

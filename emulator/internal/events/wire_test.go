@@ -20,10 +20,10 @@ import (
 	"github.com/awps-go/webpubsub/emulator/internal/watch"
 )
 
-// patience is how long a test waits for what should come.
+// patience bounds how long a test waits for an expected event.
 const patience = 10 * time.Second
 
-// setup is a service whose hub chat has one event handler.
+// setup is a service with a Sender. listen gives the hub chat an event handler.
 type setup struct {
 	service *hub.Service
 	sender  *Sender
@@ -48,7 +48,7 @@ func newSetup(t *testing.T) *setup {
 	return &setup{service, sender, log}
 }
 
-// listen has the hub chat tell an application of everything.
+// listen sets the event handler of the hub chat. Without a choice of events, the handler receives all of them.
 func (s *setup) listen(t *testing.T, e Handler) {
 	t.Helper()
 	if e.SystemEvents == nil && e.UserEventPattern == "" {
@@ -57,7 +57,7 @@ func (s *setup) listen(t *testing.T, e Handler) {
 	require.NoError(t, s.sender.Set("Chat", []Handler{e}))
 }
 
-// link is a client that nothing reaches.
+// link is a client that ignores everything.
 type link struct{}
 
 func (link) Deliver(*hub.Message) {}
@@ -65,12 +65,12 @@ func (link) Close(string)         {}
 func (link) Drop() func() bool    { return nil }
 func (link) Away() bool           { return false }
 
-// newConnection returns a client of the hub chat that is not in it yet.
+// newConnection returns a connection that is not in its hub, chat, yet.
 func (s *setup) newConnection(id, user string) *hub.Connection {
 	return &hub.Connection{ID: id, Hub: s.service.Hub("Chat"), UserID: user, Host: "name.webpubsub.example", Link: link{}}
 }
 
-// raise hands an event to the application and waits for what comes of it.
+// raise sends an event to the application and returns the outcome.
 func raise(t *testing.T, c *hub.Connection, name string, p hub.Payload) (reply *hub.Payload, err error) {
 	t.Helper()
 	done := make(chan struct{})
@@ -82,7 +82,7 @@ func raise(t *testing.T, c *hub.Connection, name string, p hub.Payload) (reply *
 	return reply, err
 }
 
-// lines is a log.
+// lines is the output of a log. It may be used concurrently.
 type lines struct {
 	mu sync.Mutex
 	b  bytes.Buffer
@@ -106,18 +106,18 @@ func within[T any](t *testing.T, c <-chan T) T {
 	case v := <-c:
 		return v
 	case <-time.After(patience):
-		t.Fatal("nothing came")
+		t.Fatal("timed out")
 		panic("unreachable")
 	}
 }
 
-// receivedRequest is a request that a handler got.
+// receivedRequest is a request that a handler received.
 type receivedRequest struct {
 	method, uri, body string
 	header            http.Header
 }
 
-func TestEventsAreTheServicesByteForByte(t *testing.T) {
+func TestEventsMatchTheServiceByteForByte(t *testing.T) {
 	requests := make(chan receivedRequest, 20)
 	app := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		body, _ := io.ReadAll(r.Body)
@@ -179,7 +179,7 @@ func TestEventsAreTheServicesByteForByte(t *testing.T) {
 			require.Equal(t, want.RequestURI, got.uri)
 			if filepath.Base(file) == "03-connect.http" {
 				require.JSONEq(t, string(body), got.body)
-				want.Header.Del("Content-Length") // the order of the names is Go's
+				want.Header.Del("Content-Length") // the JSON is compared by value, so its length may differ
 				got.header.Del("Content-Length")
 			} else {
 				require.Equal(t, string(body), got.body)

@@ -1,5 +1,4 @@
-// Package faults keeps what is to go wrong on purpose, and lets it happen to requests. It knows nothing of hubs but
-// the clock that they share.
+// Package faults holds injected faults and applies them to requests. The only part of a hub that it uses is the shared clock.
 package faults
 
 import (
@@ -16,13 +15,13 @@ import (
 // Operations that are not REST operations.
 const (
 	Connect        = "Connect"        // a client's handshake
-	ConnectedEvent = "ConnectedEvent" // the event connected on its way to the application
+	ConnectedEvent = "ConnectedEvent" // the delivery of the connected event to the application
 )
 
-// Fault is something that goes wrong on purpose. The emulator's own type of the name has the meaning of the fields.
+// Fault is an injected fault. The fields are documented at the emulator's type Fault.
 type Fault struct {
 	Operation       string // "" = any REST operation
-	Times           int    // how often it still happens
+	Times           int    // how many more times it occurs
 	Status          int
 	RetryAfter      time.Duration
 	Delay           time.Duration
@@ -30,7 +29,7 @@ type Fault struct {
 	CutAfterEffect  bool
 }
 
-// List is what is to go wrong next.
+// List holds the injected faults that have not occurred yet. It may be used by several goroutines.
 type List struct {
 	service *hub.Service
 
@@ -38,24 +37,24 @@ type List struct {
 	all []*Fault
 }
 
-// NewList makes an empty list.
+// NewList returns an empty list.
 func NewList(service *hub.Service) *List { return &List{service: service} }
 
-// Inject adds a fault. Of several that match a request, the first one is used.
+// Inject adds a fault. If several faults match a request, the first one injected is used.
 func (l *List) Inject(f Fault) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.all = append(l.all, &f)
 }
 
-// Clear forgets all faults that have not happened yet.
+// Clear removes all faults.
 func (l *List) Clear() {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.all = nil
 }
 
-// Next returns the fault that happens to a request, or the zero Fault.
+// Next returns the fault for a request of an operation, and counts it as used. It returns the zero Fault if none matches.
 func (l *List) Next(operation string) Fault {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -71,7 +70,11 @@ func (l *List) Next(operation string) Fault {
 	return Fault{}
 }
 
-// Apply lets a fault happen to a request, as far as that comes before its effect. An error is the answer.
+// Apply applies the part of a fault that precedes the effect of a request:
+//
+//   - It waits for Delay, on the server's clock, or until the server closes.
+//   - If CutBeforeEffect is set, it panics with [http.ErrAbortHandler].
+//   - If Status is set, it returns the response as an error.
 func (l *List) Apply(f Fault, w http.ResponseWriter) *wire.Error {
 	if f.Delay > 0 {
 		due := make(chan struct{})
@@ -93,5 +96,5 @@ func (l *List) Apply(f Fault, w http.ResponseWriter) *wire.Error {
 		w.Header().Set("Retry-After", strconv.Itoa(int((f.RetryAfter+time.Second-1)/time.Second)))
 	}
 	return &wire.Error{Status: f.Status, Code: "InjectedFault",
-		Message: "a fault that was asked for: " + http.StatusText(f.Status)}
+		Message: "injected fault: " + http.StatusText(f.Status)}
 }

@@ -12,7 +12,7 @@ import (
 	"github.com/awps-go/webpubsub/emulator/internal/hub"
 )
 
-func TestTheFirstFaultThatMatchesHappensAsOftenAsItSays(t *testing.T) {
+func TestTheFirstMatchingFaultOccursTimesTimes(t *testing.T) {
 	l := NewList(hub.NewService(slog.New(slog.DiscardHandler), &hub.Clock{}, nil))
 	l.Inject(Fault{Operation: "SendToAll", Times: 2, Status: 500})
 	l.Inject(Fault{Times: 1, Status: 501})
@@ -38,10 +38,10 @@ func TestADelayEndsByTheClockOrWhenTheServerCloses(t *testing.T) {
 		answered <- fmt.Sprintf("%d, Retry-After %s", err.Status, w.Header().Get("Retry-After"))
 	}
 	go delay()
-	for advanced := time.Duration(0); ; advanced += time.Minute { // the delay may begin at any time
+	for advanced := time.Duration(0); ; advanced += time.Minute { // the delay may start after the first advance
 		select {
 		case answer := <-answered:
-			require.Equal(t, "503, Retry-After 2", answer, "in whole seconds, rounded up")
+			require.Equal(t, "503, Retry-After 2", answer, "Retry-After must be in whole seconds, rounded up")
 			require.GreaterOrEqual(t, advanced, time.Hour)
 		case <-time.After(time.Millisecond):
 			service.Clock.Advance(time.Minute)

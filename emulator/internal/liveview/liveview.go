@@ -1,6 +1,9 @@
-// Package liveview is a page at / that shows the hubs, their connections and groups, and the traffic as it passes. It asks for
-// no token, so no other page may read it; see [View.ServeHTTP]. Nobody watching, it costs an atomic load per event; somebody
-// watching, what they are too slow for is dropped, and they are told how much that was. It only looks at the kernel.
+// Package liveview serves a page at / that shows the hubs, their connections and groups, and the traffic as it happens.
+//
+//   - The page needs no token, so no other web page may read it: see [View.ServeHTTP].
+//   - While no page is open, the live view costs one atomic load per traffic event.
+//   - If a page is too slow, traffic events are dropped, and the page shows how many.
+//   - The live view only reads the state of the kernel.
 package liveview
 
 import (
@@ -21,39 +24,39 @@ import (
 //go:embed page
 var files embed.FS
 
-// paths are the paths of the live view, and the files that are there.
+// paths maps the paths of the live view to files.
 var paths = map[string]string{
 	"/":                   "page/index.html",
 	"/liveview/app.js":    "page/app.js",
 	"/liveview/icon.svg":  "page/icon.svg",
 	"/liveview/style.css": "page/style.css",
-	streamPath:            "", // made as it passes
+	streamPath:            "", // not a file: see stream
 }
 
 const (
 	streamPath = "/liveview/stream"
 
-	// policy lets the page load its own files, talk to its own server, and put text into the page as text only.
+	// policy allows the page to load its own files and to connect to its own server. It forbids inserting text as HTML.
 	policy = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; " +
 		"base-uri 'none'; form-action 'none'; frame-ancestors 'none'; require-trusted-types-for 'script'; trusted-types 'none'"
 
-	// What a page is shown at most, of a state that may be large: the rest is counted.
+	// Limits of the state that a page shows. Everything beyond them is only counted.
 	maxShownHubs        = 50
-	maxShownConnections = 200 // of a hub
-	maxShownGroups      = 200 // of a hub
-	maxShownMemberships = 20  // of a connection
+	maxShownConnections = 200 // per hub
+	maxShownGroups      = 200 // per hub
+	maxShownMemberships = 20  // per connection
 
-	// maxWaitingTraffic is how many events may wait for a page before they are dropped, maxTrafficBatch how many it
-	// gets at once.
+	// maxWaitingTraffic is how many traffic events may wait for a page. Further events are dropped.
 	maxWaitingTraffic = 1024
-	maxTrafficBatch   = 256
+	// maxTrafficBatch is how many traffic events are sent to a page in one message.
+	maxTrafficBatch = 256
 
-	// pause is how long the state may change before a page sees it: changes come in bursts.
-	pause = 100 * time.Millisecond
-	// heartbeatInterval is how often a quiet stream shows that it is alive, writeTimeout how long a page may take
-	// to read what it is sent.
+	// settleTime is the delay between a change and the next state that is sent. It combines bursts of changes.
+	settleTime = 100 * time.Millisecond
+	// heartbeatInterval is how often the stream sends a comment, which shows that it is alive.
 	heartbeatInterval = 15 * time.Second
-	writeTimeout      = 10 * time.Second
+	// writeTimeout bounds one write to a page.
+	writeTimeout = 10 * time.Second
 )
 
 // Options are the parts that a View shows.
@@ -61,13 +64,13 @@ type Options struct {
 	Service  *hub.Service
 	Board    *watch.Board
 	Endpoint wire.Endpoint
-	Secrets  func() []string // that no page may see, such as the access keys
+	Secrets  func() []string // returns the texts that no page may show, such as the access keys
 
-	// Tunnels returns how many connections the tunnel of a hub has.
+	// Tunnels returns the number of tunnel connections of a hub.
 	Tunnels func(hub string) int
 }
 
-// View serves the live view.
+// View is the handler of the live view.
 type View struct {
 	service  *hub.Service
 	board    *watch.Board
@@ -76,17 +79,20 @@ type View struct {
 	tunnels  func(hub string) int
 }
 
-// New makes a View.
+// New returns a View.
 func New(o Options) *View {
 	return &View{service: o.Service, board: o.Board, endpoint: o.Endpoint, secrets: o.Secrets, tunnels: o.Tunnels}
 }
 
-// Serves reports whether a path is one of the live view's.
+// Serves reports whether a path belongs to the live view.
 func Serves(path string) bool { _, ok := paths[path]; return ok }
 
-// ServeHTTP answers the page, its files and the stream that feeds it. A web page of another origin must not read
-// them, not even after it has made its own name resolve to this machine (DNS rebinding): hence the look at the Host,
-// which is then that name, and at what browsers say about who asks.
+// ServeHTTP serves the page, its files and its stream. Web pages of other origins must not read them, so ServeHTTP rejects a
+// request with 403 if
+//
+//   - its Host is not one of the server's own names, because a foreign page can make its own name resolve to this machine
+//     (DNS rebinding), or
+//   - its Origin or Sec-Fetch-Site header shows that another web page sent it.
 func (v *View) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	h := w.Header()
 	h.Set("Cache-Control", "no-store")
@@ -96,17 +102,17 @@ func (v *View) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	h.Set("Referrer-Policy", "no-referrer")
 	h.Set("X-Content-Type-Options", "nosniff")
 	if !wire.OwnHost(r) {
-		refuse(w, r, http.StatusForbidden, "Forbidden", "Host", fmt.Sprintf(
+		reject(w, r, http.StatusForbidden, "Forbidden", "Host", fmt.Sprintf(
 			"the live view is not shown under the host name %.100q: open it at %s", r.Host, v.endpoint))
 		return
 	}
 	if fault := v.foreignPage(r); fault != "" {
-		refuse(w, r, http.StatusForbidden, "Forbidden", "Origin", fault)
+		reject(w, r, http.StatusForbidden, "Forbidden", "Origin", fault)
 		return
 	}
 	if r.Method != http.MethodGet && r.Method != http.MethodHead {
 		h.Set("Allow", "GET, HEAD")
-		refuse(w, r, http.StatusMethodNotAllowed, "MethodNotAllowed", "", "this path does not take "+r.Method)
+		reject(w, r, http.StatusMethodNotAllowed, "MethodNotAllowed", "", "this path does not allow the method "+r.Method)
 		return
 	}
 	if file := paths[r.URL.Path]; file != "" {
@@ -119,15 +125,15 @@ func (v *View) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 }
 
-func refuse(w http.ResponseWriter, r *http.Request, status int, code, target, message string) {
+func reject(w http.ResponseWriter, r *http.Request, status int, code, target, message string) {
 	e := &wire.Error{Status: status, Code: code, Message: message, Target: target}
 	e.Write(w, r)
 }
 
-// foreignPage returns why a web page may not see the view, or "". A link to the page is allowed from anywhere.
+// foreignPage returns the reason why a web page may not read the live view, or "". Navigating to the page is always allowed.
 func (v *View) foreignPage(r *http.Request) string {
 	if origin := r.Header.Get("Origin"); origin != "" && !v.endpoint.OwnOrigin(r, origin) {
-		return "the origin " + text.Shorten(origin, 100) + " may not see the live view"
+		return "the origin " + text.Shorten(origin, 100) + " may not read the live view"
 	}
 	switch site := r.Header.Get("Sec-Fetch-Site"); {
 	case site == "", site == "none", site == "same-origin":
@@ -135,10 +141,10 @@ func (v *View) foreignPage(r *http.Request) string {
 	case r.URL.Path == "/" && r.Header.Get("Sec-Fetch-Mode") == "navigate":
 		return ""
 	}
-	return "another web page may not see the live view"
+	return "other web pages may not read the live view"
 }
 
-// stream sends server-sent events: the state, again when it has changed, and the traffic.
+// stream sends server-sent events: the state, initially and after each change, and the traffic.
 func (v *View) stream(w http.ResponseWriter, r *http.Request) {
 	watcher, stop := v.board.Watch(maxWaitingTraffic)
 	defer stop()
@@ -150,7 +156,7 @@ func (v *View) stream(w http.ResponseWriter, r *http.Request) {
 		return err == nil && out.Flush() == nil
 	}
 
-	changed := v.board.Next() // before looking, so that no change is missed
+	changed := v.board.Next() // before reading the state, so no change is missed
 	ok := send("retry: 1000\nevent: state\ndata: %s\n\n", text.JSON(v.state()))
 	var settled <-chan time.Time
 	heartbeat := time.NewTicker(heartbeatInterval)
@@ -158,15 +164,15 @@ func (v *View) stream(w http.ResponseWriter, r *http.Request) {
 	for ok {
 		select {
 		case e := <-watcher.Events:
-			redactor := newRedactor(v.secrets()) // anew, as keys may be regenerated
+			redactor := newRedactor(v.secrets()) // for each batch, because keys may be regenerated
 			batch := liveTraffic{Events: []hub.TrafficEvent{redactor.event(e)}}
-			for len(batch.Events) < maxTrafficBatch && len(watcher.Events) > 0 { // nobody else receives
+			for len(batch.Events) < maxTrafficBatch && len(watcher.Events) > 0 { // this goroutine is the only receiver
 				batch.Events = append(batch.Events, redactor.event(<-watcher.Events))
 			}
 			batch.Missed = watcher.Missed()
 			ok = send("event: traffic\ndata: %s\n\n", text.JSON(batch))
 		case <-changed:
-			changed, settled = nil, time.After(pause)
+			changed, settled = nil, time.After(settleTime)
 		case <-settled:
 			changed, settled = v.board.Next(), nil
 			ok = send("event: state\ndata: %s\n\n", text.JSON(v.state()))
@@ -180,13 +186,13 @@ func (v *View) stream(w http.ResponseWriter, r *http.Request) {
 	}
 }
 
-// liveTraffic is what passed since the page was last told.
+// liveTraffic is a batch of traffic events for the page.
 type liveTraffic struct {
 	Events []hub.TrafficEvent `json:"events"`
-	Missed int64              `json:"missed"` // how many events the page was too slow for, in all
+	Missed int64              `json:"missed"` // the total number of events that were dropped because the page was too slow
 }
 
-// liveState is the state as the page shows it. What is left out is counted.
+// liveState is the state that the page shows. The counts include everything that the lists omit.
 type liveState struct {
 	Endpoint string    `json:"endpoint"`
 	Hubs     []liveHub `json:"hubs"`
@@ -226,7 +232,7 @@ func (v *View) state() liveState {
 	return state
 }
 
-// hub describes a hub. It enters the hub several times, and only briefly: whoever looks must not be in the way.
+// hub describes a hub. It locks the hub several times but only briefly, so that a page does not slow down the traffic.
 func (v *View) hub(h *hub.Hub) liveHub {
 	connections := h.Connections()
 	groups := make([]liveGroup, 0)

@@ -18,23 +18,24 @@ import (
 	"github.com/awps-go/webpubsub/emulator/internal/watch"
 )
 
-// deaf is an application that listens to nothing, and a link that leads nowhere.
-type deaf struct{ hub.Application }
+// noApplication is an application that receives no events.
+type noApplication struct{ hub.Application }
 
-func (deaf) Listens(string) bool { return false }
+func (noApplication) Listens(string) bool { return false }
 
-type nowhere struct{}
+// noLink is a link that ignores everything.
+type noLink struct{}
 
-func (nowhere) Deliver(*hub.Message) {}
-func (nowhere) Close(string)         {}
-func (nowhere) Drop() func() bool    { return nil }
-func (nowhere) Away() bool           { return false }
+func (noLink) Deliver(*hub.Message) {}
+func (noLink) Close(string)         {}
+func (noLink) Drop() func() bool    { return nil }
+func (noLink) Away() bool           { return false }
 
 func newView() *View {
 	clock := &hub.Clock{}
 	board := watch.NewBoard(clock)
 	service := hub.NewService(slog.New(slog.DiscardHandler), clock, board)
-	service.Application = deaf{}
+	service.Application = noApplication{}
 	return New(Options{Service: service, Board: board, Secrets: func() []string { return nil },
 		Tunnels: func(hub string) int { return len(hub) }})
 }
@@ -45,7 +46,7 @@ func TestEveryEmbeddedFileIsServed(t *testing.T) {
 	require.Len(t, files, len(paths)-1)
 }
 
-func TestNobodyIsWatchedForOnceThePageIsClosed(t *testing.T) {
+func TestNothingIsWatchedAfterThePageIsClosed(t *testing.T) {
 	v := newView()
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
@@ -53,7 +54,7 @@ func TestNobodyIsWatchedForOnceThePageIsClosed(t *testing.T) {
 	require.False(t, v.board.Watched())
 }
 
-func TestAPageThatDoesNotReadDelaysNobodyAndIsToldWhatItMissed(t *testing.T) {
+func TestASlowPageDelaysNothingAndShowsWhatItMissed(t *testing.T) {
 	v := newView()
 	server := httptest.NewServer(http.HandlerFunc(v.stream))
 	defer server.Close()
@@ -63,8 +64,8 @@ func TestAPageThatDoesNotReadDelaysNobodyAndIsToldWhatItMissed(t *testing.T) {
 	events := bufio.NewScanner(resp.Body)
 	events.Buffer(nil, 64<<20)
 	require.True(t, events.Scan())
-	const published = 20_000 // more than the network and the view keep for the page
-	for range published {    // does not return if the page can block it
+	const published = 20_000 // more than the network and the view buffer
+	for range published {    // hangs if a page can block the traffic
 		v.board.Traffic(hub.TrafficEvent{Kind: "message", Text: "flood", Data: strings.Repeat("x", maxShownData)})
 	}
 	var seen, missed int64
@@ -76,7 +77,7 @@ func TestAPageThatDoesNotReadDelaysNobodyAndIsToldWhatItMissed(t *testing.T) {
 			seen, missed = seen+int64(len(traffic.Events)), traffic.Missed
 		}
 		if seen > 0 && seen+missed < published {
-			v.board.Traffic(hub.TrafficEvent{Kind: "message", Text: "one more, which tells the page what it missed"})
+			v.board.Traffic(hub.TrafficEvent{Kind: "message", Text: "one more, so that the stream sends the number of missed events"})
 		}
 	}
 	require.Greater(t, missed, int64(100))
@@ -93,11 +94,11 @@ func TestLiveViewShowsPartOfALargeStateAndCountsTheRest(t *testing.T) {
 				in = append(in, fmt.Sprintf("group %03d", g))
 			}
 		}
-		h.Add(&hub.Connection{ID: fmt.Sprintf("c%04d", i), Hub: h, UserID: fmt.Sprintf("user %04d", i), Link: nowhere{}}, in, func() {})
+		h.Add(&hub.Connection{ID: fmt.Sprintf("c%04d", i), Hub: h, UserID: fmt.Sprintf("user %04d", i), Link: noLink{}}, in, func() {})
 	}
 	for i := range maxShownHubs {
 		h := v.service.Hub(fmt.Sprintf("hub%02d", i))
-		h.Add(&hub.Connection{ID: "c", Hub: h, Link: nowhere{}}, nil, func() {})
+		h.Add(&hub.Connection{ID: "c", Hub: h, Link: noLink{}}, nil, func() {})
 	}
 	state := v.state()
 	require.Equal(t, maxShownHubs+1, state.HubCount)

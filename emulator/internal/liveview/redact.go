@@ -6,14 +6,14 @@ import (
 	"github.com/awps-go/webpubsub/internal/redact"
 )
 
-// shortestSecret is the length below which a key is shown, in bytes: it keeps nothing secret, and to hide it everywhere would
-// leave no text readable.
+// shortestSecret is the minimum length of a key that is hidden, in bytes. A shorter key is no protection, and hiding it
+// everywhere would make the text unreadable.
 const shortestSecret = 8
 
-// redactor takes secrets out of what people are shown.
+// redactor removes secrets from texts.
 type redactor struct{ secrets []string }
 
-// newRedactor makes a redactor that knows some secrets.
+// newRedactor returns a redactor for a list of secrets. It ignores those shorter than shortestSecret.
 func newRedactor(secrets []string) redactor {
 	var r redactor
 	for _, secret := range secrets {
@@ -24,16 +24,16 @@ func newRedactor(secrets []string) redactor {
 	return r
 }
 
-// redact takes keys and tokens out of a text.
+// redact removes keys and tokens from a text.
 func (r redactor) redact(s string) string { return redact.Text(s, r.secrets...) }
 
-// maxShownData is how much of a payload is shown, in bytes.
+// maxShownData bounds the part of a payload that is shown, in bytes.
 const maxShownData = 512
 
-// event returns what a page is shown of an event.
+// event returns a traffic event without secrets, with its text and its data shortened.
 func (r redactor) event(e hub.TrafficEvent) hub.TrafficEvent {
 	e.Text = text.Shorten(r.redact(e.Text), 2*maxShownData)
-	e.ConnectionID = r.redact(e.ConnectionID) // an MQTT client chooses its own
+	e.ConnectionID = r.redact(e.ConnectionID) // an MQTT client chooses its own id
 	e.UserID = r.redact(e.UserID)
 	e.Group = r.redact(e.Group)
 	if data := r.redact(e.Data); len(data) > maxShownData {

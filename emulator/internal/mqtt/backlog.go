@@ -8,29 +8,29 @@ import (
 	"github.com/awps-go/webpubsub/emulator/internal/protocol"
 )
 
-// maxInflight is how many messages of quality of service 1 or 2 may be written and not acknowledged, unless the client
-// allows less.
+// maxInflight is the maximum number of messages of quality of service 1 or 2 that are written and not acknowledged. A client may
+// set a lower limit.
 const maxInflight = 1000
 
-// backlog is what a session still has to deliver.
+// backlog holds the messages that a session has not delivered completely.
 type backlog struct {
-	queue    []delivery // not yet written
-	inflight []delivery // written at quality of service 1 or 2 and not acknowledged to the end, in order
-	resend   int        // where in inflight to go on writing again; len(inflight) = nowhere
-	bytes    int        // in both
+	queue    []delivery // not written yet
+	inflight []delivery // written at quality of service 1 or 2, with an acknowledgement outstanding, in order
+	resend   int        // the index in inflight of the next message to write again; len(inflight) = none
+	bytes    int        // the size of queue and inflight
 	lastID   uint16
 }
 
 // delivery is a message on its way to one client.
 type delivery struct {
-	frame        *hub.Frame // as for all clients; see mqttpacket.Copy
+	frame        *hub.Frame // shared by all clients; see mqttpacket.Copy
 	qos          byte
-	subscription uint32 // its identifier; 0 = none
-	id           uint16 // once it is written, at quality of service 1 or 2
-	received     bool   // at quality of service 2: the client has it, and what is left is PUBREL
+	subscription uint32 // the subscription identifier; 0 = none
+	id           uint16 // set when the message is written at quality of service 1 or 2
+	received     bool   // quality of service 2: the client has the message, and PUBREL is the next step
 }
 
-// size is how much of a backlog's bytes a message takes.
+// size returns the number of bytes that a message adds to a backlog.
 func (d *delivery) size() int {
 	if d.received {
 		return 0
@@ -42,7 +42,7 @@ func (d *delivery) size() int {
 func (c *session) Deliver(m *hub.Message) {
 	topic, ok := protocol.MQTTTopic(m.Group)
 	if !ok {
-		c.Hub.Service.Log.Info("a group's name is no MQTT topic", "hub", c.Hub.Name, "connection", c.ID, "group", m.Group)
+		c.Hub.Service.Log.Info("a message was not delivered: the group's name is not a valid MQTT topic", "hub", c.Hub.Name, "connection", c.ID, "group", m.Group)
 		return
 	}
 	d := delivery{frame: m.FrameFor(c.version), qos: 2}
@@ -53,7 +53,7 @@ func (c *session) Deliver(m *hub.Message) {
 	defer c.mu.Unlock()
 	if s, ok := c.subscriptions[topic]; ok {
 		d.qos, d.subscription = min(d.qos, s.QoS), s.id
-	} else { // it was the application that put the client into the group
+	} else { // the application added the client to the group
 		d.qos = min(d.qos, 1)
 	}
 	c.deliver(d)
@@ -61,7 +61,7 @@ func (c *session) Deliver(m *hub.Message) {
 
 // deliver queues a message. The caller holds c.mu.
 func (c *session) deliver(d delivery) {
-	if c.closing || c.conn == nil && d.qos == 0 { // at most once, and not now
+	if c.closing || c.conn == nil && d.qos == 0 { // quality of service 0: not kept for a client that is away
 		return
 	}
 	waiting := func() int { return len(c.queue) + len(c.inflight) }
@@ -77,16 +77,16 @@ func (c *session) deliver(d delivery) {
 	}
 	c.queue = append(c.queue, d)
 	c.bytes += d.size()
-	c.wake(c.conn)
+	c.startWriter(c.conn)
 }
 
-// dropExpired forgets messages that wait and whose time is over. The caller holds c.mu.
+// dropExpired removes the expired messages from the queue. The caller holds c.mu.
 func (c *session) dropExpired() {
 	now := c.Hub.Service.Clock.Now()
 	c.dropQueued(func(d delivery) bool { return d.frame.ExpiredAt(now) })
 }
 
-// dropQueued forgets messages that wait. The caller holds c.mu.
+// dropQueued removes the messages for which drop returns true from the queue. The caller holds c.mu.
 func (c *session) dropQueued(drop func(d delivery) bool) {
 	c.queue = slices.DeleteFunc(c.queue, func(d delivery) bool {
 		if !drop(d) {
@@ -97,7 +97,7 @@ func (c *session) dropQueued(drop func(d delivery) bool) {
 	})
 }
 
-// overflow gives up a client that does not keep up: what waited for it is dropped. The caller holds c.mu.
+// overflow ends the session of a client that does not keep up, and drops everything that waits for it. The caller holds c.mu.
 func (c *session) overflow(reason string) {
 	c.backlog = backlog{lastID: c.lastID}
 	if c.conn != nil {
@@ -107,8 +107,8 @@ func (c *session) overflow(reason string) {
 	c.GiveUp(reason, reason)
 }
 
-// nextMessage takes the next message that is still worth writing, and that the client has room for. The caller holds
-// c.mu.
+// nextMessage removes and returns the next packet to write: a message to resend, or a queued message that has not expired. It
+// returns nil if there is none or if the client must acknowledge others first. The caller holds c.mu.
 func (c *session) nextMessage(n *conn) []byte {
 	for c.resend < len(c.inflight) {
 		d := c.inflight[c.resend]
@@ -125,7 +125,7 @@ func (c *session) nextMessage(n *conn) []byte {
 	for len(c.queue) > 0 {
 		d := c.queue[0]
 		if d.qos > 0 && len(c.inflight) >= n.window() {
-			return nil // until the client has acknowledged some
+			return nil // until the client acknowledges others
 		}
 		c.queue[0] = delivery{}
 		c.queue = c.queue[1:]
@@ -152,26 +152,26 @@ func (c *session) nextMessage(n *conn) []byte {
 	return nil
 }
 
-// blocked reports whether messages wait until a client has acknowledged others. The caller holds c.mu.
+// blocked reports whether queued messages wait for acknowledgements of the client. The caller holds c.mu.
 func (c *session) blocked(n *conn) bool { return c.conn == n && len(c.queue) > 0 }
 
-// copyOf is the packet of a message that this client gets. The caller holds c.mu.
+// copyOf returns this client's copy of a message's packet. The caller holds c.mu.
 func (c *session) copyOf(d delivery, dup bool) []byte {
 	return mqttpacket.Copy{QoS: d.qos, PacketID: d.id, Dup: dup, SubscriptionID: d.subscription,
 		MessageExpiry: protocol.MQTTExpiry(d.frame, c.Hub.Service.Clock)}.Of(d.frame.Data, byte(c.version))
 }
 
-// fits reports whether the client accepts a packet of this size. By MQTT the server drops a larger one.
+// fits reports whether a packet is within the client's maximum packet size. MQTT requires the server to drop a larger packet.
 func (c *session) fits(n *conn, data []byte) bool {
 	if n.maxPacket == 0 || len(data) <= n.maxPacket {
 		return true
 	}
-	c.Hub.Service.Log.Info("a message is larger than the client takes", "hub", c.Hub.Name, "connection", c.ID,
+	c.Hub.Service.Log.Info("a message was dropped: it exceeds the client's maximum packet size", "hub", c.Hub.Name, "connection", c.ID,
 		"bytes", len(data), "maximum", n.maxPacket)
 	return false
 }
 
-// newID is a packet id that no message in flight has. The caller holds c.mu.
+// newID returns a packet id that no message in flight uses. The caller holds c.mu.
 func (c *session) newID() uint16 {
 	for {
 		c.lastID++
@@ -185,7 +185,7 @@ func (c *session) inflightIndex(id uint16) int {
 	return slices.IndexFunc(c.inflight, func(d delivery) bool { return d.id == id })
 }
 
-// forget drops a message in flight. The caller holds c.mu.
+// forget removes a message from inflight. The caller holds c.mu.
 func (c *session) forget(i int) {
 	c.bytes -= c.inflight[i].size()
 	c.inflight = slices.Delete(c.inflight, i, i+1)
@@ -194,8 +194,8 @@ func (c *session) forget(i int) {
 	}
 }
 
-// acknowledged does what PUBACK, PUBREC and PUBCOMP ask for: the client has a message, or the last word about it.
-func (c *session) acknowledged(n *conn, pk *mqttpacket.Packet) {
+// handleAck handles PUBACK, PUBREC and PUBCOMP.
+func (c *session) handleAck(n *conn, pk *mqttpacket.Packet) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.conn != n {
@@ -205,7 +205,7 @@ func (c *session) acknowledged(n *conn, pk *mqttpacket.Packet) {
 	switch {
 	case pk.Type == mqttpacket.Pubrec && i < 0:
 		pubrel := &mqttpacket.Packet{Type: mqttpacket.Pubrel, PacketID: pk.PacketID}
-		if pk.Code < mqttpacket.UnspecifiedError { // otherwise the exchange is over
+		if pk.Code < mqttpacket.UnspecifiedError { // otherwise the exchange has ended
 			pubrel.Code = mqttpacket.PacketIDNotFound
 			c.queueControl(n, pubrel)
 		}
@@ -220,5 +220,5 @@ func (c *session) acknowledged(n *conn, pk *mqttpacket.Packet) {
 		pk.Type == mqttpacket.Pubcomp && c.inflight[i].received:
 		c.forget(i)
 	}
-	c.wake(n)
+	c.startWriter(n)
 }

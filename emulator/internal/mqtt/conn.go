@@ -23,33 +23,33 @@ type conn struct {
 	ws         *websocket.Conn
 	nc         *wire.Conn
 	stream     *byteStream
-	in         *bufio.Reader // of stream
-	physicalID string        // for the application
-	session    *session      // nil before CONNECT is answered; the reader's
+	in         *bufio.Reader // reads stream
+	physicalID string        // the connection's id in events
+	session    *session      // nil before CONNECT is accepted; used by the reader only
 
 	limits
 
 	// guarded by session.mu
-	pongs            [][]byte // answers to WebSocket pings, before anything else
-	control          [][]byte // packets that wait to be written, before any message
-	disconnectPacket []byte   // DISCONNECT, after any message
-	writing          bool     // a goroutine writes
-	closing          bool     // what waits is written, then the connection is closed
-	impatient        bool     // messages that wait for acknowledgements are not worth waiting for any longer
-	ended            bool     // nobody reads it any more
+	pongs            [][]byte // responses to WebSocket pings; written first
+	control          [][]byte // packets other than messages; written before messages
+	disconnectPacket []byte   // DISCONNECT; written after all messages
+	writing          bool     // a writer goroutine runs
+	closing          bool     // the writer closes the connection after it has written everything that waits
+	closeNow         bool     // when closing, do not wait for acknowledgements
+	ended            bool     // the reader has ended
 	closeCode        int
 	closeReason      string
 }
 
-// limits are what a client has set in CONNECT.
+// limits are the limits that a client has set in CONNECT.
 type limits struct {
-	receiveMaximum int // 0 = any
-	maxPacket      int // 0 = any
+	receiveMaximum int // 0 = no limit
+	maxPacket      int // in bytes; 0 = no limit
 	noProblemInfo  bool
-	keepAlive      time.Duration // how long it may be silent; 0 = for ever
+	keepAlive      time.Duration // how long the client may be silent; 0 = no limit
 }
 
-// window is how many messages may be in flight.
+// window returns the maximum number of messages in flight.
 func (l *limits) window() int {
 	if l.receiveMaximum > 0 {
 		return min(maxInflight, l.receiveMaximum)
@@ -70,15 +70,15 @@ func (c *session) queueControl(n *conn, pk *mqttpacket.Packet) {
 		return
 	}
 	if len(n.control) >= hub.MaxQueuedFrames {
-		c.overflow(fmt.Sprintf("the client is too slow: %d answers wait for it", len(n.control)))
+		c.overflow(fmt.Sprintf("the client is too slow: %d responses wait for it", len(n.control)))
 		return
 	}
 	n.control = append(n.control, c.encode(n, pk))
-	c.wake(n)
+	c.startWriter(n)
 }
 
-// encode encodes a packet as a connection wants it: without words that the client has not asked for, or that make the packet
-// too large for it.
+// encode encodes a packet for a connection. It omits the reason string if the client does not want it, and the reason string
+// and user properties if the packet would exceed the client's limit.
 func (c *session) encode(n *conn, pk *mqttpacket.Packet) []byte {
 	pk.Version = byte(c.version)
 	p := &pk.Properties
@@ -94,15 +94,15 @@ func (c *session) encode(n *conn, pk *mqttpacket.Packet) []byte {
 	return data
 }
 
-// wake starts the writer of a connection if it does not run. The caller holds c.mu.
-func (c *session) wake(n *conn) {
+// startWriter starts the writer of a connection unless it is running already. The caller holds c.mu.
+func (c *session) startWriter(n *conn) {
 	if n != nil && !n.writing && !n.ended {
 		n.writing = true
-		c.Hub.Service.Life.GoFrom(func() { c.write(n) }) // the reader is counted already
+		c.Hub.Service.Life.GoFrom(func() { c.write(n) }) // GoFrom: the reader is counted already
 	}
 }
 
-// write writes what waits, and closes the socket if that comes last.
+// write writes everything that waits. Then it closes the socket if the connection is closing.
 func (c *session) write(n *conn) {
 	for {
 		c.mu.Lock()
@@ -117,7 +117,7 @@ func (c *session) write(n *conn) {
 		}
 		data := c.next(n)
 		if data == nil {
-			closing := n.closing && (n.impatient || !c.blocked(n))
+			closing := n.closing && (n.closeNow || !c.blocked(n))
 			n.writing = closing // nothing is written after the close frame
 			code, reason := n.closeCode, n.closeReason
 			c.mu.Unlock()
@@ -134,13 +134,13 @@ func (c *session) write(n *conn) {
 	}
 }
 
-// maxPongs is how many answers to WebSocket pings may wait. Of more the oldest are dropped, as WebSocket allows.
+// maxPongs is how many responses to WebSocket pings may wait. If there are more, the oldest are dropped, which WebSocket allows.
 const maxPongs = 16
 
-// pinged answers a WebSocket ping, once what is being written has been. The reader calls it.
-func (n *conn) pinged(payload []byte) {
+// sendPong responds to a WebSocket ping, after the current write. The reader calls it.
+func (n *conn) sendPong(payload []byte) {
 	c := n.session
-	if c == nil { // before CONNECT, when nobody else writes
+	if c == nil { // before CONNECT is accepted, nothing else writes
 		if _, err := n.nc.Write(handshake.Pong(payload)); err != nil {
 			n.nc.Close()
 		}
@@ -155,13 +155,14 @@ func (n *conn) pinged(payload []byte) {
 		n.pongs = n.pongs[1:]
 	}
 	n.pongs = append(n.pongs, handshake.Pong(payload))
-	c.wake(n)
+	c.startWriter(n)
 }
 
 // close closes the WebSocket.
 func (n *conn) close(code int, reason string) { handshake.CloseSocket(n.ws, n.nc, code, reason) }
 
-// next takes what is written next to a connection: answers, then messages, then the DISCONNECT. The caller holds c.mu.
+// next removes and returns the next packet to write: control packets first, then messages, then DISCONNECT. It returns nil if
+// there is none. The caller holds c.mu.
 func (c *session) next(n *conn) []byte {
 	if len(n.control) > 0 {
 		data := n.control[0]
@@ -174,8 +175,8 @@ func (c *session) next(n *conn) []byte {
 		if data := c.nextMessage(n); data != nil {
 			return data
 		}
-		if n.closing && !n.impatient && c.blocked(n) {
-			return nil // the client still acknowledges
+		if n.closing && !n.closeNow && c.blocked(n) {
+			return nil // wait for acknowledgements
 		}
 	}
 	data := n.disconnectPacket
@@ -183,8 +184,8 @@ func (c *session) next(n *conn) []byte {
 	return data
 }
 
-// closeConn closes a connection after what waits for it, with a DISCONNECT packet in a version that has it for servers. The
-// caller holds c.mu.
+// closeConn closes a connection after everything that waits has been written. In MQTT 5.0, last is sent as a DISCONNECT packet,
+// which servers do not send in 3.1.1. The caller holds c.mu.
 func (c *session) closeConn(n *conn, last *mqttpacket.Packet, code int, reason string) {
 	if n.closing || n.ended {
 		return
@@ -194,32 +195,32 @@ func (c *session) closeConn(n *conn, last *mqttpacket.Packet, code int, reason s
 		last.Type = mqttpacket.Disconnect
 		n.disconnectPacket = c.encode(n, last)
 	}
-	patience := wire.HandshakeTimeout
+	ackTimeout := wire.HandshakeTimeout
 	if c.Hub.Service.Life.IsClosing() {
-		patience = wire.CloseTimeout / 2
+		ackTimeout = wire.CloseTimeout / 2
 	}
 	if c.blocked(n) {
-		giveUp := time.AfterFunc(patience, func() {
+		timer := time.AfterFunc(ackTimeout, func() {
 			c.mu.Lock()
 			defer c.mu.Unlock()
-			n.impatient = true
-			c.wake(n)
+			n.closeNow = true
+			c.startWriter(n)
 		})
-		n.stream.atEnd = func() { giveUp.Stop() }
+		n.stream.onEnd = func() { timer.Stop() }
 	}
-	n.nc.LimitWrites(wire.HandshakeTimeout) // a client that reads nothing is cut off
-	c.wake(n)
+	n.nc.LimitWrites(wire.HandshakeTimeout) // a client that does not read is cut off
+	c.startWriter(n)
 }
 
-// read reads the client until its connection ends.
+// read handles packets until the connection ends.
 func (c *session) read(n *conn) {
 	if n.keepAlive > 0 {
-		// By the machine's clock, not the server's: Advance does not make a client's pings come faster.
-		silence := time.AfterFunc(n.keepAlive, func() {
-			c.fail(n, mqttpacket.NewFault(mqttpacket.KeepAliveTimeout, "the client was silent for longer than its keep alive allows"))
+		// On the machine's clock, not on the server's: Advance does not make a client send its pings earlier.
+		timer := time.AfterFunc(n.keepAlive, func() {
+			c.fail(n, mqttpacket.NewFault(mqttpacket.KeepAliveTimeout, "the client was silent for longer than its keep-alive interval allows"))
 		})
-		defer silence.Stop()
-		n.stream.heard = func() { silence.Reset(n.keepAlive) } // also in the middle of a packet that comes slowly
+		defer timer.Stop()
+		n.stream.onRead = func() { timer.Reset(n.keepAlive) } // also in the middle of a packet that arrives slowly
 	}
 	for {
 		pk, err := mqttpacket.Read(n.in, byte(c.version), protocol.MaxMQTTPacket)
@@ -228,13 +229,13 @@ func (c *session) read(n *conn) {
 			err = n.drain()
 		}
 		if err != nil {
-			c.lost(n, err)
+			c.connEnded(n, err)
 			return
 		}
-		if !c.leaving(n) {
+		if !c.isClosing(n) {
 			c.handle(n, pk)
-		} else if isAcknowledgement(pk.Type) { // which what was queued before may wait for
-			c.acknowledged(n, pk)
+		} else if isAcknowledgement(pk.Type) { // queued messages may wait for it
+			c.handleAck(n, pk)
 		}
 	}
 }
@@ -243,35 +244,35 @@ func isAcknowledgement(t mqttpacket.Type) bool {
 	return t == mqttpacket.Puback || t == mqttpacket.Pubrec || t == mqttpacket.Pubcomp
 }
 
-// drain reads on until the client has answered the close frame, after what makes no sense.
+// drain discards input after an invalid packet, until the client responds to the close frame. It never returns nil.
 func (n *conn) drain() error {
-	n.stream.lenient = true
+	n.stream.acceptText = true
 	if _, err := io.Copy(io.Discard, n.in); err != nil {
 		return err
 	}
 	return io.EOF
 }
 
-// leaving reports whether a connection is being closed.
-func (c *session) leaving(n *conn) bool {
+// isClosing reports whether a connection is being closed.
+func (c *session) isClosing(n *conn) bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	return n.closing
 }
 
-// lost ends a connection that cannot be read any more.
-func (c *session) lost(n *conn, err error) {
+// connEnded cleans up after reading a connection has failed.
+func (c *session) connEnded(n *conn, err error) {
 	c.mu.Lock()
 	n.ended = true
 	expected := n.closing
-	atEnd := n.stream.atEnd
+	onEnd := n.stream.onEnd
 	c.mu.Unlock()
-	if atEnd != nil {
-		atEnd()
+	if onEnd != nil {
+		onEnd()
 	}
 	if !expected {
 		reason := handshake.LostReason(err)
-		c.Hub.Service.Log.Debug("MQTT client gone", "hub", c.Hub.Name, "connection", c.ID, "reason", reason)
+		c.Hub.Service.Log.Debug("MQTT client connection lost", "hub", c.Hub.Name, "connection", c.ID, "reason", reason)
 		c.detach(n, reason, &protocol.MQTTDisconnect{})
 		n.nc.CloseGently()
 	}
@@ -279,13 +280,13 @@ func (c *session) lost(n *conn, err error) {
 	n.ws.CloseNow()
 }
 
-// byteStream is the bytes of a WebSocket, in which MQTT packets begin and end anywhere.
+// byteStream reads the messages of a WebSocket as one stream, because MQTT packets may begin and end anywhere in a message.
 type byteStream struct {
-	ws      *websocket.Conn
-	message io.Reader // what is left of the last one; nil = nothing
-	lenient bool      // text will do
-	heard   func()    // called when bytes have come; may be nil
-	atEnd   func()    // called when nothing more comes; may be nil
+	ws         *websocket.Conn
+	message    io.Reader // the rest of the current message; nil = none
+	acceptText bool      // do not reject text messages
+	onRead     func()    // called after bytes have arrived; may be nil
+	onEnd      func()    // called when the connection has ended; may be nil
 }
 
 func (s *byteStream) Read(p []byte) (int, error) {
@@ -296,16 +297,16 @@ func (s *byteStream) Read(p []byte) (int, error) {
 				return 0, err
 			}
 			s.message = message
-			if typ != websocket.MessageBinary && !s.lenient {
-				return 0, mqttpacket.NewFault(mqttpacket.ProtocolError, "MQTT packets come in binary frames")
+			if typ != websocket.MessageBinary && !s.acceptText {
+				return 0, mqttpacket.NewFault(mqttpacket.ProtocolError, "MQTT packets must be in binary frames")
 			}
 		}
 		n, err := s.message.Read(p)
 		if err == io.EOF {
 			s.message, err = nil, nil
 		}
-		if n > 0 && s.heard != nil {
-			s.heard()
+		if n > 0 && s.onRead != nil {
+			s.onRead()
 		}
 		if n > 0 || err != nil {
 			return n, err

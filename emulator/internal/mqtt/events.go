@@ -10,60 +10,60 @@ import (
 	"github.com/awps-go/webpubsub/emulator/internal/protocol"
 )
 
-// statusProperty is the user property of an answer that says how the application has answered.
+// statusProperty is the user property of a response message that holds the HTTP status of the application's response.
 const statusProperty = "azure-status-code"
 
-// eventQueue is the events of a session that wait for the application. The client's reader does not wait for it: pings and
-// acknowledgements of a client count while the application is slow.
+// eventQueue holds the events of a session that wait for the application. It decouples the reader, which continues to handle
+// pings and acknowledgements while the application is slow.
 type eventQueue struct {
-	pending    []func() // raise one event each
-	bytes      int      // of payloads that are pending
-	raising    bool     // a goroutine raises events
-	unanswered int      // pending, or with the application
-	changed    sync.Cond
+	pending     []func() // each function raises one event
+	bytes       int      // the size of the pending payloads
+	raising     bool     // a goroutine raises events
+	outstanding int      // the number of events that are pending or wait for the application's response
+	changed     sync.Cond
 }
 
-// raise hands an event to the application. The packet is acknowledged when the application has answered.
+// raise queues an event for the application. The packet is acknowledged when the application has responded.
 func (c *session) raise(n *conn, pk *mqttpacket.Packet, name string) {
 	if !protocol.EventPattern.MatchString(name) {
-		c.answer(n, pk, mqttpacket.NewFault(mqttpacket.TopicNameInvalid,
+		c.publishDone(n, pk, mqttpacket.NewFault(mqttpacket.TopicNameInvalid,
 			"the event name %.64q does not match %s", name, protocol.EventPattern))
 		return
 	}
 	contentType, ok := protocol.MQTTContentType(&pk.Properties)
 	if !ok {
-		c.answer(n, pk, mqttpacket.NewFault(mqttpacket.PayloadFormatInvalid,
-			"the content type %.64q of an event is not a MIME type", contentType))
+		c.publishDone(n, pk, mqttpacket.NewFault(mqttpacket.PayloadFormatInvalid,
+			"the content type %.64q of the event is not a MIME type", contentType))
 		return
 	}
 	detail := &protocol.MQTTEvent{ContentType: contentType, UserProperties: protocol.ToMQTTUserProperties(pk.Properties.User)}
 	e := &hub.UserEvent{Name: name, Payload: hub.Payload{Type: hub.DataBinary, Data: pk.Payload}, Detail: detail}
 	if t, ok := protocol.ParseContentType(contentType); ok {
-		e.Type = t // for people who look on: the application sees the content type itself
+		e.Type = t // for the traffic view; the application receives the content type unchanged
 	}
 	size := len(pk.Payload)
 	q := &c.events
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if len(q.pending) >= hub.MaxQueuedFrames || len(q.pending) > 0 && q.bytes+size > hub.MaxQueuedBytes {
-		c.overflow("the client raises events faster than the application handles them")
+		c.overflow("the client sends events faster than the application handles them")
 		return
 	}
-	q.unanswered++
+	q.outstanding++
 	q.bytes += size
 	q.pending = append(q.pending, func() {
-		c.Raise(e, func(_ *hub.Payload, err error) { c.answered(pk, detail, err) })
+		c.Raise(e, func(_ *hub.Payload, err error) { c.eventDone(pk, detail, err) })
 		c.mu.Lock()
 		q.bytes -= size
 		c.mu.Unlock()
 	})
 	if !q.raising {
 		q.raising = true
-		c.Hub.Service.Life.GoFrom(c.raiseEvents) // the reader is counted already
+		c.Hub.Service.Life.GoFrom(c.raiseEvents) // GoFrom: the reader is counted already
 	}
 }
 
-// raiseEvents raises the events that wait, in order. It waits for the kernel, which has room for some.
+// raiseEvents raises the pending events in order. It blocks while the kernel's queue of events is full.
 func (c *session) raiseEvents() {
 	q := &c.events
 	for {
@@ -81,17 +81,17 @@ func (c *session) raiseEvents() {
 	}
 }
 
-// answered tells the client what has become of an event: with a message on a topic of its own, which needs no subscription,
-// and then with the acknowledgement.
-func (c *session) answered(pk *mqttpacket.Packet, detail *protocol.MQTTEvent, err error) {
+// eventDone notifies the client of the outcome of an event: by a message on the topic {topic}/succeeded or {topic}/failed, which
+// needs no subscription, and then by the acknowledgement.
+func (c *session) eventDone(pk *mqttpacket.Packet, detail *protocol.MQTTEvent, err error) {
 	a := detail.Answer
 	var fault *mqttpacket.Fault
-	if a == nil { // nobody has answered
+	if a == nil { // the application has not responded
 		a = &protocol.MQTTAnswer{Status: 500}
 		fault = mqttpacket.NewFault(mqttpacket.ImplementationSpecificError, "the event failed")
 		if errors.Is(err, hub.ErrNoHandler) {
 			fault.Reason += ": " + err.Error()
-			c.Hub.Service.Log.Info("no event handler takes an MQTT client's event", "hub", c.Hub.Name, "connection", c.ID,
+			c.Hub.Service.Log.Info("no event handler receives an MQTT client's event", "hub", c.Hub.Name, "connection", c.ID,
 				"topic", pk.Topic)
 		}
 		c.Show("message", "PUBLISH failed: ", fault.Reason)
@@ -114,17 +114,17 @@ func (c *session) answered(pk *mqttpacket.Packet, detail *protocol.MQTTEvent, er
 	c.acknowledge(pk, fault)
 
 	c.mu.Lock()
-	c.events.unanswered--
+	c.events.outstanding--
 	c.events.changed.Broadcast()
 	c.mu.Unlock()
 }
 
-// awaitAnswers waits until the application has answered every event that the client has sent, or the session is another
-// connection's, or over.
-func (c *session) awaitAnswers(n *conn) {
+// awaitEvents waits until the application has responded to every event of the client. It returns early if the session ends or
+// another connection resumes it.
+func (c *session) awaitEvents(n *conn) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	for c.events.unanswered > 0 && c.conn == n && !c.closing {
+	for c.events.outstanding > 0 && c.conn == n && !c.closing {
 		c.events.changed.Wait()
 	}
 }

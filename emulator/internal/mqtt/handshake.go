@@ -1,5 +1,5 @@
-// Package mqtt serves the clients that speak MQTT 3.1.1 or 5.0 over WebSocket: their sessions, packets and events. It knows
-// packets through room protocol and everything else through the kernel: topics are groups, and the hub is the broker.
+// Package mqtt serves MQTT 3.1.1 and 5.0 clients over WebSocket: their sessions, packets and events. Package protocol translates
+// packets to messages. The kernel does everything else: topics are groups, and the hub is the broker.
 package mqtt
 
 import (
@@ -23,17 +23,17 @@ import (
 )
 
 const (
-	// maxClientID bounds the id of an MQTT client, in bytes, as the service does.
+	// maxClientID is the service's limit for the length of an MQTT client's id, in bytes.
 	maxClientID = 128
-	// maxKeepAlive bounds the keep-alive of a client, in seconds. A client of MQTT 5.0 is told to keep it, one of 3.1.1 that
-	// wants another is refused.
+	// maxKeepAlive is the limit for a client's keep-alive, in seconds. The server tells MQTT 5.0 clients to use a lower value,
+	// and rejects MQTT 3.1.1 clients.
 	maxKeepAlive = 180
 )
 
-// Server serves MQTT clients.
+// Server is the handler of MQTT clients.
 type Server struct{ *handshake.Handshaker }
 
-// ServeHTTP answers the handshake of an MQTT client, at /clients/mqtt/hubs/{hub}.
+// ServeHTTP handles the WebSocket handshake of an MQTT client at /clients/mqtt/hubs/{hub}.
 func (s Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	name, err := url.PathUnescape(strings.TrimPrefix(r.URL.EscapedPath(), wire.MQTTPath))
 	if err != nil {
@@ -56,52 +56,52 @@ func (s Server) connect(w http.ResponseWriter, r *http.Request, hubName string) 
 		return err
 	}
 	if !slices.Contains(handshake.Offered(r), protocol.MQTTSubprotocol) {
-		return wire.BadRequest("Sec-WebSocket-Protocol", "an MQTT client offers the subprotocol %s", protocol.MQTTSubprotocol)
+		return wire.BadRequest("Sec-WebSocket-Protocol", "an MQTT client must offer the subprotocol %s", protocol.MQTTSubprotocol)
 	}
 	p := &pendingClient{server: s, hub: s.Service.Hub(hubName), user: claims.User(),
 		host: handshake.Host(r), roles: claims.AllRoles(), groups: claims.Groups, request: handshake.Describe(r)}
 	n := &conn{physicalID: rand.Text()}
-	if n.ws, n.nc = s.Upgrade(w, r, protocol.MQTTSubprotocol, n.pinged); n.ws == nil {
+	if n.ws, n.nc = s.Upgrade(w, r, protocol.MQTTSubprotocol, n.sendPong); n.ws == nil {
 		return nil
 	}
-	// Not in this goroutine, which would keep the request and net/http's buffers alive as long as the client stays.
+	// In a new goroutine: this one would keep the request and net/http's buffers alive as long as the client stays connected.
 	go p.run(n)
 	return nil
 }
 
-// pendingClient is an MQTT client on its way into its hub: its WebSocket is open, its CONNECT packet has not been
-// answered.
+// pendingClient is an MQTT client that is not in its hub yet: the WebSocket is open, but the CONNECT packet has not been
+// accepted.
 type pendingClient struct {
 	server        Server
 	hub           *hub.Hub
 	user          string
 	roles, groups []string
 	request       *hub.ConnectRequest
-	host          string // the one that the client connected to
+	host          string // the host to which the client connected
 }
 
-// run reads the CONNECT packet, and then, if it can be accepted, everything that follows.
+// run reads the CONNECT packet. If the packet is accepted, run handles all further packets.
 func (h *pendingClient) run(n *conn) {
 	ws, nc := n.ws, n.nc
 	defer nc.Untrack()
 	ctx, cancel := context.WithTimeout(h.server.Service.Life.Context(), wire.HandshakeTimeout)
 	defer cancel()
-	impatience := context.AfterFunc(ctx, func() { nc.Close() })
-	ws.SetReadLimit(-1) // packets have a limit; a WebSocket message may hold any number of them
+	stopTimeout := context.AfterFunc(ctx, func() { nc.Close() })
+	ws.SetReadLimit(-1) // packets have their own limit; a WebSocket message may hold any number of packets
 	n.stream = &byteStream{ws: ws}
 	n.in = bufio.NewReader(n.stream)
 	pk, err := mqttpacket.Read(n.in, mqttpacket.V311, protocol.MaxMQTTPacket)
-	impatience()
+	stopTimeout()
 
 	var c *session
 	if err == nil {
 		c, err = h.accept(pk, n)
 	}
-	if fault, ok := errors.AsType[*refusal](err); ok {
-		h.server.Service.Log.Info("MQTT client refused", "hub", h.hub.Name, "reason", fault.reason)
-		h.refuse(n, pk, fault)
+	if fault, ok := errors.AsType[*rejection](err); ok {
+		h.server.Service.Log.Info("MQTT client rejected", "hub", h.hub.Name, "reason", fault.reason)
+		h.reject(n, pk, fault)
 	} else if fault, ok := errors.AsType[*mqttpacket.Fault](err); ok {
-		h.server.Service.Log.Info("MQTT client refused", "hub", h.hub.Name, "reason", fault.Reason)
+		h.server.Service.Log.Info("MQTT client rejected", "hub", h.hub.Name, "reason", fault.Reason)
 		n.close(protocol.CloseProtocolError, fault.Reason)
 	}
 	if err != nil {
@@ -114,15 +114,15 @@ func (h *pendingClient) run(n *conn) {
 	c.read(n)
 }
 
-// refusal is the answer to a CONNECT packet that is not accepted: a reason code of MQTT 5.0, a return code of MQTT
-// 3.1.1 or 0, to close without an answer, and words.
-type refusal struct {
-	code, code311 byte
-	reason        string
-	properties    []protocol.MQTTUserProperty
+// rejection is the error for a CONNECT packet that is not accepted.
+type rejection struct {
+	code       byte // the reason code of MQTT 5.0
+	code311    byte // the return code of MQTT 3.1.1; 0 = close without a CONNACK
+	reason     string
+	properties []protocol.MQTTUserProperty
 }
 
-func (r *refusal) Error() string { return r.reason }
+func (r *rejection) Error() string { return r.reason }
 
 // The return codes of MQTT 3.1.1.
 const (
@@ -133,30 +133,31 @@ const (
 	mqtt311Forbidden   = 5
 )
 
-func refuse(code, code311 byte, format string, args ...any) *refusal {
-	return &refusal{code: code, code311: code311, reason: fmt.Sprintf(format, args...)}
+func newRejection(code, code311 byte, format string, args ...any) *rejection {
+	return &rejection{code: code, code311: code311, reason: fmt.Sprintf(format, args...)}
 }
 
-// refuse answers a CONNECT packet and closes.
-func (h *pendingClient) refuse(n *conn, pk *mqttpacket.Packet, r *refusal) {
+// reject responds to a CONNECT packet with an error and closes the connection.
+func (h *pendingClient) reject(n *conn, pk *mqttpacket.Packet, r *rejection) {
 	n.nc.LimitWrites(wire.HandshakeTimeout)
-	answer := &mqttpacket.Packet{Type: mqttpacket.Connack, Version: mqttpacket.V311, Code: r.code311}
+	connack := &mqttpacket.Packet{Type: mqttpacket.Connack, Version: mqttpacket.V311, Code: r.code311}
 	if pk.Version >= mqttpacket.V5 {
-		answer.Version, answer.Code = mqttpacket.V5, r.code
-		answer.Properties = mqttpacket.Properties{ReasonString: protocol.MQTTString(r.reason), User: protocol.FromMQTTUserProperties(r.properties)}
+		connack.Version, connack.Code = mqttpacket.V5, r.code
+		connack.Properties = mqttpacket.Properties{ReasonString: protocol.MQTTString(r.reason), User: protocol.FromMQTTUserProperties(r.properties)}
 	}
-	if answer.Code != 0 {
-		data := mqttpacket.Encode(answer)
+	if connack.Code != 0 {
+		data := mqttpacket.Encode(connack)
 		if limit := int(pk.Properties.MaximumPacketSize); limit > 0 && len(data) > limit {
-			answer.Properties = mqttpacket.Properties{}
-			data = mqttpacket.Encode(answer)
+			connack.Properties = mqttpacket.Properties{}
+			data = mqttpacket.Encode(connack)
 		}
 		_ = n.ws.Write(context.Background(), websocket.MessageBinary, data)
 	}
 	n.close(protocol.ClosePolicyViolation, r.reason)
 }
 
-// accept lets a client in: into a new session, or into the one it has left.
+// accept adds a client to its hub, in a new session or in its previous one. It returns a *rejection or a *mqttpacket.Fault if
+// the CONNECT packet is not acceptable.
 func (h *pendingClient) accept(pk *mqttpacket.Packet, n *conn) (*session, error) {
 	if err := checkConnect(pk); err != nil {
 		return nil, err
@@ -169,7 +170,7 @@ func (h *pendingClient) accept(pk *mqttpacket.Packet, n *conn) (*session, error)
 	c := &session{version: protocol.MQTTVersion(pk.Version), conn: n, physicalID: n.physicalID, sessionID: rand.Text(),
 		tokenUser: h.user, subscriptions: make(map[string]subscription), received: make(map[uint16]bool)}
 	c.events.changed.L = &c.mu
-	// The hosted service's connection id is the MQTT client's id, so that it may be found by it.
+	// Like in the hosted service, the connection id is the MQTT client id.
 	c.Connection = hub.Connection{ID: p.ClientID, Hub: h.hub, UserID: h.user, Subprotocol: protocol.MQTTSubprotocol,
 		Host: h.host, Link: c}
 	if c.ID == "" {
@@ -186,13 +187,13 @@ func (h *pendingClient) accept(pk *mqttpacket.Packet, n *conn) (*session, error)
 	})
 	answer, _ := reply.Detail.(*protocol.MQTTConnack)
 	if err != nil {
-		return nil, rejected(err, answer, c.version)
+		return nil, connectRejection(err, answer, c.version)
 	}
 	c.SetRoles(reply.Roles, protocol.CheckGroup)
 	if p.Will != nil {
 		will, fault := newWill(p.Will)
 		if fault != nil {
-			return nil, refuse(fault.Code, mqtt311Forbidden, "%s", fault.Reason)
+			return nil, newRejection(fault.Code, mqtt311Forbidden, "%s", fault.Reason)
 		}
 		c.will = will
 	}
@@ -204,15 +205,15 @@ func (h *pendingClient) accept(pk *mqttpacket.Packet, n *conn) (*session, error)
 	})
 }
 
-// enter takes the client's id in the hub: from nobody, or from an earlier connection of the same user. announce queues
-// the answer to CONNECT. The user, the roles and the groups that the application has given count for a new session only.
+// enter adds the client to the hub, or resumes the session that has the same client id. announce queues the CONNACK. The user,
+// the roles and the groups from the application apply to a new session only.
 func (h *pendingClient) enter(c *session, n *conn, groups []string, clean bool, announce func(resumed bool)) (*session, error) {
 	h.hub.EntryLock.Lock()
 	defer h.hub.EntryLock.Unlock()
 	if other := h.hub.Find(c.ID); other != nil {
 		old, ok := other.Link.(*session)
 		if !ok || old.tokenUser != c.tokenUser {
-			return nil, refuse(mqttpacket.ClientIDNotValid, mqtt311ClientID, "the client id is another user's")
+			return nil, newRejection(mqttpacket.ClientIDNotValid, mqtt311ClientID, "the client id is in use by another user")
 		}
 		if !clean && old.version == c.version {
 			if err := checkWill(c.will, old); err != nil {
@@ -236,7 +237,7 @@ func (h *pendingClient) enter(c *session, n *conn, groups []string, clean bool, 
 		c.mu.Lock()
 		defer c.mu.Unlock()
 		announce(false)
-		c.wake(n)
+		c.startWriter(n)
 	})
 	h.server.Service.Log.Debug("MQTT client connected", "hub", h.hub.Name, "connection", c.ID, "user", c.UserID,
 		"version", c.version)
@@ -244,15 +245,16 @@ func (h *pendingClient) enter(c *session, n *conn, groups []string, clean bool, 
 	return c, nil
 }
 
-// checkWill fails if the session that a will is for may not send it.
+// checkWill returns a *rejection if the session may not send a will.
 func checkWill(w *will, c *session) error {
 	if w == nil || c.Allows(hub.SendToGroup, w.message.Group) {
 		return nil
 	}
-	return refuse(mqttpacket.NotAuthorized, mqtt311Forbidden, "the client may not send its will to the group %.64q", w.message.Group)
+	return newRejection(mqttpacket.NotAuthorized, mqtt311Forbidden, "the client may not send its will to the group %.64q", w.message.Group)
 }
 
-// checkConnect refuses what the service does not allow, and what is no CONNECT packet.
+// checkConnect checks a client's first packet. It returns a *mqttpacket.Fault if the packet is not a CONNECT packet of MQTT, and
+// a *rejection if the service does not allow it.
 func checkConnect(pk *mqttpacket.Packet) error {
 	if pk.Type != mqttpacket.Connect {
 		return mqttpacket.NewFault(mqttpacket.ProtocolError, "the first packet is not CONNECT")
@@ -262,27 +264,27 @@ func checkConnect(pk *mqttpacket.Packet) error {
 	case p.Protocol != "MQTT" && p.Protocol != "MQIsdp":
 		return mqttpacket.NewFault(mqttpacket.ProtocolError, "the protocol's name is not MQTT")
 	case p.Protocol != "MQTT" || pk.Version != mqttpacket.V311 && !v5:
-		return refuse(mqttpacket.UnsupportedProtocolVersion, mqtt311Version,
-			"version %d of the protocol is neither 4 (MQTT 3.1.1) nor 5 (MQTT 5.0)", pk.Version)
+		return newRejection(mqttpacket.UnsupportedProtocolVersion, mqtt311Version,
+			"protocol version %d is neither 4 (MQTT 3.1.1) nor 5 (MQTT 5.0)", pk.Version)
 	case p.ClientID == "" && !v5:
-		return refuse(mqttpacket.ClientIDNotValid, mqtt311ClientID, "the client id is empty: only MQTT 5.0 has ids that the service assigns")
+		return newRejection(mqttpacket.ClientIDNotValid, mqtt311ClientID, "the client id is empty: the service assigns ids to MQTT 5.0 clients only")
 	case len(p.ClientID) > maxClientID:
-		return refuse(mqttpacket.ClientIDNotValid, mqtt311ClientID,
+		return newRejection(mqttpacket.ClientIDNotValid, mqtt311ClientID,
 			"the client id is longer than %d characters", maxClientID)
 	case strings.ContainsFunc(p.ClientID, func(r rune) bool { return (r < '0' || r > '9') && (r < 'A' || r > 'Z') && (r < 'a' || r > 'z') }):
-		return refuse(mqttpacket.ClientIDNotValid, mqtt311ClientID,
+		return newRejection(mqttpacket.ClientIDNotValid, mqtt311ClientID,
 			"the client id %.64q has characters other than 0-9, A-Z and a-z", p.ClientID)
 	case !v5 && (p.KeepAlive == 0 || p.KeepAlive > maxKeepAlive):
-		return refuse(mqttpacket.ImplementationSpecificError, mqtt311Forbidden,
-			"the keep-alive of a client of MQTT 3.1.1 is from 1 to %d seconds, not %d", maxKeepAlive, p.KeepAlive)
+		return newRejection(mqttpacket.ImplementationSpecificError, mqtt311Forbidden,
+			"the keep-alive of an MQTT 3.1.1 client must be from 1 to %d seconds, not %d", maxKeepAlive, p.KeepAlive)
 	case pk.Properties.AuthenticationMethod != nil:
-		return refuse(mqttpacket.BadAuthenticationMethod, 0,
-			"there is no authentication but by access token, user name and password")
+		return newRejection(mqttpacket.BadAuthenticationMethod, 0,
+			"enhanced authentication is not supported: use an access token, or a user name and a password")
 	}
 	return nil
 }
 
-// keepAlive is the keep-alive that counts for a client, in seconds.
+// keepAlive returns the effective keep-alive of a client, in seconds.
 func keepAlive(p *mqttpacket.ConnectFields) uint16 {
 	if p.KeepAlive == 0 || p.KeepAlive > maxKeepAlive {
 		return maxKeepAlive
@@ -290,15 +292,15 @@ func keepAlive(p *mqttpacket.ConnectFields) uint16 {
 	return p.KeepAlive
 }
 
-// rejected is the application's no, or its failure, in the client's words.
-func rejected(err error, answer *protocol.MQTTConnack, version protocol.MQTTVersion) *refusal {
-	r := refuse(mqttpacket.ServerUnavailable, mqtt311Unavailable, "the connect event failed")
-	no, ok := errors.AsType[*hub.Rejection](err)
+// connectRejection converts a failure of the connect event to a rejection of the CONNECT packet.
+func connectRejection(err error, answer *protocol.MQTTConnack, version protocol.MQTTVersion) *rejection {
+	r := newRejection(mqttpacket.ServerUnavailable, mqtt311Unavailable, "the connect event failed")
+	rejected, ok := errors.AsType[*hub.Rejection](err)
 	if !ok {
 		return r
 	}
-	r.reason = no.Reason
-	switch no.Status {
+	r.reason = rejected.Reason
+	switch rejected.Status {
 	case http.StatusUnauthorized, http.StatusForbidden:
 		r.code, r.code311 = mqttpacket.NotAuthorized, mqtt311Forbidden
 	case http.StatusTooManyRequests:
@@ -306,11 +308,11 @@ func rejected(err error, answer *protocol.MQTTConnack, version protocol.MQTTVers
 	case http.StatusBadRequest:
 		r.code, r.code311 = mqttpacket.BadUsernameOrPassword, mqtt311BadUsername
 	default:
-		if no.Status < 500 {
+		if rejected.Status < 500 {
 			r.code = mqttpacket.UnspecifiedError
 		}
 	}
-	if answer != nil { // in the words of MQTT, of which 3.1.1 has none for an unspecified error
+	if answer != nil { // the application set MQTT codes; for 3.1.1, which has no code for an unspecified error, code311 stays
 		r.properties, r.code = answer.UserProperties, mqttpacket.UnspecifiedError
 		if mqttpacket.RefusesConnect(byte(version), answer.Code) {
 			r.code, r.code311 = byte(answer.Code), byte(answer.Code)
@@ -319,7 +321,7 @@ func rejected(err error, answer *protocol.MQTTConnack, version protocol.MQTTVers
 	return r
 }
 
-// connack accepts a client, and announces what the server does not support.
+// connack returns the CONNACK packet that accepts a client. It lists the features that the server does not support.
 func (c *session) connack(n *conn, p *mqttpacket.ConnectFields, v *mqttpacket.Properties, resumed bool, answer *protocol.MQTTConnack) []byte {
 	pk := &mqttpacket.Packet{Type: mqttpacket.Connack, SessionPresent: resumed}
 	pk.Properties = mqttpacket.Properties{

@@ -12,7 +12,7 @@ import (
 	"github.com/awps-go/webpubsub/emulator/internal/protocol"
 )
 
-// FuzzMQTTPackets reads what a client may send and does with it what needs no connection.
+// FuzzMQTTPackets runs untrusted packets through the checks and conversions that need no connection.
 func FuzzMQTTPackets(f *testing.F) {
 	for _, pk := range []mqttpacket.Packet{
 		{Type: mqttpacket.Connect, Properties: mqttpacket.Properties{SessionExpiry: new(uint32(3600))}, Connect: mqttpacket.ConnectFields{
@@ -25,7 +25,7 @@ func FuzzMQTTPackets(f *testing.F) {
 		pk.Version = mqttpacket.V5
 		f.Add(mqttpacket.Encode(&pk), true)
 	}
-	f.Add([]byte{0x82, 0x06, 0x00, 0x01, 0x00, 0x00, 0x01, 'a'}, true) // broke mochi's decoder
+	f.Add([]byte{0x82, 0x06, 0x00, 0x01, 0x00, 0x00, 0x01, 'a'}, true) // makes mochi-mqtt's decoder panic
 	f.Fuzz(func(t *testing.T, data []byte, v5 bool) {
 		version := byte(mqttpacket.V311)
 		if v5 {

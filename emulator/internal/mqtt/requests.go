@@ -14,18 +14,18 @@ import (
 	"github.com/awps-go/webpubsub/emulator/internal/text"
 )
 
-// handle does what a client asks for.
+// handle handles a packet.
 func (c *session) handle(n *conn, pk *mqttpacket.Packet) {
 	if c.Hub.Service.Log.Enabled(context.Background(), slog.LevelDebug) {
 		c.Hub.Service.Log.Debug("MQTT packet", "hub", c.Hub.Name, "connection", c.ID, "type", pk.Type.String(), "topic", pk.Topic)
 	}
 	switch pk.Type {
 	case mqttpacket.Publish:
-		c.published(n, pk)
+		c.handlePublish(n, pk)
 	case mqttpacket.Puback, mqttpacket.Pubrec, mqttpacket.Pubcomp:
-		c.acknowledged(n, pk)
+		c.handleAck(n, pk)
 	case mqttpacket.Pubrel:
-		c.released(n, pk)
+		c.handlePubrel(n, pk)
 	case mqttpacket.Subscribe:
 		c.subscribe(n, pk)
 	case mqttpacket.Unsubscribe:
@@ -33,16 +33,16 @@ func (c *session) handle(n *conn, pk *mqttpacket.Packet) {
 	case mqttpacket.Pingreq:
 		c.send(n, &mqttpacket.Packet{Type: mqttpacket.Pingresp})
 	case mqttpacket.Disconnect:
-		c.disconnect(n, pk)
+		c.handleDisconnect(n, pk)
 	case mqttpacket.Connect:
-		c.fail(n, mqttpacket.NewFault(mqttpacket.ProtocolError, "a second CONNECT"))
+		c.fail(n, mqttpacket.NewFault(mqttpacket.ProtocolError, "the client sent a second CONNECT"))
 	default:
-		c.fail(n, mqttpacket.NewFault(mqttpacket.ProtocolError, "a client does not send %s here", pk.Type))
+		c.fail(n, mqttpacket.NewFault(mqttpacket.ProtocolError, "a client must not send %s here", pk.Type))
 	}
 }
 
-// published sends what a client publishes to the topic's group, or to the application.
-func (c *session) published(n *conn, pk *mqttpacket.Packet) {
+// handlePublish sends a client's message to the topic's group, or to the application.
+func (c *session) handlePublish(n *conn, pk *mqttpacket.Packet) {
 	if fault := checkPublish(pk); fault != nil {
 		c.fail(n, fault)
 		return
@@ -58,28 +58,28 @@ func (c *session) published(n *conn, pk *mqttpacket.Packet) {
 	if fault == nil {
 		fault = c.sendToGroup(pk, p)
 	}
-	c.answer(n, pk, fault)
+	c.publishDone(n, pk, fault)
 }
 
-// checkPublish returns what no client may publish.
+// checkPublish returns the fault of a PUBLISH packet that no client may send, or nil.
 func checkPublish(pk *mqttpacket.Packet) *mqttpacket.Fault {
 	switch {
 	case pk.Properties.TopicAlias != nil:
-		return mqttpacket.NewFault(mqttpacket.TopicAliasInvalid, "the service has no topic aliases")
+		return mqttpacket.NewFault(mqttpacket.TopicAliasInvalid, "the service does not support topic aliases")
 	case pk.Topic == "":
 		return mqttpacket.NewFault(mqttpacket.ProtocolError, "PUBLISH has no topic")
 	case strings.ContainsAny(pk.Topic, "+#"):
 		return mqttpacket.NewFault(mqttpacket.ProtocolError, "the topic %.64q of PUBLISH has a wildcard", pk.Topic)
 	case len(pk.Properties.SubscriptionIDs) > 0:
-		return mqttpacket.NewFault(mqttpacket.ProtocolError, "PUBLISH of a client has a subscription identifier")
+		return mqttpacket.NewFault(mqttpacket.ProtocolError, "PUBLISH from a client must not have a subscription identifier")
 	case pk.Retain:
 		return mqttpacket.NewFault(mqttpacket.RetainNotSupported, "the service does not retain messages")
 	}
 	return nil
 }
 
-// hasReceived reports whether a packet of quality of service 2 has come before: then it is only acknowledged. Otherwise the
-// session remembers it until PUBREL comes.
+// hasReceived reports whether a packet of quality of service 2 is a duplicate. A duplicate is only acknowledged again. The session
+// keeps the id of a new packet until PUBREL arrives.
 func (c *session) hasReceived(n *conn, pk *mqttpacket.Packet) bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -92,16 +92,16 @@ func (c *session) hasReceived(n *conn, pk *mqttpacket.Packet) bool {
 	return known
 }
 
-// released ends the delivery of a packet of quality of service 2.
-func (c *session) released(n *conn, pk *mqttpacket.Packet) {
+// handlePubrel completes the delivery of a packet of quality of service 2.
+func (c *session) handlePubrel(n *conn, pk *mqttpacket.Packet) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	answer := &mqttpacket.Packet{Type: mqttpacket.Pubcomp, PacketID: pk.PacketID}
+	pubcomp := &mqttpacket.Packet{Type: mqttpacket.Pubcomp, PacketID: pk.PacketID}
 	if _, known := c.received[pk.PacketID]; !known {
-		answer.Code = mqttpacket.PacketIDNotFound
+		pubcomp.Code = mqttpacket.PacketIDNotFound
 	}
 	delete(c.received, pk.PacketID)
-	c.queueControl(n, answer)
+	c.queueControl(n, pubcomp)
 }
 
 func (c *session) sendToGroup(pk *mqttpacket.Packet, p hub.Payload) *mqttpacket.Fault {
@@ -122,7 +122,8 @@ func (c *session) sendToGroup(pk *mqttpacket.Packet, p hub.Payload) *mqttpacket.
 	return nil
 }
 
-// expiry is when a message that is worth delivering for so many seconds no longer is; nil = for ever.
+// expiry returns the time at which a message with an expiry interval expires. It returns the zero time, for never, if seconds is
+// nil.
 func (c *session) expiry(seconds *uint32) time.Time {
 	if seconds == nil {
 		return time.Time{}
@@ -135,8 +136,8 @@ func (c *session) forbidden(p hub.Permission, group string) *mqttpacket.Fault {
 		p, group)
 }
 
-// answer acknowledges what a client has published. If no packet can tell it of a fault, its connection is closed.
-func (c *session) answer(n *conn, pk *mqttpacket.Packet, fault *mqttpacket.Fault) {
+// publishDone acknowledges a PUBLISH packet. If there is a fault that no acknowledgement can carry, it closes the connection.
+func (c *session) publishDone(n *conn, pk *mqttpacket.Packet, fault *mqttpacket.Fault) {
 	if fault != nil {
 		c.Show("message", "PUBLISH failed: ", fault.Reason)
 		if c.version != protocol.MQTT5 || pk.QoS == 0 {
@@ -151,7 +152,8 @@ func (c *session) answer(n *conn, pk *mqttpacket.Packet, fault *mqttpacket.Fault
 	c.acknowledge(pk, fault)
 }
 
-// acknowledge writes PUBACK or PUBREC to the client, if it is not away: it will then send the packet again.
+// acknowledge sends PUBACK or PUBREC, as the quality of service requires. It sends nothing to a client that is away, which will
+// send its packet again.
 func (c *session) acknowledge(pk *mqttpacket.Packet, fault *mqttpacket.Fault) {
 	if pk.QoS == 0 {
 		return
@@ -167,7 +169,7 @@ func (c *session) acknowledge(pk *mqttpacket.Packet, fault *mqttpacket.Fault) {
 		if _, waiting := c.received[pk.PacketID]; waiting && ack.Code == 0 {
 			c.received[pk.PacketID] = true
 		} else {
-			delete(c.received, pk.PacketID) // there is no PUBREL after a fault
+			delete(c.received, pk.PacketID) // no PUBREL follows a fault
 		}
 	}
 	if c.conn != nil {
@@ -175,7 +177,7 @@ func (c *session) acknowledge(pk *mqttpacket.Packet, fault *mqttpacket.Fault) {
 	}
 }
 
-// subscribe joins groups.
+// subscribe handles SUBSCRIBE: the client joins the groups.
 func (c *session) subscribe(n *conn, pk *mqttpacket.Packet) {
 	ack := &mqttpacket.Packet{Type: mqttpacket.Suback, PacketID: pk.PacketID}
 	for _, s := range pk.Filters {
@@ -184,7 +186,7 @@ func (c *session) subscribe(n *conn, pk *mqttpacket.Packet) {
 			c.Show("group", "SUBSCRIBE failed: ", fault.Reason)
 			c.Hub.Service.Log.Info("an MQTT client's SUBSCRIBE failed", "hub", c.Hub.Name, "connection", c.ID, "code", fault.Code, "reason", fault.Reason)
 			if code = fault.Code; c.version != protocol.MQTT5 {
-				code = mqttpacket.UnspecifiedError // the only one there is
+				code = mqttpacket.UnspecifiedError // the only failure code of MQTT 3.1.1
 			}
 			ack.Properties.ReasonString = cmp.Or(ack.Properties.ReasonString, fault.Reason)
 		}
@@ -202,7 +204,7 @@ func (c *session) join(s mqttpacket.Subscription, ids []uint32) *mqttpacket.Faul
 		}
 	}
 	made := subscription{Subscription: s}
-	if len(ids) > 0 { // one at most, in a SUBSCRIBE packet
+	if len(ids) > 0 { // a SUBSCRIBE packet has at most one
 		made.id = ids[0]
 	}
 	c.mu.Lock()
@@ -215,7 +217,8 @@ func (c *session) join(s mqttpacket.Subscription, ids []uint32) *mqttpacket.Faul
 	return nil
 }
 
-// unsubscribe leaves groups. Before MQTT 5.0 its answer has no room for a fault.
+// unsubscribe handles UNSUBSCRIBE: the client leaves the groups. In MQTT 3.1.1, UNSUBACK cannot carry a fault, so a fault closes
+// the connection.
 func (c *session) unsubscribe(n *conn, pk *mqttpacket.Packet) {
 	ack := &mqttpacket.Packet{Type: mqttpacket.Unsuback, PacketID: pk.PacketID}
 	for _, s := range pk.Filters {
@@ -242,14 +245,14 @@ func (c *session) leave(topic string) (code byte, fault *mqttpacket.Fault) {
 		group, fault := protocol.MQTTGroup(topic)
 		if fault != nil {
 			if fault.Code != mqttpacket.NotAuthorized {
-				fault.Code = mqttpacket.TopicFilterInvalid // UNSUBACK has no other
+				fault.Code = mqttpacket.TopicFilterInvalid // the only other code that UNSUBACK may have
 			}
 			return 0, fault
 		}
 		if !c.Allows(hub.JoinLeaveGroup, group) {
 			return 0, c.forbidden(hub.JoinLeaveGroup, group)
 		}
-		existed = c.Leave(group) || existed // it may be in it by the application's doing
+		existed = c.Leave(group) || existed // the application may have added the client to the group
 		c.Show("group", "left ", group)
 	}
 	c.mu.Lock()
@@ -261,8 +264,8 @@ func (c *session) leave(topic string) (code byte, fault *mqttpacket.Fault) {
 	return mqttpacket.Success, nil
 }
 
-// disconnect lets a client go.
-func (c *session) disconnect(n *conn, pk *mqttpacket.Packet) {
+// handleDisconnect closes the connection of a client that has sent DISCONNECT.
+func (c *session) handleDisconnect(n *conn, pk *mqttpacket.Packet) {
 	how := &protocol.MQTTDisconnect{InitiatedByClient: true, DisconnectPacket: &protocol.MQTTDisconnectPacket{Code: pk.Code,
 		UserProperties: protocol.ToMQTTUserProperties(pk.Properties.User)}}
 	reason := "the client said goodbye"
@@ -276,7 +279,7 @@ func (c *session) disconnect(n *conn, pk *mqttpacket.Packet) {
 	if expiry := pk.Properties.SessionExpiry; expiry != nil {
 		if c.lifetime == 0 && *expiry > 0 {
 			c.mu.Unlock()
-			c.fail(n, mqttpacket.NewFault(mqttpacket.ProtocolError, "DISCONNECT asks to keep a session that CONNECT did not"))
+			c.fail(n, mqttpacket.NewFault(mqttpacket.ProtocolError, "DISCONNECT must not set a session expiry interval if CONNECT's was 0"))
 			return
 		}
 		c.lifetime = lifetime(expiry)
@@ -289,16 +292,16 @@ func (c *session) disconnect(n *conn, pk *mqttpacket.Packet) {
 			c.backlog = backlog{}
 		}
 	}
-	n.impatient = true // the client acknowledges nothing any more
+	n.closeNow = true // the client will not acknowledge anything
 	c.closeConn(n, nil, protocol.CloseNormal, "")
-	waiting := c.events.unanswered > 0
+	waiting := c.events.outstanding > 0
 	c.mu.Unlock()
 	if !waiting {
 		c.detach(n, reason, how)
 		return
 	}
-	c.Hub.Service.Life.GoFrom(func() { // what the client has sent before it said goodbye counts
-		c.awaitAnswers(n)
+	c.Hub.Service.Life.GoFrom(func() { // events that the client sent before DISCONNECT still reach the application
+		c.awaitEvents(n)
 		c.detach(n, reason, how)
 	})
 }

@@ -10,52 +10,52 @@ import (
 	"github.com/awps-go/webpubsub/emulator/internal/protocol"
 )
 
-// session is the link of an MQTT client. It is the client's session: it may outlive the network connection, and be
-// given another.
+// session is the session of an MQTT client, and its [hub.Link]. A session may outlive its network connection and continue over
+// another one.
 type session struct {
 	hub.Connection
 	version   protocol.MQTTVersion
-	sessionID string // for the application
-	tokenUser string // the user of the token that the session began with, whatever the application made of it
+	sessionID string // the session's id in events
+	tokenUser string // the user of the first connection's token, even if the application set another user
 
-	mu            sync.Mutex // guards everything below, and the mqttConns
-	conn          *conn      // nil while the client is away
-	physicalID    string     // of conn, or of the last one
-	lifetime      time.Duration
-	deadline      *hub.Timer // ends the session of a client that is away
+	mu            sync.Mutex    // guards everything below, and the guarded fields of conns
+	conn          *conn         // nil while the client is away
+	physicalID    string        // the physicalID of conn, or of the last conn
+	lifetime      time.Duration // how long the session outlives a connection
+	deadline      *hub.Timer    // ends the session of a client that is away
 	subscriptions map[string]subscription
 	backlog
-	received map[uint16]bool // packets of quality of service 2 that PUBREL has not released: whether PUBREC is due at once
+	received map[uint16]bool // packet ids of quality of service 2 without PUBREL yet; true = a duplicate gets PUBREC immediately
 	events   eventQueue
 	will     *will
 	ending   *protocol.MQTTDisconnect // how the last network connection ended
 	closing  bool                     // the session has ended
 }
 
-// subscription is what a client has subscribed to.
+// subscription is a client's subscription to a topic.
 type subscription struct {
 	mqttpacket.Subscription
-	id uint32 // its identifier; 0 = none
+	id uint32 // the subscription identifier; 0 = none
 }
 
 const sessionTakenOver = "the session was taken over by another connection"
 
-// Close ends the session and closes the connection after everything that was queued before.
+// Close ends the session and closes the connection after everything queued has been written.
 func (c *session) Close(reason string) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.endSession(c.goodbyeCode(), protocol.CloseNormal, reason)
+	c.endSession(c.closeReasonCode(), protocol.CloseNormal, reason)
 }
 
-// goodbyeCode is the reason code with which the service ends a session.
-func (c *session) goodbyeCode() byte {
+// closeReasonCode returns the reason code for a session that the service ends.
+func (c *session) closeReasonCode() byte {
 	if c.Hub.Service.Life.IsClosing() {
 		return mqttpacket.ServerShuttingDown
 	}
 	return mqttpacket.AdministrativeAction
 }
 
-// Drop cuts the network connection.
+// Drop cuts the network connection. noticed reports whether the server has noticed the cut. It is nil if the client is away.
 func (c *session) Drop() (noticed func() bool) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -67,7 +67,7 @@ func (c *session) Drop() (noticed func() bool) {
 	return func() bool { return !nc.Tracked() }
 }
 
-// endSession ends the session. The caller holds c.mu, and takes the client out of its hub.
+// endSession ends the session. The caller holds c.mu, and removes the client from its hub.
 func (c *session) endSession(code byte, closeCode int, reason string) {
 	if c.closing {
 		return
@@ -87,17 +87,17 @@ func (c *session) endSession(code byte, closeCode int, reason string) {
 	}
 }
 
-// byService is an end that the service has decided on, for the application.
+// byService describes, for the disconnected event, an end that the service initiated.
 func byService(version protocol.MQTTVersion, code byte) *protocol.MQTTDisconnect {
-	if version != protocol.MQTT5 { // which has no DISCONNECT packet of servers
+	if version != protocol.MQTT5 { // a 3.1.1 server does not send DISCONNECT
 		return &protocol.MQTTDisconnect{}
 	}
 	return &protocol.MQTTDisconnect{DisconnectPacket: &protocol.MQTTDisconnectPacket{Code: code}}
 }
 
-// fail closes a connection whose client did something it must not, or nothing for too long. The session may outlive it.
+// fail closes a connection because of a protocol violation or a keep-alive timeout. The session may outlive the connection.
 func (c *session) fail(n *conn, fault *mqttpacket.Fault) {
-	if c.leaving(n) {
+	if c.isClosing(n) {
 		return
 	}
 	c.Hub.Service.Log.Info("closing an MQTT client", "hub", c.Hub.Name, "connection", c.ID, "code", fault.Code, "reason", fault.Reason)
@@ -108,7 +108,8 @@ func (c *session) fail(n *conn, fault *mqttpacket.Fault) {
 	c.detach(n, fault.Reason, byService(c.version, fault.Code))
 }
 
-// detach tells that a connection is gone, or is about to be. The session ends with it, or waits for the client.
+// detach separates the session from a connection that has ended or is closing. The session ends, or waits for the client to
+// return.
 func (c *session) detach(n *conn, reason string, how *protocol.MQTTDisconnect) {
 	c.mu.Lock()
 	if c.conn != n || c.closing {
@@ -116,7 +117,7 @@ func (c *session) detach(n *conn, reason string, how *protocol.MQTTDisconnect) {
 		return
 	}
 	c.ending = how
-	if c.lifetime == 0 { // what was queued before is still written to a connection that is only about to be gone
+	if c.lifetime == 0 { // if the connection is still closing, queued messages are written first
 		c.endSession(mqttpacket.Success, protocol.CloseNormal, reason)
 		c.mu.Unlock()
 		c.Left(reason)
@@ -131,8 +132,8 @@ func (c *session) detach(n *conn, reason string, how *protocol.MQTTDisconnect) {
 	c.Show("connection", "cut off: it may come back", "")
 }
 
-// resume gives the session of a client that is away, or of which nobody has noticed yet that it is, to one that has
-// come back. It reports false when the session is over.
+// resume continues the session over the connection n of a client that has returned. back is the new client's session, whose
+// settings it adopts. If the previous connection still exists, resume closes it. resume returns false if the session has ended.
 func (c *session) resume(back *session, n *conn, announce func(resumed bool)) bool {
 	defer c.Hub.Service.Observer.Changed()
 	c.mu.Lock()
@@ -142,7 +143,7 @@ func (c *session) resume(back *session, n *conn, announce func(resumed bool)) bo
 	}
 	if old := c.conn; old != nil {
 		c.closeConn(old, &mqttpacket.Packet{Code: mqttpacket.SessionTakenOver}, protocol.ClosePolicyViolation, sessionTakenOver)
-		old.impatient = true
+		old.closeNow = true
 		if c.will != nil && c.will.delay == 0 {
 			c.sendWill()
 		}
@@ -154,11 +155,11 @@ func (c *session) resume(back *session, n *conn, announce func(resumed bool)) bo
 	c.AdoptState(&back.Connection)
 	c.events.changed.Broadcast()
 	announce(true)
-	c.wake(n)
+	c.startWriter(n)
 	return true
 }
 
-// takeOver ends the session for a client that wants a new one.
+// takeOver ends the session because the client begins a new one.
 func (c *session) takeOver() {
 	c.mu.Lock()
 	c.endSession(mqttpacket.SessionTakenOver, protocol.ClosePolicyViolation, sessionTakenOver)
@@ -166,29 +167,29 @@ func (c *session) takeOver() {
 	c.Left(sessionTakenOver)
 }
 
-// Away reports whether the client is gone and may come back.
+// Away reports whether the client is disconnected and may return to the session.
 func (c *session) Away() bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	return c.conn == nil && !c.closing
 }
 
-// Identity is what the events of the connection say of it in their headers.
+// Identity returns the ids for the headers of the connection's events.
 func (c *session) Identity() (physicalID, sessionID string) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	return c.physicalID, c.sessionID
 }
 
-// Disconnection is how the connection ended, for the application. Unless it ended otherwise, it was the service's will.
+// Disconnection describes the end of the connection for the disconnected event. Without another cause, the service ended it.
 func (c *session) Disconnection() *protocol.MQTTDisconnect {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	return cmp.Or(c.ending, byService(c.version, c.goodbyeCode()))
+	return cmp.Or(c.ending, byService(c.version, c.closeReasonCode()))
 }
 
-// lifetime is how long a session outlives its connection, of the seconds that a client asks for: at most as long as
-// a reliable client's.
+// lifetime returns how long a session outlives its connection, for the expiry interval that a client requests. The maximum is
+// hub.RecoveryWindow, like for reliable clients.
 func lifetime(seconds *uint32) time.Duration {
 	if seconds == nil {
 		return 0

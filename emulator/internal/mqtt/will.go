@@ -8,18 +8,18 @@ import (
 	"github.com/awps-go/webpubsub/emulator/internal/protocol"
 )
 
-// maxWillPayload bounds the payload of a will, in bytes, as the service does.
+// maxWillPayload is the service's limit for the payload of a will, in bytes.
 const maxWillPayload = 2000
 
-// will is what is published when the client is gone without having sent DISCONNECT.
+// will is the message that is published if the connection ends without a normal DISCONNECT.
 type will struct {
 	message *hub.Message
-	expiry  *uint32       // how many seconds the message is worth delivering; nil = for ever
-	delay   time.Duration // how long the client may take to come back before that
+	expiry  *uint32       // the message expiry interval, in seconds; nil = none
+	delay   time.Duration // how long the client may take to return before the will is published
 	due     *hub.Timer
 }
 
-// newWill makes the will of a CONNECT packet. The codes of its faults are those that a CONNACK packet may have.
+// newWill returns the will of a CONNECT packet. Its faults have codes that are valid in a CONNACK packet.
 func newWill(w *mqttpacket.Will) (*will, *mqttpacket.Fault) {
 	if w.Retain {
 		return nil, mqttpacket.NewFault(mqttpacket.RetainNotSupported, "the service does not retain messages")
@@ -52,7 +52,7 @@ func (c *session) sendWill() {
 	if w == nil {
 		return
 	}
-	c.Hub.Service.Life.Go(func() { // not here: the caller may hold hub.mu
+	c.Hub.Service.Life.Go(func() { // in another goroutine because the caller may hold hub.mu
 		if !c.Allows(hub.SendToGroup, w.message.Group) {
 			c.Hub.Service.Log.Info("an MQTT client may no longer send its will", "connection", c.ID, "group", w.message.Group)
 			return
@@ -62,7 +62,7 @@ func (c *session) sendWill() {
 	})
 }
 
-// dropWill forgets the will and returns it. The caller holds c.mu.
+// dropWill removes and returns the will. The caller holds c.mu.
 func (c *session) dropWill() *will {
 	w := c.will
 	if w != nil && w.due != nil {
@@ -72,7 +72,8 @@ func (c *session) dropWill() *will {
 	return w
 }
 
-// startWill publishes the will of a client that is away, once it is due. The caller holds c.mu.
+// startWill publishes the will of a client that is away, after the will's delay but no later than the end of the session. The
+// caller holds c.mu.
 func (c *session) startWill() {
 	w := c.will
 	if w == nil {

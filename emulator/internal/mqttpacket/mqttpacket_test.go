@@ -18,7 +18,7 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// full is every property that a packet may have.
+// full returns every property that a packet of a type, or a will, may have.
 func full(owner Type) Properties {
 	all := Properties{PayloadFormat: new(byte(1)), MessageExpiry: new(uint32(60)), ContentType: "text/plain", ResponseTopic: "answers",
 		CorrelationData: []byte{0, 1}, SubscriptionIDs: []uint32{268435455}, SessionExpiry: new(uint32(0)), AssignedClientID: "id",
@@ -68,7 +68,7 @@ func encodeLength(n int) []byte {
 	}
 }
 
-// samples are packets of every type, with all that they may have.
+// samples returns packets of every type, with as many fields as possible.
 func samples(version byte) []Packet {
 	properties := func(owner Type) Properties {
 		if version < V5 {
@@ -109,7 +109,7 @@ func samples(version byte) []Packet {
 	return all
 }
 
-func TestPacketsArriveAsTheyWereWritten(t *testing.T) {
+func TestDecodeReturnsWhatWasEncoded(t *testing.T) {
 	for _, version := range []byte{V311, V5} {
 		for _, pk := range samples(version) {
 			got, err := Decode(Encode(&pk), version)
@@ -120,10 +120,10 @@ func TestPacketsArriveAsTheyWereWritten(t *testing.T) {
 	require.Equal(t, "answers", full(Publish).ResponseTopic)
 }
 
-// TestEclipsePahoReadsWhatWeWrite holds the codec against two that others have written: each reads what the other wrote.
+// TestEclipsePahoReadsWhatWeWrite checks the codec against two independent codecs: each decodes what the other has encoded.
 func TestEclipsePahoReadsWhatWeWrite(t *testing.T) {
 	for _, pk := range samples(V5) {
-		if w := pk.Connect.Will; w != nil { // theirs write no other properties of a will
+		if w := pk.Connect.Will; w != nil { // Paho encodes no other properties of a will
 			w.Properties = Properties{WillDelay: w.Properties.WillDelay, User: w.Properties.User}
 		}
 		data := Encode(&pk)
@@ -132,7 +132,7 @@ func TestEclipsePahoReadsWhatWeWrite(t *testing.T) {
 		var again bytes.Buffer
 		_, err = theirs.WriteTo(&again)
 		require.NoError(t, err)
-		if pk.Type == Publish { // which they write with the type twice over
+		if pk.Type == Publish { // Paho encodes the packet type twice, which corrupts the first byte
 			again.Bytes()[0] = data[0]
 		}
 		got, err := Decode(again.Bytes(), V5)
@@ -149,7 +149,7 @@ func TestEclipsePahoReadsWhatWeWrite(t *testing.T) {
 	}
 }
 
-// broken are packets that broke other decoders, or that they accepted. testdata/broken.txt says which.
+// broken returns the invalid packets in testdata/broken.txt by name. Other decoders fail on some of them, and accept others.
 func broken(t testing.TB) map[string][]byte {
 	t.Helper()
 	text, err := os.ReadFile("testdata/broken.txt")
@@ -169,7 +169,7 @@ func broken(t testing.TB) map[string][]byte {
 	return all
 }
 
-func TestBrokenPacketsAreNotAccepted(t *testing.T) {
+func TestBrokenPacketsAreRejected(t *testing.T) {
 	for name, data := range broken(t) {
 		version := byte(V5)
 		if strings.HasPrefix(name, "3.1.1") {
@@ -182,7 +182,7 @@ func TestBrokenPacketsAreNotAccepted(t *testing.T) {
 	}
 }
 
-func TestAPacketThatBreaksOffIsNotAccepted(t *testing.T) {
+func TestTruncatedPacketsAreRejected(t *testing.T) {
 	for _, version := range []byte{V311, V5} {
 		for _, pk := range samples(version) {
 			whole := Encode(&pk)
@@ -193,7 +193,7 @@ func TestAPacketThatBreaksOffIsNotAccepted(t *testing.T) {
 			for n := range len(whole) - head {
 				short := append([]byte{whole[0]}, append(encodeLength(n), whole[head:head+n]...)...)
 				got, err := Decode(short, version)
-				if err == nil { // some packets may end early
+				if err == nil { // some packets may omit their last fields
 					require.Equal(t, short, Encode(got), "%s, %d bytes", pk.Type, n)
 				}
 			}
@@ -201,8 +201,8 @@ func TestAPacketThatBreaksOffIsNotAccepted(t *testing.T) {
 	}
 }
 
-// TestALengthIsNotBelievedBeforeItsBytesCome announces the greatest packet there is and sends nothing of it.
-func TestALengthIsNotBelievedBeforeItsBytesCome(t *testing.T) {
+// TestMemoryIsAllocatedOnlyForReceivedBytes announces a packet of the maximum length and sends three bytes of it.
+func TestMemoryIsAllocatedOnlyForReceivedBytes(t *testing.T) {
 	var before, after runtime.MemStats
 	in := bufio.NewReader(bytes.NewReader([]byte{0x30, 0xFF, 0xFF, 0xFF, 0x7F, 1, 2, 3}))
 	runtime.ReadMemStats(&before)
@@ -249,7 +249,7 @@ func TestCopies(t *testing.T) {
 	}
 }
 
-// FuzzPackets reads what a stranger may send. What is accepted means what was sent: written again, it is as long.
+// FuzzPackets reads untrusted input. A packet that is accepted must survive encoding and decoding.
 func FuzzPackets(f *testing.F) {
 	for _, version := range []byte{V311, V5} {
 		for _, pk := range samples(version) {

@@ -1,30 +1,35 @@
-// Package mqttpacket reads and writes the packets of MQTT 3.1.1 and 5.0. It accepts a packet only if its bytes are exactly
-// what the specifications allow, so that a client's mistake shows in a test. It knows bytes and nothing else.
+// Package mqttpacket encodes and decodes the packets of MQTT 3.1.1 and 5.0. It accepts only packets that the specifications
+// allow, so a client's mistake shows in a test. It does no I/O other than reading a packet from a stream.
 //
-// # Why this is our own code
+// # Why the emulator has its own codec
 //
-// A server reads bytes of strangers, and the emulator is a dependency of other people's tests. Three libraries were
-// compared in November 2026, each with a fuzzer and with the packets in this package's testdata:
+// A server reads untrusted input, and the emulator is a dependency of other people's tests. Three libraries were compared in
+// November 2026, with a fuzzer and with the packets in this package's testdata.
 //
-//	github.com/mochi-mqtt/server/v2/packets   the last release is of March 2025. Some packets that break off make it panic
-//	                                          (index out of range in SUBSCRIBE). It brings 44 modules into the graph of a
-//	                                          user's tests, for a broker of which we use nothing.
-//	github.com/eclipse/paho.golang/packets    maintained; MQTT 5.0 only. ReadPacket allocates what a length announces
-//	                                          before it reads: 4 GiB for a packet of 6 bytes, and a panic where an int has
-//	                                          32 bits. Unpack panics there too, on a property length of five digits. It
-//	                                          accepts properties that break off, properties given twice, reserved flags,
-//	                                          bytes after the end, and text that is not UTF-8.
-//	github.com/eclipse/paho.mqtt.golang/packets  maintained; MQTT 3.1.1 only. ReadPacket allocates up to 256 MiB for a packet
-//	                                          of 5 bytes. A string that breaks off is filled up with zero bytes and accepted.
+// github.com/mochi-mqtt/server/v2/packets, last released in March 2025:
 //
-// The two of Eclipse Paho are made for clients, which trust their server. Neither passes a fuzzer that compares what was
-// accepted with what was sent, and with both of them every packet would have two types. They stay the reference of this
-// package's tests: each side reads what the other has written.
+//   - Some truncated packets cause a panic (index out of range in SUBSCRIBE).
+//   - It adds 44 modules to the graph of a user's tests, for a broker that the emulator does not use.
+//
+// github.com/eclipse/paho.golang/packets, maintained, MQTT 5.0 only:
+//
+//   - ReadPacket allocates the announced length before it reads: 4 GiB for a packet of 6 bytes. If int has 32 bits, it panics.
+//   - If int has 32 bits, Unpack panics on a property length of five bytes.
+//   - It accepts truncated properties, repeated properties, reserved flags, bytes after the end, and text that is not UTF-8.
+//
+// github.com/eclipse/paho.mqtt.golang/packets, maintained, MQTT 3.1.1 only:
+//
+//   - ReadPacket allocates up to 256 MiB for a packet of 5 bytes.
+//   - It pads a truncated string with zero bytes and accepts it.
+//
+// Both Eclipse Paho libraries are written for clients, which trust their server. Neither passes a fuzzer that compares the
+// decoded packet with the input. Using both would also mean two types for every packet. They remain the reference in this
+// package's tests: each side decodes what the other has encoded.
 package mqttpacket
 
 import "fmt"
 
-// The versions of MQTT, as CONNECT packets spell them.
+// The versions of MQTT, as encoded in CONNECT packets.
 const (
 	V311 = 4
 	V5   = 5
@@ -61,21 +66,21 @@ func (t Type) String() string {
 	return fmt.Sprintf("type %d", byte(t))
 }
 
-// Packet is a packet of either version. Which fields count depends on its type.
+// Packet is a packet of either version. The packet's type decides which fields are used.
 type Packet struct {
 	Type    Type
-	Version byte // of the protocol, not of a packet
+	Version byte // the protocol version, V311 or V5
 
 	PacketID   uint16
-	Properties Properties // of MQTT 5.0
+	Properties Properties // MQTT 5.0
 
 	Connect        ConnectFields  // CONNECT
 	SessionPresent bool           // CONNACK
-	Code           byte           // a reason code of MQTT 5.0; in CONNACK of 3.1.1 a return code
-	Codes          []byte         // SUBACK and UNSUBACK, one for each filter
+	Code           byte           // a reason code of MQTT 5.0, or the return code of a CONNACK of 3.1.1
+	Codes          []byte         // SUBACK and UNSUBACK, one per filter
 	Filters        []Subscription // SUBSCRIBE and UNSUBSCRIBE
 
-	// of PUBLISH
+	// PUBLISH
 	QoS     byte
 	Dup     bool
 	Retain  bool
@@ -83,10 +88,10 @@ type Packet struct {
 	Payload []byte
 }
 
-// ConnectFields are what only a CONNECT packet has. A packet of a version that is neither 3.1.1 nor 5.0 has Protocol only.
+// ConnectFields are the fields of a CONNECT packet. In a packet of another version than 3.1.1 or 5.0, only Protocol is set.
 type ConnectFields struct {
 	Protocol  string // "MQTT"
-	Clean     bool   // clean session or clean start
+	Clean     bool   // clean session (3.1.1) or clean start (5.0)
 	KeepAlive uint16 // in seconds; 0 = none
 	ClientID  string
 	Will      *Will
@@ -94,7 +99,7 @@ type ConnectFields struct {
 	Password  []byte // nil = none
 }
 
-// Will is the message that the server publishes for a client that is gone.
+// Will is the message that the server publishes if the connection is lost.
 type Will struct {
 	Topic      string
 	Payload    []byte
@@ -103,7 +108,7 @@ type Will struct {
 	Properties Properties
 }
 
-// Subscription is a topic filter. An UNSUBSCRIBE packet has the filter only.
+// Subscription is a topic filter with its options. In an UNSUBSCRIBE packet, only Filter is set.
 type Subscription struct {
 	Filter            string
 	QoS               byte
@@ -112,15 +117,15 @@ type Subscription struct {
 	RetainHandling    byte
 }
 
-// Fault is why a packet cannot be accepted: a reason code of MQTT 5.0, and words.
+// Fault is the error for a packet that is not acceptable.
 type Fault struct {
-	Code   byte
+	Code   byte // a reason code of MQTT 5.0
 	Reason string
 }
 
 func (f *Fault) Error() string { return f.Reason }
 
-// NewFault makes a Fault.
+// NewFault returns a Fault with a formatted reason.
 func NewFault(code byte, format string, args ...any) *Fault {
 	return &Fault{code, fmt.Sprintf(format, args...)}
 }
@@ -157,12 +162,12 @@ const (
 	WildcardsNotSupported         = 0xA2
 )
 
-// connackCodes are the reason codes above Success that a CONNACK packet may have.
+// connackCodes are the reason codes other than Success that a CONNACK packet may have.
 var connackCodes = map[byte]bool{0x80: true, 0x81: true, 0x82: true, 0x83: true, 0x84: true, 0x85: true, 0x86: true, 0x87: true,
 	0x88: true, 0x89: true, 0x8A: true, 0x8C: true, 0x90: true, 0x95: true, 0x97: true, 0x99: true, 0x9A: true, 0x9B: true,
 	0x9C: true, 0x9D: true, 0x9F: true}
 
-// RefusesConnect reports whether a CONNACK packet of a version may refuse a client with a code.
+// RefusesConnect reports whether a code is valid for rejecting a client in a CONNACK packet of a version.
 func RefusesConnect(version byte, code int) bool {
 	if version == V5 {
 		return code > 0 && code < 256 && connackCodes[byte(code)]
@@ -170,7 +175,7 @@ func RefusesConnect(version byte, code int) bool {
 	return 1 <= code && code <= 5
 }
 
-// flags returns what the lower half of the first byte must be, for every type but PUBLISH.
+// flags returns the required value of the lower four bits of the first byte, for every type except PUBLISH.
 func (t Type) flags() byte {
 	if t == Pubrel || t == Subscribe || t == Unsubscribe {
 		return 2

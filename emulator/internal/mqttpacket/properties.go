@@ -6,8 +6,8 @@ import (
 	"unicode/utf8"
 )
 
-// Properties are the properties of a packet of MQTT 5.0, or of a will. A zero field is a property that is absent. For
-// properties that mean something when they are 0 or false, that is a nil pointer.
+// Properties are the properties of an MQTT 5.0 packet or will. A zero field is an absent property. A property whose value may be
+// 0 or empty is a pointer, which is nil if the property is absent.
 type Properties struct {
 	PayloadFormat         *byte
 	MessageExpiry         *uint32 // in seconds
@@ -38,7 +38,7 @@ type Properties struct {
 	SharedAvailable       *byte
 }
 
-// UserProperty is a name and a value. A packet may have several of one name.
+// UserProperty is a name and a value. A packet may have several user properties with the same name.
 type UserProperty struct{ Key, Value string }
 
 const (
@@ -47,12 +47,12 @@ const (
 	idUser           = 38
 )
 
-// propertyOwner is who may have a property: a packet of a type, or a will, which is owner 0.
+// propertyOwner is what may have a property: a packet of a type, or a will, which is 0.
 type propertyOwner = Type
 
 const will propertyOwner = 0
 
-// allOwners may have a user property: every type of packet that has properties, and wills.
+// allOwners are wills and all packet types that have properties. Each of them may have user properties.
 var allOwners = []propertyOwner{will, Connect, Connack, Publish, Puback, Pubrec, Pubrel, Pubcomp, Subscribe, Suback, Unsubscribe,
 	Unsuback, Disconnect, Auth}
 
@@ -65,7 +65,8 @@ var propertyOwners = map[byte][]propertyOwner{
 	41: {Connack}, 42: {Connack},
 }
 
-// field returns where the value of a property is kept, by its type, which decides how it is written.
+// field returns a pointer to the field of a property, or nil if there is no such property. The type of the field decides how the
+// property is encoded.
 func (p *Properties) field(id byte) any {
 	switch id {
 	case 1:
@@ -128,26 +129,26 @@ func (p *Properties) field(id byte) any {
 
 const lastProperty = 42
 
-// properties reads the properties of an owner.
+// properties reads the properties of a packet or a will.
 func (r *reader) properties(p *Properties, owner propertyOwner) {
 	in := reader{data: r.take(int(r.varint("the length of the properties"))), fault: r.fault}
 	var seen [lastProperty + 1]bool
 	for len(in.data) > 0 && in.fault == nil {
 		id := in.byte()
 		if id > lastProperty || !slices.Contains(propertyOwners[id], owner) {
-			in.fail(ProtocolError, "a property %d does not belong there", id)
+			in.fail(ProtocolError, "property %d is not allowed here", id)
 			break
 		}
 		if seen[id] && id != idUser && (id != idSubscriptionID || owner != Publish) {
-			in.fail(ProtocolError, "the property %d is there twice", id)
+			in.fail(ProtocolError, "property %d occurs twice", id)
 			break
 		}
 		seen[id] = true
 		switch v := p.field(id).(type) {
-		case **byte: // all are 0 or 1
+		case **byte: // every byte property is 0 or 1
 			*v = new(in.byte())
 			if **v > 1 {
-				in.fail(ProtocolError, "the property %d is neither 0 nor 1", id)
+				in.fail(ProtocolError, "property %d must be 0 or 1", id)
 			}
 		case **uint16:
 			*v = new(in.uint16())
@@ -155,11 +156,11 @@ func (r *reader) properties(p *Properties, owner propertyOwner) {
 			*v = new(in.uint32())
 		case *uint16:
 			if *v = in.uint16(); *v == 0 && id == 33 {
-				in.fail(ProtocolError, "the receive maximum is 0")
+				in.fail(ProtocolError, "the receive maximum must not be 0")
 			}
 		case *uint32:
 			if *v = in.uint32(); *v == 0 {
-				in.fail(ProtocolError, "the maximum packet size is 0")
+				in.fail(ProtocolError, "the maximum packet size must not be 0")
 			}
 		case *string:
 			*v = in.string("a property")
@@ -170,7 +171,7 @@ func (r *reader) properties(p *Properties, owner propertyOwner) {
 		case *[]uint32:
 			n := in.varint("a subscription identifier")
 			if n == 0 {
-				in.fail(ProtocolError, "a subscription identifier is 0")
+				in.fail(ProtocolError, "a subscription identifier must not be 0")
 			}
 			*v = append(*v, n)
 		case *[]UserProperty:
@@ -181,7 +182,7 @@ func (r *reader) properties(p *Properties, owner propertyOwner) {
 	r.fault = in.fault
 }
 
-// appendProperties writes the properties that are there, with their length.
+// appendProperties appends the length of the properties and those that are present.
 func appendProperties(out []byte, p *Properties) []byte {
 	var all []byte
 	for id := byte(1); id <= lastProperty; id++ {
@@ -231,13 +232,13 @@ func appendProperties(out []byte, p *Properties) []byte {
 	return append(binary.AppendUvarint(out, uint64(len(all))), all...)
 }
 
-// appendString writes a string or bytes with their length. What is too long is cut; callers have checked it.
+// appendString appends the length of a string, and the string. It cuts a string that is too long; callers should have checked.
 func appendString(out []byte, s string) []byte {
 	s = s[:min(len(s), 1<<16-1)]
 	return append(binary.BigEndian.AppendUint16(out, uint16(len(s))), s...)
 }
 
-// IsString reports whether a text can be a string of MQTT.
+// IsString reports whether a text is a valid MQTT string: UTF-8 without U+0000, and at most 65,535 bytes.
 func IsString(s string) bool {
 	for _, r := range s {
 		if r == 0 {

@@ -7,12 +7,13 @@ import (
 	"io"
 )
 
-// chunk is how much is made room for at a time: a length that a packet announces is not believed before its bytes come.
+// chunk is how many bytes are allocated at a time. Memory for an announced length is not allocated before its bytes arrive.
 const chunk = 16 << 10
 
-// Read reads a packet whose length after the fixed header is at most limit. version is that of the connection, and does not
-// matter for a CONNECT packet. The error is a *Fault if the packet cannot be accepted; any other is of in. Read does not hide
-// an error of in behind io.ErrUnexpectedEOF.
+// Read reads one packet. version is the connection's protocol version; it is ignored for a CONNECT packet, which names its own.
+//
+// Read returns a *Fault if the packet is invalid, or if its length after the fixed header exceeds limit. It returns errors of
+// in unchanged: a packet that is cut off by io.EOF returns io.EOF, not io.ErrUnexpectedEOF.
 func Read(in *bufio.Reader, version byte, limit int) (*Packet, error) {
 	head, err := in.ReadByte()
 	if err != nil {
@@ -21,22 +22,22 @@ func Read(in *bufio.Reader, version byte, limit int) (*Packet, error) {
 	pk := &Packet{Type: Type(head >> 4), Version: version}
 	flags := head & 15
 	if pk.Type == 0 || pk.Type == Auth && version < V5 {
-		return nil, NewFault(ProtocolError, "there are no packets of type %d", pk.Type)
+		return nil, NewFault(ProtocolError, "packet type %d is not allowed", pk.Type)
 	}
 	if pk.Type == Publish {
 		pk.Dup, pk.QoS, pk.Retain = flags&8 != 0, flags>>1&3, flags&1 != 0
 		if pk.QoS == 3 || pk.Dup && pk.QoS == 0 {
-			return nil, NewFault(MalformedPacket, "malformed packet: the flags of PUBLISH")
+			return nil, NewFault(MalformedPacket, "malformed packet: the flags of PUBLISH are invalid")
 		}
 	} else if flags != pk.Type.flags() {
-		return nil, NewFault(MalformedPacket, "malformed packet: the flags of %s", pk.Type)
+		return nil, NewFault(MalformedPacket, "malformed packet: the flags of %s are invalid", pk.Type)
 	}
 	length, err := readLength(in)
 	if err != nil {
 		return nil, err
 	}
 	if length > limit {
-		return nil, NewFault(PacketTooLarge, "a packet of more than %d bytes", limit)
+		return nil, NewFault(PacketTooLarge, "the packet is larger than %d bytes", limit)
 	}
 	var body []byte
 	for len(body) < length {
@@ -60,7 +61,7 @@ func Read(in *bufio.Reader, version byte, limit int) (*Packet, error) {
 	return pk, nil
 }
 
-// readLength reads the length of what follows the fixed header.
+// readLength reads the remaining length, the last field of the fixed header.
 func readLength(in io.ByteReader) (int, error) {
 	length := 0
 	for shift := 0; shift < 28; shift += 7 {
@@ -76,7 +77,7 @@ func readLength(in io.ByteReader) (int, error) {
 	return 0, NewFault(MalformedPacket, "malformed packet: the length has more than four bytes")
 }
 
-// reader takes the fields of a packet off its body. After a fault everything is empty.
+// reader reads the fields of a packet from its body. After a fault, all reads return zero values.
 type reader struct {
 	data  []byte
 	fault *Fault
@@ -91,7 +92,7 @@ func (r *reader) fail(code byte, format string, args ...any) {
 
 func (r *reader) take(n int) []byte {
 	if n > len(r.data) {
-		r.fail(MalformedPacket, "malformed packet: it breaks off")
+		r.fail(MalformedPacket, "malformed packet: it is truncated")
 		return nil
 	}
 	taken := r.data[:n:n]
@@ -120,7 +121,7 @@ func (r *reader) uint32() uint32 {
 	return 0
 }
 
-// varint reads a number of up to four bytes.
+// varint reads a variable byte integer of up to four bytes. what names the field in errors.
 func (r *reader) varint(what string) uint32 {
 	var n uint32
 	for shift := 0; shift < 28; shift += 7 {
@@ -128,7 +129,7 @@ func (r *reader) varint(what string) uint32 {
 		n |= uint32(b&127) << shift
 		if b < 128 {
 			if b == 0 && shift > 0 {
-				r.fail(MalformedPacket, "malformed packet: %s is longer than it must be", what)
+				r.fail(MalformedPacket, "malformed packet: the encoding of %s is longer than necessary", what)
 			}
 			return n
 		}
@@ -148,7 +149,7 @@ func (r *reader) binary() []byte {
 func (r *reader) string(what string) string {
 	s := string(r.binary())
 	if r.fault == nil && !IsString(s) {
-		r.fail(MalformedPacket, "malformed packet: %s is not UTF-8, or has a zero byte", what)
+		r.fail(MalformedPacket, "malformed packet: %s is not UTF-8 or contains U+0000", what)
 	}
 	return s
 }
@@ -156,12 +157,12 @@ func (r *reader) string(what string) string {
 func (r *reader) packetID() uint16 {
 	id := r.uint16()
 	if r.fault == nil && id == 0 {
-		r.fail(ProtocolError, "the packet id is 0")
+		r.fail(ProtocolError, "the packet id must not be 0")
 	}
 	return id
 }
 
-// packet reads what follows the fixed header.
+// packet reads the part of a packet after the fixed header.
 func (r *reader) packet(pk *Packet) {
 	switch pk.Type {
 	case Connect:
@@ -170,7 +171,7 @@ func (r *reader) packet(pk *Packet) {
 		flags := r.byte()
 		pk.SessionPresent = flags == 1
 		if flags > 1 {
-			r.fail(MalformedPacket, "malformed packet: the flags of CONNACK")
+			r.fail(MalformedPacket, "malformed packet: the flags of CONNACK are invalid")
 		}
 		pk.Code = r.byte()
 		r.propertiesOf5(pk)
@@ -205,7 +206,7 @@ func (r *reader) propertiesOf5(pk *Packet) {
 	}
 }
 
-// codeAndProperties reads a reason code and properties, both of which may be left out in the end.
+// codeAndProperties reads a reason code and properties at the end of a packet. Both may be omitted.
 func (r *reader) codeAndProperties(pk *Packet) {
 	if pk.Version < V5 || len(r.data) == 0 {
 		return
@@ -221,7 +222,7 @@ func (r *reader) connect(pk *Packet) {
 	c.Protocol = r.string("the protocol's name")
 	pk.Version = r.byte()
 	if c.Protocol != "MQTT" || pk.Version != V311 && pk.Version != V5 {
-		r.data = nil // nobody knows what follows
+		r.data = nil // the rest of the format is unknown
 		return
 	}
 	flags := r.byte()
@@ -265,19 +266,19 @@ func (r *reader) filters(pk *Packet) {
 			options := r.byte()
 			s.QoS, s.NoLocal, s.RetainAsPublished, s.RetainHandling = options&3, options&4 != 0, options&8 != 0, options>>4&3
 			if s.QoS == 3 || s.RetainHandling == 3 || options&0xC0 != 0 || pk.Version < V5 && options > 2 {
-				r.fail(MalformedPacket, "malformed packet: the options of a subscription")
+				r.fail(MalformedPacket, "malformed packet: the options of a subscription are invalid")
 			}
 		}
 		pk.Filters = append(pk.Filters, s)
 	}
 }
 
-// Decode reads a packet from bytes that are one packet.
+// Decode decodes data, which must be exactly one packet. See [Read].
 func Decode(data []byte, version byte) (*Packet, error) {
 	in := bufio.NewReader(bytes.NewReader(data))
 	pk, err := Read(in, version, len(data))
 	if err == nil && in.Buffered() > 0 {
-		err = NewFault(MalformedPacket, "malformed packet: another one follows")
+		err = NewFault(MalformedPacket, "malformed packet: data follows the packet")
 	}
 	return pk, err
 }

@@ -4,7 +4,7 @@ import (
 	"encoding/binary"
 )
 
-// Encode writes a packet in the version that it names. Strings longer than 65,535 bytes are cut.
+// Encode encodes a packet for its protocol version. It cuts strings longer than 65,535 bytes.
 func Encode(pk *Packet) []byte {
 	v5 := pk.Version >= V5
 	flags := pk.Type.flags()
@@ -54,7 +54,7 @@ func Encode(pk *Packet) []byte {
 	return append(binary.AppendUvarint(out, uint64(len(body))), body...)
 }
 
-// appendCode writes a reason code and properties, as far as they say anything.
+// appendCode appends the reason code and the properties. It omits empty properties, and then a reason code of 0.
 func appendCode(body []byte, pk *Packet) []byte {
 	if pk.Version < V5 {
 		return body
@@ -104,16 +104,17 @@ func bit(b bool) byte {
 	return 0
 }
 
-// Copy is how one client's copy of a PUBLISH packet differs from the packet that Encode has written at quality of service 0.
+// Copy describes one client's copy of a PUBLISH packet: how the copy differs from the packet encoded at quality of service 0.
 type Copy struct {
 	QoS            byte
-	PacketID       uint16 // if QoS is more than 0
+	PacketID       uint16 // used if QoS is not 0
 	Dup            bool
 	MessageExpiry  uint32 // in seconds; 0 = none
 	SubscriptionID uint32 // 0 = none
 }
 
-// Of returns the copy. Version is that of the packet, which has neither property yet.
+// Of returns the copy of an encoded packet. version is the packet's protocol version. The packet must not have a message expiry
+// or a subscription identifier yet.
 func (c Copy) Of(data []byte, version byte) []byte {
 	if c == (Copy{}) {
 		return data
@@ -123,7 +124,7 @@ func (c Copy) Of(data []byte, version byte) []byte {
 	topic := rest[:2+int(binary.BigEndian.Uint16(rest))]
 	rest = rest[len(topic):]
 
-	var middle []byte // what comes between topic and payload, or between topic and the properties there are
+	var middle []byte // the bytes between the topic and the payload, or between the topic and the existing properties
 	if c.QoS > 0 {
 		middle = binary.BigEndian.AppendUint16(middle, c.PacketID)
 	}

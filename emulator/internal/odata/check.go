@@ -1,13 +1,13 @@
 package odata
 
-// kind is the type of an expression. Kinds are bits, so that a parameter can accept several.
+// kind is the type of an expression. Kinds are bits because a parameter may accept several kinds.
 type kind uint8
 
 const (
 	kindBool kind = 1 << iota
 	kindString
 	kindInt
-	kindNull // the literal null; strings and integers may turn out null, bools and groups never
+	kindNull // the literal null; strings and integers may evaluate to null, bools and groups may not
 	kindGroups
 
 	kindAny = kindBool | kindString | kindInt | kindNull | kindGroups
@@ -30,14 +30,14 @@ func (k kind) String() string {
 
 var keywords = map[string]op{"true": opTrue, "false": opFalse, "null": opNull}
 
-// variables, by lower-case name: their names count in any case.
+// variables are the variables by lower-case name. Their names are matched without regard to case.
 var variables = map[string]op{"userid": opUserID, "connectionid": opConnectionID, "protocol": opProtocol, "groups": opGroups}
 
 // function is the signature of a function.
 type function struct {
 	op       op
 	params   []kind
-	optional int // how many of params, at the end, may be left out
+	optional int // the number of params at the end that may be omitted
 }
 
 const nullableString = kindString | kindNull
@@ -55,7 +55,7 @@ var functions = map[string]function{
 	"endswith":   {op: opEndsWith, params: []kind{nullableString, nullableString}},
 }
 
-// signatures is functions by operation.
+// signatures are the functions by operation.
 var signatures = func() map[op]function {
 	m := make(map[op]function, len(functions))
 	for _, f := range functions {
@@ -64,12 +64,12 @@ var signatures = func() map[op]function {
 	return m
 }()
 
-// checker finds the kind of every expression of a filter. Microsoft's emulator checks a filter by evaluating it for a
-// connection with an empty id, without a user and without groups, and finds other faults only while it sends. The
-// checker finds these before anything is sent as well.
+// checker finds the kind of every expression in a filter. Microsoft's emulator checks a filter by evaluating it for a connection
+// with an empty id, without a user and without groups. It notices other faults only while sending. checker finds those faults
+// before anything is sent.
 type checker struct{ filter string }
 
-// check reports the first fault of a filter's types.
+// check returns the first type error in a filter.
 func check(root *node, filter string) error {
 	c := checker{filter}
 	return c.expect(root, kindBool, root, root)
@@ -77,13 +77,13 @@ func check(root *node, filter string) error {
 
 func (c checker) part(n *node) string { return c.filter[n.start:n.end] }
 
-// fault returns an error whose part is the expression named by its first argument.
+// fault returns an error about the expression part.
 func (c checker) fault(part *node, detail, hint string) error {
 	return &Error{Part: c.part(part), Detail: detail, Hint: hint}
 }
 
-// expect checks n and that its kind is one of want. part is the expression that an error about n's kind names, and
-// outer is the nearest operator or function around n: an error about a name that means nothing names it.
+// expect checks n, and that its kind is one of want. part is the expression that an error about n's kind names. outer is the
+// nearest operator or function around n, which an error about an unknown name names.
 func (c checker) expect(n *node, want kind, part, outer *node) error {
 	got, err := c.kind(n, outer)
 	if err != nil {
@@ -102,7 +102,7 @@ func notHint(part *node, got kind) string {
 	return ""
 }
 
-// kind returns the kind of n, whose parts it checks.
+// kind checks the arguments of n and returns the kind of n.
 func (c checker) kind(n, outer *node) (kind, error) {
 	switch n.op {
 	case opTrue, opFalse:
@@ -126,11 +126,11 @@ func (c checker) kind(n, outer *node) (kind, error) {
 			return 0, err
 		}
 		if n.args[1].op != opGroups {
-			return 0, c.fault(n, "Invalid token '"+c.part(n.args[1])+"'.", "in takes groups or a list such as ('a','b')")
+			return 0, c.fault(n, "Invalid token '"+c.part(n.args[1])+"'.", "the right side of in must be groups or a list such as ('a','b')")
 		}
 		return kindBool, nil
 	case opGt, opGe, opLt, opLe:
-		if n.args[0].op == opNull || n.args[1].op == opNull { // false, whatever the other side is
+		if n.args[0].op == opNull || n.args[1].op == opNull { // false for every other operand, so any kind is allowed
 			return kindBool, c.all(n, kindAny)
 		}
 		return kindBool, c.all(n, kindInt)
@@ -152,13 +152,13 @@ func (c checker) all(n *node, want kind) error {
 func (c checker) call(n *node) (kind, error) {
 	f := signatures[n.op]
 	if most := len(f.params); len(n.args) > most || len(n.args) < most-f.optional {
-		return 0, c.fault(n, "Invalid token '"+c.part(n)+"'.", "the function has another number of arguments")
+		return 0, c.fault(n, "Invalid token '"+c.part(n)+"'.", "wrong number of arguments")
 	}
 	for i, arg := range n.args {
 		if err := c.expect(arg, f.params[i], n, n); err != nil {
 			return 0, err
 		}
-		if f.params[i] == kindInt { // which must not be null, for the connection that filters are checked with
+		if f.params[i] == kindInt { // must not be null for the connection with which the service checks filters
 			if _, ok := arg.int(&Vars{}); !ok {
 				return 0, c.fault(n, "Type 'null', expect 'int'.", "")
 			}

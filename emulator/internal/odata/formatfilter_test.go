@@ -8,7 +8,7 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// FuzzFormatFilter: a value that the client puts into a filter is that value, and nothing else, to the parser.
+// FuzzFormatFilter checks that the parser reads a value from FormatFilter as exactly that value.
 func FuzzFormatFilter(f *testing.F) {
 	for _, user := range []string{"user1", "'", "''", "' or true or userId eq '", "%v", "\\'", "é日本🎉", "null", "a' in groups"} {
 		f.Add(user, user+"x")
@@ -25,7 +25,7 @@ func FuzzFormatFilter(f *testing.F) {
 				{webpubsub.FormatFilter("not (%v in groups)", user), user != other},
 			} {
 				expression, err := odata.Parse(string(test.filter))
-				if name == "" || test.filter[0] == 0 { // null, and a filter that no operation sends
+				if name == "" || test.filter[0] == 0 { // an empty name is null; no operation sends a filter that begins with 0
 					return
 				}
 				require.NoError(t, err, "filter %s", test.filter)

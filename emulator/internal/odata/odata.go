@@ -1,62 +1,64 @@
-// Package odata reads the OData filters of the service: the filter parameter of a send, and the body of a bulk
-// group change.
+// Package odata parses and evaluates the service's OData filters: the filter parameter of a send, and the filter in the body of
+// a bulk group change.
 //
-// A filter is a bool expression over one connection: its userId, its connectionId, its protocol and its groups. It is
-// parsed and type-checked once and then matched against every connection in question, so [Parse] rejects whatever
-// could not be evaluated, and [Expr.Match] cannot fail and does not allocate unless the filter itself builds strings.
+// A filter is a bool expression over the userId, connectionId, protocol and groups of one connection. [Parse] parses and
+// type-checks a filter once. [Expr.Match] then evaluates the filter for each connection. Match cannot fail, because Parse
+// rejects everything that cannot be evaluated. It does not allocate unless the filter builds strings.
 //
-//	or                          lowest precedence
+// The operators, from the lowest precedence to the highest:
+//
+//	or
 //	and
-//	eq ne gt ge lt le in        left to right; gt ge lt le take integers, the others any two values
-//	not                         highest: "not length(userId) gt 5" is "(not length(userId)) gt 5", an error
+//	eq ne gt ge lt le in        left to right; gt, ge, lt and le compare integers, the others any two values
+//	not                         "not length(userId) gt 5" is "(not length(userId)) gt 5", which is an error
 //
-// The names of the four variables are read in any case; operators, functions and literals are lower-case, as in
-// OData 4.0. Integers have 32 bits. Lengths and indexes count UTF-16 units, as .NET strings do.
+// Variable names are matched without regard to case. Operators, functions and literals must be in lower case, like in
+// OData 4.0. Integers have 32 bits. Lengths and indexes count UTF-16 units, like .NET strings.
 package odata
 
 import "strings"
 
-// Vars is what a filter can ask of one connection. For UserID and Protocol the empty string stands for null: the user
-// of an anonymous connection, the protocol of a client without a subprotocol.
+// Vars are the values of the variables for one connection. An empty UserID or Protocol stands for null: the connection is
+// anonymous, or its client has no subprotocol.
 type Vars struct {
 	UserID       string
 	ConnectionID string
 	Protocol     string // the negotiated subprotocol, such as "json.webpubsub.azure.v1"
-	Groups       Groups // nil is no groups
+	Groups       Groups // nil = no groups
 }
 
-// Groups is the set of groups a connection is in. Match only calls its methods while it runs, in its caller's
-// goroutine, so the caller's own locking covers it.
+// Groups is the set of groups of a connection. Match calls its methods only in the caller's goroutine and before it returns, so
+// the caller may hold a lock that guards the set.
 type Groups interface {
 	Has(group string) bool
 	Len() int
 }
 
-// Expr is a filter that has been parsed. It does not change any more and may be used by several goroutines at once.
+// Expr is a parsed filter. It is immutable and may be used by several goroutines.
 type Expr struct {
 	root *node
 }
 
-// Match reports whether the connection that v describes passes the filter. v is only read, and not kept.
+// Match reports whether the connection that v describes matches the filter. It neither changes v nor keeps it.
 func (e *Expr) Match(v *Vars) bool { return e.root.bool(v) }
 
-// Error reports what is wrong with a filter. Its text is the one with which the service answers.
+// Error is the fault of a filter.
 type Error struct {
-	Part   string // the expression that is wrong
-	Detail string // why, in the words of Microsoft's OData library where they are known
-	Hint   string // what to write instead, for a log; may be empty
+	Part   string // the invalid expression
+	Detail string // the reason, in the words of Microsoft's OData library if they are known
+	Hint   string // a suggested correction, for a log; may be empty
 }
 
-// Error returns the message of the service's 400.
+// Error returns the message of the service's 400 response.
 func (e *Error) Error() string {
 	return "Invalid syntax for '" + e.Part + "': " + e.Detail + " (Parameter 'filter')"
 }
 
-// op is what a node does to its arguments.
+// op is the operation of a node.
 type op uint8
 
 const (
-	opUnknown op = iota // a name that means nothing: node.str is a hint
+	opUnknown op = iota // an unknown name; node.str is a hint
 	opTrue
 	opFalse
 	opNull
@@ -91,11 +93,11 @@ const (
 	opEndsWith
 )
 
-// node is one operation of a filter. One concrete type and a switch, rather than an interface or closures, lets the
-// compiler see that evaluation keeps nothing, and so a caller's Vars can stay on its stack.
+// node is one operation of a filter. It is a concrete type with a switch, rather than an interface or closures, so that escape
+// analysis can keep a caller's Vars on the stack.
 type node struct {
 	op         op
-	start, end int // where it stands in the filter, in bytes
+	start, end int // the position in the filter, in bytes
 	args       []*node
 	str        string
 	num        int32
@@ -155,7 +157,7 @@ func (n *node) bool(v *Vars) bool {
 	return false // opFalse
 }
 
-// order evaluates gt, ge, lt and le, which null makes false.
+// order evaluates gt, ge, lt and le. A comparison with null is false.
 func (n *node) order(v *Vars) bool {
 	l, lok := n.args[0].int(v)
 	r, rok := n.args[1].int(v)
@@ -174,15 +176,19 @@ func (n *node) order(v *Vars) bool {
 	}
 }
 
-// equal compares any two nodes: values of different types are unequal, null equals null, and a collection equals nothing.
+// equal compares two nodes of any kind:
+//
+//   - Values of different types are unequal.
+//   - null equals null.
+//   - A collection equals nothing.
 func equal(l, r *node, v *Vars) bool {
 	lk, ls, li := l.value(v)
 	rk, rs, ri := r.value(v)
 	return lk == rk && lk != kindGroups && ls == rs && li == ri
 }
 
-// value evaluates a node of any kind. The kind is that of the value: kindNull for a string or an integer that is null.
-// A bool is an integer of 0 or 1.
+// value evaluates a node of any kind. k is the kind of the value, which is kindNull if a string or an integer is null. A bool is
+// returned as the integer 0 or 1.
 func (n *node) value(v *Vars) (k kind, s string, i int) {
 	switch n.op {
 	case opNull:
@@ -206,7 +212,7 @@ func (n *node) value(v *Vars) (k kind, s string, i int) {
 	return kindBool, "", i
 }
 
-// string evaluates a node of kindString or kindNull; false is null, and then the string is empty.
+// string evaluates a node of kindString or kindNull. It returns "" and false for null.
 func (n *node) string(v *Vars) (string, bool) {
 	switch n.op {
 	case opStringLiteral:
@@ -217,7 +223,7 @@ func (n *node) string(v *Vars) (string, bool) {
 		return v.ConnectionID, true
 	case opProtocol:
 		return v.Protocol, v.Protocol != ""
-	case opConcat: // of null and a string is the string
+	case opConcat: // null and a string make the string
 		a, aok := n.args[0].string(v)
 		b, bok := n.args[1].string(v)
 		return a + b, aok || bok
@@ -250,14 +256,14 @@ func (n *node) string(v *Vars) (string, bool) {
 	return "", false // opNull
 }
 
-// strings evaluates a function's two string arguments; false is that one of them is null.
+// strings evaluates the two string arguments of a function. ok is false if one of them is null.
 func (n *node) strings(v *Vars) (a, b string, ok bool) {
 	a, aok := n.args[0].string(v)
 	b, bok := n.args[1].string(v)
 	return a, b, aok && bok
 }
 
-// int evaluates a node of kindInt or kindNull; false is null, and then the integer is 0.
+// int evaluates a node of kindInt or kindNull. It returns 0 and false for null.
 func (n *node) int(v *Vars) (int, bool) {
 	switch n.op {
 	case opIntLiteral:

@@ -6,15 +6,15 @@ import (
 	"unicode/utf8"
 )
 
-// maxDepth is how deep a filter may nest: parentheses, function calls, nots, and comparisons of comparisons. A chain
-// of ands or ors is one level, however long. The limit is the service's.
+// maxDepth is the service's limit for the nesting of parentheses, function calls, nots, and comparisons of comparisons. A chain
+// of ands or ors of any length counts as one level.
 const maxDepth = 100
 
 // binary maps the comparison operators to their operations.
 var binary = map[string]op{"eq": opEq, "ne": opNe, "gt": opGt, "ge": opGe, "lt": opLt, "le": opLe, "in": opIn}
 
-// Parse reads a filter. It returns an [*Error] if the filter is not a bool expression. The empty filter is an error
-// too: a request without a filter, or with an empty one, means every connection, and its caller handles that.
+// Parse parses a filter. It returns an [*Error] if the filter is not a valid bool expression. An empty filter is an error: the
+// caller must handle a request without a filter, which selects every connection.
 func Parse(filter string) (*Expr, error) {
 	p := &parser{filter: filter}
 	root, err := p.parse()
@@ -27,7 +27,7 @@ func Parse(filter string) (*Expr, error) {
 	return &Expr{root: root}, nil
 }
 
-// parser is a recursive descent over the grammar, with one token of lookahead. It knows syntax only; check knows types.
+// parser is a recursive descent parser with one token of lookahead. It checks the syntax; checker checks the types.
 type parser struct {
 	filter string
 	off    int // the byte after tok
@@ -67,14 +67,14 @@ func (p *parser) parse() (*node, error) {
 	return root, nil
 }
 
-// syntax returns the error about a position. The detail and the position are those of Microsoft's OData library, which
-// the service uses: the recorded "Syntax error at position 14 in 'invalid filter'." names the byte after the last token.
+// syntax returns a syntax error at a position. Details and positions follow Microsoft's OData library, which the service uses:
+// the position in the recorded "Syntax error at position 14 in 'invalid filter'." is the one after the last token.
 func (p *parser) syntax(pos int, detail, hint string) error {
 	return &Error{Part: p.filter, Hint: hint,
 		Detail: detail + " at position " + strconv.Itoa(units(p.filter[:pos])) + " in '" + p.filter + "'."}
 }
 
-// hint suggests the right spelling of a name that only its case makes wrong.
+// hint suggests the correct spelling of a name that is invalid only because of its case.
 func (p *parser) hint() string {
 	if lower := strings.ToLower(p.tok.text); p.tok.kind == tokenName && lower != p.tok.text && isWord(lower) {
 		return "write " + lower + " in lower case"
@@ -115,7 +115,7 @@ func (p *parser) next() error {
 	return nil
 }
 
-// nextString reads a string, in which two quotes stand for one.
+// nextString reads a string literal. Two quotes in it stand for one.
 func (p *parser) nextString() error {
 	pos := p.off
 	for rest := pos + 1; ; {
@@ -164,7 +164,7 @@ func isLetter(c byte) bool { return 'a' <= c && c <= 'z' || 'A' <= c && c <= 'Z'
 func (p *parser) isPunct(text string) bool { return p.tok.kind == tokenPunct && p.tok.text == text }
 func (p *parser) isName(text string) bool  { return p.tok.kind == tokenName && p.tok.text == text }
 
-// enter goes one level deeper; its caller must leave again.
+// enter increases the nesting depth. It returns an error at the limit; otherwise the caller must call leave.
 func (p *parser) enter() error {
 	if p.depth == maxDepth {
 		return &Error{Part: p.filter, Detail: "The filter is nested more than 100 levels deep."}
@@ -179,7 +179,7 @@ func (p *parser) or() (*node, error) { return p.chain("or", opOr, p.and) }
 
 func (p *parser) and() (*node, error) { return p.chain("and", opAnd, p.comparison) }
 
-// chain reads one or more operands between the same logical operator, and makes them one node.
+// chain parses one or more operands of the same logical operator into one node.
 func (p *parser) chain(name string, op op, operand func() (*node, error)) (*node, error) {
 	first, err := operand()
 	if err != nil || !p.isName(name) {
@@ -212,7 +212,7 @@ func (p *parser) comparison() (*node, error) {
 		if !ok {
 			break
 		}
-		if links > 0 { // a comparison of a comparison
+		if links > 0 { // a comparison of a comparison is a nested level
 			if err := p.enter(); err != nil {
 				return nil, err
 			}
@@ -237,8 +237,8 @@ func (p *parser) comparison() (*node, error) {
 	return left, nil
 }
 
-// list reads the list on the right of in: any number of literals in parentheses. The service's documentation allows
-// nothing else in a list.
+// list parses the list on the right of in: any number of literals in parentheses. The service's documentation allows nothing
+// else in a list.
 func (p *parser) list(n *node) error {
 	n.op = opInList
 	if err := p.next(); err != nil {
@@ -255,7 +255,7 @@ func (p *parser) list(n *node) error {
 		}
 		item := p.literal()
 		if item == nil {
-			return p.syntax(p.tok.pos, "Expression expected", "a list holds strings, whole numbers, true, false and null")
+			return p.syntax(p.tok.pos, "Expression expected", "a list may hold strings, whole numbers, true, false and null")
 		}
 		n.args = append(n.args, item)
 		if err := p.next(); err != nil {
@@ -322,7 +322,7 @@ func (p *parser) primary() (*node, error) {
 	return n, nil
 }
 
-// literal returns the node of a literal, which it does not read over; nil if the token is not a literal.
+// literal returns the node of the current token if the token is a literal, and nil otherwise. It does not consume the token.
 func (p *parser) literal() *node {
 	n := &node{start: p.tok.pos, end: p.off}
 	switch p.tok.kind {
@@ -342,7 +342,7 @@ func (p *parser) literal() *node {
 	return n
 }
 
-// call reads the arguments of a function.
+// call parses the arguments of a function.
 func (p *parser) call(n *node) error {
 	if err := p.enter(); err != nil {
 		return err
@@ -370,7 +370,7 @@ func (p *parser) call(n *node) error {
 	return p.next()
 }
 
-// isWord reports whether a name means something to the grammar.
+// isWord reports whether a name is an operator, a literal or a function.
 func isWord(name string) bool {
 	_, comparison := binary[name]
 	_, keyword := keywords[name]

@@ -2,9 +2,9 @@ package odata
 
 import "unicode/utf8"
 
-// The service is a .NET program: it counts UTF-16 units, of which a character above U+FFFF is two.
+// The service is a .NET program and counts UTF-16 units. A character above U+FFFF has two of them.
 
-// units returns how many UTF-16 units a string has.
+// units returns the number of UTF-16 units in a string.
 func units(s string) int {
 	n := len(s)
 	for i := range len(s) {
@@ -12,15 +12,15 @@ func units(s string) int {
 		case c < utf8.RuneSelf:
 		case c < 0xC0: // a continuation byte
 			n--
-		case c >= 0xF0: // four bytes, of which three are continuation bytes: two units
+		case c >= 0xF0: // a character of four bytes has two units
 			n++
 		}
 	}
 	return n
 }
 
-// substring returns length units of s from the unit start on. It reports false, for null, if they are not all in s.
-// Half of a character above U+FFFF is written as three bytes that are not UTF-8, so that it equals another such half only.
+// substring returns length units of s, beginning at the unit start. It returns false, for null, if the range exceeds s.
+// Half of a character above U+FFFF is encoded as three bytes that are not valid UTF-8, so it equals only the same half.
 func substring(s string, start, length int) (string, bool) {
 	if start < 0 || length < 0 {
 		return "", false
@@ -46,15 +46,15 @@ func substring(s string, start, length int) (string, bool) {
 	return low + s, true
 }
 
-// skip returns s without its first n units, and whether it has as many. If the n-th unit is the first of a pair, half is
-// the second one, which is not in rest.
+// skip returns s without its first n units. ok is false if s has fewer units. If the n-th unit is the first of a pair, half is
+// the second unit of the pair, and rest begins after the pair.
 func skip(s string, n int) (rest, half string, ok bool) {
 	for n > 0 {
 		if s == "" {
 			return "", "", false
 		}
 		r, size := utf8.DecodeRuneInString(s)
-		if r == utf8.RuneError && len(s) >= 3 && s[0] == 0xED { // half of a character, cut by substring
+		if r == utf8.RuneError && len(s) >= 3 && s[0] == 0xED { // half of a character, from substring
 			size = 3
 		}
 		if r > 0xFFFF {
@@ -68,7 +68,7 @@ func skip(s string, n int) (rest, half string, ok bool) {
 	return s, "", true
 }
 
-// surrogate returns one unit of the pair with which s begins, in three bytes.
+// surrogate returns one unit of the pair at the beginning of s, encoded in three bytes.
 func surrogate(s string, second bool) string {
 	r, _ := utf8.DecodeRuneInString(s)
 	r -= 0x10000

@@ -1,4 +1,4 @@
-// Package recent remembers what happened last: a bounded number of entries, and for each key how many there ever were.
+// Package recent keeps the most recent entries of a log, and counts all entries by key.
 package recent
 
 import (
@@ -6,18 +6,18 @@ import (
 	"sync"
 )
 
-// Kept is how many entries a Log remembers.
+// Kept is the number of entries that a Log keeps.
 const Kept = 1000
 
-// Log is a log of the last entries. Its zero value is empty. It may be used by several goroutines.
+// Log keeps the last [Kept] entries. The zero value is an empty log. A Log may be used by several goroutines.
 type Log[K comparable, E any] struct {
 	mu     sync.Mutex // guards everything below
-	all    []E        // a ring once it is full
-	next   int        // where the next goes then
+	all    []E        // a ring once it has Kept entries
+	next   int        // the index in the ring of the oldest entry, which the next one replaces
 	counts map[K]int
 }
 
-// Add remembers an entry, and counts it for its key. The oldest entry is forgotten when there are too many.
+// Add adds an entry and counts it for its key. If the log is full, the entry replaces the oldest one.
 func (l *Log[K, E]) Add(key K, entry E) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -33,14 +33,14 @@ func (l *Log[K, E]) Add(key K, entry E) {
 	l.next = (l.next + 1) % Kept
 }
 
-// All returns the entries that are remembered, in the order in which they were added.
+// All returns the entries that the log holds, oldest first.
 func (l *Log[K, E]) All() []E {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	return slices.Concat(l.all[l.next:], l.all[:l.next])
 }
 
-// Count returns how many entries of a key were added, forgotten ones too.
+// Count returns the number of entries ever added for a key, including those that were replaced.
 func (l *Log[K, E]) Count(key K) int {
 	l.mu.Lock()
 	defer l.mu.Unlock()

@@ -6,7 +6,7 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-func TestTheLastEntriesAreRememberedInOrder(t *testing.T) {
+func TestTheLastEntriesAreKeptInOrder(t *testing.T) {
 	var l Log[bool, int]
 	require.Empty(t, l.All())
 	require.Zero(t, l.Count(true))

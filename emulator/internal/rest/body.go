@@ -14,26 +14,26 @@ import (
 	"github.com/awps-go/webpubsub/emulator/internal/wire"
 )
 
-// This file is how the body of a request is read, and the headers that describe it. The order of the checks is the service's:
-// the length, the type, the body, the metadata.
+// This file reads the body of a request and the headers that describe it. The order of the checks is the service's: the
+// length, the type, the body, the metadata.
 
-// The service's own words.
+// The service's texts.
 const (
 	invalidLength = "Invalid Content-Length header."
 	invalidJSON   = "The request body is not a valid JSON."
 )
 
-// maxDrained bounds what is read of a body that is refused for its length, so that its client reads the answer.
+// maxDrained bounds how much of a rejected body is read, in bytes. A client that is still sending may not read the response.
 const maxDrained = 16 << 20
 
-// checkLength refuses a body whose length is not known or too large.
+// checkLength rejects a body whose length is unknown or too large.
 func (c *call) checkLength() error {
 	e := wire.BadRequest("Request", invalidLength)
 	switch length := c.request.ContentLength; {
 	case length < 0 || c.request.Header.Get("Content-Length") == "":
-		e.Hint = "the service takes no body of unknown length (chunked): send a Content-Length"
+		e.Hint = "the service rejects a body of unknown length (chunked): send a Content-Length"
 	case length > hub.MaxMessageSize:
-		e.Hint = "the body has " + text.Plural(int(length), "byte") + "; the service takes a body of 1 MiB"
+		e.Hint = "the body has " + text.Plural(int(length), "byte") + "; the service's limit is 1 MiB"
 	default:
 		return nil
 	}
@@ -43,7 +43,7 @@ func (c *call) checkLength() error {
 	return e
 }
 
-// readType reads the Content-Type: what the body is, and how its text is encoded. No type means binary.
+// readType returns the data type and the charset of the Content-Type. Without a Content-Type, the body is binary.
 func (c *call) readType() (hub.DataType, charset, error) {
 	contentType := strings.Join(c.request.Header.Values("Content-Type"), ", ")
 	if strings.TrimSpace(contentType) == "" {
@@ -52,7 +52,7 @@ func (c *call) readType() (hub.DataType, charset, error) {
 	mediaType, parameters, err := mime.ParseMediaType(contentType)
 	dataType, ok := protocol.ParseContentType(mediaType)
 	if err != nil || !ok || dataType == hub.DataProtobuf {
-		return 0, charset{}, unsupportedType("the Content-Type %.64q is none of %s", contentType,
+		return 0, charset{}, unsupportedType("the Content-Type %.64q is not one of %s", contentType,
 			strings.Join(protocol.ContentTypes[:hub.DataProtobuf], ", "))
 	}
 	if dataType == hub.DataBinary {
@@ -60,7 +60,7 @@ func (c *call) readType() (hub.DataType, charset, error) {
 	}
 	encoding, ok := findCharset(parameters["charset"])
 	if !ok {
-		return 0, charset{}, unsupportedType("the charset %.32q is not known", parameters["charset"])
+		return 0, charset{}, unsupportedType("the charset %.32q is not supported", parameters["charset"])
 	}
 	return dataType, encoding, nil
 }
@@ -71,7 +71,7 @@ func unsupportedType(format string, args ...any) error {
 	return e
 }
 
-// read reads the body, whose length has been checked, and returns it in UTF-8.
+// read reads the body and converts it to UTF-8. The caller has checked its length.
 func (c *call) read(encoding charset) ([]byte, error) {
 	b := make([]byte, c.request.ContentLength)
 	n, err := io.ReadFull(c.request.Body, b)
@@ -85,7 +85,7 @@ func (c *call) read(encoding charset) ([]byte, error) {
 	return []byte(encoding.decode(b)), nil
 }
 
-// payload reads the message in the body of a request, with the metadata in its headers.
+// payload reads the message in a request: the body, and the metadata in the headers.
 func (c *call) payload() (p hub.Payload, err error) {
 	if err := c.checkLength(); err != nil {
 		return p, err
@@ -110,8 +110,8 @@ func (c *call) payload() (p hub.Payload, err error) {
 	return p, nil
 }
 
-// metadata returns what the metadata headers of a request say. Keys arrive in lower case; of several lines the last counts, and
-// of a line what follows its last comma.
+// metadata returns the metadata in the headers of a request, with keys in lower case, or nil if there is none. If a key has
+// several header lines, the last line counts. If that line has commas, the part after the last comma counts.
 func metadata(h http.Header) map[string]string {
 	var m map[string]string
 	for name, values := range h {
@@ -128,7 +128,7 @@ func metadata(h http.Header) map[string]string {
 	return m
 }
 
-// jsonBody reads the body of a request, which must be JSON, into v.
+// jsonBody decodes the JSON body of a request into v.
 func (c *call) jsonBody(v any) error {
 	if err := c.checkLength(); err != nil {
 		return err
@@ -138,7 +138,7 @@ func (c *call) jsonBody(v any) error {
 		return err
 	}
 	if dataType != hub.DataJSON {
-		return unsupportedType("the Content-Type of this operation is %s", protocol.ContentTypes[hub.DataJSON])
+		return unsupportedType("the Content-Type of this operation must be %s", protocol.ContentTypes[hub.DataJSON])
 	}
 	b, err := c.read(encoding)
 	if err != nil {
@@ -148,7 +148,7 @@ func (c *call) jsonBody(v any) error {
 		return wire.BadRequest("Request", invalidJSON)
 	}
 	if err := json.Unmarshal(b, v); err != nil {
-		return wire.BadRequest("Request", "the body is not the JSON of this operation: %s", text.JSONFault(err))
+		return wire.BadRequest("Request", "the body is not the JSON that this operation expects: %s", text.JSONFault(err))
 	}
 	return nil
 }

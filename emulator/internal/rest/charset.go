@@ -7,12 +7,12 @@ import (
 	"unicode/utf8"
 )
 
-// charset is how a text is encoded. A nil decode means UTF-8.
+// charset is the encoding of a text.
 type charset struct {
-	decode func([]byte) string
+	decode func([]byte) string // nil = UTF-8
 }
 
-// charsets are those that .NET knows without an addition, by their lower-case names.
+// charsets are the charsets that .NET supports without an extra provider, by lower-case name.
 var charsets = map[string]charset{
 	"":      {},
 	"utf-8": {}, "utf8": {}, "unicode-1-1-utf-8": {}, "unicode-2-0-utf-8": {}, "x-unicode-1-1-utf-8": {}, "x-unicode-2-0-utf-8": {},

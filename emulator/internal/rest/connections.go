@@ -8,7 +8,7 @@ import (
 	"github.com/awps-go/webpubsub/emulator/internal/wire"
 )
 
-// connectionRoutes are the operations on one connection.
+// connectionRoutes returns the operations on one connection.
 func connectionRoutes() []route {
 	return []route{
 		newRoute("ConnectionExists", http.MethodHead, "hubs/{hub}/connections/{connectionId}",
@@ -25,21 +25,22 @@ func connectionRoutes() []route {
 	}
 }
 
-// targetConnection is the connection that the path names.
+// targetConnection returns the target for the connection in the path.
 func (c *call) targetConnection() *hub.Target {
 	return &hub.Target{Connection: c.value("connectionId")}
 }
 
-// noConnection is the answer about a connection that is not there. How severe that is depends on the operation.
+// noConnection returns the error for a connection that does not exist. The severity, the first part of the error code, depends
+// on the operation.
 func noConnection(severity, id string) *wire.Error {
 	return &wire.Error{Status: http.StatusNotFound, Code: severity + ".Connection.NotExisted", Target: "Connection",
 		Message: fmt.Sprintf("Connection `%s` is not found.", id)}
 }
 
-// exists reports whether there is any connection that is meant; if not, the answer is nobody.
-func (c *call) exists(t *hub.Target, nobody *wire.Error) (int, error) {
+// exists responds with 200 if the target has a connection, and returns notFound otherwise.
+func (c *call) exists(t *hub.Target, notFound *wire.Error) (int, error) {
 	if c.hub().Count(t) == 0 {
-		return 0, nobody
+		return 0, notFound
 	}
 	return http.StatusOK, nil
 }

@@ -12,7 +12,7 @@ import (
 	"github.com/awps-go/webpubsub/emulator/internal/wire"
 )
 
-// groupRoutes are the operations on one group.
+// groupRoutes returns the operations on one group.
 func groupRoutes() []route {
 	const group = "hubs/{hub}/groups/{group}"
 	return []route{
@@ -32,16 +32,17 @@ func groupRoutes() []route {
 	}
 }
 
-// noGroup is the answer about a group without members. Only the length of the service's text is known, as HEAD has no body.
+// noGroup returns the error for a group without members. Only the length of the service's text is known, because a response to
+// HEAD has no body.
 func noGroup(name string) *wire.Error {
 	return &wire.Error{Status: http.StatusNotFound, Code: "Warning.Group.NotExisted", Target: "Group",
 		Message: fmt.Sprintf("Group `%s` is empty.", name)}
 }
 
-// joinGroup adds the connections that are meant to the path's group. If there are none, the answer is nobody.
-func (c *call) joinGroup(t *hub.Target, nobody *wire.Error) (int, error) {
+// joinGroup adds the target's connections to the group in the path. It returns notFound if there are none.
+func (c *call) joinGroup(t *hub.Target, notFound *wire.Error) (int, error) {
 	if c.hub().AddToGroup(t, c.value("group")) == 0 {
-		return 0, nobody
+		return 0, notFound
 	}
 	return http.StatusOK, nil
 }
@@ -52,13 +53,13 @@ func (c *call) leaveGroup(t *hub.Target) (int, error) {
 }
 
 const (
-	// maxPageSize is how many connections a page of a list may have, and has if nothing else is asked for.
+	// maxPageSize is the maximum and the default number of connections on a page of a list.
 	maxPageSize = 200
-	// maxContinuation is how long a continuationToken may be, in bytes.
+	// maxContinuation is the maximum length of a continuationToken, in bytes.
 	maxContinuation = 2048
 )
 
-// page is the part of a list that a request asks for.
+// page is the part of a list that a request selects.
 type page struct {
 	size, top int
 	after     string // "" = from the beginning
@@ -71,21 +72,22 @@ func (c *call) readPage() (err error) {
 	if c.page.top, err = c.integer("top", math.MaxInt32, 1, math.MaxInt32); err != nil {
 		return err
 	}
-	// The service takes any text and goes on after it. What it says to one that is empty or very long is not known.
+	// The service accepts any token and continues after it. Its response to an empty or a very long token is not known.
 	c.page.after = c.parameter("continuationToken")
 	if c.has("continuationToken") && (strings.TrimSpace(c.page.after) == "" || len(c.page.after) > maxContinuation) {
-		return wire.Invalid("continuationToken", "the continuationToken is empty or longer than %d bytes", maxContinuation)
+		return wire.Invalid("continuationToken", "the continuationToken must not be empty or longer than %d bytes", maxContinuation)
 	}
 	return nil
 }
 
-// member is a connection in the answer.
+// member is a connection in the response.
 type member struct {
 	ConnectionID string  `json:"connectionId"`
-	UserID       *string `json:"userId"` // null if there is none
+	UserID       *string `json:"userId"` // null for an anonymous connection
 }
 
-// listConnections answers one page. The link to the next one goes on after the greatest id, which is the first of the page.
+// listConnections responds with one page. The link to the next page continues after the greatest id, which is the first on
+// this page.
 func (c *call) listConnections() (int, error) {
 	group := c.value("group")
 	members, more := c.hub().Members(group, c.page.after, min(c.page.size, c.page.top))

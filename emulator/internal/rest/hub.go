@@ -11,13 +11,13 @@ import (
 	"github.com/awps-go/webpubsub/emulator/internal/wire"
 )
 
-// The names of operations that are different from all others: one needs no token, the other a token of Microsoft Entra ID.
+// The names of operations with special rules for the token.
 const (
-	opGetServiceStatus     = "GetServiceStatus"
-	opGetClientAccessToken = "GetClientAccessToken"
+	opGetServiceStatus     = "GetServiceStatus"     // needs no token
+	opGetClientAccessToken = "GetClientAccessToken" // needs a token of Microsoft Entra ID
 )
 
-// hubRoutes are the operations on the service and on a hub as a whole.
+// hubRoutes returns the operations on the service and on a whole hub.
 func hubRoutes() []route {
 	return []route{
 		newRoute(opGetServiceStatus, http.MethodHead, "health", func(*call) (int, error) { return http.StatusOK, nil }),
@@ -31,7 +31,8 @@ func hubRoutes() []route {
 	}
 }
 
-// clientPaths are where clients of each type connect, by its lower-case name. A Web PubSub resource knows no Socket.IO.
+// clientPaths maps client types, in lower case, to the paths at which such clients connect. Socket.IO clients need another kind
+// of resource.
 var clientPaths = map[string]string{
 	"":        wire.ClientPath,
 	"default": wire.ClientPath,
@@ -66,14 +67,14 @@ func (c *call) generateToken() (int, error) {
 	return http.StatusOK, nil
 }
 
-// closeConnections closes those of t that the request does not exclude.
+// closeConnections closes the target's connections, except those that the request excludes.
 func (c *call) closeConnections(t *hub.Target) (int, error) {
 	t.Excluded = c.all("excluded")
 	c.hub().Close(t, c.parameter("reason"))
 	return http.StatusNoContent, nil
 }
 
-// changeGroups changes the groups of every connection that passes a filter.
+// changeGroups changes the groups of every connection that matches the request's filter.
 func (c *call) changeGroups(change func(h *hub.Hub, filter *odata.Expr, groups []string)) (int, error) {
 	var body struct {
 		Groups []string `json:"groups"`
@@ -83,7 +84,7 @@ func (c *call) changeGroups(change func(h *hub.Hub, filter *odata.Expr, groups [
 		return 0, err
 	}
 	if len(body.Groups) == 0 {
-		return 0, badGroup("Groups", "there must be one group at least")
+		return 0, badGroup("Groups", "groups must have at least one group")
 	}
 	for _, g := range body.Groups {
 		if fault := protocol.CheckGroup(g); fault != "" {

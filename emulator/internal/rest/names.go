@@ -11,12 +11,12 @@ import (
 	"github.com/awps-go/webpubsub/emulator/internal/wire"
 )
 
-// This file is how names in paths are read and checked.
+// This file decodes and checks the names in paths.
 
-// encodedSlash is a slash in a path that is not a separator. The service leaves it as it is.
+// encodedSlash matches an encoded slash, which the service does not decode.
 var encodedSlash = regexp.MustCompile("%2[Ff]")
 
-// decodeSegment decodes one segment of a path, but for encoded slashes: the segment a%2Fb names "a%2Fb".
+// decodeSegment decodes one segment of a path, except for encoded slashes: the segment a%2Fb names "a%2Fb".
 func decodeSegment(segment string) (string, error) {
 	if !encodedSlash.MatchString(segment) {
 		return url.PathUnescape(segment)
@@ -38,10 +38,10 @@ func decodeSegment(segment string) (string, error) {
 	}
 }
 
-// invalidGroup is what the service says about the name of a group, wherever it is.
+// invalidGroup is the service's text for an invalid group name, in paths, queries and bodies.
 const invalidGroup = "Invalid group name. Valid group name should be in between 1 and 1024 characters long."
 
-// badGroup is the answer to a group's name that cannot be. The hint is why.
+// badGroup returns the error for an invalid group name. The hint is the reason.
 func badGroup(target, hint string) *wire.Error {
 	e := wire.Invalid(target, invalidGroup)
 	e.Hint = hint
@@ -63,7 +63,7 @@ func (c *call) checkNames() error {
 			}
 		case "{connectionId}", "{userId}":
 			if strings.TrimSpace(value) == "" {
-				err = wire.Invalid(strings.Trim(name, "{}"), "the id in the path is empty or only white space")
+				err = wire.Invalid(strings.Trim(name, "{}"), "the id in the path must not be empty or white space")
 			}
 		case "{permission}":
 			var ok bool
@@ -79,14 +79,14 @@ func (c *call) checkNames() error {
 	return nil
 }
 
-// parsePermission reads the name of a permission in any case.
+// parsePermission parses the name of a permission. It ignores case.
 func parsePermission(name string) (hub.Permission, bool) {
 	i := slices.IndexFunc(hub.PermissionNames(), func(known string) bool { return strings.EqualFold(known, name) })
 	return hub.Permission(max(i, 0)), i >= 0
 }
 
-// mentionSlashes logs what a developer will trip over: an encoded slash in a path reaches nobody whose name has a slash.
-func (c *call) mentionSlashes() {
+// logEncodedSlashes logs a common mistake: an encoded slash in a path does not address a name with a slash.
+func (c *call) logEncodedSlashes() {
 	raw := strings.Split(strings.TrimPrefix(c.request.URL.EscapedPath(), "/api/"), "/")
 	for i, name := range c.route.path {
 		if !strings.HasPrefix(name, "{") || !encodedSlash.MatchString(raw[i]) {
@@ -95,23 +95,23 @@ func (c *call) mentionSlashes() {
 		value := c.path[i]
 		slashed := encodedSlash.ReplaceAllString(value, "/")
 		var t *hub.Target
-		var nobody, hint string
+		var notFound, hint string
 		switch name {
 		case "{group}":
-			t, nobody = &hub.Target{Group: value}, "the group "+value+" has no members"
-			hint = "reach the group " + slashed + " by a filter, \"'" + slashed + "' in groups\", or by AddConnectionsToGroups and RemoveConnectionsFromGroups"
+			t, notFound = &hub.Target{Group: value}, "the group "+value+" has no members"
+			hint = "address the group " + slashed + " with the filter \"'" + slashed + "' in groups\", or with AddConnectionsToGroups and RemoveConnectionsFromGroups"
 		case "{userId}":
-			t, nobody = &hub.Target{User: value}, "the user "+value+" has no connections"
-			hint = "reach the user " + slashed + " by a filter, \"userId eq '" + slashed + "'\""
+			t, notFound = &hub.Target{User: value}, "the user "+value+" has no connections"
+			hint = "address the user " + slashed + " with the filter \"userId eq '" + slashed + "'\""
 		case "{connectionId}":
-			t, nobody = &hub.Target{Connection: value}, "there is no connection "+value
-			hint = "reach the connection " + slashed + " by a filter, \"connectionId eq '" + slashed + "'\""
+			t, notFound = &hub.Target{Connection: value}, "there is no connection "+value
+			hint = "address the connection " + slashed + " with the filter \"connectionId eq '" + slashed + "'\""
 		default:
 			continue
 		}
 		const fact = ": the service does not decode %2F in paths"
 		if c.hub().Count(t) == 0 {
-			c.api.service.Log.Info(nobody+fact, "operation", c.route.operation, "hint", hint)
+			c.api.service.Log.Info(notFound+fact, "operation", c.route.operation, "hint", hint)
 		} else if strings.HasPrefix(c.route.operation, "Add") && name == "{group}" {
 			c.api.service.Log.Info("the group that was joined is "+value+", not "+slashed+fact, "operation", c.route.operation, "hint", hint)
 		}

@@ -7,7 +7,7 @@ import (
 	"github.com/awps-go/webpubsub/emulator/internal/wire"
 )
 
-// permissionRoutes are the operations on what one connection may do.
+// permissionRoutes returns the operations on the permissions of one connection.
 func permissionRoutes() []route {
 	const path = "hubs/{hub}/permissions/{permission}/connections/{connectionId}"
 	return []route{
@@ -17,12 +17,12 @@ func permissionRoutes() []route {
 	}
 }
 
-// readTarget reads the group that a permission is about. It is required: no permission is for every group.
+// readTarget reads the group of a permission. The group is required because the service has no permission for all groups.
 func (c *call) readTarget() error {
 	c.target = c.parameter("targetName")
 	if fault := protocol.CheckGroup(c.target); fault != "" {
 		e := wire.BadRequest("Request", invalidGroup)
-		e.Hint = "targetName names the group of the permission: " + fault
+		e.Hint = "targetName must be the permission's group: " + fault
 		return e
 	}
 	return nil
@@ -41,7 +41,7 @@ func (c *call) revokePermission() (int, error) {
 	return http.StatusNoContent, conflict(c.hub().Revoke(c.value("connectionId"), c.permission, c.target))
 }
 
-// hasPermission answers a permission that the connection lacks as it does a connection that is not there.
+// hasPermission responds with the same error if the connection lacks the permission and if it does not exist.
 func (c *call) hasPermission() (int, error) {
 	id := c.value("connectionId")
 	if !c.hub().HasPermission(id, c.permission, c.target) {
@@ -50,7 +50,7 @@ func (c *call) hasPermission() (int, error) {
 	return http.StatusOK, nil
 }
 
-// conflict is the answer to a change that there is no room for.
+// conflict returns the error for a permission that names too many groups, or nil if err is nil.
 func conflict(err error) error {
 	if err == nil {
 		return nil

@@ -6,30 +6,31 @@ import (
 	"time"
 )
 
-// Request is a REST request that was served. The emulator's own type of the name has the meaning of the fields.
+// Request is a REST request that was served. The fields are documented at the emulator's type Request.
 type Request struct {
 	Operation string
 	Method    string
 	Path      string
 	Status    int
 	Time      time.Time
-	Header    http.Header // as it came, with its secrets
-	Body      []byte      // its beginning, as far as it was read
+	Header    http.Header // the original header, including its secrets
+	Body      []byte      // the beginning of the part that was read
 }
 
-// maxBody is how many bytes of a body are remembered.
+// maxBody bounds the part of a body that is logged, in bytes.
 const maxBody = 16 << 10
 
-// remember remembers a request that was served.
-func (a *API) remember(r Request) {
+// logRequest adds a request to the log.
+func (a *API) logRequest(r Request) {
 	if len(r.Body) < cap(r.Body) {
-		r.Body = slices.Clone(r.Body) // rather than to keep all of a large one
+		r.Body = slices.Clone(r.Body) // do not keep the memory of a large body
 	}
 	a.log.Add(r.Operation, r)
 }
 
-// Requests returns the requests that were served last, in order. Their headers and bodies must not be changed.
+// Requests returns the most recent requests, in the order in which they completed. The caller must not change headers or
+// bodies.
 func (a *API) Requests() []Request { return a.log.All() }
 
-// Count returns how many requests of an operation were served.
+// Count returns the number of requests served for an operation, including those that the log no longer holds.
 func (a *API) Count(operation string) int { return a.log.Count(operation) }

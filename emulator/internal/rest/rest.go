@@ -1,6 +1,5 @@
-// Package rest is the REST API: its operations family by family, status codes, error bodies and paging. An operation is a
-// route and a method of call, which calls at most one method of the kernel. It knows the kernel, and nothing of how
-// clients are connected.
+// Package rest serves the REST API: operations, status codes, error bodies and paging. An operation is a route and a method of
+// call, which calls at most one method of the kernel. The package depends on the kernel, not on how clients connect.
 package rest
 
 import (
@@ -21,16 +20,16 @@ import (
 	"github.com/awps-go/webpubsub/emulator/internal/wire"
 )
 
-// route is one REST operation. A segment of its path that begins with { matches any one segment of a request's.
+// route is one REST operation.
 type route struct {
-	operation string // its name in the service client, such as "SendToAll"
+	operation string // the name in the service client, such as "SendToAll"
 	method    string
-	path      []string
+	path      []string // a segment that begins with { matches any segment
 	run       func(*call) (status int, err error)
-	check     func(*call) error // reads those parameters of the query that the service checks before the token; may be nil
+	check     func(*call) error // checks the query parameters that the service checks before the token; may be nil
 }
 
-// routes are all operations, family by family.
+// routes returns all operations.
 func routes() []route {
 	return slices.Concat(hubRoutes(), sendRoutes(), connectionRoutes(), groupRoutes(), userRoutes(), permissionRoutes())
 }
@@ -45,7 +44,7 @@ func (r route) checked(check func(*call) error) route {
 	return r
 }
 
-// match reports whether a path has the shape of the route's.
+// match reports whether the route matches a path.
 func (r *route) match(path []string) bool {
 	if len(path) != len(r.path) {
 		return false
@@ -66,7 +65,7 @@ type Options struct {
 	Faults   *faults.List
 }
 
-// API serves the REST API.
+// API is the handler of the REST API.
 type API struct {
 	service  *hub.Service
 	endpoint wire.Endpoint
@@ -77,7 +76,7 @@ type API struct {
 	log    recent.Log[string, Request]
 }
 
-// New makes an API.
+// New returns an API.
 func New(o Options) *API {
 	return &API{service: o.Service, endpoint: o.Endpoint, tokens: o.Tokens, faults: o.Faults, routes: routes()}
 }
@@ -91,59 +90,59 @@ func (a *API) Operations() []string {
 	return names
 }
 
-// call is a REST request on its way through an operation.
+// call is a REST request and its state while it is served.
 type call struct {
 	api     *API
 	request *http.Request
 	writer  http.ResponseWriter
 	route   *route
-	path    []string   // decoded, but for %2F
-	query   url.Values // by lower-case name, as the service compares names without regard to case
-	allowed bool       // the request has passed all that comes before its operation
-	body    []byte     // as far as it was read
-	result  any        // the body of the answer; nil = none
+	path    []string   // decoded, except for %2F
+	query   url.Values // by lower-case name: the service ignores the case of names
+	allowed bool       // the request has passed all checks that precede its operation
+	body    []byte     // the part that has been read
+	result  any        // the body of the response; nil = none
 
-	// What the route's check has read.
-	minutes    int // of a token's life
+	// Set by the route's check.
+	minutes    int // the lifetime of a token
 	ttl        time.Duration
 	page       page
 	permission hub.Permission
 	target     string // targetName
 }
 
-// value returns the segment of the path that the route calls {name}.
+// value returns the path segment for {name}.
 func (c *call) value(name string) string {
 	return c.path[slices.Index(c.route.path, "{"+name+"}")]
 }
 
-// hub returns the hub that the path names, as it is now: clients may connect while the body of a request arrives.
+// hub returns the hub in the path.
 func (c *call) hub() *hub.Hub { return c.api.service.Hub(c.value("hub")) }
 
-// ServeHTTP answers a request of the data plane.
+// ServeHTTP serves a request of the data-plane REST API.
 func (a *API) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	started := time.Now()
 	c := &call{api: a, request: r, writer: w}
 	w.Header().Set("api-supported-versions", supportedVersions)
 	if a.endpoint.Scheme == "https" && r.Header.Get("Origin") == "" && r.Header.Get("Sec-Fetch-Site") == "" {
-		// Not to a browser: that would use no http://localhost for a year.
+		// Not for browsers, which would not open http://localhost for a year.
 		w.Header().Set("Strict-Transport-Security", "max-age=31536000; includeSubDomains")
 	}
 	status := 0
-	defer func() { c.record(status, time.Since(started)) }() // also when a fault cuts the connection
+	defer func() { c.record(status, time.Since(started)) }() // deferred because an injected fault may panic to cut the connection
 	code, err := c.serve()
 	if err != nil {
-		status = c.refuse(err)
+		status = c.respondError(err)
 		return
 	}
 	status = code
-	c.answer(status)
+	c.respond(status)
 	if a.service.Log.Enabled(r.Context(), slog.LevelDebug) {
 		a.service.Log.Debug("REST", "method", r.Method, "path", r.URL.EscapedPath(), "status", status, "duration", time.Since(started))
 	}
 }
 
-// refuse answers a request that was not carried out, and returns the status.
-func (c *call) refuse(err error) int {
+// respondError writes the response to a failed request and returns its status.
+func (c *call) respondError(err error) int {
 	e, ok := errors.AsType[*wire.Error](err)
 	if !ok {
 		e = &wire.Error{Status: http.StatusInternalServerError, Code: "InternalServerError", Message: err.Error()}
@@ -167,14 +166,14 @@ func (c *call) refuse(err error) int {
 	return e.Status
 }
 
-// record remembers a request and shows it to those who watch.
+// record logs a request for inspection and reports it to the traffic observers.
 func (c *call) record(status int, took time.Duration) {
 	r := Request{Method: c.request.Method, Path: c.request.RequestURI, Status: status, Time: c.api.service.Clock.Now(),
 		Header: c.request.Header, Body: c.body[:min(len(c.body), maxBody)]}
 	if c.route != nil {
 		r.Operation = c.route.operation
 	}
-	c.api.remember(r)
+	c.api.logRequest(r)
 	c.api.service.Observer.Changed()
 	if c.api.service.Observer.Watched() {
 		e := hub.TrafficEvent{Kind: "rest", Status: status, Text: r.Method + " " + r.Path,
@@ -189,14 +188,15 @@ func (c *call) record(status int, took time.Duration) {
 // jsonType is the Content-Type of JSON.
 const jsonType = "application/json; charset=utf-8"
 
-func (c *call) answer(status int) {
+// respond writes the response to a successful request.
+func (c *call) respond(status int) {
 	if c.result == nil {
 		c.writer.WriteHeader(status)
 		return
 	}
 	body, h := text.JSON(c.result), c.writer.Header()
 	h.Set("Content-Type", jsonType)
-	if c.route.operation != opGetClientAccessToken { // whose answer the service sends in chunks
+	if c.route.operation != opGetClientAccessToken { // for which the service sends a chunked response
 		h.Set("Content-Length", strconv.Itoa(len(body)))
 	}
 	c.writer.WriteHeader(status)
@@ -206,8 +206,13 @@ func (c *call) answer(status int) {
 	}
 }
 
-// serve runs the operation, after checks in the service's order: the version, the names in the path, typed parameters of the
-// query, the token. What an operation checks by itself comes after that: the filter, the headers, the body.
+// serve checks the request and runs the operation. The order of the checks is the service's:
+//
+//  1. the API version
+//  2. the names in the path
+//  3. the typed query parameters
+//  4. the token
+//  5. the operation's own checks: the filter, the headers and the body
 func (c *call) serve() (int, error) {
 	if err := c.findRoute(); err != nil {
 		return 0, err
@@ -235,7 +240,7 @@ func (c *call) serve() (int, error) {
 		return 0, err
 	}
 	status, err := c.route.run(c)
-	c.mentionSlashes()
+	c.logEncodedSlashes()
 	if f.CutAfterEffect {
 		panic(http.ErrAbortHandler)
 	}
@@ -253,8 +258,8 @@ func (c *call) authorize() error {
 	}
 }
 
-// findRoute splits the path at its slashes, then decodes each segment. This is why it is not left to http.ServeMux, which also
-// would redirect a path with an empty name instead of refusing it.
+// findRoute splits the path at its slashes, and then decodes each segment. http.ServeMux would decode encoded slashes, and
+// would redirect a path with an empty name instead of rejecting it.
 func (c *call) findRoute() error {
 	segments := strings.Split(strings.TrimPrefix(c.request.URL.EscapedPath(), "/api/"), "/")
 	for i, segment := range segments {
@@ -264,7 +269,7 @@ func (c *call) findRoute() error {
 		}
 		if segments[i] == "." || segments[i] == ".." {
 			e := wire.BadRequest("Request", "the path has the segment %q", segments[i])
-			e.Hint = "the service takes it for a step in the path, so that no group and nobody can be reached by this name"
+			e.Hint = "the service treats it as a relative path, so a group, user or connection with this name cannot be addressed"
 			return e
 		}
 	}
@@ -282,7 +287,7 @@ func (c *call) findRoute() error {
 	}
 	if allowed != nil {
 		c.writer.Header().Set("Allow", strings.Join(allowed, ", "))
-		return &wire.Error{Status: http.StatusMethodNotAllowed, Code: "MethodNotAllowed", Message: "this path does not take " + c.request.Method}
+		return &wire.Error{Status: http.StatusMethodNotAllowed, Code: "MethodNotAllowed", Message: "this path does not allow the method " + c.request.Method}
 	}
 	return wire.NotFound("there is no operation at this path")
 }

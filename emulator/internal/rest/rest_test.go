@@ -49,7 +49,7 @@ func TestCharsets(t *testing.T) {
 		}
 		require.Equal(t, tt.want, got, name)
 	}
-	for _, name := range []string{"unknown", "windows-1252", "utf-7", " utf-8"} { // .NET knows these only with an addition, or no more
+	for _, name := range []string{"unknown", "windows-1252", "utf-7", " utf-8"} { // .NET needs an extra provider for these, or has dropped them
 		_, ok := findCharset(name)
 		require.False(t, ok, name)
 	}
@@ -59,11 +59,11 @@ func TestMetadataInHeaders(t *testing.T) {
 	for line, want := range map[string]string{"a": "a", " a ": "a", "a,b": "b", "a, b , c ": "c", "a,": "", "": ""} {
 		require.Equal(t, map[string]string{"key": want}, metadata(http.Header{"X-Webpubsub-Metadata-Key": {"x", line}}), line)
 	}
-	require.Equal(t, map[string]string{"": "v"}, metadata(http.Header{"X-Webpubsub-Metadata-": {"v"}}), "it is checked later")
+	require.Equal(t, map[string]string{"": "v"}, metadata(http.Header{"X-Webpubsub-Metadata-": {"v"}}), "an empty key is checked later")
 	require.Nil(t, metadata(http.Header{"X-Webpubsub-Meta": {"v"}, "Content-Type": {"text/plain"}}))
 }
 
-func TestNamesOfPermissionsCountInAnyCase(t *testing.T) {
+func TestPermissionNamesIgnoreCase(t *testing.T) {
 	for _, name := range []string{"sendToGroup", "SENDTOGROUP", "sendtogroup", "joinLeaveGroup", "JoinLeaveGroup"} {
 		p, ok := parsePermission(name)
 		require.True(t, ok)

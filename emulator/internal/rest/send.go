@@ -9,7 +9,7 @@ import (
 	"github.com/awps-go/webpubsub/emulator/internal/text"
 )
 
-// sendRoutes are the sends. A send to nobody succeeds.
+// sendRoutes returns the operations that send messages. Sending succeeds even if there is no recipient.
 func sendRoutes() []route {
 	return []route{
 		newRoute("SendToAll", http.MethodPost, "hubs/{hub}/:send",
@@ -32,7 +32,7 @@ func (c *call) readTTL() error {
 }
 
 func (c *call) send(t *hub.Target) (status int, err error) {
-	if t.Connection == "" { // there is nothing to choose among otherwise
+	if t.Connection == "" { // a send to one connection has no filter
 		if t.Filter, err = parseFilter(c.parameter("filter"), "filter"); err != nil {
 			return 0, err
 		}

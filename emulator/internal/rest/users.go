@@ -8,7 +8,7 @@ import (
 	"github.com/awps-go/webpubsub/emulator/internal/wire"
 )
 
-// userRoutes are the operations on all connections of one user.
+// userRoutes returns the operations on all connections of one user.
 func userRoutes() []route {
 	const user = "hubs/{hub}/users/{userId}"
 	return []route{
@@ -25,10 +25,10 @@ func userRoutes() []route {
 	}
 }
 
-// targetUser is the connections of the user that the path names.
+// targetUser returns the target for the connections of the user in the path.
 func (c *call) targetUser() *hub.Target { return &hub.Target{User: c.value("userId")} }
 
-// noUser is the answer about a user without connections.
+// noUser returns the error for a user without connections.
 func noUser(id string) *wire.Error {
 	return &wire.Error{Status: http.StatusNotFound, Code: "Warning.User.NotExisted", Target: "User",
 		Message: fmt.Sprintf("User `%s` is not found.", id)}

@@ -1,5 +1,4 @@
-// Package text holds what several rooms do to words before people read them. It knows nothing of the service and
-// imports none of the other rooms.
+// Package text formats text that people read. It imports no other package of the emulator.
 package text
 
 import (
@@ -10,7 +9,7 @@ import (
 	"unicode/utf8"
 )
 
-// Shorten cuts s to at most n bytes without breaking a character.
+// Shorten cuts s to at most n bytes without splitting a UTF-8 character.
 func Shorten(s string, n int) string {
 	if len(s) <= n {
 		return s
@@ -21,7 +20,7 @@ func Shorten(s string, n int) string {
 	return s[:n]
 }
 
-// Plural is a number of things.
+// Plural formats a count, such as "1 byte" or "2 bytes".
 func Plural(n int, thing string) string {
 	if n == 1 {
 		return "1 " + thing
@@ -29,7 +28,7 @@ func Plural(n int, thing string) string {
 	return fmt.Sprintf("%d %ss", n, thing)
 }
 
-// JSON encodes a value that cannot fail to encode, with < > & left as they are.
+// JSON encodes a value without escaping <, > and &. It panics if the value cannot be encoded.
 func JSON(v any) []byte {
 	var buf bytes.Buffer
 	enc := json.NewEncoder(&buf)
@@ -40,14 +39,14 @@ func JSON(v any) []byte {
 	return bytes.TrimSuffix(buf.Bytes(), []byte("\n"))
 }
 
-// JSONFault returns what is wrong with JSON in a client's words rather than in Go's.
+// JSONFault describes an error of encoding/json in terms of JSON rather than of Go types.
 func JSONFault(err error) string {
 	e, ok := errors.AsType[*json.UnmarshalTypeError](err)
 	switch {
 	case !ok:
 		return err.Error()
 	case e.Field == "":
-		return "it is no object but of type " + e.Value
+		return "it is not an object but of type " + e.Value
 	default:
 		return fmt.Sprintf("%s is a %s", e.Field, e.Value)
 	}

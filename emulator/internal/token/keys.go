@@ -9,21 +9,21 @@ import (
 	"github.com/golang-jwt/jwt/v5"
 )
 
-// keys are the access keys of the resource. They do not change: an Authority gets others.
+// keys are the access keys of the resource. They are immutable: SetKeys stores new ones.
 type keys struct {
 	primary, secondary string
-	hashes             sync.Pool // of hash.Hash: HMACs by the primary key
+	hashes             sync.Pool // of hash.Hash: HMACs with the primary key
 }
 
-// SetKeys replaces the keys. Tokens that only the former keys have signed are no longer accepted.
+// SetKeys replaces the keys. Tokens signed only by a former key are no longer accepted.
 func (a *Authority) SetKeys(primary, secondary string) {
 	k := &keys{primary: primary, secondary: secondary}
 	k.hashes.New = func() any { return hmac.New(sha256.New, []byte(primary)) }
 	a.keys.Store(k)
 }
 
-// haveSigned reports whether a signature is that of one of the keys. For the primary key it does as golang-jwt's HS256,
-// which makes the hash behind the key anew each time: half of its work.
+// haveSigned reports whether one of the keys made a signature. For the primary key it reuses HMACs, because golang-jwt's HS256
+// spends half of its time on creating one per token.
 func (k *keys) haveSigned(signed string, signature []byte) bool {
 	h := k.hashes.Get().(hash.Hash)
 	defer k.hashes.Put(h)

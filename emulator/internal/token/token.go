@@ -1,5 +1,5 @@
-// Package token makes and verifies access tokens: those of REST requests, of clients and of servers at the tunnel. It knows the keys and the
-// address of the server, and nothing of hubs.
+// Package token issues and verifies access tokens for REST requests, WebSocket clients and servers at the tunnel. It uses the
+// access keys and the server's address, and does not depend on hubs.
 package token
 
 import (
@@ -23,11 +23,11 @@ import (
 	"github.com/awps-go/webpubsub/emulator/internal/wire"
 )
 
-// clockSkew is how long before its beginning and after its end a token is accepted.
+// clockSkew is the tolerance for a token's nbf and exp.
 const clockSkew = 5 * time.Minute
 
-// Claims are what the service reads from a token. Its types decode in one go: this is a good part of the work of
-// answering a request.
+// Claims are the claims that the service reads from a token. The types decode without intermediate values because decoding is
+// a considerable part of the cost of a request.
 type Claims struct {
 	Audience  stringList `json:"aud"`
 	Expires   timestamp  `json:"exp"`
@@ -38,13 +38,13 @@ type Claims struct {
 	Roles     stringList `json:"role"`
 	Groups    stringList `json:"webpubsub.group"`
 
-	// What .NET calls sub and role.
+	// .NET's names for sub and role.
 	NameIdentifier     string     `json:"nameidentifier"`
 	NameIdentifierLong string     `json:"http://schemas.xmlsoap.org/ws/2005/05/identity/claims/nameidentifier"`
 	RolesLong          stringList `json:"http://schemas.microsoft.com/ws/2008/06/identity/claims/role"`
 }
 
-// User returns the user of a client's token, "" if there is none.
+// User returns the user of a client's token, or "" if there is none.
 func (c *Claims) User() string { return cmp.Or(c.Subject, c.NameIdentifier, c.NameIdentifierLong) }
 
 // AllRoles returns the roles of a client's token.
@@ -59,7 +59,7 @@ func (c *Claims) GetAudience() (jwt.ClaimStrings, error)       { return jwt.Clai
 func (c *Claims) GetIssuer() (string, error)                   { return c.Issuer, nil }
 func (c *Claims) GetSubject() (string, error)                  { return c.Subject, nil }
 
-// timestamp is seconds since 1970; 0 means that there is no time.
+// timestamp is a time in seconds since 1970. 0 means that the claim is absent.
 type timestamp float64
 
 func (t timestamp) date() (*jwt.NumericDate, error) {
@@ -67,12 +67,12 @@ func (t timestamp) date() (*jwt.NumericDate, error) {
 		return nil, nil
 	}
 	if math.Abs(float64(t)) > 1<<53 {
-		return nil, errors.New("a time that is none")
+		return nil, errors.New("the timestamp is out of range")
 	}
 	return jwt.NewNumericDate(time.Unix(int64(t), 0)), nil
 }
 
-// stringList is a list of strings that may be written as one.
+// stringList is a list of strings. In JSON, a single string stands for a list of one.
 type stringList []string
 
 func (l *stringList) UnmarshalJSON(b []byte) error {
@@ -87,7 +87,7 @@ func (l *stringList) UnmarshalJSON(b []byte) error {
 	return json.Unmarshal(b, &(*l)[0])
 }
 
-// ErrNoToken is a request that carries none.
+// ErrNoToken is returned if a request has no access token.
 var ErrNoToken = errors.New("the request carries no access token")
 
 // Options are the settings of an Authority.
@@ -95,19 +95,20 @@ type Options struct {
 	Key, SecondaryKey string
 	Endpoint          wire.Endpoint
 	Now               func() time.Time
-	// AcceptBearer, if set, accepts tokens of REST requests and of tunnels that no key has signed.
+	// AcceptBearer, if not nil, reports whether to accept a token of a REST request or of a tunnel that fails verification with
+	// the access keys.
 	AcceptBearer func(token string) bool
 }
 
-// Authority makes and verifies tokens.
+// Authority issues and verifies tokens. It may be used by several goroutines.
 type Authority struct {
 	Options
 	keys      atomic.Pointer[keys]
 	validator *jwt.Validator
-	keyID     string // of the tokens it makes
+	keyID     string // the kid of the tokens that it issues
 }
 
-// New makes an Authority.
+// New returns an Authority.
 func New(o Options) *Authority {
 	a := &Authority{Options: o, keyID: rand.Text()}
 	a.SetKeys(o.Key, o.SecondaryKey)
@@ -115,11 +116,11 @@ func New(o Options) *Authority {
 	return a
 }
 
-// usualHeader is the header of practically every token: {"alg":"HS256","typ":"JWT"}.
+// usualHeader is the header of almost every token: {"alg":"HS256","typ":"JWT"}.
 const usualHeader = "eyJhbGciOiJIUzI1NiIsInR5cCI6IkpXVCJ9"
 
-// verify checks a token's signature and times; its callers check the audience. It takes
-// a token apart by itself, because jwt.Parser makes a map of the header: every request would pay for that.
+// verify checks a token's signature and times. Callers check the audience. verify does not use jwt.Parser, which builds a map of
+// the header for every request. It returns ErrNoToken if the token is empty.
 func (a *Authority) verify(token string) (*Claims, error) {
 	if token == "" {
 		return nil, ErrNoToken
@@ -155,7 +156,7 @@ func (a *Authority) verify(token string) (*Claims, error) {
 	return &c, nil
 }
 
-// decodeSegment reads a part of a token.
+// decodeSegment decodes the header or the payload of a token.
 func decodeSegment(segment string, v any) error {
 	b, err := base64.RawURLEncoding.DecodeString(segment)
 	if err != nil {
@@ -164,7 +165,7 @@ func decodeSegment(segment string, v any) error {
 	return json.Unmarshal(b, v)
 }
 
-// tokenFault returns what is wrong with a token, without anything that is in it.
+// tokenFault returns the reason why a token is rejected, without any of its content.
 func tokenFault(err error) error {
 	switch {
 	case errors.Is(err, jwt.ErrTokenExpired):
@@ -174,7 +175,7 @@ func tokenFault(err error) error {
 	case errors.Is(err, jwt.ErrTokenRequiredClaimMissing):
 		return errors.New("the access token has no expiry")
 	case errors.Is(err, jwt.ErrTokenSignatureInvalid):
-		return errors.New("the access token is not signed with this resource's access key, or not by HS256")
+		return errors.New("the access token is not signed with this resource's access key, or not with HS256")
 	default:
 		return errors.New("the access token is malformed")
 	}
@@ -189,7 +190,8 @@ func bearer(r *http.Request) string {
 	return strings.TrimSpace(token)
 }
 
-// AuthorizeRequest checks the token of a REST request.
+// AuthorizeRequest checks the token of a REST request. The audience must cover the URL of the request. AuthorizeRequest returns
+// ErrNoToken if the request has no token.
 func (a *Authority) AuthorizeRequest(r *http.Request) error {
 	token := bearer(r)
 	c, err := a.verify(token)
@@ -212,25 +214,25 @@ func (a *Authority) AuthorizeRequest(r *http.Request) error {
 	return errors.New("the audience of the access token is not the URL of the request")
 }
 
-// AuthorizeEntra checks the token of a REST request that takes those of Microsoft Entra ID only.
+// AuthorizeEntra checks the token of a REST request that accepts only tokens of Microsoft Entra ID.
 func (a *Authority) AuthorizeEntra(r *http.Request) error {
 	token := bearer(r)
 	if _, err := a.verify(token); err == nil {
-		return errors.New("the service answers :generateToken to tokens of Microsoft Entra ID only: with an access key, " +
-			"the client signs client access tokens by itself")
+		return errors.New("the service accepts :generateToken with tokens of Microsoft Entra ID only: with an access key, " +
+			"the client signs client access tokens itself")
 	} else if !a.accepts(token) {
 		return err
 	}
 	return nil
 }
 
-// accepts reports whether the application vouches for a token that no key has signed.
+// accepts reports whether AcceptBearer accepts a token.
 func (a *Authority) accepts(token string) bool {
 	return token != "" && a.AcceptBearer != nil && a.AcceptBearer(token)
 }
 
-// isFor reports whether an audience, as it is or decoded once, is for a path on a host, or for what is below it. The
-// scheme may be that of HTTP or WebSocket, with or without TLS, and the query does not count.
+// isFor reports whether an audience covers a path on a host. The audience may name the path itself or a path below it. It is
+// compared as it is and decoded once. Its scheme may be http, https, ws or wss, and its query is ignored.
 func (a *Authority) isFor(audience, host, path string) bool {
 	audiences := []string{audience}
 	if decoded, err := url.PathUnescape(audience); err == nil && decoded != audience {
@@ -261,11 +263,11 @@ func (a *Authority) isFor(audience, host, path string) bool {
 	return false
 }
 
-// defaultPort is the port of each scheme that a token may be for.
+// defaultPort maps each scheme that an audience may have to its default port.
 var defaultPort = map[string]string{"http": ":80", "ws": ":80", "https": ":443", "wss": ":443"}
 
-// isHost reports whether the host in an audience is that of a request. It may be the one the client used or, behind a reverse
-// proxy that keeps the client's, the server's own.
+// isHost reports whether the host in an audience is the request's host or the server's own. They differ behind a reverse proxy
+// that forwards the client's Host header.
 func (a *Authority) isHost(scheme, audience, host string) bool {
 	audience = strings.TrimSuffix(audience, defaultPort[scheme])
 	for _, h := range []string{host, a.Endpoint.Host} {
@@ -284,7 +286,7 @@ func cutPrefixFold(s, prefix string) (after string, found bool) {
 	return s[len(prefix):], true
 }
 
-// decodeButSlashes decodes a path as the service does: once, and %2F not at all.
+// decodeButSlashes decodes a path once, except for %2F, like the service. It returns an invalid path with each %2F escaped.
 func decodeButSlashes(path string) string {
 	path = strings.NewReplacer("%2F", "%252F", "%2f", "%252f").Replace(path)
 	decoded, err := url.PathUnescape(path)
@@ -294,10 +296,10 @@ func decodeButSlashes(path string) string {
 	return decoded
 }
 
-// QueryName is the parameter of a client's URL that holds its token. Its name counts in any case.
+// QueryName is the query parameter of a client's URL that holds the token. Its name is matched without regard to case.
 const QueryName = "access_token"
 
-// clientToken returns the token of a client's handshake, or "".
+// clientToken returns the token of a client's handshake, or "". The query takes precedence over the Authorization header.
 func clientToken(r *http.Request) string {
 	if token, _ := Query(r.URL, QueryName); token != "" {
 		return token
@@ -305,7 +307,8 @@ func clientToken(r *http.Request) string {
 	return bearer(r)
 }
 
-// Query returns the value of a parameter of a URL, whose name counts in any case. Of several the last counts.
+// Query returns the value of a query parameter. Its name is matched without regard to case. If the parameter occurs several
+// times, Query returns the last value.
 func Query(u *url.URL, name string) (value string, found bool) {
 	for part := range strings.SplitSeq(u.RawQuery, "&") {
 		key, text, _ := strings.Cut(part, "=")
@@ -320,8 +323,8 @@ func Query(u *url.URL, name string) (value string, found bool) {
 	return value, found
 }
 
-// AuthorizeClient checks the token of a client that wants to connect to a hub. prefix is the path under which clients
-// of its kind connect, such as "/client/hubs/".
+// AuthorizeClient checks the token of a client that connects to a hub. prefix is the path for clients of its kind, such as
+// "/client/hubs/". AuthorizeClient returns ErrNoToken if the handshake has no token.
 func (a *Authority) AuthorizeClient(r *http.Request, prefix, hub string) (*Claims, error) {
 	c, err := a.verify(clientToken(r))
 	if err != nil {
@@ -341,8 +344,8 @@ func (a *Authority) AuthorizeClient(r *http.Request, prefix, hub string) (*Claim
 	return nil, errors.New("the audience of the access token is not this hub's client URL")
 }
 
-// AuthorizeTunnel checks the token of a server that wants to connect to the tunnel, and returns the token's subject. The
-// audience is the URL of the request without the token, by the scheme of WebSocket.
+// AuthorizeTunnel checks the token of a server that connects to the tunnel, and returns the token's subject. The audience must
+// be the URL of the request with the scheme ws or wss, without the access_token parameter.
 func (a *Authority) AuthorizeTunnel(r *http.Request) (subject string, err error) {
 	token := clientToken(r)
 	c, err := a.verify(token)
@@ -364,7 +367,8 @@ func (a *Authority) AuthorizeTunnel(r *http.Request) (subject string, err error)
 	return "", errors.New("the audience of the access token is not the URL of the tunnel, with " + wanted + " as its scheme")
 }
 
-// isClientURL reports whether an audience, as it is or decoded once, is the URL of a client at a path on a host.
+// isClientURL reports whether an audience is the URL of a path on a host. The audience is compared as it is and decoded once.
+// Its scheme must be http or https.
 func (a *Authority) isClientURL(audience, host, path string) bool {
 	decoded, err := url.PathUnescape(audience)
 	if err != nil {
@@ -383,10 +387,10 @@ func (a *Authority) isClientURL(audience, host, path string) bool {
 	return false
 }
 
-// issuer is who makes the service's own tokens.
+// issuer is the iss claim of the tokens that the service issues.
 const issuer = "https://webpubsub.azure.com"
 
-// ForClient makes an access token for a client that connects at a path.
+// ForClient issues an access token for a client that connects at a path. The token is valid for a number of minutes.
 func (a *Authority) ForClient(path, userID string, roles, groups []string, minutes int) (string, error) {
 	now := a.Now()
 	token := jwt.NewWithClaims(jwt.SigningMethodHS256, clientClaims{
@@ -395,7 +399,7 @@ func (a *Authority) ForClient(path, userID string, roles, groups []string, minut
 			Subject:   userID,
 			NotBefore: jwt.NewNumericDate(now),
 			IssuedAt:  jwt.NewNumericDate(now),
-			ExpiresAt: jwt.NewNumericDate(time.Unix(now.Unix()+60*int64(minutes), 0)), // may be later than a Duration can say
+			ExpiresAt: jwt.NewNumericDate(time.Unix(now.Unix()+60*int64(minutes), 0)), // minutes may overflow a Duration
 		},
 		Audience: a.Endpoint.String() + path,
 		Roles:    roles,
@@ -405,7 +409,7 @@ func (a *Authority) ForClient(path, userID string, roles, groups []string, minut
 	return token.SignedString([]byte(a.keys.Load().primary))
 }
 
-// clientClaims are what the service puts into a client's token.
+// clientClaims are the claims of the tokens that the service issues for clients.
 type clientClaims struct {
 	jwt.RegisteredClaims
 	Audience string   `json:"aud"`
@@ -413,7 +417,8 @@ type clientClaims struct {
 	Groups   []string `json:"webpubsub.group,omitempty"`
 }
 
-// ShowClaims returns every claim of a client's token, which has been verified, as the connect event shows them.
+// ShowClaims returns every claim of a client's token in the form of the connect event. The token must have been verified. The
+// result is empty without a token.
 func ShowClaims(r *http.Request) map[string][]string {
 	token := clientToken(r)
 	if token == "" {
@@ -436,7 +441,7 @@ func ShowClaims(r *http.Request) map[string][]string {
 	return shown
 }
 
-// claimText is a claim's value as text: a string as it is, a number as an integer if it is one, anything else as JSON.
+// claimText returns a claim's value as text: a string unchanged, anything else as JSON. A whole number has no fraction.
 func claimText(v any) string {
 	if s, ok := v.(string); ok {
 		return s

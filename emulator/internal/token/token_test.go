@@ -34,7 +34,7 @@ func TestAudiencesOfRequests(t *testing.T) {
 		{"http://127.0.0.1:1234/a", "host", "/a", true}, // behind a proxy: the server's own address
 		{"HTTP://HOST/A%20B", "host", "/a%20b", true},
 
-		{"https://host/a", "host", "/a", true}, // a proxy may end TLS
+		{"https://host/a", "host", "/a", true}, // a proxy may terminate TLS
 		{"ws://host/a", "host", "/a", true},
 		{"WSS://host/a", "host", "/a", true},
 		{"ftp://host/a", "host", "/a", false},
@@ -54,7 +54,7 @@ func TestAudiencesOfRequests(t *testing.T) {
 		{"http://host/a b", "host", "/a%20b", true},
 		{"http://host/a'b", "host", "/a%27b", true},
 		{"http://host/a%27b", "host", "/a'b", true},
-		{"http%3A%2F%2Fhost%2Fa%2520b%3Fx", "host", "/a%20b", true}, // all of it encoded once more
+		{"http%3A%2F%2Fhost%2Fa%2520b%3Fx", "host", "/a%20b", true}, // the whole URL is encoded again
 		{"http://host/a%2fb", "host", "/a%2Fb", true},
 		{"http://host/a/b", "host", "/a%2Fb", false}, // the service does not decode %2F
 		{"http://host/a%252Fb", "host", "/a%252Fb", true},
@@ -76,18 +76,18 @@ func sign(t *testing.T, key string, claims jwt.MapClaims) string {
 	return s
 }
 
-func TestAGraceOfFiveMinutesHoldsForRequestsAndClients(t *testing.T) {
+func TestRequestsAndClientsHaveFiveMinutesOfClockSkew(t *testing.T) {
 	a := newAuthority(nil)
 	now := time.Now()
 	for name, tt := range map[string]struct {
 		nbf, exp time.Duration
 		valid    bool
 	}{
-		"exact":                {0, time.Hour, true},
-		"made 4 minutes ahead": {4 * time.Minute, time.Hour, true},
-		"made 6 minutes ahead": {6 * time.Minute, time.Hour, false},
-		"over since 4 minutes": {-time.Hour, -4 * time.Minute, true},
-		"over since 6 minutes": {-time.Hour, -6 * time.Minute, false},
+		"exact":                 {0, time.Hour, true},
+		"valid in 4 minutes":    {4 * time.Minute, time.Hour, true},
+		"valid in 6 minutes":    {6 * time.Minute, time.Hour, false},
+		"expired 4 minutes ago": {-time.Hour, -4 * time.Minute, true},
+		"expired 6 minutes ago": {-time.Hour, -6 * time.Minute, false},
 	} {
 		t.Run(name, func(t *testing.T) {
 			token := sign(t, testKey, jwt.MapClaims{"aud": []string{"http://example.com/api/hubs/h/:send", "http://example.com/client/hubs/h"},
@@ -101,7 +101,7 @@ func TestAGraceOfFiveMinutesHoldsForRequestsAndClients(t *testing.T) {
 	}
 }
 
-func TestWhatAClientsTokenSays(t *testing.T) {
+func TestTheUserAndRolesOfAClientsToken(t *testing.T) {
 	const longRole = "http://schemas.microsoft.com/ws/2008/06/identity/claims/role"
 	a := newAuthority(nil)
 	for name, tt := range map[string]struct {
@@ -133,7 +133,7 @@ func TestWhatAClientsTokenSays(t *testing.T) {
 	}
 }
 
-func TestTheTokenInTheQueryComesFirst(t *testing.T) {
+func TestTheTokenInTheQueryTakesPrecedence(t *testing.T) {
 	a := newAuthority(nil)
 	claims := jwt.MapClaims{"aud": "http://example.com/client/hubs/h", "exp": time.Now().Add(time.Minute).Unix()}
 	good, bad := sign(t, testKey, claims), sign(t, "another key", claims)
@@ -145,7 +145,7 @@ func TestTheTokenInTheQueryComesFirst(t *testing.T) {
 	}
 }
 
-func TestOnlyTokensOfEntraMakeClientTokens(t *testing.T) {
+func TestGenerateTokenRequiresATokenOfEntra(t *testing.T) {
 	a := newAuthority(func(token string) bool { return token == "entra" })
 	request := func(authorization string) *http.Request {
 		r := httptest.NewRequest("POST", "/api/hubs/h/:generateToken", nil)
@@ -154,14 +154,14 @@ func TestOnlyTokensOfEntraMakeClientTokens(t *testing.T) {
 	}
 	byKey := sign(t, testKey, jwt.MapClaims{"aud": "http://example.com/api/hubs/h/:generateToken", "exp": time.Now().Add(time.Minute).Unix()})
 	require.NoError(t, a.AuthorizeRequest(request("Bearer "+byKey)))
-	require.ErrorContains(t, a.AuthorizeEntra(request("Bearer "+byKey)), "the client signs client access tokens by itself")
+	require.ErrorContains(t, a.AuthorizeEntra(request("Bearer "+byKey)), "the client signs client access tokens itself")
 	require.NoError(t, a.AuthorizeEntra(request("Bearer entra")))
 	require.NoError(t, a.AuthorizeRequest(request("Bearer entra")))
 	require.Error(t, a.AuthorizeEntra(request("Bearer other")))
 	require.Error(t, a.AuthorizeEntra(request("")))
 }
 
-func TestTheServicesOwnTokens(t *testing.T) {
+func TestTokensIssuedForClients(t *testing.T) {
 	now := time.Now()
 	a := newAuthority(nil)
 	s, err := a.ForClient("/client/hubs/h", "", nil, nil, 1<<31-1)
@@ -175,7 +175,7 @@ func TestTheServicesOwnTokens(t *testing.T) {
 	require.Equal(t, "http://127.0.0.1:1234/client/hubs/h", claims["aud"])
 	require.Equal(t, claims["iat"], claims["nbf"])
 	require.InDelta(t, float64(now.Unix())+60*(1<<31-1), claims["exp"], 60)
-	require.Len(t, claims, 5, "nothing about what was not given")
+	require.Len(t, claims, 5, "absent values must not become claims")
 
 	r := httptest.NewRequest("GET", "/client/hubs/H?access_token="+s, nil)
 	r.Host = strings.TrimPrefix(a.Endpoint.String(), "http://")

@@ -18,50 +18,50 @@ import (
 )
 
 const (
-	// maxFrame bounds a frame in both directions. The official package declares 1 MiB and reads larger frames, which an event
-	// of 1 MiB with its headers needs.
+	// maxFrame bounds a frame in both directions, in bytes. The official package declares 1 MiB but reads larger frames. An
+	// event of 1 MiB with its headers needs one.
 	maxFrame = 2 << 20
-	// maxAnswer bounds the body of an answer that comes in parts. It is more than the longest answer to an event.
-	maxAnswer = 17 << 20
-	// writeTimeout is for one frame. A server that does not read for so long has gone.
+	// maxResponse bounds the body of a response that arrives in parts, in bytes. It exceeds the limit for a response to an event.
+	maxResponse = 17 << 20
+	// writeTimeout bounds the write of one frame. A server that does not read for this long is considered gone.
 	writeTimeout = 30 * time.Second
 )
 
-// state is which events a connection receives.
+// state decides which events a connection receives.
 type state int32
 
 const (
-	staying state = iota // its share
-	leaving              // those for which there is no other connection
-	closing              // none
+	active   state = iota // its share of the events
+	draining              // events only if no connection is active
+	closing               // no events
 )
 
-// conn is one connection of a server.
+// conn is one connection of a server to the tunnel.
 type conn struct {
 	tunnels *Tunnels
 	id      string
 	hub     string
 	user    string
-	target  string // the instance of the service that the server asked for
+	target  string // the service instance that the server requested
 	ws      *websocket.Conn
 	nc      *wire.Conn
 	state   atomic.Int32
-	ended   chan struct{} // closed when nothing more is read
+	ended   chan struct{} // closed when reading has ended
 
 	mu      sync.Mutex // guards everything below
 	lastID  int64
 	waiting map[int64]*exchange // by AckID
 }
 
-// exchange is an event that waits for its answer.
+// exchange is an event that waits for its response.
 type exchange struct {
-	answer chan *tunnelframe.Response // receives the whole answer
-	parts  *tunnelframe.Response      // what has come of an answer in parts
+	response chan *tunnelframe.Response // receives the complete response
+	parts    *tunnelframe.Response      // the parts of the response that have arrived
 }
 
 var (
-	errLost = errors.New("the tunnel's connection was lost before the answer came")
-	errLong = &FinalError{fmt.Sprintf("the answer is longer than %d bytes", maxAnswer)}
+	errLost    = errors.New("the tunnel connection was lost before the response arrived")
+	errTooLong = &FinalError{fmt.Sprintf("the response is longer than %d bytes", maxResponse)}
 )
 
 func (c *conn) info() Info {
@@ -70,16 +70,16 @@ func (c *conn) info() Info {
 	return Info{ID: c.id, UserID: c.user, Target: c.target, Unanswered: len(c.waiting)}
 }
 
-// leave lets the connection receive fewer events. A connection that is closing stays so.
-func (c *conn) leave(s state) {
-	if s == closing || c.state.Load() == int32(staying) {
+// restrict moves the connection to a state with fewer events. A closing connection remains closing.
+func (c *conn) restrict(s state) {
+	if s == closing || c.state.Load() == int32(active) {
 		c.state.Store(int32(s))
 	}
 }
 
-// do sends an event and waits for its answer.
+// do sends an event and waits for the response.
 func (c *conn) do(ctx context.Context, event *tunnelframe.Request) (*tunnelframe.Response, error) {
-	e := &exchange{answer: make(chan *tunnelframe.Response, 1)}
+	e := &exchange{response: make(chan *tunnelframe.Response, 1)}
 	c.mu.Lock()
 	c.lastID++
 	event.AckID = c.lastID
@@ -94,35 +94,36 @@ func (c *conn) do(ctx context.Context, event *tunnelframe.Request) (*tunnelframe
 		return nil, err
 	}
 	select {
-	case answer := <-e.answer:
-		return complete(answer)
+	case response := <-e.response:
+		return complete(response)
 	case <-ctx.Done():
 		return nil, ctx.Err()
 	case <-c.ended:
 		select {
-		case answer := <-e.answer:
-			return complete(answer)
+		case response := <-e.response:
+			return complete(response)
 		default:
 			return nil, errLost
 		}
 	}
 }
 
-// complete returns an answer, or an error if it is not a whole one.
-func complete(answer *tunnelframe.Response) (*tunnelframe.Response, error) {
-	if answer.NotCompleted {
-		return nil, errLong
+// complete returns a response. It returns errTooLong if the response was cut at maxResponse.
+func complete(response *tunnelframe.Response) (*tunnelframe.Response, error) {
+	if response.NotCompleted {
+		return nil, errTooLong
 	}
-	return answer, nil
+	return response, nil
 }
 
-// write sends a message. It closes the connection if that fails.
+// write sends a message. It returns a *FinalError if the message is too large for a frame. If the write fails, it closes the
+// connection and returns errLost.
 func (c *conn) write(m tunnelframe.Message) error {
 	frame, err := tunnelframe.Encode(m, maxFrame)
 	if err != nil {
 		return &FinalError{fmt.Sprintf("the event does not fit into a frame of %d bytes", maxFrame)}
 	}
-	ctx, cancel := context.WithTimeout(context.Background(), writeTimeout) // the event's would end the connection
+	ctx, cancel := context.WithTimeout(context.Background(), writeTimeout) // not the event's: its end would close the connection
 	defer cancel()
 	if c.ws.Write(ctx, websocket.MessageBinary, frame) != nil {
 		c.nc.Close() // the reader notices
@@ -144,7 +145,7 @@ func (c *conn) read() {
 	c.tunnels.show(c.hub, 0, "tunnel "+c.id+" ended: "+reason)
 }
 
-// readFrames handles frames, and returns why there are no more.
+// readFrames handles frames until reading fails or a frame is invalid. It returns the reason.
 func (c *conn) readFrames() (reason string) {
 	for {
 		kind, r, err := c.ws.Reader(context.Background())
@@ -156,24 +157,24 @@ func (c *conn) readFrames() (reason string) {
 			return lostReason(err)
 		}
 		if kind != websocket.MessageBinary {
-			return c.refuse("a text message, and frames are binary")
+			return c.closeInvalid("a text message; frames must be binary")
 		}
 		m, err := tunnelframe.Decode(data, maxFrame)
 		if err != nil {
-			return c.refuse("a malformed frame: " + err.Error())
+			return c.closeInvalid("a malformed frame: " + err.Error())
 		}
 		switch m := m.(type) {
 		case *tunnelframe.Response:
-			c.answered(m)
+			c.handleResponse(m)
 		case *tunnelframe.Request:
-			c.refuseCall(m)
+			c.rejectCall(m)
 		default:
-			c.tunnels.Service.Log.Debug("a frame of a tunnel is ignored", "hub", c.hub, "tunnel", c.id, "type", m.Type().String())
+			c.tunnels.Service.Log.Debug("a tunnel frame was ignored", "hub", c.hub, "tunnel", c.id, "type", m.Type().String())
 		}
 	}
 }
 
-// lostReason returns why the connection could not be read any more.
+// lostReason returns the reason why reading failed.
 func lostReason(err error) string {
 	if ce, ok := errors.AsType[websocket.CloseError](err); ok {
 		return fmt.Sprintf("the server closed the connection: %d", ce.Code)
@@ -184,27 +185,28 @@ func lostReason(err error) string {
 	return "the connection was lost"
 }
 
-// refuse closes a connection whose server has sent something that is not a frame.
-func (c *conn) refuse(what string) (reason string) {
+// closeInvalid closes the connection because the server sent something that is not a valid frame. It returns the reason.
+func (c *conn) closeInvalid(what string) (reason string) {
 	handshake.CloseSocket(c.ws, c.nc, protocol.ClosePolicyViolation, "the server sent "+what)
 	return "the server sent " + what
 }
 
-// refuseCall answers a request of the server, which would be a call of the REST API.
-func (c *conn) refuseCall(call *tunnelframe.Request) {
-	c.tunnels.Service.Log.Info("a server calls the REST API through its tunnel, which the emulator does not serve",
-		"hub", c.hub, "tunnel", c.id, "next", "it is answered with 501; call the REST API over HTTP")
+// rejectCall responds with 501 to a request from the server, which is a call of the REST API.
+func (c *conn) rejectCall(call *tunnelframe.Request) {
+	c.tunnels.Service.Log.Info("a server called the REST API through its tunnel, which the emulator does not support",
+		"hub", c.hub, "tunnel", c.id, "next", "the response is 501; call the REST API over HTTP")
 	body := []byte("the emulator does not serve the REST API through a tunnel")
 	_ = c.write(call.Answer(501, map[string][]string{"Content-Type": {"text/plain"}}, body)) // a failure ends the connection
 }
 
-// answered hands an answer, once all its parts have come, to the event that waits for it.
-func (c *conn) answered(part *tunnelframe.Response) {
+// handleResponse adds a part to the response of an event. When the response is complete or too long, it passes the response to
+// the waiting event.
+func (c *conn) handleResponse(part *tunnelframe.Response) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	e := c.waiting[part.AckID]
 	if e == nil {
-		c.tunnels.Service.Log.Debug("an answer to no event of a tunnel is ignored", "hub", c.hub, "tunnel", c.id, "ackId", part.AckID)
+		c.tunnels.Service.Log.Debug("a tunnel response was ignored: no event waits for it", "hub", c.hub, "tunnel", c.id, "ackId", part.AckID)
 		return
 	}
 	if e.parts == nil {
@@ -213,14 +215,14 @@ func (c *conn) answered(part *tunnelframe.Response) {
 		e.parts.Body = append(e.parts.Body, part.Body...)
 		e.parts.NotCompleted = part.NotCompleted
 	}
-	if !e.parts.NotCompleted || len(e.parts.Body) > maxAnswer {
-		delete(c.waiting, part.AckID) // a second answer is to nothing
-		e.answer <- e.parts
+	if !e.parts.NotCompleted || len(e.parts.Body) > maxResponse {
+		delete(c.waiting, part.AckID) // a second response is ignored
+		e.response <- e.parts
 	}
 }
 
-// goAway closes the connection because the server closes.
-func (c *conn) goAway() {
-	c.leave(closing)
+// closeGoingAway closes the connection because the emulator closes.
+func (c *conn) closeGoingAway() {
+	c.restrict(closing)
 	handshake.CloseSocket(c.ws, c.nc, int(websocket.StatusGoingAway), hub.ClosingReason)
 }

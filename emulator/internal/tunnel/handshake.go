@@ -11,14 +11,14 @@ import (
 	"github.com/awps-go/webpubsub/internal/tunnelframe"
 )
 
-// ServeHTTP answers the handshake of a server.
+// ServeHTTP handles the WebSocket handshake of a server.
 func (t *Tunnels) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	query := r.URL.Query()
 	name := query.Get("hub")
 	user, err := t.check(r, name)
 	if err != nil {
-		t.Service.Log.Info("a server's tunnel was refused", "hub", name, "status", err.Status, "reason", err.Message)
-		t.show(name, err.Status, "tunnel refused: "+err.Message)
+		t.Service.Log.Info("a server's tunnel was rejected", "hub", name, "status", err.Status, "reason", err.Message)
+		t.show(name, err.Status, "tunnel rejected: "+err.Message)
 		err.Write(w, r)
 		return
 	}
@@ -37,14 +37,14 @@ func (t *Tunnels) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	t.add(c)
 	t.Service.Log.Info("a server has connected to the tunnel", "hub", c.hub, "tunnel", c.id)
 	t.show(c.hub, 0, "tunnel "+c.id+" connected")
-	if t.Service.Life.IsClosing() { // Close may have missed it
+	if t.Service.Life.IsClosing() { // Close may have run before add
 		nc.ShortenClosing()
-		t.Service.Life.GoFrom(c.goAway)
+		t.Service.Life.GoFrom(c.closeGoingAway)
 	}
 	go c.read()
 }
 
-// check decides about a handshake. It returns the user whom the token names.
+// check checks a handshake and returns the user of its token.
 func (t *Tunnels) check(r *http.Request, name string) (user string, err *wire.Error) {
 	if !protocol.HubPattern.MatchString(name) {
 		return "", wire.BadRequest("hub", "the hub name %.140q does not match %s", name, protocol.HubPattern)
@@ -62,7 +62,7 @@ func (t *Tunnels) check(r *http.Request, name string) (user string, err *wire.Er
 	return user, nil
 }
 
-// show shows those who watch what happens to a connection.
+// show reports an event of a connection to the traffic observers.
 func (t *Tunnels) show(hubName string, status int, what string) {
 	if o := t.Service.Observer; o.Watched() {
 		o.Traffic(hub.TrafficEvent{Kind: "tunnel", Hub: hubName, Status: status, Text: what})

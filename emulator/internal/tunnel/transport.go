@@ -13,12 +13,13 @@ import (
 	"github.com/awps-go/webpubsub/internal/tunnelframe"
 )
 
-// FinalError is why an event could not be answered, if sending it again would not help.
+// FinalError is the error of an event that a retry would not fix.
 type FinalError struct{ Reason string }
 
 func (e *FinalError) Error() string { return e.Reason }
 
-// Transport returns the transport of the handlers of a hub that are behind the tunnel.
+// Transport returns a transport that sends the events of a hub through the tunnel. Its errors are *FinalError if a retry would
+// not help.
 func (t *Tunnels) Transport(hub string) http.RoundTripper { return transport{t, hub} }
 
 type transport struct {
@@ -28,7 +29,7 @@ type transport struct {
 
 // RoundTrip sends an event through the tunnel.
 func (t transport) RoundTrip(r *http.Request) (*http.Response, error) {
-	event := &tunnelframe.Request{Method: r.Method, URL: r.URL.String(), Headers: lines(r.Header)}
+	event := &tunnelframe.Request{Method: r.Method, URL: r.URL.String(), Headers: frameHeaders(r.Header)}
 	if r.Body != nil {
 		body, err := io.ReadAll(r.Body)
 		r.Body.Close()
@@ -36,22 +37,22 @@ func (t transport) RoundTrip(r *http.Request) (*http.Response, error) {
 			return nil, err
 		}
 		event.Body = body
-		event.Headers["Content-Length"] = []string{strconv.Itoa(len(body))} // as over HTTP, also of nothing
+		event.Headers["Content-Length"] = []string{strconv.Itoa(len(body))} // like over HTTP, even if it is 0
 	}
-	c, err := t.tunnels.wait(r.Context(), t.hub)
+	c, err := t.tunnels.waitForConn(r.Context(), t.hub)
 	if err != nil {
 		return nil, err
 	}
-	answer, err := c.do(r.Context(), event)
+	response, err := c.do(r.Context(), event)
 	if err != nil {
 		return nil, err
 	}
-	return response(r, answer), nil
+	return httpResponse(r, response), nil
 }
 
-// lines returns a header as it passes the tunnel: a signature by several keys has a line for each, and a name without a value,
-// which tells net/http to send no header of its own, is left out.
-func lines(h http.Header) map[string][]string {
+// frameHeaders returns the headers of a frame. The signatures of several keys become one header line each. A name without a value,
+// which tells net/http to send no header of its own, is omitted.
+func frameHeaders(h http.Header) map[string][]string {
 	const signature = "Ce-Signature"
 	all := map[string][]string(h.Clone())
 	maps.DeleteFunc(all, func(_ string, values []string) bool { return len(values) == 0 })
@@ -61,8 +62,9 @@ func lines(h http.Header) map[string][]string {
 	return all
 }
 
-// wait returns the connection for an event, once there is one.
-func (t *Tunnels) wait(ctx context.Context, hub string) (*conn, error) {
+// waitForConn returns the connection for an event, and waits up to [Wait] for one. It returns a *FinalError if none arrives or
+// the emulator closes, and ctx's error if ctx ends.
+func (t *Tunnels) waitForConn(ctx context.Context, hub string) (*conn, error) {
 	c, arrived := t.pick(hub)
 	if c != nil {
 		return c, nil
@@ -87,17 +89,17 @@ func (t *Tunnels) wait(ctx context.Context, hub string) (*conn, error) {
 	}
 }
 
-// response returns an answer as an HTTP transport would.
-func response(r *http.Request, answer *tunnelframe.Response) *http.Response {
-	header := make(http.Header, len(answer.Headers))
-	for name, values := range answer.Headers {
+// httpResponse converts the response frame of an event to an HTTP response.
+func httpResponse(r *http.Request, response *tunnelframe.Response) *http.Response {
+	header := make(http.Header, len(response.Headers))
+	for name, values := range response.Headers {
 		for _, value := range values {
 			header.Add(name, value)
 		}
 	}
 	return &http.Response{
-		StatusCode: answer.StatusCode, Status: strconv.Itoa(answer.StatusCode) + " " + http.StatusText(answer.StatusCode),
+		StatusCode: response.StatusCode, Status: strconv.Itoa(response.StatusCode) + " " + http.StatusText(response.StatusCode),
 		Proto: "HTTP/1.1", ProtoMajor: 1, ProtoMinor: 1,
-		Header: header, Body: io.NopCloser(bytes.NewReader(answer.Body)), ContentLength: int64(len(answer.Body)), Request: r,
+		Header: header, Body: io.NopCloser(bytes.NewReader(response.Body)), ContentLength: int64(len(response.Body)), Request: r,
 	}
 }

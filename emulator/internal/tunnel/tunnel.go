@@ -1,19 +1,21 @@
-// Package tunnel serves the connections that servers open to receive the events of a hub: the tunnel. It accepts them
-// (handshake.go), sends events through them and matches the answers (conn.go), and is the transport of the handlers whose
-// URL template is tunnel:///path (transport.go). It knows nothing of what an event means.
+// Package tunnel serves the tunnel: the connections that servers open to receive the events of a hub.
 //
-// Microsoft does not document the tunnel. Frames, URL and token are those of the official package; what no public program
-// shows was chosen:
+//   - handshake.go accepts connections.
+//   - conn.go sends events and matches responses.
+//   - transport.go is the HTTP transport for handlers whose URL template is tunnel:///path.
 //
-//   - An event waits up to [Wait] for a server to connect, and then fails for good.
-//   - The connections of a hub receive its events in turn, whatever their target.
-//   - A connection that is lost fails its unanswered events, as a network failure does. They are sent again by the rules
-//     for events.
-//   - A connection that was told to close receives no more events. One that was told to reconnect receives events only
-//     while there is no other.
-//   - The handler is not asked for permission first (OPTIONS): the token of the connection has shown that the server wants
-//     the hub's events.
-//   - ce-signature has a header line for each key.
+// The package does not interpret events.
+//
+// Microsoft does not document the tunnel. Frames, URL and token follow the official package. The emulator chose the rules that
+// no public program shows:
+//
+//   - An event waits up to [Wait] for a server to connect. Then it fails without a retry.
+//   - The connections of a hub receive its events in turn, regardless of their target.
+//   - If a connection is lost, its unanswered events fail like after a network failure, and are retried like other events.
+//   - After a close message, a connection receives no more events. After a reconnect message, a connection receives events
+//     only if there is no other.
+//   - The handler is not validated (OPTIONS), because the connection's token has shown that the server wants the events.
+//   - ce-signature has one header line per key.
 package tunnel
 
 import (
@@ -29,47 +31,47 @@ import (
 // Path is the path at which servers connect.
 const Path = "/server/tunnel"
 
-// Wait is how long an event waits for a server to connect, on the server's clock.
+// Wait is how long an event waits for a server to connect, on the emulator's clock.
 const Wait = 5 * time.Second
 
-// Tunnels are the connections of all hubs. They are also the handler of the handshakes.
+// Tunnels holds the tunnel connections of all hubs, and serves their handshakes.
 type Tunnels struct {
 	*handshake.Handshaker
 
-	mu   sync.Mutex // guards everything below, and the lists of the lines
-	hubs map[string]*line
+	mu   sync.Mutex // guards everything below, including the fields of every hubConns
+	hubs map[string]*hubConns
 }
 
-// line is the tunnel of one hub.
-type line struct {
-	conns   []*conn       // in the order in which they came
+// hubConns are the tunnel connections of one hub.
+type hubConns struct {
+	conns   []*conn       // in the order in which they connected
 	next    int           // the number of events sent so far, which decides whose turn it is
-	arrived chan struct{} // closed when a connection comes; nil if nobody waits for one
+	arrived chan struct{} // closed when a server connects; nil if no event waits
 }
 
-// New makes Tunnels without connections.
+// New returns Tunnels without connections.
 func New(h *handshake.Handshaker) *Tunnels {
-	return &Tunnels{Handshaker: h, hubs: make(map[string]*line)}
+	return &Tunnels{Handshaker: h, hubs: make(map[string]*hubConns)}
 }
 
-// line returns the tunnel of a hub. The caller holds t.mu.
-func (t *Tunnels) line(hub string) *line {
+// hubConns returns the connections of a hub. The caller holds t.mu.
+func (t *Tunnels) hubConns(hub string) *hubConns {
 	key := strings.ToLower(hub)
-	l := t.hubs[key]
-	if l == nil {
-		l = &line{}
-		t.hubs[key] = l
+	h := t.hubs[key]
+	if h == nil {
+		h = &hubConns{}
+		t.hubs[key] = h
 	}
-	return l
+	return h
 }
 
 func (t *Tunnels) add(c *conn) {
 	t.mu.Lock()
-	l := t.line(c.hub)
-	l.conns = append(l.conns, c)
-	if l.arrived != nil {
-		close(l.arrived)
-		l.arrived = nil
+	h := t.hubConns(c.hub)
+	h.conns = append(h.conns, c)
+	if h.arrived != nil {
+		close(h.arrived)
+		h.arrived = nil
 	}
 	t.mu.Unlock()
 	t.changed()
@@ -77,33 +79,33 @@ func (t *Tunnels) add(c *conn) {
 
 func (t *Tunnels) remove(c *conn) {
 	t.mu.Lock()
-	l := t.line(c.hub)
-	l.conns = slices.DeleteFunc(l.conns, func(other *conn) bool { return other == c })
+	h := t.hubConns(c.hub)
+	h.conns = slices.DeleteFunc(h.conns, func(other *conn) bool { return other == c })
 	t.mu.Unlock()
 	t.changed()
 }
 
-// changed reports that there are more or fewer connections.
+// changed notifies the observer that the number of connections has changed.
 func (t *Tunnels) changed() { t.Service.Observer.Changed() }
 
-// pick returns the connection whose turn it is. If there is none, it returns a channel that is closed when one comes.
+// pick returns the connection whose turn it is. Without one, it returns a channel that is closed when a server connects.
 func (t *Tunnels) pick(hub string) (*conn, <-chan struct{}) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	l := t.line(hub)
-	for _, wanted := range []state{staying, leaving} {
-		able := 0
-		for _, c := range l.conns {
+	h := t.hubConns(hub)
+	for _, wanted := range []state{active, draining} {
+		available := 0
+		for _, c := range h.conns {
 			if c.state.Load() == int32(wanted) {
-				able++
+				available++
 			}
 		}
-		if able == 0 {
+		if available == 0 {
 			continue
 		}
-		turn := l.next % able
-		l.next++
-		for _, c := range l.conns {
+		turn := h.next % available
+		h.next++
+		for _, c := range h.conns {
 			if c.state.Load() != int32(wanted) {
 				continue
 			}
@@ -113,13 +115,13 @@ func (t *Tunnels) pick(hub string) (*conn, <-chan struct{}) {
 			turn--
 		}
 	}
-	if l.arrived == nil {
-		l.arrived = make(chan struct{})
+	if h.arrived == nil {
+		h.arrived = make(chan struct{})
 	}
-	return nil, l.arrived
+	return nil, h.arrived
 }
 
-// Info is a connection as it is at the moment of asking. The emulator's own type Tunnel has the meaning of the fields.
+// Info describes a connection at the time of the call. The fields are documented at the emulator's type Tunnel.
 type Info struct {
 	ID         string
 	UserID     string
@@ -127,7 +129,7 @@ type Info struct {
 	Unanswered int
 }
 
-// List returns the connections of a hub, in the order in which they came.
+// List returns the connections of a hub, in the order in which they connected.
 func (t *Tunnels) List(hub string) []Info {
 	all := []Info{}
 	for _, c := range t.conns(hub) {
@@ -136,15 +138,15 @@ func (t *Tunnels) List(hub string) []Info {
 	return all
 }
 
-// Count returns how many connections a hub has.
+// Count returns the number of connections of a hub.
 func (t *Tunnels) Count(hub string) int { return len(t.conns(hub)) }
 
 // conns returns the connections of a hub.
 func (t *Tunnels) conns(hub string) []*conn {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	if l := t.hubs[strings.ToLower(hub)]; l != nil {
-		return slices.Clone(l.conns)
+	if h := t.hubs[strings.ToLower(hub)]; h != nil {
+		return slices.Clone(h.conns)
 	}
 	return nil
 }
@@ -158,8 +160,9 @@ func (t *Tunnels) find(hub, id string) *conn {
 	return nil
 }
 
-// Tell sends a connection a message that directs it. It reports whether there is such a connection, and whether the message
-// was written.
+// Tell sends a control message over a connection. It reports whether the connection exists and the message was written. After
+// a [tunnelframe.Close] or a [tunnelframe.Reconnect] message, the connection receives fewer events: see the package
+// documentation.
 func (t *Tunnels) Tell(hub, id string, m tunnelframe.Message) bool {
 	c := t.find(hub, id)
 	if c == nil {
@@ -167,14 +170,14 @@ func (t *Tunnels) Tell(hub, id string, m tunnelframe.Message) bool {
 	}
 	switch m.(type) {
 	case *tunnelframe.Close:
-		c.leave(closing)
+		c.restrict(closing)
 	case *tunnelframe.Reconnect:
-		c.leave(leaving)
+		c.restrict(draining)
 	}
 	return c.write(m) == nil
 }
 
-// Drop cuts a connection. It reports whether there is such a connection; noticed reports whether it is gone.
+// Drop cuts a connection. ok reports whether the connection exists. noticed reports whether the emulator has noticed the cut.
 func (t *Tunnels) Drop(hub, id string) (noticed func() bool, ok bool) {
 	c := t.find(hub, id)
 	if c == nil {
@@ -184,17 +187,17 @@ func (t *Tunnels) Drop(hub, id string) (noticed func() bool, ok bool) {
 	return func() bool { return !c.nc.Tracked() }, true
 }
 
-// Close closes every connection. None comes in any more: the server is closing.
+// Close closes every connection. The emulator must be closing already, so that no connection is added afterwards.
 func (t *Tunnels) Close() {
 	t.mu.Lock()
 	var all []*conn
-	for _, l := range t.hubs {
-		all = append(all, l.conns...)
+	for _, h := range t.hubs {
+		all = append(all, h.conns...)
 	}
 	t.mu.Unlock()
 	var closed sync.WaitGroup
 	for _, c := range all {
-		closed.Go(c.goAway)
+		closed.Go(c.closeGoingAway)
 	}
 	closed.Wait()
 }

@@ -1,13 +1,12 @@
 "use strict";
 
-// The live view. What the server sends is put into the page as text, never as HTML; the page's policy (Trusted Types)
-// makes sure of it.
+// The live view. Data from the server is inserted as text, never as HTML. The page's policy (Trusted Types) enforces this.
 
-const maxKept = 500; // events; older ones are forgotten
+const maxKept = 500; // events; older ones are removed
 
 const $ = (id) => document.getElementById(id);
 
-// element makes an element. Its children are elements and texts; those that are undefined, null or "" are left out.
+// element creates an element. Its children are elements and texts; undefined, null and "" are omitted.
 function element(tag, className, ...children) {
   const e = document.createElement(tag);
   if (className) e.className = className;
@@ -17,8 +16,8 @@ function element(tag, className, ...children) {
 
 const count = (n, thing) => `${n.toLocaleString()} ${thing}${n === 1 ? "" : "s"}`;
 
-// reconcile makes the children of a list those of items, in their order. An element whose item has not changed stays,
-// and with it what somebody has selected in it.
+// reconcile updates the children of a list to show items, in order. An element whose item has not changed is kept, including
+// the user's selection in it.
 function reconcile(list, items, key, render) {
   const old = new Map([...list.children].map((e) => [e.dataset.key, e]));
   let before = list.firstChild;
@@ -42,9 +41,9 @@ function reconcile(list, items, key, render) {
   for (const e of old.values()) e.remove();
 }
 
-// The state: hubs, their connections and groups.
+// The state: hubs, their connections and their groups.
 
-// finder is a button that searches the traffic for a text.
+// finder creates a button that searches the traffic for a text.
 function finder(className, text, label = text) {
   const b = element("button", className, label);
   b.type = "button";
@@ -62,7 +61,7 @@ function renderConnection(c) {
   const head = element("div", "head", who);
   if (c.recovering) {
     const badge = element("span", "badge", "recovering");
-    badge.title = "was cut off, and may come back within 30 seconds";
+    badge.title = "The connection was lost. The client may reconnect within 30 seconds.";
     head.append(badge);
   }
   head.append(element("span", "subprotocol", c.subprotocol || "no subprotocol"));
@@ -118,7 +117,7 @@ function renderState(s) {
 // The traffic.
 
 let kept = []; // the newest first
-let fresh = []; // what came since it was drawn last, the oldest first
+let fresh = []; // events since the last drawing, the oldest first
 let drawing = false;
 let paused = false;
 const hiddenKinds = new Set();
@@ -141,7 +140,7 @@ function wanted(e) {
 const kindNames = { rest: "REST", message: "message", event: "event", connection: "connection", group: "group",
   tunnel: "tunnel" };
 
-// describe is the line that says what happened.
+// describe creates the line that describes an event.
 function describe(e) {
   if (e.kind !== "rest") return element("span", "text", e.text);
   const [, method, path, query] = e.text.match(/^(\S+) ([^?]*)(.*)$/s) ?? [null, "", e.text, ""];
@@ -161,7 +160,7 @@ function renderEvent(e) {
     result.append(status);
   } else if (e.kind === "rest") {
     const status = element("span", "status", "cut");
-    status.title = "the connection was cut on purpose, without an answer";
+    status.title = "An injected fault cut the connection without a response.";
     status.dataset.class = "5";
     result.append(status);
   }
@@ -186,7 +185,7 @@ function add(events) {
   }
 }
 
-// draw shows what is new.
+// draw shows the new events.
 function draw() {
   drawing = false;
   if (paused) return;
@@ -198,7 +197,7 @@ function draw() {
   drawEmpty();
 }
 
-// redraw shows everything anew, after somebody has asked for something else.
+// redraw shows all events that match the filters.
 function redraw() {
   $("events").replaceChildren(...kept.filter(wanted).map(renderEvent));
   drawEmpty();
@@ -209,18 +208,18 @@ function drawEmpty() {
   empty.hidden = $("events").children.length > 0;
   if (empty.hidden) return;
   const [title, text] = kept.length > 0
-    ? ["Nothing matches", `None of the last ${count(kept.length, "event")} is of these kinds and contains this text.`]
-    : ["Waiting for traffic", "REST calls, messages and events appear here as they pass. What passed before this page was open is not kept."];
+    ? ["Nothing matches", `None of the last ${count(kept.length, "event")} matches the selected kinds and the search text.`]
+    : ["Waiting for traffic", "REST calls, messages and events appear here as they happen. Traffic from before this page was opened is not shown."];
   empty.replaceChildren(element("strong", "", title), element("p", "", text));
 }
 
-// What can be pressed.
+// The buttons.
 
 function press(button, on) {
   button.setAttribute("aria-pressed", String(on));
 }
 
-// show chooses what a narrow screen shows.
+// show selects the section that a narrow screen shows.
 function show(view) {
   document.body.dataset.view = view;
   for (const b of document.querySelectorAll("[data-show]")) press(b, b.dataset.show === view);
@@ -256,8 +255,8 @@ $("clear").addEventListener("click", () => {
 
 // The stream.
 
-let missedBefore = 0; // by streams that have ended
-let missed = 0; // by this one
+let missedBefore = 0; // events dropped by streams that have ended
+let missed = 0; // events dropped by the current stream
 
 function status(state) {
   $("status").dataset.state = state;
@@ -269,12 +268,12 @@ function connect() {
   stream.addEventListener("open", () => status("live"));
   stream.addEventListener("error", () => {
     if ($("status").dataset.state === "live") {
-      add([{ kind: "note", text: "The emulator is gone. What passes until it is back is not shown." }]);
+      add([{ kind: "note", text: "The emulator is gone. Traffic is not shown until it is back." }]);
     }
     status("reconnecting");
     missedBefore += missed;
     missed = 0;
-    if (stream.readyState === EventSource.CLOSED) setTimeout(connect, 2000); // the browser has given up, we do not
+    if (stream.readyState === EventSource.CLOSED) setTimeout(connect, 2000); // the browser has given up, so retry here
   });
   stream.addEventListener("state", (e) => renderState(JSON.parse(e.data)));
   stream.addEventListener("traffic", (e) => {
@@ -282,7 +281,7 @@ function connect() {
     missed = t.missed;
     const all = missedBefore + missed;
     $("missed").hidden = all === 0;
-    $("missed").textContent = `${count(all, "event")} dropped: more passed than this page could take.`;
+    $("missed").textContent = `${count(all, "event")} dropped: this page could not keep up with the traffic.`;
     add(t.events);
   });
 }
