@@ -6,9 +6,9 @@ import (
 	"strings"
 )
 
-// parseRequest parses the JSON text of a request, which is valid UTF-8, in its usual form: without escapes, and each member
-// known and there at most once. Most of the time that encoding/json takes for an event is for the text as a whole. It
-// reports false for any other text, and leaves that to encoding/json; the request is not complete then.
+// parseRequest parses the JSON text of a request in its usual form, which has no escapes, no unknown members and no duplicate
+// members. The text must be valid UTF-8. For any other text, parseRequest returns false and may leave r incomplete: the
+// caller must then use encoding/json. Decoding the text with encoding/json took a quarter of the CPU time of a small event.
 func parseRequest(text string, r *Request) bool {
 	for i := range len(text) {
 		if text[i] < ' ' || text[i] == '\\' {
@@ -37,7 +37,7 @@ func parseRequest(text string, r *Request) bool {
 	return !s.failed && s.rest == ""
 }
 
-// member takes the value of a request's member.
+// member reads the value of a member.
 func (s *scanner) member(name string, r *Request) {
 	switch name {
 	case "AckId":
@@ -69,14 +69,14 @@ func (s *scanner) member(name string, r *Request) {
 			s.number()
 		}
 		r.TracingID = json.RawMessage(before[:len(before)-len(s.rest)])
-	case "Type": // which the frame has too
+	case "Type": // redundant: the frame has the type too
 		s.number()
 	default:
 		s.failed = true
 	}
 }
 
-// literal takes a word, and reports whether it was there.
+// literal reads a literal such as true. It returns false if the text does not start with it.
 func (s *scanner) literal(word string) bool {
 	s.space()
 	rest, ok := strings.CutPrefix(s.rest, word)
@@ -84,7 +84,7 @@ func (s *scanner) literal(word string) bool {
 	return ok
 }
 
-// number takes a whole number that is not negative.
+// number reads a non-negative integer.
 func (s *scanner) number() int64 {
 	s.space()
 	rest := strings.TrimLeft(s.rest, "0123456789")
