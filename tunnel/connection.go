@@ -108,8 +108,8 @@ func (c *connection) serve() error {
 	return err
 }
 
-// wait waits until the connection is lost or must be closed, and returns the reason. Before wait closes the connection, it
-// waits for its events to be answered, but not longer than ShutdownTimeout.
+// wait waits until the connection is lost or must be closed, and returns the reason. Before wait closes the connection,
+// it waits for its events to be answered, but not longer than ShutdownTimeout.
 func (c *connection) wait(read <-chan error) error {
 	var reason error
 	select {

@@ -634,8 +634,8 @@ func (h *counting) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	echo(w, r)
 }
 
-// load sends events over the connections that next returns, 64 at a time. It checks that each event was served once and has the
-// right response.
+// load sends events over the connections that next returns, 64 at a time. It checks that each event was served once and
+// has the right response.
 func load(t *testing.T, h *counting, events int, next func() *peer) {
 	t.Helper()
 	numbers := make(chan int)

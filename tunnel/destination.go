@@ -6,7 +6,8 @@ import (
 	"strings"
 )
 
-// destination is the endpoint and instance of a connection. The zero value means the service's own endpoint and any instance.
+// destination is the endpoint and instance of a connection. The zero value means the service's own endpoint and any
+// instance.
 type destination struct {
 	endpoint *url.URL // nil means the service's own endpoint
 	target   string   // the instance of the service; empty means any
@@ -20,8 +21,9 @@ type endpoints struct {
 	proxy   *url.URL // nil if there is no reverse proxy
 }
 
-// parseEndpoint parses the URL of an endpoint and normalizes it for the audience of a token: the host in lower case, without
-// the default port and without a trailing slash. The texts of its errors continue a sentence whose subject is the endpoint.
+// parseEndpoint parses the URL of an endpoint and normalizes it for the audience of a token: the host in lower case,
+// without the default port and without a trailing slash. The texts of its errors continue a sentence whose subject is
+// the endpoint.
 func parseEndpoint(text string) (*url.URL, error) {
 	u, err := url.Parse(text)
 	if err != nil {
@@ -47,8 +49,8 @@ func parseEndpoint(text string) (*url.URL, error) {
 	return u, err
 }
 
-// urls returns the URL of the handshake, without the token, and the audience of the token. They differ only if there is a
-// reverse proxy.
+// urls returns the URL of the handshake, without the token, and the audience of the token. They differ only if there is
+// a reverse proxy.
 func (e endpoints) urls(hub string, to destination) (request, audience string) {
 	endpoint := e.service
 	if to.endpoint != nil {
@@ -69,13 +71,14 @@ func (e endpoints) urls(hub string, to destination) (request, audience string) {
 	return audience, audience
 }
 
-// escape escapes a query value like the official package does, because the service compares the query with the audience.
+// escape escapes a query value like the official package does, because the service compares the query with the
+// audience.
 func escape(value string) string {
 	return strings.NewReplacer("+", "%20", "%21", "!", "%28", "(", "%29", ")", "%2A", "*").Replace(url.QueryEscape(value))
 }
 
-// follow returns the destination that a message of the service names. It returns an error if the endpoint may not belong to
-// the service, because a token would be sent there.
+// follow returns the destination that a message of the service names. It returns an error if the endpoint may not
+// belong to the service, because a token would be sent there.
 func (e endpoints) follow(endpoint, target string) (destination, error) {
 	if endpoint == "" {
 		return destination{target: target}, nil
@@ -92,8 +95,8 @@ func (e endpoints) follow(endpoint, target string) (destination, error) {
 	return destination{endpoint: u, target: target}, nil
 }
 
-// parent returns the parent domain of the URL's host. It returns "" if the parent has fewer than three labels, because it may
-// then be a public suffix such as co.uk, whose subdomains belong to different owners.
+// parent returns the parent domain of the URL's host. It returns "" if the parent has fewer than three labels, because
+// it may then be a public suffix such as co.uk, whose subdomains belong to different owners.
 func parent(u *url.URL) string {
 	_, domain, _ := strings.Cut(u.Hostname(), ".")
 	last := domain[strings.LastIndexByte(domain, '.')+1:]

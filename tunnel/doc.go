@@ -1,9 +1,9 @@
 // Package tunnel receives the events of Azure Web PubSub over a WebSocket connection that the server opens itself. The
 // server needs no public endpoint, so it can run behind NAT or on a developer's machine.
 //
-// This package is experimental. Microsoft does not document the protocol. We derived it from two public programs, the npm
-// package @azure/web-pubsub-socket.io and the tool awps-tunnel, and have not tested this package against the real service
-// yet.
+// This package is experimental. Microsoft does not document the protocol. We derived it from two public programs, the
+// npm package @azure/web-pubsub-socket.io and the tool awps-tunnel, and have not tested this package against the real
+// service yet.
 //
 //	handler, err := eventhandler.New(&eventhandler.Options{Hub: "chat", ConnectionStrings: []string{connectionString}, ...})
 //	...
@@ -54,7 +54,8 @@
 // Rebalance and Reconnect may name an endpoint. Serve sends a token to that endpoint only if its host is the host that
 // was passed to Serve, or has the same parent domain of at least three labels, such as webpubsub.azure.com. It never
 // switches from https to http. With any other endpoint, Rebalance is ignored, and Reconnect goes to the service's own
-// endpoint. If an instance cannot be reached three times in a row, Serve connects to the service's own endpoint instead.
+// endpoint. If an instance cannot be reached three times in a row, Serve connects to the service's own endpoint
+// instead.
 //
 // # Open questions
 //
@@ -67,5 +68,6 @@
 //   - when it sends Rebalance, Reconnect and Close, with which endpoints, and what it then expects;
 //   - whether it enforces the frame limit of 1 MiB, and whether it accepts a response in several frames;
 //   - which roles of an Entra identity suffice, besides Web PubSub Service Owner;
-//   - what happens to a connection whose token expires. This package assumes that the token matters only when connecting.
+//   - what happens to a connection whose token expires. This package assumes that the token matters only when
+//     connecting.
 package tunnel

@@ -56,8 +56,8 @@ func (e *HandshakeError) Is(target error) bool {
 	return false
 }
 
-// isPermanent reports whether retrying soon is pointless: the service rejected the connection, or the credential cannot get
-// a token.
+// isPermanent reports whether retrying soon is pointless: the service rejected the connection, or the credential cannot
+// get a token.
 func isPermanent(err error) bool {
 	if rejection, ok := errors.AsType[*HandshakeError](err); ok {
 		switch rejection.StatusCode {
@@ -82,7 +82,8 @@ type redactedError struct {
 
 func (e *redactedError) Error() string { return e.text }
 
-// Is reports whether the cause matches target. There is no Unwrap method, because the text of the cause may contain the URL.
+// Is reports whether the cause matches target. There is no Unwrap method, because the text of the cause may contain the
+// URL.
 func (e *redactedError) Is(target error) bool { return errors.Is(e.cause, target) }
 
 func redactError(err error, token string) error {
@@ -96,8 +97,8 @@ func redactError(err error, token string) error {
 // jwtPattern matches text that looks like a JWT, even if it is truncated.
 var jwtPattern = regexp.MustCompile(`eyJ[\w-]{6,}(\.[\w-]*)*`)
 
-// redact returns text without the token, on one line and truncated for a log. It also redacts a token that is truncated at
-// the end of text.
+// redact returns text without the token, on one line and truncated for a log. It also redacts a token that is truncated
+// at the end of text.
 func redact(text, token string) string {
 	const redacted = "REDACTED"
 	for _, secret := range []string{token, url.QueryEscape(token)} {

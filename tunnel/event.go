@@ -10,8 +10,8 @@ import (
 	"github.com/awps-go/webpubsub/internal/tunnelframe"
 )
 
-// serveEvent serves an event on a new goroutine, when fewer than Options.MaxConcurrent events are being served. It does not
-// wait for the event, because the reader must keep reading to respond to pings.
+// serveEvent serves an event on a new goroutine, when fewer than Options.MaxConcurrent events are being served. It does
+// not wait for the event, because the reader must keep reading to respond to pings.
 func (c *connection) serveEvent(event *tunnelframe.Request, frameSize int) {
 	if !c.beginEvent() {
 		return

@@ -154,8 +154,8 @@ func newEventHandler(t *testing.T) http.Handler {
 	return handler
 }
 
-// events returns recorded events of the emulator and group events. It returns each event a second time with its signatures on
-// two lines.
+// events returns recorded events of the emulator and group events. It returns each event a second time with its
+// signatures on two lines.
 func events(t *testing.T) map[string]rawEvent {
 	t.Helper()
 	files, err := filepath.Glob("../eventhandler/testdata/emulator/*.http")

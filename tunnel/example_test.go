@@ -14,8 +14,8 @@ import (
 	"github.com/awps-go/webpubsub/tunnel"
 )
 
-// This program responds to the events of clients without a public endpoint. In the service, the URL template of the hub's event
-// handler is tunnel:///eventhandler/.
+// This program responds to the events of clients without a public endpoint. In the service, the URL template of the
+// hub's event handler is tunnel:///eventhandler/.
 func ExampleServe() {
 	connectionString := os.Getenv("WebPubSubConnectionString")
 	events, err := eventhandler.New(&eventhandler.Options{

@@ -36,8 +36,8 @@ type service struct {
 	connections chan *peer
 	dials       atomic.Int32
 
-	// check returns the status with which to reject a handshake, or 0 to accept it. The default checks the token's signature
-	// and audience.
+	// check returns the status with which to reject a handshake, or 0 to accept it. The default checks the token's
+	// signature and audience.
 	check func(r *http.Request) (status int)
 }
 

@@ -18,8 +18,8 @@ type Options struct {
 	// wait. Zero means 256.
 	MaxConcurrent int
 
-	// MaxFrameBytes is the maximum size of a received frame. A larger frame closes its connection. The limit is 1 GiB. Zero
-	// means 2 MiB: the official package declares a maximum of 1 MiB but accepts larger frames.
+	// MaxFrameBytes is the maximum size of a received frame. A larger frame closes its connection. The limit is 1 GiB.
+	// Zero means 2 MiB: the official package declares a maximum of 1 MiB but accepts larger frames.
 	MaxFrameBytes int
 
 	// ShutdownTimeout is how long unanswered events may take after Serve's context has ended, or after the service
@@ -42,17 +42,17 @@ type Options struct {
 	// connections to it bypass the proxy. Empty means no reverse proxy.
 	ReverseProxyEndpoint string
 
-	// TokenScope is the scope of tokens from a TokenCredential. Empty means https://webpubsub.azure.com/.default, the scope
-	// of the public cloud.
+	// TokenScope is the scope of tokens from a TokenCredential. Empty means https://webpubsub.azure.com/.default, the
+	// scope of the public cloud.
 	TokenScope string
 
 	// InsecureAllowCredentialWithHTTP allows tokens from a TokenCredential to be sent unencrypted, to an http endpoint.
 	InsecureAllowCredentialWithHTTP bool
 }
 
-// ReconnectOptions control the delays before a connection is opened again. Each delay is random, between zero and a bound. The
-// bound starts at MinDelay and doubles with each failure up to MaxDelay. It starts at MinDelay again after a connection has
-// been up for 30 seconds.
+// ReconnectOptions control the delays before a connection is opened again. Each delay is random, between zero and a
+// bound. The bound starts at MinDelay and doubles with each failure up to MaxDelay. It starts at MinDelay again after a
+// connection has been up for 30 seconds.
 type ReconnectOptions struct {
 	MinDelay time.Duration // zero means 500 milliseconds
 	MaxDelay time.Duration // zero means 30 seconds; if less than MinDelay, it is MinDelay
@@ -67,8 +67,8 @@ type KeepAliveOptions struct {
 // maxMaxFrameBytes is the maximum of Options.MaxFrameBytes, so that sizes fit into an int on every platform.
 const maxMaxFrameBytes = 1 << 30
 
-// withDefaults returns the options with the defaults filled in. If an option is invalid, it returns the option's name and the
-// problem.
+// withDefaults returns the options with the defaults filled in. If an option is invalid, it returns the option's name
+// and the problem.
 func withDefaults(options *Options) (o Options, argument, problem string) {
 	if options != nil {
 		o = *options

@@ -15,8 +15,8 @@ import (
 	"github.com/awps-go/webpubsub/internal/tunnelframe"
 )
 
-// newRequest returns the request for an event, in the form in which net/http's server would pass it to a handler. Its errors
-// contain nothing from the event.
+// newRequest returns the request for an event, in the form in which net/http's server would pass it to a handler. Its
+// errors contain nothing from the event.
 func newRequest(ctx context.Context, event *tunnelframe.Request, remoteAddr string) (*http.Request, error) {
 	if !httpguts.ValidHeaderFieldName(event.Method) { // methods and header names are both HTTP tokens
 		return nil, errors.New("the method is not an HTTP token")

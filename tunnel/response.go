@@ -117,8 +117,8 @@ var hopHeaders = []string{"Connection", "Keep-Alive", "Proxy-Connection", "Trail
 
 var lineBreaks = strings.NewReplacer("\n", " ", "\r", " ")
 
-// frameHeaders returns the headers of a frame. The names are in lower case, like those of the official package. Names and
-// values that are invalid in HTTP are dropped or changed like in net/http's server.
+// frameHeaders returns the headers of a frame. The names are in lower case, like those of the official package. Names
+// and values that are invalid in HTTP are dropped or changed like in net/http's server.
 func frameHeaders(header http.Header) map[string][]string {
 	hop := slices.Clone(hopHeaders)
 	for _, line := range header["Trailer"] { // a frame has no place for trailers

@@ -22,8 +22,8 @@ const (
 	// maxConnections limits the number of connections, which Rebalance messages increase.
 	maxConnections = 32
 
-	// maxTargetFailures is the number of consecutive failures to connect to an instance that the service named. After them,
-	// the connection goes to the service's own endpoint.
+	// maxTargetFailures is the number of consecutive failures to connect to an instance that the service named. After
+	// them, the connection goes to the service's own endpoint.
 	maxTargetFailures = 3
 
 	// maxRejections is the number of rejections after which Serve ends, if a connection was up before. In that
@@ -44,17 +44,16 @@ var maxPendingBytes int64 = 64 << 20
 // Serve connects to the service in the connection string, and serves the events of a hub with handler until ctx ends.
 // Connections authenticate with the access key. Nil options mean the defaults.
 //
-// When ctx ends, Serve responds to new events with 503. After all earlier events are answered, it closes the connections
-// and returns nil. If that takes longer than [Options.ShutdownTimeout], Serve ends the contexts of the remaining events and
-// returns an error.
+// When ctx ends, Serve responds to new events with 503. After all earlier events are answered, it closes the
+// connections and returns nil. If that takes longer than [Options.ShutdownTimeout], Serve ends the contexts of the
+// remaining events and returns an error.
 //
 // A service that cannot be reached is not an error, even at the start: Serve logs that and retries.
 //
 // Serve returns other errors only in these cases:
 //
-//   - [webpubsub.ErrInvalidArgument] if the connection string, the hub or an option is invalid, or the handler or ctx is
-//     nil. Serve has not sent anything then. A hub name is a letter, then up to 127 letters, digits and any of
-//     _ ` , . [ ].
+//   - [webpubsub.ErrInvalidArgument] if the connection string, the hub or an option is invalid, or the handler or ctx
+//     is nil. Nothing was sent. A hub name is a letter, then up to 127 letters, digits and any of _ ` , . [ ].
 //   - [*HandshakeError] if the service rejected the first connection, for example with 401 for a wrong key. Once a
 //     connection has been up, Serve returns this error only after ten rejections without a connection in between.
 //   - [ErrClosed] if the service closed the last connection with a Close message.
@@ -76,12 +75,12 @@ func Serve(ctx context.Context, connectionString, hub string, handler http.Handl
 }
 
 // ServeWithCredential is like [Serve], but connections authenticate with Microsoft Entra ID. The endpoint is
-// https://NAME.webpubsub.azure.com. The credential is an [azcore.TokenCredential], such as those of the azidentity package.
-// Its identity needs the role Web PubSub Service Owner.
+// https://NAME.webpubsub.azure.com. The credential is an [azcore.TokenCredential], such as those of the azidentity
+// package. Its identity needs the role Web PubSub Service Owner.
 //
 // Tokens are sent only over TLS: for an http endpoint or reverse proxy, ServeWithCredential returns
-// [webpubsub.ErrInvalidArgument] unless [Options.InsecureAllowCredentialWithHTTP] is set. If the credential returns an error
-// that it marks as not retriable, ServeWithCredential treats the error like a rejected connection.
+// [webpubsub.ErrInvalidArgument] unless [Options.InsecureAllowCredentialWithHTTP] is set. If the credential returns an
+// error that it marks as not retriable, ServeWithCredential treats the error like a rejected connection.
 func ServeWithCredential(ctx context.Context, endpoint, hub string, credential azcore.TokenCredential, handler http.Handler, options *Options) error {
 	const operation = "ServeWithCredential"
 	o, argument, problem := withDefaults(options)
@@ -212,9 +211,9 @@ func (s *server) fail(err error) {
 	}
 }
 
-// keepOpen opens a connection in the background, and opens it again whenever it is lost, until the server ends or the service
-// closes it with a Close message. It calls ready when the connection is up for the first time, or when it is given up. It
-// returns false if there are too many connections.
+// keepOpen opens a connection in the background, and opens it again whenever it is lost, until the server ends or the
+// service closes it with a Close message. It calls ready when the connection is up for the first time, or when it is
+// given up. It returns false if there are too many connections.
 func (s *server) keepOpen(to destination, ready func()) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -240,8 +239,8 @@ func (s *server) keepOpen(to destination, ready func()) bool {
 	return true
 }
 
-// stayConnected keeps a connection open. It returns the reason why the connection must not be opened again, or nil if the
-// server has ended.
+// stayConnected keeps a connection open. It returns the reason why the connection must not be opened again, or nil if
+// the server has ended.
 func (s *server) stayConnected(to destination, ready func()) error {
 	delays := backoff{options: s.options.Reconnect}
 	failures, rejections := 0, 0 // since the connection was last up

@@ -16,8 +16,8 @@ type acks struct {
 	waiting map[uint64]chan *frame
 }
 
-// register assigns an ID to a request, or keeps the given ID for another attempt. Call it before writing the request: the
-// acknowledgement may arrive before the write returns.
+// register assigns an ID to a request, or keeps the given ID for another attempt. Call it before writing the request:
+// the acknowledgement may arrive before the write returns.
 func (a *acks) register(id uint64, answer chan *frame) uint64 {
 	a.mu.Lock()
 	defer a.mu.Unlock()
@@ -225,7 +225,8 @@ func (c *Conn) acknowledged(ctx context.Context, k *call, f *frame) (done bool, 
 	return false, nil
 }
 
-// failed ends a call. It returns err with the operation, and with ErrOutcomeUnknown if the request may have been executed.
+// failed ends a call. It returns err with the operation, and with ErrOutcomeUnknown if the request may have been
+// executed.
 func (c *Conn) failed(k *call, err error) error {
 	if k.request.ackID != 0 {
 		c.acks.forget(k.request.ackID)

@@ -193,8 +193,8 @@ func TestLeftGroupsAreNotRejoined(t *testing.T) {
 	})
 }
 
-// TestRejoiningComesFirst checks that groups are rejoined before a waiting message is sent. Otherwise the sender would not
-// receive its own message.
+// TestRejoiningComesFirst checks that groups are rejoined before a waiting message is sent. Otherwise the sender would
+// not receive its own message.
 func TestRejoiningComesFirst(t *testing.T) {
 	bubble(t, func(t *testing.T, s *service) {
 		conn, p := s.connect(Options{Protocol: JSONPlain})
@@ -293,8 +293,8 @@ func TestInvoke(t *testing.T) {
 	require.ErrorIs(t, err, errors.ErrUnsupported)
 }
 
-// TestARejectedFrameIsNotSentAgain checks that a frame that the service cannot read is not sent again. It would end every
-// new connection.
+// TestARejectedFrameIsNotSentAgain checks that a frame that the service cannot read is not sent again. It would end
+// every new connection.
 func TestARejectedFrameIsNotSentAgain(t *testing.T) {
 	bubble(t, func(t *testing.T, s *service) {
 		conn, p := s.connect(Options{})
@@ -316,8 +316,8 @@ func TestARejectedFrameIsNotSentAgain(t *testing.T) {
 	})
 }
 
-// TestRequestsAreRetriedAfterAnUnreadableFrame checks that requests in flight are sent again after the service sent a frame
-// that the client cannot read.
+// TestRequestsAreRetriedAfterAnUnreadableFrame checks that requests in flight are sent again after the service sent a
+// frame that the client cannot read.
 func TestRequestsAreRetriedAfterAnUnreadableFrame(t *testing.T) {
 	bubble(t, func(t *testing.T, s *service) {
 		conn, p := s.connect(Options{})

@@ -13,8 +13,8 @@ import (
 	"go.uber.org/goleak"
 )
 
-// TestCloseInEachState checks that Close works in each state and leaves no goroutine: the bubble fails if a goroutine does
-// not end.
+// TestCloseInEachState checks that Close works in each state and leaves no goroutine: the bubble fails if a goroutine
+// does not end.
 func TestCloseInEachState(t *testing.T) {
 	closeNow := func(t *testing.T, conn *Conn) {
 		t.Helper()

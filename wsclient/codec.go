@@ -12,8 +12,8 @@ type codec interface {
 	// messageType returns the WebSocket message type of all frames.
 	messageType() websocket.MessageType
 
-	// decode decodes a frame of the service. The result does not refer to data. A frame of an unknown kind is not an error:
-	// it has the kind frameUnknown.
+	// decode decodes a frame of the service. The result does not refer to data. A frame of an unknown kind is not an
+	// error: it has the kind frameUnknown.
 	decode(data []byte) (frame, error)
 
 	// encode encodes a request. It returns errors.ErrUnsupported if the protocol has no frame for the request.

@@ -6,9 +6,9 @@ import (
 	"encoding/json"
 )
 
-// decodeFast decodes a message or an acknowledgement in the form in which the service usually writes it. It takes about a
-// fifth of the time of encoding/json, which accounted for nearly all the time spent on receiving. It returns false for any
-// other data, valid or not; decodeGeneric must then decode the data. The data must be valid UTF-8.
+// decodeFast decodes a message or an acknowledgement in the form in which the service usually writes it. It takes about
+// a fifth of the time of encoding/json, which accounted for nearly all the time spent on receiving. It returns false
+// for any other data, valid or not; decodeGeneric must then decode the data. The data must be valid UTF-8.
 func decodeFast(data []byte) (frame, bool) {
 	s := scanner{data}
 	var u fastFrame
@@ -187,8 +187,8 @@ func (s *scanner) number(n *uint64) bool {
 	return true
 }
 
-// value reads any value without decoding it. It only looks for the end of the value, so the value may be invalid unless it is
-// a string without escapes.
+// value reads any value without decoding it. It only looks for the end of the value, so the value may be invalid unless
+// it is a string without escapes.
 func (s *scanner) value(raw *[]byte) bool {
 	if len(s.rest) == 0 {
 		return false

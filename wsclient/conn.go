@@ -8,8 +8,8 @@ import (
 	"time"
 )
 
-// Conn is a client of a hub. It outlives its WebSocket connections: when one breaks, the Conn recovers it or makes a new
-// one. The package documentation describes what calls do in the meantime.
+// Conn is a client of a hub. It outlives its WebSocket connections: when one breaks, the Conn recovers it or makes a
+// new one. The package documentation describes what calls do in the meantime.
 //
 // Methods of a Conn are safe for concurrent use.
 type Conn struct {
@@ -186,10 +186,11 @@ func (c *Conn) Done() <-chan struct{} { return c.done }
 // Err returns nil until Done is closed. It then returns the reason why the Conn ended:
 //
 //   - [ErrClosed] after Close;
-//   - a *[CloseError] if the connection ended and [Options.OnServerClose] or [ReconnectOptions.Disabled] ruled out a new one;
+//   - a *[CloseError] if the connection ended and [Options.OnServerClose] or [ReconnectOptions.Disabled] ruled out a
+//     new one;
 //   - a *[CloseError] that is an [ErrSlowConsumer] if the application received too slowly;
-//   - a *[HandshakeError] if the server rejected handshakes with 401, 403 or 404: one with [StaticURL], three with another
-//     URLProvider;
+//   - a *[HandshakeError] if the server rejected handshakes with 401, 403 or 404: one with [StaticURL], three with
+//     another URLProvider;
 //   - the error of the last attempt if [ReconnectOptions.MaxAttempts] attempts failed.
 func (c *Conn) Err() error {
 	select {

@@ -12,7 +12,8 @@ import (
 	"github.com/awps-go/webpubsub/internal/redact"
 )
 
-// dialWebSocket makes a WebSocket connection. The returned function closes the socket immediately, without a close frame.
+// dialWebSocket makes a WebSocket connection. The returned function closes the socket immediately, without a close
+// frame.
 func dialWebSocket(ctx context.Context, target string, o *Options) (*websocket.Conn, func(), error) {
 	client := *o.HTTPClient
 	socket := &socketKeeper{next: client.Transport}
@@ -34,8 +35,8 @@ func dialWebSocket(ctx context.Context, target string, o *Options) (*websocket.C
 	return nil, nil, redactError(withoutURL(err), target)
 }
 
-// socketKeeper keeps the socket of a handshake. Closing the socket is the only way to stop the WebSocket library's Close
-// while it waits for the peer.
+// socketKeeper keeps the socket of a handshake. Closing the socket is the only way to stop the WebSocket library's
+// Close while it waits for the peer.
 type socketKeeper struct {
 	next http.RoundTripper
 	body io.Closer

@@ -25,8 +25,8 @@
 //
 // # While the connection is down
 //
-// A Conn outlives its WebSocket connections. When a connection breaks, the Conn replaces it in the background, and calls
-// wait instead of failing:
+// A Conn outlives its WebSocket connections. When a connection breaks, the Conn replaces it in the background, and
+// calls wait instead of failing:
 //
 //   - With a reliable protocol, such as the default, the Conn first tries to recover the connection. The service keeps
 //     the client's messages for 30 seconds. After a recovery, no message is lost or duplicated.
@@ -36,10 +36,10 @@
 // A call that finds the connection down, or loses it before the service has responded, behaves as follows:
 //
 //   - [Conn.Receive] and [Conn.Messages] return the messages in the buffer, then wait for the next one.
-//   - [Conn.SendToGroup], [Conn.SendEvent], [Conn.JoinGroup] and [Conn.LeaveGroup] wait for a connection. A request that
-//     was sent but not acknowledged is sent again. On a recovered connection the service executes it only once. On a new
-//     connection it may be executed twice; with [SendToGroupOptions.AtMostOnce] the call returns [ErrOutcomeUnknown]
-//     instead.
+//   - [Conn.SendToGroup], [Conn.SendEvent], [Conn.JoinGroup] and [Conn.LeaveGroup] wait for a connection. A request
+//     that was sent but not acknowledged is sent again. On a recovered connection the service executes it only once. On
+//     a new connection it may be executed twice; with [SendToGroupOptions.AtMostOnce] the call returns
+//     [ErrOutcomeUnknown] instead.
 //   - [Conn.Invoke] waits for a connection and sends its request once. It returns ErrOutcomeUnknown if the connection
 //     breaks before the response arrives.
 //   - [Conn.OpenGroupStream] waits for a connection. An open stream continues after a recovery. On a new connection it
@@ -47,18 +47,18 @@
 //
 // A call waits as long as it takes, unless:
 //
-//   - its context ends. The call then returns the context's error, which is also an ErrOutcomeUnknown if the request may
-//     have been executed. The connection and other calls are not affected.
-//   - the Conn ends. The call then returns [ErrClosed] after [Conn.Close], and otherwise the error of [Conn.Err]. Receive
-//     first returns the messages that arrived before.
+//   - its context ends. The call then returns the context's error, which is also an ErrOutcomeUnknown if the request
+//     may have been executed. The connection and other calls are not affected.
+//   - the Conn ends. The call then returns [ErrClosed] after [Conn.Close], and otherwise the error of [Conn.Err].
+//     Receive first returns the messages that arrived before.
 //
 // # Slow receivers
 //
-// The Conn keeps reading from the connection even if the application is slow. Messages wait for Receive in a buffer. See
-// [BufferOptions] for what happens when the buffer is full.
+// The Conn keeps reading from the connection even if the application is slow. Messages wait for Receive in a buffer.
+// See [BufferOptions] for what happens when the buffer is full.
 //
 // # Dead connections
 //
-// The Conn sends a ping after 10 seconds without a frame. After 20 seconds it closes the connection and replaces it. See
-// [KeepAliveOptions].
+// The Conn sends a ping after 10 seconds without a frame. After 20 seconds it closes the connection and replaces it.
+// See [KeepAliveOptions].
 package wsclient

@@ -19,14 +19,16 @@ var (
 	// Options.Buffer, and the service closed the connection.
 	ErrSlowConsumer = errors.New("wsclient: the application receives too slowly")
 
-	// ErrOutcomeUnknown means that the request was sent but no response arrived. The service may have executed the request.
+	// ErrOutcomeUnknown means that the request was sent but no response arrived. The service may have executed the
+	// request.
 	ErrOutcomeUnknown = errors.New("wsclient: the request may have been executed")
 
 	// ErrForbidden means that the client lacks a permission. The error is also an *AckError or a *StreamError.
 	ErrForbidden = errors.New("wsclient: forbidden")
 )
 
-// AckError reports a request that the service acknowledged with an error. It is an [ErrForbidden] if Name is "Forbidden".
+// AckError reports a request that the service acknowledged with an error. It is an [ErrForbidden] if Name is
+// "Forbidden".
 type AckError struct {
 	// Name is the kind of error, for example "Forbidden" or "InternalServerError". The service may add others.
 	Name string
@@ -134,8 +136,8 @@ func (e *CloseError) Error() string {
 // Unwrap returns the error of the network, [ErrSlowConsumer], or nil.
 func (e *CloseError) Unwrap() error { return e.err }
 
-// HandshakeError reports that the server responded to the handshake with a status other than 101. In a browser (GOOS=js)
-// the status is not available, so a rejected handshake is a different error.
+// HandshakeError reports that the server responded to the handshake with a status other than 101. In a browser
+// (GOOS=js) the status is not available, so a rejected handshake is a different error.
 type HandshakeError struct {
 	// StatusCode is the HTTP status. It is 401 if the token is invalid or has expired. A connect event handler may choose
 	// other statuses.

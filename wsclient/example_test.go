@@ -15,8 +15,8 @@ import (
 	"github.com/awps-go/webpubsub/wsclient"
 )
 
-// startService starts an emulator and returns a URLProvider for its hub "chat". An application would get the URL from its
-// own server: see [wsclient.Negotiate].
+// startService starts an emulator and returns a URLProvider for its hub "chat". An application would get the URL from
+// its own server: see [wsclient.Negotiate].
 func startService() (*emulator.Server, wsclient.URLProvider) {
 	server, err := emulator.Start(nil)
 	if err != nil {

@@ -75,12 +75,13 @@ type SendEventOptions struct {
 	// Errors of the service and of the event handler are not reported.
 	NoAck bool
 
-	// AtMostOnce prevents a retry after which the event could be handled twice. SendEvent returns ErrOutcomeUnknown instead.
+	// AtMostOnce prevents a retry after which the event could be handled twice. SendEvent returns ErrOutcomeUnknown
+	// instead.
 	AtMostOnce bool
 }
 
-// SendEvent sends an event to the application's event handler. The name of the event must start with a letter, followed by
-// up to 127 letters, digits, and the characters _ . -.
+// SendEvent sends an event to the application's event handler. The name of the event must start with a letter, followed
+// by up to 127 letters, digits, and the characters _ . -.
 //
 // The service acknowledges the event after the event handler has responded. A response with data arrives as a message
 // from the server. To receive the response as a result, use [Conn.Invoke].
@@ -106,8 +107,8 @@ func valueOr[T any](options *T) (o T) {
 	return o
 }
 
-// groups is the set of groups to rejoin on a new connection. JoinGroup adds a group before it sends the request, because
-// the acknowledgement may get lost.
+// groups is the set of groups to rejoin on a new connection. JoinGroup adds a group before it sends the request,
+// because the acknowledgement may get lost.
 type groups struct {
 	mu     sync.Mutex // guards wanted
 	wanted map[string]struct{}
@@ -149,9 +150,9 @@ func (g *groups) all() []string {
 // JoinGroup joins a group. The client needs the permission to join it.
 //
 // From now until [Conn.LeaveGroup], the Conn rejoins the group on each new connection, before it sends other requests.
-// [Options.NoRejoin] disables that. If the first JoinGroup for a group returns an *[AckError], the group is not rejoined.
-// If ctx ends before the acknowledgement arrives, the client may still be in the group or join it later: call LeaveGroup
-// to undo that.
+// [Options.NoRejoin] disables that. If the first JoinGroup for a group returns an *[AckError], the group is not
+// rejoined. If ctx ends before the acknowledgement arrives, the client may still be in the group or join it later: call
+// LeaveGroup to undo that.
 //
 // JoinGroup waits, retries and returns errors like [Conn.SendToGroup].
 func (c *Conn) JoinGroup(ctx context.Context, group string) error {
@@ -167,8 +168,8 @@ func (c *Conn) JoinGroup(ctx context.Context, group string) error {
 	return err
 }
 
-// LeaveGroup leaves a group. From now on, the Conn does not rejoin the group, even if LeaveGroup returns an error. Leaving
-// a group that the client is not in succeeds.
+// LeaveGroup leaves a group. From now on, the Conn does not rejoin the group, even if LeaveGroup returns an error.
+// Leaving a group that the client is not in succeeds.
 //
 // LeaveGroup waits, retries and returns errors like [Conn.SendToGroup].
 func (c *Conn) LeaveGroup(ctx context.Context, group string) error {

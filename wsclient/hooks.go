@@ -2,8 +2,8 @@ package wsclient
 
 import "sync"
 
-// hooks runs the application's hooks in order, on a goroutine that exists only while there are hooks to run. Close does not
-// wait for this goroutine, because a hook may call Close.
+// hooks runs the application's hooks in order, on a goroutine that exists only while there are hooks to run. Close does
+// not wait for this goroutine, because a hook may call Close.
 type hooks struct {
 	mu      sync.Mutex // guards everything below
 	queue   []func()

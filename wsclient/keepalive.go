@@ -5,11 +5,11 @@ import (
 	"time"
 )
 
-// keepAlive detects a dead link: it sends a ping after an interval without a received frame, and closes the link after a
-// timeout. It uses the ping and pong frames of the service's protocols. WebSocket pings would not work in a browser.
+// keepAlive detects a dead link: it sends a ping after an interval without a received frame, and closes the link after
+// a timeout. It uses the ping and pong frames of the service's protocols. WebSocket pings would not work in a browser.
 //
-// A received frame does not reset the timer. Instead, the timer compares the time of the last frame with the clock when it
-// fires.
+// A received frame does not reset the timer. Instead, the timer compares the time of the last frame with the clock when
+// it fires.
 type keepAlive struct {
 	mu      sync.Mutex // guards everything below
 	timer   *time.Timer

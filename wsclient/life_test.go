@@ -274,8 +274,8 @@ func TestAStuckWriteCutsTheLink(t *testing.T) {
 	})
 }
 
-// TestRecoveryAcknowledgesWhatWasReceivedMeanwhile checks that messages that the application receives while there is no link
-// are acknowledged after the recovery.
+// TestRecoveryAcknowledgesWhatWasReceivedMeanwhile checks that messages that the application receives while there is no
+// link are acknowledged after the recovery.
 func TestRecoveryAcknowledgesWhatWasReceivedMeanwhile(t *testing.T) {
 	bubble(t, func(t *testing.T, s *service) {
 		conn, p := s.connect(Options{Buffer: BufferOptions{Messages: 1}})
@@ -291,8 +291,8 @@ func TestRecoveryAcknowledgesWhatWasReceivedMeanwhile(t *testing.T) {
 	})
 }
 
-// TestAFlappingConnectionKeepsTheDelay checks that the reconnect delay keeps growing if the service accepts every connection
-// and drops it again.
+// TestAFlappingConnectionKeepsTheDelay checks that the reconnect delay keeps growing if the service accepts every
+// connection and drops it again.
 func TestAFlappingConnectionKeepsTheDelay(t *testing.T) {
 	bubble(t, func(t *testing.T, s *service) {
 		_, p := s.connect(Options{Protocol: JSONPlain, KeepAlive: KeepAliveOptions{Interval: time.Hour}})
@@ -313,8 +313,8 @@ func TestAFlappingConnectionKeepsTheDelay(t *testing.T) {
 	})
 }
 
-// TestAFlappingRecovery checks that there is a delay between recoveries if the service accepts every recovery and drops the
-// connection again.
+// TestAFlappingRecovery checks that there is a delay between recoveries if the service accepts every recovery and drops
+// the connection again.
 func TestAFlappingRecovery(t *testing.T) {
 	bubble(t, func(t *testing.T, s *service) {
 		conn, p := s.connect(Options{KeepAlive: KeepAliveOptions{Interval: time.Hour}})

@@ -29,9 +29,9 @@ var errLinkLost = errors.New("the connection was lost")
 
 // link is one WebSocket connection. A recovered connection has a new link.
 //
-// One goroutine reads from the link. A second goroutine writes to it and exists only while frames are queued, so an idle
-// link needs only one goroutine. The contexts of callers are not used for reads and writes, because the WebSocket library
-// closes the connection when such a context ends.
+// One goroutine reads from the link. A second goroutine writes to it and exists only while frames are queued, so an
+// idle link needs only one goroutine. The contexts of callers are not used for reads and writes, because the WebSocket
+// library closes the connection when such a context ends.
 type link struct {
 	ws          *websocket.Conn
 	closeSocket func() // closes the socket immediately; without a close frame, the connection can be recovered

@@ -79,8 +79,8 @@ func receive(t testing.TB, conn *Conn) *Message {
 	return m
 }
 
-// service is a scripted service: the test decides what it sends. It uses in-memory pipes instead of sockets, because time
-// in a synctest bubble advances only if all goroutines are blocked on something inside the bubble.
+// service is a scripted service: the test decides what it sends. It uses in-memory pipes instead of sockets, because
+// time in a synctest bubble advances only if all goroutines are blocked on something inside the bubble.
 type service struct {
 	t        testing.TB
 	listener *pipeListener
@@ -221,14 +221,14 @@ func (p *peer) send(frames ...string) {
 	}
 }
 
-// write sends a message that the client may reject. It ignores errors, because the client may close the connection before the
-// whole message is written.
+// write sends a message that the client may reject. It ignores errors, because the client may close the connection
+// before the whole message is written.
 func (p *peer) write(typ websocket.MessageType, data []byte) {
 	_ = p.ws.Write(context.Background(), typ, data)
 }
 
-// expect returns the next frame of the client, which must have the type typ. It skips pings and sequenceAcks unless typ is one
-// of them.
+// expect returns the next frame of the client, which must have the type typ. It skips pings and sequenceAcks unless typ
+// is one of them.
 func (p *peer) expect(typ string) clientFrame {
 	p.t.Helper()
 	timeout := time.After(testTimeout)

@@ -27,8 +27,8 @@ const (
 //
 // A Payload may be sent more than once, and from several goroutines at the same time.
 //
-// The service accepts frames of up to 1 MiB. Sending a Payload that needs a larger frame returns ErrInvalidArgument. The
-// JSON protocols encode binary data as base64, which makes the data a third larger.
+// The service accepts frames of up to 1 MiB. Sending a Payload that needs a larger frame returns ErrInvalidArgument.
+// The JSON protocols encode binary data as base64, which makes the data a third larger.
 type Payload struct {
 	DataType DataType
 	Data     []byte
@@ -36,7 +36,8 @@ type Payload struct {
 	err error // the constructor's error, returned when the payload is sent
 }
 
-// Text returns a text payload. The text may be empty. Sending text that is not valid UTF-8 returns [ErrInvalidArgument].
+// Text returns a text payload. The text may be empty. Sending text that is not valid UTF-8 returns
+// [ErrInvalidArgument].
 func Text(text string) Payload {
 	if !utf8.ValidString(text) {
 		return Payload{err: errors.New("is text that is not valid UTF-8; send it with Binary")}
@@ -47,8 +48,8 @@ func Text(text string) Payload {
 // JSON returns a JSON payload with the encoding/json encoding of v. It encodes v immediately, so later changes to v do
 // not affect the payload. HTML characters are not escaped.
 //
-// If v cannot be encoded, sending the payload returns [ErrInvalidArgument], which wraps the encoder's error. Sending the
-// JSON value null also returns ErrInvalidArgument, because the service does not accept it.
+// If v cannot be encoded, sending the payload returns [ErrInvalidArgument], which wraps the encoder's error. Sending
+// the JSON value null also returns ErrInvalidArgument, because the service does not accept it.
 func JSON(v any) Payload {
 	var buf bytes.Buffer
 	encoder := json.NewEncoder(&buf)
@@ -59,14 +60,15 @@ func JSON(v any) Payload {
 	return Payload{DataType: DataJSON, Data: bytes.TrimSuffix(buf.Bytes(), []byte("\n"))}
 }
 
-// Binary returns a binary payload. The data may be empty. Binary does not copy data, so data must not change until every
-// call that sends the payload has returned.
+// Binary returns a binary payload. The data may be empty. Binary does not copy data, so data must not change until
+// every call that sends the payload has returned.
 func Binary(data []byte) Payload {
 	return Payload{DataType: DataBinary, Data: data}
 }
 
 // Protobuf returns a protobuf payload: the message, wrapped in a google.protobuf.Any. Sending it returns
-// [ErrInvalidArgument] if the message cannot be encoded, or if the protocol is not [ProtobufReliable] or [ProtobufPlain].
+// [ErrInvalidArgument] if the message cannot be encoded, or if the protocol is not [ProtobufReliable] or
+// [ProtobufPlain].
 func Protobuf(m proto.Message) Payload {
 	wrapped, err := anypb.New(m)
 	if err != nil {

@@ -40,8 +40,8 @@ func (p Protocol) protobuf() bool { return p == ProtobufReliable || p == Protobu
 
 // Options are the settings of a [Conn]. Nil and the zero value mean the defaults.
 //
-// Hooks run one at a time, in the order of their events, on a separate goroutine. A hook may call methods of the Conn and
-// may block: it delays only the hooks after it. No hook starts after Close, but a running hook may outlive Close.
+// Hooks run one at a time, in the order of their events, on a separate goroutine. A hook may call methods of the Conn
+// and may block: it delays only the hooks after it. No hook starts after Close, but a running hook may outlive Close.
 type Options struct {
 	// Protocol is the subprotocol. The default is JSONReliable.
 	Protocol Protocol
@@ -112,8 +112,8 @@ type Options struct {
 
 // ReconnectOptions control new connections after a connection has ended.
 //
-// The delay before each attempt is random, so that many clients do not reconnect at the same time. It is between 0 and a
-// limit that starts at MinDelay and doubles with each attempt up to MaxDelay. After a connection has been up for 30
+// The delay before each attempt is random, so that many clients do not reconnect at the same time. It is between 0 and
+// a limit that starts at MinDelay and doubles with each attempt up to MaxDelay. After a connection has been up for 30
 // seconds, the limit starts at MinDelay again.
 type ReconnectOptions struct {
 	// Disabled ends the Conn instead of making a new connection. A broken reliable connection is still recovered.

@@ -9,8 +9,9 @@ import (
 // Receive returns the next message. Messages from groups and from the server are returned in the order in which they
 // arrived. Several goroutines may call Receive at the same time; each message goes to one of them.
 //
-// Receive waits while the connection is down. If ctx ends, Receive returns ctx.Err(), and the connection is not affected.
-// After the Conn has ended, Receive returns the messages that arrived before, and then the error of [Conn.Err].
+// Receive waits while the connection is down. If ctx ends, Receive returns ctx.Err(), and the connection is not
+// affected. After the Conn has ended, Receive returns the messages that arrived before, and then the error of
+// [Conn.Err].
 func (c *Conn) Receive(ctx context.Context) (*Message, error) {
 	e, released, err := c.queue.pop(ctx)
 	if err != nil {
@@ -57,8 +58,9 @@ func (r *released) add(e *entry) {
 	r.bytes += e.size
 }
 
-// queue holds the messages that wait for Receive, oldest first. push never blocks. Messages beyond the limits are dropped
-// or, with a reliable protocol, kept without being acknowledged. The service limits the number of unacknowledged messages.
+// queue holds the messages that wait for Receive, oldest first. push never blocks. Messages beyond the limits are
+// dropped or, with a reliable protocol, kept without being acknowledged. The service limits the number of
+// unacknowledged messages.
 type queue struct {
 	limits   BufferOptions
 	reliable bool
@@ -114,8 +116,8 @@ func (q *queue) push(e entry) (r released, outcome pushOutcome) {
 	return r, pushed
 }
 
-// fits reports whether a message fits into the buffer behind count messages with a total size of bytes. A message always
-// fits into an empty buffer.
+// fits reports whether a message fits into the buffer behind count messages with a total size of bytes. A message
+// always fits into an empty buffer.
 func (q *queue) fits(count, bytes int, e *entry) bool {
 	return count == 0 || count < q.limits.Messages && bytes+e.size <= q.limits.Bytes
 }

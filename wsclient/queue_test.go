@@ -16,12 +16,12 @@ import (
 	"github.com/awps-go/webpubsub"
 )
 
-// TestFlood sends 20,000 messages to a client whose application does not receive yet. No message may be lost, duplicated or
-// reordered. The official JavaScript client received 606 of 20,000 messages before the service closed its connection,
-// because it acknowledges only on a timer.
+// TestFlood sends 20,000 messages to a client whose application does not receive yet. No message may be lost,
+// duplicated or reordered. The official JavaScript client received 606 of 20,000 messages before the service closed its
+// connection, because it acknowledges only on a timer.
 //
-// The emulator runs in this process and could fill the buffer of unacknowledged messages while no other goroutine runs. So
-// the sender stays at most one burst ahead of the receiver, and the receiver's JoinGroup ensures that its earlier
+// The emulator runs in this process and could fill the buffer of unacknowledged messages while no other goroutine runs.
+// So the sender stays at most one burst ahead of the receiver, and the receiver's JoinGroup ensures that its earlier
 // acknowledgements have arrived.
 func TestFlood(t *testing.T) {
 	for _, p := range []Protocol{JSONReliable, ProtobufReliable} {
@@ -85,8 +85,8 @@ func TestFloodWithoutTimer(t *testing.T) {
 	})
 }
 
-// TestSlowConsumer checks that messages beyond the buffer are not acknowledged, that the service then closes the connection,
-// and that Receive still returns every message that arrived.
+// TestSlowConsumer checks that messages beyond the buffer are not acknowledged, that the service then closes the
+// connection, and that Receive still returns every message that arrived.
 func TestSlowConsumer(t *testing.T) {
 	const buffer, unacknowledged = 50, 1000 // the service's limit
 	h := startHub(t)
@@ -118,8 +118,8 @@ func TestSlowConsumer(t *testing.T) {
 	require.ErrorIs(t, err, ErrSlowConsumer)
 }
 
-// TestARejectedRecoveryDoesNotEndTheConn checks that a rejected recovery is not mistaken for a slow consumer, even if messages
-// are unacknowledged. The rejection may have another reason, so the Conn makes a new connection.
+// TestARejectedRecoveryDoesNotEndTheConn checks that a rejected recovery is not mistaken for a slow consumer, even if
+// messages are unacknowledged. The rejection may have another reason, so the Conn makes a new connection.
 func TestARejectedRecoveryDoesNotEndTheConn(t *testing.T) {
 	bubble(t, func(t *testing.T, s *service) {
 		conn, p := s.connect(Options{Buffer: BufferOptions{Messages: 1}})
@@ -243,8 +243,8 @@ func TestUnreliableOverflow(t *testing.T) {
 	})
 }
 
-// TestAFullBufferBlocksNoSend checks that the Conn keeps reading if its buffer is full. Otherwise it would never receive the
-// acknowledgement.
+// TestAFullBufferBlocksNoSend checks that the Conn keeps reading if its buffer is full. Otherwise it would never
+// receive the acknowledgement.
 func TestAFullBufferBlocksNoSend(t *testing.T) {
 	bubble(t, func(t *testing.T, s *service) {
 		conn, p := s.connect(Options{Buffer: BufferOptions{Messages: 1}})

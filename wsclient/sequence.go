@@ -6,8 +6,8 @@ import (
 	"time"
 )
 
-// A sequenceAck is sent when any of these limits is reached. A timer alone is not enough: the service closes a connection
-// with 1,000 messages or 16 MiB unacknowledged, which a burst exceeds in less than ackDelay.
+// A sequenceAck is sent when any of these limits is reached. A timer alone is not enough: the service closes a
+// connection with 1,000 messages or 16 MiB unacknowledged, which a burst exceeds in less than ackDelay.
 const (
 	ackMessages = 100
 	ackBytes    = 1 << 20
@@ -101,8 +101,8 @@ func (s *sequence) takeAck() uint64 {
 	return s.acked
 }
 
-// ackNow returns the ID to acknowledge after a duplicate or a recovery, because the service may not have received the last
-// acknowledgement. It returns 0 if no message may be acknowledged yet.
+// ackNow returns the ID to acknowledge after a duplicate or a recovery, because the service may not have received the
+// last acknowledgement. It returns 0 if no message may be acknowledged yet.
 func (s *sequence) ackNow() uint64 {
 	s.mu.Lock()
 	defer s.mu.Unlock()

@@ -10,9 +10,9 @@ import (
 	"time"
 )
 
-// StreamFragment describes the place of a [Message] in a group stream. A stream is a sequence of messages from one sender
-// to a group, for example the tokens of a language model's output. The fragments of a stream arrive in order, but other
-// messages may arrive between them.
+// StreamFragment describes the place of a [Message] in a group stream. A stream is a sequence of messages from one
+// sender to a group, for example the tokens of a language model's output. The fragments of a stream arrive in order,
+// but other messages may arrive between them.
 //
 // Fragments with the same StreamID belong to the same stream. A client that joins the group in the middle of a stream
 // first receives a fragment with a Number greater than 1.
@@ -121,7 +121,8 @@ func (c *Conn) OpenGroupStream(ctx context.Context, group string, options *Strea
 	}
 }
 
-// StreamWriter sends a stream to a group. Create one with [Conn.OpenGroupStream]. Its methods are safe for concurrent use.
+// StreamWriter sends a stream to a group. Create one with [Conn.OpenGroupStream]. Its methods are safe for concurrent
+// use.
 type StreamWriter struct {
 	conn    *Conn
 	id      string

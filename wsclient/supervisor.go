@@ -23,8 +23,8 @@ const (
 	minRecoveryDelay = 250 * time.Millisecond
 	maxRecoveryDelay = 2 * time.Second
 
-	// immediateRecoveryAfter is how long a connection must have been up to be recovered without a delay. The delay protects
-	// a service or proxy that drops every connection from a tight loop of recoveries.
+	// immediateRecoveryAfter is how long a connection must have been up to be recovered without a delay. The delay
+	// protects a service or proxy that drops every connection from a tight loop of recoveries.
 	immediateRecoveryAfter = 5 * time.Second
 
 	// resetDelayAfter is how long a connection must have been up to reset the reconnect delay.
@@ -34,8 +34,8 @@ const (
 	maxRejections = 3
 )
 
-// session is the service's view of a connection: a connection ID that survives recoveries. Each recovery of a session adds
-// a link.
+// session is the service's view of a connection: a connection ID that survives recoveries. Each recovery of a session
+// adds a link.
 type session struct {
 	epoch  uint64 // 1, 2, ... for the sessions of a Conn; 0 after the session has ended
 	id     string
@@ -64,8 +64,8 @@ type receivedFrame struct {
 	size  int
 }
 
-// serve handles the frames of a link until the link ends, and returns the reason. If first is not nil, it is a frame that
-// was already read.
+// serve handles the frames of a link until the link ends, and returns the reason. If first is not nil, it is a frame
+// that was already read.
 func (c *Conn) serve(l *link, first *receivedFrame) *CloseError {
 	if first != nil {
 		c.handle(l, &first.frame, first.size)
@@ -154,8 +154,8 @@ func (c *Conn) deliver(l *link, m *Message, size int) {
 	}
 }
 
-// replace recovers or replaces a link that ended with ce, and returns the new link. For a recovered link, it also returns
-// the first frame, which was already read. The error is the reason why the Conn ends.
+// replace recovers or replaces a link that ended with ce, and returns the new link. For a recovered link, it also
+// returns the first frame, which was already read. The error is the reason why the Conn ends.
 func (c *Conn) replace(l *link, ce *CloseError) (*link, *receivedFrame, error) {
 	broken := time.Now()
 	if broken.Sub(l.since) >= resetDelayAfter {
@@ -168,7 +168,8 @@ func (c *Conn) replace(l *link, ce *CloseError) (*link, *receivedFrame, error) {
 		return nil, nil, ErrClosed
 	}
 	c.log.Warn("the connection ended", "connection", s.id, "code", ce.Code, "reason", ce.Reason, "message", ce.Message, "error", ce.err)
-	// A recovery rejected with 1008 does not mean the same: the application may have closed the connection in the meantime.
+	// A recovery rejected with 1008 does not mean the same: the application may have closed the connection in the
+	// meantime.
 	if ce.Code == int(websocket.StatusPolicyViolation) && c.queue.reliable && c.queue.overLimit() {
 		ce.err = ErrSlowConsumer
 	}

@@ -13,19 +13,20 @@ import (
 	"github.com/awps-go/webpubsub/internal/redact"
 )
 
-// URLProvider returns the URL to connect to, with a fresh access token in the query, for example the URL that the service
-// client's GetClientAccessToken returns.
+// URLProvider returns the URL to connect to, with a fresh access token in the query, for example the URL that the
+// service client's GetClientAccessToken returns.
 //
-// A Conn calls its URLProvider before each new connection. It does not call it for recoveries or to renew the token of an
-// open connection. The context ends with the attempt to connect, after 10 seconds at most. The URLProvider must return
-// when the context ends.
+// A Conn calls its URLProvider before each new connection. It does not call it for recoveries or to renew the token of
+// an open connection. The context ends with the attempt to connect, after 10 seconds at most. The URLProvider must
+// return when the context ends.
 type URLProvider func(ctx context.Context) (string, error)
 
 // staticKey is the context key under which StaticURL reports that its URL does not change.
 type staticKey struct{}
 
-// StaticURL returns a URLProvider that always returns url. It is meant for tests and for URLs copied from the Azure portal.
-// After the token in the URL has expired, the Conn cannot make new connections and ends with a *[HandshakeError].
+// StaticURL returns a URLProvider that always returns url. It is meant for tests and for URLs copied from the Azure
+// portal. After the token in the URL has expired, the Conn cannot make new connections and ends with a
+// *[HandshakeError].
 func StaticURL(url string) URLProvider {
 	return func(ctx context.Context) (string, error) {
 		if static, ok := ctx.Value(staticKey{}).(*bool); ok {
@@ -35,12 +36,12 @@ func StaticURL(url string) URLProvider {
 	}
 }
 
-// Negotiate returns a URLProvider that gets the URL from an application server. It sends a GET request to negotiateURL. The
-// response must be a JSON object whose url member is the URL to connect to, like the response of /negotiate in the
+// Negotiate returns a URLProvider that gets the URL from an application server. It sends a GET request to negotiateURL.
+// The response must be a JSON object whose url member is the URL to connect to, like the response of /negotiate in the
 // service's samples.
 //
-// A nil client means http.DefaultClient. To authenticate to the application server, pass a client whose Transport adds the
-// credentials.
+// A nil client means http.DefaultClient. To authenticate to the application server, pass a client whose Transport adds
+// the credentials.
 func Negotiate(negotiateURL string, client *http.Client) URLProvider {
 	if client == nil {
 		client = http.DefaultClient
@@ -110,8 +111,8 @@ func parseClientURL(text string, needToken bool) (*url.URL, error) {
 	return u, nil
 }
 
-// recoveryURL returns the URL that recovers a connection. The reconnection token takes the place of the access token, which
-// may have expired.
+// recoveryURL returns the URL that recovers a connection. The reconnection token takes the place of the access token,
+// which may have expired.
 func recoveryURL(connected *url.URL, connectionID, reconnectionToken string) string {
 	u := *connected
 	query := u.Query()

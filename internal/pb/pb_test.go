@@ -10,8 +10,8 @@ import (
 	"google.golang.org/protobuf/reflect/protoreflect"
 )
 
-// TestFields compares the number, name and type of each field with the protocol's published table. A round trip would not
-// detect a wrong field number, but clients could not read the field.
+// TestFields compares the number, name and type of each field with the protocol's published table. A round trip would
+// not detect a wrong field number, but clients could not read the field.
 func TestFields(t *testing.T) {
 	for _, tc := range []struct {
 		message proto.Message

@@ -12,8 +12,8 @@ import (
 	"unicode/utf8"
 )
 
-// MaxSize is the maximum size of a frame that the official package declares, including the length: 1 MiB. That package does
-// not enforce the limit, so a reader should accept larger frames.
+// MaxSize is the maximum size of a frame that the official package declares, including the length: 1 MiB. That package
+// does not enforce the limit, so a reader should accept larger frames.
 const MaxSize = 1 << 20
 
 // lengthSize is the size of the length in bytes.
@@ -63,8 +63,8 @@ func split(m Message) (text, body []byte, err error) {
 	return bytes.TrimSuffix(b.Bytes(), []byte("\n")), body, nil
 }
 
-// withType returns the value to encode as the JSON text of a message: the message and its type. Headers are never nil in it,
-// because the official package sends an empty object.
+// withType returns the value to encode as the JSON text of a message: the message and its type. Headers are never nil
+// in it, because the official package sends an empty object.
 func withType(m Message) any {
 	switch m := m.(type) {
 	case *Request:
@@ -117,8 +117,8 @@ func orEmpty(headers map[string][]string) map[string][]string {
 	return headers
 }
 
-// Read reads a WebSocket message. It allocates a buffer for the length that the frame declares, but at most for limit bytes.
-// Read does not validate the frame; [Decode] does.
+// Read reads a WebSocket message. It allocates a buffer for the length that the frame declares, but at most for limit
+// bytes. Read does not validate the frame; [Decode] does.
 func Read(r io.Reader, limit int) ([]byte, error) {
 	var length [lengthSize]byte
 	n, err := io.ReadFull(r, length[:])
@@ -135,8 +135,8 @@ func Read(r io.Reader, limit int) ([]byte, error) {
 
 // Decode decodes a frame. The body of the message refers to the memory of the frame.
 //
-// Decode returns [ErrTooLarge] if the frame, or the length that it declares, is larger than limit bytes. It returns other
-// errors if the frame is malformed. Their texts contain nothing from the frame's content.
+// Decode returns [ErrTooLarge] if the frame, or the length that it declares, is larger than limit bytes. It returns
+// other errors if the frame is malformed. Their texts contain nothing from the frame's content.
 func Decode(frame []byte, limit int) (Message, error) {
 	if len(frame) > limit {
 		return nil, ErrTooLarge

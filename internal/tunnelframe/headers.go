@@ -7,8 +7,8 @@ import (
 	"unicode/utf8"
 )
 
-// headers are the headers of a message. Decoding them takes only a few allocations. encoding/json makes several allocations
-// for each header, which would make an event 50% more expensive.
+// headers are the headers of a message. Decoding them takes only a few allocations. encoding/json makes several
+// allocations for each header, which would make an event 50% more expensive.
 type headers map[string][]string
 
 // UnmarshalJSON decodes the usual form with parseHeaders, and any other with encoding/json.

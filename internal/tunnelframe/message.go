@@ -46,7 +46,8 @@ type Message interface {
 	Type() Type
 }
 
-// Request is an HTTP request. A request from the service is an event; a request to the service is a call of the REST API.
+// Request is an HTTP request. A request from the service is an event; a request to the service is a call of the REST
+// API.
 type Request struct {
 	// AckID is the number that the sender gave the request. The response has the same AckID.
 	AckID int64 `json:"AckId"`
@@ -111,8 +112,8 @@ type Connected struct {
 	ReconnectionToken string `json:"ReconnectionToken,omitempty"`
 }
 
-// Unknown is a message whose type this package does not know. [Decode] returns it instead of an error, so that the caller can
-// ignore it.
+// Unknown is a message whose type this package does not know. [Decode] returns it instead of an error, so that the
+// caller can ignore it.
 type Unknown struct {
 	FrameType Type
 	Text      string
