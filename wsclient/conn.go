@@ -188,7 +188,7 @@ func (c *Conn) Done() <-chan struct{} { return c.done }
 //   - [ErrClosed] after Close;
 //   - a *[CloseError] if the connection ended and [Options.OnServerClose] or [ReconnectOptions.Disabled] ruled out a
 //     new one;
-//   - a *[CloseError] that is an [ErrSlowConsumer] if the application received too slowly;
+//   - a *[CloseError] that matches [ErrSlowConsumer] if the application received too slowly;
 //   - a *[HandshakeError] if the server rejected handshakes with 401, 403 or 404: one with [StaticURL], three with
 //     another URLProvider;
 //   - the error of the last attempt if [ReconnectOptions.MaxAttempts] attempts failed.

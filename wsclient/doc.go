@@ -30,27 +30,27 @@
 //
 //   - With a reliable protocol, such as the default, the Conn first tries to recover the connection. The service keeps
 //     the client's messages for 30 seconds. After a recovery, no message is lost or duplicated.
-//   - If there is nothing to recover, the Conn makes a new connection and rejoins its groups. Messages may have been
-//     lost, so the application should fetch its state again. See [ConnectedEvent.Resumed].
+//   - Otherwise, or if the recovery fails, the Conn makes a new connection and rejoins its groups. Messages may have
+//     been lost, so the application should fetch its state again. See [ConnectedEvent.Resumed].
 //
-// A call that finds the connection down, or loses it before the service has responded, behaves as follows:
+// Calls behave as follows if the connection is down, or breaks before the service has responded:
 //
 //   - [Conn.Receive] and [Conn.Messages] return the messages in the buffer, then wait for the next one.
 //   - [Conn.SendToGroup], [Conn.SendEvent], [Conn.JoinGroup] and [Conn.LeaveGroup] wait for a connection. A request
-//     that was sent but not acknowledged is sent again. On a recovered connection the service executes it only once. On
-//     a new connection it may be executed twice; with [SendToGroupOptions.AtMostOnce] the call returns
-//     [ErrOutcomeUnknown] instead.
-//   - [Conn.Invoke] waits for a connection and sends its request once. It returns ErrOutcomeUnknown if the connection
-//     breaks before the response arrives.
-//   - [Conn.OpenGroupStream] waits for a connection. An open stream continues after a recovery. On a new connection it
-//     fails with a *[CloseError].
+//     that was sent but not acknowledged is sent again. On a recovered connection, the service executes it only once.
+//     On a new connection, it may be executed twice; with the option AtMostOnce, the call returns [ErrOutcomeUnknown]
+//     instead. With the option NoAck, the call returns when the frame is written, and the frame may be lost.
+//   - [Conn.Invoke] waits for a connection and sends its request only once. If the connection then breaks, Invoke
+//     returns ErrOutcomeUnknown.
+//   - [Conn.OpenGroupStream] waits for a connection. An open stream continues after a recovery, and fails with a
+//     *[CloseError] if there is none.
 //
-// A call waits as long as it takes, unless:
+// A call stops waiting in two cases:
 //
-//   - its context ends. The call then returns the context's error, which is also an ErrOutcomeUnknown if the request
-//     may have been executed. The connection and other calls are not affected.
-//   - the Conn ends. The call then returns [ErrClosed] after [Conn.Close], and otherwise the error of [Conn.Err].
-//     Receive first returns the messages that arrived before.
+//   - Its context ends. The call returns the context's error, which also matches ErrOutcomeUnknown if the request may
+//     have been executed. The connection and other calls are not affected.
+//   - The Conn ends. The call returns [ErrClosed] after [Conn.Close], and otherwise the error of [Conn.Err]. Receive
+//     first returns the messages that arrived before.
 //
 // # Slow receivers
 //

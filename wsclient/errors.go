@@ -7,7 +7,7 @@ import (
 	"strings"
 )
 
-// The errors to test for with errors.Is. They are usually wrapped.
+// Errors to test for with errors.Is. They are usually wrapped in another error.
 var (
 	// ErrInvalidArgument means that an argument or option is invalid. The error text names it. Nothing was sent.
 	ErrInvalidArgument = errors.New("wsclient: invalid argument")
@@ -27,7 +27,7 @@ var (
 	ErrForbidden = errors.New("wsclient: forbidden")
 )
 
-// AckError reports a request that the service acknowledged with an error. It is an [ErrForbidden] if Name is
+// AckError reports a request that the service acknowledged with an error. It matches [ErrForbidden] if Name is
 // "Forbidden".
 type AckError struct {
 	// Name is the kind of error, for example "Forbidden" or "InternalServerError". The service may add others.
@@ -63,7 +63,7 @@ type InvokeError struct {
 
 func (e *InvokeError) Error() string { return "wsclient: " + nameAndMessage(e.Name, e.Message) }
 
-// StreamError reports why a group stream ended early. It is an [ErrForbidden] if Name is "Forbidden".
+// StreamError reports why a group stream ended early. It matches [ErrForbidden] if Name is "Forbidden".
 type StreamError struct {
 	// Name is the kind of error. Senders receive "StreamNotFound", "Forbidden", "BadRequest", "InternalServerError" or
 	// "IdleTimeout". Receivers may also receive "UserError" or "Cancelled".

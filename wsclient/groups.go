@@ -30,7 +30,7 @@ type SendToGroupOptions struct {
 	// Errors of the service, such as a missing permission, are not reported.
 	NoAck bool
 
-	// AtMostOnce prevents a retry that could deliver the message twice. SendToGroup returns ErrOutcomeUnknown instead.
+	// AtMostOnce prevents retries that could deliver the message twice. SendToGroup returns ErrOutcomeUnknown instead.
 	AtMostOnce bool
 }
 
@@ -48,13 +48,13 @@ type SendToGroupOptions struct {
 // SendToGroup returns:
 //
 //   - [ErrInvalidArgument] if an argument is invalid;
-//   - an *[AckError] if the service rejected the message; it is an [ErrForbidden] if the client lacks the permission;
+//   - an *[AckError] if the service rejected the message; it matches [ErrForbidden] if the client lacks the permission;
 //   - the error of ctx if ctx ended;
 //   - a *[CloseError] if the service closed the connection because it could not read a frame (1003, 1007 or 1009). The
 //     frame may be the one of this message, so it is not sent again;
 //   - the error of [Conn.Err] if the Conn has ended.
 //
-// If the message may have been delivered despite the error, the error is also an [ErrOutcomeUnknown].
+// If the message may have been delivered despite the error, the error also matches [ErrOutcomeUnknown].
 func (c *Conn) SendToGroup(ctx context.Context, group string, payload Payload, options *SendToGroupOptions) error {
 	const operation = "SendToGroup"
 	o := valueOr(options)
@@ -75,13 +75,12 @@ type SendEventOptions struct {
 	// Errors of the service and of the event handler are not reported.
 	NoAck bool
 
-	// AtMostOnce prevents a retry after which the event could be handled twice. SendEvent returns ErrOutcomeUnknown
-	// instead.
+	// AtMostOnce prevents retries that could deliver the event twice. SendEvent returns ErrOutcomeUnknown instead.
 	AtMostOnce bool
 }
 
-// SendEvent sends an event to the application's event handler. The name of the event must start with a letter, followed
-// by up to 127 letters, digits, and the characters _ . -.
+// SendEvent sends an event to the application's event handler. The name of an event is a letter, then up to 127 letters,
+// digits and any of _ . -.
 //
 // The service acknowledges the event after the event handler has responded. A response with data arrives as a message
 // from the server. To receive the response as a result, use [Conn.Invoke].

@@ -21,10 +21,10 @@ type InvokeOptions struct{}
 //   - errors.ErrUnsupported with the protobuf protocols, which have no public frames for invocations;
 //   - an *[InvokeError] if the service or the event handler reported an error;
 //   - the error of ctx if ctx ended, in which case Invoke also cancels the invocation at the service;
-//   - an error if the connection broke before the response arrived;
+//   - an error that the connection was lost, if it broke before the response arrived;
 //   - the error of [Conn.Err] if the Conn has ended.
 //
-// If the event may have been handled despite the error, the error is also an [ErrOutcomeUnknown].
+// If the event may have been handled despite the error, the error also matches [ErrOutcomeUnknown].
 func (c *Conn) Invoke(ctx context.Context, event string, payload Payload, options *InvokeOptions) (Payload, error) {
 	const operation = "Invoke"
 	if err := cmp.Or(checkEvent(operation, event), c.checkPayload(operation, payload)); err != nil {

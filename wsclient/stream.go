@@ -75,7 +75,8 @@ const (
 //
 //   - [ErrInvalidArgument] if an argument is invalid;
 //   - errors.ErrUnsupported with the protobuf protocols, which have no public frames for streams;
-//   - a *[StreamError] if the service rejected the stream; it is an [ErrForbidden] if the client lacks the permission;
+//   - a *[StreamError] if the service rejected the stream; it matches [ErrForbidden] if the client lacks the
+//     permission;
 //   - the error of ctx if ctx ended;
 //   - a *[CloseError] if the connection ended before the service accepted the stream;
 //   - the error of [Conn.Err] if the Conn has ended.
