@@ -89,7 +89,7 @@ func (s *server) dial(to destination) (*connection, error) {
 	if err != nil {
 		c.end(err)
 		ws.CloseNow()
-		return nil, fmt.Errorf("tunnel: the service sent no first frame: %w", err)
+		return nil, fmt.Errorf("tunnel: reading the first frame: %w", err)
 	}
 	c.log.Info("the tunnel is connected")
 	return c, nil
