@@ -6,19 +6,19 @@ import (
 	"time"
 )
 
-// steady is how long a connection must have been up so that the next delay is a short one again.
-const steady = 30 * time.Second
+// resetDelayAfter is how long a connection must have been up to reset the delay.
+const resetDelayAfter = 30 * time.Second
 
-// backoff is the delays of one connection that is opened again and again.
+// backoff computes the delays before one connection is opened again.
 type backoff struct {
 	options ReconnectOptions
-	bound   time.Duration // of the last delay; zero for none
+	bound   time.Duration // the bound of the last delay; zero before the first
 }
 
-// next returns how long to wait before the connection is opened again, if it was up for so long. The delay is random so that
-// many servers do not come back at the same time.
+// next returns the delay before the connection is opened again. The connection was up for the duration up. The delay is
+// random, so that many servers do not reconnect at the same time.
 func (b *backoff) next(up time.Duration) time.Duration {
-	if b.bound == 0 || up >= steady {
+	if b.bound == 0 || up >= resetDelayAfter {
 		b.bound = b.options.MinDelay
 	} else {
 		b.bound = min(max(2*b.bound, b.bound), b.options.MaxDelay)
@@ -26,7 +26,7 @@ func (b *backoff) next(up time.Duration) time.Duration {
 	return rand.N(b.bound) + 1
 }
 
-// sleep waits for so long, or until the context ends.
+// sleep waits for d, or until the context ends.
 func sleep(ctx context.Context, d time.Duration) {
 	timer := time.NewTimer(d)
 	defer timer.Stop()

@@ -17,40 +17,40 @@ import (
 )
 
 const (
-	// dialTimeout is for everything until the first frame: the token, the connection, the handshake, the frame.
+	// dialTimeout limits the time until the first frame: getting a token, connecting, the handshake and the frame.
 	dialTimeout = 30 * time.Second
 
-	// writeTimeout is for one frame. A service that does not read for so long has gone.
+	// writeTimeout limits the write of one frame. A service that does not read for this long is considered dead.
 	writeTimeout = 30 * time.Second
 )
 
-// Why connections end.
+// Reasons why a connection ends.
 var (
 	errReplaced = errors.New("tunnel: the connection was replaced by another")
 	errStopped  = errors.New("tunnel: the server has stopped")
-	errNoPong   = errors.New("tunnel: no answer to a ping")
+	errNoPong   = errors.New("tunnel: no response to a ping")
 )
 
 // connection is one WebSocket connection to the service.
 type connection struct {
 	server     *server
 	ws         *websocket.Conn
-	token      string // to keep it out of errors
+	token      string // kept to redact it from errors
 	remoteAddr string
 	log        *slog.Logger
-	first      tunnelframe.Message // the first frame, which was read to know that the connection is up
+	first      tunnelframe.Message // the first frame; dial reads it to confirm that the connection is up
 	firstSize  int
 
-	requests context.Context // the parent of the contexts of events; its cause is why the connection ended
+	requests context.Context // parent of the contexts of events; its cause is the reason why the connection ended
 	end      context.CancelCauseFunc
 
-	leaving chan error // why the connection shall end once its events are answered; one at most is read
+	closing chan error // the reason to close the connection after its events are answered; only the first is used
 
 	mu       sync.Mutex
-	replaced bool // a Reconnect has come
-	active   int  // events that are not answered yet
-	closed   bool // no more events are begun
-	idle     chan struct{}
+	replaced bool          // a Reconnect has arrived
+	active   int           // number of unanswered events
+	closed   bool          // no new events are accepted
+	idle     chan struct{} // closed when active is 0; nil until untilIdle is called
 }
 
 // dial opens a connection and waits for its first frame.
@@ -62,7 +62,7 @@ func (s *server) dial(to destination) (*connection, error) {
 	if err != nil {
 		return nil, err
 	}
-	c := &connection{server: s, token: token, remoteAddr: s.endpoints.service.Host, leaving: make(chan error, 1)}
+	c := &connection{server: s, token: token, remoteAddr: s.endpoints.service.Host, closing: make(chan error, 1)}
 	traced := httptrace.WithClientTrace(ctx, &httptrace.ClientTrace{
 		GotConn: func(info httptrace.GotConnInfo) { c.remoteAddr = info.Conn.RemoteAddr().String() },
 	})
@@ -76,7 +76,7 @@ func (s *server) dial(to destination) (*connection, error) {
 		}
 		return nil, &HandshakeError{StatusCode: response.StatusCode, Message: redact(string(body), token)}
 	default:
-		return nil, fmt.Errorf("tunnel: cannot connect: %w", clean(err, token))
+		return nil, fmt.Errorf("tunnel: cannot connect: %w", redactError(err, token))
 	}
 	c.ws = ws
 	ws.SetReadLimit(int64(s.options.MaxFrameBytes))
@@ -89,13 +89,13 @@ func (s *server) dial(to destination) (*connection, error) {
 	if err != nil {
 		c.end(err)
 		ws.CloseNow()
-		return nil, fmt.Errorf("tunnel: no first frame: %w", err)
+		return nil, fmt.Errorf("tunnel: reading the first frame: %w", err)
 	}
 	c.log.Info("the tunnel is connected")
 	return c, nil
 }
 
-// serve serves events until the connection ends, and returns why it did.
+// serve serves events until the connection ends, and returns the reason.
 func (c *connection) serve() error {
 	var background sync.WaitGroup
 	read := make(chan error, 1)
@@ -108,7 +108,8 @@ func (c *connection) serve() error {
 	return err
 }
 
-// wait waits until the connection is lost, or shall end and its events are answered.
+// wait waits until the connection is lost or must be closed, and returns the reason. Before wait closes the connection,
+// it waits for its events to be answered, but not longer than ShutdownTimeout.
 func (c *connection) wait(read <-chan error) error {
 	var reason error
 	select {
@@ -116,20 +117,20 @@ func (c *connection) wait(read <-chan error) error {
 		return err
 	case <-c.server.ctx.Done():
 		reason = errStopped
-	case reason = <-c.leaving:
+	case reason = <-c.closing:
 	}
 	timer := time.NewTimer(c.server.options.ShutdownTimeout)
 	defer timer.Stop()
 	select {
 	case err := <-read:
-		c.log.Warn("the connection was lost before all its events were answered", slog.Any("error", err))
+		c.log.Warn("the connection was lost before all events were answered", slog.Any("error", err))
 		return reason
 	case <-c.untilIdle():
 	case <-timer.C:
 		n := c.stopEvents()
-		c.log.Error("events took longer than the shutdown may: they are not answered", slog.Int("events", n))
+		c.log.Error("events were not answered within the shutdown timeout", slog.Int("events", n))
 		if c.server.ctx.Err() != nil {
-			c.server.cut.Add(int64(n))
+			c.server.unanswered.Add(int64(n))
 		}
 		c.end(reason)
 	}
@@ -137,7 +138,7 @@ func (c *connection) wait(read <-chan error) error {
 	return reason
 }
 
-// untilIdle returns a channel that is closed once no event is under way. No event is begun after that.
+// untilIdle returns a channel that is closed when no event is being served. No new events are accepted after that.
 func (c *connection) untilIdle() <-chan struct{} {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -146,7 +147,7 @@ func (c *connection) untilIdle() <-chan struct{} {
 	return c.idle
 }
 
-// stopEvents lets no more events begin, and returns how many are under way.
+// stopEvents stops accepting new events and returns the number of unanswered ones.
 func (c *connection) stopEvents() int {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -154,7 +155,7 @@ func (c *connection) stopEvents() int {
 	return c.active
 }
 
-// closeIfIdle closes idle if somebody waits for it and no event is under way. The caller holds mu.
+// closeIfIdle closes idle if untilIdle was called and no event is being served. The caller holds mu.
 func (c *connection) closeIfIdle() {
 	if c.idle != nil && c.active == 0 && !c.closed {
 		c.closed = true
@@ -162,7 +163,7 @@ func (c *connection) closeIfIdle() {
 	}
 }
 
-// beginEvent counts an event that has come. It reports false if the connection does not begin any more.
+// beginEvent counts a new event. It returns false if the connection accepts no new events.
 func (c *connection) beginEvent() bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -180,21 +181,21 @@ func (c *connection) endEvent() {
 	c.closeIfIdle()
 }
 
-// lose ends the connection at once.
-func (c *connection) lose(err error) {
+// closeNow ends the connection immediately.
+func (c *connection) closeNow(err error) {
 	c.end(err)
 	c.ws.CloseNow()
 }
 
-// leave ends the connection once its events are answered.
-func (c *connection) leave(reason error) {
+// closeWhenIdle ends the connection after its events are answered.
+func (c *connection) closeWhenIdle(reason error) {
 	select {
-	case c.leaving <- reason:
-	default: // it is leaving already
+	case c.closing <- reason:
+	default: // the connection is already closing
 	}
 }
 
-// keepAlive pings the service, and ends the connection if no pong comes.
+// keepAlive pings the service, and ends the connection if no pong arrives.
 func (c *connection) keepAlive() {
 	o := c.server.options.KeepAlive
 	ticker := time.NewTicker(o.Interval)
@@ -209,18 +210,18 @@ func (c *connection) keepAlive() {
 		err := c.ws.Ping(ctx)
 		cancel()
 		if err != nil {
-			c.lose(errNoPong)
+			c.closeNow(errNoPong)
 			return
 		}
 	}
 }
 
-// read reads frames until the connection ends, and returns why it did.
+// read handles frames until the connection ends, and returns the reason.
 func (c *connection) read() error {
 	c.handle(c.first, c.firstSize)
 	c.first = nil
 	for {
-		m, size, err := c.readFrame(context.Background()) // which must not end the connection: serve does
+		m, size, err := c.readFrame(context.Background()) // a canceled context would close the connection; serve does that
 		if err != nil {
 			if cause := context.Cause(c.requests); cause != nil {
 				return cause
@@ -232,18 +233,18 @@ func (c *connection) read() error {
 	}
 }
 
-// readFrame reads a frame. It closes the connection if the frame is wrong.
+// readFrame reads a frame. It closes the connection if the frame is malformed.
 func (c *connection) readFrame(ctx context.Context) (tunnelframe.Message, int, error) {
 	kind, r, err := c.ws.Reader(ctx)
 	if err != nil {
-		return nil, 0, clean(err, c.token)
+		return nil, 0, redactError(err, c.token)
 	}
 	data, err := tunnelframe.Read(r, c.server.options.MaxFrameBytes)
 	if err != nil {
-		return nil, 0, clean(err, c.token)
+		return nil, 0, redactError(err, c.token)
 	}
 	if kind != websocket.MessageBinary {
-		c.ws.Close(websocket.StatusUnsupportedData, "frames are binary")
+		c.ws.Close(websocket.StatusUnsupportedData, "frames must be binary")
 		return nil, 0, errors.New("tunnel: the service sent a text message instead of a binary one")
 	}
 	m, err := tunnelframe.Decode(data, c.server.options.MaxFrameBytes)
@@ -254,19 +255,19 @@ func (c *connection) readFrame(ctx context.Context) (tunnelframe.Message, int, e
 	return m, len(data), nil
 }
 
-// write sends a frame. It ends the connection if that fails.
+// write sends a frame. If that fails, it ends the connection.
 func (c *connection) write(frame []byte) error {
-	ctx, cancel := context.WithTimeout(context.Background(), writeTimeout) // the event's would end the connection
+	ctx, cancel := context.WithTimeout(context.Background(), writeTimeout) // not the event's context, whose end would close the connection
 	defer cancel()
 	if err := c.ws.Write(ctx, websocket.MessageBinary, frame); err != nil {
-		err = clean(err, c.token)
-		c.lose(err)
+		err = redactError(err, c.token)
+		c.closeNow(err)
 		return err
 	}
 	return nil
 }
 
-// handle does what a message asks for. It does not block for longer than a write.
+// handle processes a message. It does not block longer than a write.
 func (c *connection) handle(m tunnelframe.Message, size int) {
 	switch m := m.(type) {
 	case *tunnelframe.Request:
@@ -274,33 +275,33 @@ func (c *connection) handle(m tunnelframe.Message, size int) {
 	case *tunnelframe.Connected:
 		c.log.Debug("the service has accepted the connection", slog.String("connectionId", redact(m.ConnectionID, c.token)))
 	case *tunnelframe.Status:
-		c.log.Info("the service tells its status", slog.String("message", redact(m.Message, c.token)))
+		c.log.Info("the service reported its status", slog.String("message", redact(m.Message, c.token)))
 	case *tunnelframe.Close:
-		c.log.Info("the service closes the connection", slog.String("message", redact(m.Message, c.token)))
+		c.log.Info("the service requested to close the connection", slog.String("message", redact(m.Message, c.token)))
 		reason := ErrClosed
 		if m.Message != "" {
 			reason = fmt.Errorf("%w: %s", ErrClosed, redact(m.Message, c.token))
 		}
-		c.leave(reason)
+		c.closeWhenIdle(reason)
 	case *tunnelframe.Rebalance:
 		log := c.log.With(slog.String("message", redact(m.Message, c.token)))
 		to, err := c.server.endpoints.follow(m.Endpoint, m.TargetID)
 		switch {
 		case err != nil:
-			log.Warn("the service asks for one more connection, to an endpoint that " + err.Error() + ": ignored")
+			log.Warn("ignored the service's request for another connection: its endpoint " + err.Error())
 		case !c.server.keepOpen(to, func() {}):
-			log.Warn("the service asks for one more connection, and there are too many: ignored", slog.Int("connections", maxConnections))
+			log.Warn("ignored the service's request for another connection: the limit is reached", slog.Int("connections", maxConnections))
 		default:
-			log.Info("the service asks for one more connection")
+			log.Info("the service requested another connection")
 		}
 	case *tunnelframe.Reconnect:
 		c.replace(m)
-	default: // a Response, as this side makes no requests; or a type of the future
-		c.log.Debug("a frame is ignored", slog.String("type", m.Type().String()))
+	default: // a Response, which is unexpected because this side sends no requests; or an unknown type
+		c.log.Debug("ignored a frame", slog.String("type", m.Type().String()))
 	}
 }
 
-// replace opens another connection, and ends this one once that is up.
+// replace opens a new connection, and ends this one after the new one is up.
 func (c *connection) replace(m *tunnelframe.Reconnect) {
 	c.mu.Lock()
 	again := c.replaced
@@ -312,11 +313,12 @@ func (c *connection) replace(m *tunnelframe.Reconnect) {
 	log := c.log.With(slog.String("message", redact(m.Message, c.token)))
 	to, err := c.server.endpoints.follow(m.Endpoint, m.TargetID)
 	if err != nil {
-		log.Warn("the service asks to reconnect to an endpoint that " + err.Error() + ": reconnecting to the service's own")
+		log.Warn("reconnecting to the service's own endpoint: the requested endpoint " + err.Error())
 	} else {
-		log.Info("the service asks to reconnect")
+		log.Info("the service requested a reconnect")
 	}
-	if !c.server.keepOpen(to, sync.OnceFunc(func() { c.leave(errReplaced) })) {
-		c.leave(errors.New("tunnel: the service asks to reconnect")) // without a connection to take over: this one is opened again
+	if !c.server.keepOpen(to, sync.OnceFunc(func() { c.closeWhenIdle(errReplaced) })) {
+		// No new connection may be opened. After this one has ended, it is opened again.
+		c.closeWhenIdle(errors.New("tunnel: the service requested a reconnect"))
 	}
 }

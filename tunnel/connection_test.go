@@ -26,11 +26,11 @@ import (
 	"github.com/awps-go/webpubsub/tunnel"
 )
 
-// blocking is a handler that says that it has begun, and answers when it is told to, or with nothing when its context ends.
+// blocking is a handler that blocks until release is closed or its context ends. It does not block for /quick.
 type blocking struct {
 	begun   chan *http.Request
 	release chan struct{}
-	ended   chan error // causes of contexts that have ended
+	ended   chan error // the causes of contexts that ended
 }
 
 func newBlocking() *blocking {
@@ -57,21 +57,21 @@ func receive[T any](t testing.TB, ch <-chan T) T {
 	case v := <-ch:
 		return v
 	case <-time.After(20 * time.Second):
-		t.Fatal("nothing comes")
+		t.Fatal("nothing was received")
 		panic("unreachable")
 	}
 }
 
-func TestRefusals(t *testing.T) {
+func TestRejections(t *testing.T) {
 	for status, sentinel := range map[int]error{
 		401: webpubsub.ErrUnauthorized, 403: webpubsub.ErrForbidden, 404: webpubsub.ErrNotFound, 400: nil, 307: nil, 200: nil,
 	} {
 		t.Run(fmt.Sprint(status), func(t *testing.T) {
 			s := startService(t, func(s *service) { s.check = func(*http.Request) int { return status } })
 			err := startClient(t, s, echo).wait(t)
-			refusal, ok := errors.AsType[*tunnel.HandshakeError](err)
+			rejection, ok := errors.AsType[*tunnel.HandshakeError](err)
 			require.True(t, ok, "%v", err)
-			require.Equal(t, status, refusal.StatusCode)
+			require.Equal(t, status, rejection.StatusCode)
 			require.Contains(t, err.Error(), fmt.Sprint(status))
 			require.Contains(t, err.Error(), "no, REDACTED")
 			require.NotContains(t, err.Error(), "eyJ")
@@ -103,7 +103,7 @@ func TestRedirectsAreNotFollowed(t *testing.T) {
 	require.Zero(t, elsewhere.dials.Load())
 }
 
-func TestOtherRefusalsAreRetried(t *testing.T) {
+func TestTemporaryRejectionsAreRetried(t *testing.T) {
 	for _, status := range []int{408, 429, 500, 503} {
 		t.Run(fmt.Sprint(status), func(t *testing.T) {
 			s := startService(t, func(s *service) {
@@ -122,7 +122,7 @@ func TestOtherRefusalsAreRetried(t *testing.T) {
 	}
 }
 
-func TestRefusalsAfterAConnectionWasUp(t *testing.T) {
+func TestRejectionsAfterAConnectionWasUp(t *testing.T) {
 	var refused atomic.Bool
 	s := startService(t, func(s *service) {
 		check := s.check
@@ -141,7 +141,7 @@ func TestRefusalsAfterAConnectionWasUp(t *testing.T) {
 	require.EqualValues(t, 11, s.dials.Load())
 }
 
-func TestAServiceThatIsNotThereIsTriedAgain(t *testing.T) {
+func TestAnUnreachableServiceIsRetried(t *testing.T) {
 	s := startService(t)
 	connectionString := s.connectionString()
 	s.Close()
@@ -190,7 +190,7 @@ func serveWithCredential(t *testing.T, s *service, c *credential, edits ...func(
 }
 
 func TestCredentialOverTLSWithAFreshTokenForEachConnection(t *testing.T) {
-	used := map[string]bool{} // tokens expire with their first use
+	used := map[string]bool{} // each token is valid only once
 	s := startService(t, func(s *service) {
 		s.check = func(r *http.Request) int {
 			token := r.URL.Query().Get("access_token")
@@ -220,7 +220,7 @@ func TestKeyOverTLS(t *testing.T) {
 	require.Equal(t, 200, s.next(t).do(t, event("/")).StatusCode)
 }
 
-func TestCredentialOverHTTPNeedsLeave(t *testing.T) {
+func TestCredentialOverHTTPNeedsTheOption(t *testing.T) {
 	s := startService(t, func(s *service) { s.check = func(*http.Request) int { return 0 } })
 	c := &credential{}
 	require.ErrorIs(t, serveWithCredential(t, s, c).wait(t), webpubsub.ErrInvalidArgument)
@@ -251,7 +251,7 @@ func TestReverseProxy(t *testing.T) {
 	var paths atomic.Value
 	proxy := httptest.NewServer(&httputil.ReverseProxy{ErrorLog: slog.NewLogLogger(slog.DiscardHandler, slog.LevelError), Rewrite: func(r *httputil.ProxyRequest) {
 		paths.Store(r.In.URL.Path)
-		r.SetURL(target) // and with it the host: the service checks the audience against its own
+		r.SetURL(target) // sets the host too, which the service compares with the audience
 		r.Out.URL.Path = strings.TrimPrefix(r.In.URL.Path, "/below")
 	}})
 	defer proxy.Close()
@@ -259,7 +259,7 @@ func TestReverseProxy(t *testing.T) {
 	p := s.next(t)
 	require.Equal(t, 200, p.do(t, event("/")).StatusCode)
 	require.Equal(t, "/below/server/tunnel", paths.Load())
-	// An instance of the service itself is behind the proxy too.
+	// Connections to an instance at the service's own endpoint use the proxy too.
 	p.send(&tunnelframe.Rebalance{Endpoint: s.URL, TargetID: "2"})
 	require.Equal(t, "2", s.next(t).request.URL.Query().Get("target"))
 	c.stop()
@@ -321,12 +321,12 @@ func TestCutDuringAnEvent(t *testing.T) {
 	receive(t, handler.begun)
 	p.ws.CloseNow()
 	require.Error(t, receive(t, handler.ended))
-	// The tunnel is up again, and answers what is new only.
+	// The tunnel is up again, and responds only to new events.
 	p = s.next(t)
 	require.Equal(t, "/quick: body of /quick", string(p.do(t, event("/quick")).Body))
 	require.Empty(t, answer)
-	require.Empty(t, p.strays)
-	require.Contains(t, c.log.String(), "an answer is dropped")
+	require.Empty(t, p.unexpected)
+	require.Contains(t, c.log.String(), "a response was dropped")
 }
 
 func TestEventsWaitForASlot(t *testing.T) {
@@ -340,9 +340,9 @@ func TestEventsWaitForASlot(t *testing.T) {
 	}
 	receive(t, handler.begun)
 	receive(t, handler.begun)
-	// A full server still answers pings.
+	// A server at its limit still responds to pings.
 	require.NoError(t, p.ws.Ping(t.Context()))
-	require.Empty(t, handler.begun, "more events are served than MaxConcurrent")
+	require.Empty(t, handler.begun, "only MaxConcurrent events are served")
 	close(handler.release)
 	for i, answer := range answers {
 		a, err := p.wait(answer)
@@ -375,7 +375,7 @@ func TestTooManyEventsWait(t *testing.T) {
 	require.Equal(t, 200, p.do(t, event("/afterwards")).StatusCode)
 }
 
-func TestFramesThatLie(t *testing.T) {
+func TestMalformedFrames(t *testing.T) {
 	good, err := tunnelframe.Encode(event("/secret"), tunnelframe.MaxSize)
 	require.NoError(t, err)
 	longer := binary.LittleEndian.AppendUint32(nil, uint32(len(good)))
@@ -390,7 +390,7 @@ func TestFramesThatLie(t *testing.T) {
 		"declares more":      {websocket.MessageBinary, append(longer, good[4:]...), websocket.StatusInvalidFramePayloadData},
 		"declares less":      {websocket.MessageBinary, append(shorter, good[4:]...), websocket.StatusInvalidFramePayloadData},
 		"declares 4 GiB":     {websocket.MessageBinary, append([]byte{255, 255, 255, 255}, good[4:]...), websocket.StatusInvalidFramePayloadData},
-		"is cut":             {websocket.MessageBinary, good[:len(good)-1], websocket.StatusInvalidFramePayloadData},
+		"is truncated":       {websocket.MessageBinary, good[:len(good)-1], websocket.StatusInvalidFramePayloadData},
 		"is empty":           {websocket.MessageBinary, nil, websocket.StatusInvalidFramePayloadData},
 		"is not MessagePack": {websocket.MessageBinary, []byte("\x06\x00\x00\x00secret"), websocket.StatusInvalidFramePayloadData},
 		"is text":            {websocket.MessageText, good, websocket.StatusUnsupportedData},
@@ -418,7 +418,7 @@ func TestFramesThatAreIgnored(t *testing.T) {
 }
 
 func TestDeadConnections(t *testing.T) {
-	// This service sends its first frame, and then neither reads nor answers pings.
+	// On the first connection, this service sends a frame and then neither reads nor responds to pings.
 	stuck := make(chan struct{})
 	s := startService(t, func(s *service) {
 		s.Server = httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
@@ -441,17 +441,17 @@ func TestDeadConnections(t *testing.T) {
 		o.KeepAlive = tunnel.KeepAliveOptions{Interval: 50 * time.Millisecond, Timeout: time.Second}
 	})
 	require.Equal(t, 200, s.next(t).do(t, event("/")).StatusCode)
-	require.Contains(t, c.log.String(), "no answer to a ping")
+	require.Contains(t, c.log.String(), "no response to a ping")
 }
 
-func TestShutdownAnswersTheEventsUnderWay(t *testing.T) {
+func TestShutdownWaitsForEvents(t *testing.T) {
 	handler := newBlocking()
 	s := startService(t)
 	c := startClient(t, s, handler, func(o *tunnel.Options) { o.MaxConcurrent = 1 })
 	p := s.next(t)
 	first, second := p.post(event("/first")), p.post(event("/second"))
 	r := receive(t, handler.begun)
-	require.NoError(t, p.ws.Ping(t.Context())) // whose pong comes once the second event has been read too
+	require.NoError(t, p.ws.Ping(t.Context())) // the pong proves that the second event has been read too
 	c.stop()
 	require.Equal(t, 503, waitForStatus(t, p, 503).StatusCode)
 	require.NoError(t, r.Context().Err())
@@ -465,7 +465,7 @@ func TestShutdownAnswersTheEventsUnderWay(t *testing.T) {
 	require.Equal(t, websocket.StatusNormalClosure, websocket.CloseStatus(p.waitEnd(t)))
 }
 
-// waitForStatus sends events until one has an answer with the status.
+// waitForStatus sends events until a response has the status.
 func waitForStatus(t *testing.T, p *peer, status int) *tunnelframe.Response {
 	t.Helper()
 	for {
@@ -530,7 +530,7 @@ func TestClose(t *testing.T) {
 	answer := p.post(event("/slow"))
 	receive(t, handler.begun)
 	p.send(&tunnelframe.Close{Message: "the hub has gone"})
-	require.Equal(t, 200, p.do(t, event("/quick")).StatusCode) // what comes until then is served
+	require.Equal(t, 200, p.do(t, event("/quick")).StatusCode) // new events are served until the connection is closed
 	close(handler.release)
 	a, err := p.wait(answer)
 	require.NoError(t, err)
@@ -563,7 +563,7 @@ func TestReconnect(t *testing.T) {
 	answer := first.post(event("/slow"))
 	receive(t, handler.begun)
 	first.send(&tunnelframe.Reconnect{Endpoint: s.URL + "/", TargetID: "instance 2"})
-	first.send(&tunnelframe.Reconnect{Endpoint: s.URL + "/", TargetID: "instance 3"}) // one is enough
+	first.send(&tunnelframe.Reconnect{Endpoint: s.URL + "/", TargetID: "instance 3"}) // ignored
 	second := s.next(t)
 	require.Equal(t, "instance 2", second.request.URL.Query().Get("target"))
 	require.Equal(t, 200, second.do(t, event("/quick")).StatusCode)
@@ -595,7 +595,7 @@ func TestTargetThatCannotBeReached(t *testing.T) {
 	require.EqualValues(t, 5, s.dials.Load())
 }
 
-func TestForeignEndpointsGetNoToken(t *testing.T) {
+func TestForeignEndpointsReceiveNoToken(t *testing.T) {
 	foreign := startService(t)
 	s := startService(t)
 	startClient(t, s, echo)
@@ -603,7 +603,7 @@ func TestForeignEndpointsGetNoToken(t *testing.T) {
 	there := strings.Replace(foreign.URL, "127.0.0.1", "localhost", 1)
 	p.send(&tunnelframe.Rebalance{Endpoint: there})
 	p.send(&tunnelframe.Reconnect{Endpoint: there})
-	second := s.next(t) // of the Reconnect, to the service's own endpoint
+	second := s.next(t) // made for the Reconnect, to the service's own endpoint
 	require.Equal(t, websocket.StatusNormalClosure, websocket.CloseStatus(p.waitEnd(t)))
 	require.Equal(t, 200, second.do(t, event("/")).StatusCode)
 	require.Zero(t, foreign.dials.Load())
@@ -625,7 +625,7 @@ func TestTooManyRebalances(t *testing.T) {
 	require.EqualValues(t, 32, s.dials.Load())
 }
 
-// counting is a handler that counts how often each event came.
+// counting is a handler that counts the requests for each event.
 type counting struct{ times sync.Map }
 
 func (h *counting) ServeHTTP(w http.ResponseWriter, r *http.Request) {
@@ -634,7 +634,8 @@ func (h *counting) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	echo(w, r)
 }
 
-// load sends events over the connections that next returns, 64 at once, and checks that each has come once and has its own answer.
+// load sends events over the connections that next returns, 64 at a time. It checks that each event was served once and
+// has the right response.
 func load(t *testing.T, h *counting, events int, next func() *peer) {
 	t.Helper()
 	numbers := make(chan int)
@@ -648,7 +649,7 @@ func load(t *testing.T, h *counting, events int, next func() *peer) {
 				if err != nil {
 					t.Errorf("event %d: %v", i, err)
 				} else if want := path + ": body of " + path; string(a.Body) != want {
-					t.Errorf("event %d has the answer %q", i, a.Body)
+					t.Errorf("event %d has the response %q", i, a.Body)
 				}
 			}
 		})
@@ -661,7 +662,7 @@ func load(t *testing.T, h *counting, events int, next func() *peer) {
 	for i := range events {
 		n, ok := h.times.Load(fmt.Sprintf("/%d", i))
 		if !ok || n.(*atomic.Int32).Load() != 1 {
-			t.Errorf("event %d was not served once", i)
+			t.Errorf("event %d was not served exactly once", i)
 		}
 	}
 }
@@ -672,7 +673,7 @@ func TestTenThousandEvents(t *testing.T) {
 	startClient(t, s, h, quiet)
 	p := s.next(t)
 	load(t, h, 10_000, func() *peer { return p })
-	require.Empty(t, p.strays)
+	require.Empty(t, p.unexpected)
 	require.EqualValues(t, 1, s.dials.Load())
 }
 
@@ -691,7 +692,7 @@ func TestRebalanceAndReconnectUnderLoad(t *testing.T) {
 		case 500, 1000:
 			peers[0].send(&tunnelframe.Rebalance{Endpoint: s.URL, TargetID: fmt.Sprint(sent)})
 			peers = append(peers, s.next(t))
-		case 1500, 2000: // as the service is believed to: no more events for a connection that it has asked to go
+		case 1500, 2000: // we assume that the service sends no events to a connection that it has asked to reconnect
 			peers[0].send(&tunnelframe.Reconnect{Endpoint: s.URL, TargetID: fmt.Sprint(sent)})
 			peers = append(peers[1:], s.next(t))
 		}
@@ -699,10 +700,10 @@ func TestRebalanceAndReconnectUnderLoad(t *testing.T) {
 		return peers[sent%len(peers)]
 	})
 	for _, p := range all {
-		require.Empty(t, p.strays)
+		require.Empty(t, p.unexpected)
 	}
 	require.EqualValues(t, 5, s.dials.Load())
 }
 
-// quiet logs no line for each event.
+// quiet disables the log.
 func quiet(o *tunnel.Options) { o.Logger = slog.New(slog.DiscardHandler) }

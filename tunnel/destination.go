@@ -6,22 +6,24 @@ import (
 	"strings"
 )
 
-// destination is where a connection goes. The zero value is the service's own endpoint, where the service chooses the instance.
+// destination is the endpoint and instance of a connection. The zero value means the service's own endpoint and any
+// instance.
 type destination struct {
-	endpoint *url.URL // nil for the service's own
-	target   string   // the instance of the service; empty for any
+	endpoint *url.URL // nil means the service's own endpoint
+	target   string   // the instance of the service; empty means any
 }
 
 func (d destination) isOwn() bool { return d.endpoint == nil && d.target == "" }
 
-// endpoints are the URLs that Serve was given.
+// endpoints are the URLs of the service and of the reverse proxy.
 type endpoints struct {
 	service *url.URL
-	proxy   *url.URL // nil for none
+	proxy   *url.URL // nil if there is no reverse proxy
 }
 
-// parseEndpoint parses a URL that is known to be right, and brings it into the form in which it is part of an audience: lower
-// case, without the scheme's own port and without a trailing slash.
+// parseEndpoint parses the URL of an endpoint and normalizes it for the audience of a token: the host in lower case,
+// without the default port and without a trailing slash. The texts of its errors continue a sentence whose subject is
+// the endpoint.
 func parseEndpoint(text string) (*url.URL, error) {
 	u, err := url.Parse(text)
 	if err != nil {
@@ -35,10 +37,10 @@ func parseEndpoint(text string) (*url.URL, error) {
 		u.Scheme = "wss"
 		u.Host = strings.TrimSuffix(u.Host, ":443")
 	default:
-		return nil, errors.New("is not an https URL")
+		return nil, errors.New("is not an http or https URL")
 	}
 	if u.Hostname() == "" || u.User != nil {
-		return nil, errors.New("has no host, or a user name")
+		return nil, errors.New("has no host, or has a user name")
 	}
 	u.Host = strings.ToLower(u.Host)
 	path := strings.TrimRight(u.EscapedPath(), "/")
@@ -47,8 +49,8 @@ func parseEndpoint(text string) (*url.URL, error) {
 	return u, err
 }
 
-// urls returns the URL of a connection's request without its token, and the audience of the token. They differ only behind a
-// reverse proxy.
+// urls returns the URL of the handshake, without the token, and the audience of the token. They differ only if there is
+// a reverse proxy.
 func (e endpoints) urls(hub string, to destination) (request, audience string) {
 	endpoint := e.service
 	if to.endpoint != nil {
@@ -69,13 +71,14 @@ func (e endpoints) urls(hub string, to destination) (request, audience string) {
 	return audience, audience
 }
 
-// escape escapes a value of the query as the official package does: the service compares it with the audience.
+// escape escapes a query value like the official package does, because the service compares the query with the
+// audience.
 func escape(value string) string {
 	return strings.NewReplacer("+", "%20", "%21", "!", "%28", "(", "%29", ")", "%2A", "*").Replace(url.QueryEscape(value))
 }
 
-// follow returns the destination that the service names. It refuses an endpoint that is not the service's, as a token would be
-// sent there.
+// follow returns the destination that a message of the service names. It returns an error if the endpoint may not
+// belong to the service, because a token would be sent there.
 func (e endpoints) follow(endpoint, target string) (destination, error) {
 	if endpoint == "" {
 		return destination{target: target}, nil
@@ -87,13 +90,13 @@ func (e endpoints) follow(endpoint, target string) (destination, error) {
 	case u.Scheme == "ws" && e.service.Scheme == "wss":
 		return destination{}, errors.New("is not https")
 	case u.Hostname() != e.service.Hostname() && (parent(u) == "" || parent(u) != parent(e.service)):
-		return destination{}, errors.New("has another host and another parent domain than the service")
+		return destination{}, errors.New("has a different host and parent domain than the service")
 	}
 	return destination{endpoint: u, target: target}, nil
 }
 
-// parent returns the domain above the URL's host if services can share it. A parent of fewer than three labels may belong to
-// many: it may be a public suffix such as co.uk.
+// parent returns the parent domain of the URL's host. It returns "" if the parent has fewer than three labels, because
+// it may then be a public suffix such as co.uk, whose subdomains belong to different owners.
 func parent(u *url.URL) string {
 	_, domain, _ := strings.Cut(u.Hostname(), ".")
 	last := domain[strings.LastIndexByte(domain, '.')+1:]

@@ -11,26 +11,29 @@ import (
 	"github.com/awps-go/webpubsub"
 )
 
-// ErrClosed is the error of [Serve] when the service has closed the last connection by a Close message.
+// ErrClosed is returned by [Serve] if the service closed the last connection with a Close message.
 var ErrClosed = errors.New("tunnel: the service has closed the tunnel")
 
-// HandshakeError is an answer of the service that refuses a connection. With errors.Is it is
-// [webpubsub.ErrUnauthorized] (401), [webpubsub.ErrForbidden] (403), [webpubsub.ErrNotFound] (404) or
-// [webpubsub.ErrThrottled] (429).
+// HandshakeError reports that the service rejected a connection. With errors.Is it matches:
+//
+//   - [webpubsub.ErrUnauthorized] for status 401;
+//   - [webpubsub.ErrForbidden] for 403;
+//   - [webpubsub.ErrNotFound] for 404;
+//   - [webpubsub.ErrThrottled] for 429.
 type HandshakeError struct {
 	StatusCode int
-	Message    string // the beginning of the answer's body, on one line; it may be empty
+	Message    string // the beginning of the response body, on one line; may be empty
 }
 
 func (e *HandshakeError) Error() string {
 	text := fmt.Sprintf("tunnel: the service refused the connection: %d %s", e.StatusCode, http.StatusText(e.StatusCode))
 	switch e.StatusCode {
 	case http.StatusUnauthorized:
-		text += " (is it the service's access key, or an identity of its tenant? is the clock right?)"
+		text += " (does the access key or the identity belong to this service? is the system clock right?)"
 	case http.StatusForbidden:
 		text += " (does the identity have the role Web PubSub Service Owner?)"
 	case http.StatusNotFound:
-		text += " (is the endpoint a Web PubSub service that has the tunnel?)"
+		text += " (is the endpoint a Web PubSub service that supports tunnels?)"
 	}
 	if e.Message != "" {
 		text += ": " + e.Message
@@ -38,7 +41,7 @@ func (e *HandshakeError) Error() string {
 	return text
 }
 
-// Is reports whether target is the sentinel of the status.
+// Is reports whether target is the error of package webpubsub for the status.
 func (e *HandshakeError) Is(target error) bool {
 	switch e.StatusCode {
 	case http.StatusUnauthorized:
@@ -53,17 +56,17 @@ func (e *HandshakeError) Is(target error) bool {
 	return false
 }
 
-// isPermanent reports whether trying again soon cannot help: the service refused the connection, or the credential has no
-// token to give.
+// isPermanent reports whether retrying soon is pointless: the service rejected the connection, or the credential cannot
+// get a token.
 func isPermanent(err error) bool {
-	if refusal, ok := errors.AsType[*HandshakeError](err); ok {
-		switch refusal.StatusCode {
+	if rejection, ok := errors.AsType[*HandshakeError](err); ok {
+		switch rejection.StatusCode {
 		case http.StatusRequestTimeout, http.StatusTooEarly, http.StatusTooManyRequests:
 			return false
 		}
-		return refusal.StatusCode < 500
+		return rejection.StatusCode < 500
 	}
-	var credential interface{ NonRetriable() } // azidentity's errors
+	var credential interface{ NonRetriable() } // implemented by errors of azidentity
 	return errors.As(err, &credential)
 }
 
@@ -71,30 +74,31 @@ func invalid(operation, argument, problem string) error {
 	return fmt.Errorf("tunnel: %s: %w %s: %s", operation, webpubsub.ErrInvalidArgument, argument, problem)
 }
 
-// cleanError takes out of an error of a dial what may be secret: the URL of the request, and the token.
-type cleanError struct {
+// redactedError is an error of a connection without its possible secrets: the URL of the request and the token.
+type redactedError struct {
 	text  string
 	cause error
 }
 
-func (e *cleanError) Error() string { return e.text }
+func (e *redactedError) Error() string { return e.text }
 
-// Is keeps errors.Is for the cause. There is no Unwrap, since the cause can print the URL.
-func (e *cleanError) Is(target error) bool { return errors.Is(e.cause, target) }
+// Is reports whether the cause matches target. There is no Unwrap method, because the text of the cause may contain the
+// URL.
+func (e *redactedError) Is(target error) bool { return errors.Is(e.cause, target) }
 
-func clean(err error, token string) error {
+func redactError(err error, token string) error {
 	text := err.Error()
 	if urlError, ok := errors.AsType[*url.Error](err); ok {
 		text = urlError.Err.Error()
 	}
-	return &cleanError{text: redact(text, token), cause: err}
+	return &redactedError{text: redact(text, token), cause: err}
 }
 
-// jwtPattern matches what looks like a JWT, also one that was cut.
+// jwtPattern matches text that looks like a JWT, even if it is truncated.
 var jwtPattern = regexp.MustCompile(`eyJ[\w-]{6,}(\.[\w-]*)*`)
 
-// redact returns text without the token, on one line that is not too long for a log. The text may be cut in the middle of the
-// token.
+// redact returns text without the token, on one line and truncated for a log. It also redacts a token that is truncated
+// at the end of text.
 func redact(text, token string) string {
 	const redacted = "REDACTED"
 	for _, secret := range []string{token, url.QueryEscape(token)} {

@@ -26,7 +26,7 @@ import (
 	"github.com/awps-go/webpubsub/tunnel"
 )
 
-// rawEvent is an event as bytes of HTTP/1.1.
+// rawEvent is an event as an HTTP/1.1 request.
 type rawEvent struct {
 	method, target string
 	header         []string // lines
@@ -42,7 +42,7 @@ func parseRaw(t testing.TB, data []byte) rawEvent {
 	return rawEvent{first[0], first[1], lines[1:], body}
 }
 
-// http returns the event as a request of HTTP/1.1.
+// http returns the bytes of the HTTP/1.1 request.
 func (e rawEvent) http() string {
 	return e.method + " " + e.target + " HTTP/1.1\r\n" + strings.Join(e.header, "\r\n") + "\r\n\r\n" + e.body
 }
@@ -75,8 +75,8 @@ func (e rawEvent) edit(edit func(line string) []string) rawEvent {
 	return e
 }
 
-// seen is what a handler sees of a request.
-type seen struct {
+// received is a request as a handler receives it.
+type received struct {
 	Method, Proto, RequestURI, Host string
 	URL                             url.URL
 	Header                          http.Header
@@ -84,10 +84,10 @@ type seen struct {
 	Body                            string
 }
 
-// recorder passes requests on to a handler, and writes down what the handler sees.
+// recorder records requests before it passes them to a handler.
 type recorder struct {
-	handler http.Handler
-	seen    chan seen
+	handler  http.Handler
+	received chan received
 }
 
 func (rec recorder) ServeHTTP(w http.ResponseWriter, r *http.Request) {
@@ -95,13 +95,13 @@ func (rec recorder) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	if err != nil {
 		panic(err)
 	}
-	rec.seen <- seen{r.Method, r.Proto, r.RequestURI, r.Host, *r.URL, r.Header.Clone(), r.ContentLength, string(body)}
+	rec.received <- received{r.Method, r.Proto, r.RequestURI, r.Host, *r.URL, r.Header.Clone(), r.ContentLength, string(body)}
 	r.Body = io.NopCloser(bytes.NewReader(body))
 	rec.handler.ServeHTTP(w, r)
 }
 
-// answerOverHTTP sends bytes to an HTTP server, and returns its answer.
-func answerOverHTTP(t *testing.T, server *httptest.Server, request string) *tunnelframe.Response {
+// responseOverHTTP sends the bytes of a request to an HTTP server and returns its response.
+func responseOverHTTP(t *testing.T, server *httptest.Server, request string) *tunnelframe.Response {
 	t.Helper()
 	conn, err := net.Dial("tcp", server.Listener.Addr().String())
 	require.NoError(t, err)
@@ -111,7 +111,7 @@ func answerOverHTTP(t *testing.T, server *httptest.Server, request string) *tunn
 	method, _, _ := strings.Cut(request, " ")
 	r := bufio.NewReader(conn)
 	response, err := http.ReadResponse(r, &http.Request{Method: method})
-	for err == nil && response.StatusCode < 200 { // those that announce the answer
+	for err == nil && response.StatusCode < 200 { // skip informational responses
 		response, err = http.ReadResponse(r, &http.Request{Method: method})
 	}
 	if err != nil { // net/http's server ends the connection after a panic
@@ -136,7 +136,7 @@ func lowerCase(header http.Header, without ...string) map[string][]string {
 	return lower
 }
 
-// newEventHandler returns a handler whose functions answer with all that an answer can hold.
+// newEventHandler returns a handler whose responses use all features of a response.
 func newEventHandler(t *testing.T) http.Handler {
 	t.Helper()
 	handler, err := eventhandler.New(&eventhandler.Options{
@@ -155,7 +155,8 @@ func newEventHandler(t *testing.T) http.Handler {
 	return handler
 }
 
-// events returns the recorded events of eventhandler's tests, those of groups, and each with its signatures in two lines.
+// events returns the recorded events of eventhandler's tests, and group events. It returns each event a second time with its
+// signatures on two lines.
 func events(t *testing.T) map[string]rawEvent {
 	t.Helper()
 	files, err := filepath.Glob("../eventhandler/testdata/*/*.http")
@@ -200,8 +201,8 @@ func events(t *testing.T) map[string]rawEvent {
 	return events
 }
 
-func TestEventsAreAsOverHTTP(t *testing.T) {
-	handler := recorder{newEventHandler(t), make(chan seen, 1)}
+func TestEventsAreTheSameAsOverHTTP(t *testing.T) {
+	handler := recorder{newEventHandler(t), make(chan received, 1)}
 	server := httptest.NewServer(handler)
 	defer server.Close()
 	s := startService(t)
@@ -210,19 +211,19 @@ func TestEventsAreAsOverHTTP(t *testing.T) {
 	statuses := map[int]bool{}
 	for name, e := range events(t) {
 		t.Run(name, func(t *testing.T) {
-			overHTTP := answerOverHTTP(t, server, e.http())
-			wantSeen := <-handler.seen
+			overHTTP := responseOverHTTP(t, server, e.http())
+			want := <-handler.received
 			overTunnel := p.do(t, e.frame())
-			require.Equal(t, wantSeen, <-handler.seen)
+			require.Equal(t, want, <-handler.received)
 			require.Equal(t, overHTTP.StatusCode, overTunnel.StatusCode)
-			if _, ok := overHTTP.Headers["content-length"]; !ok { // its answer was chunked
+			if _, ok := overHTTP.Headers["content-length"]; !ok { // the response was chunked
 				delete(overTunnel.Headers, "content-length")
 			}
 			require.Equal(t, overHTTP.Headers, overTunnel.Headers)
 			require.Equal(t, string(overHTTP.Body), string(overTunnel.Body))
 			statuses[overTunnel.StatusCode] = true
 			if strings.Contains(name, "two signature lines") && e.method == http.MethodPost {
-				require.Len(t, wantSeen.Header["Ce-Signature"], 2)
+				require.Len(t, want.Header["Ce-Signature"], 2)
 			}
 		})
 	}
@@ -230,16 +231,16 @@ func TestEventsAreAsOverHTTP(t *testing.T) {
 }
 
 func TestTheLargestMessage(t *testing.T) {
-	handler := recorder{http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {}), make(chan seen, 1)}
+	handler := recorder{http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {}), make(chan received, 1)}
 	s := startService(t)
 	startClient(t, s, handler)
 	e := event("/say")
 	e.Body = bytes.Repeat([]byte("a"), 1<<20)
 	require.Equal(t, 200, s.next(t).do(t, e).StatusCode)
-	require.Equal(t, string(e.Body), (<-handler.seen).Body)
+	require.Equal(t, string(e.Body), (<-handler.received).Body)
 }
 
-func TestAnswersAreAsOverHTTP(t *testing.T) {
+func TestResponsesAreTheSameAsOverHTTP(t *testing.T) {
 	handlers := map[string]func(w http.ResponseWriter, r *http.Request){
 		"nothing":      func(http.ResponseWriter, *http.Request) {},
 		"a status":     func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(418) },
@@ -296,7 +297,7 @@ func TestAnswersAreAsOverHTTP(t *testing.T) {
 				e := event(path)
 				e.Method = method
 				overTunnel := p.do(t, e)
-				overHTTP := answerOverHTTP(t, server, method+" "+path+" HTTP/1.1\r\nHost: host\r\nContent-Length: 0\r\n\r\n")
+				overHTTP := responseOverHTTP(t, server, method+" "+path+" HTTP/1.1\r\nHost: host\r\nContent-Length: 0\r\n\r\n")
 				switch {
 				case overHTTP == nil:
 					require.Equal(t, 500, overTunnel.StatusCode)
@@ -305,7 +306,7 @@ func TestAnswersAreAsOverHTTP(t *testing.T) {
 					require.Equal(t, 500, overTunnel.StatusCode)
 				default:
 					require.Equal(t, overHTTP.StatusCode, overTunnel.StatusCode)
-					if method == "HEAD" { // the length of what a HEAD request does not get is the handler's to tell
+					if method == "HEAD" { // without a body, the responses may differ in these headers
 						delete(overHTTP.Headers, "content-length")
 						delete(overTunnel.Headers, "content-length")
 						delete(overHTTP.Headers, "content-type")
@@ -321,11 +322,11 @@ func TestAnswersAreAsOverHTTP(t *testing.T) {
 		}
 	}
 	require.Contains(t, c.log.String(), "the handler's bug")
-	require.Contains(t, c.log.String(), "event_test.go", "the stack is not logged")
+	require.Contains(t, c.log.String(), "event_test.go", "the stack is logged")
 	require.NotContains(t, c.log.String(), http.ErrAbortHandler.Error())
 }
 
-func TestAnswersThatCannotBeSent(t *testing.T) {
+func TestResponsesThatCannotBeSent(t *testing.T) {
 	var wrote error
 	mux := http.NewServeMux()
 	mux.HandleFunc("/large", func(w http.ResponseWriter, _ *http.Request) {
@@ -334,7 +335,7 @@ func TestAnswersThatCannotBeSent(t *testing.T) {
 		}
 	})
 	mux.HandleFunc("/headers", func(w http.ResponseWriter, _ *http.Request) { w.Header().Set("X", strings.Repeat("a", 1<<20)) })
-	mux.HandleFunc("/exit", func(http.ResponseWriter, *http.Request) { runtime.Goexit() }) // as t.FailNow of a test
+	mux.HandleFunc("/exit", func(http.ResponseWriter, *http.Request) { runtime.Goexit() }) // like t.FailNow in a test
 	mux.Handle("/", echo)
 	s := startService(t)
 	startClient(t, s, mux)
@@ -354,7 +355,7 @@ func TestRoutingIsCarriedBack(t *testing.T) {
 	for _, e := range []*tunnelframe.Request{
 		{Method: "POST", URL: "https://host/", ChannelName: &channel, LocalRouting: true},
 		{Method: "POST", URL: "https://host/"},
-		{Method: "no method", URL: "https://host/", ChannelName: &channel, LocalRouting: true}, // which the handler does not see
+		{Method: "no method", URL: "https://host/", ChannelName: &channel, LocalRouting: true}, // malformed: the handler is not called
 	} {
 		answer := p.do(t, e)
 		require.Equal(t, e.ChannelName, answer.ChannelName)
@@ -364,7 +365,7 @@ func TestRoutingIsCarriedBack(t *testing.T) {
 }
 
 func TestURLsAndHosts(t *testing.T) {
-	handler := recorder{echo, make(chan seen, 1)}
+	handler := recorder{echo, make(chan received, 1)}
 	s := startService(t)
 	startClient(t, s, handler)
 	p := s.next(t)
@@ -377,7 +378,7 @@ func TestURLsAndHosts(t *testing.T) {
 		e := event("")
 		e.URL, e.Headers["host"] = c.url, []string{"host.of.the.header"}
 		require.Equal(t, 200, p.do(t, e).StatusCode)
-		got := <-handler.seen
+		got := <-handler.received
 		require.Equal(t, c.target, got.RequestURI)
 		require.Equal(t, c.host, got.Host)
 		require.Empty(t, got.Header["Host"])
@@ -389,7 +390,7 @@ func TestRemoteAddrIsTheOtherEndOfTheConnection(t *testing.T) {
 	addresses := make(chan string, 1)
 	s := startService(t)
 	transport := &http.Transport{DialContext: func(ctx context.Context, network, _ string) (net.Conn, error) {
-		return (&net.Dialer{}).DialContext(ctx, network, s.Listener.Addr().String()) // wherever the name leads
+		return (&net.Dialer{}).DialContext(ctx, network, s.Listener.Addr().String()) // ignores the name
 	}}
 	startServe(t, func(ctx context.Context, o *tunnel.Options) error {
 		return tunnel.Serve(ctx, "Endpoint=http://name.webpubsub.example.com;AccessKey="+testKey, "chat",

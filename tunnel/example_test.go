@@ -14,8 +14,8 @@ import (
 	"github.com/awps-go/webpubsub/tunnel"
 )
 
-// A program without a public endpoint answers what clients send. In the service, the hub's event handler has the URL template
-// tunnel:///eventhandler/.
+// This program responds to the events of clients without a public endpoint. In the service, the URL template of the
+// hub's event handler is tunnel:///eventhandler/.
 func ExampleServe() {
 	connectionString := os.Getenv("WebPubSubConnectionString")
 	events, err := eventhandler.New(&eventhandler.Options{
@@ -38,13 +38,13 @@ func ExampleServe() {
 	}
 }
 
-// The same with an identity of Microsoft Entra ID, which has the role Web PubSub Service Owner.
+// ServeWithCredential uses Microsoft Entra ID. The identity needs the role Web PubSub Service Owner.
 func ExampleServeWithCredential() {
 	credential, err := azidentity.NewDefaultAzureCredential(nil)
 	if err != nil {
 		log.Fatal(err)
 	}
-	var handler http.Handler // such as one of package eventhandler
+	var handler http.Handler // for example from package eventhandler
 
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
 	defer stop()

@@ -2,7 +2,7 @@ package tunnel
 
 import "testing"
 
-// SetMaxPendingBytes changes the bound of waiting events until the test ends.
+// SetMaxPendingBytes changes the memory limit of pending events until the test ends.
 func SetMaxPendingBytes(t *testing.T, n int64) {
 	before := maxPendingBytes
 	maxPendingBytes = n

@@ -48,7 +48,7 @@ func TestHandshakesOfTheOfficialPackage(t *testing.T) {
 		require.Regexp(t, `^[0-9a-f]{8}-[0-9a-f]{4}-4[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}$`, claims["sub"])
 		require.Equal(t, want.Claims["exp"].(float64)-want.Claims["iat"].(float64), claims["exp"].(float64)-claims["iat"].(float64))
 		if i > 0 {
-			require.Equal(t, subject, claims["sub"], "the connections of one server have different subjects")
+			require.Equal(t, subject, claims["sub"], "the connections of one server have the same subject")
 			require.Equal(t, want.Claims["sub"], file.Handshakes[0].Claims["sub"])
 		}
 		subject = claims["sub"]
@@ -58,7 +58,7 @@ func TestHandshakesOfTheOfficialPackage(t *testing.T) {
 	claims := jwt.MapClaims{}
 	_, _, err = jwt.NewParser().ParseUnverified(other, claims)
 	require.NoError(t, err)
-	require.NotEqual(t, subject, claims["sub"], "two servers have one subject")
+	require.NotEqual(t, subject, claims["sub"], "two servers have different subjects")
 }
 
 func TestURLs(t *testing.T) {
@@ -144,18 +144,18 @@ func TestBackoff(t *testing.T) {
 	b := backoff{options: o.Reconnect}
 	var bounds []time.Duration
 	for range 9 {
-		delay := b.next(steady - 1)
+		delay := b.next(resetDelayAfter - 1)
 		require.Positive(t, delay)
 		require.LessOrEqual(t, delay, b.bound)
 		bounds = append(bounds, b.bound)
 	}
 	const second = time.Second
 	require.Equal(t, []time.Duration{second / 2, second, 2 * second, 4 * second, 8 * second, 16 * second, 30 * second, 30 * second, 30 * second}, bounds)
-	b.next(steady)
+	b.next(resetDelayAfter)
 	require.Equal(t, second/2, b.bound)
 	different := map[time.Duration]bool{}
 	for range 20 {
 		different[b.next(0)] = true
 	}
-	require.Greater(t, len(different), 10, "the delays are not random")
+	require.Greater(t, len(different), 10, "delays are random")
 }

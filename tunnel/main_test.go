@@ -30,17 +30,18 @@ func TestMain(m *testing.M) {
 
 const testKey = "the primary key"
 
-// service is the service's side of the tunnel: it accepts connections as the test tells it to, and gives them to the test.
+// service is the service's side of the tunnel. It sends accepted connections to the test.
 type service struct {
 	*httptest.Server
 	connections chan *peer
 	dials       atomic.Int32
 
-	// check decides about a handshake: a status other than 0 refuses it. Nil checks the token's signature and audience.
+	// check returns the status with which to reject a handshake, or 0 to accept it. The default checks the token's
+	// signature and audience.
 	check func(r *http.Request) (status int)
 }
 
-// startService starts a service, whose options may be set by the functions.
+// startService starts a service after applying edits to it.
 func startService(t *testing.T, edits ...func(*service)) *service {
 	t.Helper()
 	s := &service{connections: make(chan *peer, 100)}
@@ -81,7 +82,7 @@ func (s *service) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	p.read()
 }
 
-// checkKeyToken checks the token as the service is believed to.
+// checkKeyToken checks the token in the way that we assume of the service.
 func (s *service) checkKeyToken(r *http.Request) int {
 	scheme := "ws"
 	if r.TLS != nil {
@@ -96,7 +97,7 @@ func (s *service) checkKeyToken(r *http.Request) int {
 	return 0
 }
 
-// next returns the next connection that has been opened.
+// next returns the next accepted connection.
 func (s *service) next(t testing.TB) *peer {
 	t.Helper()
 	select {
@@ -112,13 +113,13 @@ func (s *service) next(t testing.TB) *peer {
 type peer struct {
 	ws      *websocket.Conn
 	request *http.Request
-	ended   chan struct{} // closed when nothing more can be read
-	err     error         // why; after ended
+	ended   chan struct{} // closed when the reader has stopped
+	err     error         // the reason; set before ended is closed
 
-	mu      sync.Mutex
-	ackID   int64
-	answers map[int64]chan *tunnelframe.Response
-	strays  []int64 // AckIDs of answers to nothing, or of second ones
+	mu         sync.Mutex
+	ackID      int64
+	answers    map[int64]chan *tunnelframe.Response
+	unexpected []int64 // AckIDs of responses without a request, or with an earlier response
 }
 
 func (p *peer) read() {
@@ -143,7 +144,7 @@ func (p *peer) read() {
 		ch := p.answers[answer.AckID]
 		delete(p.answers, answer.AckID)
 		if ch == nil {
-			p.strays = append(p.strays, answer.AckID)
+			p.unexpected = append(p.unexpected, answer.AckID)
 		} else {
 			ch <- answer
 		}
@@ -159,12 +160,12 @@ func (p *peer) send(m tunnelframe.Message) {
 	p.sendBytes(frame)
 }
 
-// sendBytes sends without an error: what fails shows in what does not come back.
+// sendBytes ignores errors, because the test fails anyway if a response is missing.
 func (p *peer) sendBytes(b []byte) {
 	_ = p.ws.Write(context.Background(), websocket.MessageBinary, b)
 }
 
-// post sends an event, and returns where its answer will be.
+// post sends an event and returns a channel for its response.
 func (p *peer) post(event *tunnelframe.Request) <-chan *tunnelframe.Response {
 	answer := make(chan *tunnelframe.Response, 1)
 	p.mu.Lock()
@@ -176,9 +177,9 @@ func (p *peer) post(event *tunnelframe.Request) <-chan *tunnelframe.Response {
 	return answer
 }
 
-var errNoAnswer = errors.New("the connection ended, or time ran out, before the answer came")
+var errNoAnswer = errors.New("no response: the connection ended, or the timeout expired")
 
-// wait waits for an answer.
+// wait waits for a response.
 func (p *peer) wait(answer <-chan *tunnelframe.Response) (*tunnelframe.Response, error) {
 	select {
 	case a := <-answer:
@@ -195,7 +196,7 @@ func (p *peer) wait(answer <-chan *tunnelframe.Response) (*tunnelframe.Response,
 	}
 }
 
-// do sends an event and returns its answer.
+// do sends an event and returns its response.
 func (p *peer) do(t testing.TB, event *tunnelframe.Request) *tunnelframe.Response {
 	t.Helper()
 	a, err := p.wait(p.post(event))
@@ -203,31 +204,31 @@ func (p *peer) do(t testing.TB, event *tunnelframe.Request) *tunnelframe.Respons
 	return a
 }
 
-// waitEnd waits until the connection has ended, and returns how.
+// waitEnd waits until the connection has ended and returns the reason.
 func (p *peer) waitEnd(t testing.TB) error {
 	t.Helper()
 	select {
 	case <-p.ended:
 		return p.err
 	case <-time.After(20 * time.Second):
-		t.Fatal("the connection does not end")
+		t.Fatal("the connection did not end")
 		return nil
 	}
 }
 
-// event returns an event for a path.
+// event returns an event with the given path.
 func event(path string) *tunnelframe.Request {
 	return &tunnelframe.Request{Method: "POST", URL: "https://host" + path, Headers: map[string][]string{"ce-id": {"1"}}, Body: []byte("body of " + path)}
 }
 
-// client is a call of Serve.
+// client is a running call of Serve.
 type client struct {
 	stop context.CancelFunc
 	done chan error
 	log  *logBuffer
 }
 
-// startClient serves the service's events until the test ends.
+// startClient calls Serve with the handler until the test ends.
 func startClient(t *testing.T, s *service, handler http.Handler, edits ...func(*tunnel.Options)) *client {
 	t.Helper()
 	return startServe(t, func(ctx context.Context, o *tunnel.Options) error {
@@ -266,19 +267,19 @@ func startServe(t *testing.T, serve func(context.Context, *tunnel.Options) error
 	return c
 }
 
-// wait waits for Serve's return.
+// wait waits until Serve returns, and returns its error.
 func (c *client) wait(t testing.TB) error {
 	t.Helper()
 	select {
 	case err := <-c.done:
 		return err
 	case <-time.After(20 * time.Second):
-		t.Fatal("Serve does not return")
+		t.Fatal("Serve did not return")
 		return nil
 	}
 }
 
-// logBuffer is the text of a log.
+// logBuffer is a buffer for a log.
 type logBuffer struct {
 	mu sync.Mutex
 	b  bytes.Buffer
@@ -296,7 +297,7 @@ func (l *logBuffer) String() string {
 	return l.b.String()
 }
 
-// echo answers with the path and the body of the request.
+// echo responds with the path and the body of the request.
 var echo = http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 	body, _ := io.ReadAll(r.Body)
 	w.Header().Set("Content-Type", "text/plain")

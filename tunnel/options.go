@@ -7,65 +7,68 @@ import (
 	"time"
 )
 
-// Options are the options of [Serve] and [ServeWithCredential]. The zero value is right for most applications.
+// Options are the options of [Serve] and [ServeWithCredential]. The zero value suits most applications.
 type Options struct {
-	// Logger receives a record of each connection that is opened or lost, of each panic of the handler, and of each answer
-	// that could not be sent. At level Debug it receives one of each event, with its path but not its query. Keys, tokens and
-	// bodies are not in them. Nil means slog.Default().
+	// Logger receives a record when a connection is opened or lost, when the handler panics, and when a response cannot be
+	// sent. At level Debug it also receives a record for each event, with the path but not the query. Records contain no
+	// keys, tokens or bodies. Nil means slog.Default().
 	Logger *slog.Logger
 
-	// MaxConcurrent is how many events are served at once, over all connections. More events wait. Zero means 256.
+	// MaxConcurrent is the maximum number of events that are served at the same time, over all connections. More events
+	// wait. Zero means 256.
 	MaxConcurrent int
 
-	// MaxFrameBytes is the size of the largest frame that is read; a larger one ends its connection. Zero means 2 MiB: the
-	// official package declares 1 MiB but reads larger ones.
+	// MaxFrameBytes is the maximum size of a received frame. A larger frame closes its connection. The limit is 1 GiB.
+	// Zero means 2 MiB: the official package declares a maximum of 1 MiB but accepts larger frames.
 	MaxFrameBytes int
 
-	// ShutdownTimeout is how long events under way may take to finish once the context of Serve has ended, or once the service
-	// has asked to close or replace their connection. Then their contexts end. Zero means 30 seconds.
+	// ShutdownTimeout is how long unanswered events may take after Serve's context has ended, or after the service
+	// requested to close or replace their connection. When it expires, the contexts of the events end. Zero means 30
+	// seconds.
 	ShutdownTimeout time.Duration
 
-	// Reconnect are the delays before a connection is opened again.
+	// Reconnect controls the delays before a connection is opened again.
 	Reconnect ReconnectOptions
 
-	// KeepAlive decides when a connection that is silent is given up.
+	// KeepAlive controls how a dead connection is detected.
 	KeepAlive KeepAliveOptions
 
-	// HTTPClient makes the connections: its Transport has the proxy, the TLS configuration and client certificates. Redirects are
-	// not followed. Nil means a client that uses the proxy of the environment.
+	// HTTPClient makes the connections. Set its Transport to use a proxy, a TLS configuration or a client certificate.
+	// Redirects are not followed. Nil means a client that uses the proxy from the environment.
 	HTTPClient *http.Client
 
-	// ReverseProxyEndpoint is the URL of a reverse proxy before the service, such as API Management. Connections go to it, below
-	// its path if it has one. Tokens still name the service's own URL. Connections to another endpoint that the service names
-	// do not go to the proxy. Empty means no reverse proxy.
+	// ReverseProxyEndpoint is the URL of a reverse proxy in front of the service, such as API Management. It may have a
+	// path, which is then prepended. Tokens still name the service's own URL. If the service names another endpoint,
+	// connections to it bypass the proxy. Empty means no reverse proxy.
 	ReverseProxyEndpoint string
 
-	// TokenScope is the scope of tokens from a TokenCredential. Empty means https://webpubsub.azure.com/.default, which is
-	// right for the public cloud.
+	// TokenScope is the scope of tokens from a TokenCredential. Empty means https://webpubsub.azure.com/.default, the
+	// scope of the public cloud.
 	TokenScope string
 
-	// InsecureAllowCredentialWithHTTP allows tokens from a TokenCredential to be sent to an http endpoint, in clear text.
+	// InsecureAllowCredentialWithHTTP allows tokens from a TokenCredential to be sent unencrypted, to an http endpoint.
 	InsecureAllowCredentialWithHTTP bool
 }
 
-// ReconnectOptions are the delays before a connection is opened again. The delay is random, from zero to a bound that starts at
-// MinDelay and doubles with each failure up to MaxDelay. The bound starts again once a connection has been up for 30 seconds.
+// ReconnectOptions control the delays before a connection is opened again. Each delay is random, between zero and a
+// bound. The bound starts at MinDelay and doubles with each failure up to MaxDelay. It starts at MinDelay again after a
+// connection has been up for 30 seconds.
 type ReconnectOptions struct {
 	MinDelay time.Duration // zero means 500 milliseconds
-	MaxDelay time.Duration // zero means 30 seconds, or MinDelay if that is longer
+	MaxDelay time.Duration // zero means 30 seconds; if less than MinDelay, it is MinDelay
 }
 
-// KeepAliveOptions decide when a connection is given up. A dead connection is noticed after at most the sum of the interval and
-// the timeout.
+// KeepAliveOptions control how a dead connection is detected. That takes at most Interval plus Timeout.
 type KeepAliveOptions struct {
 	Interval time.Duration // between WebSocket pings; zero means 15 seconds
 	Timeout  time.Duration // to wait for the pong; zero means 15 seconds
 }
 
-// maxMaxFrameBytes bounds Options.MaxFrameBytes to what the length of a frame can hold everywhere.
+// maxMaxFrameBytes is the maximum of Options.MaxFrameBytes, so that sizes fit into an int on every platform.
 const maxMaxFrameBytes = 1 << 30
 
-// withDefaults returns the options with their defaults, or what is wrong with them.
+// withDefaults returns the options with the defaults filled in. If an option is invalid, it returns the option's name
+// and the problem.
 func withDefaults(options *Options) (o Options, argument, problem string) {
 	if options != nil {
 		o = *options

@@ -15,10 +15,10 @@ import (
 	"github.com/awps-go/webpubsub/internal/tunnelframe"
 )
 
-// newRequest returns the request of an event as net/http's server would make it. Its errors say what is wrong with the event, and
-// repeat nothing of it.
+// newRequest returns the request for an event, in the form in which net/http's server would pass it to a handler. Its
+// errors contain nothing from the event.
 func newRequest(ctx context.Context, event *tunnelframe.Request, remoteAddr string) (*http.Request, error) {
-	if !httpguts.ValidHeaderFieldName(event.Method) { // a method is a token, as is a header's name
+	if !httpguts.ValidHeaderFieldName(event.Method) { // methods and header names are both HTTP tokens
 		return nil, errors.New("the method is not an HTTP token")
 	}
 	absolute, err := url.Parse(event.URL)
@@ -37,15 +37,15 @@ func newRequest(ctx context.Context, event *tunnelframe.Request, remoteAddr stri
 	}
 	for name, values := range event.Headers {
 		if !httpguts.ValidHeaderFieldName(name) {
-			return nil, errors.New("a header's name is not an HTTP token")
+			return nil, errors.New("a header name is not an HTTP token")
 		}
 		for _, value := range values {
 			if !httpguts.ValidHeaderFieldValue(value) {
-				return nil, errors.New("a header's value has a control character")
+				return nil, errors.New("a header value contains a control character")
 			}
 		}
 		name = http.CanonicalHeaderKey(name)
-		if other, ok := r.Header[name]; ok { // the same name in another case
+		if other, ok := r.Header[name]; ok { // the same name in a different case
 			values = slices.Concat(other, values)
 		}
 		r.Header[name] = values
@@ -53,7 +53,7 @@ func newRequest(ctx context.Context, event *tunnelframe.Request, remoteAddr stri
 	if r.Host == "" {
 		r.Host = r.Header.Get("Host")
 	}
-	delete(r.Header, "Host") // where net/http's server has them too: in the request
+	delete(r.Header, "Host") // net/http's server moves these two headers to fields of the request
 	delete(r.Header, "Transfer-Encoding")
 	r.ContentLength = int64(len(event.Body))
 	if _, ok := r.Header["Content-Length"]; ok || len(event.Body) > 0 {

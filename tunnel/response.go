@@ -14,34 +14,33 @@ import (
 	"github.com/awps-go/webpubsub/internal/tunnelframe"
 )
 
-// errAnswerTooLarge is what a handler gets that writes more than a frame can hold.
-var errAnswerTooLarge = errors.New("tunnel: the answer is larger than a frame can be (1 MiB)")
+// errResponseTooLarge is returned by Write if the response does not fit in a frame.
+var errResponseTooLarge = errors.New("tunnel: the response is larger than a frame can be (1 MiB)")
 
-// errAnswerTooShort is an answer that lacks what its Content-Length has promised.
-var errAnswerTooShort = errors.New("tunnel: the handler wrote less than the declared Content-Length")
+// errResponseTooShort means that the body is shorter than its Content-Length.
+var errResponseTooShort = errors.New("tunnel: the handler wrote less than the declared Content-Length")
 
-// responseWriter keeps a handler's answer until it can be sent as a whole. It treats headers, statuses and lengths as net/http's
-// server does.
+// responseWriter buffers the response of a handler. It treats headers, statuses and lengths like net/http's server.
 type responseWriter struct {
 	method string
-	header http.Header // the handler's
-	sent   http.Header // as they were when the handler wrote the status; nil before
+	header http.Header // the header that the handler can modify
+	sent   http.Header // copy of header from when the handler wrote the status; nil before
 	status int
 	body   bytes.Buffer
-	length int64 // of what was written; of a HEAD request's answer, nothing is kept
-	err    error // errAnswerTooLarge or http.ErrContentLength
+	length int64 // number of bytes written; for a HEAD request, body stays empty
+	err    error // errResponseTooLarge, errResponseTooShort or http.ErrContentLength
 }
 
 func (w *responseWriter) Header() http.Header { return w.header }
 
-// Flush writes the status, as net/http's does. The body stays until the handler returns.
+// Flush fixes the status and the header, like net/http's Flush. Nothing is sent before the handler returns.
 func (w *responseWriter) Flush() { w.commit(http.StatusOK) }
 
 func (w *responseWriter) WriteHeader(status int) {
 	if status < 100 || status > 999 {
-		panic("tunnel: WriteHeader: invalid status " + strconv.Itoa(status)) // as net/http
+		panic("tunnel: WriteHeader: invalid status " + strconv.Itoa(status)) // like net/http
 	}
-	if status >= 200 || status == http.StatusSwitchingProtocols { // the others announce the answer: there is no frame for them
+	if status >= 200 || status == http.StatusSwitchingProtocols { // there are no frames for informational responses
 		w.commit(status)
 	}
 }
@@ -74,7 +73,7 @@ func (w *responseWriter) Write(p []byte) (int, error) {
 	case w.method == http.MethodHead:
 		return len(p), nil
 	case w.length > tunnelframe.MaxSize:
-		w.err = errAnswerTooLarge
+		w.err = errResponseTooLarge
 	default:
 		return w.body.Write(p)
 	}
@@ -90,12 +89,12 @@ func (w *responseWriter) declaredLength() (int64, bool) {
 	return n, err == nil && n >= 0
 }
 
-// answer returns the whole answer. Its error is one of an answer that is not whole.
-func (w *responseWriter) answer(request *tunnelframe.Request) (*tunnelframe.Response, error) {
+// response returns the complete response. It returns an error if the response is not complete.
+func (w *responseWriter) response(request *tunnelframe.Request) (*tunnelframe.Response, error) {
 	w.commit(http.StatusOK)
 	if declared, ok := w.declaredLength(); w.err == nil && ok && w.bodyAllowed() &&
 		w.method != http.MethodHead && declared != w.length {
-		w.err = errAnswerTooShort
+		w.err = errResponseTooShort
 	}
 	if w.err != nil {
 		return nil, w.err
@@ -113,16 +112,16 @@ func (w *responseWriter) answer(request *tunnelframe.Request) (*tunnelframe.Resp
 	return request.Answer(w.status, frameHeaders(w.sent), body), nil
 }
 
-// hopHeaders are about a connection of HTTP/1.1, which an answer does not have here.
+// hopHeaders are the headers that apply to an HTTP/1.1 connection. They are not sent in a frame.
 var hopHeaders = []string{"Connection", "Keep-Alive", "Proxy-Connection", "Trailer", "Transfer-Encoding", "Upgrade"}
 
 var lineBreaks = strings.NewReplacer("\n", " ", "\r", " ")
 
-// frameHeaders returns headers as the official package sends them, with names in lower case. Names and values that net/http's
-// server would not send are changed as that changes them.
+// frameHeaders returns the headers of a frame. The names are in lower case, like those of the official package. Names
+// and values that are invalid in HTTP are dropped or changed like in net/http's server.
 func frameHeaders(header http.Header) map[string][]string {
 	hop := slices.Clone(hopHeaders)
-	for _, line := range header["Trailer"] { // trailers come after the body, which has no place in a frame
+	for _, line := range header["Trailer"] { // a frame has no place for trailers
 		for name := range strings.SplitSeq(line, ",") {
 			hop = append(hop, http.CanonicalHeaderKey(strings.TrimSpace(name)))
 		}
@@ -141,7 +140,7 @@ func frameHeaders(header http.Header) map[string][]string {
 	return sent
 }
 
-// plainAnswer returns an answer of ours.
-func plainAnswer(request *tunnelframe.Request, status int, text string) *tunnelframe.Response {
+// plainResponse returns a text response that this package generates.
+func plainResponse(request *tunnelframe.Request, status int, text string) *tunnelframe.Response {
 	return request.Answer(status, map[string][]string{"content-type": {"text/plain; charset=utf-8"}}, []byte(text+"\n"))
 }

@@ -19,40 +19,44 @@ import (
 )
 
 const (
-	// maxConnections bounds what Rebalance messages can open.
+	// maxConnections limits the number of connections, which Rebalance messages increase.
 	maxConnections = 32
 
-	// maxTargetFailures is how often in a row an instance is tried that the service has named.
+	// maxTargetFailures is the number of consecutive failures to connect to an instance that the service named. After
+	// them, the connection goes to the service's own endpoint.
 	maxTargetFailures = 3
 
-	// maxRefusals is how many refusals in a row end Serve once a connection has been up: then the credential was right, and what
-	// refuses may be a proxy or an instance that restarts. With the delays between, they take about a minute.
-	maxRefusals = 10
+	// maxRejections is the number of rejections after which Serve ends, if a connection was up before. In that
+	// case the credential was valid, and the rejections may come from a proxy or from an instance that is restarting. With
+	// the delays between them, ten rejections take about a minute.
+	maxRejections = 10
 
-	// pendingOverhead is the memory that an event takes besides its frame while it waits or is served.
+	// pendingOverhead is the estimated memory of a pending event, in addition to its frame.
 	pendingOverhead = 8 << 10
 
-	// handlerGrace is how long Serve waits for handlers to return whose contexts have ended.
+	// handlerGrace is how long Serve waits for handlers to return after their contexts have ended.
 	handlerGrace = 5 * time.Second
 )
 
-// maxPendingBytes bounds the memory of events that wait or are served. Only a test changes it.
+// maxPendingBytes limits the memory of events that wait or are being served. It changes only in tests.
 var maxPendingBytes int64 = 64 << 20
 
-// Serve connects to the service that the connection string names, and serves the hub's events with the handler until the context
-// ends. Connections authenticate with the access key. Options may be nil.
+// Serve connects to the service in the connection string, and serves the events of a hub with handler until ctx ends.
+// Connections authenticate with the access key. Nil options mean the defaults.
 //
-// When the context ends, no further events are served: they are answered with 503. Serve closes the connections and returns nil once
-// the events under way are answered; if they take longer than [Options.ShutdownTimeout], it ends their contexts and returns an
-// error. Other errors are:
+// When ctx ends, Serve responds to new events with 503. After all earlier events are answered, it closes the
+// connections and returns nil. If that takes longer than [Options.ShutdownTimeout], Serve ends the contexts of the
+// remaining events and returns an error.
 //
-//   - [webpubsub.ErrInvalidArgument] before anything is sent: the connection string, the hub or an option is wrong, or the
-//     handler is nil. The hub is a letter, then up to 127 letters, digits and any of _ ` , . [ ].
-//   - [*HandshakeError] if the service refuses the first connection, such as 401 for a wrong key; or, after a connection has been
-//     up, if it refuses to connect ten times in a row.
-//   - [ErrClosed] if the service has closed the last connection for good.
+// A service that cannot be reached is not an error, even at the start: Serve logs that and retries.
 //
-// A service that cannot be reached, also at the start, is not an error: Serve logs it and tries again.
+// Serve returns other errors only in these cases:
+//
+//   - [webpubsub.ErrInvalidArgument] if the connection string, the hub or an option is invalid, or the handler or ctx
+//     is nil. Nothing was sent. A hub name is a letter, then up to 127 letters, digits and any of _ ` , . [ ].
+//   - [*HandshakeError] if the service rejected the first connection, for example with 401 for a wrong key. Once a
+//     connection has been up, Serve returns this error only after ten rejections without a connection in between.
+//   - [ErrClosed] if the service closed the last connection with a Close message.
 func Serve(ctx context.Context, connectionString, hub string, handler http.Handler, options *Options) error {
 	const operation = "Serve"
 	parsed, err := webpubsub.ParseConnectionString(connectionString)
@@ -63,20 +67,20 @@ func Serve(ctx context.Context, connectionString, hub string, handler http.Handl
 	if problem != "" {
 		return invalid(operation, argument, problem)
 	}
-	// A service client has the same rules for the hub and the reverse proxy.
+	// A service client validates the hub and the reverse proxy by the same rules.
 	if _, err := webpubsub.NewClientFromConnectionString(connectionString, hub, clientOptions(&o)); err != nil {
 		return fmt.Errorf("tunnel: %s: %w", operation, err)
 	}
 	return serve(ctx, operation, parsed.Endpoint, hub, handler, &o, keyTokens(parsed.AccessKey))
 }
 
-// ServeWithCredential is [Serve] for the service at the endpoint, https://NAME.webpubsub.azure.com. Connections authenticate with
-// Microsoft Entra ID: the credential is one of the azidentity package's, or any other [azcore.TokenCredential]. Its identity needs
-// the role Web PubSub Service Owner.
+// ServeWithCredential is like [Serve], but connections authenticate with Microsoft Entra ID. The endpoint is
+// https://NAME.webpubsub.azure.com. The credential is an [azcore.TokenCredential], such as those of the azidentity
+// package. Its identity needs the role Web PubSub Service Owner.
 //
-// Its tokens are sent over TLS only: an http endpoint or reverse proxy is an [webpubsub.ErrInvalidArgument], unless
-// [Options.InsecureAllowCredentialWithHTTP] is set. An error of the credential ends ServeWithCredential if it says that it is not
-// worth trying again, under the same conditions as a refusal.
+// Tokens are sent only over TLS: for an http endpoint or reverse proxy, ServeWithCredential returns
+// [webpubsub.ErrInvalidArgument] unless [Options.InsecureAllowCredentialWithHTTP] is set. If the credential returns an
+// error that it marks as not retriable, ServeWithCredential treats the error like a rejected connection.
 func ServeWithCredential(ctx context.Context, endpoint, hub string, credential azcore.TokenCredential, handler http.Handler, options *Options) error {
 	const operation = "ServeWithCredential"
 	o, argument, problem := withDefaults(options)
@@ -129,7 +133,8 @@ func serve(ctx context.Context, operation, endpoint, hub string, handler http.Ha
 	return s.run()
 }
 
-// httpClient returns the client of the handshakes. A redirect would not carry the token for another URL: it is a refusal.
+// httpClient returns the client for handshakes. It does not follow redirects, because the audience of the token is the
+// original URL. A redirect is therefore a rejection.
 func httpClient(given *http.Client) (client *http.Client, closeIdle func()) {
 	if given != nil {
 		copied := *given
@@ -139,7 +144,7 @@ func httpClient(given *http.Client) (client *http.Client, closeIdle func()) {
 			Proxy:               http.ProxyFromEnvironment,
 			DialContext:         (&net.Dialer{Timeout: 30 * time.Second, KeepAlive: 30 * time.Second}).DialContext,
 			TLSHandshakeTimeout: 10 * time.Second,
-			DisableKeepAlives:   true, // a connection is a tunnel, or it was refused
+			DisableKeepAlives:   true, // a connection becomes a tunnel or is not needed again
 		}
 		client, closeIdle = &http.Client{Transport: transport}, transport.CloseIdleConnections
 	}
@@ -147,9 +152,9 @@ func httpClient(given *http.Client) (client *http.Client, closeIdle func()) {
 	return client, closeIdle
 }
 
-// server is one call of Serve: its connections, and the events that they share.
+// server is the state of one call of Serve.
 type server struct {
-	ctx    context.Context // of Serve; it ends too if the server fails
+	ctx    context.Context // ends with Serve's context, or when the server fails
 	cancel context.CancelFunc
 
 	endpoints endpoints
@@ -160,22 +165,22 @@ type server struct {
 	client    *http.Client
 	log       *slog.Logger
 
-	slots    chan struct{}  // holds one element for each event that is being served
-	pending  atomic.Int64   // bytes of the events that wait or are served
-	handlers sync.WaitGroup // the goroutines of events
-	cut      atomic.Int64   // events that a shutdown did not wait for
+	slots      chan struct{}  // has one element for each event that is being served
+	pending    atomic.Int64   // memory of the events that wait or are being served, in bytes
+	handlers   sync.WaitGroup // the goroutines that serve events
+	unanswered atomic.Int64   // number of events that were not answered before the shutdown timeout
 
 	wasUp atomic.Bool // a connection has been up
 
-	mu      sync.Mutex
-	lines   sync.WaitGroup // one for each connection that is kept open
-	open    int            // how many of them there are
-	failure error          // why the server ended by itself
+	mu          sync.Mutex
+	connections sync.WaitGroup // the goroutines that keep connections open
+	open        int            // number of connections that are kept open
+	failure     error          // why the server ended before its context
 }
 
 func (s *server) run() error {
 	s.keepOpen(destination{}, func() {})
-	s.lines.Wait()
+	s.connections.Wait()
 	ended := make(chan struct{})
 	go func() {
 		s.handlers.Wait()
@@ -190,13 +195,13 @@ func (s *server) run() error {
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if n := s.cut.Load(); s.failure == nil && n > 0 {
+	if n := s.unanswered.Load(); s.failure == nil && n > 0 {
 		return fmt.Errorf("tunnel: the shutdown took longer than %v: %d events were not answered", s.options.ShutdownTimeout, n)
 	}
 	return s.failure
 }
 
-// fail ends the server with an error. The first error counts, and none counts once the context has ended.
+// fail ends the server with an error. It does nothing if the server has already failed or its context has ended.
 func (s *server) fail(err error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -206,9 +211,9 @@ func (s *server) fail(err error) {
 	}
 }
 
-// keepOpen opens a connection, and opens it again whenever it is lost, until the server ends or the service closes the connection
-// for good. It returns at once; it reports false if there are too many connections. It calls ready when the connection is up for the
-// first time, or when it will never be.
+// keepOpen opens a connection in the background, and opens it again whenever it is lost, until the server ends or the
+// service closes it with a Close message. It calls ready when the connection is up for the first time, or when it is
+// given up. It returns false if there are too many connections.
 func (s *server) keepOpen(to destination, ready func()) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -216,7 +221,7 @@ func (s *server) keepOpen(to destination, ready func()) bool {
 		return false
 	}
 	s.open++
-	s.lines.Go(func() {
+	s.connections.Go(func() {
 		defer ready()
 		err := s.stayConnected(to, ready)
 		s.mu.Lock()
@@ -225,7 +230,7 @@ func (s *server) keepOpen(to destination, ready func()) bool {
 		s.mu.Unlock()
 		switch {
 		case !last || err == nil:
-		case errors.Is(err, errReplaced): // by one that the service has closed
+		case errors.Is(err, errReplaced): // replaced by a connection that the service has closed
 			s.fail(ErrClosed)
 		default:
 			s.fail(err)
@@ -234,17 +239,17 @@ func (s *server) keepOpen(to destination, ready func()) bool {
 	return true
 }
 
-// stayConnected is the life of one connection that is kept open. It returns why it is not kept open any longer, or nil if the
-// server has ended.
+// stayConnected keeps a connection open. It returns the reason why the connection must not be opened again, or nil if
+// the server has ended.
 func (s *server) stayConnected(to destination, ready func()) error {
 	delays := backoff{options: s.options.Reconnect}
-	failures, refusals := 0, 0 // in a row
+	failures, rejections := 0, 0 // since the connection was last up
 	for {
 		c, err := s.dial(to)
 		var up time.Duration
 		if err == nil {
 			s.wasUp.Store(true)
-			failures, refusals = 0, 0
+			failures, rejections = 0, 0
 			ready()
 			start := time.Now()
 			err = c.serve()
@@ -255,18 +260,18 @@ func (s *server) stayConnected(to destination, ready func()) error {
 		} else {
 			failures++
 			if isPermanent(err) && to.isOwn() {
-				if refusals++; refusals >= maxRefusals || !s.wasUp.Load() {
+				if rejections++; rejections >= maxRejections || !s.wasUp.Load() {
 					s.fail(err)
 				}
 			}
 		}
 		if s.ctx.Err() != nil {
-			return nil //nolint:nilerr // the server has ended: it does not matter how the connection did
+			return nil //nolint:nilerr // the server has ended, so the error of the connection does not matter
 		}
 		delay := delays.next(up)
 		s.log.Warn("the tunnel's connection is down", slog.Any("error", err), slog.Duration("retryIn", delay))
 		if failures >= maxTargetFailures && !to.isOwn() {
-			s.log.Warn("the instance that the service has named cannot be reached: connecting to the service's own endpoint")
+			s.log.Warn("the instance named by the service cannot be reached: connecting to the service's own endpoint")
 			to, failures = destination{}, 0
 		}
 		sleep(s.ctx, delay)

@@ -11,14 +11,15 @@ import (
 	"github.com/golang-jwt/jwt/v5"
 )
 
-// tokenLifetime is that of the official package. A token is made for each connection, and matters only when connecting.
+// tokenLifetime is the same as in the official package. Each connection has a new token, which matters only when
+// connecting.
 const tokenLifetime = time.Hour
 
-// tokenSource returns a new token for a connection to the audience.
+// tokenSource returns a token for a new connection with the given audience.
 type tokenSource func(ctx context.Context, audience string) (string, error)
 
-// keyTokens returns a source of tokens that the access key signs. All its tokens have one random subject, by which the
-// service may know which connections are of one server.
+// keyTokens returns a source of tokens that are signed with the access key. All its tokens have the same random
+// subject. The service may use the subject to recognize the connections of one server.
 func keyTokens(key string) tokenSource {
 	subject := newGUID()
 	return func(_ context.Context, audience string) (string, error) {
@@ -32,7 +33,7 @@ func keyTokens(key string) tokenSource {
 	}
 }
 
-// credentialTokens returns a source of tokens from Microsoft Entra ID. The credential caches its tokens, and renews them
+// credentialTokens returns a source of tokens from Microsoft Entra ID. The credential caches tokens and renews them
 // before they expire.
 func credentialTokens(credential azcore.TokenCredential, scope string) tokenSource {
 	return func(ctx context.Context, _ string) (string, error) {

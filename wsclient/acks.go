@@ -9,15 +9,15 @@ import (
 	"time"
 )
 
-// acks are the requests that wait for their acknowledgement.
+// acks are the requests that wait for an acknowledgement.
 type acks struct {
 	mu      sync.Mutex // guards everything below
-	last    uint64     // the last id given; the service once refused 0
+	last    uint64     // the last ID assigned; IDs start at 1 because the service once rejected 0
 	waiting map[uint64]chan *frame
 }
 
-// register gives a request an id, or prepares it for another attempt under the id that it has. It must come before the
-// write: the acknowledgement may come before the write returns.
+// register assigns an ID to a request, or keeps the given ID for another attempt. Call it before writing the request:
+// the acknowledgement may arrive before the write returns.
 func (a *acks) register(id uint64, answer chan *frame) uint64 {
 	a.mu.Lock()
 	defer a.mu.Unlock()
@@ -37,7 +37,7 @@ func (a *acks) resolve(f *frame) {
 	defer a.mu.Unlock()
 	if answer := a.waiting[f.ackID]; answer != nil {
 		delete(a.waiting, f.ackID)
-		answer <- f // has room: an id is answered once for each time that it is registered
+		answer <- f // never blocks: each registration receives at most one acknowledgement
 	}
 }
 
@@ -47,38 +47,38 @@ func (a *acks) forget(id uint64) {
 	delete(a.waiting, id)
 }
 
-// clear forgets all requests of a session that has ended.
+// clear removes all requests of a session that has ended.
 func (a *acks) clear() {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	clear(a.waiting)
 }
 
-// The attempts after an InternalServerError, and the limit of the first delay before one.
+// Retries after an InternalServerError.
 const (
 	maxRetries      = 3
-	firstRetryDelay = 250 * time.Millisecond
+	firstRetryDelay = 250 * time.Millisecond // the average delay before the first retry; it doubles with each retry
 )
 
-// call is a request on its way, over all its attempts.
+// call is the state of a request over all its attempts.
 type call struct {
 	operation  string
 	request    request
 	noAck      bool
 	atMostOnce bool
-	only       uint64      // the only session that it is for; 0 is any
-	wanted     func() bool // nil, or whether another attempt still makes sense
+	only       uint64      // the only session in which to send the request; 0 means any
+	wanted     func() bool // reports whether another attempt still makes sense; nil means always
 
 	answer  chan *frame
-	epoch   uint64 // the session that its ackId belongs to
-	sent    bool   // the service may have executed it on that session
+	epoch   uint64 // the session of the request's ackId
+	sent    bool   // the service may have executed the request in that session
 	retries int
 }
 
-// errSuperseded ends a call that is for a session that has ended.
+// errSuperseded is the error of a call for a session that has ended.
 var errSuperseded = errors.New("the connection has ended")
 
-// do sends a request until it is acknowledged or must not be tried again.
+// do sends a request until it is acknowledged or cannot be retried.
 func (c *Conn) do(ctx context.Context, k *call) error {
 	for {
 		l, epoch, err := c.ready(ctx, k)
@@ -95,7 +95,7 @@ func (c *Conn) do(ctx context.Context, k *call) error {
 	}
 }
 
-// ready waits for a link.
+// ready waits for a link that the call may be written to.
 func (c *Conn) ready(ctx context.Context, k *call) (*link, uint64, error) {
 	for {
 		c.mu.Lock()
@@ -132,9 +132,9 @@ func (c *Conn) ready(ctx context.Context, k *call) (*link, uint64, error) {
 	}
 }
 
-// attemptCall writes a request.
+// attemptCall writes the request of a call.
 func (c *Conn) attemptCall(k *call, l *link, epoch uint64) (*write, error) {
-	if k.epoch != epoch { // a new session knows nothing of the old one's ids
+	if k.epoch != epoch { // ackIds belong to a session
 		k.request.ackID, k.epoch, k.sent = 0, epoch, false
 	}
 	if !k.noAck {
@@ -159,10 +159,10 @@ func (c *Conn) attemptCall(k *call, l *link, epoch uint64) (*write, error) {
 }
 
 func tooLarge(operation string, size int) error {
-	return invalid(operation, "payload", "needs a frame of %d bytes; the service accepts %d", size, maxFrame)
+	return invalid(operation, "payload", "needs a frame of %d bytes; the service accepts at most %d", size, maxFrame)
 }
 
-// await waits for the outcome of an attempt. It reports false if there must be another attempt.
+// await waits for the outcome of an attempt. It reports whether the call is done; if not, another attempt is needed.
 func (c *Conn) await(ctx context.Context, k *call, l *link, w *write) (done bool, err error) {
 	select {
 	case f := <-k.answer:
@@ -176,7 +176,7 @@ func (c *Conn) await(ctx context.Context, k *call, l *link, w *write) (done bool
 		if k.sent && k.atMostOnce {
 			return true, c.failed(k, ErrOutcomeUnknown)
 		}
-		select { // until the reader has noticed too, or the next attempt would meet the same link
+		select { // wait until the reader has noticed too; otherwise the next attempt would use the same link
 		case <-l.gone:
 		case <-ctx.Done():
 		case <-c.quit:
@@ -184,7 +184,7 @@ func (c *Conn) await(ctx context.Context, k *call, l *link, w *write) (done bool
 		return false, nil
 	case <-l.gone:
 		select {
-		case f := <-k.answer: // it came before the link ended
+		case f := <-k.answer: // it arrived before the link ended
 			return c.acknowledged(ctx, k, f)
 		default:
 		}
@@ -199,12 +199,12 @@ func (c *Conn) await(ctx context.Context, k *call, l *link, w *write) (done bool
 	}
 }
 
-// acknowledged judges an acknowledgement.
+// acknowledged handles an acknowledgement. It reports whether the call is done; if not, another attempt is needed.
 func (c *Conn) acknowledged(ctx context.Context, k *call, f *frame) (done bool, err error) {
-	if f.success || f.failure.name == nameDuplicate { // a duplicate was executed before
+	if f.success || f.failure.name == nameDuplicate { // a duplicate has already been executed
 		return true, nil
 	}
-	k.sent = false // whatever happens next, the service has answered
+	k.sent = false // the service has responded, so the outcome is known
 	err = &AckError{Name: f.failure.name, Message: f.failure.message, AckID: f.ackID}
 	if f.failure.name != nameInternalError || k.atMostOnce || k.retries == maxRetries {
 		return true, c.failed(k, err)
@@ -226,7 +226,8 @@ func (c *Conn) acknowledged(ctx context.Context, k *call, f *frame) (done bool, 
 	return false, nil
 }
 
-// failed ends a call with an error that names the operation, and says whether it may have been executed nevertheless.
+// failed ends a call. It returns err with the operation, and with ErrOutcomeUnknown if the request may have been
+// executed.
 func (c *Conn) failed(k *call, err error) error {
 	if k.request.ackID != 0 {
 		c.acks.forget(k.request.ackID)
@@ -234,7 +235,7 @@ func (c *Conn) failed(k *call, err error) error {
 	return operationError(k.operation, err, k.sent)
 }
 
-// operationError adds the operation to an error, and ErrOutcomeUnknown if the request was sent.
+// operationError wraps an error with the operation, and with ErrOutcomeUnknown if the request was sent.
 func operationError(operation string, err error, sent bool) error {
 	if errors.Is(err, ErrInvalidArgument) {
 		return err
@@ -242,11 +243,11 @@ func operationError(operation string, err error, sent bool) error {
 	return &callError{operation, err, sent && !errors.Is(err, ErrOutcomeUnknown)}
 }
 
-// callError is a call that failed.
+// callError is the error of a failed call.
 type callError struct {
 	operation string
 	err       error
-	unknown   bool // it is an ErrOutcomeUnknown as well
+	unknown   bool // the error is also an ErrOutcomeUnknown
 }
 
 func (e *callError) Error() string {
@@ -264,5 +265,5 @@ func (e *callError) Unwrap() []error {
 	return []error{e.err}
 }
 
-// withoutPrefix returns the text of an error without the package's name, for use inside another one's.
+// withoutPrefix returns the text of an error without the package name, to embed it in the text of another error.
 func withoutPrefix(err error) string { return strings.TrimPrefix(err.Error(), "wsclient: ") }

@@ -16,14 +16,14 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// send starts a send to the group "room".
+// send calls SendToGroup for the group "room" in the background.
 func send(conn *Conn, text string, o *SendToGroupOptions) chan error {
 	done := make(chan error, 1)
 	go func() { done <- conn.SendToGroup(context.Background(), "room", Text(text), o) }()
 	return done
 }
 
-// join starts to join a group.
+// join calls JoinGroup in the background.
 func join(conn *Conn, group string) chan error {
 	done := make(chan error, 1)
 	go func() { done <- conn.JoinGroup(context.Background(), group) }()
@@ -59,9 +59,9 @@ func TestALostAcknowledgementOnANewConnection(t *testing.T) {
 					return
 				}
 				p = s.next()
-				p.hello("c2")
+				p.sendConnected("c2")
 				again := p.expect("sendToGroup")
-				require.NotEqual(t, first.AckID, again.AckID, "the new connection knows nothing of the old one's ids")
+				require.NotEqual(t, first.AckID, again.AckID, "ackIds belong to a connection")
 				p.ack(again)
 				require.NoError(t, <-done)
 			})
@@ -112,7 +112,8 @@ func TestInternalServerErrorIsRetriedUnderTheSameID(t *testing.T) {
 	})
 }
 
-// TestTheAcknowledgementBeforeTheWaiter answers at once, many times: an ack that comes before its waiter must not be lost.
+// TestTheAcknowledgementBeforeTheWaiter sends many messages to an emulator that acknowledges them immediately. An
+// acknowledgement that arrives before the call waits for it must not be lost.
 func TestTheAcknowledgementBeforeTheWaiter(t *testing.T) {
 	h := startHub(t)
 	conn := h.dial(t, nil)
@@ -155,7 +156,7 @@ func TestSendsWaitForTheConnection(t *testing.T) {
 		require.NotErrorIs(t, err, ErrOutcomeUnknown)
 		done := send(conn, "a", &SendToGroupOptions{AtMostOnce: true})
 		p = s.next()
-		p.hello("c2")
+		p.sendConnected("c2")
 		p.ack(p.expect("sendToGroup"))
 		require.NoError(t, <-done)
 	})
@@ -184,10 +185,10 @@ func TestLeftGroupsAreNotRejoined(t *testing.T) {
 		}
 		left := make(chan error)
 		go func() { left <- conn.LeaveGroup(ctx, "left") }()
-		p.expect("leaveGroup") // whose ack is lost
+		p.expect("leaveGroup") // its ack is lost
 		p.cut()
 		p = s.next()
-		p.hello("c2")
+		p.sendConnected("c2")
 		f := p.expect("joinGroup")
 		require.Equal(t, "stays", f.Group)
 		p.ack(f)
@@ -196,7 +197,8 @@ func TestLeftGroupsAreNotRejoined(t *testing.T) {
 	})
 }
 
-// TestRejoiningComesFirst: what is sent to an own group as soon as the connection is there must come back.
+// TestRejoiningComesFirst checks that groups are rejoined before a waiting message is sent. Otherwise the sender would
+// not receive its own message.
 func TestRejoiningComesFirst(t *testing.T) {
 	bubble(t, func(t *testing.T, s *service) {
 		conn, p := s.connect(Options{Protocol: JSONPlain})
@@ -208,11 +210,11 @@ func TestRejoiningComesFirst(t *testing.T) {
 		synctest.Wait()
 		done := send(conn, "a", nil)
 		p = s.next()
-		p.hello("c2")
+		p.sendConnected("c2")
 		p.nack(p.expect("joinGroup"), "InternalServerError")
 		p.ack(p.expect("sendToGroup"))
 		require.NoError(t, <-done)
-		p.ack(p.expect("joinGroup")) // tried again
+		p.ack(p.expect("joinGroup")) // the retry
 	})
 }
 
@@ -222,7 +224,7 @@ func TestUnreadableFrames(t *testing.T) {
 		code websocket.StatusCode
 		send func(p *peer)
 	}{
-		{"no JSON", 1007, func(p *peer) { p.send("{") }},
+		{"invalid JSON", 1007, func(p *peer) { p.send("{") }},
 		{"a number as a group", 1007, func(p *peer) { p.send(`{"type":"message","group":5}`) }},
 		{"no type", 1007, func(p *peer) { p.send(`{}`) }},
 		{"bad base64", 1007, func(p *peer) { p.send(`{"type":"message","from":"server","dataType":"binary","data":"?"}`) }},
@@ -239,8 +241,8 @@ func TestUnreadableFrames(t *testing.T) {
 				require.EqualValues(t, test.code, ce.Code)
 				require.Contains(t, ce.Error(), "the service sent")
 				p = s.next()
-				require.Empty(t, p.request.URL.Query().Get("awps_connection_id"), "recovering would bring the frame again")
-				p.hello("c2")
+				require.Empty(t, p.request.URL.Query().Get("awps_connection_id"), "after a recovery the service would send the frame again")
+				p.sendConnected("c2")
 				p.send(`{"type":"fromTheFuture"}`, `{"type":"message","from":"server","dataType":"json","data":5,"sequenceId":1}`)
 				require.Equal(t, "5", receive(t, conn).Text())
 			})
@@ -295,7 +297,8 @@ func TestInvoke(t *testing.T) {
 	require.ErrorIs(t, err, errors.ErrUnsupported)
 }
 
-// TestARejectedFrameIsNotSentAgain: it would end one connection after the other.
+// TestARejectedFrameIsNotSentAgain checks that a frame that the service cannot read is not sent again. It would end
+// every new connection.
 func TestARejectedFrameIsNotSentAgain(t *testing.T) {
 	bubble(t, func(t *testing.T, s *service) {
 		conn, p := s.connect(Options{})
@@ -308,7 +311,7 @@ func TestARejectedFrameIsNotSentAgain(t *testing.T) {
 		require.Equal(t, 1007, ce.Code)
 		require.ErrorIs(t, err, ErrOutcomeUnknown)
 		p = s.next()
-		p.hello("c2")
+		p.sendConnected("c2")
 		done = send(conn, "b", nil)
 		f := p.expect("sendToGroup")
 		require.Equal(t, `"b"`, string(f.Data))
@@ -317,15 +320,16 @@ func TestARejectedFrameIsNotSentAgain(t *testing.T) {
 	})
 }
 
-// TestAnUnreadableFrameOfTheServiceCostsNoRequest: what is on its way then is sent again.
-func TestAnUnreadableFrameOfTheServiceCostsNoRequest(t *testing.T) {
+// TestRequestsAreRetriedAfterAnUnreadableFrame checks that requests in flight are sent again after the service sent a
+// frame that the client cannot read.
+func TestRequestsAreRetriedAfterAnUnreadableFrame(t *testing.T) {
 	bubble(t, func(t *testing.T, s *service) {
 		conn, p := s.connect(Options{})
 		done := send(conn, "a", nil)
 		p.expect("sendToGroup")
 		p.send("{")
 		p = s.next()
-		p.hello("c2")
+		p.sendConnected("c2")
 		p.ack(p.expect("sendToGroup"))
 		require.NoError(t, <-done)
 	})

@@ -7,8 +7,8 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// TestAReceivedMessageAllocatesLittle counts what the whole way of a message costs, from the socket to Receive: the
-// message, its data, its group and its user, and what the WebSocket library needs on both sides.
+// TestAReceivedMessageAllocatesLittle counts the allocations for a message from the socket to Receive: the message, its
+// data, group and user ID, and the allocations of the WebSocket library on both sides.
 func TestAReceivedMessageAllocatesLittle(t *testing.T) {
 	if raceEnabled {
 		t.Skip("the race detector allocates")

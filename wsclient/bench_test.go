@@ -13,11 +13,11 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// benchFrame is a message of 100 bytes to a group.
+// benchFrame is a group message with 100 bytes of data.
 var benchFrame = `{"type":"message","from":"group","group":"room","fromUserId":"user1","dataType":"text","data":"` +
 	strings.Repeat("a", 100) + `"}`
 
-// floodServer sends frames as fast as they are read: count of them each time that the client asks with "go".
+// floodServer returns the URL of a server that sends count() frames each time the client sends "go".
 func floodServer(b testing.TB, count func() int) string {
 	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		ws, err := websocket.Accept(w, r, &websocket.AcceptOptions{Subprotocols: subprotocols[:]})
@@ -46,7 +46,7 @@ func floodServer(b testing.TB, count func() int) string {
 	return strings.Replace(server.URL, "http", "ws", 1) + "/?access_token=t"
 }
 
-// BenchmarkReceive compares the client with a bare loop that decodes the same JSON.
+// BenchmarkReceive compares the client with a minimal loop that decodes the same JSON.
 func BenchmarkReceive(b *testing.B) {
 	b.Run("floor", func(b *testing.B) {
 		ctx := context.Background()

@@ -9,21 +9,21 @@ import (
 	"unicode/utf8"
 )
 
-// The service's limits.
+// Limits of the service.
 const (
-	maxFrame     = 1 << 20 // bytes of a frame that the service accepts
-	maxGroupName = 1024    // UTF-16 units
+	maxFrame     = 1 << 20 // bytes per frame
+	maxGroupName = 1024    // UTF-16 code units
 	maxTTL       = 300 * time.Second
 
+	// The frames of a client carry metadata unchanged. The additional rules that internal/metadata checks for REST, where
+	// metadata are HTTP headers, do not apply: commas, leading and trailing spaces, and keys that differ only in case are
+	// allowed.
 	maxMetadataKey   = 256     // bytes
 	maxMetadataValue = 1024    // bytes
-	maxMetadata      = 8 << 10 // bytes of all keys and values
+	maxMetadata      = 8 << 10 // bytes of all keys and values together
 )
 
-// A client's frames carry metadata as they are, so the rules of HTTP headers that internal/metadata checks for REST (no
-// commas, no spaces at the ends, no keys that differ in case only) do not hold here.
-
-// eventName is the service's pattern for the names of events.
+// eventName is the service's pattern for event names.
 var eventName = regexp.MustCompile(`^(?i:[a-z][a-z0-9_.-]{0,127})$`)
 
 func checkGroup(operation, group string) error {
@@ -70,7 +70,7 @@ func checkMetadata(operation string, items map[string]string) error {
 		total += len(key) + len(value)
 	}
 	if total > maxMetadata {
-		return invalid(operation, "options.Metadata", "is larger than %d bytes in all", maxMetadata)
+		return invalid(operation, "options.Metadata", "is larger than %d bytes in total", maxMetadata)
 	}
 	return nil
 }

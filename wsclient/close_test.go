@@ -13,13 +13,14 @@ import (
 	"go.uber.org/goleak"
 )
 
-// TestCloseInEachState leaves no goroutine: a bubble waits for all of them and fails if one never ends.
+// TestCloseInEachState checks that Close works in each state and leaves no goroutine: the bubble fails if a goroutine
+// does not end.
 func TestCloseInEachState(t *testing.T) {
 	closeNow := func(t *testing.T, conn *Conn) {
 		t.Helper()
 		start := time.Now()
 		require.NoError(t, conn.Close())
-		require.LessOrEqual(t, time.Since(start), goodbyeTimeout)
+		require.LessOrEqual(t, time.Since(start), closeTimeout)
 		require.Equal(t, StateClosed, conn.State())
 		require.ErrorIs(t, conn.Err(), ErrClosed)
 		require.ErrorIs(t, conn.JoinGroup(context.Background(), "room"), ErrClosed)
@@ -34,31 +35,31 @@ func TestCloseInEachState(t *testing.T) {
 			<-p.ended
 			require.Equal(t, websocket.StatusNormalClosure, websocket.CloseStatus(p.err))
 		},
-		"connected, and the service does not answer": func(t *testing.T, s *service) {
-			s.mute = true
+		"connected, and the service does not respond": func(t *testing.T, s *service) {
+			s.silent = true
 			conn, p := s.connect(Options{})
 			start := time.Now()
 			closeNow(t, conn)
-			require.Equal(t, goodbyeTimeout, time.Since(start))
+			require.Equal(t, closeTimeout, time.Since(start))
 			p.cut()
 		},
-		"connected, and the service reads late and does not answer": func(t *testing.T, s *service) {
-			s.mute = true
+		"connected, and the service reads late and does not respond": func(t *testing.T, s *service) {
+			s.silent = true
 			conn, p := s.connect(Options{})
-			p.deaf.Store(true)
+			p.stuck.Store(true)
 			time.AfterFunc(3*time.Second, func() { _, _ = io.Copy(io.Discard, p.raw) })
 			send(conn, "a", nil)
 			synctest.Wait()
 			start := time.Now()
 			closeNow(t, conn)
-			require.Equal(t, goodbyeTimeout, time.Since(start))
+			require.Equal(t, closeTimeout, time.Since(start))
 			p.cut()
 		},
-		"recovering, no answer to the handshake": func(t *testing.T, s *service) {
+		"recovering, no response to the handshake": func(t *testing.T, s *service) {
 			conn, p := s.connect(Options{})
 			hang := make(chan struct{})
 			defer close(hang)
-			s.answerWith(func(*http.Request) int { <-hang; return 500 })
+			s.setHandshakeStatus(func(*http.Request) int { <-hang; return 500 })
 			p.cut()
 			synctest.Wait()
 			require.Equal(t, StateRecovering, conn.State())
@@ -74,7 +75,7 @@ func TestCloseInEachState(t *testing.T) {
 		},
 		"recovering, between attempts": func(t *testing.T, s *service) {
 			conn, p := s.connect(Options{})
-			s.answerWith(func(*http.Request) int { return 500 })
+			s.setHandshakeStatus(func(*http.Request) int { return 500 })
 			p.cut()
 			synctest.Wait()
 			require.Equal(t, StateRecovering, conn.State())
@@ -82,7 +83,7 @@ func TestCloseInEachState(t *testing.T) {
 		},
 		"reconnecting, between attempts": func(t *testing.T, s *service) {
 			conn, p := s.connect(Options{Protocol: JSONPlain})
-			s.answerWith(func(*http.Request) int { return 500 })
+			s.setHandshakeStatus(func(*http.Request) int { return 500 })
 			p.cut()
 			synctest.Wait()
 			require.Equal(t, StateReconnecting, conn.State())
@@ -126,9 +127,9 @@ func TestCloseInEachState(t *testing.T) {
 			}
 		},
 		"a write is stuck": func(t *testing.T, s *service) {
-			s.mute = true
+			s.silent = true
 			conn, p := s.connect(Options{})
-			p.deaf.Store(true)
+			p.stuck.Store(true)
 			waiting := make(chan error, 2)
 			go func() { waiting <- conn.SendToGroup(context.Background(), "room", Binary(make([]byte, 500_000)), nil) }()
 			go func() { waiting <- conn.SendToGroup(context.Background(), "room", Text("a"), nil) }()
@@ -150,12 +151,12 @@ func TestCloseInEachState(t *testing.T) {
 			<-conn.Done()
 			require.NoError(t, conn.Close())
 			var ce *CloseError
-			require.ErrorAs(t, conn.Err(), &ce, "why it ended stays")
+			require.ErrorAs(t, conn.Err(), &ce, "Close does not replace the error")
 		},
 		"dialing": func(t *testing.T, s *service) {
 			ctx, cancel := context.WithCancel(context.Background())
 			dialed := s.dial(ctx, freshURL, Options{RetryInitial: true})
-			s.next() // never says that the connection is there
+			s.next() // never sends the connected frame
 			cancel()
 			require.ErrorIs(t, (<-dialed).err, context.Canceled)
 		},
@@ -164,7 +165,7 @@ func TestCloseInEachState(t *testing.T) {
 	}
 }
 
-// TestNoGoroutineIsLeft looks at the real thing: sockets, and a service that answers.
+// TestNoGoroutineIsLeft checks the same with real sockets and an emulator.
 func TestNoGoroutineIsLeft(t *testing.T) {
 	h := startHub(t)
 	before := goleak.IgnoreCurrent()
@@ -178,7 +179,7 @@ func TestNoGoroutineIsLeft(t *testing.T) {
 	goleak.VerifyNone(t, before)
 }
 
-// TestAnIdleClientHasOneGoroutine: load generators hold thousands of clients.
+// TestAnIdleClientHasOneGoroutine limits the cost of a client, because load generators run thousands of them.
 func TestAnIdleClientHasOneGoroutine(t *testing.T) {
 	bubble(t, func(t *testing.T, s *service) {
 		conn, p := s.connect(Options{OnConnected: func(ConnectedEvent) {}})

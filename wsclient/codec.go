@@ -7,16 +7,16 @@ import (
 	"github.com/coder/websocket"
 )
 
-// codec turns frames into bytes and back. Its methods keep no state, so that one serves all links.
+// codec encodes and decodes frames. It is stateless, so all links share one.
 type codec interface {
-	// messageType is that of every frame.
+	// messageType returns the WebSocket message type of all frames.
 	messageType() websocket.MessageType
 
-	// decode reads a frame of the service. It keeps nothing of data. A frame of a kind that it does not know has the kind
-	// frameUnknown and is no error.
+	// decode decodes a frame of the service. The result does not refer to data. A frame of an unknown kind is not an
+	// error: it has the kind frameUnknown.
 	decode(data []byte) (frame, error)
 
-	// encode writes a request. It fails with errors.ErrUnsupported for what the protocol cannot express.
+	// encode encodes a request. It returns errors.ErrUnsupported if the protocol has no frame for the request.
 	encode(r *request) ([]byte, error)
 }
 
@@ -43,7 +43,7 @@ const (
 	frameStreamClosed
 )
 
-// frame is a frame of the service. Which fields count depends on the kind.
+// frame is a frame of the service. The kind determines which fields are set.
 type frame struct {
 	kind    frameKind
 	message *Message // frameMessage
@@ -59,10 +59,10 @@ type frame struct {
 	answer       Payload // frameInvokeResponse
 
 	streamID string // frameStream...
-	expected uint64 // frameStreamAck, frameStreamNack: the next fragment that the service waits for
+	expected uint64 // frameStreamAck, frameStreamNack: number of the next fragment that the service expects
 }
 
-// failure is the error inside a frame; the zero value is none.
+// failure is the error in a frame. The zero value means no error.
 type failure struct {
 	name, message string
 }
@@ -84,10 +84,10 @@ const (
 	requestStreamEnd
 )
 
-// request is a frame of the client. Which fields count depends on the kind.
+// request is a frame of the client. The kind determines which fields are used.
 type request struct {
 	kind     requestKind
-	ackID    uint64 // 0 is none
+	ackID    uint64 // 0 means no ackId
 	group    string
 	event    string
 	noEcho   bool
@@ -100,12 +100,12 @@ type request struct {
 	invocationID string // requestInvoke, requestCancelInvocation
 
 	streamID    string
-	fragment    uint64        // requestStreamData: its number; 0 is a keep-alive without data
-	idleTimeout time.Duration // requestStreamOpen: 0 is the service's default
-	end         *StreamError  // requestStreamEnd: nil is success
+	fragment    uint64        // requestStreamData: number of the fragment; 0 means a keep-alive without data
+	idleTimeout time.Duration // requestStreamOpen: 0 means the service's default
+	end         *StreamError  // requestStreamEnd: nil means success
 }
 
-// unreadableError is a frame that cannot be decoded.
+// unreadableError reports a frame that cannot be decoded.
 type unreadableError struct {
 	code   websocket.StatusCode
 	reason string

@@ -11,12 +11,12 @@ import (
 	"github.com/coder/websocket"
 )
 
-// jsonCodec is json.webpubsub.azure.v1 and json.reliable.webpubsub.azure.v1.
+// jsonCodec implements json.webpubsub.azure.v1 and json.reliable.webpubsub.azure.v1.
 type jsonCodec struct{}
 
 func (jsonCodec) messageType() websocket.MessageType { return websocket.MessageText }
 
-// jsonFrame is any frame of the service.
+// jsonFrame has the fields of all frames of the service.
 type jsonFrame struct {
 	Type              string            `json:"type"`
 	From              string            `json:"from"`
@@ -58,17 +58,17 @@ func (jsonCodec) decode(data []byte) (frame, error) {
 	if !utf8.Valid(data) {
 		return frame{}, unreadable("a frame that is not valid UTF-8")
 	}
-	if f, ok := decodeUsual(data); ok {
+	if f, ok := decodeFast(data); ok {
 		return f, nil
 	}
-	return decodeAny(data)
+	return decodeGeneric(data)
 }
 
-// decodeAny reads any frame. The data must be valid UTF-8.
-func decodeAny(data []byte) (frame, error) {
+// decodeGeneric decodes any frame with encoding/json. The data must be valid UTF-8.
+func decodeGeneric(data []byte) (frame, error) {
 	var j jsonFrame
 	if err := json.Unmarshal(data, &j); err != nil {
-		return frame{}, unreadable("a frame that is not the JSON of a frame")
+		return frame{}, unreadable("a frame that is not valid JSON, or has a field of the wrong type")
 	}
 	switch j.Type {
 	case "message":
@@ -122,7 +122,7 @@ func (j *jsonFrame) toMessage() (frame, error) {
 			m.Stream.Err = &StreamError{Name: s.Error.Name, Message: s.Error.Message, UserErrorCode: s.Error.UserErrorCode}
 		}
 	}
-	if j.Data == nil && j.Stream != nil { // the end of a stream has none
+	if j.Data == nil && j.Stream != nil { // the end of a stream may have no data
 		return frame{kind: frameMessage, message: m}, nil
 	}
 	var err error
@@ -130,7 +130,7 @@ func (j *jsonFrame) toMessage() (frame, error) {
 	return frame{kind: frameMessage, message: m}, err
 }
 
-// payload reads data as dataType says.
+// payload decodes the data according to dataType.
 func (j *jsonFrame) payload() (Payload, error) {
 	p := Payload{DataType: DataType(j.DataType)}
 	if j.Data == nil {
@@ -141,7 +141,7 @@ func (j *jsonFrame) payload() (Payload, error) {
 	}
 	switch p.DataType {
 	case DataText, DataBinary, DataProtobuf:
-	default: // newer than this package: the application may know it
+	default: // a newer data type that the application may know
 		return Payload{DataType: p.DataType, Data: j.Data}, nil
 	}
 	var s string
@@ -159,7 +159,7 @@ func (j *jsonFrame) payload() (Payload, error) {
 	return p, nil
 }
 
-// typeNames are the values of type in the frames of a client.
+// typeNames are the values of the type field in the frames of a client.
 var typeNames = [...]string{
 	requestJoin:             "joinGroup",
 	requestLeave:            "leaveGroup",
@@ -233,7 +233,7 @@ func (jsonCodec) encode(r *request) ([]byte, error) {
 	return w.b, nil
 }
 
-// jsonWriter writes a JSON object, without a detour over a map or a struct that holds the data a second time.
+// jsonWriter writes a JSON object directly, without a map or a struct that would hold a second copy of the data.
 type jsonWriter struct{ b []byte }
 
 func (w *jsonWriter) open()  { w.b = append(w.b, '{') }
@@ -253,7 +253,7 @@ func (w *jsonWriter) text(name, value string) {
 	w.b = appendJSONString(w.b, value)
 }
 
-// number writes a number; 0 is left out, which is what the service assumes.
+// number writes a number. It omits 0, which is the service's default.
 func (w *jsonWriter) number(name string, value uint64) {
 	if value != 0 {
 		w.key(name)
@@ -261,7 +261,7 @@ func (w *jsonWriter) number(name string, value uint64) {
 	}
 }
 
-// flag writes a flag that is set.
+// flag writes a boolean. It omits false, which is the service's default.
 func (w *jsonWriter) flag(name string, value bool) {
 	if value {
 		w.key(name)
@@ -291,7 +291,7 @@ func (w *jsonWriter) payload(p Payload) {
 	}
 }
 
-// appendJSONString appends a string with its quotes.
+// appendJSONString appends s as a JSON string.
 func appendJSONString(b []byte, s string) []byte {
 	for i := range len(s) {
 		if c := s[i]; c < ' ' || c == '"' || c == '\\' || c >= utf8.RuneSelf {
@@ -303,7 +303,7 @@ func appendJSONString(b []byte, s string) []byte {
 	return append(b, '"')
 }
 
-// marshalJSON encodes strings and maps of them, which cannot fail, with <, > and & as they are.
+// marshalJSON encodes a string or a map of strings, without escaping <, > and &. Encoding these types cannot fail.
 func marshalJSON(v any) []byte {
 	var buf bytes.Buffer
 	encoder := json.NewEncoder(&buf)

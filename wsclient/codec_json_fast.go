@@ -6,33 +6,33 @@ import (
 	"encoding/json"
 )
 
-// decodeUsual reads a message or an acknowledgement that is written as the service usually does, in about a fifth of the
-// time that encoding/json takes: nearly all the time of receiving was spent there. It reports false for anything that is
-// unusual, valid or not, and leaves it to encoding/json. The data must be valid UTF-8.
-func decodeUsual(data []byte) (frame, bool) {
+// decodeFast decodes a message or an acknowledgement in the form in which the service usually writes it. It takes about
+// a fifth of the time of encoding/json, which accounted for nearly all the time spent on receiving. It returns false
+// for any other data, valid or not; decodeGeneric must then decode the data. The data must be valid UTF-8.
+func decodeFast(data []byte) (frame, bool) {
 	s := scanner{data}
-	var u usualFrame
+	var u fastFrame
 	if !s.object(func(key []byte) bool { return u.field(&s, key) }) || len(s.rest) > 0 {
 		return frame{}, false
 	}
 	switch string(u.typ) {
 	case "ack":
-		return frame{kind: frameAck, ackID: u.ackID, success: u.success}, u.success // failures have more to say
+		return frame{kind: frameAck, ackID: u.ackID, success: u.success}, u.success // failures have more fields
 	case "message":
 		return u.message()
 	}
 	return frame{}, false
 }
 
-// usualFrame holds the parts of a frame, which refer to its bytes.
-type usualFrame struct {
+// fastFrame holds the fields of a frame. Its slices refer to the data of the frame.
+type fastFrame struct {
 	typ, from, group, userID, dataType, data, metadata []byte
 	sequenceID, ackID                                  uint64
 	success                                            bool
 }
 
 // field reads the value of a key.
-func (u *usualFrame) field(s *scanner, key []byte) bool {
+func (u *fastFrame) field(s *scanner, key []byte) bool {
 	switch string(key) {
 	case "type":
 		return s.plain(&u.typ)
@@ -59,7 +59,7 @@ func (u *usualFrame) field(s *scanner, key []byte) bool {
 	return false
 }
 
-func (u *usualFrame) message() (frame, bool) {
+func (u *fastFrame) message() (frame, bool) {
 	if len(u.data) == 0 {
 		return frame{}, false
 	}
@@ -103,7 +103,7 @@ func (u *usualFrame) message() (frame, bool) {
 	return frame{kind: frameMessage, message: m}, true
 }
 
-// scanner reads JSON from the front of a text.
+// scanner reads JSON values from the beginning of rest. Its methods return false if they find anything else.
 type scanner struct{ rest []byte }
 
 func (s *scanner) space() {
@@ -117,7 +117,7 @@ func (s *scanner) space() {
 	}
 }
 
-// take reads one character, with the white space on both sides.
+// take reads one character and the white space around it.
 func (s *scanner) take(c byte) bool {
 	s.space()
 	if len(s.rest) == 0 || s.rest[0] != c {
@@ -128,7 +128,7 @@ func (s *scanner) take(c byte) bool {
 	return true
 }
 
-// object reads an object; field reads the value of a key.
+// object reads an object. It calls field to read the value of each key.
 func (s *scanner) object(field func(key []byte) bool) bool {
 	if !s.take('{') {
 		return false
@@ -164,7 +164,7 @@ func (s *scanner) plain(text *[]byte) bool {
 	return false
 }
 
-// literal reads a word.
+// literal reads a literal such as true.
 func (s *scanner) literal(word string) bool {
 	if !bytes.HasPrefix(s.rest, []byte(word)) {
 		return false
@@ -173,7 +173,7 @@ func (s *scanner) literal(word string) bool {
 	return true
 }
 
-// number reads a whole number that fits easily.
+// number reads an unsigned integer of fewer than 18 digits.
 func (s *scanner) number(n *uint64) bool {
 	const digits = 18
 	i, v := 0, uint64(0)
@@ -187,7 +187,8 @@ func (s *scanner) number(n *uint64) bool {
 	return true
 }
 
-// value reads any value as it is, and finds its end only: a string without escapes is valid, anything else may not be.
+// value reads any value without decoding it. It only looks for the end of the value, so the value may be invalid unless
+// it is a string without escapes.
 func (s *scanner) value(raw *[]byte) bool {
 	if len(s.rest) == 0 {
 		return false

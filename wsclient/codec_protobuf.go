@@ -12,8 +12,8 @@ import (
 	"github.com/awps-go/webpubsub/internal/pb"
 )
 
-// protobufCodec is protobuf.webpubsub.azure.v1 and protobuf.reliable.webpubsub.azure.v1. The frames of invocations and
-// group streams have no public field numbers, so it has none of them.
+// protobufCodec implements protobuf.webpubsub.azure.v1 and protobuf.reliable.webpubsub.azure.v1. It does not support
+// invocations and group streams, because the field numbers of their frames are not public.
 type protobufCodec struct{}
 
 func (protobufCodec) messageType() websocket.MessageType { return websocket.MessageBinary }
@@ -21,7 +21,7 @@ func (protobufCodec) messageType() websocket.MessageType { return websocket.Mess
 func (protobufCodec) decode(data []byte) (frame, error) {
 	var down pb.DownstreamMessage
 	if err := proto.Unmarshal(data, &down); err != nil {
-		return frame{}, unreadable("a frame that is not the protobuf of a frame")
+		return frame{}, unreadable("a frame that is not valid protobuf")
 	}
 	switch {
 	case down.GetDataMessage() != nil:
@@ -103,7 +103,7 @@ func (protobufCodec) encode(r *request) ([]byte, error) {
 	case requestSequenceAck:
 		up.Message = &pb.UpstreamMessage_SequenceAckMessage{SequenceAckMessage: &pb.SequenceAckMessage{SequenceId: r.sequenceID}}
 	default:
-		return nil, fmt.Errorf("a protobuf protocol has no public frame for this: %w", errors.ErrUnsupported)
+		return nil, fmt.Errorf("the protobuf protocols have no public frame for this: %w", errors.ErrUnsupported)
 	}
 	return proto.Marshal(&up)
 }

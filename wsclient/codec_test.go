@@ -14,7 +14,7 @@ import (
 	"github.com/awps-go/webpubsub/internal/pb"
 )
 
-// usual and unusual frames of the service.
+// jsonFrames are frames of the service, in usual and unusual forms. Some are invalid.
 var jsonFrames = []string{
 	benchFrame,
 	`{"type":"message","from":"group","group":"room","fromUserId":null,"dataType":"json","data":{"a":[1,"}\""]},"sequenceId":12}`,
@@ -43,7 +43,7 @@ var jsonFrames = []string{
 	`{"type":"message","type":"ack"}`, `{"a":1}`, `{}`, `[]`, `null`, ``, `{"sequenceId":01}`,
 }
 
-// FuzzDecodeJSON holds the quick decoder against encoding/json.
+// FuzzDecodeJSON compares the fast decoder with encoding/json.
 func FuzzDecodeJSON(f *testing.F) {
 	for _, frame := range jsonFrames {
 		f.Add([]byte(frame))
@@ -53,20 +53,20 @@ func FuzzDecodeJSON(f *testing.F) {
 			require.Error(t, err)
 			return
 		}
-		usual, ok := decodeUsual(data)
+		fast, ok := decodeFast(data)
 		if !ok {
 			return
 		}
-		same, err := decodeAny(data)
+		same, err := decodeGeneric(data)
 		require.NoError(t, err)
-		require.Equal(t, same, usual)
+		require.Equal(t, same, fast)
 	})
 }
 
-// TestUsualFrames makes sure that the quick decoder is used at all.
+// TestUsualFrames checks that the fast decoder decodes the usual frames.
 func TestUsualFrames(t *testing.T) {
 	for _, i := range []int{0, 1, 2, 4, 5, 10, 12} {
-		_, ok := decodeUsual([]byte(jsonFrames[i]))
+		_, ok := decodeFast([]byte(jsonFrames[i]))
 		require.True(t, ok, jsonFrames[i])
 	}
 }
@@ -95,7 +95,7 @@ func TestDecodeJSON(t *testing.T) {
 	}
 }
 
-// FuzzDecodeProtobuf must not panic, and must encode again what it has read.
+// FuzzDecodeProtobuf checks that decoding does not panic and that decoded payloads can be encoded again.
 func FuzzDecodeProtobuf(f *testing.F) {
 	wrapped, err := anypb.New(wrapperspb.String("a"))
 	require.NoError(f, err)
@@ -120,7 +120,7 @@ func FuzzDecodeProtobuf(f *testing.F) {
 	})
 }
 
-// TestProtobufBytes holds frames against bytes written by hand from the protocol's table.
+// TestProtobufBytes compares frames with bytes written by hand from the protocol's field table.
 func TestProtobufBytes(t *testing.T) {
 	for _, test := range []struct {
 		want    string

@@ -8,18 +8,20 @@ import (
 	"time"
 )
 
-// Conn is a client of a hub. It outlives its WebSocket connections: it recovers one that broke, and makes a new one in
-// place of one that ended. All its methods may be called by several goroutines at once.
+// Conn is a client of a hub. It outlives its WebSocket connections: when one breaks, the Conn recovers it or makes a
+// new one. The package documentation describes what calls do in the meantime.
+//
+// Methods of a Conn are safe for concurrent use.
 type Conn struct {
 	options  Options
 	provider URLProvider
 	codec    codec
 	log      *slog.Logger
 
-	ctx    context.Context // ends with the Conn
+	ctx    context.Context // canceled when the Conn ends
 	cancel context.CancelFunc
-	quit   chan struct{} // closed when calls must not wait any more
-	done   chan struct{} // closed when all has ended
+	quit   chan struct{} // closed when calls must stop waiting
+	done   chan struct{} // closed when the Conn has ended
 
 	goroutines goroutines
 	hooks      hooks
@@ -33,35 +35,35 @@ type Conn struct {
 	received, duplicates, sent atomic.Uint64
 	newConnections, recoveries atomic.Uint64
 
-	// Of connecting; only the supervisor touches them.
+	// State of connecting, used only by the supervisor goroutine.
 	attempt, failures, rejections int
-	static                        bool          // the provider's URL does not change
-	recoveryLimit                 time.Duration // of the delay before the next attempt to recover; 0 is at once
+	static                        bool          // the provider always returns the same URL
+	recoveryLimit                 time.Duration // upper bound of the delay before the next recovery attempt; 0 means no delay
 
 	mu      sync.Mutex // guards everything below
 	state   State
-	link    *link // what calls write to; nil while there is none
+	link    *link // the link that calls write to; nil while the connection is down
 	session session
-	epochs  uint64        // sessions so far
+	epochs  uint64        // number of sessions so far
 	changed chan struct{} // closed when link or session changes; nil if nobody waits
-	err     error         // why calls fail; set when quit is closed
+	err     error         // the error of calls once quit is closed
 	closed  bool          // Close was called
 
-	// rejected is the last session that the service ended because it could not read a frame. Requests that were on their
-	// way then are not sent again: one of them would end the next session too.
+	// rejected is the last session that the service ended because it could not read a frame. Requests that were in flight
+	// in that session are not sent again, because any of them might end the next session too.
 	rejected struct {
 		epoch uint64
 		err   *CloseError
 	}
 }
 
-// State is what a Conn is doing.
+// State is the connection state of a [Conn].
 type State int
 
-// The states of a Conn. There is no state for a Conn that Dial has not returned yet.
+// The states of a Conn. A Conn is connected when Dial returns it.
 const (
-	StateConnected    State = iota // requests are sent at once
-	StateRecovering                // a reliable connection broke and is being recovered
+	StateConnected    State = iota // requests are sent immediately
+	StateRecovering                // the connection broke and is being recovered
 	StateReconnecting              // a new connection is being made
 	StateClosed                    // the Conn has ended
 )
@@ -80,24 +82,32 @@ func (s State) String() string {
 	return "unknown"
 }
 
-// Stats counts what a Conn has done.
+// Stats are the counters of a [Conn].
 type Stats struct {
-	Received    uint64 // messages for Receive, duplicates not counted
-	Duplicates  uint64 // messages that came a second time and were ignored
-	Dropped     uint64 // messages that were dropped because Options.Buffer was full
-	Sent        uint64 // requests, each attempt counted
-	Connections uint64 // new connections, the first one included
-	Recoveries  uint64 // connections that were recovered
-	Queued      int    // messages that wait for Receive now
-	QueuedBytes int    // the size of their frames
+	Received    uint64 // messages received, without duplicates and dropped messages
+	Duplicates  uint64 // messages ignored because they had arrived before
+	Dropped     uint64 // messages dropped because Options.Buffer was full
+	Sent        uint64 // requests sent, counting each attempt
+	Connections uint64 // new connections, including the first
+	Recoveries  uint64 // recovered connections
+	Queued      int    // messages waiting for Receive
+	QueuedBytes int    // size of the frames of the waiting messages
 }
 
-// Dial connects to a hub. It returns when the service has said that the connection is there, or with the error of the
-// first attempt; see Options.RetryInitial. The context bounds only Dial: the Conn lives until Close is called or until
-// it has to give up, see Conn.Done. Without a deadline, an attempt takes at most 10 seconds. nil options are the defaults.
+// Dial connects to a hub and returns when the service has confirmed the connection. If the first attempt fails, Dial
+// returns its error, unless [Options.RetryInitial] is set. Each attempt takes at most 10 seconds. Nil options mean the
+// defaults.
 //
-// The error is an [ErrInvalidArgument] for a wrong option or URL, a *[HandshakeError] if the server refused, and otherwise
-// what the provider or the network reported. It shows no token.
+// The context applies only to Dial. The Conn lives until Close is called or it cannot reconnect; see [Conn.Done].
+//
+// Dial returns:
+//
+//   - [ErrInvalidArgument] if an option or the URL is invalid;
+//   - a *[HandshakeError] if the server rejected the handshake;
+//   - a *[CloseError] if the service closed the connection before confirming it;
+//   - otherwise, the error of the provider, the network or the context.
+//
+// The text of an error never contains a token.
 func Dial(ctx context.Context, provider URLProvider, options *Options) (*Conn, error) {
 	if provider == nil {
 		return nil, invalid("Dial", "provider", "is nil")
@@ -138,13 +148,15 @@ func newConn(provider URLProvider, o Options) *Conn {
 	return c
 }
 
-// Close closes the connection with a close frame and ends the Conn. Calls that wait fail with [ErrClosed]; Receive still
-// returns the messages that have arrived. When Close returns, the goroutines of the Conn have ended, except a hook that
-// runs. Close waits at most 5 seconds for the service, then cuts the connection. It may be called several times, also in
-// a hook; the error is always nil.
+// Close closes the connection with a close frame and ends the Conn. Pending calls return [ErrClosed]. Receive still
+// returns the messages that have already arrived.
 //
-// In whatever state the Conn is, Close ends it: an attempt to connect, a wait before the next one, and a recovery stop.
-// Only a URLProvider that ignores its context can hold it up.
+// Close works in every state: it also stops a recovery, an attempt to connect, or the wait before the next attempt. It
+// waits up to 5 seconds for the service's close frame, then closes the socket. Only a URLProvider that ignores its
+// context can delay Close further.
+//
+// When Close returns, all goroutines of the Conn have ended, except a running hook. Close may be called more than once
+// and from a hook. It always returns nil.
 func (c *Conn) Close() error {
 	c.mu.Lock()
 	first := !c.closed
@@ -158,7 +170,7 @@ func (c *Conn) Close() error {
 	if first {
 		c.hooks.close()
 		if l != nil {
-			l.goodbye(1000, "")
+			l.close(1000, "")
 		}
 		c.cancel()
 	}
@@ -167,16 +179,19 @@ func (c *Conn) Close() error {
 	return nil
 }
 
-// Done returns a channel that is closed when the Conn has ended: after Close, or when it gave up. Err then tells why.
+// Done returns a channel that is closed when the Conn has ended, after Close or because it cannot reconnect. [Conn.Err]
+// then returns the reason.
 func (c *Conn) Done() <-chan struct{} { return c.done }
 
-// Err returns nil until Done is closed, and then why the Conn ended:
+// Err returns nil until Done is closed. It then returns the reason why the Conn ended:
 //
 //   - [ErrClosed] after Close;
-//   - a *[CloseError] if the connection ended and OnServerClose or Reconnect.Disabled wanted no other;
-//   - a *[CloseError] that is an [ErrSlowConsumer] if the application received too slowly;
-//   - a *[HandshakeError] if the server refused with 401, 403 or 404: for StaticURL once, otherwise for three URLs in a row;
-//   - the last error if Reconnect.MaxAttempts were made.
+//   - a *[CloseError] if the connection ended and [Options.OnServerClose] or [ReconnectOptions.Disabled] ruled out a
+//     new one;
+//   - a *[CloseError] that matches [ErrSlowConsumer] if the application received too slowly;
+//   - a *[HandshakeError] if the server rejected handshakes with 401, 403 or 404: one with [StaticURL], three with
+//     another URLProvider;
+//   - the error of the last attempt if [ReconnectOptions.MaxAttempts] attempts failed.
 func (c *Conn) Err() error {
 	select {
 	case <-c.done:
@@ -188,28 +203,29 @@ func (c *Conn) Err() error {
 	return c.err
 }
 
-// ConnectionID returns the id of the connection: of the last one, while there is none. A new connection has a new id.
+// ConnectionID returns the ID of the current connection or, while the connection is down, of the last one. A recovered
+// connection keeps its ID; a new connection has a new ID.
 func (c *Conn) ConnectionID() string {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	return c.session.id
 }
 
-// UserID returns the user of the connection, or an empty string.
+// UserID returns the user ID of the connection, or an empty string if it has none.
 func (c *Conn) UserID() string {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	return c.session.userID
 }
 
-// State returns what the Conn is doing at the moment.
+// State returns the current state of the Conn.
 func (c *Conn) State() State {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	return c.state
 }
 
-// Stats returns what the Conn has done so far.
+// Stats returns the current counters of the Conn.
 func (c *Conn) Stats() Stats {
 	s := Stats{
 		Received:    c.received.Load(),
@@ -222,7 +238,7 @@ func (c *Conn) Stats() Stats {
 	return s
 }
 
-// current returns the link to write to, or nil.
+// current returns the link to write to, or nil while the connection is down.
 func (c *Conn) current() *link {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -236,22 +252,22 @@ func (c *Conn) isClosed() bool {
 	return c.closed
 }
 
-// endError returns why calls fail. It is for use after quit is closed.
+// endError returns the error of calls after quit has been closed.
 func (c *Conn) endError() error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	return c.err
 }
 
-// change wakes those who wait for a link or a session. The caller holds c.mu.
-func (c *Conn) change() {
+// notifyChanged wakes the calls that wait for a link or a session. The caller holds c.mu.
+func (c *Conn) notifyChanged() {
 	if c.changed != nil {
 		close(c.changed)
 		c.changed = nil
 	}
 }
 
-// finish ends the Conn, because of err unless Close was called.
+// finish ends the Conn with err, or with ErrClosed if Close was called.
 func (c *Conn) finish(err error) {
 	c.mu.Lock()
 	if c.err == nil {
@@ -260,7 +276,7 @@ func (c *Conn) finish(err error) {
 	}
 	err = c.err
 	c.state = StateClosed
-	c.change()
+	c.notifyChanged()
 	c.mu.Unlock()
 	c.cancel()
 	c.goroutines.close()

@@ -10,7 +10,7 @@ import (
 	"github.com/awps-go/webpubsub/emulator"
 )
 
-// TestMainPath walks the main path against the emulator with each protocol.
+// TestMainPath covers the common operations with each protocol, against the emulator.
 func TestMainPath(t *testing.T) {
 	for p := range Protocol(len(subprotocols)) {
 		t.Run(p.String(), func(t *testing.T) {
@@ -71,7 +71,7 @@ func TestRecovery(t *testing.T) {
 	}
 }
 
-// TestTheEmulatorsFaults walks through what a user's own test can do to a client.
+// TestTheEmulatorsFaults uses the faults that the emulator offers to the tests of an application.
 func TestTheEmulatorsFaults(t *testing.T) {
 	h := startHub(t)
 	ctx := testContext(t)
@@ -81,7 +81,7 @@ func TestTheEmulatorsFaults(t *testing.T) {
 	first := conn.ConnectionID()
 	e.expect(t, "connected "+first+" false")
 
-	// The client comes back too late: a new connection, with its group.
+	// The client reconnects too late to recover: it makes a new connection and rejoins its group.
 	require.NoError(t, h.InjectFault(emulator.Fault{Operation: emulator.OperationConnect, Status: 503, Times: 2}))
 	require.True(t, h.DropConnection(hubName, first))
 	h.Advance(31 * time.Second)
@@ -100,7 +100,7 @@ func TestTheEmulatorsFaults(t *testing.T) {
 	third := conn.ConnectionID()
 	e.expect(t, "connected "+third+" false")
 
-	// A permission is lacking.
+	// The client lacks a permission.
 	require.NoError(t, h.service.RevokePermission(ctx, webpubsub.PermissionSendToGroup, third,
 		&webpubsub.RevokePermissionOptions{TargetName: "room"}))
 	require.ErrorIs(t, conn.SendToGroup(ctx, "room", Text("c"), nil), ErrForbidden)

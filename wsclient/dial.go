@@ -12,7 +12,7 @@ import (
 	"github.com/awps-go/webpubsub/internal/redact"
 )
 
-// dialWebSocket makes a WebSocket connection. The function that it returns ends the connection at once, without a close
+// dialWebSocket makes a WebSocket connection. The returned function closes the socket immediately, without a close
 // frame.
 func dialWebSocket(ctx context.Context, target string, o *Options) (*websocket.Conn, func(), error) {
 	client := *o.HTTPClient
@@ -32,11 +32,11 @@ func dialWebSocket(ctx context.Context, target string, o *Options) (*websocket.C
 	if resp != nil && resp.StatusCode != http.StatusSwitchingProtocols {
 		return nil, nil, &HandshakeError{StatusCode: resp.StatusCode, Body: readBody(resp, target)}
 	}
-	return nil, nil, scrub(withoutURL(err), target)
+	return nil, nil, redactError(withoutURL(err), target)
 }
 
-// socketKeeper remembers the socket of a handshake. The WebSocket library cannot end a connection while its Close waits
-// for the peer; closing the socket can.
+// socketKeeper keeps the socket of a handshake. Closing the socket is the only way to stop the WebSocket library's
+// Close while it waits for the peer.
 type socketKeeper struct {
 	next http.RoundTripper
 	body io.Closer
@@ -50,12 +50,12 @@ func (k *socketKeeper) RoundTrip(req *http.Request) (*http.Response, error) {
 	return resp, err
 }
 
-// readBody returns the beginning of the answer to a failed handshake, fit for an error's text.
+// readBody returns the beginning of the response body of a failed handshake, redacted and on one line.
 func readBody(resp *http.Response, target string) string {
 	if resp.Body == nil {
 		return ""
 	}
-	const maxBody = 1 << 10 // what the WebSocket library keeps
+	const maxBody = 1 << 10 // the WebSocket library keeps no more
 	data, _ := io.ReadAll(io.LimitReader(resp.Body, maxBody))
 	return redact.Line(redact.Excerpt(data, maxBody, secrets(target)...), maxBody)
 }

@@ -1,6 +1,5 @@
-// Package wsclient is a client of an Azure Web PubSub hub over WebSocket: it joins groups, sends to them, sends events,
-// and receives messages. A token never has to be renewed: the service looks at it only when a connection is made, and a
-// Conn asks its URLProvider for a fresh URL before each new connection.
+// Package wsclient connects a Go program to an Azure Web PubSub hub as a client. Over one WebSocket connection, the
+// client joins groups, sends messages and events, and receives messages.
 //
 //	conn, err := wsclient.Dial(ctx, wsclient.Negotiate("https://example.com/negotiate", nil), nil)
 //	if err != nil {
@@ -20,25 +19,46 @@
 //		fmt.Println(m.Group, m.Text())
 //	}
 //
+// An access token never has to be renewed. The service checks the token only when a connection is made, and the
+// connection stays open after the token expires. A [Conn] gets a URL with a fresh token from its [URLProvider] before
+// each new connection.
+//
 // # While the connection is down
 //
-// A [Conn] outlives its connections. When one breaks, the default protocol recovers it: the service keeps the client's
-// messages for 30 seconds, and none is lost or comes twice. When that is not possible, the Conn makes a new connection
-// and joins the wanted groups again; messages may then be missing, so the event of Options.OnConnected has Resumed false,
-// and the application should fetch its state anew.
+// A Conn outlives its WebSocket connections. When a connection breaks, the Conn replaces it in the background, and
+// calls wait instead of failing:
 //
-//   - Receive and Messages wait.
-//   - SendToGroup, SendEvent, JoinGroup, LeaveGroup, Invoke and OpenGroupStream wait for the connection, as long as their
-//     context allows. What was sent without being acknowledged is sent again; see [Conn.SendToGroup].
-//   - A context that ends stops its call. It has no effect on the connection or on other calls.
+//   - With a reliable protocol, such as the default, the Conn first tries to recover the connection. The service keeps
+//     the client's messages for 30 seconds. After a recovery, no message is lost or duplicated.
+//   - Otherwise, or if the recovery fails, the Conn makes a new connection and rejoins its groups. Messages may have
+//     been lost, so the application should fetch its state again. See [ConnectedEvent.Resumed].
+//
+// Calls behave as follows if the connection is down, or breaks before the service has responded:
+//
+//   - [Conn.Receive] and [Conn.Messages] return the messages in the buffer, then wait for the next one.
+//   - [Conn.SendToGroup], [Conn.SendEvent], [Conn.JoinGroup] and [Conn.LeaveGroup] wait for a connection. A request
+//     that was sent but not acknowledged is sent again. On a recovered connection, the service executes it only once.
+//     On a new connection, it may be executed twice; with the option AtMostOnce, the call returns [ErrOutcomeUnknown]
+//     instead. With the option NoAck, the call returns when the frame is written, and the frame may be lost.
+//   - [Conn.Invoke] waits for a connection and sends its request only once. If the connection then breaks, Invoke
+//     returns ErrOutcomeUnknown.
+//   - [Conn.OpenGroupStream] waits for a connection. An open stream continues after a recovery, and fails with a
+//     *[CloseError] if there is none.
+//
+// A call stops waiting in two cases:
+//
+//   - Its context ends. The call returns the context's error, which also matches ErrOutcomeUnknown if the request may
+//     have been executed. The connection and other calls are not affected.
+//   - The Conn ends. The call returns [ErrClosed] after [Conn.Close], and otherwise the error of [Conn.Err]. Receive
+//     first returns the messages that arrived before.
 //
 // # Slow receivers
 //
-// The Conn reads the connection at all times; messages wait in a buffer for Receive. See [BufferOptions] for what happens
-// beyond it.
+// The Conn keeps reading from the connection even if the application is slow. Messages wait for Receive in a buffer.
+// See [BufferOptions] for what happens when the buffer is full.
 //
 // # Dead connections
 //
-// After 10 seconds without a frame the Conn sends a ping, and after 20 it cuts the connection and recovers it. See
-// [KeepAliveOptions].
+// The Conn sends a ping after 10 seconds without a frame. After 20 seconds it closes the connection and replaces it.
+// See [KeepAliveOptions].
 package wsclient

@@ -7,71 +7,72 @@ import (
 	"strings"
 )
 
-// The errors that callers act on, for errors.Is.
+// Errors to test for with errors.Is. They are usually wrapped in another error.
 var (
-	// ErrInvalidArgument: an argument or an option is wrong. The message names it. Nothing was sent.
+	// ErrInvalidArgument means that an argument or option is invalid. The error text names it. Nothing was sent.
 	ErrInvalidArgument = errors.New("wsclient: invalid argument")
 
-	// ErrClosed: the Conn was closed by Close.
+	// ErrClosed means that the Conn was closed with [Conn.Close].
 	ErrClosed = errors.New("wsclient: closed")
 
-	// ErrSlowConsumer: the application received too slowly: messages beyond Options.Buffer were not acknowledged, and the
-	// service ended the connection.
+	// ErrSlowConsumer means that the application received too slowly: the Conn did not acknowledge messages beyond
+	// Options.Buffer, and the service closed the connection.
 	ErrSlowConsumer = errors.New("wsclient: the application receives too slowly")
 
-	// ErrOutcomeUnknown: the request was sent, and its answer did not come. The service may have executed it.
+	// ErrOutcomeUnknown means that the request was sent but no response arrived. The service may have executed the
+	// request.
 	ErrOutcomeUnknown = errors.New("wsclient: the request may have been executed")
 
-	// ErrForbidden: the client lacks the permission. It is inside an *AckError or a *StreamError.
+	// ErrForbidden means that the client lacks a permission. The error is also an *AckError or a *StreamError.
 	ErrForbidden = errors.New("wsclient: forbidden")
 )
 
-// AckError is a request that the service did not execute, as its acknowledgement says. errors.Is finds [ErrForbidden] in
-// one whose Name is "Forbidden".
+// AckError reports a request that the service acknowledged with an error. It matches [ErrForbidden] if Name is
+// "Forbidden".
 type AckError struct {
-	// Name is the kind of error: "Forbidden", "InternalServerError", and more that the service may add.
+	// Name is the kind of error, for example "Forbidden" or "InternalServerError". The service may add others.
 	Name string
 
-	// Message is the service's text.
+	// Message is the service's error text.
 	Message string
 
-	// AckID is the id under which the request was sent.
+	// AckID is the ackId of the request.
 	AckID uint64
 }
 
 func (e *AckError) Error() string { return "wsclient: " + nameAndMessage(e.Name, e.Message) }
 
-// Is reports whether target is ErrForbidden and the name is that of a lacking permission.
+// Is reports whether target is [ErrForbidden] and Name is "Forbidden".
 func (e *AckError) Is(target error) bool { return target == ErrForbidden && e.Name == nameForbidden }
 
-// The names of errors that the package acts on.
+// The error names that the package handles.
 const (
 	nameForbidden     = "Forbidden"
 	nameInternalError = "InternalServerError"
 	nameDuplicate     = "Duplicate"
 )
 
-// InvokeError is an invocation that failed in the service or in the event handler.
+// InvokeError reports that the service or the event handler failed to handle an invocation.
 type InvokeError struct {
-	// Name is the kind of error, as the service names it.
+	// Name is the service's name for the kind of error.
 	Name string
 
-	// Message is the service's text.
+	// Message is the service's error text.
 	Message string
 }
 
 func (e *InvokeError) Error() string { return "wsclient: " + nameAndMessage(e.Name, e.Message) }
 
-// StreamError is why a group stream ended early.
+// StreamError reports why a group stream ended early. It matches [ErrForbidden] if Name is "Forbidden".
 type StreamError struct {
-	// Name is the kind of error: "StreamNotFound", "Forbidden", "BadRequest", "InternalServerError" or "IdleTimeout", and
-	// for receivers also "UserError" or "Cancelled".
+	// Name is the kind of error. Senders receive "StreamNotFound", "Forbidden", "BadRequest", "InternalServerError" or
+	// "IdleTimeout". Receivers may also receive "UserError" or "Cancelled".
 	Name string
 
-	// Message is the service's text, or that of the sender for a "UserError".
+	// Message is the error text: the sender's for a "UserError", otherwise the service's.
 	Message string
 
-	// UserErrorCode is the code that the sender gave with CloseWithError, if any.
+	// UserErrorCode is the code that the sender passed to CloseWithError, if any.
 	UserErrorCode string
 }
 
@@ -79,7 +80,7 @@ func (e *StreamError) Error() string {
 	return "wsclient: group stream: " + nameAndMessage(e.Name, e.Message)
 }
 
-// Is reports whether target is ErrForbidden and the name is that of a lacking permission.
+// Is reports whether target is [ErrForbidden] and Name is "Forbidden".
 func (e *StreamError) Is(target error) bool {
 	return target == ErrForbidden && e.Name == nameForbidden
 }
@@ -94,24 +95,24 @@ func nameAndMessage(name, message string) string {
 	return name + ": " + message
 }
 
-// CloseError is why a connection ended.
+// CloseError reports why a connection ended.
 type CloseError struct {
-	// Code is the close code of the WebSocket protocol that the service sent, or that this package sent after a frame that
-	// it cannot read (1003, 1007, 1009). It is 1006 if the connection broke without one.
+	// Code is the WebSocket close code. The service sent it, or this package sent it because it could not read a frame
+	// (1003, 1007 or 1009). Code is 1006 if the connection broke without a close frame.
 	Code int
 
 	// Reason is the text in the close frame.
 	Reason string
 
-	// Message is the text of the service's disconnected frame, such as "Application server closed the connection.
-	// Reason: bye".
+	// Message is the text of the service's disconnected frame, if there was one, such as "Application server closed the
+	// connection. Reason: bye".
 	Message string
 
-	err    error // what the network or the decoder reported, or one of the package's sentinels
+	err    error // the error of the network, or one of the package's errors
 	byPeer bool  // the service sent the close frame
 }
 
-// codeAbnormal is the close code for a connection that broke without a close frame.
+// codeAbnormal is the close code of a connection that broke without a close frame.
 const codeAbnormal = 1006
 
 func (e *CloseError) Error() string {
@@ -132,15 +133,17 @@ func (e *CloseError) Error() string {
 	return b.String()
 }
 
-// Unwrap returns what the network reported, or ErrSlowConsumer, or nil.
+// Unwrap returns the error of the network, [ErrSlowConsumer], or nil.
 func (e *CloseError) Unwrap() error { return e.err }
 
-// HandshakeError is a handshake that the server answered with a status other than 101.
+// HandshakeError reports that the server responded to the handshake with a status other than 101. In a browser
+// (GOOS=js) the status is not available, so a rejected handshake is a different error.
 type HandshakeError struct {
-	// StatusCode is the HTTP status: 401 for a token that is wrong or has expired, and what a connect handler chose.
+	// StatusCode is the HTTP status. It is 401 if the token is invalid or has expired. A connect event handler may choose
+	// other statuses.
 	StatusCode int
 
-	// Body is the beginning of the answer, at most 1 KiB, without control characters and tokens.
+	// Body is the beginning of the response body, at most 1 KiB, without control characters and tokens.
 	Body string
 }
 
@@ -152,8 +155,8 @@ func (e *HandshakeError) Error() string {
 	return text
 }
 
-// refused reports whether the server rejects the URL or its token, so that the same URL cannot succeed later.
-func (e *HandshakeError) refused() bool {
+// isPermanent reports whether the server rejected the URL or its token, which means that retrying the URL is pointless.
+func (e *HandshakeError) isPermanent() bool {
 	switch e.StatusCode {
 	case http.StatusUnauthorized, http.StatusForbidden, http.StatusNotFound:
 		return true
@@ -161,7 +164,7 @@ func (e *HandshakeError) refused() bool {
 	return false
 }
 
-// argumentError names a wrong argument of a call.
+// argumentError reports an invalid argument.
 type argumentError struct {
 	operation, argument string
 	problem             error

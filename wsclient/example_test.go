@@ -15,8 +15,8 @@ import (
 	"github.com/awps-go/webpubsub/wsclient"
 )
 
-// startService starts an emulator, and returns a provider of URLs for its hub "chat". An application would ask its own
-// server for the URL, see [wsclient.Negotiate].
+// startService starts an emulator and returns a URLProvider for its hub "chat". An application would get the URL from
+// its own server: see [wsclient.Negotiate].
 func startService() (*emulator.Server, wsclient.URLProvider) {
 	server, err := emulator.Start(nil)
 	if err != nil {
@@ -90,7 +90,7 @@ func ExampleConn_Messages() {
 		}
 		fmt.Println(v.City)
 		if v.City == "Lima" {
-			cancel() // ends the loop, not the connection
+			cancel() // ends the loop; the connection stays open
 		}
 	}
 	fmt.Println(conn.State())
@@ -101,7 +101,7 @@ func ExampleConn_Messages() {
 	// connected
 }
 
-// A connection breaks, and is recovered: a message that was sent meanwhile arrives.
+// The client recovers a broken connection, and receives a message that was sent in the meantime.
 func ExampleOptions_recovery() {
 	server, provider := startService()
 	defer server.Close()
@@ -110,7 +110,7 @@ func ExampleOptions_recovery() {
 	conn, err := wsclient.Dial(ctx, provider, &wsclient.Options{
 		OnConnected: func(e wsclient.ConnectedEvent) {
 			if !e.Resumed {
-				// A new connection: fetch the application's state.
+				// This is a new connection: fetch the application's state.
 				return
 			}
 			recovered <- e
@@ -141,14 +141,14 @@ func ExampleOptions_recovery() {
 	// same connection: true
 }
 
-// The application decides what follows when its server closes the connection.
+// OnServerClose decides whether the client reconnects after an application server closed its connection.
 func ExampleOptions_serverClose() {
 	server, provider := startService()
 	defer server.Close()
 	ctx := context.Background()
 	conn, err := wsclient.Dial(ctx, provider, &wsclient.Options{
 		OnServerClose: func(reason string) bool {
-			return !strings.Contains(reason, "banned") // then do not come back
+			return !strings.Contains(reason, "banned") // do not reconnect if banned
 		},
 	})
 	if err != nil {
@@ -178,7 +178,7 @@ func ExampleConn_SendToGroup() {
 	defer conn.Close()
 
 	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
-	defer cancel() // bounds the call, and does not touch the connection
+	defer cancel() // the timeout applies to the call, not to the connection
 	err = conn.SendToGroup(ctx, "room", wsclient.Binary([]byte{1, 2, 3}), &wsclient.SendToGroupOptions{
 		NoEcho:     true,
 		TTL:        30 * time.Second,
@@ -196,7 +196,7 @@ func ExampleConn_SendToGroup() {
 func ExampleNegotiate() {
 	server, provider := startService()
 	defer server.Close()
-	// The application's server, which knows who asks.
+	// The application server, which knows the user.
 	app := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		url, err := provider(r.Context())
 		if err != nil {

@@ -2,28 +2,28 @@ package wsclient
 
 import "sync"
 
-// goroutines counts the goroutines of a Conn, so that Close can wait for them.
+// goroutines tracks the goroutines of a Conn, so that Close can wait for them.
 type goroutines struct {
 	wg sync.WaitGroup
 
-	mu   sync.Mutex // guards shut
-	shut bool
+	mu     sync.Mutex // guards closed
+	closed bool
 }
 
-// spawn starts a goroutine, and reports false if the Conn is closed.
+// spawn starts a goroutine. It returns false after close, without starting one.
 func (g *goroutines) spawn(f func()) bool {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	if g.shut {
+	if g.closed {
 		return false
 	}
 	g.wg.Go(f)
 	return true
 }
 
-// close lets no goroutine start any more.
+// close prevents new goroutines from starting.
 func (g *goroutines) close() {
 	g.mu.Lock()
-	g.shut = true
+	g.closed = true
 	g.mu.Unlock()
 }

@@ -10,40 +10,51 @@ import (
 	"time"
 )
 
-// SendToGroupOptions are the options of SendToGroup.
+// SendToGroupOptions are the options of [Conn.SendToGroup].
 type SendToGroupOptions struct {
-	// NoEcho keeps the message from coming back, if this client is in the group.
+	// NoEcho excludes this client from the recipients if it is in the group.
 	NoEcho bool
 
-	// TTL is how long the service keeps the message for a client that cannot receive it at the moment: whole seconds, at
-	// most 300. 0 means without limit.
+	// TTL is how long the service keeps the message for a client that cannot receive it at the moment. It must be a whole
+	// number of seconds, at most 300. 0 means no limit.
 	TTL time.Duration
 
-	// Metadata goes with the message: keys are HTTP tokens of at most 256 bytes, values ASCII of at most 1,024 bytes, all
-	// together at most 8 KiB.
+	// Metadata is sent along with the message. The limits are:
+	//
+	//   - keys: HTTP tokens of up to 256 bytes;
+	//   - values: ASCII, up to 1,024 bytes;
+	//   - total: 8 KiB.
 	Metadata map[string]string
 
-	// NoAck does not ask for an acknowledgement: SendToGroup returns when the frame is written to the connection. An
-	// error of the service, such as a lacking permission, remains unnoticed.
+	// NoAck does not request an acknowledgement: SendToGroup returns when the frame has been written to the connection.
+	// Errors of the service, such as a missing permission, are not reported.
 	NoAck bool
 
-	// AtMostOnce does not send the message again if it may have been delivered. SendToGroup then returns
-	// ErrOutcomeUnknown.
+	// AtMostOnce prevents retries that could deliver the message twice. SendToGroup returns ErrOutcomeUnknown instead.
 	AtMostOnce bool
 }
 
-// SendToGroup sends a message to the members of a group. The client needs the permission to send to it, and need not be
-// a member.
+// SendToGroup sends a message to the members of a group. The client needs the permission to send to the group, but need
+// not be a member.
 //
-// SendToGroup returns when the service has acknowledged the message. While the connection is down, it waits, until ctx
-// ends. If the connection breaks before the acknowledgement comes, it sends the message again: with the same ackId on a
-// recovered connection, where the service executes it once, and with a new one on a new connection, where the message may
-// be delivered twice. AtMostOnce prevents that. An InternalServerError is tried again up to three times.
+// SendToGroup returns when the service has acknowledged the message. It waits while the connection is down, until ctx
+// ends. If the connection breaks before the acknowledgement arrives, SendToGroup sends the message again:
 //
-// The error is an *[AckError] if the service rejected the message, which is an [ErrForbidden] if the permission is lacking;
-// ctx's error; a *[CloseError] if the service closed the connection because it could not read a frame (1003, 1007, 1009),
-// possibly this one; or why the Conn has ended. An error that is an [ErrOutcomeUnknown] means that the message was sent and may
-// have been delivered.
+//   - On a recovered connection it uses the same ackId, so the service executes the request only once.
+//   - On a new connection it uses a new ackId, so the message may be delivered twice. AtMostOnce prevents this retry.
+//
+// SendToGroup also retries after an InternalServerError, up to three times, unless AtMostOnce is set.
+//
+// SendToGroup returns:
+//
+//   - [ErrInvalidArgument] if an argument is invalid;
+//   - an *[AckError] if the service rejected the message; it matches [ErrForbidden] if the client lacks the permission;
+//   - the error of ctx if ctx ended;
+//   - a *[CloseError] if the service closed the connection because it could not read a frame (1003, 1007 or 1009). The
+//     frame may be the one of this message, so it is not sent again;
+//   - the error of [Conn.Err] if the Conn has ended.
+//
+// If the message may have been delivered despite the error, the error also matches [ErrOutcomeUnknown].
 func (c *Conn) SendToGroup(ctx context.Context, group string, payload Payload, options *SendToGroupOptions) error {
 	const operation = "SendToGroup"
 	o := valueOr(options)
@@ -55,24 +66,27 @@ func (c *Conn) SendToGroup(ctx context.Context, group string, payload Payload, o
 		kind: requestSend, group: group, payload: payload, noEcho: o.NoEcho, ttl: o.TTL, metadata: o.Metadata}})
 }
 
-// SendEventOptions are the options of SendEvent.
+// SendEventOptions are the options of [Conn.SendEvent].
 type SendEventOptions struct {
-	// Metadata goes with the event. See SendToGroupOptions.
+	// Metadata is sent along with the event. See [SendToGroupOptions] for the limits.
 	Metadata map[string]string
 
-	// NoAck does not ask for an acknowledgement. See SendToGroupOptions.
+	// NoAck does not request an acknowledgement: SendEvent returns when the frame has been written to the connection.
+	// Errors of the service and of the event handler are not reported.
 	NoAck bool
 
-	// AtMostOnce does not send the event again if it may have been handled. See SendToGroupOptions.
+	// AtMostOnce prevents retries that could deliver the event twice. SendEvent returns ErrOutcomeUnknown instead.
 	AtMostOnce bool
 }
 
-// SendEvent sends an event to the application's event handler. The name is a letter, then up to 127 letters, digits, and any
-// of _ . -. The service acknowledges the event when the handler has answered. A handler's answer arrives as a message from
-// the server.
+// SendEvent sends an event to the application's event handler. The name of an event is a letter, then up to 127 letters,
+// digits and any of _ . -.
 //
-// While the connection is down, and when it breaks, SendEvent does what [Conn.SendToGroup] does, and has its errors. An
-// event that the handler fails to handle is an InternalServerError.
+// The service acknowledges the event after the event handler has responded. A response with data arrives as a message
+// from the server. To receive the response as a result, use [Conn.Invoke].
+//
+// SendEvent waits, retries and returns errors like [Conn.SendToGroup]. If the event handler still fails after the
+// retries, the error is an *[AckError] with the name InternalServerError.
 func (c *Conn) SendEvent(ctx context.Context, event string, payload Payload, options *SendEventOptions) error {
 	const operation = "SendEvent"
 	o := valueOr(options)
@@ -84,7 +98,7 @@ func (c *Conn) SendEvent(ctx context.Context, event string, payload Payload, opt
 		kind: requestEvent, event: event, payload: payload, metadata: o.Metadata}})
 }
 
-// valueOr returns what options point to, or the zero value for nil.
+// valueOr returns *options, or the zero value if options is nil.
 func valueOr[T any](options *T) (o T) {
 	if options != nil {
 		o = *options
@@ -92,15 +106,15 @@ func valueOr[T any](options *T) (o T) {
 	return o
 }
 
-// groups are those that the application wants to be in. A group counts from the call on, not from its acknowledgement,
-// which may get lost.
+// groups is the set of groups to rejoin on a new connection. JoinGroup adds a group before it sends the request,
+// because the acknowledgement may get lost.
 type groups struct {
 	mu     sync.Mutex // guards wanted
 	wanted map[string]struct{}
 }
 
-// want notes that a group is wanted, and reports whether it was not before.
-func (g *groups) want(group string) bool {
+// add adds a group and reports whether it was not in the set before.
+func (g *groups) add(group string) bool {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	if _, wanted := g.wanted[group]; wanted {
@@ -113,13 +127,13 @@ func (g *groups) want(group string) bool {
 	return true
 }
 
-func (g *groups) drop(group string) {
+func (g *groups) remove(group string) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	delete(g.wanted, group)
 }
 
-func (g *groups) wants(group string) bool {
+func (g *groups) contains(group string) bool {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	_, wanted := g.wanted[group]
@@ -134,52 +148,52 @@ func (g *groups) all() []string {
 
 // JoinGroup joins a group. The client needs the permission to join it.
 //
-// The group is wanted from the call on: until LeaveGroup, the Conn joins it again on each new connection, before any
-// other request is sent there, unless Options.NoRejoin is set. It is not wanted if this call, the first one for the group,
-// fails with an *[AckError]. If ctx ends before the acknowledgement comes, the group stays wanted and may be joined later;
-// call LeaveGroup if that must not be.
+// From now until [Conn.LeaveGroup], the Conn rejoins the group on each new connection, before it sends other requests.
+// [Options.NoRejoin] disables that. If the first JoinGroup for a group returns an *[AckError], the group is not
+// rejoined. If ctx ends before the acknowledgement arrives, the client may still be in the group or join it later: call
+// LeaveGroup to undo that.
 //
-// While the connection is down, JoinGroup waits, until ctx ends. Its errors are those of [Conn.SendToGroup].
+// JoinGroup waits, retries and returns errors like [Conn.SendToGroup].
 func (c *Conn) JoinGroup(ctx context.Context, group string) error {
 	const operation = "JoinGroup"
 	if err := checkGroup(operation, group); err != nil {
 		return err
 	}
-	added := c.groups.want(group)
+	added := c.groups.add(group)
 	err := c.do(ctx, &call{operation: operation, request: request{kind: requestJoin, group: group}})
 	if added && errors.As(err, new(*AckError)) {
-		c.groups.drop(group)
+		c.groups.remove(group)
 	}
 	return err
 }
 
-// LeaveGroup leaves a group. From the call on, the Conn does not join it again. To leave a group that the client is not in
-// succeeds.
+// LeaveGroup leaves a group. From now on, the Conn does not rejoin the group, even if LeaveGroup returns an error.
+// Leaving a group that the client is not in succeeds.
 //
-// While the connection is down, LeaveGroup waits, until ctx ends. Its errors are those of [Conn.SendToGroup].
+// LeaveGroup waits, retries and returns errors like [Conn.SendToGroup].
 func (c *Conn) LeaveGroup(ctx context.Context, group string) error {
 	const operation = "LeaveGroup"
 	if err := checkGroup(operation, group); err != nil {
 		return err
 	}
-	c.groups.drop(group)
+	c.groups.remove(group)
 	return c.do(ctx, &call{operation: operation, request: request{kind: requestLeave, group: group}})
 }
 
-// rejoin is a group that is being joined again.
+// rejoin is the request to rejoin a group, and its current write.
 type rejoin struct {
 	*call
 	write *write
 }
 
-// beginRejoins sends the requests to join the wanted groups on a new link that no call can write to yet.
+// beginRejoins sends the requests to rejoin the groups on a new link. No other call can write to the link yet.
 func (c *Conn) beginRejoins(l *link, epoch uint64) []rejoin {
 	if c.options.NoRejoin {
 		return nil
 	}
 	var all []rejoin
 	for _, group := range c.groups.all() {
-		k := &call{operation: "JoinGroup", only: epoch, wanted: func() bool { return c.groups.wants(group) },
+		k := &call{operation: "JoinGroup", only: epoch, wanted: func() bool { return c.groups.contains(group) },
 			request: request{kind: requestJoin, group: group}}
 		if w, err := c.attemptCall(k, l, epoch); err == nil {
 			all = append(all, rejoin{k, w})
@@ -188,7 +202,7 @@ func (c *Conn) beginRejoins(l *link, epoch uint64) []rejoin {
 	return all
 }
 
-// finishRejoins waits in the background for the answers to beginRejoins.
+// finishRejoins waits in the background for the acknowledgements of the requests from beginRejoins.
 func (c *Conn) finishRejoins(l *link, all []rejoin) {
 	if len(all) == 0 {
 		return
@@ -203,7 +217,7 @@ func (c *Conn) finishRejoins(l *link, all []rejoin) {
 				continue
 			}
 			group := r.request.group
-			c.log.Warn("a group was not joined again", "group", group, "error", err)
+			c.log.Warn("a group could not be rejoined", "group", group, "error", err)
 			if hook := c.options.OnRejoinFailed; hook != nil {
 				c.hooks.add(func() { hook(RejoinFailedEvent{c, group, err}) })
 			}

@@ -2,21 +2,20 @@ package wsclient
 
 import "sync"
 
-// hooks runs the application's hooks in order on a goroutine that exists only while there are hooks to run.
-//
-// That goroutine is not one of those that Close waits for: a hook may call Close.
+// hooks runs the application's hooks in order, on a goroutine that exists only while there are hooks to run. Close does
+// not wait for this goroutine, because a hook may call Close.
 type hooks struct {
 	mu      sync.Mutex // guards everything below
 	queue   []func()
 	running bool
-	shut    bool
+	closed  bool
 }
 
-// add queues a hook.
+// add adds a hook to the queue. It does nothing after close.
 func (h *hooks) add(f func()) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	if h.shut {
+	if h.closed {
 		return
 	}
 	h.queue = append(h.queue, f)
@@ -41,9 +40,9 @@ func (h *hooks) run() {
 	}
 }
 
-// close lets no further hook start.
+// close discards the queued hooks. No hook starts afterwards.
 func (h *hooks) close() {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	h.shut, h.queue = true, nil
+	h.closed, h.queue = true, nil
 }

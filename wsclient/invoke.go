@@ -7,17 +7,24 @@ import (
 	"sync"
 )
 
-// InvokeOptions are the options of Invoke. There are none yet.
+// InvokeOptions are the options of [Conn.Invoke]. There are none yet.
 type InvokeOptions struct{}
 
-// Invoke sends an event to the application's event handler and returns its answer: a request with a response over the
-// connection. Several invocations may wait at once. The handler's answer may be empty; the Payload is then the zero one.
+// Invoke sends an event to the application's event handler and returns the handler's response. Several calls may be in
+// flight at the same time. If the response is empty, Invoke returns the zero Payload.
 //
-// While the connection is down, Invoke waits, until ctx ends. It sends the request once. If the connection breaks before
-// the answer comes, the error is an [ErrOutcomeUnknown]. If ctx ends first, Invoke tells the service that nobody waits
-// any more, and returns ctx's error. What the service or the handler reports is an *[InvokeError].
+// Invoke waits while the connection is down, until ctx ends. It sends the request only once and does not retry it.
 //
-// The protobuf protocols have no public frames for it: the error is then errors.ErrUnsupported.
+// Invoke returns:
+//
+//   - [ErrInvalidArgument] if an argument is invalid;
+//   - errors.ErrUnsupported with the protobuf protocols, which have no public frames for invocations;
+//   - an *[InvokeError] if the service or the event handler reported an error;
+//   - the error of ctx if ctx ended, in which case Invoke also cancels the invocation at the service;
+//   - an error that the connection was lost, if it broke before the response arrived;
+//   - the error of [Conn.Err] if the Conn has ended.
+//
+// If the event may have been handled despite the error, the error also matches [ErrOutcomeUnknown].
 func (c *Conn) Invoke(ctx context.Context, event string, payload Payload, options *InvokeOptions) (Payload, error) {
 	const operation = "Invoke"
 	if err := cmp.Or(checkEvent(operation, event), c.checkPayload(operation, payload)); err != nil {
@@ -44,7 +51,7 @@ func (c *Conn) Invoke(ctx context.Context, event string, payload Payload, option
 		return invoked(f)
 	case <-l.gone:
 		select {
-		case f := <-answer: // it came before the link ended
+		case f := <-answer: // it arrived before the link ended
 			return invoked(f)
 		default:
 			return Payload{}, operationError(operation, errLinkLost, !w.withdraw())
@@ -67,7 +74,7 @@ func invoked(f *frame) (Payload, error) {
 	return f.answer, nil
 }
 
-// invocations are those that wait for their answer.
+// invocations are the invocations that wait for a response.
 type invocations struct {
 	mu      sync.Mutex // guards everything below
 	last    uint64

@@ -5,18 +5,18 @@ import (
 	"time"
 )
 
-// keepAlive finds a link that is dead without knowing: after an interval of silence it sends a ping, and after a timeout
-// it cuts the link. All four protocols have a ping frame that the service answers with a pong frame, so that no
-// WebSocket pings are needed, which a browser could not send.
+// keepAlive detects a dead link: it sends a ping after an interval without a received frame, and closes the link after
+// a timeout. It uses the ping and pong frames of the service's protocols. WebSocket pings would not work in a browser.
 //
-// It is a timer that looks at the clock when it fires. Received frames do not touch the timer.
+// A received frame does not reset the timer. Instead, the timer compares the time of the last frame with the clock when
+// it fires.
 type keepAlive struct {
 	mu      sync.Mutex // guards everything below
 	timer   *time.Timer
 	stopped bool
 }
 
-// watch starts the keep-alive of a link.
+// watch starts the timer for a link.
 func (k *keepAlive) watch(l *link, options KeepAliveOptions) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
@@ -27,12 +27,12 @@ func (k *keepAlive) watch(l *link, options KeepAliveOptions) {
 }
 
 func (k *keepAlive) check(l *link, options KeepAliveOptions) {
-	silent := time.Since(l.since) - time.Duration(l.heard.Load())
+	silent := time.Since(l.since) - time.Duration(l.lastFrame.Load())
 	next := options.Interval - silent
 	switch {
 	case silent >= options.Timeout:
-		l.silence.Store(true)
-		l.end()
+		l.timedOut.Store(true)
+		l.closeNow()
 		return
 	case silent >= options.Interval:
 		l.send(&request{kind: requestPing})

@@ -12,9 +12,9 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// These tests run in synctest bubbles: the rules of 10, 20 and 30 seconds are tested without waiting.
+// These tests run in synctest bubbles, so timeouts of 10, 20 and 30 seconds pass without waiting.
 
-// events records the hooks of a client.
+// events records the calls of a client's hooks.
 type events struct{ all chan string }
 
 func recordEvents(o Options) (Options, *events) {
@@ -45,7 +45,7 @@ func (e *events) expect(t *testing.T, want ...string) {
 	}
 }
 
-// bubble runs a test on a scripted service in fake time.
+// bubble runs a test with a scripted service in a synctest bubble.
 func bubble(t *testing.T, test func(t *testing.T, s *service)) {
 	t.Helper()
 	synctest.Test(t, func(t *testing.T) { test(t, newService(t)) })
@@ -79,7 +79,7 @@ func TestAnOpenSocketIsNotARecovery(t *testing.T) {
 		_, p := s.connect(o)
 		start := time.Now()
 		p.cut()
-		s.next() // never says a word
+		s.next() // never sends a frame
 		p = s.next()
 		require.InDelta(t, 10.5, time.Since(start).Seconds(), 0.5)
 		p.send(`{"type":"pong"}`)
@@ -93,7 +93,7 @@ func TestRecoveryGoesOnAfterErrorsFor30Seconds(t *testing.T) {
 		_, p := s.connect(o)
 		attempts := 0
 		start := time.Now()
-		s.answerWith(func(r *http.Request) int {
+		s.setHandshakeStatus(func(r *http.Request) int {
 			if r.URL.Query().Get("awps_connection_id") == "" {
 				return 0
 			}
@@ -105,7 +105,7 @@ func TestRecoveryGoesOnAfterErrorsFor30Seconds(t *testing.T) {
 		require.InDelta(t, 30, time.Since(start).Seconds(), 2.5)
 		require.Equal(t, secretToken, p.request.URL.Query().Get("access_token"))
 		require.Greater(t, attempts, 14)
-		p.hello("c2")
+		p.sendConnected("c2")
 		e.expect(t, "connected c1 false", "recovering c1", "disconnected c1 1006", "connected c2 false")
 	})
 }
@@ -122,7 +122,7 @@ func TestRefusedRecovery(t *testing.T) {
 		p.close(websocket.StatusPolicyViolation, "The connection could not be recovered.")
 		p = s.next()
 		require.Empty(t, p.request.URL.Query().Get("awps_connection_id"))
-		p.hello("c2")
+		p.sendConnected("c2")
 		f := p.expect("joinGroup")
 		require.Equal(t, "room", f.Group)
 		e.expect(t, "connected c1 false", "recovering c1", "disconnected c1 1008", "connected c2 false")
@@ -143,7 +143,7 @@ func TestTheSilentLinkIsCut(t *testing.T) {
 		start := time.Now()
 		p.expect("ping")
 		require.Equal(t, 10*time.Second, time.Since(start))
-		p.send(`{"type":"pong"}`) // heard: the clock starts anew
+		p.send(`{"type":"pong"}`) // restarts the timeout
 		<-p.ended
 		require.Equal(t, 30*time.Second, time.Since(start).Round(time.Millisecond))
 		require.Equal(t, websocket.StatusCode(-1), websocket.CloseStatus(p.err), "a close frame may end the session: %v", p.err)
@@ -166,7 +166,7 @@ func TestANewTokenDuringTheConnection(t *testing.T) {
 func TestServerClose(t *testing.T) {
 	const message = "Application server closed the connection. Reason: banned"
 	farewell := `{"type":"system","event":"disconnected","message":"` + message + `"}`
-	t.Run("by default a new connection is made, and none recovered", func(t *testing.T) {
+	t.Run("by default a new connection is made, without a recovery", func(t *testing.T) {
 		bubble(t, func(t *testing.T, s *service) {
 			o, e := recordEvents(Options{})
 			_, p := s.connect(o)
@@ -174,7 +174,7 @@ func TestServerClose(t *testing.T) {
 			p.close(websocket.StatusNormalClosure, "")
 			p = s.next()
 			require.Empty(t, p.request.URL.Query().Get("awps_connection_id"))
-			p.hello("c2")
+			p.sendConnected("c2")
 			e.expect(t, "connected c1 false", "disconnected c1 1000", "connected c2 false")
 		})
 	})
@@ -200,15 +200,15 @@ func TestReconnectDelays(t *testing.T) {
 		o, e := recordEvents(Options{Protocol: JSONPlain})
 		conn, p := s.connect(o)
 		var attempts []time.Time
-		s.answerWith(func(*http.Request) int {
+		s.setHandshakeStatus(func(*http.Request) int {
 			attempts = append(attempts, time.Now())
 			return http.StatusServiceUnavailable
 		})
 		start := time.Now()
 		p.cut()
 		time.Sleep(30 * time.Minute)
-		s.answerWith(nil)
-		s.next().hello("c2")
+		s.setHandshakeStatus(nil)
+		s.next().sendConnected("c2")
 		limit := 500 * time.Millisecond
 		long := 0
 		for i, at := range attempts {
@@ -221,10 +221,10 @@ func TestReconnectDelays(t *testing.T) {
 			}
 			limit = min(2*limit, 30*time.Second)
 		}
-		require.InDelta(t, 120, len(attempts), 50, "30 minutes, 15 seconds on average")
-		require.Greater(t, long, 20, "jitter is full: half of the delays are more than half of the limit")
+		require.InDelta(t, 120, len(attempts), 50, "one attempt per 15 seconds on average, for 30 minutes")
+		require.Greater(t, long, 20, "full jitter: half of the delays are more than half of the limit")
 		e.expect(t, "connected c1 false", "disconnected c1 1006", "connected c2 false")
-		require.NotZero(t, conn.attempt, "a connection must be up for a while to count")
+		require.NotZero(t, conn.attempt, "a connection that was up only briefly does not reset the delay")
 	})
 }
 
@@ -234,14 +234,14 @@ func TestRejectedURLsEndTheClient(t *testing.T) {
 		provider URLProvider
 		attempts int
 	}{
-		{"a static one at once", StaticURL(serviceURL), 1},
-		{"fresh ones after three in a row", freshURL, 3},
+		{"a static URL immediately", StaticURL(serviceURL), 1},
+		{"fresh URLs after three rejections", freshURL, 3},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			bubble(t, func(t *testing.T, s *service) {
 				conn, p := s.connectTo(test.provider, Options{})
 				attempts := 0
-				s.answerWith(func(*http.Request) int { attempts++; return http.StatusUnauthorized })
+				s.setHandshakeStatus(func(*http.Request) int { attempts++; return http.StatusUnauthorized })
 				p.close(websocket.StatusPolicyViolation, "")
 				<-conn.Done()
 				require.Equal(t, test.attempts, attempts)
@@ -254,15 +254,15 @@ func TestRejectedURLsEndTheClient(t *testing.T) {
 	}
 }
 
-// TestAStuckWriteCutsTheLink: a service that sends but does not read is as good as dead.
+// TestAStuckWriteCutsTheLink checks that a connection is dropped and recovered if the service does not read.
 func TestAStuckWriteCutsTheLink(t *testing.T) {
 	bubble(t, func(t *testing.T, s *service) {
-		s.mute = true
+		s.silent = true
 		o, e := recordEvents(Options{KeepAlive: KeepAliveOptions{Interval: time.Hour}})
 		conn, p := s.connect(o)
-		p.deaf.Store(true)
+		p.stuck.Store(true)
 		start := time.Now()
-		s.mute = false
+		s.silent = false
 		done := send(conn, "a", nil)
 		p2 := s.next()
 		require.Equal(t, writeTimeout, time.Since(start))
@@ -274,7 +274,8 @@ func TestAStuckWriteCutsTheLink(t *testing.T) {
 	})
 }
 
-// TestRecoveryAcknowledgesWhatWasReceivedMeanwhile: messages that the application takes while there is no link.
+// TestRecoveryAcknowledgesWhatWasReceivedMeanwhile checks that messages that the application receives while there is no
+// link are acknowledged after the recovery.
 func TestRecoveryAcknowledgesWhatWasReceivedMeanwhile(t *testing.T) {
 	bubble(t, func(t *testing.T, s *service) {
 		conn, p := s.connect(Options{Buffer: BufferOptions{Messages: 1}})
@@ -290,8 +291,9 @@ func TestRecoveryAcknowledgesWhatWasReceivedMeanwhile(t *testing.T) {
 	})
 }
 
-// TestAFlappingConnectionIsNoSuccess: a service that accepts and drops must not be asked twice a second for ever.
-func TestAFlappingConnectionIsNoSuccess(t *testing.T) {
+// TestAFlappingConnectionKeepsTheDelay checks that the reconnect delay keeps growing if the service accepts every
+// connection and drops it again.
+func TestAFlappingConnectionKeepsTheDelay(t *testing.T) {
 	bubble(t, func(t *testing.T, s *service) {
 		_, p := s.connect(Options{Protocol: JSONPlain, KeepAlive: KeepAliveOptions{Interval: time.Hour}})
 		start := time.Now()
@@ -299,11 +301,11 @@ func TestAFlappingConnectionIsNoSuccess(t *testing.T) {
 		for i := range drops {
 			p.cut()
 			p = s.next()
-			p.hello(fmt.Sprintf("c%d", i+2))
+			p.sendConnected(fmt.Sprintf("c%d", i+2))
 			synctest.Wait()
 		}
 		require.Greater(t, time.Since(start), drops*5*time.Second, "half of 30 seconds on average, once the delay has grown")
-		time.Sleep(stableAfter)
+		time.Sleep(resetDelayAfter)
 		start = time.Now()
 		p.cut()
 		s.next()
@@ -311,14 +313,15 @@ func TestAFlappingConnectionIsNoSuccess(t *testing.T) {
 	})
 }
 
-// TestAFlappingRecovery: a service that takes a client back and drops it at once must not be asked without pause.
+// TestAFlappingRecovery checks that there is a delay between recoveries if the service accepts every recovery and drops
+// the connection again.
 func TestAFlappingRecovery(t *testing.T) {
 	bubble(t, func(t *testing.T, s *service) {
 		conn, p := s.connect(Options{KeepAlive: KeepAliveOptions{Interval: time.Hour}})
 		start := time.Now()
 		p.cut()
 		p = s.next()
-		require.Zero(t, time.Since(start), "the first time at once")
+		require.Zero(t, time.Since(start), "the first recovery is immediate")
 		const drops = 20
 		for range drops {
 			p.send(`{"type":"pong"}`)
@@ -328,7 +331,7 @@ func TestAFlappingRecovery(t *testing.T) {
 		}
 		require.Greater(t, time.Since(start), drops*time.Second*2/3)
 		p.send(`{"type":"pong"}`)
-		time.Sleep(steadyAfter)
+		time.Sleep(immediateRecoveryAfter)
 		start = time.Now()
 		p.cut()
 		s.next()
@@ -337,7 +340,7 @@ func TestAFlappingRecovery(t *testing.T) {
 	})
 }
 
-// TestAServerCloseDuringARecovery ends the session as it does at other times.
+// TestAServerCloseDuringARecovery checks that a close by the server ends the session during a recovery too.
 func TestAServerCloseDuringARecovery(t *testing.T) {
 	bubble(t, func(t *testing.T, s *service) {
 		o, e := recordEvents(Options{})
@@ -346,7 +349,7 @@ func TestAServerCloseDuringARecovery(t *testing.T) {
 		p = s.next()
 		p.send(`{"type":"system","event":"disconnected","message":"bye"}`)
 		p.close(websocket.StatusNormalClosure, "")
-		s.next().hello("c2")
+		s.next().sendConnected("c2")
 		e.expect(t, "connected c1 false", "recovering c1", "disconnected c1 1000", "connected c2 false")
 	})
 }

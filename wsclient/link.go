@@ -13,63 +13,64 @@ import (
 )
 
 const (
-	// maxReceived bounds a frame of the service: 1 MiB of data, a third more in base64, and the fields around it.
+	// maxReceived is the maximum size of a received frame. Data may have 1 MiB, which base64 makes a third larger, and the
+	// frame has other fields too.
 	maxReceived = 4 << 20
 
-	// writeTimeout bounds the writing of one frame. A peer that reads nothing for so long is as good as dead.
+	// writeTimeout limits the write of one frame. A peer that does not read for this long is considered dead.
 	writeTimeout = 10 * time.Second
 
-	// maxUnread bounds the bytes of frames that the service may not have read yet when a caller writes one more itself. The
-	// buffers of a connection hold as much, so the write does not block, and the caller's context is heeded.
+	// maxUnread limits the bytes that the service may not have read yet when a caller writes a frame on its own goroutine. The
+	// buffers of any connection hold this much, so the write does not block and the call observes its context.
 	maxUnread = 4 << 10
 
-	// goodbyeTimeout bounds a close handshake.
-	goodbyeTimeout = 5 * time.Second
+	// closeTimeout limits the close handshake.
+	closeTimeout = 5 * time.Second
 )
 
-// errLinkLost is a write to a link that has ended.
+// errLinkLost is the error of a request whose link has ended.
 var errLinkLost = errors.New("the connection was lost")
 
 // link is one WebSocket connection. A recovered connection has a new link.
 //
-// One goroutine reads a link. Callers write small frames themselves, and another goroutine writes the rest, but only while
-// something waits to be written, so that an idle link needs one goroutine. No caller's context reaches the socket: the WebSocket library closes the connection when the
-// context of a read or a write ends.
+// One goroutine reads from the link. Calls write small frames on their own goroutine. A second goroutine writes all other
+// frames and exists only while frames are queued, so an idle link needs only one goroutine. The contexts of callers are not
+// used for reads and writes, because the WebSocket library closes the connection when such a context ends.
 type link struct {
-	ws    *websocket.Conn
-	cut   func() // ends the connection at once, without a close frame, so that it can be recovered
-	codec codec
-	spawn func(func()) bool
+	ws          *websocket.Conn
+	closeSocket func() // closes the socket immediately; without a close frame, the connection can be recovered
+	codec       codec
+	spawn       func(func()) bool
 
-	since    time.Time     // when it was opened
-	heard    atomic.Int64  // when the last frame came, as nanoseconds after since
-	gone     chan struct{} // closed when it is read no more
-	farewell string        // the text of the disconnected frame; only the reader touches it
-	silence  atomic.Bool   // keepAlive cut it
-	alive    keepAlive
+	since             time.Time     // when the link was opened
+	lastFrame         atomic.Int64  // when the last frame arrived, in nanoseconds after since
+	gone              chan struct{} // closed when the reader has stopped
+	disconnectMessage string        // the text of the disconnected frame; used only by the reader
+	timedOut          atomic.Bool   // keepAlive closed the link
+	alive             keepAlive
 
 	mu        sync.Mutex // guards everything below
 	queue     []*write
 	writing   bool
-	written   int64       // the bytes of all frames so far
-	confirmed int64       // those of them that the service has certainly read
-	dead      bool        // nothing is written any more
-	watchdog  *time.Timer // cuts the link when a write takes too long
+	written   int64       // the number of bytes of all frames so far
+	confirmed int64       // the part of written that the service has read for certain
+	dead      bool        // no more frames are written
+	watchdog  *time.Timer // closes the socket when a write takes too long
 }
 
-// newLink takes over a WebSocket connection.
-func newLink(ws *websocket.Conn, cut func(), c codec, spawn func(func()) bool) *link {
+// newLink returns a link that owns ws.
+func newLink(ws *websocket.Conn, closeSocket func(), c codec, spawn func(func()) bool) *link {
 	ws.SetReadLimit(maxReceived)
-	return &link{ws: ws, cut: cut, codec: c, spawn: spawn, since: time.Now(), gone: make(chan struct{})}
+	return &link{ws: ws, closeSocket: closeSocket, codec: c, spawn: spawn, since: time.Now(), gone: make(chan struct{})}
 }
 
-// buffers are for reading frames: an idle link needs none.
+// buffers holds the read buffers. They are pooled so that an idle link needs no buffer.
 var buffers = sync.Pool{New: func() any { return new(bytes.Buffer) }}
 
-// maxPooledBuffer is the largest buffer that is kept for other frames.
+// maxPooledBuffer is the largest buffer that is returned to the pool.
 const maxPooledBuffer = 64 << 10
 
-// read reads the next frame, and returns its size as well.
+// read reads the next frame and returns it with its size in bytes.
 func (l *link) read() (frame, int, error) {
 	typ, r, err := l.ws.Reader(context.Background())
 	if err != nil {
@@ -85,18 +86,18 @@ func (l *link) read() (frame, int, error) {
 	if _, err := buf.ReadFrom(r); err != nil {
 		return frame{}, 0, err
 	}
-	l.heard.Store(int64(time.Since(l.since)))
+	l.lastFrame.Store(int64(time.Since(l.since)))
 	if typ != l.codec.messageType() {
 		return frame{}, 0, &unreadableError{websocket.StatusUnsupportedData,
-			"a frame of the type " + typ.String() + ", which the protocol does not have"}
+			"a frame of type " + typ.String() + ", which the protocol does not use"}
 	}
 	f, err := l.codec.decode(buf.Bytes())
 	return f, buf.Len(), err
 }
 
-// closeError describes the end of a link by the error of its last read.
+// closeError converts the error of the last read into a CloseError.
 func (l *link) closeError(err error) *CloseError {
-	ce := &CloseError{Code: codeAbnormal, Message: l.farewell}
+	ce := &CloseError{Code: codeAbnormal, Message: l.disconnectMessage}
 	var peer websocket.CloseError
 	var bad *unreadableError
 	switch {
@@ -106,8 +107,8 @@ func (l *link) closeError(err error) *CloseError {
 		ce.Code, ce.Reason = int(bad.code), bad.Error()
 	case errors.Is(err, websocket.ErrMessageTooBig):
 		ce.Code, ce.Reason = int(websocket.StatusMessageTooBig), fmt.Sprintf("the service sent a frame of more than %d bytes", maxReceived)
-	case l.silence.Load():
-		ce.err = errors.New("nothing arrived for too long")
+	case l.timedOut.Load():
+		ce.err = errors.New("keep-alive timeout: no frame arrived for too long")
 	default:
 		ce.err = err
 	}
@@ -118,10 +119,10 @@ func (l *link) closeError(err error) *CloseError {
 const (
 	writeQueued    = iota
 	writeBegun     // the frame may have been sent
-	writeWithdrawn // the frame is not sent
+	writeWithdrawn // the frame will not be sent
 )
 
-// write is a frame that is to be written.
+// write is a frame in the write queue of a link.
 type write struct {
 	data  []byte
 	end   int64 // link.written after this frame; guarded by link.mu
@@ -129,19 +130,19 @@ type write struct {
 	done  chan error // receives the outcome; nil if nobody waits for it
 }
 
-// finish reports the outcome.
+// finish reports the outcome of the write.
 func (w *write) finish(err error) {
 	if w.done != nil {
 		w.done <- err
 	}
 }
 
-// withdraw keeps a frame from being written, and reports whether it did.
+// withdraw removes the frame from the queue. It returns false if the frame may already have been sent.
 func (w *write) withdraw() bool {
 	return w.state.CompareAndSwap(writeQueued, writeWithdrawn)
 }
 
-// write queues a frame, and never blocks. The channel, which may be nil, receives the outcome.
+// write queues a frame without blocking. The outcome is sent to done unless done is nil.
 func (l *link) write(data []byte, done chan error) *write {
 	w := &write{data: data, done: done}
 	l.mu.Lock()
@@ -150,8 +151,8 @@ func (l *link) write(data []byte, done chan error) *write {
 	return w
 }
 
-// writeNow is write for a caller that waits for the service's answer: it writes the frame on the caller's goroutine if that
-// cannot block. A small acknowledged send takes an eighth less time without the switch to another goroutine.
+// writeNow is like write, for calls that wait for a response anyway: it writes the frame on the caller's goroutine if that
+// cannot block. Without the switch to another goroutine, a small acknowledged send takes an eighth less time.
 func (l *link) writeNow(data []byte, done chan error) *write {
 	w := &write{data: data, done: done}
 	l.mu.Lock()
@@ -180,7 +181,8 @@ func (l *link) enqueue(w *write) {
 	l.startFlush()
 }
 
-// startFlush starts the goroutine that writes what is queued, if there is something and nobody writes. The caller holds l.mu.
+// startFlush starts the goroutine that writes the queued frames, unless there are none or a goroutine is writing already. The
+// caller holds l.mu.
 func (l *link) startFlush() {
 	if l.writing || len(l.queue) == 0 {
 		return
@@ -191,21 +193,21 @@ func (l *link) startFlush() {
 	}
 }
 
-// confirm notes that the service has answered a frame, so it has read all frames up to that one.
+// confirm records that the service has acknowledged a frame, so it has read all frames up to that one.
 func (l *link) confirm(w *write) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.confirmed = max(l.confirmed, w.end)
 }
 
-// send encodes and queues a frame of the package's own.
+// send encodes and queues a frame that no call waits for.
 func (l *link) send(r *request) {
 	if data, err := l.codec.encode(r); err == nil {
 		l.write(data, nil)
 	}
 }
 
-// flush writes what is queued.
+// flush writes the queued frames.
 func (l *link) flush() {
 	for {
 		l.mu.Lock()
@@ -225,7 +227,7 @@ func (l *link) flush() {
 	}
 }
 
-// begin prepares the writing of a frame, and reports false if the frame was withdrawn. The caller holds l.mu.
+// begin prepares the write of a frame. It returns false if the frame was withdrawn. The caller holds l.mu.
 func (l *link) begin(w *write) bool {
 	if !w.state.CompareAndSwap(writeQueued, writeBegun) {
 		return false
@@ -233,27 +235,27 @@ func (l *link) begin(w *write) bool {
 	l.written += int64(len(w.data))
 	w.end = l.written
 	if l.watchdog == nil {
-		l.watchdog = time.AfterFunc(writeTimeout, l.cut)
+		l.watchdog = time.AfterFunc(writeTimeout, l.closeSocket)
 	} else {
 		l.watchdog.Reset(writeTimeout)
 	}
 	return true
 }
 
-// put writes a frame, and reports false if the link has failed.
+// put writes a frame. It returns false if the link has failed.
 func (l *link) put(w *write) bool {
 	err := l.ws.Write(context.Background(), l.codec.messageType(), w.data)
 	l.watchdog.Stop()
 	if err != nil {
 		w.finish(errLinkLost)
-		l.end() // the reader notices
+		l.closeNow() // makes the reader stop
 		return false
 	}
 	w.finish(nil)
 	return true
 }
 
-// abandon fails what is queued. The caller holds l.mu.
+// abandon fails the queued writes. The caller holds l.mu.
 func (l *link) abandon() {
 	for _, w := range l.queue {
 		w.finish(errLinkLost)
@@ -261,26 +263,26 @@ func (l *link) abandon() {
 	l.queue = nil
 }
 
-// end cuts the link and fails what is queued.
-func (l *link) end() {
+// closeNow closes the link without a close frame and fails the queued writes.
+func (l *link) closeNow() {
 	l.mu.Lock()
 	l.dead = true
 	l.abandon()
 	l.mu.Unlock()
 	l.alive.stop()
-	l.cut()
+	l.closeSocket()
 }
 
-// goodbye closes the link with a close frame. It waits for the service's answer, but not for long.
-func (l *link) goodbye(code websocket.StatusCode, reason string) {
+// close closes the link with a close frame. It waits up to closeTimeout for the close frame of the service.
+func (l *link) close(code websocket.StatusCode, reason string) {
 	l.alive.stop()
-	cut := time.AfterFunc(goodbyeTimeout, l.cut)
-	defer cut.Stop()
-	l.ws.Close(code, shorten(reason, 120)) // what a close frame has room for
-	l.end()
+	timer := time.AfterFunc(closeTimeout, l.closeSocket)
+	defer timer.Stop()
+	l.ws.Close(code, shorten(reason, 120)) // a close frame has room for 123 bytes
+	l.closeNow()
 }
 
-// shorten cuts a text to a number of bytes, between characters.
+// shorten truncates text to at most limit bytes without splitting a character.
 func shorten(text string, limit int) string {
 	if len(text) <= limit {
 		return text

@@ -25,17 +25,17 @@ import (
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
-// patience bounds every wait of these tests: it only passes when something that should happen does not.
-const patience = time.Minute
+// testTimeout limits every wait. It is reached only if a test fails.
+const testTimeout = time.Minute
 
 func testContext(t testing.TB) context.Context {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(context.Background(), patience)
+	ctx, cancel := context.WithTimeout(context.Background(), testTimeout)
 	t.Cleanup(cancel)
 	return ctx
 }
 
-// hub is a hub of an emulator.
+// hub is an emulator with a service client for one hub.
 type hub struct {
 	*emulator.Server
 	service *webpubsub.ServiceClient
@@ -53,7 +53,7 @@ func startHub(t testing.TB) *hub {
 	return &hub{server, service}
 }
 
-// url makes the URL of a user who may do everything.
+// url returns a provider of URLs for a user with all permissions.
 func (h *hub) url(user string) URLProvider {
 	return func(ctx context.Context) (string, error) {
 		access, err := h.service.GetClientAccessToken(ctx, &webpubsub.ClientAccessTokenOptions{UserID: user,
@@ -62,7 +62,7 @@ func (h *hub) url(user string) URLProvider {
 	}
 }
 
-// dial connects to the hub and closes the client when the test ends.
+// dial connects to the hub, and closes the Conn when the test ends.
 func (h *hub) dial(t testing.TB, o *Options) *Conn {
 	t.Helper()
 	conn, err := Dial(testContext(t), h.url("user1"), o)
@@ -79,17 +79,17 @@ func receive(t testing.TB, conn *Conn) *Message {
 	return m
 }
 
-// service is a scripted service: a test decides what it answers. It speaks over pipes in memory, so that it works in
-// a synctest bubble, where time passes when everybody waits.
+// service is a scripted service: the test decides what it sends. It uses in-memory pipes instead of sockets, because
+// time in a synctest bubble advances only if all goroutines are blocked on something inside the bubble.
 type service struct {
 	t        testing.TB
 	listener *pipeListener
 	client   *http.Client
 	accepted chan *peer
-	mute     bool // does not answer close frames
+	silent   bool // never responds, not even to close frames
 
 	mu     sync.Mutex
-	status func(r *http.Request) int // the answer to a handshake; 0 accepts it
+	status func(r *http.Request) int // the status of the response to a handshake; 0 accepts it
 }
 
 func newService(t testing.TB) *service {
@@ -108,7 +108,7 @@ func newService(t testing.TB) *service {
 	return s
 }
 
-func (s *service) answerWith(status func(r *http.Request) int) {
+func (s *service) setHandshakeStatus(status func(r *http.Request) int) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.status = status
@@ -134,16 +134,16 @@ func (s *service) serve(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	ws.SetReadLimit(-1)
-	p := &peer{t: s.t, ws: ws, raw: <-raw, request: r, frames: make(chan up, 100_000), ended: make(chan struct{})}
-	if s.mute {
-		go p.listen()
+	p := &peer{t: s.t, ws: ws, raw: <-raw, request: r, frames: make(chan clientFrame, 100_000), ended: make(chan struct{})}
+	if s.silent {
+		go p.discard()
 	} else {
 		go p.read()
 	}
 	s.accepted <- p
 }
 
-// hijackSpy hands over the connection that is hijacked.
+// hijackSpy sends the hijacked connection to raw.
 type hijackSpy struct {
 	http.ResponseWriter
 	raw chan net.Conn
@@ -159,8 +159,8 @@ func (h *hijackSpy) Hijack() (c net.Conn, rw *bufio.ReadWriter, err error) {
 	return c, rw, err
 }
 
-// up is a frame of the client, and the raw bytes of one that is not JSON.
-type up struct {
+// clientFrame is a frame of the client. If the frame is not JSON, only raw is set.
+type clientFrame struct {
 	Type         string          `json:"type"`
 	Group        string          `json:"group"`
 	Event        string          `json:"event"`
@@ -185,10 +185,10 @@ type peer struct {
 	ws      *websocket.Conn
 	raw     net.Conn
 	request *http.Request
-	frames  chan up
-	ended   chan struct{} // closed when it is read no more
-	err     error         // why
-	deaf    atomic.Bool   // it reads no more after the next byte; for a mute service
+	frames  chan clientFrame
+	ended   chan struct{} // closed when the reader has stopped
+	err     error         // the reason; set before ended is closed
+	stuck   atomic.Bool   // stops reading after the next byte; only for a silent service
 }
 
 func (p *peer) read() {
@@ -200,16 +200,16 @@ func (p *peer) read() {
 			p.ws.CloseNow()
 			return
 		}
-		f := up{raw: data}
-		_ = json.Unmarshal(data, &f) // what is not JSON is known by its bytes
+		f := clientFrame{raw: data}
+		_ = json.Unmarshal(data, &f) // a test recognizes other data by raw
 		p.frames <- f
 	}
 }
 
-// listen reads frames by itself, and answers none, close frames included.
-func (p *peer) listen() {
+// discard reads and discards bytes without responding to any frame, including close frames.
+func (p *peer) discard() {
 	defer close(p.ended)
-	for b := make([]byte, 1); p.err == nil && !p.deaf.Load(); {
+	for b := make([]byte, 1); p.err == nil && !p.stuck.Load(); {
 		_, p.err = p.raw.Read(b)
 	}
 }
@@ -221,15 +221,17 @@ func (p *peer) send(frames ...string) {
 	}
 }
 
-// write sends what the client will not like: it may close the connection before all is written.
+// write sends a message that the client may reject. It ignores errors, because the client may close the connection
+// before the whole message is written.
 func (p *peer) write(typ websocket.MessageType, data []byte) {
 	_ = p.ws.Write(context.Background(), typ, data)
 }
 
-// expect returns the next frame of the client that is of a type; it passes over pings and sequenceAcks unless asked for.
-func (p *peer) expect(typ string) up {
+// expect returns the next frame of the client, which must have the type typ. It skips pings and sequenceAcks unless typ
+// is one of them.
+func (p *peer) expect(typ string) clientFrame {
 	p.t.Helper()
-	timeout := time.After(patience)
+	timeout := time.After(testTimeout)
 	for {
 		select {
 		case f := <-p.frames:
@@ -256,21 +258,21 @@ func (p *peer) expect(typ string) up {
 }
 
 // ack acknowledges a request.
-func (p *peer) ack(f up) {
+func (p *peer) ack(f clientFrame) {
 	p.t.Helper()
 	require.NotZero(p.t, f.AckID)
 	p.send(fmt.Sprintf(`{"type":"ack","ackId":%d,"success":true}`, f.AckID))
 }
 
-func (p *peer) nack(f up, name string) {
+func (p *peer) nack(f clientFrame, name string) {
 	p.t.Helper()
 	p.send(fmt.Sprintf(`{"type":"ack","ackId":%d,"success":false,"error":{"name":%q,"message":"no"}}`, f.AckID, name))
 }
 
-// cut breaks the connection without a close frame.
+// cut closes the socket without a close frame.
 func (p *peer) cut() { p.raw.Close() }
 
-// close closes the connection with a code.
+// close closes the connection with a close frame.
 func (p *peer) close(code websocket.StatusCode, reason string) { p.ws.Close(code, reason) }
 
 // next returns the next connection that the client makes.
@@ -279,19 +281,19 @@ func (s *service) next() *peer {
 	select {
 	case p := <-s.accepted:
 		return p
-	case <-time.After(patience):
+	case <-time.After(testTimeout):
 		require.Fail(s.t, "no connection")
 		return nil
 	}
 }
 
-// hello says that the connection is there.
-func (p *peer) hello(id string) {
+// sendConnected sends the connected frame.
+func (p *peer) sendConnected(id string) {
 	p.t.Helper()
 	p.send(fmt.Sprintf(`{"type":"system","event":"connected","userId":"user1","connectionId":%q,"reconnectionToken":"token-%s"}`, id, id))
 }
 
-// options are those of a client of this service.
+// options adds the options that a client of this service needs.
 func (s *service) options(o Options) *Options {
 	o.HTTPClient = s.client
 	return &o
@@ -302,25 +304,25 @@ const (
 	serviceURL  = "ws://service.test/client/hubs/chat?access_token=" + secretToken
 )
 
-// connect makes a client, and returns the service's end of its connection as well.
+// connect makes a client and returns it with the service's end of its connection.
 func (s *service) connect(o Options) (*Conn, *peer) {
 	s.t.Helper()
 	return s.connectTo(freshURL, o)
 }
 
-// connectTo is connect with a provider.
+// connectTo is connect with the given provider.
 func (s *service) connectTo(provider URLProvider, o Options) (*Conn, *peer) {
 	s.t.Helper()
 	dialed := s.dial(context.Background(), provider, o)
 	p := s.next()
-	p.hello("c1")
+	p.sendConnected("c1")
 	d := <-dialed
 	require.NoError(s.t, d.err)
 	s.t.Cleanup(func() { d.conn.Close() })
 	return d.conn, p
 }
 
-// dialed is what Dial has returned.
+// dialed is the result of Dial.
 type dialed struct {
 	conn *Conn
 	err  error
@@ -336,10 +338,10 @@ func (s *service) dial(ctx context.Context, provider URLProvider, o Options) cha
 	return returned
 }
 
-// freshURL is a provider that is not static.
+// freshURL is a URLProvider that is not a StaticURL.
 func freshURL(context.Context) (string, error) { return serviceURL, nil }
 
-// pipeListener accepts connections in memory.
+// pipeListener accepts in-memory connections.
 type pipeListener struct {
 	conns  chan net.Conn
 	once   sync.Once
@@ -379,7 +381,7 @@ type pipeAddr struct{}
 func (pipeAddr) Network() string { return "pipe" }
 func (pipeAddr) String() string  { return "pipe" }
 
-// goroutinesOf counts the goroutines that run any of some functions.
+// goroutinesOf returns the number of goroutines whose stack contains any of the functions.
 func goroutinesOf(functions ...string) int {
 	stacks := make([]byte, 1<<20)
 	stacks = stacks[:runtime.Stack(stacks, true)]

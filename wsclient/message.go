@@ -11,31 +11,33 @@ import (
 	"google.golang.org/protobuf/types/known/anypb"
 )
 
-// DataType is how a payload is encoded.
+// DataType is the encoding of a [Payload].
 type DataType string
 
 // The data types of the service.
 const (
 	DataText     DataType = "text"     // UTF-8 text
-	DataJSON     DataType = "json"     // one JSON text, as it was sent
-	DataBinary   DataType = "binary"   // any bytes
+	DataJSON     DataType = "json"     // a JSON value, byte for byte as it was sent
+	DataBinary   DataType = "binary"   // bytes
 	DataProtobuf DataType = "protobuf" // an encoded google.protobuf.Any
 )
 
-// Payload is data with its type: what a client sends, and what is inside a [Message]. Make one with [Text], [JSON],
-// [Binary] or [Protobuf]. The zero Payload is not one: every call rejects it with [ErrInvalidArgument].
+// Payload is the data of a message, event or response, with its type. Create one with [Text], [JSON], [Binary] or
+// [Protobuf]. Sending the zero Payload returns [ErrInvalidArgument].
 //
-// A Payload may be sent any number of times, also by several goroutines at once. The service accepts frames of at most
-// 1 MiB; a larger one is [ErrInvalidArgument]. The JSON protocols encode binary data as base64, which makes it a third
-// larger.
+// A Payload may be sent more than once, and from several goroutines at the same time.
+//
+// The service accepts frames of up to 1 MiB. Sending a Payload that needs a larger frame returns ErrInvalidArgument.
+// The JSON protocols encode binary data as base64, which makes the data a third larger.
 type Payload struct {
 	DataType DataType
 	Data     []byte
 
-	err error // why the constructor failed; returned when the payload is sent
+	err error // the constructor's error, returned when the payload is sent
 }
 
-// Text returns a payload of text. Sending text that is not valid UTF-8 is [ErrInvalidArgument]. The text may be empty.
+// Text returns a text payload. The text may be empty. Sending text that is not valid UTF-8 returns
+// [ErrInvalidArgument].
 func Text(text string) Payload {
 	if !utf8.ValidString(text) {
 		return Payload{err: errors.New("is text that is not valid UTF-8; send it with Binary")}
@@ -43,11 +45,11 @@ func Text(text string) Payload {
 	return Payload{DataType: DataText, Data: []byte(text)}
 }
 
-// JSON returns a payload of JSON that holds v as encoding/json encodes it. It encodes v at once, so later changes of v
-// do not change the payload.
+// JSON returns a JSON payload with the encoding/json encoding of v. It encodes v immediately, so later changes to v do
+// not affect the payload. HTML characters are not escaped.
 //
-// Sending a value that does not encode is [ErrInvalidArgument], which wraps the encoder's error. So is sending null,
-// which the service does not accept.
+// If v cannot be encoded, sending the payload returns [ErrInvalidArgument], which wraps the encoder's error. Sending
+// the JSON value null also returns ErrInvalidArgument, because the service does not accept it.
 func JSON(v any) Payload {
 	var buf bytes.Buffer
 	encoder := json.NewEncoder(&buf)
@@ -58,14 +60,15 @@ func JSON(v any) Payload {
 	return Payload{DataType: DataJSON, Data: bytes.TrimSuffix(buf.Bytes(), []byte("\n"))}
 }
 
-// Binary returns a payload of bytes. It does not copy data: do not change data until the last call that sends it has
-// returned. The data may be empty.
+// Binary returns a binary payload. The data may be empty. Binary does not copy data, so data must not change until
+// every call that sends the payload has returned.
 func Binary(data []byte) Payload {
 	return Payload{DataType: DataBinary, Data: data}
 }
 
-// Protobuf returns a payload of a protobuf message, wrapped into a google.protobuf.Any. Only a connection with
-// [ProtobufReliable] or [ProtobufPlain] can send it; for others it is [ErrInvalidArgument].
+// Protobuf returns a protobuf payload: the message, wrapped in a google.protobuf.Any. Sending it returns
+// [ErrInvalidArgument] if the message cannot be encoded, or if the protocol is not [ProtobufReliable] or
+// [ProtobufPlain].
 func Protobuf(m proto.Message) Payload {
 	wrapped, err := anypb.New(m)
 	if err != nil {
@@ -81,10 +84,11 @@ func Protobuf(m proto.Message) Payload {
 // Text returns the data as a string, whatever its type.
 func (p Payload) Text() string { return string(p.Data) }
 
-// JSON decodes the data into v, as json.Unmarshal does. It fails if the data is not JSON.
+// JSON decodes the data into v with json.Unmarshal. It does not check the data type.
 func (p Payload) JSON(v any) error { return json.Unmarshal(p.Data, v) }
 
-// Protobuf decodes the data into m. It fails if the data type is not [DataProtobuf] or the message is of another type.
+// Protobuf decodes the data into m. It returns an error if the data type is not [DataProtobuf] or the message has a
+// different type than m.
 func (p Payload) Protobuf(m proto.Message) error {
 	if p.DataType != DataProtobuf {
 		return fmt.Errorf("wsclient: a payload of type %q is not protobuf", p.DataType)
@@ -96,7 +100,7 @@ func (p Payload) Protobuf(m proto.Message) error {
 	return wrapped.UnmarshalTo(m)
 }
 
-// problem returns what is wrong with a payload, in words that follow the name of the argument.
+// problem returns an error if the payload cannot be sent. Its text continues a sentence whose subject is the argument.
 func (p Payload) problem() error {
 	switch {
 	case p.err != nil:
@@ -131,28 +135,29 @@ const (
 	FromServer = "server"
 )
 
-// Message is a message that the client received.
+// Message is a received message.
 type Message struct {
 	// Payload is the data and its type.
 	Payload
 
-	// From is [FromGroup] for a message to a group, and [FromServer] for all others: sends to all, to a user or to this
-	// connection, and an event handler's answers.
+	// From is [FromGroup] if the message was sent to a group. It is [FromServer] for all other messages: messages to all
+	// clients, to a user or to this connection, and responses of an event handler.
 	From string
 
-	// Group is the group of a message from a group.
+	// Group is the group to which the message was sent. It is empty if From is FromServer.
 	Group string
 
-	// FromUserID is the user of the client that sent a message to a group. It is empty if an application server sent the
-	// message, if the client has no user, and with the protobuf protocols, which do not carry it.
+	// FromUserID is the user ID of the client that sent a message to a group. It is empty if an application server sent
+	// the message or the client has no user ID. It is always empty with the protobuf protocols, which do not transmit it.
 	FromUserID string
 
-	// Metadata is what the sender added to the message, or nil.
+	// Metadata is the metadata that the sender added to the message, or nil.
 	Metadata map[string]string
 
-	// SequenceID counts the messages of one connection id, from 1 on. It is 0 with the protocols that are not reliable.
+	// SequenceID is the number of the message among those of its connection ID, starting at 1. It is 0 if the protocol is
+	// not reliable.
 	SequenceID uint64
 
-	// Stream is set if the message is a fragment of a group stream. See [StreamFragment].
+	// Stream is not nil if the message is a fragment of a group stream. See [StreamFragment].
 	Stream *StreamFragment
 }

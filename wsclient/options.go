@@ -6,19 +6,19 @@ import (
 	"time"
 )
 
-// Protocol is a subprotocol of the service.
+// Protocol is a WebSocket subprotocol of the service.
 type Protocol int
 
-// The protocols. The reliable ones recover a connection that broke: the service keeps a client's messages for 30
-// seconds, and this package asks for those that are missing.
+// The subprotocols. With a reliable one, a broken connection can be recovered without losing messages, because the
+// service keeps the client's messages for 30 seconds. With a plain one, messages may be lost when a connection breaks.
 const (
 	JSONReliable     Protocol = iota // json.reliable.webpubsub.azure.v1, the default
-	JSONPlain                        // json.webpubsub.azure.v1: messages may be lost when a connection breaks
+	JSONPlain                        // json.webpubsub.azure.v1
 	ProtobufReliable                 // protobuf.reliable.webpubsub.azure.v1
 	ProtobufPlain                    // protobuf.webpubsub.azure.v1
 )
 
-// subprotocols are the names that a handshake offers.
+// subprotocols are the names of the protocols in a handshake.
 var subprotocols = [...]string{
 	JSONReliable:     "json.reliable.webpubsub.azure.v1",
 	JSONPlain:        "json.webpubsub.azure.v1",
@@ -38,173 +38,183 @@ func (p Protocol) valid() bool    { return p >= 0 && int(p) < len(subprotocols) 
 func (p Protocol) reliable() bool { return p == JSONReliable || p == ProtobufReliable }
 func (p Protocol) protobuf() bool { return p == ProtobufReliable || p == ProtobufPlain }
 
-// Options are the settings of a [Conn]. The zero value and nil are the defaults.
+// Options are the settings of a [Conn]. Nil and the zero value mean the defaults.
 //
-// The hooks run one after the other, in the order of what they report, on a goroutine of their own. A hook may call the
-// Conn and may block; it delays only later hooks. After Close no hook starts; one that runs may outlive Close.
+// Hooks run one at a time, in the order of their events, on a separate goroutine. A hook may call methods of the Conn
+// and may block: it delays only the hooks after it. No hook starts after Close, but a running hook may outlive Close.
 type Options struct {
 	// Protocol is the subprotocol. The default is JSONReliable.
 	Protocol Protocol
 
-	// HTTPClient makes the handshakes: set its Transport for a proxy, a root certificate or a client certificate. The
-	// default is http.DefaultClient. A browser (GOOS=js) ignores it.
+	// HTTPClient makes the handshakes. Set its Transport to use a proxy, a root certificate or a client certificate. The
+	// default is http.DefaultClient. It is ignored in a browser (GOOS=js).
 	HTTPClient *http.Client
 
-	// Header is sent with each handshake, recoveries included. A browser (GOOS=js) ignores it.
+	// Header is added to each handshake, including those of recoveries. It is ignored in a browser (GOOS=js).
 	Header http.Header
 
-	// Anonymous allows URLs without an access token, for hubs whose anonymousConnectPolicy is allow. By default Dial
-	// rejects such a URL, unless Header has an Authorization.
+	// Anonymous allows URLs without an access token, for hubs whose anonymousConnectPolicy is allow. By default, such a
+	// URL is invalid unless Header contains Authorization.
 	Anonymous bool
 
-	// Logger receives what happens to the connection: what was lost at Warn, changes of state at Info, and what was
-	// ignored at Debug. No record holds a token or the data of a message. The default is not to log.
+	// Logger receives records about the connection: losses at level Warn, state changes and failed attempts to connect at
+	// Info, failed attempts to recover and ignored frames at Debug. Records contain no tokens and no message data. Nil
+	// means no logging.
 	Logger *slog.Logger
 
-	// RetryInitial makes Dial try until it connects or its context ends, with the delays of Reconnect, for devices that
-	// boot before their network. By default the first failure is returned. A URL that cannot be used is returned anyway.
+	// RetryInitial makes Dial retry, with the delays of Reconnect, until it connects or its context ends. It is meant for
+	// devices that boot before their network is up. Dial still returns an error for an invalid URL, after too many
+	// rejected URLs (see [Conn.Err]), and after Reconnect.MaxAttempts attempts.
 	RetryInitial bool
 
-	// Reconnect is when a new connection is made in place of one that ended.
+	// Reconnect controls new connections after a connection has ended.
 	Reconnect ReconnectOptions
 
-	// KeepAlive is how a dead connection is found.
+	// KeepAlive controls how a dead connection is detected.
 	KeepAlive KeepAliveOptions
 
-	// Buffer is how many received messages may wait for Receive.
+	// Buffer limits the received messages that wait for Receive.
 	Buffer BufferOptions
 
-	// NoRejoin leaves it to the application to join groups again on a new connection.
+	// NoRejoin disables rejoining groups on a new connection.
 	NoRejoin bool
 
-	// OnConnected is called when the connection is there: the first one, one that was recovered (after OnRecovered), and a
-	// new one.
+	// OnConnected is called after each connection is established: the first one, a recovered one (after OnRecovered), and
+	// a new one.
 	OnConnected func(ConnectedEvent)
 
-	// OnDisconnected is called when a connection ended for good: it is not being recovered, or recovery failed. It is not
-	// called for Close.
+	// OnDisconnected is called when a connection has ended and will not be recovered, or its recovery failed. It is not
+	// called after Close.
 	OnDisconnected func(DisconnectedEvent)
 
-	// OnRecovering is called when a reliable connection broke and the attempts to recover it begin.
+	// OnRecovering is called when a reliable connection broke, before the first attempt to recover it.
 	OnRecovering func(RecoveringEvent)
 
-	// OnRecovered is called when the connection was recovered: the first frame has come, and nothing was lost.
+	// OnRecovered is called when a connection was recovered without losing messages.
 	OnRecovered func(ConnectedEvent)
 
-	// OnRejoinFailed is called when a group could not be joined again on a new connection, for example because the
-	// permission is lacking now. The group stays wanted: the next new connection tries again.
+	// OnRejoinFailed is called when a group could not be rejoined on a new connection, for example because the client no
+	// longer has the permission. The next new connection tries again.
 	OnRejoinFailed func(RejoinFailedEvent)
 
-	// OnSlowConsumer is called when a protocol that is not reliable begins to drop messages, because Buffer is full: once,
-	// until Receive has emptied the buffer. Stats counts what is dropped.
+	// OnSlowConsumer is called when Buffer is full and a protocol that is not reliable starts dropping messages. It is
+	// called again only after Receive has emptied the buffer. Stats counts the dropped messages.
 	OnSlowConsumer func(SlowConsumerEvent)
 
-	// OnServerClose decides what follows when the service closed the connection on purpose (code 1000), as an application
-	// server does with CloseConnection. The reason is the service's text, such as "Application server closed the
-	// connection. Reason: bye". True makes a new connection; false ends the Conn with a *CloseError. The default is true.
+	// OnServerClose is called when the service closed the connection on purpose (code 1000), for example because an
+	// application server called CloseConnection. The reason is the service's text, such as "Application server closed the
+	// connection. Reason: bye".
+	//
+	// If OnServerClose is nil or returns true, the Conn makes a new connection. If it returns false, the Conn ends with a
+	// *CloseError.
 	OnServerClose func(reason string) bool
 }
 
-// ReconnectOptions is when a new connection is made in place of one that ended. The delay before an attempt is random,
-// between 0 and a limit that doubles from MinDelay to MaxDelay with each attempt, so that many clients do not come
-// back at once. The limit starts again at MinDelay after 30 seconds of being connected.
+// ReconnectOptions control new connections after a connection has ended.
+//
+// The delay before each attempt is random, so that many clients do not reconnect at the same time. It is between 0 and
+// a limit that starts at MinDelay and doubles with each attempt up to MaxDelay. After a connection has been up for 30
+// seconds, the limit starts at MinDelay again.
 type ReconnectOptions struct {
-	// Disabled ends the Conn instead. Recovery of a reliable connection still takes place.
+	// Disabled ends the Conn instead of making a new connection. A broken reliable connection is still recovered.
 	Disabled bool
 
 	// MinDelay is the limit of the first delay. The default is 0.5 seconds.
 	MinDelay time.Duration
 
-	// MaxDelay is the largest limit. The default is 30 seconds.
+	// MaxDelay is the largest limit. The default is 30 seconds, or MinDelay if that is longer.
 	MaxDelay time.Duration
 
-	// MaxAttempts is how many attempts in a row may fail before the Conn ends. 0 means no limit.
+	// MaxAttempts is the number of consecutive failed attempts after which the Conn ends. 0 means no limit.
 	MaxAttempts int
 }
 
-// KeepAliveOptions is how a dead connection is found.
+// KeepAliveOptions control how a dead connection is detected.
 type KeepAliveOptions struct {
-	// Interval is how long nothing may arrive before a ping is sent. The default is 10 seconds.
+	// Interval is the time without a received frame after which a ping is sent. The default is 10 seconds.
 	Interval time.Duration
 
-	// Timeout is how long nothing may arrive before the connection is cut. The default is twice Interval. A service keeps a
-	// broken connection for 30 seconds; a larger Timeout may find out too late to recover it.
+	// Timeout is the time without a received frame after which the connection is closed. It must be longer than Interval.
+	// The default is twice Interval.
+	//
+	// The service keeps a broken connection for 30 seconds. With a longer Timeout, it may be too late to recover it.
 	Timeout time.Duration
 }
 
-// BufferOptions is how many received messages may wait for Receive.
+// BufferOptions limit the received messages that wait for Receive. Messages beyond the limits are treated as follows:
 //
-// With a reliable protocol, messages beyond the buffer are still received and kept, but not acknowledged. The service
-// ends a connection with 1,000 messages or 16 MiB that are not acknowledged. The Conn then ends with [ErrSlowConsumer],
-// and Receive still returns all that arrived. With the other protocols, messages beyond the buffer are dropped and counted.
+//   - With a reliable protocol, they are kept but not acknowledged. The service closes a connection that has 1,000
+//     messages or 16 MiB unacknowledged. The Conn then ends with [ErrSlowConsumer], and Receive still returns all
+//     messages that arrived before.
+//   - With the other protocols, they are dropped. Stats.Dropped counts them.
 type BufferOptions struct {
-	// Messages is the number of messages. The default is 4,096.
+	// Messages is the maximum number of messages. The default is 4,096.
 	Messages int
 
-	// Bytes is the size of their frames. The default is 32 MiB.
+	// Bytes is the maximum total size of the messages' frames. The default is 32 MiB.
 	Bytes int
 }
 
-// ConnectedEvent is a connection that is there.
+// ConnectedEvent describes an established connection.
 type ConnectedEvent struct {
 	Conn *Conn
 
-	// ConnectionID is the id that the service gave the connection. A recovered connection keeps its id.
+	// ConnectionID is the ID that the service gave the connection. A recovered connection keeps its ID.
 	ConnectionID string
 
-	// UserID is the user of the connection, or empty.
+	// UserID is the user ID of the connection, or empty.
 	UserID string
 
-	// Resumed is true if the connection goes on where it broke, without loss. If it is false, it is a new connection, and
-	// messages may be missing: fetch the application's state anew.
+	// Resumed is true if the connection was recovered without losing messages. It is false for a new connection: messages
+	// may have been lost, so the application should fetch its state again.
 	Resumed bool
 
 	// First is true for the connection that Dial made.
 	First bool
 }
 
-// DisconnectedEvent is a connection that ended for good.
+// DisconnectedEvent describes a connection that has ended and will not be recovered.
 type DisconnectedEvent struct {
 	Conn *Conn
 
-	// ConnectionID is the id of the connection that ended.
+	// ConnectionID is the ID of the connection.
 	ConnectionID string
 
-	// Err is why it ended.
+	// Err is the reason why the connection ended.
 	Err *CloseError
 }
 
-// RecoveringEvent is a reliable connection that broke.
+// RecoveringEvent describes a reliable connection that broke.
 type RecoveringEvent struct {
 	Conn *Conn
 
-	// ConnectionID is the id of the connection that broke.
+	// ConnectionID is the ID of the connection.
 	ConnectionID string
 
-	// Err is why it broke.
+	// Err is the reason why the connection broke.
 	Err *CloseError
 }
 
-// RejoinFailedEvent is a group that could not be joined again.
+// RejoinFailedEvent describes a group that could not be rejoined.
 type RejoinFailedEvent struct {
 	Conn *Conn
 
-	// Group is the group's name.
+	// Group is the name of the group.
 	Group string
 
-	// Err is an *AckError, or why the group was not joined.
+	// Err is the reason. It wraps an *AckError if the service rejected the request.
 	Err error
 }
 
-// SlowConsumerEvent is a buffer that is full.
+// SlowConsumerEvent describes a full buffer.
 type SlowConsumerEvent struct {
 	Conn *Conn
 
-	// Queued is how many messages wait for Receive.
+	// Queued is the number of messages waiting for Receive.
 	Queued int
 }
 
-// withDefaults checks the options and fills in the defaults.
+// withDefaults validates the options and returns them with the defaults filled in.
 func (o *Options) withDefaults() (Options, error) {
 	var r Options
 	if o != nil {

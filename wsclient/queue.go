@@ -6,11 +6,12 @@ import (
 	"sync"
 )
 
-// Receive returns the next message. Messages of groups and of the server come in one order, that of their arrival.
-// Several goroutines may receive at once: each message goes to one of them.
+// Receive returns the next message. Messages from groups and from the server are returned in the order in which they
+// arrived. Several goroutines may call Receive at the same time; each message goes to one of them.
 //
-// While the connection is down, Receive waits. It returns ctx.Err() when ctx ends, which has no effect on the connection.
-// When the Conn has ended, Receive first returns all messages that arrived before, and then what Err returns.
+// Receive waits while the connection is down. If ctx ends, Receive returns ctx.Err(), and the connection is not
+// affected. After the Conn has ended, Receive returns the messages that arrived before, and then the error of
+// [Conn.Err].
 func (c *Conn) Receive(ctx context.Context) (*Message, error) {
 	e, released, err := c.queue.pop(ctx)
 	if err != nil {
@@ -22,8 +23,8 @@ func (c *Conn) Receive(ctx context.Context) (*Message, error) {
 	return e.message, nil
 }
 
-// Messages returns an iterator over the messages that Receive returns. The iteration ends with one error: that of ctx, or
-// what Err returns.
+// Messages returns an iterator over the messages that [Conn.Receive] returns. If Receive returns an error, the iterator
+// yields that error with a nil message, and ends.
 func (c *Conn) Messages(ctx context.Context) iter.Seq2[*Message, error] {
 	return func(yield func(*Message, error) bool) {
 		for {
@@ -38,13 +39,13 @@ func (c *Conn) Messages(ctx context.Context) iter.Seq2[*Message, error] {
 // entry is a message that waits for Receive.
 type entry struct {
 	message *Message
-	epoch   uint64 // of its session
-	size    int    // of its frame
+	epoch   uint64 // the session of the message
+	size    int    // size of the frame
 }
 
-// released describes messages that have just come within the buffer, and so may be acknowledged.
+// released describes messages that now fit into the buffer and may be acknowledged.
 type released struct {
-	epoch, id    uint64 // of the last one
+	epoch, id    uint64 // session and sequence ID of the last message
 	count, bytes int
 }
 
@@ -57,23 +58,24 @@ func (r *released) add(e *entry) {
 	r.bytes += e.size
 }
 
-// queue is the messages that wait for Receive, oldest first. Its reader never waits: messages beyond the buffer are
-// dropped, or with a reliable protocol kept and not acknowledged, so that the service bounds them.
+// queue holds the messages that wait for Receive, oldest first. push never blocks. Messages beyond the limits are
+// dropped or, with a reliable protocol, kept without being acknowledged. The service limits the number of
+// unacknowledged messages.
 type queue struct {
 	limits   BufferOptions
 	reliable bool
 
-	mu         sync.Mutex // guards everything below
-	ring       []entry
-	head, len  int
-	bytes      int
-	held       int // how many entries, from the head on, are within the buffer
-	heldBytes  int
-	waiting    int           // receivers
-	arrived    chan struct{} // wakes one of them
-	overflowed bool          // it has dropped messages since it was empty
-	dropped    uint64
-	err        error // set when nothing will arrive any more
+	mu            sync.Mutex // guards everything below
+	ring          []entry
+	head, len     int
+	bytes         int
+	admitted      int // number of entries within the limits, starting at head
+	admittedBytes int
+	waiting       int           // number of waiting receivers
+	arrived       chan struct{} // wakes one receiver
+	overflowed    bool          // messages have been dropped since the queue was last empty
+	dropped       uint64
+	err           error // set when no more messages will arrive
 }
 
 func newQueue(limits BufferOptions, reliable bool) *queue {
@@ -82,14 +84,14 @@ func newQueue(limits BufferOptions, reliable bool) *queue {
 
 type pushOutcome int
 
-// What becomes of a message.
+// The outcomes of push.
 const (
 	pushed     pushOutcome = iota
-	dropped                // the buffer is full
-	overflowed             // the buffer is full, and this is the first message that was dropped since it was empty
+	dropped                // the message was dropped because the buffer is full
+	overflowed             // like dropped, for the first message dropped since the queue was last empty
 )
 
-// push adds a message.
+// push adds a message to the queue.
 func (q *queue) push(e entry) (r released, outcome pushOutcome) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
@@ -107,32 +109,33 @@ func (q *queue) push(e entry) (r released, outcome pushOutcome) {
 	q.ring[(q.head+q.len)%len(q.ring)] = e
 	q.len++
 	q.bytes += e.size
-	q.hold(&r)
+	q.admit(&r)
 	if q.waiting > 0 {
 		q.wake()
 	}
 	return r, pushed
 }
 
-// fits reports whether a message fits into the buffer after count others of a size together. The first always does.
+// fits reports whether a message fits into the buffer behind count messages with a total size of bytes. A message
+// always fits into an empty buffer.
 func (q *queue) fits(count, bytes int, e *entry) bool {
 	return count == 0 || count < q.limits.Messages && bytes+e.size <= q.limits.Bytes
 }
 
-// hold counts entries that are within the buffer now. The caller holds q.mu.
-func (q *queue) hold(r *released) {
-	for q.held < q.len {
-		e := &q.ring[(q.head+q.held)%len(q.ring)]
-		if !q.fits(q.held, q.heldBytes, e) {
+// admit marks the entries that now fit into the buffer, and adds them to r. The caller holds q.mu.
+func (q *queue) admit(r *released) {
+	for q.admitted < q.len {
+		e := &q.ring[(q.head+q.admitted)%len(q.ring)]
+		if !q.fits(q.admitted, q.admittedBytes, e) {
 			return
 		}
-		q.held++
-		q.heldBytes += e.size
+		q.admitted++
+		q.admittedBytes += e.size
 		r.add(e)
 	}
 }
 
-// grow makes room. The caller holds q.mu.
+// grow doubles the size of the ring. The caller holds q.mu.
 func (q *queue) grow() {
 	ring := make([]entry, max(8, 2*len(q.ring)))
 	n := copy(ring, q.ring[q.head:])
@@ -140,7 +143,7 @@ func (q *queue) grow() {
 	q.ring, q.head = ring, 0
 }
 
-// pop waits for a message and takes it.
+// pop waits for a message and removes it from the queue.
 func (q *queue) pop(ctx context.Context) (e entry, r released, err error) {
 	for {
 		if err := ctx.Err(); err != nil {
@@ -165,7 +168,7 @@ func (q *queue) pop(ctx context.Context) (e entry, r released, err error) {
 		q.mu.Lock()
 		q.waiting--
 		if q.waiting > 0 && (q.len > 0 || q.err != nil) {
-			q.wake() // the signal is for the others as well
+			q.wake() // pass the signal on to another receiver
 		}
 		q.mu.Unlock()
 	}
@@ -178,21 +181,21 @@ func (q *queue) take(r *released) entry {
 	q.head = (q.head + 1) % len(q.ring)
 	q.len--
 	q.bytes -= e.size
-	q.held--
-	q.heldBytes -= e.size
+	q.admitted--
+	q.admittedBytes -= e.size
 	if q.len > 0 {
-		q.hold(r)
+		q.admit(r)
 		return e
 	}
 	q.overflowed = false
 	const keep = 256
-	if len(q.ring) > keep { // a burst is over
+	if len(q.ring) > keep { // free the memory after a burst
 		q.ring, q.head = nil, 0
 	}
 	return e
 }
 
-// wake wakes a receiver. The caller holds q.mu.
+// wake wakes one receiver. The caller holds q.mu.
 func (q *queue) wake() {
 	select {
 	case q.arrived <- struct{}{}:
@@ -200,7 +203,7 @@ func (q *queue) wake() {
 	}
 }
 
-// end lets receivers fail with err once the queue is empty.
+// end makes pop return err once the queue is empty.
 func (q *queue) end(err error) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
@@ -208,14 +211,14 @@ func (q *queue) end(err error) {
 	q.wake()
 }
 
-// withheld reports whether there are messages beyond the buffer.
-func (q *queue) withheld() bool {
+// overLimit reports whether the queue holds messages beyond the limits of the buffer.
+func (q *queue) overLimit() bool {
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	return q.held < q.len
+	return q.admitted < q.len
 }
 
-// size returns how many messages wait, their bytes, and how many messages were dropped.
+// size returns the number of waiting messages, their size in bytes, and the number of dropped messages.
 func (q *queue) size() (messages, bytes int, dropped uint64) {
 	q.mu.Lock()
 	defer q.mu.Unlock()

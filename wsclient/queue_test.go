@@ -16,11 +16,13 @@ import (
 	"github.com/awps-go/webpubsub"
 )
 
-// TestFlood sends 20,000 messages to a client whose application does not receive yet: none may be lost, come twice, or come
-// out of order. The official JavaScript client received 606 of so many before the service cut it off, as it acknowledges by
-// time alone. The sender stays a burst ahead of what has arrived, and the receiver's request proves that the
-// acknowledgements before it have arrived as well: the emulator is in this process, and could otherwise fill its own
-// buffer while nobody else runs.
+// TestFlood sends 20,000 messages to a client whose application does not receive yet. No message may be lost,
+// duplicated or reordered. The official JavaScript client received 606 of 20,000 messages before the service closed its
+// connection, because it acknowledges only on a timer.
+//
+// The emulator runs in this process and could fill the buffer of unacknowledged messages while no other goroutine runs.
+// So the sender stays at most one burst ahead of the receiver, and the receiver's JoinGroup ensures that its earlier
+// acknowledgements have arrived.
 func TestFlood(t *testing.T) {
 	for _, p := range []Protocol{JSONReliable, ProtobufReliable} {
 		t.Run(p.String(), func(t *testing.T) {
@@ -57,8 +59,9 @@ func TestFlood(t *testing.T) {
 	}
 }
 
-// TestFloodAtOnce has a service that lets no time pass, and counts what is not acknowledged.
-func TestFloodAtOnce(t *testing.T) {
+// TestFloodWithoutTimer sends a flood in no time, so that the timer of acknowledgements never fires, and counts the
+// unacknowledged messages.
+func TestFloodWithoutTimer(t *testing.T) {
 	bubble(t, func(t *testing.T, s *service) {
 		const messages = 20_000
 		conn, p := s.connect(Options{Buffer: BufferOptions{Messages: messages}})
@@ -82,8 +85,8 @@ func TestFloodAtOnce(t *testing.T) {
 	})
 }
 
-// TestSlowConsumer: above the buffer acknowledgements are withheld, the service ends the connection, and everything that
-// came is still handed out.
+// TestSlowConsumer checks that messages beyond the buffer are not acknowledged, that the service then closes the
+// connection, and that Receive still returns every message that arrived.
 func TestSlowConsumer(t *testing.T) {
 	const buffer, unacknowledged = 50, 1000 // the service's limit
 	h := startHub(t)
@@ -91,7 +94,7 @@ func TestSlowConsumer(t *testing.T) {
 	ctx := testContext(t)
 	for i := range buffer + unacknowledged {
 		require.NoError(t, h.service.SendToAll(ctx, webpubsub.Text(strconv.Itoa(i)), nil))
-		for conn.Stats().Queued <= i && i < buffer { // so that what is acknowledged is certain
+		for conn.Stats().Queued <= i && i < buffer { // ensures which messages are acknowledged
 			runtime.Gosched()
 		}
 	}
@@ -115,9 +118,9 @@ func TestSlowConsumer(t *testing.T) {
 	require.ErrorIs(t, err, ErrSlowConsumer)
 }
 
-// TestARefusedRecoveryDoesNotEndTheConn: messages are not acknowledged, and then the connection is cut, and cannot be recovered.
-// That may have any reason, so the Conn goes on with a new connection.
-func TestARefusedRecoveryDoesNotEndTheConn(t *testing.T) {
+// TestARejectedRecoveryDoesNotEndTheConn checks that a rejected recovery is not mistaken for a slow consumer, even if
+// messages are unacknowledged. The rejection may have another reason, so the Conn makes a new connection.
+func TestARejectedRecoveryDoesNotEndTheConn(t *testing.T) {
 	bubble(t, func(t *testing.T, s *service) {
 		conn, p := s.connect(Options{Buffer: BufferOptions{Messages: 1}})
 		p.send(message(1))
@@ -126,7 +129,7 @@ func TestARefusedRecoveryDoesNotEndTheConn(t *testing.T) {
 		require.Equal(t, 2, conn.Stats().Queued)
 		p.cut()
 		s.next().close(1008, "The connection could not be recovered.")
-		s.next().hello("c2")
+		s.next().sendConnected("c2")
 		synctest.Wait()
 		require.NoError(t, conn.Err())
 		require.Equal(t, "c2", conn.ConnectionID())
@@ -165,7 +168,7 @@ func TestAcknowledgementsOfMessages(t *testing.T) {
 			require.Zero(t, time.Since(start))
 		})
 	})
-	t.Run("duplicates are dropped, and acknowledged again at once", func(t *testing.T) {
+	t.Run("duplicates are dropped, and acknowledged again immediately", func(t *testing.T) {
 		bubble(t, func(t *testing.T, s *service) {
 			conn, p := s.connect(Options{})
 			p.send(message(1), message(2))
@@ -181,7 +184,7 @@ func TestAcknowledgementsOfMessages(t *testing.T) {
 			require.EqualValues(t, 2, conn.Stats().Duplicates)
 		})
 	})
-	t.Run("withheld above the buffer, and given when there is room", func(t *testing.T) {
+	t.Run("delayed beyond the buffer, and sent when there is room", func(t *testing.T) {
 		bubble(t, func(t *testing.T, s *service) {
 			conn, p := s.connect(Options{Buffer: BufferOptions{Messages: 10}})
 			for i := range 20 {
@@ -200,13 +203,13 @@ func TestAcknowledgementsOfMessages(t *testing.T) {
 			require.EqualValues(t, 20, p.expect("sequenceAck").SequenceID)
 		})
 	})
-	t.Run("a new connection counts anew, whatever the queue still holds", func(t *testing.T) {
+	t.Run("a new connection starts at 1, even if older messages are queued", func(t *testing.T) {
 		bubble(t, func(t *testing.T, s *service) {
 			conn, p := s.connect(Options{Buffer: BufferOptions{Messages: 2}})
 			p.send(message(1), message(2), message(3))
 			p.close(websocket.StatusNormalClosure, "")
 			p = s.next()
-			p.hello("c2")
+			p.sendConnected("c2")
 			p.send(message(1))
 			synctest.Wait()
 			for _, id := range []uint64{1, 2, 3, 1} {
@@ -231,7 +234,7 @@ func TestUnreliableOverflow(t *testing.T) {
 		}
 		burst()
 		require.Equal(t, 2, (<-slow).Queued)
-		require.Empty(t, slow, "told once")
+		require.Empty(t, slow, "the hook is called once")
 		require.EqualValues(t, 3, conn.Stats().Dropped)
 		require.Equal(t, "1", receive(t, conn).Text())
 		require.Equal(t, "2", receive(t, conn).Text())
@@ -240,8 +243,9 @@ func TestUnreliableOverflow(t *testing.T) {
 	})
 }
 
-// TestABusyQueueBlocksNoSend: a reader that waited for the application would never see the acknowledgement.
-func TestABusyQueueBlocksNoSend(t *testing.T) {
+// TestAFullBufferBlocksNoSend checks that the Conn keeps reading if its buffer is full. Otherwise it would never
+// receive the acknowledgement.
+func TestAFullBufferBlocksNoSend(t *testing.T) {
 	bubble(t, func(t *testing.T, s *service) {
 		conn, p := s.connect(Options{Buffer: BufferOptions{Messages: 1}})
 		for i := range 20 {
@@ -275,7 +279,7 @@ func TestReceivers(t *testing.T) {
 		for range messages {
 			seen[(<-got).SequenceID] = true
 		}
-		require.Len(t, seen, messages, "each message goes to one")
+		require.Len(t, seen, messages, "each message goes to one receiver")
 	})
 }
 
@@ -294,7 +298,7 @@ func TestMessagesEndsWithOneError(t *testing.T) {
 			}
 			texts = append(texts, m.Text())
 		}
-		require.Equal(t, []string{"1"}, texts, "what arrived is handed out after Close too")
+		require.Equal(t, []string{"1"}, texts, "messages that arrived are returned after Close too")
 		require.EqualError(t, last, ErrClosed.Error())
 	})
 }

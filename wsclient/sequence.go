@@ -6,49 +6,49 @@ import (
 	"time"
 )
 
-// A sequenceAck is sent after so many messages, so many bytes, or so much time, whichever is first. The service ends a
-// connection with 1,000 messages or 16 MiB that are not acknowledged, so time alone would not do.
+// A sequenceAck is sent when any of these limits is reached. A timer alone is not enough: the service closes a
+// connection with 1,000 messages or 16 MiB unacknowledged, which a burst exceeds in less than ackDelay.
 const (
 	ackMessages = 100
 	ackBytes    = 1 << 20
 	ackDelay    = 500 * time.Millisecond
 )
 
-// sequence knows which messages of a session have come and which are acknowledged.
+// sequence tracks which messages of a session were received and which were acknowledged.
 type sequence struct {
-	send func(id uint64) // writes a sequenceAck if there is a link
+	send func(id uint64) // sends a sequenceAck if there is a link
 
-	mu      sync.Mutex // guards everything below
-	epoch   uint64     // of the session
-	seen    uint64     // the highest id that has come
-	ackable uint64     // the highest id that may be acknowledged
-	acked   uint64     // the highest id that was acknowledged
-	count   int        // messages since then that may be acknowledged
-	bytes   int
-	timer   *time.Timer
-	armed   bool // the timer will fire
-	stopped bool
+	mu       sync.Mutex // guards everything below
+	epoch    uint64     // the session
+	received uint64     // highest ID that was received
+	ackable  uint64     // highest ID that may be acknowledged
+	acked    uint64     // highest ID that was acknowledged
+	count    int        // number of messages between acked and ackable
+	bytes    int        // size of their frames
+	timer    *time.Timer
+	armed    bool // the timer is running
+	stopped  bool
 }
 
-// reset begins a new session.
+// reset starts a new session.
 func (s *sequence) reset(epoch uint64) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.epoch, s.seen, s.ackable, s.acked, s.count, s.bytes = epoch, 0, 0, 0, 0, 0
+	s.epoch, s.received, s.ackable, s.acked, s.count, s.bytes = epoch, 0, 0, 0, 0, 0
 }
 
-// receive notes that a message has come. It reports false for one that has come before.
+// receive records a received message. It returns false if the message is a duplicate.
 func (s *sequence) receive(id uint64) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if id <= s.seen {
+	if id <= s.received {
 		return false
 	}
-	s.seen = id
+	s.received = id
 	return true
 }
 
-// release notes that messages may be acknowledged.
+// release records messages that may be acknowledged, and acknowledges them now or after ackDelay.
 func (s *sequence) release(r released) {
 	s.mu.Lock()
 	if r.epoch != s.epoch || r.id == 0 || s.stopped {
@@ -59,18 +59,18 @@ func (s *sequence) release(r released) {
 	s.count += r.count
 	s.bytes += r.bytes
 	if s.count < ackMessages && s.bytes < ackBytes {
-		s.arm()
+		s.startTimer()
 		s.mu.Unlock()
 		return
 	}
-	id := s.take()
+	id := s.takeAck()
 	s.mu.Unlock()
 	s.send(id)
-	runtime.Gosched() // to the goroutine that writes it: in a burst, this one would go on reading for long
+	runtime.Gosched() // lets the writer goroutine run: in a burst, this goroutine would keep reading for a long time
 }
 
-// arm lets the timer fire after ackDelay, unless it will fire anyway. The caller holds s.mu.
-func (s *sequence) arm() {
+// startTimer starts the timer unless it is running. The caller holds s.mu.
+func (s *sequence) startTimer() {
 	switch {
 	case s.armed:
 		return
@@ -87,7 +87,7 @@ func (s *sequence) fire() {
 	s.armed = false
 	id := uint64(0)
 	if s.ackable > s.acked && !s.stopped {
-		id = s.take()
+		id = s.takeAck()
 	}
 	s.mu.Unlock()
 	if id > 0 {
@@ -95,18 +95,18 @@ func (s *sequence) fire() {
 	}
 }
 
-// take returns the id to acknowledge now. The caller holds s.mu.
-func (s *sequence) take() uint64 {
+// takeAck returns the ID to acknowledge, and marks it as acknowledged. The caller holds s.mu.
+func (s *sequence) takeAck() uint64 {
 	s.acked, s.count, s.bytes = s.ackable, 0, 0
 	return s.acked
 }
 
-// again returns the id to acknowledge after a duplicate or a recovery, when the service has not noticed the last
-// acknowledgement. It is 0 if there is none.
-func (s *sequence) again() uint64 {
+// ackNow returns the ID to acknowledge after a duplicate or a recovery, because the service may not have received the
+// last acknowledgement. It returns 0 if no message may be acknowledged yet.
+func (s *sequence) ackNow() uint64 {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return s.take()
+	return s.takeAck()
 }
 
 func (s *sequence) stop() {

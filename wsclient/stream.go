@@ -10,66 +10,76 @@ import (
 	"time"
 )
 
-// StreamFragment says which part of a group stream a [Message] is. A stream is a series of messages of one sender to a
-// group, such as the tokens of a language model's answer. Its fragments arrive in order, among other messages.
+// StreamFragment describes the place of a [Message] in a group stream. A stream is a sequence of messages from one
+// sender to a group, for example the tokens of a language model's output. The fragments of a stream arrive in order,
+// but other messages may arrive between them.
 //
-// Follow a stream by its StreamID, which its sender chose; this package chooses random ones. A member that joins in the
-// middle of a stream begins with a Number greater than 1.
+// Fragments with the same StreamID belong to the same stream. A client that joins the group in the middle of a stream
+// first receives a fragment with a Number greater than 1.
 type StreamFragment struct {
-	// StreamID is the id of the stream.
+	// StreamID is the ID of the stream. The sender chooses it; this package chooses random IDs.
 	StreamID string
 
-	// Number counts the fragments of the stream, from 1 on.
+	// Number is the number of the fragment in the stream, starting at 1.
 	Number uint64
 
-	// End is true for the last message of the stream. It may have no data.
+	// End is true for the last message of the stream. That message may have no data.
 	End bool
 
-	// Err is set on the last message if the stream did not end well: a "UserError" is that of the sender's CloseWithError.
+	// Err is the reason if the stream ended with an error, and otherwise nil. It is set only on the last message. Its name
+	// is "UserError" if the sender called CloseWithError.
 	Err *StreamError
 }
 
-// StreamOptions are the options of OpenGroupStream.
+// StreamOptions are the options of [Conn.OpenGroupStream].
 type StreamOptions struct {
-	// NoEcho keeps the fragments from coming back, if this client is in the group.
+	// NoEcho excludes this client from the recipients if it is in the group.
 	NoEcho bool
 
-	// Metadata goes with the stream. See SendToGroupOptions.
+	// Metadata is sent along with the stream. See [SendToGroupOptions] for the limits.
 	Metadata map[string]string
 
-	// DataType is what Write sends: DataBinary, which is the default, or DataText, for writes of whole UTF-8 text.
+	// DataType is the data type of Write: DataBinary, the default, or DataText. With DataText, each Write must be valid
+	// UTF-8.
 	DataType DataType
 
-	// IdleTimeout is how long the service keeps a stream on which nothing is sent. The stream sends a sign of life three
-	// times as often, so the timeout matters only when the connection breaks. 0 is the service's default, 5 minutes; the
-	// minimum is 1 second.
+	// IdleTimeout is how long the service keeps a stream that sends nothing. 0 means the service's default of 5 minutes.
+	// The minimum is 1 second. The StreamWriter sends keep-alives three times per IdleTimeout, so the timeout takes effect
+	// only if the connection breaks.
 	IdleTimeout time.Duration
 }
 
-// The limits of what a stream has sent and the service has not acknowledged.
 const (
+	// Limits of the fragments that are sent but not acknowledged.
 	streamWindow      = 64      // fragments
-	streamWindowBytes = 1 << 20 // bytes of their frames
+	streamWindowBytes = 1 << 20 // total size of their frames
 
-	streamFragmentSize   = 512 << 10 // the most that Write puts into one fragment
+	streamFragmentSize   = 512 << 10 // largest fragment of Write, in bytes
 	defaultStreamTimeout = 5 * time.Minute
 
-	// streamGoodbye bounds the wait for the service's confirmation that a stream has ended.
-	streamGoodbye = 30 * time.Second
+	// streamCloseTimeout limits the wait for the service to confirm the end of a stream.
+	streamCloseTimeout = 30 * time.Second
 
-	// streamRetryDelay is the pause before fragments are sent again after a transient error.
+	// streamRetryDelay is the delay before fragments are sent again after a transient error.
 	streamRetryDelay = 500 * time.Millisecond
 )
 
-// OpenGroupStream opens a stream to a group. It returns when the service has accepted it. The context bounds only the
-// opening.
+// OpenGroupStream opens a stream to a group and returns when the service has accepted the stream. The client needs the
+// permission to send to the group. The context applies only to OpenGroupStream, not to the stream.
 //
-// While the connection is down, OpenGroupStream waits, until ctx ends. A stream belongs to the connection id: it pauses
-// while the connection is being recovered, and sends again what was not acknowledged. A new connection ends it with a
-// *[CloseError]. A stream that the service does not accept is a *[StreamError]; it is an [ErrForbidden] if the permission to
-// send to the group is lacking.
+// OpenGroupStream waits while the connection is down, until ctx ends. A stream is tied to its connection ID. During a
+// recovery the stream pauses, and then sends its unacknowledged fragments again. If the connection ends without a
+// recovery, the stream fails with a *[CloseError].
 //
-// The protobuf protocols have no public frames for it: the error is then errors.ErrUnsupported.
+// OpenGroupStream returns:
+//
+//   - [ErrInvalidArgument] if an argument is invalid;
+//   - errors.ErrUnsupported with the protobuf protocols, which have no public frames for streams;
+//   - a *[StreamError] if the service rejected the stream; it matches [ErrForbidden] if the client lacks the
+//     permission;
+//   - the error of ctx if ctx ended;
+//   - a *[CloseError] if the connection ended before the service accepted the stream;
+//   - the error of [Conn.Err] if the Conn has ended.
 func (c *Conn) OpenGroupStream(ctx context.Context, group string, options *StreamOptions) (*StreamWriter, error) {
 	const operation = "OpenGroupStream"
 	o := valueOr(options)
@@ -112,7 +122,8 @@ func (c *Conn) OpenGroupStream(ctx context.Context, group string, options *Strea
 	}
 }
 
-// StreamWriter sends a stream to a group. Its methods may be called by several goroutines at once.
+// StreamWriter sends a stream to a group. Create one with [Conn.OpenGroupStream]. Its methods are safe for concurrent
+// use.
 type StreamWriter struct {
 	conn    *Conn
 	id      string
@@ -122,33 +133,40 @@ type StreamWriter struct {
 
 	opened chan struct{} // closed when the service has accepted the stream
 	closed chan struct{} // closed when the stream is over
-	room   chan struct{} // wakes a writer that waits
+	room   chan struct{} // wakes a writer that waits for the window to open
 
 	mu       sync.Mutex // guards everything below
-	link     *link      // what is written to a link that has ended is lost, and sent again by resume
-	accepted bool
-	unacked  []([]byte) // the frames from base on
-	bytes    int        // their size
-	base     uint64     // the first fragment that the service has not acknowledged
-	next     uint64     // the number of the next fragment
+	link     *link      // frames written to a link that has ended are lost; resume sends them again
+	accepted bool       // the service has accepted the stream
+	unacked  []([]byte) // frames of the unacknowledged fragments, starting with base
+	bytes    int        // total size of unacked
+	base     uint64     // number of the first unacknowledged fragment
+	next     uint64     // number of the next fragment
 	ended    bool       // Close or CloseWithError was called
 	endFrame []byte
 	over     bool
-	err      error // why it is over; nil if it ended well
+	err      error // the error with which the stream is over; nil if it ended normally
 	timer    *time.Timer
-	resent   uint64 // the fragment from which was sent again last
+	resent   uint64 // first fragment of the last retransmission
 	resentAt time.Time
 }
 
-// ID returns the id of the stream, which receivers see as StreamFragment.StreamID.
+// ID returns the ID of the stream. Receivers find it in [StreamFragment.StreamID].
 func (s *StreamWriter) ID() string { return s.id }
 
-// Write sends p as one fragment of the stream; binary data of more than 512 KiB as several. It returns when the fragment
-// is on its way, and waits while too much is not acknowledged: 64 fragments or 1 MiB, also while the connection is being
-// recovered. It has no context; use Send for one.
+// Write sends p as one fragment of the stream, or as several fragments if p is binary data of more than 512 KiB. It
+// returns when the fragments are queued for sending; it does not wait for them to be acknowledged.
 //
-// The error is an io.ErrClosedPipe after Close, a *[StreamError] if the service ended the stream, and a *[CloseError] or
-// [ErrClosed] if the connection ended.
+// Write blocks while 64 fragments or 1 MiB are unacknowledged, for example during a recovery. To limit the wait with a
+// context, use [StreamWriter.Send].
+//
+// Write returns:
+//
+//   - [ErrInvalidArgument] if DataType is DataText and p is not valid UTF-8 or too large for a frame;
+//   - io.ErrClosedPipe after Close;
+//   - a *[StreamError] if the service ended the stream;
+//   - a *[CloseError] if the connection ended;
+//   - the error of [Conn.Err] if the Conn has ended.
 func (s *StreamWriter) Write(p []byte) (n int, err error) {
 	for first := true; first || n < len(p); first = false {
 		part := p[n:]
@@ -164,7 +182,8 @@ func (s *StreamWriter) Write(p []byte) (n int, err error) {
 	return n, nil
 }
 
-// Send sends a payload of any type as one fragment. It waits as Write does, until ctx ends; then nothing was sent.
+// Send sends a payload of any type as one fragment. It blocks and returns errors like [StreamWriter.Write], but only
+// until ctx ends. If it returns the error of ctx, nothing was sent.
 func (s *StreamWriter) Send(ctx context.Context, payload Payload) error {
 	const operation = "StreamWriter.Send"
 	if err := s.conn.checkPayload(operation, payload); err != nil {
@@ -179,13 +198,13 @@ func (s *StreamWriter) Send(ctx context.Context, payload Payload) error {
 		case <-s.room:
 		case <-s.closed:
 		case <-ctx.Done():
-			s.wake() // the room is for another
+			s.wake() // pass the signal on to another writer
 			return operationError(operation, ctx.Err(), false)
 		}
 	}
 }
 
-// trySend sends a fragment if there is room for it.
+// trySend sends a fragment if the window allows it, and reports whether it did.
 func (s *StreamWriter) trySend(operation string, payload Payload) (sent bool, err error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -208,16 +227,18 @@ func (s *StreamWriter) trySend(operation string, payload Payload) (sent bool, er
 	s.unacked = append(s.unacked, data)
 	s.bytes += len(data)
 	s.write(data)
-	s.wake() // another may have room as well
+	s.wake() // the window may allow another writer too
 	return true, nil
 }
 
-// Close ends the stream, and returns when the service has confirmed that all of it has arrived. It waits at most 30
-// seconds, then returns an error that is an [ErrOutcomeUnknown]. A second Close returns what the first one did.
+// Close ends the stream and returns when the service has confirmed that it received all fragments. If there is no
+// confirmation within 30 seconds, Close returns [ErrOutcomeUnknown]. If the stream is already closed, Close returns the
+// result of the first call.
 func (s *StreamWriter) Close() error { return s.close(nil) }
 
-// CloseWithError ends the stream with an error: receivers see a "UserError" with the text of err, and the UserErrorCode if
-// err is a *[StreamError]. With nil it is Close.
+// CloseWithError ends the stream with an error and otherwise works like [StreamWriter.Close]. Receivers get a
+// *[StreamError] with the name "UserError" and the text of err. If err is a *StreamError, they get its Message and
+// UserErrorCode. CloseWithError(nil) is the same as Close.
 func (s *StreamWriter) CloseWithError(err error) error {
 	if err == nil {
 		return s.close(nil)
@@ -234,7 +255,7 @@ func (s *StreamWriter) close(end *StreamError) error {
 	if err := s.end(end); err != nil {
 		return operationError(operation, err, false)
 	}
-	t := time.NewTimer(streamGoodbye)
+	t := time.NewTimer(streamCloseTimeout)
 	defer t.Stop()
 	select {
 	case <-s.closed:
@@ -247,7 +268,7 @@ func (s *StreamWriter) close(end *StreamError) error {
 	return nil
 }
 
-// end sends the end of the stream, once.
+// end sends the end of the stream if that has not been done yet.
 func (s *StreamWriter) end(end *StreamError) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -263,14 +284,14 @@ func (s *StreamWriter) end(end *StreamError) error {
 	return nil
 }
 
-// failure returns why the stream is over, or nil.
+// failure returns the error with which the stream is over. It is nil if the stream is not over or ended normally.
 func (s *StreamWriter) failure() error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return s.err
 }
 
-// open sends the request to open the stream.
+// open sends the first request to open the stream.
 func (s *StreamWriter) open(l *link) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -278,7 +299,7 @@ func (s *StreamWriter) open(l *link) error {
 	return s.writeOpen()
 }
 
-// writeOpen asks the service to open the stream. The caller holds s.mu.
+// writeOpen sends a request to open the stream. The caller holds s.mu.
 func (s *StreamWriter) writeOpen() error {
 	data, err := s.conn.codec.encode(&request{kind: requestStreamOpen, streamID: s.id, group: s.group,
 		noEcho: s.options.NoEcho, metadata: s.options.Metadata, idleTimeout: s.options.IdleTimeout})
@@ -289,7 +310,7 @@ func (s *StreamWriter) writeOpen() error {
 	return nil
 }
 
-// write writes a frame. The caller holds s.mu.
+// write writes a frame and restarts the keep-alive timer. The caller holds s.mu.
 func (s *StreamWriter) write(data []byte) {
 	if s.link != nil && !s.over {
 		s.link.write(data, nil)
@@ -307,7 +328,7 @@ func (s *StreamWriter) keepAliveInterval() time.Duration {
 	return timeout / 3
 }
 
-// keepAlive tells the service that the stream is still in use.
+// keepAlive sends a frame without data, so that the service does not end the idle stream.
 func (s *StreamWriter) keepAlive() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -319,7 +340,7 @@ func (s *StreamWriter) keepAlive() {
 	}
 }
 
-// wake wakes a writer that waits for room.
+// wake wakes a writer that waits for the window to open.
 func (s *StreamWriter) wake() {
 	select {
 	case s.room <- struct{}{}:
@@ -327,7 +348,7 @@ func (s *StreamWriter) wake() {
 	}
 }
 
-// acknowledge forgets the fragments before the one that the service expects next.
+// acknowledge removes the fragments before the one that the service expects next.
 func (s *StreamWriter) acknowledge(expected uint64) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -351,9 +372,9 @@ func (s *StreamWriter) acknowledge(expected uint64) {
 	s.wake()
 }
 
-// refuse sends again what the service did not accept. One gap makes the service refuse each fragment after it, so the
-// same fragments are not sent again at once for each.
-func (s *StreamWriter) refuse(f *frame) {
+// handleNack sends the unacknowledged fragments again. After a gap, the service sends a nack for every fragment that
+// follows, so nacks for the same fragment are ignored for streamRetryDelay.
+func (s *StreamWriter) handleNack(f *frame) {
 	s.acknowledge(f.expected)
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -372,7 +393,7 @@ func (s *StreamWriter) refuse(f *frame) {
 	s.writeUnacked()
 }
 
-// writeUnacked sends what is not acknowledged. The caller holds s.mu.
+// writeUnacked sends the unacknowledged frames, and the end of the stream if it was sent before. The caller holds s.mu.
 func (s *StreamWriter) writeUnacked() {
 	for _, data := range s.unacked {
 		s.write(data)
@@ -382,18 +403,18 @@ func (s *StreamWriter) writeUnacked() {
 	}
 }
 
-// resume goes on after a recovery: with all that was not acknowledged.
+// resume continues the stream on the link of a recovered connection by sending all unacknowledged frames again.
 func (s *StreamWriter) resume(l *link) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.link = l
 	if !s.accepted {
-		_ = s.writeOpen() // it has been encoded before
+		_ = s.writeOpen() // cannot fail: the same request was encoded before
 	}
 	s.writeUnacked()
 }
 
-// fail ends the stream; nil means that it ended well.
+// fail ends the stream with an error. A nil error means that the stream ended normally.
 func (s *StreamWriter) fail(err error) {
 	s.conn.streams.remove(s)
 	s.mu.Lock()
@@ -411,14 +432,14 @@ func (s *StreamWriter) fail(err error) {
 
 // streams are the open streams of a Conn.
 type streams struct {
-	mu   sync.Mutex // guards open; never taken while a stream's mutex is held
+	mu   sync.Mutex // guards open; never locked while a stream's mutex is held
 	open map[string]*StreamWriter
 }
 
 func (all *streams) add(s *StreamWriter) {
 	all.mu.Lock()
 	defer all.mu.Unlock()
-	s.id = rand.Text() // receivers may follow streams of several senders
+	s.id = rand.Text() // random, because receivers tell the streams of all senders apart by ID
 	if all.open == nil {
 		all.open = make(map[string]*StreamWriter)
 	}
@@ -451,7 +472,7 @@ func (all *streams) handle(f *frame) {
 	case f.kind == frameStreamAck:
 		s.acknowledge(f.expected)
 	case f.kind == frameStreamNack:
-		s.refuse(f)
+		s.handleNack(f)
 	case f.success:
 		s.fail(nil)
 	default:
@@ -465,7 +486,7 @@ func (all *streams) resume(l *link) {
 	}
 }
 
-// endOlder ends streams of earlier sessions that were opened while their session ended.
+// endOlder ends the streams of earlier sessions. A stream that was opened while its session ended may still be open.
 func (all *streams) endOlder(epoch uint64) {
 	for _, s := range all.list() {
 		if s.epoch < epoch {

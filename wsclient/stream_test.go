@@ -13,7 +13,7 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// openStream opens a stream that the service accepts.
+// openStream opens a stream, and accepts it on the service's side.
 func openStream(t *testing.T, conn *Conn, p *peer, o *StreamOptions) *StreamWriter {
 	t.Helper()
 	var w *StreamWriter
@@ -32,7 +32,7 @@ func openStream(t *testing.T, conn *Conn, p *peer, o *StreamOptions) *StreamWrit
 	return w
 }
 
-// withID puts the id of a stream into a frame.
+// withID replaces $ in a frame with the ID of a stream.
 func withID(frame, id string) string { return strings.ReplaceAll(frame, "$", id) }
 
 func (p *peer) streamAck(id string, expected int) {
@@ -40,7 +40,7 @@ func (p *peer) streamAck(id string, expected int) {
 	p.send(fmt.Sprintf(`{"type":"streamAck","streamId":%q,"expectedSequenceId":%d}`, id, expected))
 }
 
-// closeStream ends a stream in the background.
+// closeStream calls end in the background.
 func closeStream(end func() error) chan error {
 	closed := make(chan error, 1)
 	go func() { closed <- end() }()
@@ -111,7 +111,7 @@ func TestStreamOverARecovery(t *testing.T) {
 		p.cut()
 		<-p.ended
 		synctest.Wait()
-		_, err := w.Write([]byte("b")) // pauses
+		_, err := w.Write([]byte("b")) // is sent after the recovery
 		require.NoError(t, err)
 		p = s.next()
 		p.send(`{"type":"pong"}`)
@@ -170,7 +170,7 @@ func TestStreamBackPressure(t *testing.T) {
 		go func() { _, err := w.Write(make([]byte, 2_000_000)); written <- err }()
 		p.streamAck(w.ID(), streamWindow+2)
 		synctest.Wait()
-		require.Len(t, p.frames, 3, "the fragment that waited, and what fits into 1 MiB")
+		require.Len(t, p.frames, 3, "the fragment that waited, and as many as fit into 1 MiB")
 		size := 0
 		for number := streamWindow + 2; size < 2_000_000; number++ {
 			for {

@@ -13,39 +13,40 @@ import (
 )
 
 const (
-	// attemptTimeout bounds one attempt to connect or to recover: provider, handshake and first frame.
+	// attemptTimeout limits one attempt to connect or recover, including the provider, the handshake and the first frame.
 	attemptTimeout = 10 * time.Second
 
-	// recoveryWindow is how long after a break the service keeps a connection.
+	// recoveryWindow is how long the service keeps a connection after it broke.
 	recoveryWindow = 30 * time.Second
 
-	// The delays between attempts to recover. The first attempt is made at once.
+	// Limits of the delays between attempts to recover. The first attempt is immediate.
 	minRecoveryDelay = 250 * time.Millisecond
 	maxRecoveryDelay = 2 * time.Second
 
-	// steadyAfter is how long a connection must have been up before it is recovered at once. One that broke earlier is
-	// recovered after a delay, so that a service or a proxy that drops every connection is not asked without pause.
-	steadyAfter = 5 * time.Second
+	// immediateRecoveryAfter is how long a connection must have been up to be recovered without a delay. The delay
+	// protects a service or proxy that drops every connection from a tight loop of recoveries.
+	immediateRecoveryAfter = 5 * time.Second
 
-	// stableAfter is how long a connection must have been up to count as a success.
-	stableAfter = 30 * time.Second
+	// resetDelayAfter is how long a connection must have been up to reset the reconnect delay.
+	resetDelayAfter = 30 * time.Second
 
-	// maxRejections is how many URLs in a row the server may reject before the Conn ends.
+	// maxRejections is the number of rejected URLs after which the Conn ends.
 	maxRejections = 3
 )
 
-// session is a connection of the service: it has one connection id, and as many links as it was recovered.
+// session is the service's view of a connection: a connection ID that survives recoveries. Each recovery of a session
+// adds a link.
 type session struct {
-	epoch  uint64 // 1, 2, ... for the sessions of a Conn; 0 when it has ended
+	epoch  uint64 // 1, 2, ... for the sessions of a Conn; 0 after the session has ended
 	id     string
 	userID string
-	token  string // for recovery; empty if the protocol is not reliable
+	token  string // reconnection token; empty if the protocol is not reliable
 	url    *url.URL
 }
 
-// run is the supervisor: it reads the link, and replaces it when it ends.
+// run is the supervisor goroutine. It reads from the link and replaces the link when it ends.
 func (c *Conn) run(l *link) {
-	var first *arrival
+	var first *receivedFrame
 	for {
 		ce := c.serve(l, first)
 		var err error
@@ -57,14 +58,15 @@ func (c *Conn) run(l *link) {
 	}
 }
 
-// arrival is a frame that has come, and its size.
-type arrival struct {
+// receivedFrame is a received frame and its size in bytes.
+type receivedFrame struct {
 	frame frame
 	size  int
 }
 
-// serve reads a link to its end, beginning with a frame that was read already.
-func (c *Conn) serve(l *link, first *arrival) *CloseError {
+// serve handles the frames of a link until the link ends, and returns the reason. If first is not nil, it is a frame
+// that was already read.
+func (c *Conn) serve(l *link, first *receivedFrame) *CloseError {
 	if first != nil {
 		c.handle(l, &first.frame, first.size)
 	}
@@ -81,17 +83,17 @@ func (c *Conn) serve(l *link, first *arrival) *CloseError {
 	c.link = nil
 	c.mu.Unlock()
 	close(l.gone)
-	if unreadableCode(ce) && !ce.byPeer { // the service must learn that its session is over
-		if c.goroutines.spawn(func() { l.goodbye(websocket.StatusCode(ce.Code), ce.Reason) }) {
+	if unreadableCode(ce) && !ce.byPeer { // tell the service that its session is over
+		if c.goroutines.spawn(func() { l.close(websocket.StatusCode(ce.Code), ce.Reason) }) {
 			return ce
 		}
 	}
-	l.end()
+	l.closeNow()
 	return ce
 }
 
-// unreadableCode reports whether a connection ended because one side could not read a frame of the other. Recovering the
-// connection would bring the frame again.
+// unreadableCode reports whether a connection ended because one side could not read a frame of the other side. After a
+// recovery the same frame would be sent again.
 func unreadableCode(ce *CloseError) bool {
 	switch websocket.StatusCode(ce.Code) {
 	case websocket.StatusUnsupportedData, websocket.StatusInvalidFramePayloadData, websocket.StatusMessageTooBig:
@@ -100,22 +102,22 @@ func unreadableCode(ce *CloseError) bool {
 	return false
 }
 
-// handle does what a frame asks for. Only the supervisor calls it.
+// handle processes a frame. Only the supervisor calls it.
 func (c *Conn) handle(l *link, f *frame, size int) {
 	switch f.kind {
 	case frameMessage:
 		c.deliver(l, f.message, size)
 	case frameAck:
-		kept := *f // a copy, so that the frames of messages stay on the stack
+		kept := *f // copied, so that f does not escape to the heap for messages
 		c.acks.resolve(&kept)
-	case frameConnected: // during the connection's life: it may bring a new token
+	case frameConnected: // later in a connection, it may carry a new reconnection token
 		c.mu.Lock()
 		if f.reconnectionToken != "" && f.connectionID == c.session.id {
 			c.session.token = f.reconnectionToken
 		}
 		c.mu.Unlock()
 	case frameDisconnected:
-		l.farewell = f.reason
+		l.disconnectMessage = f.reason
 	case frameInvokeResponse:
 		kept := *f
 		c.invokes.resolve(&kept)
@@ -126,16 +128,16 @@ func (c *Conn) handle(l *link, f *frame, size int) {
 	}
 }
 
-// deliver queues a message.
+// deliver adds a message to the queue unless it is a duplicate.
 func (c *Conn) deliver(l *link, m *Message, size int) {
 	if m.SequenceID != 0 && c.queue.reliable && !c.sequence.receive(m.SequenceID) {
 		c.duplicates.Add(1)
-		if id := c.sequence.again(); id > 0 {
+		if id := c.sequence.ackNow(); id > 0 {
 			l.send(&request{kind: requestSequenceAck, sequenceID: id})
 		}
 		return
 	}
-	// The supervisor alone changes the epoch, so it may read it without a lock.
+	// No lock is needed to read the epoch, because only the supervisor changes it.
 	released, outcome := c.queue.push(entry{m, c.sequence.epoch, size})
 	switch outcome {
 	case pushed:
@@ -144,7 +146,7 @@ func (c *Conn) deliver(l *link, m *Message, size int) {
 			c.sequence.release(released)
 		}
 	case overflowed:
-		c.log.Warn("messages are dropped: the application receives too slowly")
+		c.log.Warn("dropping messages: the application receives too slowly")
 		if hook := c.options.OnSlowConsumer; hook != nil {
 			queued, _, _ := c.queue.size()
 			c.hooks.add(func() { hook(SlowConsumerEvent{c, queued}) })
@@ -152,11 +154,11 @@ func (c *Conn) deliver(l *link, m *Message, size int) {
 	}
 }
 
-// replace returns the link that takes the place of one that ended, or why there is none. With a recovered link comes the
-// first frame that was read from it.
-func (c *Conn) replace(l *link, ce *CloseError) (*link, *arrival, error) {
+// replace recovers or replaces a link that ended with ce, and returns the new link. For a recovered link, it also
+// returns the first frame, which was already read. The error is the reason why the Conn ends.
+func (c *Conn) replace(l *link, ce *CloseError) (*link, *receivedFrame, error) {
 	broken := time.Now()
-	if broken.Sub(l.since) >= stableAfter {
+	if broken.Sub(l.since) >= resetDelayAfter {
 		c.attempt = 0
 	}
 	c.mu.Lock()
@@ -166,12 +168,13 @@ func (c *Conn) replace(l *link, ce *CloseError) (*link, *arrival, error) {
 		return nil, nil, ErrClosed
 	}
 	c.log.Warn("the connection ended", "connection", s.id, "code", ce.Code, "reason", ce.Reason, "message", ce.Message, "error", ce.err)
-	// A recovery that is refused with 1008 tells nothing of this: the application may have closed the connection meanwhile.
-	if ce.Code == int(websocket.StatusPolicyViolation) && c.queue.reliable && c.queue.withheld() {
+	// A recovery rejected with 1008 does not mean the same: the application may have closed the connection in the
+	// meantime.
+	if ce.Code == int(websocket.StatusPolicyViolation) && c.queue.reliable && c.queue.overLimit() {
 		ce.err = ErrSlowConsumer
 	}
 	if s.token != "" && canRecover(ce) {
-		if broken.Sub(l.since) >= steadyAfter {
+		if broken.Sub(l.since) >= immediateRecoveryAfter {
 			c.recoveryLimit = 0
 		}
 		next, first, err := c.recover(s, ce, broken)
@@ -181,9 +184,9 @@ func (c *Conn) replace(l *link, ce *CloseError) (*link, *arrival, error) {
 		if c.isClosed() {
 			return nil, nil, ErrClosed
 		}
-		c.log.Warn("the connection was not recovered", "connection", s.id, "error", err)
-		if refusal, ok := errors.AsType[*CloseError](err); ok && !canRecover(refusal) {
-			ce = refusal
+		c.log.Warn("the connection could not be recovered", "connection", s.id, "error", err)
+		if rejection, ok := errors.AsType[*CloseError](err); ok && !canRecover(rejection) {
+			ce = rejection
 		}
 	}
 	c.endSession(ce)
@@ -200,7 +203,7 @@ func (c *Conn) replace(l *link, ce *CloseError) (*link, *arrival, error) {
 	return next, nil, err
 }
 
-// canRecover reports whether the service may still keep a connection that ended so.
+// canRecover reports whether the service may still keep a connection that ended with ce.
 func canRecover(ce *CloseError) bool {
 	switch websocket.StatusCode(ce.Code) {
 	case websocket.StatusNormalClosure, websocket.StatusPolicyViolation:
@@ -209,7 +212,7 @@ func canRecover(ce *CloseError) bool {
 	return !unreadableCode(ce)
 }
 
-// endSession gives up a session: its acknowledgements, invocations and streams will not come back.
+// endSession ends the session and its streams.
 func (c *Conn) endSession(ce *CloseError) {
 	c.mu.Lock()
 	if ce.byPeer && unreadableCode(ce) {
@@ -217,12 +220,12 @@ func (c *Conn) endSession(ce *CloseError) {
 	}
 	c.session.epoch = 0
 	c.state = StateReconnecting
-	c.change()
+	c.notifyChanged()
 	c.mu.Unlock()
 	c.streams.endAll(ce)
 }
 
-// wantsReconnect asks the application what to do after the service closed the connection on purpose.
+// wantsReconnect returns the decision of OnServerClose after the service closed the connection on purpose.
 func (c *Conn) wantsReconnect(ce *CloseError) bool {
 	hook := c.options.OnServerClose
 	if hook == nil {
@@ -242,8 +245,8 @@ func (c *Conn) wantsReconnect(ce *CloseError) bool {
 	}
 }
 
-// recover attaches to a session that broke, within the time that the service keeps it.
-func (c *Conn) recover(s session, ce *CloseError, broken time.Time) (*link, *arrival, error) {
+// recover tries to recover a session for as long as the service keeps it.
+func (c *Conn) recover(s session, ce *CloseError, broken time.Time) (*link, *receivedFrame, error) {
 	c.mu.Lock()
 	c.state = StateRecovering
 	c.mu.Unlock()
@@ -255,7 +258,7 @@ func (c *Conn) recover(s session, ce *CloseError, broken time.Time) (*link, *arr
 		if c.recoveryLimit > 0 {
 			delay := c.recoveryLimit/2 + rand.N(c.recoveryLimit/2+1)
 			if time.Since(broken)+delay >= recoveryWindow {
-				return nil, nil, fmt.Errorf("not within %v: %w", recoveryWindow, failure)
+				return nil, nil, fmt.Errorf("no attempt within %v succeeded: %w", recoveryWindow, failure)
 			}
 			if !c.sleep(delay) {
 				return nil, nil, ErrClosed
@@ -269,7 +272,7 @@ func (c *Conn) recover(s session, ce *CloseError, broken time.Time) (*link, *arr
 			}
 			return l, first, nil
 		}
-		if c.ctx.Err() != nil || isRefusal(err) {
+		if c.ctx.Err() != nil || isUnrecoverable(err) {
 			return nil, nil, err
 		}
 		c.log.Debug("an attempt to recover failed", "connection", s.id, "error", err)
@@ -277,20 +280,20 @@ func (c *Conn) recover(s session, ce *CloseError, broken time.Time) (*link, *arr
 	}
 }
 
-// isRefusal reports whether a session cannot be recovered any more. Other failures may pass.
-func isRefusal(err error) bool {
+// isUnrecoverable reports whether err means that the session cannot be recovered. Other errors may be temporary.
+func isUnrecoverable(err error) bool {
 	if ce, ok := errors.AsType[*CloseError](err); ok {
 		return !canRecover(ce)
 	}
 	if he, ok := errors.AsType[*HandshakeError](err); ok {
-		return he.refused()
+		return he.isPermanent()
 	}
 	return false
 }
 
-// tryRecover makes a link for a session that broke. The session is recovered when the first frame has come, not when the
-// socket is open. The service promises no frame, so this asks for one.
-func (c *Conn) tryRecover(s session) (*link, *arrival, error) {
+// tryRecover makes one attempt to recover a session. An open socket does not prove that the session was recovered; the
+// first frame does. The service need not send a frame after a recovery, so tryRecover sends a ping to get one.
+func (c *Conn) tryRecover(s session) (*link, *receivedFrame, error) {
 	ctx, cancel := context.WithTimeout(c.ctx, attemptTimeout)
 	defer cancel()
 	l, err := c.open(ctx, recoveryURL(s.url, s.id, s.token))
@@ -298,28 +301,28 @@ func (c *Conn) tryRecover(s session) (*link, *arrival, error) {
 		return nil, nil, err
 	}
 	l.send(&request{kind: requestPing})
-	if id := c.sequence.again(); id > 0 {
+	if id := c.sequence.ackNow(); id > 0 {
 		l.send(&request{kind: requestSequenceAck, sequenceID: id})
 	}
-	stop := context.AfterFunc(ctx, l.end)
+	stop := context.AfterFunc(ctx, l.closeNow)
 	f, size, err := l.read()
 	if !stop() && err == nil {
 		err = ctx.Err()
 	}
 	if err != nil {
-		l.end()
+		l.closeNow()
 		return nil, nil, l.closeError(err)
 	}
 	if f.kind == frameDisconnected {
-		l.farewell = f.reason
-		_, _, err := l.read() // the close frame that follows
-		l.end()
-		return nil, nil, l.closeError(errors.Join(err, errors.New("the service said goodbye")))
+		l.disconnectMessage = f.reason
+		_, _, err := l.read() // reads the close frame
+		l.closeNow()
+		return nil, nil, l.closeError(errors.Join(err, errors.New("the service disconnected the client")))
 	}
-	return l, &arrival{f, size}, nil
+	return l, &receivedFrame{f, size}, nil
 }
 
-// first makes the first connection of a Conn.
+// first makes the first connection of a Conn, and retries if RetryInitial is set.
 func (c *Conn) first(ctx context.Context) (*link, session, error) {
 	for {
 		l, s, err := c.connect(ctx)
@@ -343,7 +346,7 @@ func (c *Conn) first(ctx context.Context) (*link, session, error) {
 	}
 }
 
-// reconnect makes a new connection, however long it takes.
+// reconnect retries until it has a new connection, or the Conn must end.
 func (c *Conn) reconnect() (*link, error) {
 	for {
 		if !c.sleep(c.nextDelay()) {
@@ -366,10 +369,10 @@ func (c *Conn) reconnect() (*link, error) {
 	}
 }
 
-// giveUp counts a failed attempt to connect, and reports whether it was the last.
+// giveUp counts a failed attempt to connect and reports whether it was the last one.
 func (c *Conn) giveUp(err error) bool {
 	c.failures++
-	if he, ok := errors.AsType[*HandshakeError](err); ok && he.refused() {
+	if he, ok := errors.AsType[*HandshakeError](err); ok && he.isPermanent() {
 		c.rejections++
 		if c.static || c.rejections >= maxRejections {
 			return true
@@ -379,8 +382,8 @@ func (c *Conn) giveUp(err error) bool {
 	return limit > 0 && c.failures >= limit
 }
 
-// nextDelay returns the delay before the next attempt: random, so that clients which were cut off together come back
-// one by one.
+// nextDelay returns the delay before the next attempt to connect. The delay is random, so that clients that lost their
+// connections at the same time do not reconnect at the same time.
 func (c *Conn) nextDelay() time.Duration {
 	limit := c.options.Reconnect.MaxDelay
 	if shifted := c.options.Reconnect.MinDelay << min(c.attempt, 30); shifted > 0 {
@@ -390,7 +393,7 @@ func (c *Conn) nextDelay() time.Duration {
 	return rand.N(limit + 1)
 }
 
-// sleep waits, and reports false when the Conn ended meanwhile.
+// sleep waits for d. It returns false early if the Conn ends.
 func (c *Conn) sleep(d time.Duration) bool {
 	t := time.NewTimer(d)
 	defer t.Stop()
@@ -402,13 +405,13 @@ func (c *Conn) sleep(d time.Duration) bool {
 	}
 }
 
-// connect makes a new connection: it returns when the service has said that it is there.
+// connect makes a new connection and returns when the service has confirmed it.
 func (c *Conn) connect(ctx context.Context) (*link, session, error) {
 	ctx, cancel := context.WithTimeout(ctx, attemptTimeout)
 	defer cancel()
 	target, err := c.provider(context.WithValue(ctx, staticKey{}, &c.static))
 	if err != nil {
-		return nil, session{}, fmt.Errorf("wsclient: the URL provider failed: %w", scrub(err, ""))
+		return nil, session{}, fmt.Errorf("wsclient: the URL provider failed: %w", redactError(err, ""))
 	}
 	u, err := parseClientURL(target, !c.options.Anonymous && c.options.Header.Get("Authorization") == "")
 	if err != nil {
@@ -420,7 +423,7 @@ func (c *Conn) connect(ctx context.Context) (*link, session, error) {
 	}
 	f, err := c.awaitConnected(ctx, l)
 	if err != nil {
-		l.end()
+		l.closeNow()
 		return nil, session{}, err
 	}
 	s := session{id: f.connectionID, userID: f.userID, token: f.reconnectionToken, url: u}
@@ -430,9 +433,9 @@ func (c *Conn) connect(ctx context.Context) (*link, session, error) {
 	return l, s, nil
 }
 
-// open makes a link.
+// open dials target and returns the new link.
 func (c *Conn) open(ctx context.Context, target string) (*link, error) {
-	ws, cut, err := dialWebSocket(ctx, target, &c.options)
+	ws, closeSocket, err := dialWebSocket(ctx, target, &c.options)
 	if err != nil {
 		if _, ok := errors.AsType[*HandshakeError](err); ok {
 			return nil, err
@@ -443,15 +446,15 @@ func (c *Conn) open(ctx context.Context, target string) (*link, error) {
 		return nil, fmt.Errorf("wsclient: connecting to %s: %w", safeURL(target), err)
 	}
 	if got, want := ws.Subprotocol(), c.options.Protocol.String(); !strings.EqualFold(got, want) {
-		cut()
+		closeSocket()
 		return nil, fmt.Errorf("wsclient: %s chose the subprotocol %q instead of %s", safeURL(target), got, want)
 	}
-	return newLink(ws, cut, c.codec, c.goroutines.spawn), nil
+	return newLink(ws, closeSocket, c.codec, c.goroutines.spawn), nil
 }
 
-// awaitConnected reads up to the frame that says that the connection is there.
+// awaitConnected reads frames up to the connected frame.
 func (c *Conn) awaitConnected(ctx context.Context, l *link) (frame, error) {
-	stop := context.AfterFunc(ctx, l.end)
+	stop := context.AfterFunc(ctx, l.closeNow)
 	defer stop()
 	for {
 		f, _, err := l.read()
@@ -461,7 +464,7 @@ func (c *Conn) awaitConnected(ctx context.Context, l *link) (frame, error) {
 		case err != nil:
 			return f, l.closeError(err)
 		case f.kind == frameDisconnected:
-			l.farewell = f.reason
+			l.disconnectMessage = f.reason
 		case f.kind == frameConnected && f.connectionID == "":
 			return f, unreadable("a connected frame without a connectionId")
 		case f.kind == frameConnected:
@@ -473,8 +476,8 @@ func (c *Conn) awaitConnected(ctx context.Context, l *link) (frame, error) {
 	}
 }
 
-// publish makes a link the one that calls write to, and reports false if the Conn was closed meanwhile. A session
-// without an epoch is new.
+// publish makes a link the one that calls write to. It returns false if the Conn was closed in the meantime. A session
+// whose epoch is 0 is new.
 func (c *Conn) publish(l *link, s session) bool {
 	resumed := s.epoch != 0
 	c.failures, c.rejections = 0, 0
@@ -485,23 +488,23 @@ func (c *Conn) publish(l *link, s session) bool {
 		s.epoch = c.epochs
 		c.sequence.reset(s.epoch)
 		c.acks.clear()
-		rejoins = c.beginRejoins(l, s.epoch) // before any call can write
+		rejoins = c.beginRejoins(l, s.epoch) // before any other call can write
 	}
 	c.mu.Lock()
 	if c.closed {
 		c.mu.Unlock()
-		l.goodbye(websocket.StatusNormalClosure, "")
+		l.close(websocket.StatusNormalClosure, "")
 		return false
 	}
 	if resumed {
 		s.token = c.session.token
 	}
 	c.link, c.session, c.state = l, s, StateConnected
-	c.change()
+	c.notifyChanged()
 	c.mu.Unlock()
 	if resumed {
 		c.recoveries.Add(1)
-		if id := c.sequence.again(); id > 0 { // what was received while there was no link
+		if id := c.sequence.ackNow(); id > 0 { // acknowledges messages received while there was no link
 			l.send(&request{kind: requestSequenceAck, sequenceID: id})
 		}
 		c.streams.resume(l)
@@ -510,12 +513,12 @@ func (c *Conn) publish(l *link, s session) bool {
 		c.streams.endOlder(s.epoch)
 		c.finishRejoins(l, rejoins)
 	}
-	c.announce(s, resumed)
+	c.notifyConnected(s, resumed)
 	return true
 }
 
-// announce reports a connection that is there.
-func (c *Conn) announce(s session, resumed bool) {
+// notifyConnected logs an established connection and calls the hooks.
+func (c *Conn) notifyConnected(s session, resumed bool) {
 	c.log.Info("connected", "url", safeURL(s.url.String()), "connection", s.id, "user", s.userID, "resumed", resumed)
 	e := ConnectedEvent{Conn: c, ConnectionID: s.id, UserID: s.userID, Resumed: resumed, First: s.epoch == 1 && !resumed}
 	if hook := c.options.OnRecovered; hook != nil && resumed {

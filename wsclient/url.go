@@ -13,16 +13,20 @@ import (
 	"github.com/awps-go/webpubsub/internal/redact"
 )
 
-// URLProvider returns the URL to connect to, with a fresh access token in its query: what GetClientAccessToken returns as
-// URL. A Conn asks for one before each new connection, and never otherwise: a token counts only at connecting. The
-// context ends when the attempt does, after 10 seconds at the latest; a provider must then return.
+// URLProvider returns the URL to connect to, with a fresh access token in the query, for example the URL that the
+// service client's GetClientAccessToken returns.
+//
+// A Conn calls its URLProvider before each new connection. It does not call it for recoveries or to renew the token of
+// an open connection. The context ends with the attempt to connect, after 10 seconds at most. The URLProvider must
+// return when the context ends.
 type URLProvider func(ctx context.Context) (string, error)
 
 // staticKey is the context key under which StaticURL reports that its URL does not change.
 type staticKey struct{}
 
-// StaticURL returns a provider of one URL, for tests and for URLs copied from the portal. Once its token has expired,
-// no new connection can be made: the Conn then ends with a *HandshakeError.
+// StaticURL returns a URLProvider that always returns url. It is meant for tests and for URLs copied from the Azure
+// portal. After the token in the URL has expired, the Conn cannot make new connections and ends with a
+// *[HandshakeError].
 func StaticURL(url string) URLProvider {
 	return func(ctx context.Context) (string, error) {
 		if static, ok := ctx.Value(staticKey{}).(*bool); ok {
@@ -32,9 +36,12 @@ func StaticURL(url string) URLProvider {
 	}
 }
 
-// Negotiate returns a provider that gets the URL from an application server: a GET of negotiateURL is answered with a
-// JSON object whose url is the URL to connect to, as the service's samples do at /negotiate. A nil client is
-// http.DefaultClient. To authenticate to the application server, give a client whose Transport adds the credentials.
+// Negotiate returns a URLProvider that gets the URL from an application server. It sends a GET request to negotiateURL.
+// The response must be a JSON object whose url member is the URL to connect to, like the response of /negotiate in the
+// service's samples.
+//
+// A nil client means http.DefaultClient. To authenticate to the application server, pass a client whose Transport adds
+// the credentials.
 func Negotiate(negotiateURL string, client *http.Client) URLProvider {
 	if client == nil {
 		client = http.DefaultClient
@@ -60,21 +67,21 @@ func negotiate(ctx context.Context, negotiateURL string, client *http.Client) (s
 	}
 	defer resp.Body.Close()
 	if resp.StatusCode/100 != 2 {
-		return "", fmt.Errorf("the answer is %d %s", resp.StatusCode, http.StatusText(resp.StatusCode))
+		return "", fmt.Errorf("the server responded with %d %s", resp.StatusCode, http.StatusText(resp.StatusCode))
 	}
 	var answer struct {
 		URL string `json:"url"`
 	}
 	const maxAnswer = 64 << 10
-	// The decoder's error may quote the answer, which holds a token.
+	// The decoder's error is not returned, because it may quote the response, which contains a token.
 	if err := json.NewDecoder(io.LimitReader(resp.Body, maxAnswer)).Decode(&answer); err != nil {
 		if ctx.Err() != nil {
 			return "", ctx.Err()
 		}
-		return "", errors.New("the answer is not a JSON object with a url")
+		return "", errors.New("the response is not a JSON object with a url")
 	}
 	if answer.URL == "" {
-		return "", errors.New("the answer is JSON without a url")
+		return "", errors.New("the response has no url")
 	}
 	return answer.URL, nil
 }
@@ -86,12 +93,12 @@ const (
 	parameterReconnectionToken = "awps_reconnection_token"
 )
 
-// parseClientURL checks a provider's URL. The error shows neither its query nor its user.
+// parseClientURL parses and validates the URL of a provider. Its errors contain neither the query nor the user info.
 func parseClientURL(text string, needToken bool) (*url.URL, error) {
 	const operation, argument = "Dial", "url"
 	u, err := url.Parse(text)
 	if err != nil {
-		return nil, invalid(operation, argument, "cannot be parsed: %w", scrub(withoutURL(err), text))
+		return nil, invalid(operation, argument, "cannot be parsed: %w", redactError(withoutURL(err), text))
 	}
 	switch {
 	case u.Scheme != "ws" && u.Scheme != "wss":
@@ -104,8 +111,8 @@ func parseClientURL(text string, needToken bool) (*url.URL, error) {
 	return u, nil
 }
 
-// recoveryURL returns the URL that recovers a connection: that of the connection without the access token, which may
-// have expired by now, and with the two parameters that prove whose connection it is.
+// recoveryURL returns the URL that recovers a connection. The reconnection token takes the place of the access token,
+// which may have expired.
 func recoveryURL(connected *url.URL, connectionID, reconnectionToken string) string {
 	u := *connected
 	query := u.Query()
@@ -120,7 +127,7 @@ func recoveryURL(connected *url.URL, connectionID, reconnectionToken string) str
 	return u.String()
 }
 
-// queryValue returns the value of a parameter whose name counts in any case, or "".
+// queryValue returns the value of a query parameter, or "". The name is case-insensitive.
 func queryValue(rawQuery, name string) string {
 	query, _ := url.ParseQuery(rawQuery)
 	for key, values := range query {
@@ -131,7 +138,7 @@ func queryValue(rawQuery, name string) string {
 	return ""
 }
 
-// safeURL returns scheme, host and path of a URL: what may be shown in errors and logs.
+// safeURL returns the scheme, host and path of a URL. They may appear in errors and logs.
 func safeURL(text string) string {
 	u, err := url.Parse(text)
 	if err != nil {
@@ -140,7 +147,7 @@ func safeURL(text string) string {
 	return (&url.URL{Scheme: u.Scheme, Host: u.Host, Path: u.Path}).String()
 }
 
-// withoutURL returns what is inside a *url.Error, whose text holds the whole URL.
+// withoutURL returns the error inside a *url.Error, because the text of a *url.Error contains the whole URL.
 func withoutURL(err error) error {
 	if ue, ok := errors.AsType[*url.Error](err); ok {
 		return ue.Err
@@ -148,24 +155,24 @@ func withoutURL(err error) error {
 	return err
 }
 
-// scrubbed is an error whose text does not show a secret.
-type scrubbed struct {
+// redactedError is an error whose text contains no secrets.
+type redactedError struct {
 	text string
 	err  error
 }
 
-func (e *scrubbed) Error() string { return e.text }
-func (e *scrubbed) Unwrap() error { return e.err }
+func (e *redactedError) Error() string { return e.text }
+func (e *redactedError) Unwrap() error { return e.err }
 
-// scrub returns an error that does not show the secrets of a URL, however they came into the error's text.
-func scrub(err error, rawURL string) error {
+// redactError removes the secrets of a URL from the text of an error.
+func redactError(err error, rawURL string) error {
 	if text := redact.Text(err.Error(), secrets(rawURL)...); text != err.Error() {
-		return &scrubbed{text, err}
+		return &redactedError{text, err}
 	}
 	return err
 }
 
-// secrets returns the values of a URL's query that must not be shown.
+// secrets returns the secret values in the query of a URL, both encoded and decoded.
 func secrets(rawURL string) []string {
 	_, query, _ := strings.Cut(rawURL, "?")
 	query, _, _ = strings.Cut(query, "#")

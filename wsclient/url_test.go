@@ -36,12 +36,12 @@ func TestBadURLs(t *testing.T) {
 	}
 }
 
-// TestErrorsShowNoToken looks at everything that a failed Dial and a failed recovery return or log.
+// TestErrorsShowNoToken checks everything that a failed Dial and a failed recovery return or log.
 func TestErrorsShowNoToken(t *testing.T) {
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
 	require.NoError(t, err)
 	address := listener.Addr().String()
-	require.NoError(t, listener.Close()) // nobody listens there now
+	require.NoError(t, listener.Close()) // connections to the address are refused
 	logged := new(syncBuffer)
 	logger := slog.New(slog.NewTextHandler(logged, &slog.HandlerOptions{Level: slog.LevelDebug}))
 	_, err = Dial(testContext(t), StaticURL("ws://"+address+"/client/hubs/chat?access_token="+secretToken), &Options{Logger: logger})
@@ -51,12 +51,12 @@ func TestErrorsShowNoToken(t *testing.T) {
 	}
 
 	bubble(t, func(t *testing.T, s *service) {
-		s.answerWith(func(*http.Request) int { return http.StatusUnauthorized })
+		s.setHandshakeStatus(func(*http.Request) int { return http.StatusUnauthorized })
 		_, err := Dial(context.Background(), StaticURL(serviceURL), s.options(Options{Logger: logger, RetryInitial: true}))
 		require.EqualError(t, err, `wsclient: the handshake failed: 401 Unauthorized: no: REDACTED\u0001`)
-		s.answerWith(nil)
+		s.setHandshakeStatus(nil)
 		conn, p := s.connect(Options{Logger: logger})
-		s.answerWith(func(*http.Request) int { return http.StatusBadGateway })
+		s.setHandshakeStatus(func(*http.Request) int { return http.StatusBadGateway })
 		p.cut()
 		time.Sleep(2 * time.Minute)
 		conn.Close()
@@ -67,7 +67,7 @@ func TestErrorsShowNoToken(t *testing.T) {
 	require.NotContains(t, logged.String(), "token-c1")
 }
 
-// syncBuffer is a buffer that several goroutines may write.
+// syncBuffer is a strings.Builder for several goroutines.
 type syncBuffer struct {
 	mu sync.Mutex
 	strings.Builder
@@ -91,7 +91,7 @@ func TestDialFails(t *testing.T) {
 		dial := func(provider URLProvider, o Options) chan dialed { return s.dial(context.Background(), provider, o) }
 		start := time.Now()
 		dialed := dial(freshURL, Options{})
-		s.next() // never says that the connection is there
+		s.next() // never sends the connected frame
 		err := (<-dialed).err
 		require.ErrorIs(t, err, context.DeadlineExceeded)
 		require.Equal(t, attemptTimeout, time.Since(start))
@@ -109,7 +109,7 @@ func TestDialFails(t *testing.T) {
 		require.EqualError(t, err, "wsclient: the connection ended with code 1008: policy: go away")
 
 		attempts := 0
-		s.answerWith(func(*http.Request) int {
+		s.setHandshakeStatus(func(*http.Request) int {
 			if attempts++; attempts < 4 {
 				return 503
 			}
@@ -119,14 +119,14 @@ func TestDialFails(t *testing.T) {
 		var he *HandshakeError
 		require.ErrorAs(t, (<-dialed).err, &he)
 		require.Equal(t, 3, attempts)
-		s.answerWith(func(*http.Request) int { return 503 })
+		s.setHandshakeStatus(func(*http.Request) int { return 503 })
 		ctx, cancel := context.WithTimeout(context.Background(), 5*time.Minute)
 		defer cancel()
 		_, err = Dial(ctx, freshURL, s.options(Options{RetryInitial: true}))
 		require.ErrorIs(t, err, context.DeadlineExceeded)
 		require.ErrorAs(t, err, &he)
 		attempts = 2
-		s.answerWith(func(*http.Request) int {
+		s.setHandshakeStatus(func(*http.Request) int {
 			if attempts++; attempts < 4 {
 				return 503
 			}
@@ -165,13 +165,13 @@ func TestNegotiate(t *testing.T) {
 	require.Equal(t, "wss://b?access_token=t", url)
 	answer = `{"token":"secret"`
 	_, err = ask()
-	require.EqualError(t, err, "negotiate at "+server.URL+"/negotiate: the answer is not a JSON object with a url")
+	require.EqualError(t, err, "negotiate at "+server.URL+"/negotiate: the response is not a JSON object with a url")
 	answer = `{"token":"secret"}`
 	_, err = ask()
-	require.EqualError(t, err, "negotiate at "+server.URL+"/negotiate: the answer is JSON without a url")
+	require.EqualError(t, err, "negotiate at "+server.URL+"/negotiate: the response has no url")
 	status = 403
 	_, err = ask()
-	require.EqualError(t, err, "negotiate at "+server.URL+"/negotiate: the answer is 403 Forbidden")
+	require.EqualError(t, err, "negotiate at "+server.URL+"/negotiate: the server responded with 403 Forbidden")
 	server.Close()
 	_, err = ask()
 	require.Error(t, err)
@@ -228,7 +228,7 @@ func TestBadArguments(t *testing.T) {
 			{`SendToGroup: payload has the unknown data type "xml"`, sendTo("g", Payload{DataType: "xml"}, SendToGroupOptions{})},
 			{"SendToGroup: payload is protobuf, which the protocol json.reliable.webpubsub.azure.v1 cannot send",
 				sendTo("g", Protobuf(wrapperspb.String("a")), SendToGroupOptions{})},
-			{"SendToGroup: payload needs a frame of 1398178 bytes; the service accepts 1048576",
+			{"SendToGroup: payload needs a frame of 1398178 bytes; the service accepts at most 1048576",
 				sendTo("g", Binary(make([]byte, 1<<20)), SendToGroupOptions{})},
 			{"SendToGroup: options.TTL is negative", sendTo("g", Text("a"), SendToGroupOptions{TTL: -1})},
 			{"SendToGroup: options.TTL is longer than 5m0s", sendTo("g", Text("a"), SendToGroupOptions{TTL: 301 * time.Second})},
@@ -243,7 +243,7 @@ func TestBadArguments(t *testing.T) {
 			`options.Metadata["a b"] has a key that is not an HTTP token`:            {"a b": "v"},
 			`options.Metadata["k"] is not ASCII`:                                     {"k": "é"},
 			`options.Metadata["k"] is longer than 1024 bytes`:                        {"k": strings.Repeat("v", 1025)},
-			`options.Metadata is larger than 8192 bytes in all`:                      {"a": long, "b": long, "c": long, "d": long, "e": long, "f": long, "g": long, "h": long},
+			`options.Metadata is larger than 8192 bytes in total`:                    {"a": long, "b": long, "c": long, "d": long, "e": long, "f": long, "g": long, "h": long},
 			`options.Metadata["` + long[:256] + `"] has a key longer than 256 bytes`: {long[:257]: "v"},
 		} {
 			err := sendTo("g", Text("a"), SendToGroupOptions{Metadata: metadata})()
@@ -251,7 +251,7 @@ func TestBadArguments(t *testing.T) {
 			require.EqualError(t, err, "wsclient: SendToGroup: "+want)
 		}
 		require.Empty(t, p.frames, "nothing was written")
-		require.NoError(t, sendTo("g", Text("a"), SendToGroupOptions{NoAck: true, // frames are no headers
+		require.NoError(t, sendTo("g", Text("a"), SendToGroupOptions{NoAck: true, // the rules of HTTP headers do not apply
 			Metadata: map[string]string{"Trace": "a, b", "trace": " "}})())
 	})
 }

@@ -1,6 +1,6 @@
-// Package pb is the frames of the protobuf subprotocols: webpubsub.proto and the Go code generated from it.
+// Package pb contains the frames of the protobuf subprotocols: webpubsub.proto and the Go code generated from it.
 //
-// After a change of webpubsub.proto, run go generate here. It wants protoc, and protoc-gen-go in the PATH:
+// After changing webpubsub.proto, run go generate in this directory. It requires protoc and protoc-gen-go in the PATH:
 //
 //	go install google.golang.org/protobuf/cmd/protoc-gen-go@v1.36.12
 package pb

@@ -10,8 +10,8 @@ import (
 	"google.golang.org/protobuf/reflect/protoreflect"
 )
 
-// TestFields holds the generated code against the protocol's published table: number, name and type of every field.
-// A number that moves would still round-trip here and be noise to every client.
+// TestFields compares the number, name and type of each field with the protocol's published table. A round trip would
+// not detect a wrong field number, but clients could not read the field.
 func TestFields(t *testing.T) {
 	for _, tc := range []struct {
 		message proto.Message
@@ -50,7 +50,7 @@ func TestFields(t *testing.T) {
 	}
 }
 
-// describe writes a field the way the protocol's table does.
+// describe returns a field in the notation of the protocol's table.
 func describe(f protoreflect.FieldDescriptor) string {
 	typ := f.Kind().String()
 	switch {
@@ -68,7 +68,7 @@ func describe(f protoreflect.FieldDescriptor) string {
 	return fmt.Sprintf("%d %s %s", f.Number(), f.Name(), typ)
 }
 
-// TestBytes holds one frame of each direction against bytes written by hand from the protobuf encoding.
+// TestBytes compares one frame in each direction with bytes encoded by hand.
 func TestBytes(t *testing.T) {
 	for _, tc := range []struct {
 		name  string
@@ -79,7 +79,7 @@ func TestBytes(t *testing.T) {
 			SendToGroupMessage: &SendToGroupMessage{Group: "g", AckId: proto.Uint64(0), NoEcho: new(true),
 				Data: &MessageData{Data: &MessageData_TextData{TextData: "hi"}}}}},
 			"\x0a\x0d" + "\x0a\x01g" + "\x10\x00" + "\x1a\x04\x0a\x02hi" + "\x20\x01"},
-		{"the service sends JSON of a group", &DownstreamMessage{Message: &DownstreamMessage_DataMessage{
+		{"the service sends JSON from a group", &DownstreamMessage{Message: &DownstreamMessage_DataMessage{
 			DataMessage: &DataMessage{From: "group", Group: new("g"), SequenceId: proto.Uint64(300),
 				Data: &MessageData{Data: &MessageData_JsonData{JsonData: "{}"}}}}},
 			"\x12\x13" + "\x0a\x05group" + "\x12\x01g" + "\x1a\x04\x22\x02{}" + "\x20\xac\x02"},

@@ -12,17 +12,17 @@ import (
 	"unicode/utf8"
 )
 
-// MaxSize is the size of the largest frame, with its length, that the official package declares: 1 MiB. That package does
-// not enforce it, so a reader should accept somewhat more.
+// MaxSize is the maximum size of a frame that the official package declares, including the length: 1 MiB. That package
+// does not enforce the limit, so a reader should accept larger frames.
 const MaxSize = 1 << 20
 
-// lengthSize is the size of the length before the array.
+// lengthSize is the size of the length in bytes.
 const lengthSize = 4
 
-// ErrTooLarge is the error of a frame that is larger than the limit.
+// ErrTooLarge is returned if a frame is larger than the limit.
 var ErrTooLarge = errors.New("tunnelframe: the frame is larger than the limit")
 
-// Encode returns the frame of a message. It returns [ErrTooLarge] if the frame would be larger than limit bytes.
+// Encode encodes a message as a frame. It returns [ErrTooLarge] if the frame would be larger than limit bytes.
 func Encode(m Message, limit int) ([]byte, error) {
 	text, body, err := split(m)
 	if err != nil {
@@ -31,7 +31,7 @@ func Encode(m Message, limit int) ([]byte, error) {
 	if len(text) > limit || len(body) > limit {
 		return nil, ErrTooLarge
 	}
-	const overhead = 16 // more than the length and the array's own bytes take
+	const overhead = 16 // more than the MessagePack formats and the type need
 	frame := make([]byte, lengthSize, lengthSize+overhead+len(text)+len(body))
 	frame = append(frame, 0x93)
 	frame = appendUint(frame, uint32(m.Type()))
@@ -56,15 +56,15 @@ func split(m Message) (text, body []byte, err error) {
 	}
 	var b bytes.Buffer
 	encoder := json.NewEncoder(&b)
-	encoder.SetEscapeHTML(false) // as JSON.stringify writes it
+	encoder.SetEscapeHTML(false) // like JSON.stringify
 	if err := encoder.Encode(withType(m)); err != nil {
 		return nil, nil, fmt.Errorf("tunnelframe: %v: %w", m.Type(), err)
 	}
 	return bytes.TrimSuffix(b.Bytes(), []byte("\n")), body, nil
 }
 
-// withType returns what is encoded as the JSON text of a message: the message, then its type. A missing map of headers is
-// an empty one there, which is what the official package sends.
+// withType returns the value to encode as the JSON text of a message: the message and its type. Headers are never nil
+// in it, because the official package sends an empty object.
 func withType(m Message) any {
 	switch m := m.(type) {
 	case *Request:
@@ -117,8 +117,8 @@ func orEmpty(headers map[string][]string) map[string][]string {
 	return headers
 }
 
-// Read reads a WebSocket message that should be a frame, into a buffer of the size that the frame declares, up to limit. It does
-// not check the message: that is left to [Decode].
+// Read reads a WebSocket message. It allocates a buffer for the length that the frame declares, but at most for limit
+// bytes. Read does not validate the frame; [Decode] does.
 func Read(r io.Reader, limit int) ([]byte, error) {
 	var length [lengthSize]byte
 	n, err := io.ReadFull(r, length[:])
@@ -133,10 +133,10 @@ func Read(r io.Reader, limit int) ([]byte, error) {
 	return b.Bytes(), err
 }
 
-// Decode returns the message of a frame. The message's body is part of the frame's bytes.
+// Decode decodes a frame. The body of the message refers to the memory of the frame.
 //
-// It returns [ErrTooLarge] if the frame, or the length that it declares, is larger than limit bytes. Other errors say what
-// is wrong with the frame, and repeat nothing of its content.
+// Decode returns [ErrTooLarge] if the frame, or the length that it declares, is larger than limit bytes. It returns
+// other errors if the frame is malformed. Their texts contain nothing from the frame's content.
 func Decode(frame []byte, limit int) (Message, error) {
 	if len(frame) > limit {
 		return nil, ErrTooLarge
@@ -149,7 +149,7 @@ func Decode(frame []byte, limit int) (Message, error) {
 	case declared > int64(limit)-lengthSize:
 		return nil, ErrTooLarge
 	case declared > have:
-		return nil, fmt.Errorf("tunnelframe: the frame declares %d bytes and has %d", declared, have)
+		return nil, fmt.Errorf("tunnelframe: the frame declares %d bytes but has %d", declared, have)
 	case declared < have:
 		return nil, fmt.Errorf("tunnelframe: the frame declares %d bytes, and %d more follow", declared, have-declared)
 	}
@@ -161,7 +161,7 @@ func Decode(frame []byte, limit int) (Message, error) {
 	frameType := Type(r.uint32("the type"))
 	text := r.text()
 	var body []byte
-	if n == 3 { // a body that is missing altogether is nil to the official package
+	if n == 3 { // the official package treats a missing body as nil
 		body = r.body()
 	}
 	if r.err == nil && len(r.rest) > 0 {
@@ -175,7 +175,7 @@ func Decode(frame []byte, limit int) (Message, error) {
 
 func decodeMessage(frameType Type, text, body []byte) (Message, error) {
 	var m Message
-	var into any // what the text is decoded into
+	var into any // the target of json.Unmarshal; nil means m
 	switch frameType {
 	case TypeRequest:
 		if r := (&Request{Body: body}); parseRequest(string(text), r) {
@@ -201,7 +201,7 @@ func decodeMessage(frameType Type, text, body []byte) (Message, error) {
 	default:
 		return &Unknown{FrameType: frameType, Text: string(text), Body: body}, nil
 	}
-	// null would decode into any of them.
+	// json.Unmarshal would accept null.
 	if trimmed := bytes.TrimLeft(text, " \t\r\n"); len(trimmed) == 0 || trimmed[0] != '{' {
 		return nil, fmt.Errorf("tunnelframe: %v: the text is not a JSON object", frameType)
 	}
@@ -209,12 +209,12 @@ func decodeMessage(frameType Type, text, body []byte) (Message, error) {
 		into = m
 	}
 	if err := json.Unmarshal(text, into); err != nil {
-		return nil, fmt.Errorf("tunnelframe: %v: %s", frameType, jsonFault(err))
+		return nil, fmt.Errorf("tunnelframe: %v: %s", frameType, describeJSONError(err))
 	}
 	return m, nil
 }
 
-// requestText and responseText are decoded in place of the messages that they hold: their headers decode faster.
+// requestText and responseText replace Request and Response in json.Unmarshal, because the type headers decodes faster.
 type (
 	requestText struct {
 		Request
@@ -226,13 +226,13 @@ type (
 	}
 )
 
-// jsonFault describes an error of encoding/json without the value that caused it.
-func jsonFault(err error) string {
+// describeJSONError describes an error of encoding/json without quoting the JSON text.
+func describeJSONError(err error) string {
 	if wrong, ok := errors.AsType[*json.UnmarshalTypeError](err); ok {
 		if wrong.Field == "" || len(wrong.Field) > 100 {
 			return "the JSON text has a value of the wrong type"
 		}
-		// Below Headers the field holds the name of a header, which is the sender's text.
+		// Below Headers, the field contains the name of a header, which is part of the frame's content.
 		field := strings.TrimPrefix(strings.TrimPrefix(wrong.Field, "Request."), "Response.")
 		field, _, _ = strings.Cut(field, ".")
 		return fmt.Sprintf("%s has the wrong type in the JSON text", field)
@@ -240,7 +240,7 @@ func jsonFault(err error) string {
 	return "the text is not valid JSON"
 }
 
-// The first bytes of MessagePack values. Those of fixarray and fixstr hold the length too.
+// The first bytes of MessagePack values. For fixarray and fixstr, the first byte also contains the length.
 const (
 	formatFixArray = 0x90
 	formatFixText  = 0xa0
@@ -281,7 +281,7 @@ func appendBody(b, body []byte) []byte {
 	return append(appendSized(b, uint32(len(body)), formatBinary8, formatBinary16, formatBinary32), body...)
 }
 
-// appendSized appends a number in as few bytes as hold it, behind the format of that size.
+// appendSized appends the smallest format that can hold n, followed by n.
 func appendSized(b []byte, n uint32, format8, format16, format32 byte) []byte {
 	switch {
 	case n <= math.MaxUint8:
@@ -292,7 +292,7 @@ func appendSized(b []byte, n uint32, format8, format16, format32 byte) []byte {
 	return binary.BigEndian.AppendUint32(append(b, format32), n)
 }
 
-// reader reads MessagePack values. After its first error it reads nothing more.
+// reader reads MessagePack values. After the first error, all methods return zero values.
 type reader struct {
 	rest []byte
 	err  error
@@ -304,7 +304,7 @@ func (r *reader) fail(format string, args ...any) {
 	}
 }
 
-// take returns the next n bytes, or nil if there are not so many.
+// take reads the next n bytes. If fewer bytes are left, it fails and returns nil.
 func (r *reader) take(n uint32, what string) []byte {
 	if r.err == nil && int64(n) > int64(len(r.rest)) {
 		r.fail("the frame ends within %s", what)
@@ -317,7 +317,7 @@ func (r *reader) take(n uint32, what string) []byte {
 	return taken
 }
 
-// format returns the first byte of the next value.
+// format reads the first byte of the next value.
 func (r *reader) format(what string) byte {
 	b := r.take(1, what)
 	if b == nil {
@@ -326,7 +326,7 @@ func (r *reader) format(what string) byte {
 	return b[0]
 }
 
-// number returns the next size bytes as a number.
+// number reads a big-endian number of size bytes.
 func (r *reader) number(size uint32, what string) uint32 {
 	var n uint32
 	for _, b := range r.take(size, what) {
@@ -335,7 +335,7 @@ func (r *reader) number(size uint32, what string) uint32 {
 	return n
 }
 
-// array reads the beginning of an array, and returns how many elements follow.
+// array reads the beginning of an array and returns the number of elements.
 func (r *reader) array() uint32 {
 	const what = "the array"
 	switch format := r.format(what); {

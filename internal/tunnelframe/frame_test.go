@@ -14,7 +14,7 @@ import (
 	"github.com/awps-go/webpubsub/internal/tunnelframe"
 )
 
-// recordedFrames returns the frames that the official package has encoded, by name.
+// recordedFrames returns frames that the official package encoded, by name.
 func recordedFrames(t testing.TB) map[string][]byte {
 	t.Helper()
 	data, err := os.ReadFile("testdata/frames.json")
@@ -38,7 +38,7 @@ func recordedFrames(t testing.TB) map[string][]byte {
 	return frames
 }
 
-// messages are what the recorded frames hold.
+// messages returns the messages of the recorded frames, by name.
 func messages() map[string]tunnelframe.Message {
 	channel, empty := "channel-1", ""
 	none := map[string][]string{}
@@ -91,7 +91,7 @@ func TestFramesOfTheOfficialPackage(t *testing.T) {
 	}
 }
 
-// frame puts the right length before an array.
+// frame returns a frame with the given array and the correct length.
 func frame(array string) []byte {
 	return append(binary.LittleEndian.AppendUint32(nil, uint32(len(array))), array...)
 }
@@ -123,7 +123,7 @@ func TestFramesOfOtherWritersOfMessagePack(t *testing.T) {
 	}
 }
 
-func TestWrongFrames(t *testing.T) {
+func TestMalformedFrames(t *testing.T) {
 	good := frame("\x93\x07" + closeText + "\xc0")
 	withLength := func(n uint32) []byte {
 		return append(binary.LittleEndian.AppendUint32(nil, n), good[4:]...)
@@ -136,7 +136,7 @@ func TestWrongFrames(t *testing.T) {
 	}{
 		"nothing":                          {nil, "ends within its length"},
 		"half a length":                    {[]byte{1, 0, 0}, "ends within its length"},
-		"length of more than there is":     {withLength(size + 1), "declares 19 bytes and has 18"},
+		"length of more than there is":     {withLength(size + 1), "declares 19 bytes but has 18"},
 		"length of less than there is":     {withLength(size - 1), "declares 17 bytes, and 1 more follow"},
 		"length of zero":                   {withLength(0), "declares 0 bytes, and 18 more follow"},
 		"negative length":                  {withLength(1<<32 - 1), tunnelframe.ErrTooLarge.Error()},
@@ -203,7 +203,7 @@ func TestLimits(t *testing.T) {
 	require.ErrorIs(t, err, tunnelframe.ErrTooLarge)
 }
 
-func TestWhatTheServiceMayLeaveOut(t *testing.T) {
+func TestMembersThatTheServiceMayOmit(t *testing.T) {
 	text := `{"AckId":9007199254740993,"ChannelName":null,"Headers":null,"TracingId":18446744073709551615,"New":[{}]}`
 	m, err := tunnelframe.Decode(frame("\x93\x01\xd9"+string(rune(len(text)))+text+"\xc0"), tunnelframe.MaxSize)
 	require.NoError(t, err)
@@ -225,7 +225,7 @@ func FuzzDecode(f *testing.F) {
 		if err != nil {
 			return
 		}
-		// What was decoded can be encoded, and is the same when it is decoded again.
+		// A decoded message can be encoded and decoded again, without a change.
 		encoded, err := tunnelframe.Encode(m, 16*limit) // escapes make JSON longer
 		require.NoError(t, err)
 		again, err := tunnelframe.Decode(encoded, 16*limit)

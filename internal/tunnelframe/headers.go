@@ -7,11 +7,11 @@ import (
 	"unicode/utf8"
 )
 
-// headers are the headers of a message. They decode in a few allocations: with those of encoding/json, which makes several
-// for each header, an event would cost half as much again.
+// headers are the headers of a message. Decoding them takes only a few allocations. encoding/json makes several
+// allocations for each header, which would make an event 50% more expensive.
 type headers map[string][]string
 
-// UnmarshalJSON decodes the usual form, and leaves any other to encoding/json.
+// UnmarshalJSON decodes the usual form with parseHeaders, and any other with encoding/json.
 func (h *headers) UnmarshalJSON(b []byte) error {
 	if usual, ok := parseHeaders(string(b)); ok {
 		*h = usual
@@ -19,13 +19,13 @@ func (h *headers) UnmarshalJSON(b []byte) error {
 	}
 	err := json.Unmarshal(b, (*map[string][]string)(h))
 	if wrong, ok := errors.AsType[*json.UnmarshalTypeError](err); ok {
-		wrong.Field = "Headers" // and not the name of a header, which is the sender's text
+		wrong.Field = "Headers" // not the name of a header, which is part of the frame's content
 	}
 	return err
 }
 
-// parseHeaders parses an object of lists of strings. The names and values are parts of the text. It reports false if the text
-// is anything else.
+// parseHeaders parses a JSON object whose values are arrays of strings. It returns false if the text is anything else. The
+// names and values refer to the memory of the text.
 func parseHeaders(text string) (map[string][]string, bool) {
 	if !utf8.ValidString(text) {
 		return nil, false
@@ -36,10 +36,10 @@ func parseHeaders(text string) (map[string][]string, bool) {
 	return parsed, !s.failed && s.rest == ""
 }
 
-// headers takes an object of lists of strings. What it returns counts only if the scanner has not failed.
+// headers reads an object whose values are arrays of strings. The result is valid only if the scanner has not failed.
 func (s *scanner) headers() map[string][]string {
 	quotes := strings.Count(s.rest, `"`)
-	all := make([]string, 0, quotes/2) // names and values; the values of a header are a part of it
+	all := make([]string, 0, quotes/2) // all values; the values of each header are a subslice
 	parsed := make(map[string][]string, quotes/4)
 	s.expect('{')
 	for first := true; !s.skip('}'); first = false {
@@ -67,7 +67,7 @@ func (s *scanner) headers() map[string][]string {
 	return parsed
 }
 
-// scanner takes a text apart, until something else comes than expected.
+// scanner reads JSON values from the beginning of rest. It sets failed if it finds anything else.
 type scanner struct {
 	rest   string
 	failed bool
@@ -75,7 +75,7 @@ type scanner struct {
 
 func (s *scanner) space() { s.rest = strings.TrimLeft(s.rest, " \t\r\n") }
 
-// skip takes a character and the white space before it, and reports whether it was there.
+// skip reads the character c and the white space before it. It returns false if the next character is not c.
 func (s *scanner) skip(c byte) bool {
 	s.space()
 	if s.rest == "" || s.rest[0] != c {
@@ -91,7 +91,7 @@ func (s *scanner) expect(c byte) {
 	}
 }
 
-// text reads a string. Its escapes are left to encoding/json.
+// text reads a string. It leaves the escapes of a string to encoding/json.
 func (s *scanner) text() string {
 	s.expect('"')
 	escaped := false

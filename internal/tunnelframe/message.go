@@ -8,7 +8,7 @@ import (
 // Type is the type of a frame.
 type Type uint32
 
-// The types of frames that are known.
+// The known frame types.
 const (
 	TypeRequest   Type = 1
 	TypeResponse  Type = 2
@@ -39,86 +39,86 @@ func (t Type) String() string {
 	return "type " + strconv.FormatUint(uint64(t), 10)
 }
 
-// Message is what a frame holds: a [Request], [Response], [Status], [Reconnect], [Close], [Rebalance], [Connected] or
-// [Unknown], each as a pointer.
+// Message is the content of a frame: a pointer to a [Request], [Response], [Status], [Reconnect], [Close], [Rebalance],
+// [Connected] or [Unknown].
 type Message interface {
-	// Type is the type of the message's frame.
+	// Type returns the frame type of the message.
 	Type() Type
 }
 
-// Request is an HTTP request. From the service it is an event; to the service it is a call of the REST API.
+// Request is an HTTP request. A request from the service is an event; a request to the service is a call of the REST
+// API.
 type Request struct {
-	// AckID is the sender's number for the request. The response carries it back.
+	// AckID is the number that the sender gave the request. The response has the same AckID.
 	AckID int64 `json:"AckId"`
 
-	// LocalRouting and ChannelName are the sender's own. The response carries them back as they came: a ChannelName that
-	// is nil is null or absent.
+	// LocalRouting and ChannelName are values of the sender that the response repeats unchanged. A nil ChannelName means
+	// null or absent.
 	LocalRouting bool
 	ChannelName  *string
 
 	Method  string              `json:"HttpMethod"`
 	URL     string              `json:"Url"` // absolute
-	Headers map[string][]string // names in any case; a header has as many values as it has lines
+	Headers map[string][]string // names in any case; one value per header line
 
-	// TracingID is a JSON value, or nil for none. It is meant for logs.
+	// TracingID is a JSON value for logs, or nil.
 	TracingID json.RawMessage `json:"TracingId,omitempty"`
 
-	Body []byte `json:"-"` // nil for none
+	Body []byte `json:"-"` // nil means no body
 }
 
-// Response answers a [Request].
+// Response is the response to a [Request].
 type Response struct {
-	AckID        int64 `json:"AckId"` // that of the request
-	LocalRouting bool  // that of the request
+	AckID        int64 `json:"AckId"` // copied from the request
+	LocalRouting bool  // copied from the request
 	StatusCode   int
-	ChannelName  *string // that of the request
+	ChannelName  *string // copied from the request
 
-	// NotCompleted reports that more responses with the same AckID follow, with more of the body.
+	// NotCompleted means that more responses with the same AckID follow, with further parts of the body.
 	NotCompleted bool
 
 	Headers map[string][]string
-	Body    []byte `json:"-"` // nil for none
+	Body    []byte `json:"-"` // nil means no body
 }
 
-// Status tells how the service is.
+// Status reports the status of the service.
 type Status struct {
 	Message string
 }
 
-// Reconnect asks the server to replace the connection by one to another instance of the service.
+// Reconnect asks the server to replace the connection with one to another instance of the service.
 type Reconnect struct {
-	TargetID string `json:"TargetId"` // the query parameter target of the new connection; empty for none
-	Endpoint string // the service's URL for the new connection; empty for the one in use
+	TargetID string `json:"TargetId"` // the query parameter target of the new connection; empty means no parameter
+	Endpoint string // the service's URL for the new connection; empty means the current one
 	Message  string // the reason
 }
 
-// Close asks the server to close the connection, and to open no other for it.
+// Close asks the server to close the connection without replacing it.
 type Close struct {
 	Message string // the reason
 }
 
-// Rebalance asks the server to open one more connection. Its fields are those of [Reconnect].
+// Rebalance asks the server to open another connection. See [Reconnect] for its fields.
 type Rebalance struct {
 	TargetID string `json:"TargetId"`
 	Endpoint string
 	Message  string
 }
 
-// Connected is the first message on a connection, from the service.
+// Connected is the first message that the service sends on a connection.
 type Connected struct {
 	ConnectionID      string `json:"ConnectionId"`
 	UserID            string `json:"UserId,omitempty"`
 	ReconnectionToken string `json:"ReconnectionToken,omitempty"`
 }
 
-// Unknown is a message of a type that this package does not know. [Decode] returns it so that its reader can ignore it.
+// Unknown is a message whose type this package does not know. [Decode] returns it instead of an error, so that the
+// caller can ignore it.
 type Unknown struct {
 	FrameType Type
 	Text      string
 	Body      []byte
 }
-
-// The types of the messages.
 
 func (*Request) Type() Type   { return TypeRequest }
 func (*Response) Type() Type  { return TypeResponse }
@@ -129,7 +129,7 @@ func (*Rebalance) Type() Type { return TypeRebalance }
 func (*Connected) Type() Type { return TypeConnected }
 func (u *Unknown) Type() Type { return u.FrameType }
 
-// Answer returns a response to the request: it carries the request's AckID, LocalRouting and ChannelName.
+// Answer returns a response with the AckID, LocalRouting and ChannelName of the request.
 func (r *Request) Answer(status int, headers map[string][]string, body []byte) *Response {
 	return &Response{AckID: r.AckID, LocalRouting: r.LocalRouting, ChannelName: r.ChannelName,
 		StatusCode: status, Headers: headers, Body: body}

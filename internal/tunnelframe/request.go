@@ -6,9 +6,9 @@ import (
 	"strings"
 )
 
-// parseRequest parses the JSON text of a request, which must be valid UTF-8, if each member is known and there at most once. It
-// reports false for any other text: then the request is incomplete, and encoding/json must decode the text. For an event,
-// encoding/json takes five times as long.
+// parseRequest parses the JSON text of a request without unknown members and without duplicate members. The text must be
+// valid UTF-8. For any other text, parseRequest returns false and may leave r incomplete: the caller must then use
+// encoding/json, which takes five times as long.
 func parseRequest(text string, r *Request) bool {
 	s := scanner{rest: text}
 	seen := map[string]bool{}
@@ -32,7 +32,7 @@ func parseRequest(text string, r *Request) bool {
 	return !s.failed && s.rest == ""
 }
 
-// member reads the value of a request's member.
+// member reads the value of a member.
 func (s *scanner) member(name string, r *Request) {
 	switch name {
 	case "AckId":
@@ -64,14 +64,14 @@ func (s *scanner) member(name string, r *Request) {
 			s.number()
 		}
 		r.TracingID = json.RawMessage(before[:len(before)-len(s.rest)])
-	case "Type": // which the frame has too
+	case "Type": // redundant: the frame has the type too
 		s.number()
 	default:
 		s.failed = true
 	}
 }
 
-// literal reads a word, and reports whether it was there.
+// literal reads a literal such as true. It returns false if the text does not start with it.
 func (s *scanner) literal(word string) bool {
 	s.space()
 	rest, ok := strings.CutPrefix(s.rest, word)
@@ -79,7 +79,7 @@ func (s *scanner) literal(word string) bool {
 	return ok
 }
 
-// number reads a whole number that is not negative.
+// number reads a non-negative integer.
 func (s *scanner) number() int64 {
 	s.space()
 	rest := strings.TrimLeft(s.rest, "0123456789")
