@@ -14,7 +14,7 @@ import (
 	"github.com/awps-go/webpubsub/emulator"
 )
 
-// benchReport runs bench with --json and --quiet, which must succeed, and returns its report.
+// benchReport runs bench with --json and --quiet and returns its report. The run must succeed.
 func benchReport(t *testing.T, server *emulator.Server, args ...string) (r bench.Report) {
 	t.Helper()
 	stdout := succeed(t, on(server), append([]string{"bench", "--json", "--quiet"}, args...)...)
@@ -36,7 +36,7 @@ func TestBenchOfManyClientsLosesNothing(t *testing.T) {
 	require.Equal(t, [5]int64{deliveries, deliveries, 0, 0, 0},
 		[5]int64{r.Deliveries.Expected, r.Deliveries.Received, r.Deliveries.Lost, r.Deliveries.Duplicated, r.Deliveries.Reordered})
 	require.Equal(t, messages, server.RequestCount("SendToGroup"))
-	require.NoError(t, server.WaitForConnections(deadline(t), hub, 0), "each client said goodbye")
+	require.NoError(t, server.WaitForConnections(deadline(t), hub, 0), "each client must send a close frame")
 }
 
 func TestBenchOfEachTarget(t *testing.T) {
@@ -45,7 +45,7 @@ func TestBenchOfEachTarget(t *testing.T) {
 		target     string
 		protocol   string
 		targets    int
-		deliveries int64 // of 20 messages to 7 clients
+		deliveries int64 // for 20 messages to 7 clients
 	}{
 		{"groups", "json-reliable", 3, 48}, // groups of 3, 3 and 1: 7, 7 and 6 messages
 		{"users", "protobuf-reliable", 7, 20},
@@ -66,10 +66,10 @@ func TestBenchOfEachTarget(t *testing.T) {
 	require.Equal(t, 40, server.RequestCount("SendToAll"))
 }
 
-// TestBenchMeasuresTheDelayThatTheEmulatorAdds has the emulator hold back one message in five: 20 % of the latencies are
-// longer than the delay, so p95 is and p50 need not be.
+// TestBenchMeasuresTheDelayThatTheEmulatorAdds makes the emulator delay one message in five: 20 % of the latencies
+// exceed the delay, so p95 does too, and p50 need not.
 func TestBenchMeasuresTheDelayThatTheEmulatorAdds(t *testing.T) {
-	t.Parallel() // it waits more than it works
+	t.Parallel() // mostly waits
 	server := emulator.StartT(t, nil)
 	const delay = 700 * time.Millisecond
 	require.NoError(t, server.InjectFault(emulator.Fault{Operation: "SendToAll", Times: 4, Delay: delay}))
@@ -80,7 +80,7 @@ func TestBenchMeasuresTheDelayThatTheEmulatorAdds(t *testing.T) {
 }
 
 func TestBenchPrintsProgressAndATable(t *testing.T) {
-	t.Parallel() // it waits more than it works
+	t.Parallel() // mostly waits
 	server := emulator.StartT(t, nil)
 	p := programtest.Start(t, []string{"bench", "--clients", "4", "--group-size", "2", "--rate", "20", "--messages", "30"}, on(server)...)
 	code, table := p.Result(t)
@@ -94,7 +94,7 @@ func TestBenchPrintsProgressAndATable(t *testing.T) {
 }
 
 func TestBenchCountsConnectionsThatRecoverAndLosesNothing(t *testing.T) {
-	t.Parallel() // it waits more than it works
+	t.Parallel() // mostly waits
 	server := emulator.StartT(t, nil)
 	p := programtest.Start(t, []string{"bench", "--json", "--clients", "3", "--target", "all", "--messages", "200", "--rate", "100"}, on(server)...)
 	require.NoError(t, server.WaitForRequests(deadline(t), "SendToAll", 20))
@@ -108,13 +108,13 @@ func TestBenchCountsConnectionsThatRecoverAndLosesNothing(t *testing.T) {
 }
 
 func TestBenchCountsWhatIsLost(t *testing.T) {
-	t.Parallel() // it waits more than it works
+	t.Parallel() // mostly waits
 	server := emulator.StartT(t, nil)
 	p := programtest.Start(t, []string{"bench", "--json", "--clients", "3", "--target", "all", "--messages", "300", "--rate", "100",
 		"--protocol", "json", "--senders", "1", "--drain", "100ms"}, on(server)...)
 	require.NoError(t, server.WaitForRequests(deadline(t), "SendToAll", 20))
 	require.True(t, server.DropConnection(hub, server.Connections(hub)[0].ID))
-	// What is sent until there is a new connection is lost. The first attempt fails, so that this takes a while.
+	// Messages sent before the client reconnects are lost. The first attempt fails, so this takes a while.
 	require.NoError(t, server.InjectFault(emulator.Fault{Operation: emulator.OperationConnect, Status: 503}))
 	code, stdout := p.Result(t)
 	require.Equal(t, exitOK, code, "%s", p.Stderr)
@@ -127,7 +127,7 @@ func TestBenchCountsWhatIsLost(t *testing.T) {
 }
 
 func TestBenchReportsSendsThatFail(t *testing.T) {
-	t.Parallel() // it waits more than it works
+	t.Parallel() // mostly waits
 	server := emulator.StartT(t, nil)
 	require.NoError(t, server.InjectFault(emulator.Fault{Operation: "SendToAll", Status: 429, Times: 3}))
 	require.NoError(t, server.InjectFault(emulator.Fault{Operation: "SendToAll", Cut: emulator.CutAfterEffect, Times: 2}))
@@ -162,7 +162,7 @@ func TestAnInterruptEndsBenchWithItsReport(t *testing.T) {
 	require.NoError(t, json.Unmarshal([]byte(stdout), &r))
 	require.True(t, r.Interrupted)
 	require.GreaterOrEqual(t, r.Messages.Sent, int64(5))
-	require.NoError(t, server.WaitForConnections(deadline(t), hub, 0), "each client said goodbye")
+	require.NoError(t, server.WaitForConnections(deadline(t), hub, 0), "each client must send a close frame")
 }
 
 func TestAnInterruptWhileClientsConnect(t *testing.T) {
