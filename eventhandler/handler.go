@@ -174,12 +174,12 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 	if rejected, ok := errors.AsType[*requestError](err); ok {
 		h.logger.LogAttrs(r.Context(), slog.LevelWarn, "request rejected", append(attributes(r),
-			slog.Int("status", rejected.status), slog.String("reason", invalid.reason))...)
+			slog.Int("status", rejected.status), slog.String("reason", rejected.reason))...)
 		version := 0
 		if r.Method == http.MethodPost {
 			version = h.failedMQTTVersion(w, r, rejected.body)
 		}
-		writeFailure(w, rejected.status, invalid.reason, version)
+		writeFailure(w, rejected.status, rejected.reason, version)
 	}
 }
 
@@ -222,7 +222,7 @@ func (h *Handler) serveEvent(w http.ResponseWriter, r *http.Request) error {
 		if err := read(request); err != nil {
 			return err
 		}
-		h.answer(w, r, &event, request.mqttVersion(), func(ctx context.Context) (*answer, error) {
+		h.respond(w, r, &event, request.mqttVersion(), func(ctx context.Context) (*answer, error) {
 			if h.options.OnConnect == nil {
 				return nil, nil
 			}
@@ -240,7 +240,7 @@ func (h *Handler) serveEvent(w http.ResponseWriter, r *http.Request) error {
 		if err := h.readUserEvent(w, r, request); err != nil {
 			return err
 		}
-		h.answer(w, r, &event, 0, func(ctx context.Context) (*answer, error) {
+		h.respond(w, r, &event, 0, func(ctx context.Context) (*answer, error) {
 			response, err := h.options.OnUserEvent(ctx, request)
 			if response == nil || err != nil {
 				return nil, err
@@ -269,7 +269,7 @@ func notify[R any](h *Handler, w http.ResponseWriter, r *http.Request, event *Ev
 	if err := h.readSystemBody(w, r, request); err != nil {
 		return err
 	}
-	h.answer(w, r, event, 0, func(ctx context.Context) (*answer, error) {
+	h.respond(w, r, event, 0, func(ctx context.Context) (*answer, error) {
 		if function == nil {
 			return nil, nil
 		}
@@ -278,9 +278,9 @@ func notify[R any](h *Handler, w http.ResponseWriter, r *http.Request, event *Ev
 	return nil
 }
 
-// answer calls function and writes its answer, or 204 if the answer is nil. A [RejectError] becomes a rejection. The
+// respond calls function and writes its answer, or 204 if the answer is nil. A [RejectError] becomes a rejection. The
 // response to any other error does not contain the error's text. mqttVersion is as in writeFailure.
-func (h *Handler) answer(w http.ResponseWriter, r *http.Request, event *Event, mqttVersion int,
+func (h *Handler) respond(w http.ResponseWriter, r *http.Request, event *Event, mqttVersion int,
 	function func(context.Context) (*answer, error),
 ) {
 	begun := false

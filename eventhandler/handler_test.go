@@ -270,9 +270,9 @@ func TestAReplyWhoseStreamFails(t *testing.T) {
 		"that never makes progress":     {readerFunc(func([]byte) (int, error) { return 0, nil }), false, "multiple Read calls return no data"},
 		"that stops making progress": {io.MultiReader(strings.NewReader("half"), readerFunc(func([]byte) (int, error) { return 0, nil })),
 			true, "multiple Read calls return no data"},
-		"with a count too large": {readerFunc(func(p []byte) (int, error) { return len(p) + 1, nil }), false, "an impossible count"},
-		"with a negative count":  {readerFunc(func([]byte) (int, error) { return -1, nil }), false, "an impossible count"},
-		"in its midst, by bug":   {io.MultiReader(strings.NewReader("half"), panicReader{}), true, "panic: a bug"},
+		"with a count too large":  {readerFunc(func(p []byte) (int, error) { return len(p) + 1, nil }), false, "an impossible count"},
+		"with a negative count":   {readerFunc(func([]byte) (int, error) { return -1, nil }), false, "an impossible count"},
+		"after its start, by bug": {io.MultiReader(strings.NewReader("half"), panicReader{}), true, "panic: a bug"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			var log bytes.Buffer

@@ -84,7 +84,7 @@ func (s State) with(values map[string]any) (string, error) {
 	}
 	header := base64.StdEncoding.EncodeToString(data)
 	if len(header) > maxStateBytes {
-		return "", fmt.Errorf("SetState makes a state of %d bytes, more than %d", len(header), maxStateBytes)
+		return "", fmt.Errorf("SetState makes a state of %d bytes; the limit is %d", len(header), maxStateBytes)
 	}
 	return header, nil
 }

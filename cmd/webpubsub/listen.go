@@ -114,8 +114,8 @@ func (p *program) serveTunnel(ctx context.Context, handler http.Handler, log *sl
 	return tunnel.Serve(ctx, connectionString, hub, handler, options)
 }
 
-// maxAnswer limits the body of a response: a frame of the tunnel holds 1 MiB.
-const maxAnswer = 1 << 20
+// maxResponse limits the body of a response: a frame of the tunnel holds 1 MiB.
+const maxResponse = 1 << 20
 
 // listener forwards events and prints a line for each.
 type listener struct {
@@ -148,19 +148,19 @@ func (l *listener) newProxy(to *url.URL) *httputil.ReverseProxy {
 			r.Out.URL.RawQuery = strings.Trim(to.RawQuery+"&"+r.Out.URL.RawQuery, "&")
 		},
 		ModifyResponse: func(response *http.Response) error {
-			body, err := io.ReadAll(io.LimitReader(response.Body, maxAnswer+1))
+			body, err := io.ReadAll(io.LimitReader(response.Body, maxResponse+1))
 			response.Body.Close()
 			switch {
 			case err != nil:
 				return fmt.Errorf("the response was cut off: %w", err)
-			case len(body) > maxAnswer:
+			case len(body) > maxResponse:
 				return errors.New("the response is larger than 1 MiB")
 			}
 			response.Body = io.NopCloser(bytes.NewReader(body))
 			return nil
 		},
 		ErrorHandler: func(w http.ResponseWriter, r *http.Request, err error) {
-			w.(*answer).err = err
+			w.(*statusRecorder).err = err
 			l.log.Error("the event handler at --to did not respond", slog.String("event", eventName(r)), slog.String("error", errorLine(err)))
 			http.Error(w, "the event handler cannot be reached", http.StatusBadGateway)
 		},
@@ -170,7 +170,7 @@ func (l *listener) newProxy(to *url.URL) *httputil.ReverseProxy {
 // ServeHTTP forwards an event.
 func (l *listener) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	start := time.Now()
-	a := &answer{ResponseWriter: w}
+	a := &statusRecorder{ResponseWriter: w}
 	l.proxy.ServeHTTP(a, r)
 	line := listenedEvent{
 		Time: start, Event: eventName(r), Hub: r.Header.Get("Ce-Hub"), UserID: r.Header.Get("Ce-Userid"),
@@ -185,14 +185,14 @@ func (l *listener) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 }
 
-// answer is a response writer that remembers the status, or the error if there was no response.
-type answer struct {
+// statusRecorder is a response writer that remembers the status, or the error if there was no response.
+type statusRecorder struct {
 	http.ResponseWriter
 	status int
 	err    error
 }
 
-func (a *answer) WriteHeader(status int) {
+func (a *statusRecorder) WriteHeader(status int) {
 	a.status = status // the last call counts: earlier ones were informational
 	a.ResponseWriter.WriteHeader(status)
 }

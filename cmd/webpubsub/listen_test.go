@@ -140,7 +140,7 @@ func TestAnEventWithoutAnAnswerIs502AndOneLogLine(t *testing.T) {
 	}))
 	defer cut.Close()
 	large := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		_, _ = w.Write(make([]byte, maxAnswer+1)) // the reader may stop
+		_, _ = w.Write(make([]byte, maxResponse+1)) // the reader may stop
 	}))
 	defer large.Close()
 	for _, test := range []struct{ to, want string }{

@@ -46,7 +46,7 @@ only "webpubsub token" prints tokens.`,
 				return err
 			}
 			defer resp.Body.Close()
-			return printAnswer(cmd.OutOrStdout(), resp)
+			return printResponse(cmd.OutOrStdout(), resp)
 		}),
 	}
 	cmd.Flags().StringVar(&file, "file", "", "send the content of `FILE` as the body; - is standard input")
@@ -54,8 +54,8 @@ only "webpubsub token" prints tokens.`,
 	return cmd
 }
 
-// printAnswer prints the body of a response.
-func printAnswer(w io.Writer, resp *http.Response) error {
+// printResponse prints the body of a response.
+func printResponse(w io.Writer, resp *http.Response) error {
 	if _, err := io.Copy(w, resp.Body); err != nil {
 		return err
 	}
