@@ -159,7 +159,7 @@ func (f *connectFlags) options(protocol wsclient.Protocol, out display, p *progr
 		Reconnect:     wsclient.ReconnectOptions{Disabled: f.noReconnect},
 		OnServerClose: func(string) bool { return !f.noReconnect },
 		OnConnected: func(e wsclient.ConnectedEvent) {
-			if !e.First && !e.Resumed { // run prints the first connection, OnRecovered the others
+			if !e.First && !e.Resumed { // run prints the first connection, and OnRecovered prints recoveries
 				out.connected(e, protocol)
 			}
 		},
