@@ -35,7 +35,7 @@ func (h *Handler) serveValidation(w http.ResponseWriter, r *http.Request) error 
 	return nil
 }
 
-// allowedOrigins returns the allowed origins in a comma-separated list.
+// allowedOrigins splits a comma-separated list and returns the origins that are allowed.
 func (h *Handler) allowedOrigins(list string) []string {
 	var allowed []string
 	for origin := range strings.SplitSeq(list, ",") {
