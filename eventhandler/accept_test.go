@@ -13,12 +13,12 @@ import (
 	"github.com/awps-go/webpubsub/eventhandler"
 )
 
-// lines sets the lines of a header.
+// lines sets a header that spans several lines.
 func lines(name string, values ...string) func(*http.Request) {
 	return func(r *http.Request) { r.Header[http.CanonicalHeaderKey(name)] = values }
 }
 
-// What the service, its tunnel and its replicas may send, repeat, omit or add must not cost an event.
+// No form that the service, its tunnel or its replicas may use may break an event.
 func TestWhatMayDifferInAnEvent(t *testing.T) {
 	const origin = "name.webpubsub.azure.com"
 	for name, edit := range map[string]func(*http.Request){
@@ -88,7 +88,8 @@ func TestTheLastLineOfMetadataCounts(t *testing.T) {
 	require.Equal(t, map[string]string{"trace": "last"}, got)
 }
 
-// The type decides between system and user events, the name between joined and left. What is new is ignored.
+// The type distinguishes system events from user events, and the name distinguishes joined from left. Unknown events
+// are ignored.
 func TestTypesAndNamesOfEvents(t *testing.T) {
 	for _, test := range []struct {
 		eventType, name string
@@ -160,7 +161,8 @@ func TestAHandlerOfSeveralHubs(t *testing.T) {
 	})
 }
 
-// A router of net/http redirects a path without a slash at its end to the one with it, and the service does not follow.
+// net/http's router redirects a path without a trailing slash to the path with it, and the service does not follow
+// redirects.
 func TestBothPatternsReachTheHandler(t *testing.T) {
 	handler, err := eventhandler.New(&eventhandler.Options{Hub: "chat", AccessKeys: []string{testKey}})
 	require.NoError(t, err)

@@ -1,6 +1,7 @@
-// Package eventhandler receives the events of Azure Web PubSub: who wants to connect, who has connected or gone, and what
-// clients have sent. The service posts these events as CloudEvents over HTTP. A [Handler] is a net/http handler that
-// verifies them, calls functions of the application with them, and writes the functions' answers.
+// Package eventhandler receives the events that Azure Web PubSub posts to an application: a client wants to connect,
+// has connected, has disconnected, or has sent an event. The service posts them as CloudEvents over HTTP. A [Handler]
+// is a net/http handler that verifies each event, calls a callback of the application, and writes the callback's
+// response.
 //
 //	handler, err := eventhandler.New(&eventhandler.Options{
 //		Hub:               "chat",
@@ -21,66 +22,71 @@
 //
 // # Setting it up
 //
-// A Handler serves one hub or several, as its [Options] name them. It reads the events' headers alone, so any path and any
-// router will do. Two patterns cover the URL templates that the service may have for the hub:
+// A Handler serves one or more hubs, named in its [Options]. It reads only the request's headers and body, so any path
+// and any router will do. Two patterns cover the URL templates that you can configure in the service:
 //
-//   - /eventhandler/ (the whole subtree) is for https://app.example.com/eventhandler/{event}. Each event has a path of its
-//     own then, and the first request of all goes to /eventhandler/validate.
-//   - /eventhandler is for a template without {event} and without a slash at its end. With the subtree alone, net/http's
-//     router would redirect the service to the path with the slash. The service does not follow redirects, so that every
-//     event would fail.
+//   - /eventhandler/ (the whole subtree) serves https://app.example.com/eventhandler/{event}. Each event then has its
+//     own path, and the service's first request goes to /eventhandler/validate.
+//   - /eventhandler serves a template that has no {event} and no trailing slash. If only the subtree is registered,
+//     net/http's router redirects the service to the path with the slash. The service does not follow redirects, so
+//     every event would fail.
 //
 // The handler needs the methods POST, OPTIONS and GET.
 //
 // # Events
 //
-//   - connect asks whether a client may connect, as what user, in which groups, with which roles and which subprotocol.
-//     The client waits for the answer of [Options.OnConnect].
-//   - connected and disconnected report that a client has: [Options.OnConnected], [Options.OnDisconnected].
-//   - A user event is what a client sends: the event "message" for each frame of a client without a subprotocol, an event
-//     of any name from the others. [Options.OnUserEvent] may answer with a message to that client.
-//   - Group presence, if the service is set to send it: [Options.OnGroupJoined], [Options.OnGroupLeft].
+//   - connect asks whether a client may connect, and as which user, in which groups, with which roles and which
+//     subprotocol. The client waits for the response of [Options.OnConnect].
+//   - connected and disconnected report that a client has connected or disconnected: [Options.OnConnected],
+//     [Options.OnDisconnected].
+//   - A user event carries data from a client. Each frame of a client without a subprotocol is the event "message".
+//     Other clients choose the event name. [Options.OnUserEvent] may respond with a message to that client.
+//   - Group presence, if the service is configured to send it: [Options.OnGroupJoined], [Options.OnGroupLeft].
 //
-// A system event that this package does not know is answered with success and calls nothing. The functions are called on
-// the goroutine of the HTTP request, with its context, so many at once. For blocking events (connect and user events) the
-// service waits for the answer before it sends the connection's next event.
+// The handler responds to an unknown system event with success and calls no callback. Each callback runs on the
+// goroutine of its HTTP request, with the request's context, so callbacks run concurrently. Connect and user events are
+// blocking: the service waits for the response before it sends that connection's next event.
 //
 // # What a returned error means
 //
-// An error means the same for each event.
+// An error has the same meaning for every event.
 //
-//   - A [RejectError] in the error's tree, as [Reject] returns it, is a decision of the application. Its status and its text
-//     are the answer. The service does not retry the event after a 4xx status other than 408. For connect, the client's
-//     WebSocket handshake fails with that status. For a user event, the event fails (a client without a subprotocol is
-//     closed). For the other events the service only logs it.
-//   - Any other error, and a panic, means that the event could not be handled. The answer is 500, and the log has the error,
-//     or the panic with its stack. The service retries the event after 1, 3 and 5 seconds, and fails it then as above. So a
-//     function must be able to repeat what it did before it returned the error. [http.ErrAbortHandler] alone is passed on
-//     to the server.
-//   - A response that can never be sent is a fault of the application: a state that does not encode or is too large, a
-//     subprotocol that the client does not offer, a user id or a group that the service would change or reject, metadata
-//     with a comma, a rejection with a status of success. The answer is 422, which the service does not retry, and the log
-//     names the field.
+//   - A [RejectError] in the error's tree, such as the one that [Reject] returns, is a decision of the application. The
+//     response has its status and its reason. After a 4xx status other than 408 the service does not retry the event. A
+//     rejected connect fails the client's WebSocket handshake with that status. A rejected user event fails, and a
+//     client without a subprotocol is disconnected. For the other events the service only logs the rejection.
+//   - Any other error, or a panic, means that the event could not be handled. The response has status 500, and the log
+//     has the error, or the panic and its stack. The service retries the event after 1, 3 and 5 seconds, then fails it
+//     as above. A callback must therefore be able to repeat everything it did before it returned the error. The only
+//     exception is a panic with [http.ErrAbortHandler], which the handler passes on to the server.
+//   - A response that can never be sent is a bug in the application: for example a state that does not encode or is too
+//     large, a subprotocol that the client did not offer, a user id or group that the service would change or reject,
+//     metadata with a comma, or a rejection with a success status. The response has status 422, which the service does
+//     not retry, and the log names the field.
 //
-// An answer has no word of an error that is not a rejection. The failing connect event of an MQTT client is answered in
-// each of these cases with a code for its CONNACK packet.
+// A response never contains the text of an error that is not a rejection. In all three cases, the response to an MQTT
+// client's connect event has a code for the CONNACK packet.
 //
 // # What is verified
 //
-// No function is called for a request that is not in order: ce-signature must be made with one of the keys (401
-// otherwise; see [Options]), the event must be for a hub of the handler (404) and from an allowed origin (403), and the
-// body must be whole, of an allowed size, and of the content type that it claims. The headers that identify the event must
-// be there once, be of sane length, and be free of control characters: ce-connectionId, ce-hub, ce-type, ce-eventName,
-// ce-id and ce-specversion, and if they are present ce-userId, ce-subprotocol and the ids of MQTT. The answer to any other
-// request describes what is wrong in one line.
+// The handler calls no callback for an invalid request. It checks that:
 //
-// What the service may send in several forms is accepted in all of them. Signatures and origins may be lists or stand on
-// several lines. The state may be any text (see [State]). ce-awpsversion, ce-source and unknown headers are not looked at. A
-// ce-time that is absent or wrong is the zero time.
+//   - ce-signature was made with one of the handler's keys (otherwise 401; see [Options]),
+//   - the event is from an allowed origin (403) and for a hub of the handler (404),
+//   - the body is complete, within the size limit, and of the declared content type,
+//   - the headers that identify the event appear once, have at most 8 KiB, and contain no control characters:
+//     ce-connectionId, ce-hub, ce-type, ce-eventName, ce-id and ce-specversion, and if present ce-userId,
+//     ce-subprotocol and the MQTT ids.
 //
-// The signature covers the connection's id alone, neither the headers nor the body: it proves that the sender knows the
-// key or has seen an event of that connection. So serve the handler over HTTPS only.
+// The response to an invalid request describes the problem in one line.
 //
-// A setting of the service can also give its events a token of the service's managed identity. This package does not
-// check it: the token is in Event.Header under Authorization, for the application or for middleware before the handler.
+// The handler accepts every form that the service may use. Signatures and origins may be lists or span several header
+// lines. The state may be any text (see [State]). The handler ignores ce-awpsversion, ce-source and unknown headers. A
+// missing or malformed ce-time becomes the zero time.
+//
+// The signature covers only the connection id, not the other headers or the body. It proves that the sender knows the
+// key or has seen an event of that connection, so serve the handler over HTTPS only.
+//
+// The service can be configured to send a token of its managed identity with its events. This package does not verify
+// that token. The application, or middleware in front of the handler, finds it in Event.Header under Authorization.
 package eventhandler

@@ -12,42 +12,41 @@ import (
 	"github.com/awps-go/webpubsub"
 )
 
-// Event holds what all events have: which connection the event is about, and when it happened.
+// Event holds the fields that all events share.
 type Event struct {
 	// Hub is the connection's hub, in lower case.
 	Hub string
 
-	// ConnectionID is the connection's id. The id of an MQTT client's connection is the client id.
+	// ConnectionID identifies the connection. For an MQTT client it is the client id.
 	ConnectionID string
 
-	// UserID is the connection's user; empty if it has none. In a connect event it is the user that the client's token
-	// names.
+	// UserID is the connection's user; empty if it has none. In a connect event it is the user in the client's token.
 	UserID string
 
-	// Subprotocol is the WebSocket subprotocol that the connection speaks; empty for none, and in a connect event, except
-	// that it is mqtt in all events of MQTT clients.
+	// Subprotocol is the WebSocket subprotocol that the connection uses. It is empty if there is none, and in a connect
+	// event. In the events of MQTT clients it is always mqtt.
 	Subprotocol string
 
 	// EventName is connect, connected, disconnected, joined or left, or the name of the user event.
 	EventName string
 
-	// EventID tells the events of one connection apart. The service counts them: 0 is connect. An event that the service
-	// sends again has the same id.
+	// EventID distinguishes the events of one connection. The service counts them: 0 is connect. A retried event has
+	// the same id.
 	EventID string
 
-	// Time is when the event happened; the service sends whole seconds. It is zero if the request has no time, or one that is not as in
-	// RFC 3339.
+	// Time is when the event happened, in whole seconds. It is zero if the request has no time, or a time that is not
+	// in RFC 3339 form.
 	Time time.Time
 
-	// Origin is the host that the client connected to: the service's own, a custom domain or a replica. It may be a list
-	// with commas.
+	// Origin is the host that the client connected to: the service's own host, a custom domain or a replica. It may be
+	// a comma-separated list.
 	Origin string
 
-	// State holds the named values of the connection's state, as the answer to an earlier event has set them. It is never
-	// nil. It is empty if the connection has no state, or one that is not base64 of a JSON object.
+	// State holds the named values of the connection's state, as the response to an earlier event set them. It is never
+	// nil. It is empty if the connection has no state, or a state that is not base64 of a JSON object.
 	State State
 
-	// RawState is the connection's state as the service sends it: the text that some event handler has set, of any form.
+	// RawState is the connection's state as the service sends it. It may be any text that an event handler has set.
 	RawState string
 
 	// PhysicalConnectionID and SessionID are the ids of an MQTT client's network connection and MQTT session. SessionID is
@@ -55,32 +54,36 @@ type Event struct {
 	PhysicalConnectionID string
 	SessionID            string
 
-	// Header holds all headers of the service's request; do not change it. Among them are the request id of the service
-	// (X-Ms-Client-Request-Id), the cookies that earlier answers set, an MQTT client's user properties of a user event
-	// (each as mqtt-NAME), and, if the event handler's setting in the service has managed identity, the service's token
-	// (Authorization). This package does not check that token. In a [ConnectRequest] the name Header alone means the
-	// client's headers: write r.Event.Header for these.
+	// Header holds all headers of the service's request; do not change it. They include:
 	//
-	// The header may hold secrets. Do not log it as a whole.
+	//   - X-Ms-Client-Request-Id, the service's request id
+	//   - the cookies that earlier responses set
+	//   - mqtt-NAME for each user property, in a user event of an MQTT client
+	//   - Authorization, the service's token, if managed identity is configured for the event handler. This package
+	//     does not verify the token.
+	//
+	// In a [ConnectRequest], write r.Event.Header for these: r.Header holds the client's headers.
+	//
+	// The headers may contain secrets, so do not log all of them.
 	Header http.Header
 }
 
 // IsMQTT reports whether the event is about an MQTT client.
 func (e *Event) IsMQTT() bool { return e.PhysicalConnectionID != "" }
 
-// ConnectRequest asks whether a client may connect. An MQTT client causes one with each CONNECT packet, also when it
-// comes back to a session that exists.
+// ConnectRequest asks whether a client may connect. An MQTT client causes one with each CONNECT packet, even when it
+// resumes an existing session.
 type ConnectRequest struct {
 	Event
 
 	// Claims are the claims of the client's access token.
 	Claims map[string][]string
 
-	// Query is the query of the URL that the client connects to. The service omits its own access_token.
+	// Query is the query of the URL that the client connects to, without the service's own access_token.
 	Query url.Values
 
-	// Header holds the headers of the client's WebSocket handshake, also its cookies. The service omits Authorization.
-	// The headers of the service's own request are in Event.Header.
+	// Header holds the headers of the client's WebSocket handshake, including cookies but not Authorization, which the
+	// service omits. The headers of the service's own request are in Event.Header.
 	Header http.Header
 
 	// Subprotocols are the WebSocket subprotocols that the client offers, in its order of preference.
@@ -89,7 +92,7 @@ type ConnectRequest struct {
 	// ClientCertificates are the TLS certificates that the client presented.
 	ClientCertificates []ClientCertificate
 
-	// MQTT holds what an MQTT client sent in its CONNECT packet; nil for other clients.
+	// MQTT holds the fields of an MQTT client's CONNECT packet; nil for other clients.
 	MQTT *MQTTConnect
 }
 
@@ -98,7 +101,7 @@ type ClientCertificate struct {
 	// Thumbprint is the certificate's SHA-1 thumbprint, in hexadecimal.
 	Thumbprint string `json:"thumbprint"`
 
-	// Content is the certificate in PEM; empty if the service sends the thumbprint alone.
+	// Content is the certificate in PEM; empty if the service sends only the thumbprint.
 	Content string `json:"content"`
 }
 
@@ -131,12 +134,12 @@ type ConnectedRequest struct {
 	Event `json:"-"`
 }
 
-// DisconnectedRequest reports that a connection has ended for good. A reliable client's connection has ended when the
-// time to recover it is over, an MQTT client's when its session has ended.
+// DisconnectedRequest reports that a connection has ended permanently. A reliable client's connection ends when the
+// time to recover it is over. An MQTT client's connection ends when its session ends.
 type DisconnectedRequest struct {
 	Event `json:"-"`
 
-	// Reason is the reason in the service's words; it may be empty.
+	// Reason is the service's reason; it may be empty.
 	Reason string `json:"reason"`
 
 	// MQTT describes how an MQTT client's session ended; nil for other clients.
@@ -151,7 +154,7 @@ type GroupRequest struct {
 	Group string `json:"group"`
 }
 
-// The content types of user events of clients that are not MQTT clients.
+// The content types of user events. MQTT clients may use others.
 const (
 	ContentTypeText     = "text/plain"
 	ContentTypeJSON     = "application/json"
@@ -159,29 +162,29 @@ const (
 	ContentTypeProtobuf = "application/x-protobuf"
 )
 
-// UserEventRequest is an event that a client has sent.
+// UserEventRequest is an event that a client sent.
 type UserEventRequest struct {
 	Event
 
-	// ContentType is one of the constants above, without parameters. Text is valid UTF-8 then, and JSON is valid JSON.
+	// ContentType is one of the constants above, without parameters. Data is then valid UTF-8 if it is text, and valid
+	// JSON if it is JSON.
 	//
-	// An MQTT client may send any content type. It is here without its parameters (the whole is in Event.Header), or
-	// application/octet-stream if there is none. The data is not checked against it.
+	// An MQTT client may send any content type, and Data is not checked against it. Here the content type has no
+	// parameters (Event.Header has the full value). It is application/octet-stream if the client sent none.
 	ContentType string
 
-	// Data is what the client has sent.
+	// Data is the payload of the event.
 	Data []byte
 
-	// Metadata is the metadata of the message; nil if it has none. Keys are in lower case.
+	// Metadata is the metadata of the event; nil if it has none. Keys are in lower case.
 	Metadata map[string]string
 }
 
-// Text returns the data as a string, whatever its type.
+// Text returns the data as a string, regardless of its content type.
 func (r *UserEventRequest) Text() string { return string(r.Data) }
 
-// Message returns the data as a message of the same type, to answer with or to send on with a
-// [webpubsub.ServiceClient]. Text and JSON stay what they are; data of any other type, and data that is not what its type
-// says, is binary. The message shares r.Data.
+// Message returns the data as a message of the same type, ready for a response or for a [webpubsub.ServiceClient]. The
+// message is binary unless the data is valid text or valid JSON. It shares r.Data.
 func (r *UserEventRequest) Message() webpubsub.Message {
 	switch {
 	case r.ContentType == ContentTypeText && utf8.Valid(r.Data):
@@ -192,14 +195,13 @@ func (r *UserEventRequest) Message() webpubsub.Message {
 	return webpubsub.Binary(r.Data)
 }
 
-// isJSON reports whether the content type is JSON, or the JSON of some vendor.
+// isJSON reports whether the content type is application/json or ends in +json.
 func (r *UserEventRequest) isJSON() bool {
 	return r.ContentType == ContentTypeJSON || strings.HasSuffix(r.ContentType, "+json")
 }
 
-// JSON decodes the data into value, as json.Unmarshal does. It returns a [RejectError] with status 415 if the data is not
-// JSON by its content type, and one with status 400 if the JSON does not fit the value. A function may return either as
-// it is.
+// JSON decodes the data into value like [json.Unmarshal]. It returns a [RejectError] with status 415 if the content
+// type is not JSON, or with status 400 if the JSON does not fit value. A callback may return either error unchanged.
 func (r *UserEventRequest) JSON(value any) error {
 	if !r.isJSON() {
 		return Reject(http.StatusUnsupportedMediaType, fmt.Sprintf("the event %s must be JSON", r.EventName))

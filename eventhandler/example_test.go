@@ -15,8 +15,8 @@ import (
 	"github.com/awps-go/webpubsub/wsclient"
 )
 
-// A handler that answers what a client says, mounted with net/http's own router. The emulator stands for the service and
-// posts the events; a client connects and says hello.
+// A handler that replies to each message of a client, mounted with net/http's router. Here the emulator plays the
+// service and posts the events.
 func Example() {
 	service, err := emulator.Start(nil)
 	if err != nil {
@@ -36,8 +36,8 @@ func Example() {
 		log.Fatal(err)
 	}
 	mux := http.NewServeMux()
-	mux.Handle("/eventhandler", handler)  // a URL template that ends so: the router must not redirect
-	mux.Handle("/eventhandler/", handler) // a URL template with {event}: each event has a path of its own
+	mux.Handle("/eventhandler", handler)  // for a URL template without {event}: prevents a redirect
+	mux.Handle("/eventhandler/", handler) // for a URL template with {event}: each event has its own path
 	app := httptest.NewServer(mux)
 	defer app.Close()
 
@@ -73,7 +73,7 @@ func Example() {
 	// Output: you said hello
 }
 
-// Who may connect, as whom, and with what rights.
+// OnConnect decides who may connect, as which user and with which roles.
 func ExampleOptions_onConnect() {
 	service, err := emulator.Start(nil)
 	if err != nil {
@@ -136,7 +136,7 @@ func ExampleOptions_onConnect() {
 	// bob 400
 }
 
-// The service keeps the state of a connection, so any instance of the application can serve the next event.
+// The service keeps the state of a connection, so any instance of the application can handle the next event.
 func ExampleState() {
 	service, err := emulator.Start(nil)
 	if err != nil {
@@ -198,8 +198,8 @@ func ExampleState() {
 	// message 2
 }
 
-// A function that decodes the JSON of an event. If the JSON does not fit, the error is a rejection with status 400: the
-// function may return it as it is.
+// UserEventRequest.JSON decodes the data of an event. If the JSON does not fit, the error is a rejection with status
+// 400, which the callback can return unchanged.
 func ExampleUserEventRequest_JSON() {
 	type order struct {
 		Item  string `json:"item"`
@@ -228,7 +228,7 @@ func ExampleUserEventRequest_JSON() {
 	// true
 }
 
-// An event that goes to a group, as the client sent it.
+// UserEventRequest.Message forwards an event to a group as the client sent it.
 func ExampleUserEventRequest_Message() {
 	service, err := emulator.Start(nil)
 	if err != nil {

@@ -13,8 +13,8 @@ import (
 	"github.com/awps-go/webpubsub/eventhandler"
 )
 
-// FuzzEvent sends events whose every part may be anything, and which may be signed or not. Whatever comes, a function
-// is called only for an event that is in order, and the answer has a status that fits.
+// FuzzEvent sends events with arbitrary content, signed or not. A callback may be called only for a valid event, and
+// the response must have a suitable status.
 func FuzzEvent(f *testing.F) {
 	state := "eyJuIjozfQ=="
 	f.Add("POST", "azure.webpubsub.sys.connect", "connect", "chat", "c1", "u", "0", "2026-11-24T03:04:05Z", state, "application/json",
@@ -37,15 +37,15 @@ func FuzzEvent(f *testing.F) {
 		check := func(event *eventhandler.Event) {
 			called = true
 			if !signed || method != http.MethodPost {
-				t.Error("a function was called for an event that nobody has signed")
+				t.Error("a callback was called for an unsigned event")
 			}
 			if !strings.EqualFold(event.Hub, "chat") || event.ConnectionID != connection || connection == "" || event.EventID == "" ||
 				!strings.EqualFold(event.EventName, name) || event.UserID != user || event.State == nil || event.RawState != state {
-				t.Errorf("a function was called with %+v", event)
+				t.Errorf("a callback was called with %+v", event)
 			}
 			for _, value := range []string{event.ConnectionID, event.UserID, event.EventName, event.EventID} {
 				if !utf8.ValidString(value) || strings.ContainsAny(value, "\r\n\t\x00\x7f") {
-					t.Errorf("a function was called with %q", value)
+					t.Errorf("a callback was called with %q", value)
 				}
 			}
 		}
@@ -59,7 +59,7 @@ func FuzzEvent(f *testing.F) {
 			OnUserEvent: func(_ context.Context, r *eventhandler.UserEventRequest) (*eventhandler.UserEventResponse, error) {
 				check(&r.Event)
 				if r.ContentType == eventhandler.ContentTypeJSON && !json.Valid(r.Data) && !r.IsMQTT() || r.Text() != body {
-					t.Errorf("a function was called with %s %q", r.ContentType, r.Data)
+					t.Errorf("a callback was called with %s %q", r.ContentType, r.Data)
 				}
 				return nil, nil
 			},
@@ -83,16 +83,16 @@ func FuzzEvent(f *testing.F) {
 		handler.ServeHTTP(w, r)
 		switch {
 		case called && w.Code/100 != 2 && w.Code != http.StatusUnprocessableEntity: // a user or a state that cannot be sent
-			t.Errorf("an event that was handled is answered with %d", w.Code)
+			t.Errorf("status %d for an event that was handled", w.Code)
 		case !called && method == http.MethodPost && w.Code/100 != 4 && w.Code != http.StatusNoContent: // an unknown system event
-			t.Errorf("an event that is not in order is answered with %d", w.Code)
+			t.Errorf("status %d for an invalid event", w.Code)
 		case w.Code/100 == 4 && strings.HasPrefix(w.Header().Get("Content-Type"), "application/json"):
 			var failure struct{ MQTT struct{ Code byte } }
 			if err := json.Unmarshal(w.Body.Bytes(), &failure); err != nil || failure.MQTT.Code == 0 || physical == "" {
-				t.Errorf("a failing connect event of an MQTT client is answered with %q: %v", w.Body, err)
+				t.Errorf("response %q to a failing connect event of an MQTT client: %v", w.Body, err)
 			}
 		case w.Code/100 == 4 && strings.Count(w.Body.String(), "\n") != 1:
-			t.Errorf("the reason is not one line: %q", w.Body)
+			t.Errorf("the reason has more than one line: %q", w.Body)
 		}
 	})
 }

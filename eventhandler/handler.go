@@ -18,71 +18,77 @@ import (
 	"github.com/awps-go/webpubsub/internal/hubname"
 )
 
-// defaultMaxBodyBytes leaves room for the service's largest message, of about 1 MB, and for any connect event.
+// defaultMaxBodyBytes leaves room for the service's largest message (about 1 MB) and for any connect event.
 const defaultMaxBodyBytes = 2 << 20
 
-// Options are the options of a [Handler]. A hub is required, and so is a key, in one of its three forms.
+// Options are the options of a [Handler]. A hub is required, and at least one key in one of the three forms.
 type Options struct {
-	// Hub is the hub whose events the handler serves, in any case. Events of other hubs are refused with 404.
+	// Hub is the hub whose events the handler serves, in any case. Events of other hubs are rejected with 404.
 	Hub string
 
-	// Hubs are further hubs, each in any case. [Event.Hub] tells the functions which one an event is from. Without Hub and
-	// Hubs a handler serves no hub, so that New returns an error; there is no name for every hub.
+	// Hubs are further hubs, each in any case; [Event.Hub] tells them apart. Hub or Hubs must name at least one hub: no
+	// name stands for every hub.
 	Hubs []string
 
-	// AccessKeys, KeyCredentials and ConnectionStrings hold the keys of the service, each in the form that the application
-	// has it in. An event is genuine if one of these keys has signed it. The service signs with both of its keys, the
-	// primary and the secondary, so one is enough unless keys are being rotated. A KeyCredential's Update takes effect with
-	// the next event. Only the key of a connection string counts.
+	// AccessKeys, KeyCredentials and ConnectionStrings hold the keys of the service. An event is accepted if it is
+	// signed with one of these keys. The service signs with both its primary and its secondary key, so one key is
+	// enough unless keys are being rotated. KeyCredential.Update takes effect with the next event. Only the key of a
+	// connection string is used.
 	AccessKeys        []string
 	KeyCredentials    []*azcore.KeyCredential
 	ConnectionStrings []string
 
-	// DangerouslyDisableSignatureVerification accepts every event as genuine, so that anyone who reaches the handler can
-	// speak as any user. It is meant for looking at events on a developer's machine; no key may be given with it.
+	// DangerouslyDisableSignatureVerification accepts every event as genuine: anyone who can reach the handler can act
+	// as any user. Use it only to inspect events on a developer's machine. It cannot be combined with a key.
 	DangerouslyDisableSignatureVerification bool
 
 	// AllowedOrigins are the hosts of the services that may send events here, such as NAME.webpubsub.azure.com or
-	// *.webpubsub.azure.com, in any case. A host is compared whole; * stands for any run of characters, and "*" is any
-	// host. A host without a port stands for that host at every port.
+	// *.webpubsub.azure.com, in any case. The whole host must match. * matches any run of characters, so "*" matches
+	// any host. A host without a port matches at every port.
 	//
-	// A service asks before it sends its first event (CloudEvents calls it abuse protection), and names its host again
-	// with each event. With custom domains and replicas it may name several hosts: validation allows those that match, and
-	// an event is accepted if one of its hosts matches. Other services are refused with 403.
+	// The service asks for permission before its first event (CloudEvents calls this abuse protection), and names its
+	// host again with each event. With custom domains and replicas it may name several hosts. The validation response
+	// then allows the hosts that match, and an event is accepted if one of its hosts matches. Other services are
+	// rejected with 403.
 	//
-	// Empty means any host: the signature proves where an event is from.
+	// Empty allows any host: the signature proves where an event comes from.
 	AllowedOrigins []string
 
-	// MaxBodyBytes is the size of the largest body that is read; a larger one is refused with 413. Zero means 2 MiB.
+	// MaxBodyBytes is the size limit for request bodies. Larger bodies are rejected with 413. Zero means 2 MiB.
 	MaxBodyBytes int64
 
-	// Logger receives a record for each refused request (Warn), for each returned error that is not a rejection and each
-	// panic (Error), and for each answer that may not do what its maker expects (Warn). Keys, signatures and bodies are
-	// not in them. Nil logs nothing; then nobody learns of a function's error.
+	// Logger receives a record for:
+	//
+	//   - each rejected request (Warn)
+	//   - each panic, and each returned error that is not a [RejectError] (Error)
+	//   - each response that may not do what its author expects (Warn)
+	//
+	// The records do not contain keys, signatures or bodies. If Logger is nil, nothing is logged and the errors of
+	// callbacks are lost.
 	Logger *slog.Logger
 
-	// OnConnect decides whether a client may connect, and as which user. A nil response accepts the client as its token
-	// describes it, and so does a nil OnConnect.
+	// OnConnect decides whether a client may connect, and as which user. If OnConnect is nil or returns a nil response,
+	// the client is accepted as its token describes it.
 	OnConnect func(ctx context.Context, r *ConnectRequest) (*ConnectResponse, error)
 
-	// OnConnected is called when a client has connected. The client does not wait for it.
+	// OnConnected is called after a client has connected. The client does not wait for it.
 	OnConnected func(ctx context.Context, r *ConnectedRequest) error
 
-	// OnUserEvent is called for what a client sends. A nil response answers with success and no message. If OnUserEvent
-	// is nil, user events are refused with 404, so that a client learns that nobody receives what it sends.
+	// OnUserEvent is called for each user event of a client. A nil response means success without a message. If
+	// OnUserEvent is nil, user events are rejected with 404, so clients learn that nobody receives them.
 	OnUserEvent func(ctx context.Context, r *UserEventRequest) (*UserEventResponse, error)
 
-	// OnDisconnected is called when a connection has ended for good.
+	// OnDisconnected is called when a connection has ended permanently.
 	OnDisconnected func(ctx context.Context, r *DisconnectedRequest) error
 
-	// OnGroupJoined and OnGroupLeft are called when a connection has joined or left a group, if the event handler's setting
-	// in the service asks for these events.
+	// OnGroupJoined and OnGroupLeft are called after a connection has joined or left a group, if the service is
+	// configured to send these events.
 	OnGroupJoined func(ctx context.Context, r *GroupRequest) error
 	OnGroupLeft   func(ctx context.Context, r *GroupRequest) error
 }
 
-// Handler is an [http.Handler] that serves the events of one or more hubs. Make one with [New]; it is safe for use by many
-// goroutines at once.
+// Handler is an [http.Handler] that serves the events of one or more hubs. Create one with [New]. It is safe for
+// concurrent use.
 type Handler struct {
 	options Options
 	hubs    map[string]bool // in lower case
@@ -91,15 +97,15 @@ type Handler struct {
 	logger  *slog.Logger
 }
 
-// New returns a handler for the events of options.Hub and options.Hubs. It returns [webpubsub.ErrInvalidArgument], and names the
-// option, if
+// New returns a handler for the events of options.Hub and options.Hubs. It returns [webpubsub.ErrInvalidArgument] and
+// names the option if
 //
-//   - there is no hub, as with nil options, or the name of a hub is not valid,
-//   - there is no key, a key is empty, or there are keys along with DangerouslyDisableSignatureVerification,
+//   - no hub is given, or the name of a hub is not valid,
+//   - no key is given, a key is empty, or keys are combined with DangerouslyDisableSignatureVerification,
 //   - a connection string or an origin is not valid, or
 //   - MaxBodyBytes is negative.
 //
-// New copies the options: later changes to them have no effect.
+// New copies the options, so later changes have no effect. Nil means zero options, which have no hub.
 func New(options *Options) (*Handler, error) {
 	if options == nil {
 		options = &Options{}
@@ -117,7 +123,7 @@ func New(options *Options) (*Handler, error) {
 	}
 	h := &Handler{options: *options, hubs: hubs, keys: keys, logger: options.Logger}
 	h.options.MaxBodyBytes = cmp.Or(options.MaxBodyBytes, defaultMaxBodyBytes)
-	// Without the keys, printing a Handler prints no secret.
+	// Drop the keys from the options, so that printing a Handler reveals no secret.
 	h.options.AccessKeys, h.options.KeyCredentials, h.options.ConnectionStrings = nil, nil, nil
 	for i, origin := range options.AllowedOrigins {
 		if origin == "" || strings.ContainsAny(origin, "/, \t") {
@@ -153,8 +159,8 @@ func invalid(option, problem string) error {
 	return fmt.Errorf("eventhandler: New: %w: Options.%s %s", webpubsub.ErrInvalidArgument, option, problem)
 }
 
-// ServeHTTP answers one request of the service: an event (POST), or the question whether events may be sent (OPTIONS,
-// or GET where something before the handler does not let OPTIONS through).
+// ServeHTTP handles one request of the service: an event (POST), or a validation request (OPTIONS, or GET where
+// something in front of the handler blocks OPTIONS).
 func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	var err error
 	switch r.Method {
@@ -164,22 +170,22 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		err = h.serveValidation(w, r)
 	default:
 		w.Header().Set("Allow", "POST, OPTIONS, GET")
-		err = refuse(http.StatusMethodNotAllowed, "the method must be POST, OPTIONS or GET")
+		err = requestErrorf(http.StatusMethodNotAllowed, "the method must be POST, OPTIONS or GET")
 	}
-	if refusal, ok := errors.AsType[*refusedError](err); ok {
-		h.logger.LogAttrs(r.Context(), slog.LevelWarn, "event refused", append(attributes(r),
-			slog.Int("status", refusal.status), slog.String("reason", refusal.reason))...)
+	if rejected, ok := errors.AsType[*requestError](err); ok {
+		h.logger.LogAttrs(r.Context(), slog.LevelWarn, "request rejected", append(attributes(r),
+			slog.Int("status", rejected.status), slog.String("reason", rejected.reason))...)
 		version := 0
 		if r.Method == http.MethodPost {
-			version = h.refusedMQTTVersion(w, r, refusal.body)
+			version = h.failedMQTTVersion(w, r, rejected.body)
 		}
-		fail(w, refusal.status, refusal.reason, version)
+		writeFailure(w, rejected.status, rejected.reason, version)
 	}
 }
 
-// fail writes the answer to a request that is refused or has failed. mqttVersion is 0 unless the request is the connect
-// event of an MQTT client, which is answered with the code for its CONNACK packet.
-func fail(w http.ResponseWriter, status int, reason string, mqttVersion int) {
+// writeFailure writes the response to a request that is invalid or has failed. mqttVersion is 0 except for the connect
+// event of an MQTT client, whose response has a code for the CONNACK packet.
+func writeFailure(w http.ResponseWriter, status int, reason string, mqttVersion int) {
 	if mqttVersion == 0 {
 		http.Error(w, reason, status)
 		return
@@ -190,20 +196,20 @@ func fail(w http.ResponseWriter, status int, reason string, mqttVersion int) {
 	_, _ = io.Copy(w, a.body)
 }
 
-// refusedError is a request that is not in order: no function of the application has been called for it.
-type refusedError struct {
+// requestError describes an invalid request, for which no callback was called.
+type requestError struct {
 	status int
 	reason string
 	body   []byte // the request's body, if it was read
 }
 
-func refuse(status int, format string, args ...any) error {
-	return &refusedError{status: status, reason: fmt.Sprintf(format, args...)}
+func requestErrorf(status int, format string, args ...any) error {
+	return &requestError{status: status, reason: fmt.Sprintf(format, args...)}
 }
 
-func (e *refusedError) Error() string { return e.reason }
+func (e *requestError) Error() string { return e.reason }
 
-// serveEvent answers an event. Its error is a *refusedError, and nothing has been written then.
+// serveEvent responds to an event. If it returns an error, the error is a *requestError and nothing has been written.
 func (h *Handler) serveEvent(w http.ResponseWriter, r *http.Request) error {
 	kind, event, err := h.parseEvent(r)
 	if err != nil {
@@ -216,7 +222,7 @@ func (h *Handler) serveEvent(w http.ResponseWriter, r *http.Request) error {
 		if err := read(request); err != nil {
 			return err
 		}
-		h.answer(w, r, &event, request.mqttVersion(), func(ctx context.Context) (*answer, error) {
+		h.respond(w, r, &event, request.mqttVersion(), func(ctx context.Context) (*answer, error) {
 			if h.options.OnConnect == nil {
 				return nil, nil
 			}
@@ -228,13 +234,13 @@ func (h *Handler) serveEvent(w http.ResponseWriter, r *http.Request) error {
 		})
 	case kindUserEvent:
 		if h.options.OnUserEvent == nil {
-			return refuse(http.StatusNotFound, "this handler does not receive user events")
+			return requestErrorf(http.StatusNotFound, "this handler does not receive user events")
 		}
 		request := &UserEventRequest{Event: event}
 		if err := h.readUserEvent(w, r, request); err != nil {
 			return err
 		}
-		h.answer(w, r, &event, 0, func(ctx context.Context) (*answer, error) {
+		h.respond(w, r, &event, 0, func(ctx context.Context) (*answer, error) {
 			response, err := h.options.OnUserEvent(ctx, request)
 			if response == nil || err != nil {
 				return nil, err
@@ -249,21 +255,21 @@ func (h *Handler) serveEvent(w http.ResponseWriter, r *http.Request) error {
 		return notify(h, w, r, &event, &GroupRequest{Event: event}, h.options.OnGroupJoined)
 	case kindGroupLeft:
 		return notify(h, w, r, &event, &GroupRequest{Event: event}, h.options.OnGroupLeft)
-	case kindUnknown: // the service may send events of its own that came after this package
+	case kindUnknown: // a system event that the service may add later
 		h.logger.LogAttrs(r.Context(), slog.LevelDebug, "event ignored", attributes(r)...)
 		w.WriteHeader(http.StatusNoContent)
 	}
 	return nil
 }
 
-// notify answers an event whose answer is success or failure and nothing else.
+// notify responds to an event that can only succeed or fail.
 func notify[R any](h *Handler, w http.ResponseWriter, r *http.Request, event *Event, request *R,
 	function func(context.Context, *R) error,
 ) error {
 	if err := h.readSystemBody(w, r, request); err != nil {
 		return err
 	}
-	h.answer(w, r, event, 0, func(ctx context.Context) (*answer, error) {
+	h.respond(w, r, event, 0, func(ctx context.Context) (*answer, error) {
 		if function == nil {
 			return nil, nil
 		}
@@ -272,13 +278,13 @@ func notify[R any](h *Handler, w http.ResponseWriter, r *http.Request, event *Ev
 	return nil
 }
 
-// answer calls function and writes its answer, 204 for nil. An error becomes a rejection, or an answer with none of the
-// error's words. mqttVersion is as in fail.
-func (h *Handler) answer(w http.ResponseWriter, r *http.Request, event *Event, mqttVersion int,
+// respond calls function and writes its answer, or 204 if the answer is nil. A [RejectError] becomes a rejection. The
+// response to any other error does not contain the error's text. mqttVersion is as in writeFailure.
+func (h *Handler) respond(w http.ResponseWriter, r *http.Request, event *Event, mqttVersion int,
 	function func(context.Context) (*answer, error),
 ) {
 	begun := false
-	err := protect(func() error {
+	err := catchPanic(func() error {
 		a, err := function(r.Context())
 		if rejection, ok := errors.AsType[*RejectError](err); ok {
 			a, err = rejection.answer(mqttVersion)
@@ -295,13 +301,13 @@ func (h *Handler) answer(w http.ResponseWriter, r *http.Request, event *Event, m
 		body := &errorReader{r: a.body}
 		var first [512]byte
 		n, _ := io.ReadAtLeast(body, first[:], 1)
-		if body.err != nil { // nothing of the answer has been written yet
+		if body.err != nil { // nothing has been written yet
 			return body.err
 		}
 		begun = true
 		maps.Copy(w.Header(), a.header)
 		w.WriteHeader(a.status)
-		if n > 0 { // if the service has gone, nobody reads the answer
+		if n > 0 { // write errors do not matter: the service has gone
 			_, _ = w.Write(first[:n])
 			_, _ = io.Copy(w, body)
 		}
@@ -310,20 +316,20 @@ func (h *Handler) answer(w http.ResponseWriter, r *http.Request, event *Event, m
 	if err == nil {
 		return
 	}
-	if begun { // the service must not take half an answer for a whole one
-		h.logError(r, event, "the answer broke off", err)
+	if begun { // abort, so that the service does not mistake a partial response for a whole one
+		h.logError(r, event, "response aborted", err)
 		panic(http.ErrAbortHandler)
 	}
 	status, message := http.StatusInternalServerError, "event failed; the service retries it"
 	if _, permanent := errors.AsType[*faultError](err); permanent {
-		status, message = faultStatus, "event failed: the answer cannot be sent; the service does not retry it"
+		status, message = faultStatus, "event failed: the response cannot be sent; the service does not retry it"
 	}
 	h.logError(r, event, message, err)
-	fail(w, status, "the event handler failed", mqttVersion)
+	writeFailure(w, status, "the event handler failed", mqttVersion)
 }
 
-// errorReader keeps the error of a reader, which may be a stream of the application. A reader that claims more than there
-// was room for, or that never makes progress, is an error as well: it must neither crash nor occupy the process.
+// errorReader remembers the error of a reader, which may be a stream of the application. It also fails if the reader
+// returns an impossible count or never makes progress, so a broken stream cannot crash or block the process.
 type errorReader struct {
 	r   io.Reader
 	err error
@@ -334,7 +340,7 @@ func (e *errorReader) Read(p []byte) (n int, err error) {
 	for range maxEmptyReads {
 		n, err = e.r.Read(p)
 		if n < 0 || n > len(p) {
-			n, err = 0, errors.New("eventhandler: the stream's Read returned a count that is not possible")
+			n, err = 0, errors.New("eventhandler: the stream's Read returned an impossible count")
 		}
 		if n > 0 || err != nil || len(p) == 0 {
 			break
@@ -343,17 +349,17 @@ func (e *errorReader) Read(p []byte) (n int, err error) {
 	if n == 0 && err == nil && len(p) > 0 {
 		err = io.ErrNoProgress
 	}
-	if err != nil && err != io.EOF { //nolint:errorlint // a Reader ends with io.EOF itself
+	if err != nil && err != io.EOF { //nolint:errorlint // a Reader returns io.EOF unwrapped
 		e.err = err
 	}
 	return n, err
 }
 
-// protect calls a function of the application and turns its panic into an error.
-func protect(function func() error) (err error) {
+// catchPanic calls a callback and turns its panic into an error.
+func catchPanic(function func() error) (err error) {
 	defer func() {
 		switch v := recover(); {
-		case v == http.ErrAbortHandler: //nolint:errorlint // net/http compares it so too
+		case v == http.ErrAbortHandler: //nolint:errorlint // as net/http compares it
 			panic(v)
 		case v != nil:
 			err = &panicError{value: v, stack: debug.Stack()}
@@ -362,7 +368,7 @@ func protect(function func() error) (err error) {
 	return function()
 }
 
-// panicError is a panic of a function of the application.
+// panicError is a panic of a callback.
 type panicError struct {
 	value any
 	stack []byte
@@ -378,7 +384,8 @@ func (h *Handler) logError(r *http.Request, event *Event, message string, err er
 	h.logger.LogAttrs(r.Context(), slog.LevelError, message, attrs...)
 }
 
-// attributes identify the request that a log record is about. What a stranger may have sent is cut to a sane length.
+// attributes returns the log attributes that identify a request. Values are cut to 200 bytes because anybody may have
+// sent them.
 func attributes(r *http.Request) []slog.Attr {
 	cut := func(name string) slog.Attr {
 		value := r.Header.Get("ce-" + name)

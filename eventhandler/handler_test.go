@@ -30,13 +30,13 @@ func TestNewRefusesOptionsThatAreWrong(t *testing.T) {
 	}{
 		"no hub":                      {eventhandler.Options{AccessKeys: ok}, "Hub is empty"},
 		"an empty hub of several":     {eventhandler.Options{Hubs: []string{"chat", ""}, AccessKeys: ok}, "Hubs[1] is empty"},
-		"a hub that none is":          {eventhandler.Options{Hub: "my-hub", AccessKeys: ok}, "Hub must be a letter, then"},
+		"an invalid hub name":         {eventhandler.Options{Hub: "my-hub", AccessKeys: ok}, "Hub must be a letter, then"},
 		"no key":                      {eventhandler.Options{Hub: "chat"}, "AccessKeys is empty"},
 		"an empty key":                {eventhandler.Options{Hub: "chat", AccessKeys: []string{"k", ""}}, "AccessKeys[1] is empty"},
 		"a nil credential":            {eventhandler.Options{Hub: "chat", KeyCredentials: make([]*azcore.KeyCredential, 1)}, "KeyCredentials[0] is nil"},
 		"an empty credential":         {eventhandler.Options{Hub: "chat", KeyCredentials: []*azcore.KeyCredential{azcore.NewKeyCredential("")}}, "KeyCredentials[0] holds an empty key"},
 		"a wrong connection string":   {eventhandler.Options{Hub: "chat", ConnectionStrings: []string{"AccessKey=secret"}}, "ConnectionStrings[0]"},
-		"a key that would not count":  {eventhandler.Options{Hub: "chat", AccessKeys: ok, DangerouslyDisableSignatureVerification: true}, "DangerouslyDisableSignatureVerification"},
+		"a key without verification":  {eventhandler.Options{Hub: "chat", AccessKeys: ok, DangerouslyDisableSignatureVerification: true}, "DangerouslyDisableSignatureVerification"},
 		"an origin that is a URL":     {eventhandler.Options{Hub: "chat", AccessKeys: ok, AllowedOrigins: []string{"https://a"}}, "AllowedOrigins[0]"},
 		"an empty origin":             {eventhandler.Options{Hub: "chat", AccessKeys: ok, AllowedOrigins: []string{"a", ""}}, "AllowedOrigins[1]"},
 		"a negative limit for bodies": {eventhandler.Options{Hub: "chat", AccessKeys: ok, MaxBodyBytes: -1}, "MaxBodyBytes is negative"},
@@ -110,7 +110,7 @@ func TestConnectAnswers(t *testing.T) {
 		response *response
 		err      error
 		status   int
-		body     string // "-": not looked at
+		body     string // "-": not checked
 		state    string
 	}{
 		"nil accepts":            {status: 204},
@@ -234,25 +234,25 @@ func TestUserEventAnswers(t *testing.T) {
 			require.Equal(t, test.contentType, answer.header.Get("Content-Type"))
 			require.Equal(t, test.body, answer.body)
 			require.Equal(t, test.metadata, answer.header.Get("X-WebPubSub-Metadata-trace"))
-			if test.status >= 400 { // a text of the application, maybe with a client's words in it
+			if test.status >= 400 { // the text may contain input from a client
 				require.Equal(t, "nosniff", answer.header.Get("X-Content-Type-Options"))
 			}
 		})
 	}
 }
 
-// panicError is an error of the application that panics.
+// panicError is an error whose Error method panics.
 type panicError struct{}
 
 func (panicError) Error() string { return "an error" }
 func (panicError) Unwrap() error { panic("a bug") }
 
-// panicReader is a stream of the application that panics.
+// panicReader is a stream that panics.
 type panicReader struct{}
 
 func (panicReader) Read([]byte) (int, error) { panic("a bug") }
 
-// readerFunc is a stream of the application.
+// readerFunc is a stream made from a function.
 type readerFunc func([]byte) (int, error)
 
 func (f readerFunc) Read(p []byte) (int, error) { return f(p) }
@@ -265,14 +265,14 @@ func TestAReplyWhoseStreamFails(t *testing.T) {
 		log    string
 	}{
 		"before its first byte":         {iotest.ErrReader(errors.New("disk")), false, "event failed"},
-		"in its midst":                  {io.MultiReader(half, iotest.ErrReader(errors.New("disk"))), true, "the answer broke off"},
+		"after its start":               {io.MultiReader(half, iotest.ErrReader(errors.New("disk"))), true, "response aborted"},
 		"before its first byte, by bug": {panicReader{}, false, "panic: a bug"},
 		"that never makes progress":     {readerFunc(func([]byte) (int, error) { return 0, nil }), false, "multiple Read calls return no data"},
-		"that stops to make progress": {io.MultiReader(strings.NewReader("half"), readerFunc(func([]byte) (int, error) { return 0, nil })),
+		"that stops making progress": {io.MultiReader(strings.NewReader("half"), readerFunc(func([]byte) (int, error) { return 0, nil })),
 			true, "multiple Read calls return no data"},
-		"that claims too much":   {readerFunc(func(p []byte) (int, error) { return len(p) + 1, nil }), false, "a count that is not possible"},
-		"that claims too little": {readerFunc(func([]byte) (int, error) { return -1, nil }), false, "a count that is not possible"},
-		"in its midst, by bug":   {io.MultiReader(strings.NewReader("half"), panicReader{}), true, "panic: a bug"},
+		"with a count too large":  {readerFunc(func(p []byte) (int, error) { return len(p) + 1, nil }), false, "an impossible count"},
+		"with a negative count":   {readerFunc(func([]byte) (int, error) { return -1, nil }), false, "an impossible count"},
+		"after its start, by bug": {io.MultiReader(strings.NewReader("half"), panicReader{}), true, "panic: a bug"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			var log bytes.Buffer
@@ -387,7 +387,7 @@ func TestErrAbortHandlerIsPassedOn(t *testing.T) {
 	url := serve(t, eventhandler.Options{
 		OnConnected: func(context.Context, *eventhandler.ConnectedRequest) error { panic(http.ErrAbortHandler) },
 	})
-	_, err := http.DefaultClient.Do(newEvent(url, "sys.connected", "application/json", `{}`)) //nolint:bodyclose // there is none
+	_, err := http.DefaultClient.Do(newEvent(url, "sys.connected", "application/json", `{}`)) //nolint:bodyclose // there is no response
 	require.Error(t, err)
 }
 
@@ -418,7 +418,7 @@ func TestFunctionsGetTheContextOfTheRequest(t *testing.T) {
 		<-arrived
 		cancel()
 	}()
-	_, err := http.DefaultClient.Do(newEvent(url, "user.message", "text/plain", "hi").WithContext(ctx)) //nolint:bodyclose // there is none
+	_, err := http.DefaultClient.Do(newEvent(url, "user.message", "text/plain", "hi").WithContext(ctx)) //nolint:bodyclose // there is no response
 	require.ErrorIs(t, err, context.Canceled)
 	require.ErrorIs(t, <-ended, context.Canceled)
 }

@@ -15,8 +15,8 @@ import (
 	"github.com/awps-go/webpubsub/eventhandler"
 )
 
-// The service sends one connection's events one after the other, and those of many connections at once. None is lost,
-// none overtakes another of its connection, and each answer is the one to its event.
+// The service sends the events of one connection in sequence, and those of many connections concurrently. No event may
+// be lost or overtake another of its connection, and each response must belong to its event.
 func TestManyEventsAtOnce(t *testing.T) {
 	const connections, events = 64, 10_000
 	var mu sync.Mutex
@@ -42,7 +42,7 @@ func TestManyEventsAtOnce(t *testing.T) {
 		defer response.Body.Close()
 		body, err := io.ReadAll(response.Body)
 		if want := fmt.Sprintf("got %d of %s", n, connection); err == nil && string(body) != want {
-			err = fmt.Errorf("event %d of %s is answered with %d %q", n, connection, response.StatusCode, body)
+			err = fmt.Errorf("event %d of %s: response %d %q", n, connection, response.StatusCode, body)
 		}
 		return err
 	}

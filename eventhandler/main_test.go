@@ -23,7 +23,7 @@ func TestMain(m *testing.M) {
 
 const testKey = "the primary key"
 
-// sign returns the signatures of a connection's id, as the service lists them.
+// sign returns the signatures of a connection id in the service's list form.
 func sign(connectionID string, keys ...string) string {
 	var signatures []string
 	for _, key := range keys {
@@ -34,7 +34,7 @@ func sign(connectionID string, keys ...string) string {
 	return strings.Join(signatures, ",")
 }
 
-// newEvent returns a request as the service sends it, for an event such as sys.connect or user.message.
+// newEvent returns a request for an event such as sys.connect or user.message, in the service's form.
 func newEvent(url, event, contentType, body string, edits ...func(*http.Request)) *http.Request {
 	r, err := http.NewRequest(http.MethodPost, url, strings.NewReader(body))
 	if err != nil {
@@ -63,7 +63,7 @@ func newEvent(url, event, contentType, body string, edits ...func(*http.Request)
 	return r
 }
 
-// with sets a header of an event; an empty value deletes it.
+// with sets a header of an event, or deletes it if the value is empty.
 func with(name, value string) func(*http.Request) {
 	return func(r *http.Request) {
 		if r.Header.Set(name, value); value == "" {
@@ -72,7 +72,7 @@ func with(name, value string) func(*http.Request) {
 	}
 }
 
-// serve starts a server with a handler of the hub chat; what options leave out is filled in.
+// serve starts a server with a handler of the hub chat. It fills in the hub and the key if options have none.
 func serve(t testing.TB, options eventhandler.Options) (url string) {
 	t.Helper()
 	if options.Hub == "" {
@@ -97,7 +97,7 @@ func newServer(t testing.TB, handler http.Handler) string {
 	return server.URL
 }
 
-// answer is what came back for a request.
+// answer is the response to a request.
 type answer struct {
 	status int
 	header http.Header

@@ -7,13 +7,13 @@ import (
 	"net/http"
 )
 
-// MQTTUserProperty is a user property of an MQTT 5.0 packet. A packet may hold several of one name.
+// MQTTUserProperty is a user property of an MQTT 5.0 packet. A packet may have several with the same name.
 type MQTTUserProperty struct {
 	Name  string `json:"name"`
 	Value string `json:"value"`
 }
 
-// MQTTConnect is what an MQTT client sends in its CONNECT packet.
+// MQTTConnect holds the fields of an MQTT client's CONNECT packet.
 type MQTTConnect struct {
 	// ProtocolVersion is 4 for MQTT 3.1.1 and 5 for MQTT 5.0.
 	ProtocolVersion int `json:"protocolVersion"`
@@ -21,11 +21,11 @@ type MQTTConnect struct {
 	// Username is empty if the client sent none.
 	Username string `json:"username"`
 
-	// Password holds the bytes that the client sent, which need not be text; empty if it sent none. On the wire they are in
-	// base64.
+	// Password holds the bytes that the client sent, which need not be text. It is empty if the client sent none. (The
+	// service sends the password in base64.)
 	Password string `json:"password"`
 
-	// UserProperties are those of the packet.
+	// UserProperties are the user properties of the packet.
 	UserProperties []MQTTUserProperty `json:"userProperties"`
 }
 
@@ -45,11 +45,11 @@ func (c *MQTTConnect) UnmarshalJSON(data []byte) error {
 
 // MQTTDisconnect describes how an MQTT client's session ended.
 type MQTTDisconnect struct {
-	// InitiatedByClient reports whether the client ended it with a DISCONNECT packet.
+	// InitiatedByClient reports whether the client ended the session with a DISCONNECT packet.
 	InitiatedByClient bool `json:"initiatedByClient"`
 
-	// DisconnectPacket is the DISCONNECT packet that the client or the service sent; nil if there was none, as when the
-	// network connection was lost.
+	// DisconnectPacket is the DISCONNECT packet that the client or the service sent. It is nil if there was none, for
+	// example because the network connection was lost.
 	DisconnectPacket *MQTTDisconnectPacket `json:"disconnectPacket"`
 }
 
@@ -58,7 +58,7 @@ type MQTTDisconnectPacket struct {
 	// Code is the MQTT 5.0 reason code; 0 is a normal disconnection.
 	Code byte `json:"code"`
 
-	// UserProperties are those of the packet.
+	// UserProperties are the user properties of the packet.
 	UserProperties []MQTTUserProperty `json:"userProperties"`
 }
 
@@ -68,7 +68,7 @@ const (
 	mqtt50  = 5
 )
 
-// mqttVersion returns the protocol version of the client that a connect event is about; 0 if it is not an MQTT client.
+// mqttVersion returns the protocol version of an MQTT client, or 0 for any other client.
 func (r *ConnectRequest) mqttVersion() int {
 	switch {
 	case r.MQTT != nil:
@@ -79,8 +79,9 @@ func (r *ConnectRequest) mqttVersion() int {
 	return 0
 }
 
-// refusedMQTTVersion is mqttVersion for a request that is refused, maybe before its body was read.
-func (h *Handler) refusedMQTTVersion(w http.ResponseWriter, r *http.Request, body []byte) int {
+// failedMQTTVersion is like mqttVersion, for a request that is rejected before it was decoded. It reads the body if
+// body is nil.
+func (h *Handler) failedMQTTVersion(w http.ResponseWriter, r *http.Request, body []byte) int {
 	if r.Header.Get("ce-type") != typeSystemPrefix+"connect" || r.Header.Get("ce-physicalConnectionId") == "" {
 		return 0
 	}
@@ -94,7 +95,8 @@ func (h *Handler) refusedMQTTVersion(w http.ResponseWriter, r *http.Request, bod
 	return cmp.Or(event.MQTT.ProtocolVersion, mqtt50)
 }
 
-// mqttFailure is the answer to a connect event of an MQTT client that the application has not decided.
+// mqttFailure returns the answer to a connect event of an MQTT client that failed without a decision of the
+// application.
 func mqttFailure(status int, reason string, version int) *answer {
 	code := byte(0x83) // implementation specific error
 	switch {
@@ -108,21 +110,21 @@ func mqttFailure(status int, reason string, version int) *answer {
 	return mqttAnswer(status, code, reason, nil)
 }
 
-// mqttAnswer is the answer to a connect event that becomes a CONNACK packet with a code.
+// mqttAnswer returns the answer to a connect event of an MQTT client. The code goes into its CONNACK packet.
 func mqttAnswer(status int, code byte, reason string, properties []MQTTUserProperty) *answer {
 	type mqtt struct {
 		Code           byte               `json:"code"`
 		Reason         string             `json:"reason,omitempty"`
 		UserProperties []MQTTUserProperty `json:"userProperties,omitempty"`
 	}
-	data, _ := json.Marshal(struct { // texts and numbers always encode
+	data, _ := json.Marshal(struct { // strings and numbers always encode
 		MQTT mqtt `json:"mqtt"`
 	}{mqtt{code, reason, properties}})
 	return &answer{status: status, header: http.Header{"Content-Type": {ContentTypeJSON + "; charset=utf-8"}}, body: bytes.NewReader(data)}
 }
 
-// mqttCode is the CONNACK code for the status of a rejection: the JavaScript middleware's choice for 400, 401 and 500, and
-// the code of that meaning for the others.
+// mqttCode returns the CONNACK code for the status of a rejection. For 400, 401 and 500 it is the choice of the
+// JavaScript middleware; for other statuses it is the code with that meaning.
 func mqttCode(status, version int) byte {
 	if version == mqtt311 {
 		switch status {
@@ -146,7 +148,7 @@ func mqttCode(status, version int) byte {
 	return 0x80 // unspecified error
 }
 
-// mqttStatus is the status for a CONNACK code.
+// mqttStatus returns the status for a CONNACK code.
 func mqttStatus(code byte) int {
 	status := map[byte]int{
 		0x01: http.StatusBadRequest, // MQTT 3.1.1: unacceptable protocol version

@@ -13,7 +13,7 @@ import (
 	"github.com/awps-go/webpubsub/eventhandler"
 )
 
-// mqtt makes an event one of an MQTT client.
+// mqtt turns an event into an event of an MQTT client.
 func mqtt(r *http.Request) {
 	r.Header.Set("ce-subprotocol", "mqtt")
 	r.Header.Set("ce-physicalConnectionId", "p1")
@@ -65,7 +65,7 @@ func TestMQTTRejections(t *testing.T) {
 		status  int
 		body    string
 	}{
-		// The codes for 400, 401 and 500 are those of the JavaScript middleware.
+		// The codes for 400, 401 and 500 are the choice of the JavaScript middleware.
 		"3.1.1, 400":             {4, eventhandler.RejectError{Status: 400, Reason: "no"}, 400, `{"mqtt":{"code":4,"reason":"no"}}`},
 		"3.1.1, 401":             {4, eventhandler.RejectError{Status: 401}, 401, `{"mqtt":{"code":5}}`},
 		"3.1.1, 500":             {4, eventhandler.RejectError{Status: 500}, 500, `{"mqtt":{"code":3}}`},
@@ -117,8 +117,8 @@ func TestMQTTDisconnectedRequest(t *testing.T) {
 	}
 }
 
-// Whatever goes wrong with the connect event of an MQTT client, the answer has a code for the CONNACK packet, and none of
-// the words of an error.
+// Whatever fails in the connect event of an MQTT client, the response has a code for the CONNACK packet and does not
+// contain the text of an error.
 func TestEachFailingMQTTConnectHasACode(t *testing.T) {
 	connect := func(result *eventhandler.ConnectResponse, err error) eventhandler.Options {
 		return eventhandler.Options{
@@ -155,7 +155,7 @@ func TestEachFailingMQTTConnectHasACode(t *testing.T) {
 	} {
 		for version, code := range map[int]byte{4: test.old, 5: test.new} {
 			if code == 0 {
-				continue // a body that was not read does not tell the version
+				continue // the version is unknown if the body was not read
 			}
 			t.Run(fmt.Sprintf("%s, version %d", name, version), func(t *testing.T) {
 				edits := []func(*http.Request){mqtt, with("ce-sessionId", "")}
@@ -184,7 +184,7 @@ func TestEachFailingMQTTConnectHasACode(t *testing.T) {
 	}
 }
 
-// An MQTT client writes the content type of an event itself, or none; its bytes stay as they are.
+// MQTT clients choose the content type of an event, or send none. The bytes stay unchanged.
 func TestTheContentTypeOfAnMQTTEvent(t *testing.T) {
 	for sent, want := range map[string]string{
 		"":                                  "application/octet-stream",
@@ -193,7 +193,7 @@ func TestTheContentTypeOfAnMQTTEvent(t *testing.T) {
 		"Application/Vnd.Own+JSON; v=\"1\"": "application/vnd.own+json",
 		"text/plain; charset":               "text/plain",
 		"my type":                           "my type",
-		"application/json":                  "application/json", // of what is not JSON
+		"application/json":                  "application/json", // of data that is not JSON
 	} {
 		t.Run(sent, func(t *testing.T) {
 			var got *eventhandler.UserEventRequest

@@ -8,14 +8,14 @@ import (
 	"github.com/awps-go/webpubsub"
 )
 
-// The functions below describe what is wrong with a name, in words that follow it. They return "" for a name that is
-// right. A name is wrong if the service rejects it, or if it would reach somebody as another name.
+// The functions below describe the problem with a name, in words that follow the name. They return "" for a valid name.
+// A name is invalid if the service rejects it, or if it would reach a client or handler as another name.
 
-// nameProblem describes what is wrong with a user id or a group that is not empty. The rules are those of the service
-// client, so that a name which an event handler gives can be sent to.
+// nameProblem describes the problem with a user id or a non-empty group. The rules are those of the service client, so
+// it can send to every name that an event handler sets.
 func nameProblem(name string) string {
 	switch {
-	case name == "." || name == "..": // clients, proxies and servers resolve these
+	case name == "." || name == "..": // clients, proxies and servers resolve dot segments
 		return "is a dot segment, which no REST path can name"
 	case !utf8.ValidString(name):
 		return "is not valid UTF-8"
@@ -23,16 +23,16 @@ func nameProblem(name string) string {
 		return "contains a control character, which HTTP headers cannot carry"
 	case strings.TrimSpace(name) == "" && name != "":
 		return "is only white space"
-	case strings.Trim(name, " ") != name: // "admin" and " admin" would be one user to an event handler
+	case strings.Trim(name, " ") != name: // an event handler would receive " admin" as "admin"
 		return "begins or ends with a space, which HTTP drops from headers"
 	}
 	return ""
 }
 
-// maxGroupUnits is the service's limit for the name of a group and for a pattern, in UTF-16 units.
+// maxGroupUnits is the service's limit for group names and patterns, in UTF-16 units.
 const maxGroupUnits = 1024
 
-// groupProblem describes what is wrong with the name of a group.
+// groupProblem describes the problem with a group name.
 func groupProblem(name string) string {
 	switch {
 	case name == "":
@@ -43,8 +43,8 @@ func groupProblem(name string) string {
 	return nameProblem(name)
 }
 
-// roleProblem describes what is wrong with a role. The service ignores a role that it does not know, so that the client
-// would connect and lack a permission without a word.
+// roleProblem describes the problem with a role. The service silently ignores unknown roles: the client would connect
+// and lack a permission.
 func roleProblem(role string) string {
 	for _, permission := range []string{webpubsub.RoleSendToAnyGroup, webpubsub.RoleJoinLeaveAnyGroup} {
 		if role == permission {
@@ -64,23 +64,23 @@ func roleProblem(role string) string {
 	case role == "":
 		return "is empty"
 	case isServiceRole(role):
-		return "is not a role of the service: make roles with the functions webpubsub.RoleSendToGroup and its like"
+		return "is not a role of the service: use webpubsub.RoleSendToGroup and the other role functions"
 	}
-	return "" // a role of the application's own, which the service ignores
+	return "" // the application's own role, which the service ignores
 }
 
-// isServiceRole reports whether a role is one of the service, or meant to be.
+// isServiceRole reports whether a role is, or is meant to be, a role of the service.
 func isServiceRole(role string) bool {
 	return strings.HasPrefix(strings.ToLower(role), "webpubsub")
 }
 
-// patternProblem describes what is wrong with the pattern of a role.
+// patternProblem describes the problem with the pattern of a role.
 func patternProblem(pattern string) string {
 	const maxStars = 5
 	stars := 0
 	for i := 0; i < len(pattern); i++ {
 		switch pattern[i] {
-		case '\\': // the next character stands for itself
+		case '\\': // escapes the next character
 			i++
 		case '*':
 			stars++
@@ -94,12 +94,12 @@ func patternProblem(pattern string) string {
 	case utf16Len(pattern) > maxGroupUnits:
 		return "has a pattern longer than 1,024 UTF-16 units"
 	case stars > maxStars:
-		return "has a pattern with more than 5 stars"
+		return "has a pattern with more than 5 asterisks"
 	}
 	return ""
 }
 
-// utf16Len returns the length of a text as the service measures it.
+// utf16Len returns the length in UTF-16 units, which is how the service measures names.
 func utf16Len(text string) int {
 	n := 0
 	for _, r := range text {
@@ -108,5 +108,5 @@ func utf16Len(text string) int {
 	return n
 }
 
-// isControl reports whether a character is a control character of ASCII or Latin-1.
+// isControl reports whether r is a control character of ASCII or Latin-1.
 func isControl(r rune) bool { return r < ' ' || r >= 0x7F && r <= 0x9F }

@@ -27,35 +27,35 @@ import (
 	"github.com/awps-go/webpubsub/eventhandler"
 )
 
-// The recordings are requests, each with what the handler makes of it. Those of testdata/references come from others than
-// the emulator; its README has their sources. Those of testdata/emulator are what the emulator sends. The handler is
-// checked against both without anything else running.
+// The recordings are requests, each with the handler's interpretation of it. The requests in testdata/references do not
+// come from the emulator; the README there lists their sources. The requests in testdata/emulator come from the
+// emulator. The tests check the handler against both without running anything else.
 //
-//	go test ./eventhandler -run TestRecordings -update              writes the .json files anew
-//	go test ./eventhandler -run TestRecordings -record -update      and before that, what the emulator sends
+//	go test ./eventhandler -run TestRecordings -update              rewrites the .json files
+//	go test ./eventhandler -run TestRecordings -record -update      first records the emulator's requests again
 var (
-	record = flag.Bool("record", false, "record the requests in testdata/emulator anew")
-	update = flag.Bool("update", false, "write what the handler makes of the requests anew")
+	record = flag.Bool("record", false, "record the requests in testdata/emulator again")
+	update = flag.Bool("update", false, "rewrite the expected results")
 )
 
 const recordings = "testdata/emulator"
 
-// referenceCount is the number of requests in testdata/references, and netKey the key of those from .NET's tests.
+// referenceCount is the number of requests in testdata/references. netKey is the key of the requests from .NET's tests.
 const (
 	referenceCount = 20
 	netKey         = "7aab239577fd4f24bc919802fb629f5f"
 )
 
-// recorded is what a handler makes of a request.
+// recorded is the handler's interpretation of a request.
 type recorded struct {
 	Status  int
-	Header  http.Header         // of the answer
-	Body    string              // of the answer
-	Event   *eventhandler.Event `json:",omitempty"` // of a request whose JSON is without it
+	Header  http.Header         // of the response
+	Body    string              // of the response
+	Event   *eventhandler.Event `json:",omitempty"` // set if the JSON of the request does not include it
 	Request any                 `json:",omitempty"`
 }
 
-// recordingOptions are those of a handler that keeps what its functions get.
+// recordingOptions returns the options of a handler that records the requests of its callbacks.
 func recordingOptions(got *recorded) *eventhandler.Options {
 	return &eventhandler.Options{
 		Hub: "chat", AccessKeys: []string{testKey, netKey}, Logger: slog.New(slog.DiscardHandler),
@@ -118,7 +118,7 @@ func TestRecordings(t *testing.T) {
 	}
 }
 
-// recordRequests lets two clients of the emulator live, and writes what it tells of them.
+// recordRequests runs the life of two clients of the emulator, and writes the requests that the emulator sends.
 func recordRequests(t *testing.T) {
 	old, err := filepath.Glob(recordings + "/*")
 	require.NoError(t, err)
@@ -130,7 +130,7 @@ func recordRequests(t *testing.T) {
 	handler, err := eventhandler.New(recordingOptions(&recorded{}))
 	require.NoError(t, err)
 	told := make(chan string, 100)
-	number := 0 // the clients live one after the other, so that their requests come so
+	number := 0 // the clients run in sequence, so the requests have a fixed order
 	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		request, err := httputil.DumpRequest(r, true)
 		if err != nil {
@@ -174,7 +174,7 @@ func recordRequests(t *testing.T) {
 					return
 				}
 			case <-ctx.Done():
-				t.Fatalf("the handler was not told of %s", name)
+				t.Fatalf("the handler was not notified of %s", name)
 			}
 		}
 	}

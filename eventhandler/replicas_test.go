@@ -19,7 +19,7 @@ import (
 	"github.com/awps-go/webpubsub/wsclient"
 )
 
-// replica is one process of an application: an event handler of its own, and nothing that it shares with another.
+// replica is one process of an application. It has its own event handler and shares nothing with other replicas.
 type replica struct {
 	*httptest.Server
 	connects, events, disconnects atomic.Int64
@@ -57,7 +57,7 @@ func startReplica(t *testing.T, connectionString string) *replica {
 	return r
 }
 
-// startBalancer returns the URL of a load balancer, which sends each request to the next replica that is up.
+// startBalancer returns the URL of a load balancer that sends each request to the next running replica.
 func startBalancer(t *testing.T, up func() []*replica) string {
 	t.Helper()
 	var next atomic.Int64
@@ -77,8 +77,8 @@ func startBalancer(t *testing.T, up func() []*replica) string {
 	return balancer.URL
 }
 
-// The handler keeps nothing between two events: what an application remembers of a connection is in the connection's
-// state, which the service keeps. So replicas of an application can share the events of a hub in any way.
+// The handler keeps no data between events. What an application must remember about a connection is in the connection's
+// state, which the service keeps, so any replica can handle any event.
 func TestTwoReplicasShareTheEventsOfAHub(t *testing.T) {
 	server := emulator.StartT(t, nil)
 	first, second := startReplica(t, server.ConnectionString()), startReplica(t, server.ConnectionString())
@@ -116,15 +116,15 @@ func TestTwoReplicasShareTheEventsOfAHub(t *testing.T) {
 	send(1, 10)
 	for _, r := range []*replica{first, second} {
 		require.Positive(t, r.connects.Load(), "both replicas let clients in")
-		require.Equal(t, int64(15), r.events.Load(), "the replicas take turns, so that both handle events of every client")
+		require.Equal(t, int64(15), r.events.Load(), "the balancer alternates, so both replicas handle events of every client")
 	}
 
-	// The second replica goes, as in a deployment. The first one knows every client's count.
+	// The second replica stops, as in a deployment. The first one takes over, and receives every client's count.
 	replicas.Store(&[]*replica{first})
 	second.Close()
 	send(11, 15)
 
-	// A new one comes, which has never heard of these clients.
+	// A new replica starts, which has no data about these clients.
 	third := startReplica(t, server.ConnectionString())
 	replicas.Store(&[]*replica{first, third})
 	send(16, 20)
@@ -135,6 +135,6 @@ func TestTwoReplicasShareTheEventsOfAHub(t *testing.T) {
 		require.NoError(t, conn.Close())
 	}
 	require.NoError(t, server.WaitForConnections(ctx, "chat", 0))
-	require.NoError(t, server.Close()) // waits until the application has been told
-	require.Equal(t, int64(3), first.disconnects.Load()+third.disconnects.Load(), "each client's end is told once")
+	require.NoError(t, server.Close()) // waits until the application has been notified
+	require.Equal(t, int64(3), first.disconnects.Load()+third.disconnects.Load(), "each disconnect is reported once")
 }

@@ -14,11 +14,11 @@ import (
 	"github.com/awps-go/webpubsub/internal/metadata"
 )
 
-// maxHeaderBytes is more than the longest header of the service but the state: group names reach 1,024 characters, ids
-// are shorter.
+// maxHeaderBytes is longer than any header of the service except the state: group names have up to 1,024 characters,
+// and ids are shorter.
 const maxHeaderBytes = 8 << 10
 
-// kind is what an event is about.
+// kind is the kind of an event.
 type kind int
 
 const (
@@ -37,30 +37,30 @@ const (
 	typeGroupPrefix  = "azure.webpubsub.gp." // group presence
 )
 
-// headerProblem returns the refusal of a header's value that is too long or holds a control character or broken UTF-8.
+// headerProblem returns an error if a header's value is too long, is not valid UTF-8 or contains a control character.
 func headerProblem(name, value string) error {
 	switch {
 	case len(value) > maxHeaderBytes:
-		return refuse(http.StatusBadRequest, "the header %s is longer than %d bytes", name, maxHeaderBytes)
+		return requestErrorf(http.StatusBadRequest, "the header %s is longer than %d bytes", name, maxHeaderBytes)
 	case !utf8.ValidString(value):
-		return refuse(http.StatusBadRequest, "the header %s is not valid UTF-8", name)
+		return requestErrorf(http.StatusBadRequest, "the header %s is not valid UTF-8", name)
 	case strings.ContainsFunc(value, isControl):
-		return refuse(http.StatusBadRequest, "the header %s contains a control character", name)
+		return requestErrorf(http.StatusBadRequest, "the header %s contains a control character", name)
 	}
 	return nil
 }
 
-// onlyHeader returns the value of a header as it is, or "" if the header is absent. It refuses two lines: they could name
-// two users or connections.
+// onlyHeader returns the value of a header unchanged, or "" if it is absent. It rejects a header that appears twice,
+// because the two lines could name different users or connections.
 func onlyHeader(header http.Header, name string) (string, error) {
 	values := header.Values(name)
 	if len(values) > 1 {
-		return "", refuse(http.StatusBadRequest, "the header %s is there %d times", name, len(values))
+		return "", requestErrorf(http.StatusBadRequest, "the header %s appears %d times", name, len(values))
 	}
 	return strings.Join(values, ""), nil
 }
 
-// oneHeader is onlyHeader for a value of sane length, without control characters.
+// oneHeader is like onlyHeader, and rejects values that headerProblem rejects.
 func oneHeader(header http.Header, name string) (string, error) {
 	value, err := onlyHeader(header, name)
 	if err == nil {
@@ -69,17 +69,17 @@ func oneHeader(header http.Header, name string) (string, error) {
 	return value, err
 }
 
-// listHeader returns the value of a header that may be a list, on one line or on several. HTTP makes no difference
-// between the two, and the service's tunnel uses lines.
+// listHeader returns the value of a header that may be a list, on one line or several. The two forms are equivalent in
+// HTTP, and the service's tunnel uses several lines.
 func listHeader(header http.Header, name string) (string, error) {
 	value := strings.Join(header.Values(name), ", ")
 	return value, headerProblem(name, value)
 }
 
-// parseEvent reads the headers of an event and verifies them. Its error is a *refusedError. Headers that it does not need
-// are not looked at: whatever the service adds one day must not cost an event.
+// parseEvent reads and verifies the headers of an event. Its error is a *requestError. It ignores other headers, so a
+// header that the service adds later cannot break an event.
 func (h *Handler) parseEvent(r *http.Request) (kind, Event, error) {
-	var err error // the first fault found
+	var err error // the first problem found
 	read := func(get func(http.Header, string) (string, error), name string) string {
 		value, fault := get(r.Header, name)
 		if err == nil {
@@ -91,7 +91,7 @@ func (h *Handler) parseEvent(r *http.Request) (kind, Event, error) {
 	required := func(name string) string {
 		value := optional(name)
 		if err == nil && value == "" {
-			err = refuse(http.StatusBadRequest, "the header %s is missing", name)
+			err = requestErrorf(http.StatusBadRequest, "the header %s is missing", name)
 		}
 		return value
 	}
@@ -101,7 +101,7 @@ func (h *Handler) parseEvent(r *http.Request) (kind, Event, error) {
 		return 0, Event{}, err
 	}
 	if err := h.verify(signatures, event.ConnectionID); err != nil {
-		return 0, Event{}, refuse(http.StatusUnauthorized, "%v", err)
+		return 0, Event{}, requestErrorf(http.StatusUnauthorized, "%v", err)
 	}
 
 	specVersion, eventType := required("ce-specversion"), required("ce-type")
@@ -113,26 +113,26 @@ func (h *Handler) parseEvent(r *http.Request) (kind, Event, error) {
 	event.PhysicalConnectionID = optional("ce-physicalConnectionId")
 	event.SessionID = optional("ce-sessionId")
 	event.Origin = read(listHeader, headerRequestOrigin)
-	event.RawState = read(onlyHeader, "ce-connectionState") // opaque, so that neither its length nor its characters matter
+	event.RawState = read(onlyHeader, "ce-connectionState") // opaque, so any length and any characters are valid
 	if err != nil {
 		return 0, Event{}, err
 	}
 
 	if specVersion != "1.0" {
-		return 0, Event{}, refuse(http.StatusBadRequest, "the header ce-specversion is not 1.0")
+		return 0, Event{}, requestErrorf(http.StatusBadRequest, "the header ce-specversion is not 1.0")
 	}
 	if len(h.origins) > 0 && len(h.allowedOrigins(event.Origin)) == 0 {
-		return 0, Event{}, refuse(http.StatusForbidden, "the origin may not send events here")
+		return 0, Event{}, requestErrorf(http.StatusForbidden, "events from this origin are not allowed")
 	}
 	if !h.hubs[event.Hub] {
-		return 0, Event{}, refuse(http.StatusNotFound, "this handler does not serve the hub")
+		return 0, Event{}, requestErrorf(http.StatusNotFound, "this handler does not serve this hub")
 	}
 	eventKind, err := kindOf(eventType, event.EventName)
 	if err != nil {
 		return 0, Event{}, err
 	}
 	if times := r.Header.Values("ce-time"); len(times) == 1 {
-		event.Time, _ = time.Parse(time.RFC3339, times[0]) // zero if it is not a time
+		event.Time, _ = time.Parse(time.RFC3339, times[0]) // zero if it does not parse
 	}
 	if event.State = parseState(event.RawState); event.State == nil {
 		event.State = State{}
@@ -140,11 +140,11 @@ func (h *Handler) parseEvent(r *http.Request) (kind, Event, error) {
 	return eventKind, event, nil
 }
 
-// kindOf returns the kind of an event of a type and a name. The service's documentation leaves the type of group presence
-// open, so that the name decides.
+// kindOf returns the kind of the event with this type and name. The service's documentation does not define the type of
+// group presence events, so they are recognized by name.
 func kindOf(eventType, eventName string) (kind, error) {
 	mismatch := func() (kind, error) {
-		return 0, refuse(http.StatusBadRequest, "the headers ce-type and ce-eventName name different events")
+		return 0, requestErrorf(http.StatusBadRequest, "the headers ce-type and ce-eventName name different events")
 	}
 	if name, user := strings.CutPrefix(eventType, typeUserPrefix); user {
 		if !strings.EqualFold(name, eventName) {
@@ -156,7 +156,7 @@ func kindOf(eventType, eventName string) (kind, error) {
 	if !system {
 		var presence bool
 		if name, presence = strings.CutPrefix(eventType, typeGroupPrefix); !presence {
-			return 0, refuse(http.StatusBadRequest, "the header ce-type does not name an event of Web PubSub")
+			return 0, requestErrorf(http.StatusBadRequest, "the header ce-type does not name an event of Web PubSub")
 		}
 	}
 	kinds := map[string]kind{"joined": kindGroupJoined, "left": kindGroupLeft}
@@ -180,16 +180,16 @@ func mediaType(r *http.Request) (string, error) {
 	}
 	contentType, parameters, err := mime.ParseMediaType(value)
 	if err != nil {
-		return "", refuse(http.StatusUnsupportedMediaType, "the header Content-Type is missing or not a media type")
+		return "", requestErrorf(http.StatusUnsupportedMediaType, "the header Content-Type is missing or not a media type")
 	}
 	if charset := parameters["charset"]; charset != "" && !strings.EqualFold(charset, "utf-8") {
-		return "", refuse(http.StatusUnsupportedMediaType, "the charset of the body is not UTF-8")
+		return "", requestErrorf(http.StatusUnsupportedMediaType, "the charset of the body is not UTF-8")
 	}
 	return contentType, nil
 }
 
-// mqttMediaType returns the content type of an MQTT client's event, without its parameters. The client wrote it, or none
-// as in MQTT 3.1.1, so that nothing is refused.
+// mqttMediaType returns the content type of an MQTT client's event, without its parameters. It accepts any value
+// because the client chose it. MQTT 3.1.1 has no content type.
 func mqttMediaType(r *http.Request) string {
 	value := strings.Join(r.Header.Values("Content-Type"), ", ")
 	if value == "" {
@@ -205,21 +205,21 @@ func mqttMediaType(r *http.Request) string {
 // readBody reads the whole body, up to Options.MaxBodyBytes.
 func (h *Handler) readBody(w http.ResponseWriter, r *http.Request) ([]byte, error) {
 	if encoding := r.Header.Get("Content-Encoding"); encoding != "" && !strings.EqualFold(encoding, "identity") {
-		return nil, refuse(http.StatusUnsupportedMediaType, "the body has a content encoding, which the service does not use")
+		return nil, requestErrorf(http.StatusUnsupportedMediaType, "the body must not have a content encoding")
 	}
 	body := r.Body
-	if body == nil { // a request that did not come through a server
+	if body == nil { // the request did not come through a server
 		body = http.NoBody
 	}
 	data, err := io.ReadAll(http.MaxBytesReader(w, body, h.options.MaxBodyBytes))
 	if tooLarge, ok := errors.AsType[*http.MaxBytesError](err); ok {
-		return nil, refuse(http.StatusRequestEntityTooLarge, "the body is larger than %d bytes", tooLarge.Limit)
+		return nil, requestErrorf(http.StatusRequestEntityTooLarge, "the body is larger than %d bytes", tooLarge.Limit)
 	}
 	if err != nil {
-		return nil, refuse(http.StatusBadRequest, "the body broke off")
+		return nil, requestErrorf(http.StatusBadRequest, "the body ended early")
 	}
-	if r.ContentLength >= 0 && int64(len(data)) != r.ContentLength { // again, not through a server
-		return nil, refuse(http.StatusBadRequest, "the body is not as long as the header Content-Length says")
+	if r.ContentLength >= 0 && int64(len(data)) != r.ContentLength { // again, a request that did not come through a server
+		return nil, requestErrorf(http.StatusBadRequest, "the length of the body differs from the header Content-Length")
 	}
 	return data, nil
 }
@@ -231,7 +231,7 @@ func (h *Handler) readSystemBody(w http.ResponseWriter, r *http.Request, request
 		return err
 	}
 	if contentType != ContentTypeJSON {
-		return refuse(http.StatusUnsupportedMediaType, "the content type of this event must be %s", ContentTypeJSON)
+		return requestErrorf(http.StatusUnsupportedMediaType, "the content type of this event must be %s", ContentTypeJSON)
 	}
 	data, err := h.readBody(w, r)
 	if err != nil {
@@ -239,12 +239,12 @@ func (h *Handler) readSystemBody(w http.ResponseWriter, r *http.Request, request
 	}
 	switch {
 	case !utf8.Valid(data):
-		return refuse(http.StatusBadRequest, "the body is not valid UTF-8")
+		return requestErrorf(http.StatusBadRequest, "the body is not valid UTF-8")
 	case !bytes.HasPrefix(bytes.TrimSpace(data), []byte("{")):
-		return refuse(http.StatusBadRequest, "the body is not a JSON object")
+		return requestErrorf(http.StatusBadRequest, "the body is not a JSON object")
 	}
 	if err := json.Unmarshal(data, request); err != nil {
-		return &refusedError{http.StatusBadRequest, "the body is not the JSON of this event: " + err.Error(), data}
+		return &requestError{http.StatusBadRequest, "the body is not valid JSON for this event: " + err.Error(), data}
 	}
 	return nil
 }
@@ -254,7 +254,7 @@ func (h *Handler) readUserEvent(w http.ResponseWriter, r *http.Request, request 
 	if request.Metadata, err = readMetadata(r.Header); err != nil {
 		return err
 	}
-	if request.IsMQTT() { // the client's own words: the bytes stay as they are
+	if request.IsMQTT() { // the client chose the content type: leave the bytes unchanged
 		request.ContentType = mqttMediaType(r)
 		request.Data, err = h.readBody(w, r)
 		return err
@@ -265,7 +265,7 @@ func (h *Handler) readUserEvent(w http.ResponseWriter, r *http.Request, request 
 	switch request.ContentType {
 	case ContentTypeText, ContentTypeJSON, ContentTypeBinary, ContentTypeProtobuf:
 	default:
-		return refuse(http.StatusUnsupportedMediaType, "the content type is not one of a user event")
+		return requestErrorf(http.StatusUnsupportedMediaType, "the content type is not one of a user event")
 	}
 	if request.Data, err = h.readBody(w, r); err != nil {
 		return err
@@ -273,17 +273,18 @@ func (h *Handler) readUserEvent(w http.ResponseWriter, r *http.Request, request 
 	text := request.ContentType == ContentTypeText || request.ContentType == ContentTypeJSON
 	switch {
 	case text && !utf8.Valid(request.Data):
-		return refuse(http.StatusBadRequest, "the body is not valid UTF-8")
+		return requestErrorf(http.StatusBadRequest, "the body is not valid UTF-8")
 	case request.ContentType == ContentTypeJSON && !json.Valid(request.Data):
-		return refuse(http.StatusBadRequest, "the body is not valid JSON")
+		return requestErrorf(http.StatusBadRequest, "the body is not valid JSON")
 	}
 	return nil
 }
 
-// metadataPrefix is metadata.Prefix as net/http reads it.
+// metadataPrefix is metadata.Prefix in net/http's canonical form.
 var metadataPrefix = http.CanonicalHeaderKey(metadata.Prefix)
 
-// readMetadata reads the metadata of a user event. Of several lines with one key the last counts, as for the service.
+// readMetadata reads the metadata of a user event. If a key appears on several lines, the last line wins, as in the
+// service.
 func readMetadata(header http.Header) (map[string]string, error) {
 	var m map[string]string
 	for name, values := range header {

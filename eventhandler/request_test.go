@@ -19,7 +19,7 @@ import (
 	"github.com/awps-go/webpubsub/eventhandler"
 )
 
-// neverCalled are options whose functions fail the test.
+// neverCalled returns options whose callbacks fail the test.
 func neverCalled(t testing.TB) eventhandler.Options {
 	return eventhandler.Options{
 		OnConnect: func(context.Context, *eventhandler.ConnectRequest) (*eventhandler.ConnectResponse, error) {
@@ -75,7 +75,7 @@ func TestBadEventsAreRefusedAndReachNoFunction(t *testing.T) {
 		"a header that is not UTF-8":         edited(400, "ce-userId is not valid UTF-8", with("ce-userId", "\xff")),
 		"a header that is too long":          edited(400, "ce-userId is longer than 8192", with("ce-userId", strings.Repeat("x", 8193))),
 		"no content type":                    edited(415, "Content-Type is missing", with("Content-Type", "")),
-		"a content type that is none":        edited(415, "Content-Type is missing or not a media type", with("Content-Type", "text/;")),
+		"an invalid content type":            edited(415, "Content-Type is missing or not a media type", with("Content-Type", "text/;")),
 		"a content type of no user event":    edited(415, "content type", with("Content-Type", "text/html")),
 		"text in another charset":            edited(415, "charset", with("Content-Type", "text/plain; charset=latin1")),
 		"no signature":                       edited(401, "ce-signature is missing", with("ce-signature", "")),
@@ -100,22 +100,22 @@ func TestBadEventsAreRefusedAndReachNoFunction(t *testing.T) {
 		"a connect event without a body":      {"sys.connect", "application/json", "", nil, 400, "not a JSON object"},
 		"a connect event with an array":       {"sys.connect", "application/json", "[]", nil, 400, "not a JSON object"},
 		"a connect event with null":           {"sys.connect", "application/json", "null", nil, 400, "not a JSON object"},
-		"a connect event that is cut short":   {"sys.connect", "application/json", `{"claims":{"a":["b`, nil, 400, "not the JSON of this event"},
-		"a connect event of the wrong shape":  {"sys.connect", "application/json", `{"claims":[]}`, nil, 400, "not the JSON of this event"},
-		"a connect event with JSON after it":  {"sys.connect", "application/json", `{} {}`, nil, 400, "not the JSON of this event"},
+		"a connect event that is cut short":   {"sys.connect", "application/json", `{"claims":{"a":["b`, nil, 400, "not valid JSON for this event"},
+		"a connect event of the wrong shape":  {"sys.connect", "application/json", `{"claims":[]}`, nil, 400, "not valid JSON for this event"},
+		"a connect event with JSON after it":  {"sys.connect", "application/json", `{} {}`, nil, 400, "not valid JSON for this event"},
 		"a connect event as text":             {"sys.connect", "text/plain", `{}`, nil, 415, "application/json"},
-		"a connected event with broken JSON":  {"sys.connected", "application/json", `{`, nil, 400, "not the JSON of this event"},
-		"a disconnected event of wrong shape": {"sys.disconnected", "application/json", `{"reason":1}`, nil, 400, "not the JSON of this event"},
-		"a group event of the wrong shape":    {"gp.joined", "application/json", `{"group":1}`, nil, 400, "not the JSON of this event"},
+		"a connected event with broken JSON":  {"sys.connected", "application/json", `{`, nil, 400, "not valid JSON for this event"},
+		"a disconnected event of wrong shape": {"sys.disconnected", "application/json", `{"reason":1}`, nil, 400, "not valid JSON for this event"},
+		"a group event of the wrong shape":    {"gp.joined", "application/json", `{"group":1}`, nil, 400, "not valid JSON for this event"},
 	}
 	for _, header := range []string{
 		"ce-specversion", "ce-type", "ce-id", "ce-hub", "ce-connectionId", "ce-eventName",
 	} {
 		tests["without "+header] = edited(400, "the header "+header+" is missing", with(header, ""))
-		tests["twice "+header] = edited(400, "the header "+header+" is there 2 times", twice(header))
+		tests["twice "+header] = edited(400, "the header "+header+" appears 2 times", twice(header))
 	}
 	for _, header := range []string{"ce-userId", "ce-subprotocol", "ce-connectionState", "Content-Type"} {
-		tests["twice "+header] = edited(400, "the header "+header+" is there 2 times", twice(header))
+		tests["twice "+header] = edited(400, "the header "+header+" appears 2 times", twice(header))
 	}
 
 	url := serve(t, neverCalled(t))
@@ -132,7 +132,7 @@ func TestBadEventsAreRefusedAndReachNoFunction(t *testing.T) {
 	}
 }
 
-// Servers refuse most control characters by themselves; a handler may be called by something else.
+// A server rejects most control characters itself, but other code may call a handler.
 func TestControlCharactersAreRefusedWithoutAServer(t *testing.T) {
 	options := neverCalled(t)
 	options.Hub, options.AccessKeys, options.Logger = "chat", []string{testKey}, slog.New(slog.DiscardHandler)
@@ -182,7 +182,7 @@ func TestABodyCutShortIsRefused(t *testing.T) {
 	for name, framing := range map[string]struct{ header, body string }{
 		"less than Content-Length says": {"Content-Length: 100", "half a mess"},
 		"no last chunk":                 {"Transfer-Encoding: chunked", "5\r\nhello\r\n"},
-		"a chunk that is no chunk":      {"Transfer-Encoding: chunked", "hello\r\n"},
+		"an invalid chunk":              {"Transfer-Encoding: chunked", "hello\r\n"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			conn, err := net.Dial("tcp", server.Host)
@@ -202,7 +202,7 @@ func TestABodyCutShortIsRefused(t *testing.T) {
 			require.Equal(t, http.StatusBadRequest, response.StatusCode)
 			reason, err := io.ReadAll(response.Body)
 			require.NoError(t, err)
-			require.Equal(t, "the body broke off\n", string(reason))
+			require.Equal(t, "the body ended early\n", string(reason))
 		})
 	}
 }

@@ -16,19 +16,19 @@ import (
 	"github.com/awps-go/webpubsub/internal/metadata"
 )
 
-// answer is the answer to an event.
+// answer is the HTTP response to an event.
 type answer struct {
 	status   int
 	header   http.Header
 	body     io.Reader
-	warnings []string // for the log: what the answer does that its maker may not expect
+	warnings []string // for the log: effects that the application may not expect
 }
 
-// faultStatus is the status of the answer to an event whose function returned something that can never be sent. The
-// service does not retry it. The status is one that the service itself does not use.
+// faultStatus is the status of the response to an event whose callback returned a response that can never be sent. The
+// service does not retry an event after this status, and does not use this status itself.
 const faultStatus = http.StatusUnprocessableEntity
 
-// faultError is an answer that can never be sent. To send the event again would not help.
+// faultError reports a response that can never be sent. Retrying the event would not help.
 type faultError struct{ err error }
 
 func (e *faultError) Error() string { return "eventhandler: " + e.err.Error() }
@@ -38,49 +38,49 @@ func fault(format string, args ...any) error { return &faultError{fmt.Errorf(for
 
 // ConnectResponse accepts a client. Its zero value accepts the client as its access token describes it.
 //
-// A field that is absent leaves what the token says, and a field that is set replaces it: it does not add. For an MQTT
-// client, the user, the groups and the roles count only if the client begins a new session.
+// An absent field keeps the value from the token. A field that is set replaces that value; nothing is merged. For an
+// MQTT client, the user, groups and roles take effect only if the client begins a new session.
 //
-// A response that the service cannot carry out is a fault of the application: see the package's documentation.
+// Invalid values are a fault of the application, and fail the event with 422: see the package documentation.
 type ConnectResponse struct {
-	// UserID is the connection's user. Empty leaves the user of the client's token.
+	// UserID is the connection's user. Empty keeps the user of the client's token.
 	//
-	// A user id is refused if it would reach somebody as another one: if it begins or ends with a space, contains a
-	// control character, is only white space, is not valid UTF-8, or is a dot segment.
+	// A user id is invalid if it would reach a client or handler as another id: if it begins or ends with a space,
+	// contains a control character, is only white space, is not valid UTF-8, or is "." or "..".
 	UserID string
 
-	// NoUser makes the connection one without a user, whatever the client's token says. UserID must be empty then.
+	// NoUser removes the user that the client's token names. UserID must then be empty.
 	NoUser bool
 
-	// Groups are the groups that the connection joins. A list that is not empty replaces the groups of the client's token.
-	// Nil and an empty list leave them: the service has no way to remove them here. The name of a group has 1 to 1,024
-	// UTF-16 units, and follows the rules for UserID.
+	// Groups are the groups that the connection joins. A non-empty list replaces the groups of the client's token. A
+	// nil or empty list keeps them: a connect response cannot remove them. A group name has 1 to 1,024 UTF-16 units,
+	// and follows the rules for UserID.
 	Groups []string
 
-	// Roles are the roles of the connection: see [webpubsub.RoleSendToGroup] and its like. Nil leaves the roles of the
-	// client's token; a list replaces them, and an empty list that is not nil takes all roles away.
+	// Roles are the roles of the connection: see [webpubsub.RoleSendToGroup] and the other role functions. Nil keeps
+	// the roles of the client's token, a list replaces them, and an empty list that is not nil removes all roles.
 	//
-	// A role that begins as the service's do but is not one of them is refused. Any other unknown role is sent and logged
-	// as a warning, as the service ignores it.
+	// A role is invalid if it begins with "webpubsub" but is not a role of the service. The service ignores any other
+	// unknown role; it is sent, and logged as a warning.
 	Roles []string
 
-	// Subprotocol is the WebSocket subprotocol to speak: one of those that the client offers. Empty leaves the choice to
-	// the service, which takes the first one offered that it knows. With a subprotocol that the service does not know, the
-	// client is one without a subprotocol of the service.
+	// Subprotocol is the WebSocket subprotocol to use: one of those that the client offers. If it is empty, the service
+	// chooses the first offered subprotocol that it knows. If the service does not know the subprotocol, it treats the
+	// client as one without a subprotocol.
 	Subprotocol string
 
-	// SetState changes values of the connection's state by name. Names that SetState does not hold keep their values, and
-	// a nil value removes its name. The state has a limit of 32 KiB on the wire.
+	// SetState changes values of the connection's state by name. A nil value removes its name; other names keep their
+	// values. The encoded state may have up to 32 KiB.
 	//
-	// A state that another handler has set in another form (see [Event.RawState]) has no names. SetState replaces it as a
-	// whole, and a warning is logged.
+	// If another handler has set a state in another form (see [Event.RawState]), SetState replaces the whole state and
+	// logs a warning.
 	SetState map[string]any
 
-	// SetRawState replaces the whole state with a text of any form, up to 32 KiB of printable ASCII; empty removes the
-	// state, and nil leaves it. SetState must be empty then.
+	// SetRawState replaces the whole state with any text of up to 32 KiB of printable ASCII. The empty string removes
+	// the state, and nil keeps it. SetState must then be empty.
 	SetRawState *string
 
-	// MQTTUserProperties go to an MQTT 5.0 client with its CONNACK packet.
+	// MQTTUserProperties are sent to an MQTT 5.0 client with its CONNACK packet.
 	MQTTUserProperties []MQTTUserProperty
 }
 
@@ -102,7 +102,7 @@ func (c *ConnectResponse) answer(r *ConnectRequest) (*answer, error) {
 	}
 	body := struct {
 		UserID      *string  `json:"userId,omitempty"`
-		Groups      []string `json:"groups,omitzero"` // nil is absent, which an empty list is not
+		Groups      []string `json:"groups,omitzero"` // omits nil, but not an empty list
 		Roles       []string `json:"roles,omitzero"`
 		Subprotocol string   `json:"subprotocol,omitempty"`
 		MQTT        *mqtt    `json:"mqtt,omitempty"`
@@ -124,13 +124,13 @@ func (c *ConnectResponse) answer(r *ConnectRequest) (*answer, error) {
 	return a, nil
 }
 
-// check returns a fault if the service cannot carry out the response.
+// check returns a fault if the response can never be sent.
 func (c *ConnectResponse) check(r *ConnectRequest) error {
 	if problem := nameProblem(c.UserID); problem != "" {
 		return fault("ConnectResponse.UserID %q %s", c.UserID, problem)
 	}
 	if c.NoUser && c.UserID != "" {
-		return fault("ConnectResponse.NoUser is set, and so is UserID")
+		return fault("ConnectResponse.NoUser and UserID cannot both be set")
 	}
 	for i, group := range c.Groups {
 		if problem := groupProblem(group); problem != "" {
@@ -143,22 +143,22 @@ func (c *ConnectResponse) check(r *ConnectRequest) error {
 		}
 	}
 	if c.Subprotocol != "" && !slices.Contains(r.Subprotocols, c.Subprotocol) {
-		return fault("ConnectResponse.Subprotocol %q is not one that the client offers", c.Subprotocol)
+		return fault("ConnectResponse.Subprotocol %q is not offered by the client", c.Subprotocol)
 	}
 	return nil
 }
 
-// UserEventResponse answers a user event. Its zero value is success without a message.
+// UserEventResponse is a response to a user event. Its zero value reports success without a message.
 type UserEventResponse struct {
-	// Message goes to the client that sent the event, as a message from the server. The zero Message sends none. An empty
-	// message arrives only with metadata, and then as an empty text.
+	// Message is sent to the client that sent the event, as a message from the server. The zero Message sends nothing.
+	// An empty message is delivered only if it has metadata, and then as an empty text.
 	//
-	// An MQTT client receives an answer to each event, also without a message.
+	// An MQTT client receives a response to each event, even without a message.
 	Message webpubsub.Message
 
-	// Metadata goes with the message to clients of the JSON and protobuf subprotocols. Its limits are those of
-	// [webpubsub.SendToAllOptions]. Keys arrive in lower case. A value with a comma is refused, as the service would
-	// deliver only what follows the comma.
+	// Metadata is delivered with the message to clients of the JSON and protobuf subprotocols. It has the limits of
+	// [webpubsub.SendToAllOptions]. Keys arrive in lower case. A value with a comma is invalid because the service
+	// would deliver only the part after the comma.
 	Metadata map[string]string
 
 	// SetState changes values of the connection's state, as in [ConnectResponse].
@@ -167,8 +167,9 @@ type UserEventResponse struct {
 	// SetRawState replaces the whole state, as in [ConnectResponse].
 	SetRawState *string
 
-	// MQTTUserProperties go to an MQTT 5.0 client with the answer. They travel in HTTP headers: a name must be an HTTP
-	// token, whose case is not kept, and a value printable ASCII that neither begins nor ends with a space.
+	// MQTTUserProperties are sent to an MQTT 5.0 client with the response. They travel in HTTP headers: a name must be
+	// an HTTP token, and its case is not preserved. A value must be printable ASCII that neither begins nor ends with a
+	// space.
 	MQTTUserProperties []MQTTUserProperty
 }
 
@@ -185,7 +186,7 @@ func (u *UserEventResponse) answer(r *UserEventRequest) (*answer, error) {
 		case !httpguts.ValidHeaderFieldName(property.Name):
 			return nil, fault("UserEventResponse.MQTTUserProperties[%d].Name is not an HTTP token", i)
 		case !isHeaderText(property.Value):
-			return nil, fault("UserEventResponse.MQTTUserProperties[%d].Value is not printable ASCII that neither begins nor ends with a space", i)
+			return nil, fault("UserEventResponse.MQTTUserProperties[%d].Value must be printable ASCII that neither begins nor ends with a space", i)
 		case r.IsMQTT():
 			a.header.Add("mqtt-"+property.Name, property.Value)
 		}
@@ -206,26 +207,26 @@ func (u *UserEventResponse) answer(r *UserEventRequest) (*answer, error) {
 	return a, nil
 }
 
-// RejectError is a decision of the application against an event; see [Reject].
+// RejectError rejects an event; see [Reject].
 type RejectError struct {
-	// Status is the HTTP status of the answer, 400 to 599. For a connect event it is the status that the client's WebSocket
-	// handshake fails with. The service retries an event after 408 and 5xx, and after no other status. Zero stands for the
-	// status that fits MQTTCode.
+	// Status is the HTTP status of the response, 400 to 599. A rejected connect event fails the client's WebSocket
+	// handshake with this status. The service retries an event only after 408 and 5xx. Zero means the status that fits
+	// MQTTCode.
 	Status int
 
-	// Reason is a text that the client sees.
+	// Reason is a text that is sent to the client.
 	Reason string
 
-	// MQTTCode is the code of the CONNACK packet that an MQTT client receives for its connect event: a return code of MQTT
-	// 3.1.1 (1 to 5) or a reason code of MQTT 5.0 (0x80 to 0x9F). Zero stands for the code that fits Status.
+	// MQTTCode is the code in the CONNACK packet for a rejected connect event: a return code of MQTT 3.1.1 (1 to 5) or
+	// a reason code of MQTT 5.0 (0x80 to 0x9F). Zero means the code that fits Status.
 	MQTTCode byte
 
-	// MQTTUserProperties go to an MQTT 5.0 client with that packet.
+	// MQTTUserProperties are sent to an MQTT 5.0 client with that packet.
 	MQTTUserProperties []MQTTUserProperty
 }
 
-// Reject returns a *[RejectError] with a status from 400 to 599 and a text that the client sees. If a function of
-// [Options] returns the error, it is the answer to the event. Any other status is a fault of the application.
+// Reject returns a *[RejectError] with a status of 400 to 599 and a text that is sent to the client. A callback of
+// [Options] returns it to reject an event. Any other status is a fault of the application.
 func Reject(status int, reason string) error {
 	return &RejectError{Status: status, Reason: reason}
 }
@@ -242,7 +243,7 @@ func (e *RejectError) status() int {
 	return e.Status
 }
 
-// answer returns the answer to an event. mqttVersion is 0 unless the event is the connect event of an MQTT client.
+// answer returns the response to an event. mqttVersion is 0 except for the connect event of an MQTT client.
 func (e *RejectError) answer(mqttVersion int) (*answer, error) {
 	if e == nil {
 		return nil, &faultError{errors.New("the error is a nil *RejectError")}
@@ -261,18 +262,18 @@ func (e *RejectError) answer(mqttVersion int) (*answer, error) {
 	return mqttAnswer(status, code, e.Reason, e.MQTTUserProperties), nil
 }
 
-// textAnswer is an answer with a text that may have a client's words in it.
+// textAnswer returns an answer whose text may contain input from a client.
 func textAnswer(status int, text string) *answer {
 	header := http.Header{"Content-Type": {ContentTypeText + "; charset=utf-8"}, "X-Content-Type-Options": {"nosniff"}}
 	return &answer{status: status, header: header, body: strings.NewReader(text)}
 }
 
-// setState sets the header for a changed state. response is the name of the type that the values come from.
+// setState sets the header for a changed state. response is the name of the response's type.
 func (a *answer) setState(event *Event, response string, values map[string]any, raw *string) error {
 	const header = "ce-connectionState"
 	if raw != nil {
 		if len(values) > 0 {
-			return fault("%s.SetRawState is set, and so is SetState", response)
+			return fault("%s.SetRawState and SetState cannot both be set", response)
 		}
 		if problem := rawStateProblem(*raw); problem != "" {
 			return fault("%s.SetRawState %s", response, problem)

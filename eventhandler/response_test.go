@@ -15,7 +15,7 @@ import (
 	"github.com/awps-go/webpubsub/eventhandler"
 )
 
-// answerOf returns the answer to an event, and the log, for a response to whichever event.
+// answerOf returns the response to an event, and the log, for the given return value of the callback.
 func answerOf(t *testing.T, event, body string, connect *eventhandler.ConnectResponse, user *eventhandler.UserEventResponse,
 	edits ...func(*http.Request),
 ) (answer, string) {
@@ -34,7 +34,7 @@ func answerOf(t *testing.T, event, body string, connect *eventhandler.ConnectRes
 	return a, log.String()
 }
 
-// Absent keeps what the token says, a list replaces it, and an empty list takes all roles away.
+// A nil list keeps the token's values, a list replaces them, and an empty list of roles removes all roles.
 func TestAConnectResponseCanBeAbsentOrEmpty(t *testing.T) {
 	for name, test := range map[string]struct {
 		response eventhandler.ConnectResponse
@@ -56,8 +56,8 @@ func TestAConnectResponseCanBeAbsentOrEmpty(t *testing.T) {
 	}
 }
 
-// A response with a name that would reach somebody as another name, or that the service rejects or ignores, is a fault: the
-// service does not retry the event, the log names the field, and the answer has none of the words.
+// Names that would arrive as other names, or that the service rejects or ignores, are a fault: the service does not
+// retry the event, the log names the field, and the response does not contain the error's text.
 func TestNamesThatAreRefusedInAConnectResponse(t *testing.T) {
 	type response = eventhandler.ConnectResponse
 	roles := func(role string) response { return response{Roles: []string{"webpubsub.sendToGroup", role}} }
@@ -75,7 +75,7 @@ func TestNamesThatAreRefusedInAConnectResponse(t *testing.T) {
 		"a user with a C1 control":          {response{UserID: "a\u0085"}, "control character"},
 		"a user that is not UTF-8":          {response{UserID: "\xff"}, "not valid UTF-8"},
 		"a user that is a dot segment":      {response{UserID: ".."}, "dot segment"},
-		"a user and none":                   {response{UserID: "a", NoUser: true}, "NoUser is set"},
+		"a user and none":                   {response{UserID: "a", NoUser: true}, "NoUser and UserID cannot both be set"},
 		"a group without a name":            {groups(""), "ConnectResponse.Groups[1] is empty"},
 		"a group of white space":            {groups(" \u00a0"), "Groups[1] is only white space"},
 		"a group with a space before it":    {groups(" a"), "Groups[1] begins or ends with a space"},
@@ -92,9 +92,9 @@ func TestNamesThatAreRefusedInAConnectResponse(t *testing.T) {
 		"a role for a group too long":       {roles("webpubsub.joinLeaveGroup." + strings.Repeat("x", 1025)), "names a group that is longer"},
 		"a role for groups without pattern": {roles("webpubsub.sendToGroups"), "is not a role of the service"},
 		"a role with an empty pattern":      {roles("webpubsub.joinLeaveGroups."), "empty pattern"},
-		"a role with six stars":             {roles("webpubsub.sendToGroups.a*b*c*d*e**"), "more than 5 stars"},
+		"a role with six asterisks":         {roles("webpubsub.sendToGroups.a*b*c*d*e**"), "more than 5 asterisks"},
 		"a subprotocol that is not offered": {response{Subprotocol: "z"}, "ConnectResponse.Subprotocol"},
-		"both forms of a state":             {response{SetState: map[string]any{"n": 1}, SetRawState: new("x")}, "SetRawState is set, and so is SetState"},
+		"both forms of a state":             {response{SetState: map[string]any{"n": 1}, SetRawState: new("x")}, "SetRawState and SetState cannot both be set"},
 		"a raw state with a line break":     {response{SetRawState: new("a\nb")}, "ConnectResponse.SetRawState must be printable ASCII"},
 		"a raw state outside ASCII":         {response{SetRawState: new("ü")}, "ConnectResponse.SetRawState must be printable ASCII"},
 		"a raw state with a space":          {response{SetRawState: new(" a")}, "ConnectResponse.SetRawState must be printable ASCII"},
@@ -158,8 +158,8 @@ func TestMQTTUserPropertiesOfAnAnswer(t *testing.T) {
 	a, _ = answerOf(t, "user.order", "1", nil, response)
 	require.Empty(t, a.header.Values("mqtt-trace"), "other clients have no user properties")
 	for fault, property := range map[string]eventhandler.MQTTUserProperty{
-		"Name is not an HTTP token":    {Name: "a b", Value: "x"},
-		"Value is not printable ASCII": {Name: "a", Value: "x\ny"},
+		"Name is not an HTTP token":     {Name: "a b", Value: "x"},
+		"Value must be printable ASCII": {Name: "a", Value: "x\ny"},
 	} {
 		a, log := answerOf(t, "user.order", "1", nil,
 			&eventhandler.UserEventResponse{MQTTUserProperties: []eventhandler.MQTTUserProperty{property}}, mqtt)

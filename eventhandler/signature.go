@@ -13,12 +13,12 @@ import (
 	"github.com/awps-go/webpubsub/internal/keycredential"
 )
 
-// keys returns a function for each key. The function returns the key's current value.
+// keys returns a function for each key, which returns the key's current value.
 func (o *Options) keys() ([]func() (string, error), error) {
 	var keys []func() (string, error)
 	fixed := func(key string) { keys = append(keys, func() (string, error) { return key, nil }) }
 	for i, key := range o.AccessKeys {
-		if key == "" { // an environment variable that is not set must not lead to signatures that anybody can make
+		if key == "" { // an unset environment variable must not make signatures forgeable
 			return nil, invalid(fmt.Sprintf("AccessKeys[%d]", i), "is empty")
 		}
 		fixed(key)
@@ -41,17 +41,17 @@ func (o *Options) keys() ([]func() (string, error), error) {
 	switch {
 	case len(keys) == 0 && !o.DangerouslyDisableSignatureVerification:
 		return nil, invalid("AccessKeys", "is empty, and so are KeyCredentials and ConnectionStrings: "+
-			"a handler needs a key to tell events from forged ones")
+			"a handler needs a key to verify signatures")
 	case len(keys) > 0 && o.DangerouslyDisableSignatureVerification:
-		return nil, invalid("DangerouslyDisableSignatureVerification", "is set, and so are keys")
+		return nil, invalid("DangerouslyDisableSignatureVerification", "cannot be combined with keys")
 	}
 	return keys, nil
 }
 
-// maxSignatures is how many signatures a request may list. The service sends two.
+// maxSignatures limits the signatures in a request. The service sends two.
 const maxSignatures = 8
 
-// verify checks that one of the listed signatures is the HMAC-SHA256 of the connection's id under one of the keys.
+// verify checks that one of the signatures is the HMAC-SHA256 of the connection id, made with one of the keys.
 func (h *Handler) verify(signatures, connectionID string) error {
 	if h.options.DangerouslyDisableSignatureVerification {
 		return nil
@@ -66,7 +66,7 @@ func (h *Handler) verify(signatures, connectionID string) error {
 	for _, read := range h.keys {
 		key, err := read()
 		if err != nil || key == "" {
-			continue // a credential updated to nothing verifies nothing
+			continue // never verify with the empty key of an updated credential
 		}
 		mac := hmac.New(sha256.New, []byte(key))
 		mac.Write([]byte(connectionID))

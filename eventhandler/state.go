@@ -9,28 +9,28 @@ import (
 	"unicode/utf8"
 )
 
-// State is the state of a connection: named JSON values that the answer to a connect or user event sets (see SetState
-// in [ConnectResponse] and [UserEventResponse]). The service sends the state back with every later event of the
-// connection. A State describes the connection when the event was sent; changing the map changes nothing.
+// State is the state of a connection: named JSON values that the response to a connect or user event sets (see SetState
+// in [ConnectResponse] and [UserEventResponse]). The service sends the state with every later event of the connection.
+// A State is a snapshot from when the event was sent; changing the map has no effect.
 //
 // # A hub with handlers in several languages
 //
-// To the service, the state is an opaque text. This package writes base64 of one JSON object, as the JavaScript
-// middleware does, so a handler in JavaScript and one in Go share the values as they are.
+// To the service, the state is an opaque text. This package encodes it as base64 of one JSON object, like the
+// JavaScript middleware, so handlers in Go and JavaScript can share values.
 //
-// The middleware for .NET writes an object as well, but each value in it is a string: base64 of the value's bytes. It
-// takes the whole state for empty if one value has another form. A handler that shares a hub with .NET reads and sets
-// values of type []byte, which encoding/json turns into base64:
+// The .NET middleware also writes an object, but each value is a string: the base64 of the value's bytes. If one value
+// has another form, it treats the whole state as empty. A handler that shares a hub with .NET must read and set values
+// of type []byte, which encoding/json encodes as base64:
 //
 //	var count []byte                                      // "2" for the number 2
 //	ok, err := r.State.Get("count", &count)
 //	response.SetState = map[string]any{"count": []byte("3")}
 //
-// A state of any other form stays as it is: the State is empty then, and [Event.RawState] holds the text.
+// A state of any other form is kept unchanged: State is then empty, and [Event.RawState] holds the text.
 type State map[string]json.RawMessage
 
-// Get decodes a value of the state into value, a pointer, as json.Unmarshal does. It returns false and leaves value
-// unchanged if the state does not have the name.
+// Get decodes a value of the state into value, a pointer, like [json.Unmarshal]. If the state does not have the name,
+// it returns false and leaves value unchanged.
 func (s State) Get(name string, value any) (bool, error) {
 	data, ok := s[name]
 	if !ok {
@@ -42,15 +42,15 @@ func (s State) Get(name string, value any) (bool, error) {
 	return true, nil
 }
 
-// parseState reads the values of a state; nil if the text is not base64 of a JSON object. Like the JavaScript middleware,
-// it reads both alphabets of base64, with and without padding.
+// parseState returns the values of a state, or nil if the text is not base64 of a JSON object. Like the JavaScript
+// middleware, it accepts both base64 alphabets, with and without padding.
 func parseState(text string) State {
 	if text == "" {
 		return State{}
 	}
 	standard := strings.NewReplacer("-", "+", "_", "/").Replace(strings.TrimRight(text, "="))
 	data, err := base64.RawStdEncoding.DecodeString(standard)
-	if err != nil || !utf8.Valid(data) { // decoding JSON that is not UTF-8 would change names
+	if err != nil || !utf8.Valid(data) { // json.Unmarshal would change names that are not UTF-8
 		return nil
 	}
 	var state State
@@ -60,11 +60,11 @@ func parseState(text string) State {
 	return state
 }
 
-// maxStateBytes limits the states that answers set. The service documents no limit, and what arrives is limited by the
-// server's limit for all headers alone. Many servers stop at 32 KiB for all headers, and nginx at 8 KiB for one.
+// maxStateBytes limits the states that responses set. The service documents no limit. For incoming states only the
+// server's limit on headers applies: many servers allow 32 KiB for all headers, and nginx allows 8 KiB for one.
 const maxStateBytes = 32 << 10
 
-// with returns the header for the state with some values changed.
+// with returns the header for the state, with some values changed.
 func (s State) with(values map[string]any) (string, error) {
 	state := maps.Clone(s)
 	for name, value := range values {
@@ -84,18 +84,18 @@ func (s State) with(values map[string]any) (string, error) {
 	}
 	header := base64.StdEncoding.EncodeToString(data)
 	if len(header) > maxStateBytes {
-		return "", fmt.Errorf("SetState makes a state of %d bytes, more than %d", len(header), maxStateBytes)
+		return "", fmt.Errorf("SetState makes a state of %d bytes; the limit is %d", len(header), maxStateBytes)
 	}
 	return header, nil
 }
 
-// rawStateProblem describes what is wrong with a text as a state.
+// rawStateProblem describes the problem with a raw state.
 func rawStateProblem(text string) string {
 	switch {
 	case len(text) > maxStateBytes:
 		return fmt.Sprintf("is longer than %d bytes", maxStateBytes)
 	case !isHeaderText(text):
-		return "must be printable ASCII that neither begins nor ends with a space, as it travels in an HTTP header"
+		return "must be printable ASCII that neither begins nor ends with a space, because it is sent in an HTTP header"
 	}
 	return ""
 }

@@ -12,7 +12,7 @@ import (
 	"github.com/awps-go/webpubsub/eventhandler"
 )
 
-// decodeState returns the JSON of the state that an answer sets, "" if it sets none.
+// decodeState returns the JSON of the state that a response sets, or "" if it sets none.
 func decodeState(t *testing.T, a answer) string {
 	t.Helper()
 	data, err := base64.StdEncoding.DecodeString(a.header.Get("ce-connectionState"))
@@ -21,7 +21,7 @@ func decodeState(t *testing.T, a answer) string {
 }
 
 func TestStateIsKeptAndChangedByName(t *testing.T) {
-	// As the JavaScript middleware writes it:
+	// In the JavaScript middleware's encoding:
 	// Buffer.from(JSON.stringify({calledTime:1,user:{name:"ü"},gone:true})).toString("base64")
 	const javaScript = "eyJjYWxsZWRUaW1lIjoxLCJ1c2VyIjp7Im5hbWUiOiLDvCJ9LCJnb25lIjp0cnVlfQ=="
 	var sent eventhandler.State
@@ -40,7 +40,7 @@ func TestStateIsKeptAndChangedByName(t *testing.T) {
 	})
 	first := do(t, newEvent(url, "user.message", "text/plain", "hi", with("ce-connectionState", javaScript)))
 	require.JSONEq(t, `{"calledTime":2,"user":{"name":"ü"},"new":null}`, decodeState(t, first))
-	require.Equal(t, "1", string(sent["calledTime"]), "a request's state is what was when the event was sent")
+	require.Equal(t, "1", string(sent["calledTime"]), "a request's state is a snapshot from when the event was sent")
 
 	second := do(t, newEvent(url, "user.message", "text/plain", "hi",
 		with("ce-connectionState", first.header.Get("ce-connectionState"))))
@@ -79,25 +79,25 @@ func TestAnAnswerThatSetsNothingHasNoState(t *testing.T) {
 	require.NotContains(t, answer.header, "Ce-Connectionstate")
 }
 
-// The state is the application's own text. What is not base64 of a JSON object has no values, and is there as it is.
+// The state may be any text. A text that is not base64 of a JSON object has no values, and is kept unchanged.
 func TestStatesOfAnyForm(t *testing.T) {
 	encoded := base64.StdEncoding.EncodeToString
 	for name, test := range map[string]struct {
 		text string
 		want eventhandler.State
 	}{
-		"none":                           {"", eventhandler.State{}},
-		"text":                           {"step-2", eventhandler.State{}},
-		"text with a tab":                {"a\tb", eventhandler.State{}},
-		"JSON, not in base64":            {`{"n":1}`, eventhandler.State{}},
-		"base64 of text":                 {encoded([]byte("step 2")), eventhandler.State{}},
-		"base64 of a list":               {encoded([]byte("[1]")), eventhandler.State{}},
-		"base64 of null":                 {encoded([]byte("null")), eventhandler.State{}},
-		"base64 of broken UTF-8":         {encoded([]byte("{\"\xff\":1}")), eventhandler.State{}},
-		"base64 of an object":            {encoded([]byte(`{"n":1}`)), eventhandler.State{"n": []byte("1")}},
-		"base64 without padding":         {"eyJuIjoxfQ", eventhandler.State{"n": []byte("1")}},
-		"base64 for URLs, as node reads": {"eyJxIjoiPz8_Pj4-In0", eventhandler.State{"q": []byte(`"???>>>"`)}},
-		"values that Go cannot hold":     {encoded([]byte(`{"f":1e400}`)), eventhandler.State{"f": []byte("1e400")}},
+		"none":                        {"", eventhandler.State{}},
+		"text":                        {"step-2", eventhandler.State{}},
+		"text with a tab":             {"a\tb", eventhandler.State{}},
+		"JSON, not in base64":         {`{"n":1}`, eventhandler.State{}},
+		"base64 of text":              {encoded([]byte("step 2")), eventhandler.State{}},
+		"base64 of a list":            {encoded([]byte("[1]")), eventhandler.State{}},
+		"base64 of null":              {encoded([]byte("null")), eventhandler.State{}},
+		"base64 of broken UTF-8":      {encoded([]byte("{\"\xff\":1}")), eventhandler.State{}},
+		"base64 of an object":         {encoded([]byte(`{"n":1}`)), eventhandler.State{"n": []byte("1")}},
+		"base64 without padding":      {"eyJuIjoxfQ", eventhandler.State{"n": []byte("1")}},
+		"base64 for URLs, as in Node": {"eyJxIjoiPz8_Pj4-In0", eventhandler.State{"q": []byte(`"???>>>"`)}},
+		"values that Go cannot hold":  {encoded([]byte(`{"f":1e400}`)), eventhandler.State{"f": []byte("1e400")}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			var got []eventhandler.Event
@@ -125,7 +125,7 @@ func TestStatesOfAnyForm(t *testing.T) {
 	}
 }
 
-// The .NET middleware's values are base64 of their bytes, which is how encoding/json reads and writes []byte.
+// Values of the .NET middleware are base64 of their bytes, which is how encoding/json encodes []byte.
 func TestAStateSharedWithDotNet(t *testing.T) {
 	var count []byte
 	url := serve(t, eventhandler.Options{

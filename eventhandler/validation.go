@@ -11,15 +11,15 @@ const (
 	headerAllowedOrigin = "WebHook-Allowed-Origin"
 )
 
-// serveValidation answers the question of a service whether it may send events here. CloudEvents calls it abuse
-// protection: nobody can turn a service against a web server that has not agreed to it.
+// serveValidation responds to the service's request for permission to send events here. CloudEvents calls it abuse
+// protection: the service cannot be used to flood a web server that has not agreed.
 func (h *Handler) serveValidation(w http.ResponseWriter, r *http.Request) error {
 	value, err := listHeader(r.Header, headerRequestOrigin)
 	if err != nil {
 		return err
 	}
 	if value == "" {
-		return refuse(http.StatusBadRequest, "the header %s is missing", headerRequestOrigin)
+		return requestErrorf(http.StatusBadRequest, "the header %s is missing", headerRequestOrigin)
 	}
 	if len(h.origins) == 0 {
 		w.Header().Set(headerAllowedOrigin, "*")
@@ -27,15 +27,15 @@ func (h *Handler) serveValidation(w http.ResponseWriter, r *http.Request) error 
 	}
 	allowed := h.allowedOrigins(value)
 	if len(allowed) == 0 {
-		return refuse(http.StatusForbidden, "the origin may not send events here")
+		return requestErrorf(http.StatusForbidden, "events from this origin are not allowed")
 	}
-	for _, origin := range allowed { // the service compares each line whole: it does not read a list
+	for _, origin := range allowed { // one line each: the service does not parse a list
 		w.Header().Add(headerAllowedOrigin, origin)
 	}
 	return nil
 }
 
-// allowedOrigins returns those of a list of origins that may send events.
+// allowedOrigins splits a comma-separated list and returns the origins that are allowed.
 func (h *Handler) allowedOrigins(list string) []string {
 	var allowed []string
 	for origin := range strings.SplitSeq(list, ",") {
@@ -46,7 +46,7 @@ func (h *Handler) allowedOrigins(list string) []string {
 	return allowed
 }
 
-// originAllowed reports whether a host, maybe with a port, matches one of Options.AllowedOrigins.
+// originAllowed reports whether a host, with or without a port, matches one of Options.AllowedOrigins.
 func (h *Handler) originAllowed(origin string) bool {
 	if origin == "" {
 		return false
@@ -61,8 +61,8 @@ func (h *Handler) originAllowed(origin string) bool {
 	return false
 }
 
-// matchWildcard reports whether the whole text matches the pattern, in which * stands for any run of characters. It
-// matches each part between two stars at the first place, which is always a right one, so that no pattern takes long.
+// matchWildcard reports whether the whole text matches the pattern, in which * matches any run of characters. It
+// matches each part between two asterisks at the first possible place, which is never wrong, so no pattern is slow.
 func matchWildcard(pattern, text string) bool {
 	first, rest, wild := strings.Cut(pattern, "*")
 	if !wild {

@@ -67,7 +67,7 @@ func TestAnEventOfAnotherOriginIsRefused(t *testing.T) {
 	require.Equal(t, http.StatusNoContent, answer.status)
 }
 
-// An event names its origins again, and validation's answer holds for them: one of them is enough.
+// An event names its origins again. It is accepted if one of them is allowed.
 func TestTheOriginsOfAnEvent(t *testing.T) {
 	for name, test := range map[string]struct {
 		allowed, lines []string

@@ -1,38 +1,37 @@
-// Command webpubsub-emulator is Azure Web PubSub on your own machine: the REST API and the WebSocket clients, for
-// development and tests in any language. It keeps everything in memory, and it is not built to face a network.
+// Command webpubsub-emulator is Azure Web PubSub on your own machine, for development and tests in any language: the
+// REST API and the WebSocket clients. It keeps everything in memory. It is not built for untrusted networks.
 //
 //	go run github.com/awps-go/webpubsub/cmd/webpubsub-emulator -addr 127.0.0.1:8080
 //
-// Its only line on standard output is the connection string for service clients, with the port it is bound to:
+// It prints one line to standard output: the connection string for service clients, with the port that it listens on.
 //
 //	connection string: Endpoint=http://127.0.0.1:8080;AccessKey=...;Version=1.0;
 //
-// Everything else goes to standard error. SIGINT and SIGTERM end it: clients get a disconnected message, and it exits
-// with 0; with 1 when it cannot start, with 2 when it was called wrongly.
+// Everything else goes to standard error. SIGINT and SIGTERM stop the program: clients receive a disconnected message.
+// The exit code is 0, or 1 if the program cannot start, or 2 if it was called incorrectly.
 //
-// A browser that opens the endpoint sees the live view: hubs, connections, groups, and the traffic as it passes, without
-// keys and tokens. Whoever reaches the endpoint may look.
+// Open the endpoint in a browser for the live view: hubs, connections, groups, and the traffic, without keys and
+// tokens. Anybody who can reach the endpoint can open the live view.
 //
-// The file of -hubs names, for each hub, the applications that are notified of its clients' events:
+// The -hubs file configures, for each hub, the event handlers that are notified of its clients' events:
 //
 //	{"chat": {"eventHandlers": [{
 //	    "urlTemplate": "http://localhost:3000/eventhandler/{event}",
 //	    "systemEvents": ["connect", "connected", "disconnected"],
 //	    "userEventPattern": "*"}]}}
 //
-// The file is read again when it changes, within a second or two. If it has a fault then, the last good settings still hold,
-// and the log has the fault.
+// The program reloads the file within two seconds of a change. If the new file is invalid, the last good settings still
+// apply and the error is logged.
 //
-// Each run has a new access key unless -access-key gives one: with that, and a fixed port in -addr, the connection string
-// stays the same over restarts. With -accept-bearer, REST requests may also carry any other bearer token, so that an
-// application that authenticates with Microsoft Entra ID can be tested. The token is not looked at. Most SDKs send such
-// tokens over TLS only: see -tls-cert.
+// Each run has a new access key unless -access-key sets one. With a fixed key and a fixed port in -addr, the connection
+// string stays the same after a restart. With -accept-bearer, REST requests may also carry any other bearer token,
+// which is not verified. Use it to test an application that authenticates with Microsoft Entra ID. Most SDKs send such
+// tokens only over TLS: see -tls-cert.
 //
-// The program webpubsub has the same emulator as its command "webpubsub emulator", beside a client and much else; this one
-// is smaller.
+// The program webpubsub has the same emulator as its command "webpubsub emulator"; this program is smaller.
 //
-// Run it with -help for its flags. Each can be given as an environment variable, too: WEBPUBSUB_EMULATOR_ADDR for
-// -addr, WEBPUBSUB_EMULATOR_ACCESS_KEY for -access-key, and so on. A flag wins over its variable.
+// Run it with -help for its flags. Each flag can also be set by an environment variable: WEBPUBSUB_EMULATOR_ADDR for
+// -addr, WEBPUBSUB_EMULATOR_ACCESS_KEY for -access-key, and so on. The flag takes precedence.
 package main
 
 import (
@@ -48,10 +47,10 @@ import (
 	"github.com/awps-go/webpubsub/cmd/internal/emulatorcmd"
 )
 
-const usage = `webpubsub-emulator is Azure Web PubSub for local development. Do not let it face a network:
-whoever reaches it may fill its memory, and it is no substitute for the service.
+const usage = `webpubsub-emulator is Azure Web PubSub for local development. Do not expose it to a network:
+anybody who can reach it can fill its memory. It does not replace the service.
 
-Flags, each with its environment variable, over which it wins:
+Flags, each with its environment variable. The flag takes precedence.
 
 `
 
@@ -64,11 +63,11 @@ const (
 
 func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
-	context.AfterFunc(ctx, stop) // a second signal ends the program at once
+	context.AfterFunc(ctx, stop) // a second signal ends the program immediately
 	os.Exit(run(ctx, os.Args[1:], os.Getenv, os.Stdout, os.Stderr))
 }
 
-// run is the program: it returns the exit code, once ctx ends or something fails.
+// run runs the program until ctx ends or an error occurs, and returns the exit code.
 func run(ctx context.Context, args []string, env func(string) string, stdout, stderr io.Writer) int {
 	config, err := parse(args, env, stderr)
 	switch {
@@ -85,7 +84,8 @@ func run(ctx context.Context, args []string, env func(string) string, stdout, st
 	return exitOK
 }
 
-// parse reads the flags, and the environment where a flag is not given. It prints nothing but the help that was asked for.
+// parse reads the flags, and the environment for flags that are not given. It prints the help if it was requested, and
+// nothing else.
 func parse(args []string, env func(string) string, help io.Writer) (*emulatorcmd.Config, error) {
 	var config emulatorcmd.Config
 	flags := flag.NewFlagSet("webpubsub-emulator", flag.ContinueOnError)

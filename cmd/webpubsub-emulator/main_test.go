@@ -25,7 +25,7 @@ import (
 
 func TestMain(m *testing.M) { programtest.Main(m, main) }
 
-// connectionString reads the line that the program prints once it is up.
+// connectionString reads the line that the program prints once it has started.
 func connectionString(t *testing.T, p *programtest.Process) string {
 	t.Helper()
 	line := p.Line(t)
@@ -34,14 +34,14 @@ func connectionString(t *testing.T, p *programtest.Process) string {
 	return connectionString
 }
 
-// end asks the program to end and waits for it. It returns what else was on standard output.
+// end stops the program and waits for it. It returns the rest of standard output.
 func end(t *testing.T, p *programtest.Process) string {
 	t.Helper()
 	p.End(t)
 	return wait(t, p)
 }
 
-// wait waits for the program's end, which must be a clean one. It returns what else was on standard output.
+// wait waits for the program to exit, which must succeed. It returns the rest of standard output.
 func wait(t *testing.T, p *programtest.Process) string {
 	t.Helper()
 	code, rest := p.Result(t)
@@ -76,7 +76,7 @@ func TestASignalEndsTheProgramCleanly(t *testing.T) {
 			require.NoError(t, err)
 			require.Contains(t, string(frame), `"disconnected"`)
 			_, _, err = conn.Read(t.Context())
-			require.NotEqual(t, websocket.StatusCode(-1), websocket.CloseStatus(err), "the client gets a close frame: %v", err)
+			require.NotEqual(t, websocket.StatusCode(-1), websocket.CloseStatus(err), "the client must receive a close frame: %v", err)
 
 			require.Empty(t, wait(t, p), "the connection string is the only line on standard output")
 			logged := p.Stderr.String()
@@ -124,15 +124,15 @@ func TestTheProgramRefusesToStart(t *testing.T) {
 			"the environment variable WEBPUBSUB_EMULATOR_LOG_LEVEL: "},
 		{"a key that would break the connection string", []string{"-addr", "127.0.0.1:0", "-access-key", "a;b"}, "", exitFailed, "semicolon"},
 		{"no file of hub settings", []string{"-hubs", filepath.Join(t.TempDir(), "none.json")}, "", exitUsage, "--hubs: open "},
-		{"hub settings that are no JSON", []string{"-hubs", writeFile(t, `{"chat":`)}, "", exitUsage, "unexpected EOF"},
-		{"hub settings and more", []string{"-hubs", writeFile(t, `{}{}`)}, "", exitUsage, "there is more after the settings"},
+		{"hub settings that are not JSON", []string{"-hubs", writeFile(t, `{"chat":`)}, "", exitUsage, "unexpected EOF"},
+		{"hub settings and more", []string{"-hubs", writeFile(t, `{}{}`)}, "", exitUsage, "unexpected data after the settings"},
 		{"an unknown hub setting", []string{"-hubs", writeFile(t, `{"chat":{"handlers":[]}}`)}, "", exitUsage, `unknown field "handlers"`},
-		{"a hub setting that is wrong", []string{"-addr", "127.0.0.1:0", "-hubs",
+		{"an invalid hub setting", []string{"-addr", "127.0.0.1:0", "-hubs",
 			writeFile(t, `{"chat":{"eventHandlers":[{"urlTemplate":"nowhere","userEventPattern":"*"}]}}`)}, "", exitFailed,
 			"hub chat: EventHandlers[0]: "},
-		{"a certificate without a key", []string{"-tls-cert", "cert.pem"}, "", exitUsage, "--tls-cert and --tls-key go together"},
-		{"a key without a certificate", nil, "WEBPUBSUB_EMULATOR_TLS_KEY=key.pem", exitUsage, "--tls-cert and --tls-key go together"},
-		{"a certificate that is none", []string{"-tls-cert", writeFile(t, "{}"), "-tls-key", writeFile(t, "{}")}, "", exitUsage,
+		{"a certificate without a key", []string{"-tls-cert", "cert.pem"}, "", exitUsage, "--tls-cert and --tls-key must be used together"},
+		{"a key without a certificate", nil, "WEBPUBSUB_EMULATOR_TLS_KEY=key.pem", exitUsage, "--tls-cert and --tls-key must be used together"},
+		{"an invalid certificate", []string{"-tls-cert", writeFile(t, "{}"), "-tls-key", writeFile(t, "{}")}, "", exitUsage,
 			"--tls-cert, --tls-key: tls: failed to find any PEM data"},
 		{"an unknown flag", []string{"-port", "80"}, "", exitUsage, "flag provided but not defined: -port (-help lists the flags)"},
 		{"an argument", []string{"start"}, "", exitUsage, `unexpected argument "start"`},
@@ -156,7 +156,7 @@ func writeFile(t *testing.T, text string) string {
 	return file
 }
 
-func TestHubSettingsSayWhoIsToldOfEvents(t *testing.T) {
+func TestHubSettingsConfigureEventHandlers(t *testing.T) {
 	gone := make(chan string, 1)
 	app := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if r.Method == http.MethodOptions {
@@ -190,11 +190,11 @@ func TestHubSettingsSayWhoIsToldOfEvents(t *testing.T) {
 	require.NoError(t, err)
 	require.Equal(t, "/chat/message: hello", string(frame))
 	end(t, p)
-	require.Contains(t, <-gone, "shutting down", "the application hears that the program has ended")
-	require.Empty(t, p.Stderr.String(), "the log level of the environment holds")
+	require.Contains(t, <-gone, "shutting down", "the application is notified that the program has ended")
+	require.Empty(t, p.Stderr.String(), "the log level of the environment applies")
 }
 
-func TestTheFileOfHubSettingsIsReadAgainWhileTheProgramRuns(t *testing.T) {
+func TestTheHubSettingsFileIsReloadedWhileTheProgramRuns(t *testing.T) {
 	app := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		w.Header().Set("WebHook-Allowed-Origin", "*")
 		w.Header().Set("Content-Type", "text/plain")
@@ -221,12 +221,12 @@ func TestTheFileOfHubSettingsIsReadAgainWhileTheProgramRuns(t *testing.T) {
 	}
 	require.Equal(t, "/a", ask())
 	require.NoError(t, os.WriteFile(file, []byte(`{"chat": `), 0o600))
-	require.Eventually(t, func() bool { return strings.Contains(p.Stderr.String(), "the last good settings still hold") },
+	require.Eventually(t, func() bool { return strings.Contains(p.Stderr.String(), "the last good settings still apply") },
 		30*time.Second, time.Millisecond)
 	require.Equal(t, "/a", ask())
 	require.NoError(t, os.WriteFile(file, []byte(settings("/changed")), 0o600))
 	require.Eventually(t, func() bool { return ask() == "/changed" }, 30*time.Second, 10*time.Millisecond,
-		"a client that is connected already is heard by the new handler")
+		"the new handler receives events of clients that were already connected")
 	require.NoError(t, conn.CloseNow())
 	end(t, p)
 }
@@ -249,7 +249,7 @@ func TestBearerTokensAreAcceptedOnRequest(t *testing.T) {
 }
 
 func TestWithACertificateItSpeaksTLS(t *testing.T) {
-	other := httptest.NewTLSServer(nil) // has a certificate for 127.0.0.1, and a client that trusts it
+	other := httptest.NewTLSServer(nil) // with a certificate for 127.0.0.1 and a client that trusts it
 	defer other.Close()
 	pair := other.TLS.Certificates[0]
 	key, err := x509.MarshalPKCS8PrivateKey(pair.PrivateKey)

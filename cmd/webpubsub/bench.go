@@ -26,16 +26,16 @@ func newBench(p *program) *cobra.Command {
 	var f benchFlags
 	cmd := &cobra.Command{
 		Use:   "bench",
-		Short: "Measure: open clients, send them messages, count and time what arrives",
-		Long: `Open clients, send messages to groups, users or all of them over REST, and report what arrived: deliveries a second,
-latency, and what was lost, duplicated or reordered.
+		Short: "Generate load: open clients, send them messages, and measure the deliveries",
+		Long: `Open clients, send messages to groups, to users or to all clients over REST, and report the deliveries: how many a second,
+with which latency, and how many were lost, duplicated or reordered.
 
-It ends by itself, after --duration or --messages, whichever comes first. Latency is the time from the send to the
-client's receipt, by the clock of this machine. Each of the --senders sends one message after the other, and order is
-counted for each by itself. A line each second goes to standard error.
+The run ends after --duration or --messages, whichever comes first. Latency is the time from the send to the client's
+receipt, measured with the clock of this machine. Each of the --senders sends its messages in sequence, and order is
+checked for each sender separately. Progress goes to standard error, one line a second.
 
-The service bills connections and messages: to all of 1,000 clients, one message a second is 1,000 messages a second.
-The clients have groups or users of their own; other clients of the hub receive what is sent to all.`,
+The service bills connections and messages: with --target all, one message a second to 1,000 clients is 1,000 messages
+a second. Groups and users are unique to the run. With --target all, other clients of the hub receive the messages too.`,
 		Example: `  webpubsub bench --clients 500 --group-size 50 --rate 200 --duration 30s
   webpubsub bench --clients 100 --target all --messages 1000 --json | jq .deliveries`,
 		Args: argumentsOf("bench"),
@@ -49,17 +49,17 @@ func (f *benchFlags) addFlags(cmd *cobra.Command) {
 	flags := cmd.Flags()
 	flags.IntVar(&f.config.Clients, "clients", 100, "open `N` clients")
 	flags.IntVar(&f.config.ConnectRate, "connect-rate", 200, "open `N` clients a second; 0 means no limit")
-	flags.IntVar(&f.maxConnections, "max-connections", 1000, "reject a larger number of --clients than `N`")
+	flags.IntVar(&f.maxConnections, "max-connections", 1000, "reject --clients above `N`")
 	flags.StringVar(&f.target, "target", "groups", "send to groups, users or all")
 	flags.IntVar(&f.config.GroupSize, "group-size", 10, "put `N` clients into each group")
 	flags.IntVar(&f.config.Rate, "rate", 100, "send `N` messages a second; 0 means no limit")
-	flags.IntVar(&f.config.Senders, "senders", 16, "send `N` messages at once")
+	flags.IntVar(&f.config.Senders, "senders", 16, "send `N` messages concurrently")
 	flags.IntVar(&f.config.Messages, "messages", 0, "end after `N` messages; 0 means no limit")
 	flags.DurationVar(&f.config.Duration, "duration", 10*time.Second, "end after this time")
-	flags.DurationVar(&f.config.Drain, "drain", 5*time.Second, "wait this long for a missing message while none arrives")
+	flags.DurationVar(&f.config.Drain, "drain", 5*time.Second, "stop waiting for missing messages if none arrives for this time")
 	flags.IntVar(&f.config.Size, "size", 128, "send messages of `N` bytes")
 	addProtocolFlag(cmd, &f.protocol)
-	flags.BoolVar(&f.quiet, "quiet", false, "do not print the progress")
+	flags.BoolVar(&f.quiet, "quiet", false, "do not print progress")
 	addJSONFlag(cmd, &f.asJSON)
 	completeFlag(cmd, "target", "groups", "users", "all")
 }
@@ -98,7 +98,7 @@ func (f *benchFlags) run(p *program, cmd *cobra.Command) error {
 	return nil
 }
 
-// limits of what is sensible, so that a slip of the finger has a clear error.
+// Upper limits, so that a typo gives a clear error.
 const (
 	maxSenders = 10_000
 	maxSize    = 1 << 20
@@ -126,7 +126,7 @@ func (f *benchFlags) check() error {
 	}
 	switch {
 	case c.Clients > f.maxConnections:
-		return usageErrorf("--clients %d is more than --max-connections %d: give --max-connections %[1]d if that is what you want",
+		return usageErrorf("--clients %d is more than --max-connections %d: use --max-connections %[1]d to allow it",
 			c.Clients, f.maxConnections)
 	case c.Duration <= 0:
 		return usageErrorf("--duration must be positive")
@@ -138,7 +138,7 @@ func (f *benchFlags) check() error {
 	return nil
 }
 
-// progressPrinter returns what prints the progress: a line each time, with what happened since the last.
+// progressPrinter returns a function that prints a line of progress, with the rates since the previous line.
 func progressPrinter(w io.Writer) func(bench.Progress) {
 	var last bench.Progress
 	return func(now bench.Progress) {
@@ -164,7 +164,7 @@ func (f *benchFlags) print(w io.Writer, r *bench.Report) error {
 		{"clients", fmt.Sprintf("%s connected, %s failed, %s ended", grouped(r.Clients.Connected), grouped(r.Clients.Failed), grouped(r.Clients.Ended)),
 			fmt.Sprintf("%.2f s", r.Clients.Seconds)},
 		{"", "time to connect", percentiles(r.Clients.Connect)},
-		{"reconnects", fmt.Sprintf("%s recovered, %s made anew", grouped(r.Clients.Recovered), grouped(r.Clients.Reconnected))},
+		{"reconnects", fmt.Sprintf("%s recovered, %s reconnected", grouped(r.Clients.Recovered), grouped(r.Clients.Reconnected))},
 		{"messages", fmt.Sprintf("%s sent to %s, %s failed", grouped(r.Messages.Sent), target, grouped(r.Messages.Failed)),
 			fmt.Sprintf("%s a second, %.2f s", grouped(int64(r.Messages.PerSecond)), r.Messages.Seconds)},
 		{"deliveries", fmt.Sprintf("%s of %s", grouped(r.Deliveries.Received), grouped(r.Deliveries.Expected)),

@@ -15,7 +15,7 @@ import (
 	"github.com/awps-go/webpubsub/emulator"
 )
 
-// benchReport runs bench with --json and --quiet, which must succeed, and returns its report.
+// benchReport runs bench with --json and --quiet and returns its report. The run must succeed.
 func benchReport(t *testing.T, server *emulator.Server, args ...string) (r bench.Report) {
 	t.Helper()
 	stdout := succeed(t, on(server), append([]string{"bench", "--json", "--quiet"}, args...)...)
@@ -37,7 +37,7 @@ func TestBenchOfManyClientsLosesNothing(t *testing.T) {
 	require.Equal(t, [5]int64{deliveries, deliveries, 0, 0, 0},
 		[5]int64{r.Deliveries.Expected, r.Deliveries.Received, r.Deliveries.Lost, r.Deliveries.Duplicated, r.Deliveries.Reordered})
 	require.Equal(t, messages, server.RequestCount("SendToGroup"))
-	require.NoError(t, server.WaitForConnections(deadline(t), hub, 0), "each client said goodbye")
+	require.NoError(t, server.WaitForConnections(deadline(t), hub, 0), "each client must send a close frame")
 }
 
 func TestBenchOfEachTarget(t *testing.T) {
@@ -46,7 +46,7 @@ func TestBenchOfEachTarget(t *testing.T) {
 		target     string
 		protocol   string
 		targets    int
-		deliveries int64 // of 20 messages to 7 clients
+		deliveries int64 // for 20 messages to 7 clients
 	}{
 		{"groups", "json-reliable", 3, 48}, // groups of 3, 3 and 1: 7, 7 and 6 messages
 		{"users", "protobuf-reliable", 7, 20},
@@ -67,10 +67,11 @@ func TestBenchOfEachTarget(t *testing.T) {
 	require.Equal(t, 40, server.RequestCount("SendToAll"))
 }
 
-// One sender sends a message when the one before was answered. So the time between two answers of the emulator is the latency
-// of a message, and the percentiles of both must agree. The emulator delays some messages, so that the percentiles differ.
+// With one sender, each message is sent after the response to the previous one. The time between two responses of the emulator
+// is therefore the latency of a message, and the percentiles must agree. The emulator delays some messages, so that the
+// percentiles differ.
 func TestThePercentilesOfBenchAgreeWithTheEmulator(t *testing.T) {
-	t.Parallel() // it waits more than it works
+	t.Parallel() // mostly waits
 	const messages, clients = 40, 5
 	server := emulator.StartT(t, nil)
 	for _, fault := range []emulator.Fault{{Times: 24, Delay: 100 * time.Millisecond}, {Times: 4, Delay: 300 * time.Millisecond}} {
@@ -80,7 +81,7 @@ func TestThePercentilesOfBenchAgreeWithTheEmulator(t *testing.T) {
 	r := benchReport(t, server, "--target", "all", "--clients", strconv.Itoa(clients), "--messages", strconv.Itoa(messages),
 		"--rate", "0", "--senders", "1")
 	require.Equal(t, [2]int64{messages * clients, 0}, [2]int64{r.Deliveries.Received, r.Deliveries.Lost})
-	var seen []float64 // the milliseconds between two answers
+	var seen []float64 // the milliseconds between two responses
 	var before time.Time
 	for _, request := range server.Requests() {
 		if request.Operation != string(emulator.OperationSendToAll) {
@@ -97,11 +98,11 @@ func TestThePercentilesOfBenchAgreeWithTheEmulator(t *testing.T) {
 	latency := r.Deliveries.Latency
 	require.InDelta(t, percentile(0.50), latency.P50, 50)
 	require.InDelta(t, percentile(0.95), latency.P95, 100)
-	require.Greater(t, percentile(0.95), percentile(0.50)+100, "the emulator has delayed what it should")
+	require.Greater(t, percentile(0.95), percentile(0.50)+100, "the emulator delayed the messages")
 }
 
 func TestBenchPrintsProgressAndATable(t *testing.T) {
-	t.Parallel() // it waits more than it works
+	t.Parallel() // mostly waits
 	server := emulator.StartT(t, nil)
 	p := programtest.Start(t, []string{"bench", "--clients", "4", "--group-size", "2", "--rate", "20", "--messages", "30"}, on(server)...)
 	code, table := p.Result(t)
@@ -115,7 +116,7 @@ func TestBenchPrintsProgressAndATable(t *testing.T) {
 }
 
 func TestBenchCountsConnectionsThatRecoverAndLosesNothing(t *testing.T) {
-	t.Parallel() // it waits more than it works
+	t.Parallel() // mostly waits
 	server := emulator.StartT(t, nil)
 	p := programtest.Start(t, []string{"bench", "--json", "--clients", "3", "--target", "all", "--messages", "200", "--rate", "100"}, on(server)...)
 	require.NoError(t, server.WaitForRequests(deadline(t), "SendToAll", 20))
@@ -129,13 +130,13 @@ func TestBenchCountsConnectionsThatRecoverAndLosesNothing(t *testing.T) {
 }
 
 func TestBenchCountsWhatIsLost(t *testing.T) {
-	t.Parallel() // it waits more than it works
+	t.Parallel() // mostly waits
 	server := emulator.StartT(t, nil)
 	p := programtest.Start(t, []string{"bench", "--json", "--clients", "3", "--target", "all", "--messages", "300", "--rate", "100",
 		"--protocol", "json", "--senders", "1", "--drain", "100ms"}, on(server)...)
 	require.NoError(t, server.WaitForRequests(deadline(t), "SendToAll", 20))
 	require.True(t, server.DropConnection(hub, server.Connections(hub)[0].ID))
-	// What is sent until there is a new connection is lost. The first attempt fails, so that this takes a while.
+	// Messages sent before the client reconnects are lost. The first attempt fails, so this takes a while.
 	require.NoError(t, server.InjectFault(emulator.Fault{Operation: emulator.OperationConnect, Status: 503}))
 	code, stdout := p.Result(t)
 	require.Equal(t, exitOK, code, "%s", p.Stderr)
@@ -148,7 +149,7 @@ func TestBenchCountsWhatIsLost(t *testing.T) {
 }
 
 func TestBenchReportsSendsThatFail(t *testing.T) {
-	t.Parallel() // it waits more than it works
+	t.Parallel() // mostly waits
 	server := emulator.StartT(t, nil)
 	require.NoError(t, server.InjectFault(emulator.Fault{Operation: "SendToAll", Status: 429, Times: 3}))
 	require.NoError(t, server.InjectFault(emulator.Fault{Operation: "SendToAll", Cut: emulator.CutAfterEffect, Times: 2}))
@@ -183,7 +184,7 @@ func TestAnInterruptEndsBenchWithItsReport(t *testing.T) {
 	require.NoError(t, json.Unmarshal([]byte(stdout), &r))
 	require.True(t, r.Interrupted)
 	require.GreaterOrEqual(t, r.Messages.Sent, int64(5))
-	require.NoError(t, server.WaitForConnections(deadline(t), hub, 0), "each client said goodbye")
+	require.NoError(t, server.WaitForConnections(deadline(t), hub, 0), "each client must send a close frame")
 }
 
 func TestAnInterruptWhileClientsConnect(t *testing.T) {

@@ -31,15 +31,15 @@ func newConnect(p *program) *cobra.Command {
 	var f connectFlags
 	cmd := &cobra.Command{
 		Use:   "connect",
-		Short: "Connect as a client: show what arrives, send what is typed",
-		Long: `Connect to the hub as a client and show the messages as they arrive, with their time, origin and type, and what happens
-to the connection. A connection that breaks is recovered, or made anew. Ctrl-C ends the command.
+		Short: "Connect as a client: print messages, send typed lines",
+		Long: `Connect to the hub as a client. Print each message with its time, origin and type, and print changes of the connection.
+A broken connection is recovered or replaced by a new one. Ctrl-C ends the command.
 
-With --to-group or --event, each line of standard input is sent to the group or as the event. The client has the
-permission to send to the group of --to-group, unless --role is given. After the end of standard input the client stays.
+With --to-group or --event, each line of standard input is sent to the group or as the event. The client has permission
+to send to the group of --to-group, unless --role is given. The client stays connected after the end of standard input.
 
-Messages go to standard output, and what happens to the connection to standard error. With --json, both go to standard
-output, one JSON object a line: its "event" is message, connected, recovering, recovered, disconnected or not-sent.`,
+Messages go to standard output, and changes of the connection to standard error. With --json, both go to standard output,
+one JSON object a line. Its "event" is message, connected, recovering, recovered, disconnected or not-sent.`,
 		Example: `  webpubsub connect --user alice --group room --to-group room
   webpubsub connect --group room --json | jq 'select(.event == "message") | .data'`,
 		Args: argumentsOf("connect"),
@@ -53,12 +53,12 @@ func (f *connectFlags) addFlags(cmd *cobra.Command) {
 	f.client.addFlags(cmd)
 	flags := cmd.Flags()
 	addProtocolFlag(cmd, &f.protocol)
-	flags.StringVar(&f.negotiate, "negotiate", "", "ask an application server at `URL` for the URL to connect to, instead of making a token here")
-	flags.StringVar(&f.toGroup, "to-group", "", "send what is typed to this `GROUP`")
-	flags.StringVar(&f.event, "event", "", "send what is typed as the event `NAME` to the event handler")
-	flags.StringVar(&f.input, "input", "text", "the `TYPE` of what is typed: text or json")
+	flags.StringVar(&f.negotiate, "negotiate", "", "request the connection URL from an application server at `URL`, instead of creating a token")
+	flags.StringVar(&f.toGroup, "to-group", "", "send typed lines to this `GROUP`")
+	flags.StringVar(&f.event, "event", "", "send typed lines to the event handler as the event `NAME`")
+	flags.StringVar(&f.input, "input", "text", "the `TYPE` of typed lines: text or json")
 	flags.BoolVar(&f.noReconnect, "no-reconnect", false, "end when the connection ends and cannot be recovered")
-	flags.IntVar(&f.count, "count", 0, "end after `N` messages (default: without end)")
+	flags.IntVar(&f.count, "count", 0, "end after `N` messages (default: no limit)")
 	flags.BoolVar(&f.asJSON, "json", false, "print one JSON object a line")
 	cmd.MarkFlagsMutuallyExclusive("to-group", "event")
 	for _, name := range []string{"user", "group", "role"} {
@@ -67,7 +67,7 @@ func (f *connectFlags) addFlags(cmd *cobra.Command) {
 	completeFlag(cmd, "input", "text", "json")
 }
 
-// protocols are the names of the protocols on the command line.
+// protocols maps the protocol names of the command line.
 var protocols = map[string]wsclient.Protocol{
 	"json-reliable":     wsclient.JSONReliable,
 	"json":              wsclient.JSONPlain,
@@ -76,7 +76,7 @@ var protocols = map[string]wsclient.Protocol{
 }
 
 func addProtocolFlag(cmd *cobra.Command, protocol *string) {
-	cmd.Flags().StringVar(protocol, "protocol", "json-reliable", "the `NAME` of the protocol: json-reliable, json, protobuf-reliable or protobuf")
+	cmd.Flags().StringVar(protocol, "protocol", "json-reliable", "the protocol `NAME`: json-reliable, json, protobuf-reliable or protobuf")
 	completeFlag(cmd, "protocol", "json-reliable", "json", "protobuf-reliable", "protobuf")
 }
 
@@ -117,7 +117,7 @@ func (f *connectFlags) run(p *program, cmd *cobra.Command) error {
 		return fmt.Errorf("connect: %w", err)
 	}
 	defer conn.Close()
-	// The hook runs on another goroutine, so its line could come after the first message.
+	// The OnConnected hook runs on another goroutine, so its line could come after the first message.
 	out.connected(wsclient.ConnectedEvent{ConnectionID: conn.ConnectionID(), UserID: conn.UserID(), First: true}, protocol)
 	if f.toGroup != "" || f.event != "" {
 		go f.sendLines(ctx, conn, cmd.InOrStdin(), out)
@@ -125,7 +125,7 @@ func (f *connectFlags) run(p *program, cmd *cobra.Command) error {
 	return f.receive(ctx, conn, out)
 }
 
-// provider returns what makes the URL of each connection: the application server, or a token made here.
+// provider returns the source of connection URLs: the application server, or a token created here.
 func (f *connectFlags) provider(p *program, cmd *cobra.Command) (wsclient.URLProvider, error) {
 	if f.negotiate != "" {
 		return wsclient.Negotiate(f.negotiate, nil), nil
@@ -144,7 +144,7 @@ func (f *connectFlags) provider(p *program, cmd *cobra.Command) (wsclient.URLPro
 	return tokenProvider(client, options), nil
 }
 
-// tokenProvider makes a new token for each connection.
+// tokenProvider returns a provider that creates a new token for each connection.
 func tokenProvider(client *webpubsub.ServiceClient, options *webpubsub.ClientAccessTokenOptions) wsclient.URLProvider {
 	return func(ctx context.Context) (string, error) {
 		access, err := client.GetClientAccessToken(ctx, options)
@@ -159,7 +159,7 @@ func (f *connectFlags) options(protocol wsclient.Protocol, out display, p *progr
 		Reconnect:     wsclient.ReconnectOptions{Disabled: f.noReconnect},
 		OnServerClose: func(string) bool { return !f.noReconnect },
 		OnConnected: func(e wsclient.ConnectedEvent) {
-			if !e.First && !e.Resumed { // run and recovered show these
+			if !e.First && !e.Resumed { // run prints the first connection, and OnRecovered prints recoveries
 				out.connected(e, protocol)
 			}
 		},
@@ -169,7 +169,7 @@ func (f *connectFlags) options(protocol wsclient.Protocol, out display, p *progr
 	}
 }
 
-// receive shows messages until there are enough, ctx ends, or the connection has ended.
+// receive prints messages until there are enough, ctx ends, or the connection has ended.
 func (f *connectFlags) receive(ctx context.Context, conn *wsclient.Conn, out display) error {
 	n := 0
 	for message, err := range conn.Messages(ctx) {
@@ -180,7 +180,7 @@ func (f *connectFlags) receive(ctx context.Context, conn *wsclient.Conn, out dis
 			return fmt.Errorf("connect: %w", err)
 		}
 		if err := out.message(message); err != nil {
-			return err // nobody reads the output any more
+			return err // the output is closed
 		}
 		if n++; n == f.count {
 			return nil
@@ -189,10 +189,10 @@ func (f *connectFlags) receive(ctx context.Context, conn *wsclient.Conn, out dis
 	return nil
 }
 
-// maxLine bounds a line of standard input: the service accepts frames of at most 1 MiB.
+// maxLine limits a line of standard input: the service accepts frames of at most 1 MiB.
 const maxLine = 1 << 20
 
-// sendLines sends each line of standard input, one after the other, until its end.
+// sendLines sends the lines of standard input in sequence, until its end.
 func (f *connectFlags) sendLines(ctx context.Context, conn *wsclient.Conn, stdin io.Reader, out display) {
 	lines := bufio.NewScanner(stdin)
 	lines.Buffer(make([]byte, 0, 4096), maxLine)

@@ -17,7 +17,7 @@ import (
 	"github.com/awps-go/webpubsub/emulator"
 )
 
-// negotiate serves a URL as an application server does, and returns its own.
+// negotiate serves a connection URL, like an application server, and returns the endpoint's URL.
 func negotiate(t *testing.T, url string) string {
 	t.Helper()
 	app := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
@@ -43,7 +43,7 @@ func service(t *testing.T, server *emulator.Server) *webpubsub.ServiceClient {
 	return client
 }
 
-// end interrupts connect: it must leave nothing on the server, and exit with 0.
+// end interrupts connect, which must exit with 0 and leave no connection on the server.
 func end(t *testing.T, server *emulator.Server, p *programtest.Process) string {
 	t.Helper()
 	p.Interrupt(t)
@@ -64,7 +64,7 @@ func TestConnectShowsMessages(t *testing.T) {
 
 	require.NoError(t, client.SendToAll(t.Context(), webpubsub.Text("hello\n\x1b[31mred"), nil))
 	require.Regexp(t, `^`+clockPattern+`server, text: hello$`, p.Line(t))
-	require.Equal(t, `\u001b[31mred`, p.Line(t), "a message cannot steer the terminal")
+	require.Equal(t, `\u001b[31mred`, p.Line(t), "control characters of a message are escaped")
 	require.NoError(t, client.SendToGroup(t.Context(), "room", webpubsub.JSON(map[string]any{"a": []int{1}}),
 		&webpubsub.SendToGroupOptions{Metadata: map[string]string{"k": "v"}}))
 	require.Regexp(t, `^`+clockPattern+`group room, json \(k=v\):$`, p.Line(t))
@@ -137,7 +137,7 @@ func TestWhatIsTypedIsSentToAGroup(t *testing.T) {
 			require.NoError(t, err)
 			require.Equal(t, "the line is not JSON", jsonLine(t, p)["error"])
 		}
-		// The end of the input does not end the client.
+		// The client stays connected after the end of the input.
 		require.NoError(t, p.Stdin.Close())
 		p.Interrupt(t)
 		code, _ := p.Result(t)
@@ -194,7 +194,7 @@ func TestAConnectionThatIsCutRecovers(t *testing.T) {
 		require.NoError(t, client.SendToAll(t.Context(), webpubsub.Text("sent meanwhile"), nil))
 		if asJSON {
 			events := map[string]map[string]any{}
-			for range 3 { // the message may be before the event: hooks run beside
+			for range 3 { // the message may come before the event, because hooks run on another goroutine
 				line := jsonLine(t, p)
 				events[line["event"].(string)] = line
 			}
@@ -203,8 +203,8 @@ func TestAConnectionThatIsCutRecovers(t *testing.T) {
 			require.Equal(t, "sent meanwhile", events["message"]["data"])
 		} else {
 			require.Contains(t, p.Line(t), "server, text: sent meanwhile")
-			p.Stderr.WaitFor(t, "the connection broke, recovering it: ")
-			p.Stderr.WaitFor(t, "recovered, no message is lost, connection "+id)
+			p.Stderr.WaitFor(t, "connection lost, recovering: ")
+			p.Stderr.WaitFor(t, "recovered, no messages lost, connection "+id)
 		}
 		require.Empty(t, end(t, server, p))
 	}
@@ -217,7 +217,7 @@ func TestAConnectionThatIsClosedIsMadeAnewUnlessToldOtherwise(t *testing.T) {
 	first := server.Connections(hub)[0].ID
 	require.NoError(t, client.CloseUserConnections(t.Context(), "alice", &webpubsub.CloseUserConnectionsOptions{Reason: "bye"}))
 	p.Stderr.WaitFor(t, "disconnected: ")
-	p.Stderr.WaitFor(t, "connected anew, messages may be missing, user alice, connection ")
+	p.Stderr.WaitFor(t, "reconnected, messages may be missing, user alice, connection ")
 	require.Contains(t, p.Stderr.String(), "bye")
 	require.NotEqual(t, first, server.Connections(hub)[0].ID)
 	end(t, server, p)
@@ -228,7 +228,7 @@ func TestAConnectionThatIsClosedIsMadeAnewUnlessToldOtherwise(t *testing.T) {
 	require.Equal(t, exitFailed, code)
 	require.Regexp(t, `\nwebpubsub: connect: [^\n]*bye[^\n]*\n$`, p.Stderr.String())
 
-	p = connect(t, server, "--no-reconnect", "--protocol", "json") // which cannot recover
+	p = connect(t, server, "--no-reconnect", "--protocol", "json") // this protocol cannot recover
 	require.True(t, server.DropConnection(hub, server.Connections(hub)[0].ID))
 	code, _ = p.Result(t)
 	require.Equal(t, exitFailed, code)
@@ -253,7 +253,7 @@ func TestTheDebugLogOfConnectHasNoSecrets(t *testing.T) {
 	server := emulator.StartT(t, nil)
 	p := connect(t, server, "--log-level", "debug")
 	require.True(t, server.DropConnection(hub, server.Connections(hub)[0].ID))
-	p.Stderr.WaitFor(t, "recovered, no message is lost")
+	p.Stderr.WaitFor(t, "recovered, no messages lost")
 	end(t, server, p)
 	log := p.Stderr.String()
 	require.Contains(t, log, "level=INFO msg=connected url=ws://")

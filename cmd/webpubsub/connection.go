@@ -9,7 +9,7 @@ import (
 )
 
 func newConnection(p *program) *cobra.Command {
-	return family(&cobra.Command{Use: "connection", Short: "Look at and close connections"},
+	return family(&cobra.Command{Use: "connection", Short: "Check and close connections"},
 		p.question("exist CONNECTION", "Report whether a connection exists", "exists",
 			func(ctx context.Context, client *webpubsub.ServiceClient, args []string) (bool, error) {
 				return client.ConnectionExists(ctx, args[0], nil)
@@ -51,7 +51,7 @@ type closeFlags struct {
 }
 
 func (f *closeFlags) addReason(cmd *cobra.Command) {
-	cmd.Flags().StringVar(&f.reason, "reason", "", "the `TEXT` that clients receive before")
+	cmd.Flags().StringVar(&f.reason, "reason", "", "a `TEXT` that is sent to the clients before they are disconnected")
 }
 
 func (f *closeFlags) addExclude(cmd *cobra.Command) {

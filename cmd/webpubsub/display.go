@@ -15,8 +15,7 @@ import (
 	"github.com/awps-go/webpubsub/wsclient"
 )
 
-// display shows what a connected client receives, and what happens to its connection. Its methods may be called by
-// several goroutines at once.
+// display prints the messages of a connected client and the changes of its connection. It is safe for concurrent use.
 type display interface {
 	message(*wsclient.Message) error
 	connected(wsclient.ConnectedEvent, wsclient.Protocol)
@@ -26,7 +25,7 @@ type display interface {
 	notSent(error)
 }
 
-// textDisplay is for people.
+// textDisplay prints for people.
 type textDisplay struct {
 	mu       sync.Mutex
 	messages io.Writer
@@ -52,7 +51,7 @@ func (d *textDisplay) message(m *wsclient.Message) error {
 	return err
 }
 
-// origin describes whom a message is from.
+// origin describes the sender of a message.
 func origin(m *wsclient.Message) string {
 	if m.From != wsclient.FromGroup {
 		return "server"
@@ -64,7 +63,7 @@ func origin(m *wsclient.Message) string {
 	return text
 }
 
-// details describes what is special about a message.
+// details describes the size, metadata and stream of a message, if any.
 func details(m *wsclient.Message) string {
 	var parts []string
 	if m.DataType == wsclient.DataBinary || m.DataType == wsclient.DataProtobuf {
@@ -92,7 +91,7 @@ func details(m *wsclient.Message) string {
 func indentedJSON(data []byte) string {
 	var b bytes.Buffer
 	if err := json.Indent(&b, data, "", "  "); err != nil {
-		return printableText(string(data)) // the service has checked it
+		return printableText(string(data)) // unlikely: the service checks JSON
 	}
 	return printableText(b.String())
 }
@@ -106,7 +105,7 @@ func (d *textDisplay) event(format string, args ...any) {
 func (d *textDisplay) connected(e wsclient.ConnectedEvent, protocol wsclient.Protocol) {
 	text := "connected"
 	if !e.First {
-		text = "connected anew, messages may be missing"
+		text = "reconnected, messages may be missing"
 	}
 	if e.UserID != "" {
 		text += ", user " + e.UserID
@@ -115,11 +114,11 @@ func (d *textDisplay) connected(e wsclient.ConnectedEvent, protocol wsclient.Pro
 }
 
 func (d *textDisplay) recovering(e wsclient.RecoveringEvent) {
-	d.event("the connection broke, recovering it: %s", errorLine(e.Err))
+	d.event("connection lost, recovering: %s", errorLine(e.Err))
 }
 
 func (d *textDisplay) recovered(e wsclient.ConnectedEvent) {
-	d.event("recovered, no message is lost, connection %s", e.ConnectionID)
+	d.event("recovered, no messages lost, connection %s", e.ConnectionID)
 }
 
 func (d *textDisplay) disconnected(e wsclient.DisconnectedEvent) {
@@ -128,13 +127,13 @@ func (d *textDisplay) disconnected(e wsclient.DisconnectedEvent) {
 
 func (d *textDisplay) notSent(err error) { d.event("not sent: %s", errorLine(err)) }
 
-// jsonDisplay is for programs: one JSON object a line.
+// jsonDisplay prints for programs: one JSON object a line.
 type jsonDisplay struct {
 	mu sync.Mutex
 	w  io.Writer
 }
 
-// jsonEvent is a line of jsonDisplay. Its names are part of the program's interface.
+// jsonEvent is a line of jsonDisplay. Its JSON names are part of the program's interface.
 type jsonEvent struct {
 	Time         time.Time `json:"time"`
 	Event        string    `json:"event"`
@@ -146,7 +145,7 @@ type jsonEvent struct {
 	Code         int       `json:"code,omitempty"` // the close code
 }
 
-// jsonMessage is a message as a line of jsonDisplay.
+// jsonMessage is a line of jsonDisplay for a message.
 type jsonMessage struct {
 	Time       time.Time         `json:"time"`
 	Event      string            `json:"event"`
@@ -173,7 +172,7 @@ func (d *jsonDisplay) print(v any) error {
 	return printJSON(d.w, v)
 }
 
-// event prints an event. An output that nobody reads any more is noticed at the next message.
+// event prints an event. It ignores errors: if the output is closed, the next message fails.
 func (d *jsonDisplay) event(e jsonEvent) {
 	e.Time = time.Now()
 	_ = d.print(e)

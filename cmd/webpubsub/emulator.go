@@ -16,9 +16,9 @@ func newEmulator(p *program) *cobra.Command {
 		Use:   "emulator",
 		Short: "Run the emulator: Azure Web PubSub on this machine, for development and tests",
 		Long: `Run the emulator: Azure Web PubSub on this machine, for development and tests. It prints its connection string, logs to
-standard error, and ends with Ctrl-C. Everything is in memory. Do not let it face a network.
+standard error, and ends with Ctrl-C. It keeps everything in memory. Do not expose it to a network.
 
-Each flag has an environment variable: WEBPUBSUB_EMULATOR_ADDR for --addr, and so on. A flag wins over its variable.`,
+Each flag has an environment variable: WEBPUBSUB_EMULATOR_ADDR for --addr, and so on. The flag takes precedence.`,
 		Args: argumentsOf("emulator"),
 		RunE: action(func(cmd *cobra.Command, args []string) error {
 			if err := config.Complete(flags, cmd.Flags().Changed, p.env); err != nil {
@@ -28,7 +28,7 @@ Each flag has an environment variable: WEBPUBSUB_EMULATOR_ADDR for --addr, and s
 		}),
 	}
 	cmd.Flags().AddGoFlagSet(flags)
-	// The flags that name a service mean nothing here.
+	// Omit the flags that name a service.
 	cmd.SetUsageTemplate("Usage:\n  {{.UseLine}}\n\nFlags:\n{{.LocalFlags.FlagUsages}}")
 	return cmd
 }

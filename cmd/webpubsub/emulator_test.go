@@ -19,7 +19,7 @@ func TestEmulator(t *testing.T) {
 	code, rest := p.Result(t)
 	require.Equal(t, exitOK, code)
 	require.Empty(t, rest)
-	require.Empty(t, p.Stderr.String(), "a flag wins over its variable")
+	require.Empty(t, p.Stderr.String(), "a flag takes precedence over its variable")
 }
 
 func TestAnEmulatorThatCannotStartIsAFailure(t *testing.T) {

@@ -19,12 +19,12 @@ const (
 	exitUsage  = 2
 )
 
-// failure is the error of a command that ran. Cobra's own errors are not wrapped in one: they are wrong calls.
+// failure is the error of a command that ran. Cobra's own errors are not wrapped in a failure: they are usage errors.
 type failure struct{ error }
 
 func (f failure) Unwrap() error { return f.error }
 
-// usageError is a wrong call that a command noticed while it ran.
+// usageError is a usage error that a command found while it ran.
 type usageError struct{ text string }
 
 func (e *usageError) Error() string { return e.text }
@@ -33,10 +33,10 @@ func usageErrorf(format string, args ...any) error {
 	return &usageError{fmt.Sprintf(format, args...)}
 }
 
-// errHelpShown is a wrong call that was answered with the help.
+// errHelpShown is a usage error for which the help was already printed.
 var errHelpShown = errors.New("help shown")
 
-// action makes a RunE of a function whose errors are failures.
+// action returns a RunE that wraps the errors of run in a failure.
 func action(run func(cmd *cobra.Command, args []string) error) func(*cobra.Command, []string) error {
 	return func(cmd *cobra.Command, args []string) error {
 		if err := run(cmd, args); err != nil {
@@ -46,14 +46,14 @@ func action(run func(cmd *cobra.Command, args []string) error) func(*cobra.Comma
 	}
 }
 
-// report prints an error as one line and returns the exit code.
+// report prints an error on one line and returns the exit code.
 func report(stderr io.Writer, cmd *cobra.Command, err error) int {
 	switch {
 	case err == nil:
 		return exitOK
 	case errors.Is(err, errHelpShown):
 		return exitUsage
-	case calledWrongly(err):
+	case isUsageError(err):
 		fmt.Fprintf(stderr, "webpubsub: %s (see %s --help)\n", errorLine(err), cmd.CommandPath())
 		return exitUsage
 	default:
@@ -62,16 +62,16 @@ func report(stderr io.Writer, cmd *cobra.Command, err error) int {
 	}
 }
 
-func calledWrongly(err error) bool {
+func isUsageError(err error) bool {
 	var ran failure
 	var usage *usageError
 	return !errors.As(err, &ran) || errors.As(err, &usage) ||
 		errors.Is(err, webpubsub.ErrInvalidArgument) || errors.Is(err, wsclient.ErrInvalidArgument)
 }
 
-// errorLine returns the text of an error on one line. The packages begin their errors with their names; the name of this
-// program is enough. The packages also keep secrets out of their errors, and rejectConnectionStrings keeps those of the
-// command line out of cobra's.
+// errorLine returns the text of an error on one line, without the package names at the start of our packages' errors.
+// Our packages keep secrets out of their errors, and rejectConnectionStrings keeps the secrets of the command line out
+// of cobra's errors.
 func errorLine(err error) string {
 	text := " " + strings.Join(strings.Fields(err.Error()), " ")
 	text = strings.NewReplacer(" webpubsub: ", " ", " wsclient: ", " ", " tunnel: ", " ").Replace(text)

@@ -9,7 +9,7 @@ import (
 )
 
 func newGroup(p *program) *cobra.Command {
-	return family(&cobra.Command{Use: "group", Short: "Look at groups and change who is in them"},
+	return family(&cobra.Command{Use: "group", Short: "Check groups and change their members"},
 		p.question("exist GROUP", "Report whether a group has a connection", "exists",
 			func(ctx context.Context, client *webpubsub.ServiceClient, args []string) (bool, error) {
 				return client.GroupExists(ctx, args[0], nil)
@@ -23,7 +23,7 @@ func newGroup(p *program) *cobra.Command {
 			func(ctx context.Context, client *webpubsub.ServiceClient, args []string) error {
 				return client.RemoveConnectionFromGroup(ctx, args[0], args[1], nil)
 			}),
-		p.operation("add-user GROUP USER", "Add the connections that a user has now to a group",
+		p.operation("add-user GROUP USER", "Add the current connections of a user to a group",
 			func(ctx context.Context, client *webpubsub.ServiceClient, args []string) error {
 				return client.AddUserToGroup(ctx, args[0], args[1], nil)
 			}),

@@ -10,11 +10,11 @@ func newHealth(p *program) *cobra.Command {
 	var asJSON bool
 	cmd := &cobra.Command{
 		Use:   "health",
-		Short: "Report whether the service is there and well",
-		Long:  "Report whether the service is there and well. It is a question to the service, without a hub and without credentials.",
+		Short: "Report whether the service is reachable and healthy",
+		Long:  "Report whether the service is reachable and healthy. The request needs no hub and no credentials.",
 		Args:  argumentsOf("health"),
 		RunE: action(func(cmd *cobra.Command, args []string) error {
-			client, err := p.clientForHub(cmd.ErrOrStderr(), "health") // a client needs a hub, and the question does not
+			client, err := p.clientForHub(cmd.ErrOrStderr(), "health") // a client needs a hub, but this request does not
 			if err != nil {
 				return err
 			}

@@ -9,10 +9,11 @@ import (
 	"github.com/spf13/cobra"
 )
 
-// maxFile bounds what is read of a file or of standard input. The service accepts about 1 MB and answers 413 above it.
+// maxFile limits the input from a file or from standard input. The service accepts about 1 MB, and rejects more with
+// 413.
 const maxFile = 16 << 20
 
-// readFile returns the content of the file that --file names; - is standard input. It returns early when Ctrl-C comes.
+// readFile returns the content of a file, or of standard input if the name is "-". It returns early after Ctrl-C.
 func readFile(cmd *cobra.Command, name string) ([]byte, error) {
 	r := cmd.InOrStdin()
 	if name != "-" {
@@ -20,7 +21,7 @@ func readFile(cmd *cobra.Command, name string) ([]byte, error) {
 		if err != nil {
 			return nil, usageErrorf("--file: %v", err)
 		}
-		defer func() { _ = file.Close() }() // it was only read
+		defer func() { _ = file.Close() }() // read only
 		r = file
 	}
 	type result struct {
@@ -28,7 +29,7 @@ func readFile(cmd *cobra.Command, name string) ([]byte, error) {
 		err  error
 	}
 	done := make(chan result, 1)
-	go func() { // which a terminal may hold up for ever
+	go func() { // because a read from a terminal may block forever
 		data, err := io.ReadAll(io.LimitReader(r, maxFile+1))
 		done <- result{data, err}
 	}()
@@ -40,7 +41,7 @@ func readFile(cmd *cobra.Command, name string) ([]byte, error) {
 		case read.err != nil:
 			return nil, fmt.Errorf("reading the input: %w", read.err)
 		case len(read.data) > maxFile:
-			return nil, usageErrorf("the input has more than 16 MiB, and the service accepts about 1 MB")
+			return nil, usageErrorf("the input is larger than 16 MiB; the service accepts about 1 MB")
 		}
 		return read.data, nil
 	}

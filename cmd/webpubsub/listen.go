@@ -30,18 +30,18 @@ func newListen(p *program) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "listen",
 		Short: "Receive the hub's events through a tunnel, and forward them to a URL",
-		Long: `Receive the events of the hub over a connection that this program opens, and forward each one to the event handler at
---to. The event handler needs no public address, and may be written in any language. In the service, the URL template
-of the hub's event handler must begin with tunnel:///, such as tunnel:///eventhandler/.
+		Long: `Receive the hub's events over a connection that this program opens, and forward each event to the event handler at --to.
+The event handler needs no public address, and may be written in any language. In the service, the URL template of the
+hub's event handler must begin with tunnel:///, for example tunnel:///eventhandler/.
 
-If --to has a path, events are sent to that path, whatever the path of the URL template is. If it has none (or / alone),
-the path of the URL template is kept, with the event's name in place of {event}. The query is kept in both cases.
+If --to has a path, all events are sent to that path. If it has no path, or only /, the path of the URL template is kept,
+with the event's name in place of {event}. The query of the URL template is kept in both cases.
 
-A line for each event goes to standard output: time, event, user, the status of the answer, and how long it took. With
---json it is one JSON object. What happens to the connection is logged to standard error, at the level info unless
---log-level is given. An event that the event handler cannot be asked about is answered with 502.
+Each event prints a line to standard output: time, event, user, response status, and duration. With --json the line is a
+JSON object. Changes of the connection are logged to standard error, at level info unless --log-level is given. If the
+event handler cannot be reached, the event fails with 502.
 
-Ctrl-C ends the command, once the events under way are answered. The tunnel is experimental: Microsoft does not document
+Ctrl-C ends the command after the in-flight events are finished. The tunnel is experimental: Microsoft does not document
 its protocol.`,
 		Example: `  webpubsub listen --hub chat --to http://localhost:8080/eventhandler/
   webpubsub listen --hub chat --to http://localhost:8080 --json | jq 'select(.status >= 400)'`,
@@ -65,20 +65,20 @@ func (f *listenFlags) run(p *program, cmd *cobra.Command) error {
 	defer cancel(nil)
 	l := &listener{out: cmd.OutOrStdout(), asJSON: f.asJSON, log: p.logger(cmd.ErrOrStderr()), fail: cancel}
 	l.proxy = l.newProxy(to)
-	defer context.AfterFunc(ctx, func() { l.log.Info("ending, once the events under way are answered") })()
+	defer context.AfterFunc(ctx, func() { l.log.Info("shutting down: waiting for in-flight events") })()
 	if err := p.serveTunnel(ctx, l, l.log); err != nil {
 		return fmt.Errorf("listen: %w", err)
 	}
 	if cmd.Context().Err() == nil {
-		return context.Cause(ctx) // nobody reads the output any more
+		return context.Cause(ctx) // the output is closed
 	}
 	return nil
 }
 
-// target returns the URL of --to. Its errors do not repeat the URL, which may hold a key.
+// target returns the URL of --to. Its errors do not repeat the URL, which may contain a key.
 func (f *listenFlags) target() (*url.URL, error) {
 	if f.to == "" {
-		return nil, usageErrorf("the event handler is missing: give --to URL")
+		return nil, usageErrorf("the event handler is missing: use --to URL")
 	}
 	to, err := url.Parse(f.to)
 	switch {
@@ -92,7 +92,8 @@ func (f *listenFlags) target() (*url.URL, error) {
 	return to, nil
 }
 
-// serveTunnel serves the hub's events with the handler, by the connection string or Microsoft Entra ID.
+// serveTunnel serves the hub's events with the handler. It authenticates with the connection string or Microsoft Entra
+// ID.
 func (p *program) serveTunnel(ctx context.Context, handler http.Handler, log *slog.Logger) error {
 	hub, err := p.hubName()
 	if err != nil {
@@ -113,53 +114,54 @@ func (p *program) serveTunnel(ctx context.Context, handler http.Handler, log *sl
 	return tunnel.Serve(ctx, connectionString, hub, handler, options)
 }
 
-// maxAnswer bounds the body of an answer: a frame of the tunnel holds 1 MiB.
-const maxAnswer = 1 << 20
+// maxResponse limits the body of a response: a frame of the tunnel holds 1 MiB.
+const maxResponse = 1 << 20
 
-// listener forwards events, and prints a line for each.
+// listener forwards events and prints a line for each.
 type listener struct {
 	proxy  *httputil.ReverseProxy
 	log    *slog.Logger
-	fail   context.CancelCauseFunc // ends the command
+	fail   context.CancelCauseFunc // ends the command with an error
 	asJSON bool
 
 	mu  sync.Mutex
 	out io.Writer
 }
 
-// newProxy returns what forwards an event. The answer is read as a whole before any of it is passed on, so that a broken one
-// becomes a 502 and not a short answer.
+// newProxy returns the proxy that forwards events. It reads a response completely before it passes it on, so a broken
+// response becomes a 502 and not a truncated response.
 func (l *listener) newProxy(to *url.URL) *httputil.ReverseProxy {
 	transport := http.DefaultTransport.(*http.Transport).Clone()
-	transport.DisableCompression = true // the answer is passed on as it is
-	transport.MaxIdleConnsPerHost = 256 // as many events as the tunnel serves at once
-	// Shorter than servers keep idle connections (node: 5 seconds), as a POST that meets the end of one cannot be sent again.
+	transport.DisableCompression = true // pass the response on unchanged
+	transport.MaxIdleConnsPerHost = 256 // the number of events that the tunnel serves concurrently
+	// Shorter than the idle timeout of servers (Node: 5 seconds), because a POST on a connection that is just being
+	// closed cannot be retried.
 	transport.IdleConnTimeout = 2 * time.Second
 	return &httputil.ReverseProxy{
 		Transport: transport,
 		Rewrite: func(r *httputil.ProxyRequest) {
 			r.Out.URL.Scheme, r.Out.URL.Host = to.Scheme, to.Host
-			r.Out.Host = "" // that of --to: development servers reject other hosts
+			r.Out.Host = "" // use the host of --to: development servers reject other hosts
 			if to.Path != "" && to.Path != "/" {
 				r.Out.URL.Path, r.Out.URL.RawPath = to.Path, to.RawPath
 			}
 			r.Out.URL.RawQuery = strings.Trim(to.RawQuery+"&"+r.Out.URL.RawQuery, "&")
 		},
 		ModifyResponse: func(response *http.Response) error {
-			body, err := io.ReadAll(io.LimitReader(response.Body, maxAnswer+1))
+			body, err := io.ReadAll(io.LimitReader(response.Body, maxResponse+1))
 			response.Body.Close()
 			switch {
 			case err != nil:
-				return fmt.Errorf("the answer broke off: %w", err)
-			case len(body) > maxAnswer:
-				return errors.New("the answer is larger than 1 MiB")
+				return fmt.Errorf("the response was cut off: %w", err)
+			case len(body) > maxResponse:
+				return errors.New("the response is larger than 1 MiB")
 			}
 			response.Body = io.NopCloser(bytes.NewReader(body))
 			return nil
 		},
 		ErrorHandler: func(w http.ResponseWriter, r *http.Request, err error) {
-			w.(*answer).err = err
-			l.log.Error("the event was not answered by --to", slog.String("event", eventName(r)), slog.String("error", errorLine(err)))
+			w.(*statusRecorder).err = err
+			l.log.Error("the event handler at --to did not respond", slog.String("event", eventName(r)), slog.String("error", errorLine(err)))
 			http.Error(w, "the event handler cannot be reached", http.StatusBadGateway)
 		},
 	}
@@ -168,7 +170,7 @@ func (l *listener) newProxy(to *url.URL) *httputil.ReverseProxy {
 // ServeHTTP forwards an event.
 func (l *listener) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	start := time.Now()
-	a := &answer{ResponseWriter: w}
+	a := &statusRecorder{ResponseWriter: w}
 	l.proxy.ServeHTTP(a, r)
 	line := listenedEvent{
 		Time: start, Event: eventName(r), Hub: r.Header.Get("Ce-Hub"), UserID: r.Header.Get("Ce-Userid"),
@@ -183,20 +185,20 @@ func (l *listener) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 }
 
-// answer is the way of an answer, and remembers its status or why there was none.
-type answer struct {
+// statusRecorder is a response writer that remembers the status, or the error if there was no response.
+type statusRecorder struct {
 	http.ResponseWriter
 	status int
 	err    error
 }
 
-func (a *answer) WriteHeader(status int) {
-	a.status = status // of the last call: those before it were informational
+func (a *statusRecorder) WriteHeader(status int) {
+	a.status = status // the last call counts: earlier ones were informational
 	a.ResponseWriter.WriteHeader(status)
 }
 
-// eventName returns the name of the event. The question of the service whether the handler accepts events has none: it is
-// validate, as in the URL of an event handler.
+// eventName returns the name of the event. The service's validation request has no name; eventName returns "validate"
+// for it, as in the URL of an event handler.
 func eventName(r *http.Request) string {
 	if name := r.Header.Get("Ce-Eventname"); name != "" {
 		return name
@@ -207,9 +209,9 @@ func eventName(r *http.Request) string {
 	return r.Method + " " + r.URL.Path
 }
 
-// listenedEvent is a line of listen. Its names are part of the program's interface.
+// listenedEvent is an output line of listen. Its JSON names are part of the program's interface.
 type listenedEvent struct {
-	Time         time.Time `json:"time"` // when the event came
+	Time         time.Time `json:"time"` // when the event arrived
 	Event        string    `json:"event"`
 	Hub          string    `json:"hub,omitempty"`
 	UserID       string    `json:"userId,omitempty"`

@@ -37,7 +37,7 @@ func listen(t *testing.T, server *emulator.Server, args ...string) *programtest.
 	return p
 }
 
-// user returns what makes the URLs of a client.
+// user returns a URL provider for a user.
 func user(t *testing.T, server *emulator.Server, id string) wsclient.URLProvider {
 	t.Helper()
 	return tokenProvider(service(t, server), &webpubsub.ClientAccessTokenOptions{UserID: id})
@@ -52,7 +52,7 @@ func dialAs(t *testing.T, server *emulator.Server, id string) *wsclient.Conn {
 	return conn
 }
 
-// endListen interrupts listen, which must exit with 0. It returns what else was on standard output.
+// endListen interrupts listen, which must exit with 0. It returns the rest of standard output.
 func endListen(t *testing.T, p *programtest.Process) string {
 	t.Helper()
 	p.Interrupt(t)
@@ -129,31 +129,31 @@ func TestListenPrintsJSONForPrograms(t *testing.T) {
 	require.Empty(t, endListen(t, p))
 }
 
-// An answer that is cut or too large must not reach the service as a whole one.
+// A response that is cut off or too large must not reach the service as a complete response.
 func TestAnEventWithoutAnAnswerIs502AndOneLogLine(t *testing.T) {
 	gone := httptest.NewServer(nil)
 	gone.Close()
 	cut := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		_, _ = io.WriteString(w, "{}")
-		_ = http.NewResponseController(w).Flush() // the test notices if it was not sent
+		_ = http.NewResponseController(w).Flush() // the test fails if it was not sent
 		panic(http.ErrAbortHandler)
 	}))
 	defer cut.Close()
 	large := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		_, _ = w.Write(make([]byte, maxAnswer+1)) // the reader may leave
+		_, _ = w.Write(make([]byte, maxResponse+1)) // the reader may stop
 	}))
 	defer large.Close()
 	for _, test := range []struct{ to, want string }{
 		{gone.URL, "refused"},
-		{cut.URL, "the answer broke off: unexpected EOF"},
-		{large.URL, "the answer is larger than 1 MiB"},
+		{cut.URL, "the response was cut off: unexpected EOF"},
+		{large.URL, "the response is larger than 1 MiB"},
 	} {
 		server := tunnelTo(t, "tunnel:///{event}")
 		p := listen(t, server, "--to", test.to+"/?key=secret-key", "--log-level", "error", "--json")
 		provider := user(t, server, "alice")
 		ctx, cancel := context.WithCancel(t.Context())
 		refused := make(chan struct{})
-		go func() { // until it is cancelled, as the service retries the event
+		go func() { // until it is canceled, because the service retries the event
 			_, _ = wsclient.Dial(ctx, provider, nil)
 			close(refused)
 		}()
@@ -165,7 +165,7 @@ func TestAnEventWithoutAnAnswerIs502AndOneLogLine(t *testing.T) {
 		more := endListen(t, p)
 		logged := p.Stderr.String()
 		require.Equal(t, 1+strings.Count(more, "\n"), strings.Count(logged, "\n"), logged)
-		require.Regexp(t, `^time=\S+ level=ERROR msg="the event was not answered by --to" event=connect error=`, logged)
+		require.Regexp(t, `^time=\S+ level=ERROR msg="the event handler at --to did not respond" event=connect error=`, logged)
 		require.NotContains(t, logged, "secret-key")
 	}
 }
@@ -193,7 +193,7 @@ func TestAnInterruptWaitsForTheEventsUnderWay(t *testing.T) {
 	}()
 	<-began
 	p.Interrupt(t)
-	p.Stderr.WaitFor(t, "ending, once the events under way are answered")
+	p.Stderr.WaitFor(t, "shutting down: waiting for in-flight events")
 	close(answer)
 	require.Equal(t, "the-answer", <-dialed)
 	code, stdout := p.Result(t)

@@ -21,12 +21,13 @@ func TestMain(m *testing.M) { programtest.Main(m, main) }
 // hub is the hub of the tests.
 const hub = "chat"
 
-// on returns the environment variables that name an emulator and the hub.
+// on returns the environment variables for an emulator and the hub.
 func on(server *emulator.Server) []string {
 	return []string{"WEBPUBSUB_CONNECTION_STRING=" + server.ConnectionString(), "WEBPUBSUB_HUB=" + hub}
 }
 
-// succeed runs the program, which must exit with 0 and without a word on standard error, and returns its standard output.
+// succeed runs the program and returns its standard output. The program must exit with 0 and write nothing to standard
+// error.
 func succeed(t *testing.T, env []string, args ...string) string {
 	t.Helper()
 	p := programtest.Start(t, args, env...)
@@ -37,7 +38,8 @@ func succeed(t *testing.T, env []string, args ...string) string {
 	return stdout
 }
 
-// fail runs the program, which must exit with the code and print one line on standard error. It returns that line.
+// fail runs the program and returns its error. The program must exit with the code and write one line to standard
+// error.
 func fail(t *testing.T, code int, env []string, args ...string) string {
 	t.Helper()
 	p := programtest.Start(t, args, env...)
@@ -50,8 +52,8 @@ func fail(t *testing.T, code int, env []string, args ...string) string {
 	return line
 }
 
-// client connects a client of the JSON subprotocol, as a user and in groups. The messages that it receives are on the
-// channel, as the service's frames.
+// client connects a client of the JSON subprotocol, as a user and in groups. The channel has the frames that it
+// receives.
 func client(t *testing.T, server *emulator.Server, user string, groups ...string) (id string, frames <-chan map[string]any) {
 	t.Helper()
 	service, err := webpubsub.NewClientFromConnectionString(server.ConnectionString(), hub, nil)
@@ -88,12 +90,12 @@ func receive(t *testing.T, frames <-chan map[string]any) map[string]any {
 		require.True(t, ok, "the connection has ended")
 		return frame
 	case <-time.After(30 * time.Second):
-		t.Fatal("nothing arrives")
+		t.Fatal("no frame arrived")
 		return nil
 	}
 }
 
-// deadline bounds the waiting of a test.
+// deadline returns a context that limits how long a test waits.
 func deadline(t *testing.T) context.Context {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)

@@ -31,10 +31,10 @@ func TestSend(t *testing.T) {
 	require.Empty(t, succeed(t, env, "send", "all", "to alice", "--filter", "userId eq 'alice'"))
 	require.Equal(t, "to alice", receive(t, toAlice)["data"])
 	require.Empty(t, succeed(t, env, "send", "user", "bob", "--file", writeFile(t, "of a\nfile\n")))
-	require.Equal(t, "of a\nfile\n", receive(t, toBob)["data"], "bob did not receive what was for alice")
+	require.Equal(t, "of a\nfile\n", receive(t, toBob)["data"], "bob must not receive the message to alice")
 	require.Empty(t, succeed(t, env, "send", "connection", alice, "--binary", "\xff\x00"[:1]))
 	frame = receive(t, toAlice)
-	require.Equal(t, []any{"binary", "/w=="}, []any{frame["dataType"], frame["data"]}, "alice was excluded before")
+	require.Equal(t, []any{"binary", "/w=="}, []any{frame["dataType"], frame["data"]}, "alice must not receive the message that excluded her")
 }
 
 func TestSendReadsStandardInput(t *testing.T) {
@@ -63,7 +63,7 @@ func TestAnInterruptEndsTheWaitForStandardInput(t *testing.T) {
 	require.Zero(t, server.RequestCount("SendToAll"))
 }
 
-func TestQuestions(t *testing.T) {
+func TestYesOrNoCommands(t *testing.T) {
 	server := emulator.StartT(t, nil)
 	env := on(server)
 	id, _ := client(t, server, "alice", "room")
@@ -148,7 +148,7 @@ func TestListConnections(t *testing.T) {
 	require.Equal(t, []string{"CONNECTION", "USER"}, strings.Fields(succeed(t, on(server), "group", "list-connections", "attic")))
 	lines := strings.Split(succeed(t, on(server), "group", "list-connections", "room"), "\n")
 	require.Len(t, lines, 3)
-	require.Equal(t, id+`  alice \u202e`, lines[1], "names cannot steer the terminal")
+	require.Equal(t, id+`  alice \u202e`, lines[1], "control characters of names are escaped")
 	require.JSONEq(t, `[{"connectionId":"`+id+`","userId":"alice \u202e"}]`, succeed(t, on(server), "group", "list-connections", "room", "--json"))
 	client(t, server, "bob", "room")
 	require.Len(t, strings.Split(succeed(t, on(server), "group", "list-connections", "room", "--top", "1"), "\n"), 3)

@@ -35,13 +35,13 @@ func printTable(w io.Writer, rows [][]string) error {
 	return t.Flush()
 }
 
-// printable returns text that a terminal shows as it is: characters that would move the cursor, change colours or reorder
-// the line are escaped. Names and messages come from strangers.
+// printable returns text that is safe to print on a terminal: it escapes characters that would move the cursor, change
+// colors or reorder the line. Names and messages come from strangers.
 func printable(text string) string {
 	return escape(text, func(r rune) bool { return false })
 }
 
-// printableText is printable for messages of several lines, which keep their line breaks and tabs.
+// printableText is like printable, but keeps line breaks and tabs.
 func printableText(text string) string {
 	return escape(text, func(r rune) bool { return r == '\n' || r == '\t' })
 }

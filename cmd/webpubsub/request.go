@@ -14,10 +14,10 @@ func newRequest(p *program) *cobra.Command {
 	var file, contentType string
 	cmd := &cobra.Command{
 		Use:   "request METHOD PATH",
-		Short: "Send any request to the REST API, signed",
-		Long: `Send any request to the REST API and print the body of the answer, for operations that have no command here. The
-request is signed, and the api-version is added if PATH has none. An answer other than 2xx is a failure. Tokens are made
-by "webpubsub token" only, so that no other command prints one.`,
+		Short: "Send a signed request to the REST API",
+		Long: `Send a signed request to the REST API and print the body of the response. Use it for operations that have no command here.
+The api-version is added if PATH has none. A status other than 2xx is a failure. The command rejects generateToken:
+only "webpubsub token" prints tokens.`,
 		Example: `  webpubsub request GET '/api/hubs/chat/groups/room/connections?top=10'`,
 		Args:    argumentsOf("request METHOD PATH"),
 		RunE: action(func(cmd *cobra.Command, args []string) error {
@@ -26,7 +26,7 @@ by "webpubsub token" only, so that no other command prints one.`,
 				return err
 			}
 			if strings.Contains(strings.ToLower(args[1]), "generatetoken") {
-				return usageErrorf("PATH: use webpubsub token to make a token")
+				return usageErrorf("PATH: use webpubsub token to create a token")
 			}
 			var body []byte
 			if file != "" {
@@ -46,7 +46,7 @@ by "webpubsub token" only, so that no other command prints one.`,
 				return err
 			}
 			defer resp.Body.Close()
-			return printAnswer(cmd.OutOrStdout(), resp)
+			return printResponse(cmd.OutOrStdout(), resp)
 		}),
 	}
 	cmd.Flags().StringVar(&file, "file", "", "send the content of `FILE` as the body; - is standard input")
@@ -54,8 +54,8 @@ by "webpubsub token" only, so that no other command prints one.`,
 	return cmd
 }
 
-// printAnswer prints the body of an answer.
-func printAnswer(w io.Writer, resp *http.Response) error {
+// printResponse prints the body of a response.
+func printResponse(w io.Writer, resp *http.Response) error {
 	if _, err := io.Copy(w, resp.Body); err != nil {
 		return err
 	}

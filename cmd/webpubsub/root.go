@@ -8,7 +8,7 @@ import (
 	"github.com/spf13/cobra"
 )
 
-// run is the program: it executes the command that the arguments name, and returns the exit code.
+// run executes the command that the arguments name, and returns the exit code.
 func run(ctx context.Context, args []string, env func(string) string, stdin io.Reader, stdout, stderr io.Writer) int {
 	root := newRoot(&program{env: env})
 	root.SetArgs(args)
@@ -26,14 +26,14 @@ func newRoot(p *program) *cobra.Command {
 	root := &cobra.Command{
 		Use:   "webpubsub",
 		Short: "Operate and debug applications on Azure Web PubSub",
-		Long: `webpubsub operates and debugs applications on Azure Web PubSub, against the service and the emulator alike.
+		Long: `webpubsub operates and debugs applications on Azure Web PubSub. It works with the service and with the emulator.
 
 Which service:
-  WEBPUBSUB_CONNECTION_STRING     the connection string that the portal shows, or that "webpubsub emulator" prints
-  --connection-string-file FILE   the same in a file
+  WEBPUBSUB_CONNECTION_STRING     the connection string from the portal, or from "webpubsub emulator"
+  --connection-string-file FILE   a file with the connection string
   --endpoint URL                  with Microsoft Entra ID: the environment, a managed identity, the Azure CLI, ...
 
-The hub is --hub, or WEBPUBSUB_HUB. The exit code is 0 for done, 1 for failed, and 2 for called wrongly.`,
+The hub is --hub or WEBPUBSUB_HUB. The exit code is 0 for success, 1 for a failure, and 2 for a usage error.`,
 		Version:       version(),
 		SilenceErrors: true, // report prints them
 		SilenceUsage:  true,
@@ -47,11 +47,12 @@ The hub is --hub, or WEBPUBSUB_HUB. The exit code is 0 for done, 1 for failed, a
 	return root
 }
 
-// family makes a command the parent of others. A call without one of them is a wrong call, and prints the help.
+// family makes a command the parent of others. Without a subcommand it prints the help, and the exit code is that of a
+// usage error.
 func family(parent *cobra.Command, commands ...*cobra.Command) *cobra.Command {
 	parent.Args = func(cmd *cobra.Command, args []string) error {
 		if len(args) > 0 {
-			return usageErrorf("there is no command %q", cmd.CommandPath()+" "+args[0])
+			return usageErrorf("unknown command %q", cmd.CommandPath()+" "+args[0])
 		}
 		return nil
 	}
@@ -67,7 +68,7 @@ func family(parent *cobra.Command, commands ...*cobra.Command) *cobra.Command {
 	return parent
 }
 
-// version returns the version of the module that the program was built from.
+// version returns the version of the module that contains the program.
 func version() string {
 	if info, ok := debug.ReadBuildInfo(); ok && info.Main.Version != "" {
 		return info.Main.Version

@@ -20,8 +20,8 @@ func newSend(p *program) *cobra.Command {
 		Short: "Send a message to all, a group, a user or a connection",
 		Long: `Send a message to all connections of the hub, to a group, a user or one connection.
 
-The message is the argument, or else the content of --file, or else standard input. It is sent as text unless --json or
---binary is given.`,
+The message is the argument, or the content of --file, or standard input. It is sent as text unless --json or --binary is
+given.`,
 		Example: `  webpubsub send all 'the service restarts in 5 minutes'
   webpubsub send group room --json '{"price": 12}' --filter "userId ne 'bob'"
   date | webpubsub send user alice`,
@@ -59,22 +59,22 @@ The message is the argument, or else the content of --file, or else standard inp
 	)
 }
 
-// sendTo is a command that sends to one kind of target.
+// sendTo describes a command that sends to one kind of target.
 type sendTo struct {
-	use, short      string // use names the target, unless the message is for all
-	filter, exclude bool   // the flags that the target has
+	use, short      string // use includes the target's argument, except for all
+	filter, exclude bool   // whether the command has these flags
 	send            func(ctx context.Context, client *webpubsub.ServiceClient, target string, message webpubsub.Message, f *sendFlags) error
 }
 
 func (s sendTo) command(p *program) *cobra.Command {
 	var f sendFlags
-	targets := len(strings.Fields(s.use)) - 2 // without the command's name and the message
+	targets := len(strings.Fields(s.use)) - 2 // 0 or 1: without the command's name and the message
 	cmd := &cobra.Command{Use: s.use, Short: s.short, Args: argumentsOf(s.use), RunE: action(func(cmd *cobra.Command, args []string) error {
 		client, message, err := f.prepare(p, cmd, args[targets:])
 		if err != nil {
 			return err
 		}
-		target := strings.Join(args[:targets], "") // of no or one argument
+		target := strings.Join(args[:targets], "")
 		return s.send(cmd.Context(), client, target, message, &f)
 	})}
 	f.addFlags(cmd)
@@ -96,7 +96,7 @@ type sendFlags struct {
 	ttl              time.Duration
 	pairs            []string
 
-	metadata map[string]string // of pairs
+	metadata map[string]string // parsed from pairs
 }
 
 func (f *sendFlags) addFlags(cmd *cobra.Command) {
@@ -104,8 +104,8 @@ func (f *sendFlags) addFlags(cmd *cobra.Command) {
 	flags.BoolVar(&f.asJSON, "json", false, "the message is JSON")
 	flags.BoolVar(&f.asBinary, "binary", false, "the message is binary")
 	flags.StringVar(&f.file, "file", "", "read the message from `FILE`; - is standard input")
-	flags.DurationVar(&f.ttl, "ttl", 0, "how long the service may hold the message for a connection that cannot receive it yet: whole seconds, at most 5m (default: without limit)")
-	flags.StringArrayVar(&f.pairs, "metadata", nil, "a `KEY=VALUE` that goes with the message; may be repeated")
+	flags.DurationVar(&f.ttl, "ttl", 0, "how long the service may hold the message for a connection that cannot receive it yet: whole seconds, at most 5m (default: no limit)")
+	flags.StringArrayVar(&f.pairs, "metadata", nil, "metadata of the message as `KEY=VALUE`; may be repeated")
 	cmd.MarkFlagsMutuallyExclusive("json", "binary")
 }
 
@@ -117,9 +117,9 @@ func (f *sendFlags) addExclude(cmd *cobra.Command) {
 	cmd.Flags().StringArrayVar(&f.excluded, "exclude", nil, "do not send to this `CONNECTION`; may be repeated")
 }
 
-// prepare returns the client and the message. args is the message, or nothing.
+// prepare returns the client and the message. args holds the message or is empty.
 func (f *sendFlags) prepare(p *program, cmd *cobra.Command, args []string) (*webpubsub.ServiceClient, webpubsub.Message, error) {
-	client, err := p.client(cmd.ErrOrStderr()) // before standard input is read: a person would have typed for nothing
+	client, err := p.client(cmd.ErrOrStderr()) // before reading standard input, so that nobody types a message in vain
 	if err != nil {
 		return nil, webpubsub.Message{}, err
 	}
@@ -137,7 +137,7 @@ func (f *sendFlags) prepare(p *program, cmd *cobra.Command, args []string) (*web
 func (f *sendFlags) read(cmd *cobra.Command, args []string) ([]byte, error) {
 	switch {
 	case len(args) > 0 && f.file != "":
-		return nil, usageErrorf("the message is given as an argument and as --file")
+		return nil, usageErrorf("the message and --file cannot be used together")
 	case len(args) > 0:
 		return []byte(args[0]), nil
 	case f.file == "":
@@ -156,7 +156,7 @@ func (f *sendFlags) message(data []byte) (webpubsub.Message, error) {
 		}
 		return webpubsub.JSON(json.RawMessage(data)), nil
 	case !utf8.Valid(data):
-		return webpubsub.Message{}, usageErrorf("the message is not UTF-8 text: give --binary to send it as it is")
+		return webpubsub.Message{}, usageErrorf("the message is not UTF-8 text: use --binary to send it unchanged")
 	}
 	return webpubsub.Text(string(data)), nil
 }
@@ -169,12 +169,12 @@ func checkJSON(data []byte) error {
 		return usageErrorf("the message is not JSON: %v", err)
 	}
 	if _, err := decoder.Token(); err != io.EOF {
-		return usageErrorf("the message is not JSON: there is more after the first value")
+		return usageErrorf("the message is not JSON: unexpected data after the first value")
 	}
 	return nil
 }
 
-// parsePairs reads the KEY=VALUE of a flag that may be repeated.
+// parsePairs parses the KEY=VALUE pairs of a repeated flag.
 func parsePairs(flag string, pairs []string) (map[string]string, error) {
 	if len(pairs) == 0 {
 		return nil, nil
@@ -183,7 +183,7 @@ func parsePairs(flag string, pairs []string) (map[string]string, error) {
 	for _, pair := range pairs {
 		key, value, found := strings.Cut(pair, "=")
 		if _, twice := values[key]; !found || twice {
-			return nil, usageErrorf("--%s: %q must be KEY=VALUE, each key once", flag, pair)
+			return nil, usageErrorf("--%s: %q must be KEY=VALUE, with each key only once", flag, pair)
 		}
 		values[key] = value
 	}

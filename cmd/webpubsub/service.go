@@ -17,7 +17,7 @@ import (
 	"github.com/awps-go/webpubsub"
 )
 
-// program is what the commands share: the flags that name the service and the hub, and how calls are made and logged.
+// program holds the flags and settings that the commands share: the service, the hub, retries and logging.
 type program struct {
 	env func(string) string
 
@@ -30,34 +30,34 @@ type program struct {
 
 func (p *program) addFlags(flags *pflag.FlagSet) {
 	flags.StringVar(&p.connectionStringFile, "connection-string-file", "",
-		"the `FILE` that holds the connection string (default: WEBPUBSUB_CONNECTION_STRING)")
-	flags.StringVar(&p.endpoint, "endpoint", "", "the `URL` of the service, to authenticate with Microsoft Entra ID")
+		"the `FILE` with the connection string (default: WEBPUBSUB_CONNECTION_STRING)")
+	flags.StringVar(&p.endpoint, "endpoint", "", "the `URL` of the service, for authentication with Microsoft Entra ID")
 	flags.StringVar(&p.hub, "hub", "", "the `NAME` of the hub (default: WEBPUBSUB_HUB)")
-	flags.Int32Var(&p.retries, "retries", 3, "retry a request that the service could not answer up to `N` times")
+	flags.Int32Var(&p.retries, "retries", 3, "retry a request up to `N` times after a transient failure")
 	p.logLevel.Level = slog.LevelError
 	flags.Var(&p.logLevel, "log-level", "the lowest `LEVEL` to log to standard error: debug, info, warn or error; debug shows the HTTP traffic")
 
-	// The flag exists so that its error is helpful: see rejectConnectionStrings.
+	// The flag is defined only to give a helpful error: see rejectConnectionStrings.
 	flags.String("connection-string", "", "")
 	cobra.CheckErr(flags.MarkHidden("connection-string"))
 }
 
-// logLevel is a slog.Level as a flag.
+// logLevel is a slog.Level that can be a flag.
 type logLevel struct{ slog.Level }
 
 func (l *logLevel) Set(text string) error { return l.UnmarshalText([]byte(text)) }
 func (l *logLevel) String() string        { return strings.ToLower(l.Level.String()) }
 func (l *logLevel) Type() string          { return "LEVEL" }
 
-// rejectConnectionStrings rejects a connection string on the command line. Every user of the machine can see the command
-// lines of others, and the shell remembers them. The error does not repeat it.
+// rejectConnectionStrings rejects a connection string on the command line: other users of the machine can see command
+// lines, and the shell remembers them. The error does not repeat the connection string.
 func rejectConnectionStrings(args []string) error {
 	for _, arg := range args {
 		text := strings.ToLower(arg)
 		name, _, _ := strings.Cut(text, "=")
 		if name == "--connection-string" || strings.Contains(text, "endpoint=") && strings.Contains(text, "accesskey=") {
-			return usageErrorf("a connection string on the command line can be seen by other users of this machine: " +
-				"set WEBPUBSUB_CONNECTION_STRING, or put it into a file and give --connection-string-file FILE")
+			return usageErrorf("other users of this machine can see a connection string on the command line: " +
+				"set WEBPUBSUB_CONNECTION_STRING, or use --connection-string-file FILE")
 		}
 	}
 	return nil
@@ -79,7 +79,7 @@ func (p *program) hubName() (string, error) {
 	if hub := p.env("WEBPUBSUB_HUB"); hub != "" {
 		return hub, nil
 	}
-	return "", usageErrorf("the hub is missing: give --hub NAME, or set WEBPUBSUB_HUB")
+	return "", usageErrorf("the hub is missing: use --hub NAME, or set WEBPUBSUB_HUB")
 }
 
 func (p *program) clientForHub(stderr io.Writer, hub string) (*webpubsub.ServiceClient, error) {
@@ -88,7 +88,7 @@ func (p *program) clientForHub(stderr io.Writer, hub string) (*webpubsub.Service
 		Logger:        p.logger(stderr),
 	}
 	if p.retries <= 0 {
-		options.Retry.MaxRetries = -1 // azcore's word for none
+		options.Retry.MaxRetries = -1 // azcore's value for no retries
 	}
 	if p.endpoint != "" {
 		return p.entraClient(hub, options)
@@ -111,7 +111,7 @@ func (p *program) entraClient(hub string, options *webpubsub.ClientOptions) (*we
 // credential returns the credential for --endpoint.
 func (p *program) credential() (azcore.TokenCredential, error) {
 	if p.connectionStringFile != "" {
-		return nil, usageErrorf("--endpoint and --connection-string-file exclude each other")
+		return nil, usageErrorf("--endpoint and --connection-string-file cannot be used together")
 	}
 	return azidentity.NewDefaultAzureCredential(nil)
 }
@@ -127,15 +127,15 @@ func (p *program) connectionString() (string, error) {
 	if text := p.env("WEBPUBSUB_CONNECTION_STRING"); text != "" {
 		return text, nil
 	}
-	return "", usageErrorf("the service is missing: set WEBPUBSUB_CONNECTION_STRING, or give --connection-string-file FILE, " +
-		"or --endpoint URL to authenticate with Microsoft Entra ID")
+	return "", usageErrorf("the service is missing: set WEBPUBSUB_CONNECTION_STRING, or use --connection-string-file FILE, " +
+		"or --endpoint URL for Microsoft Entra ID")
 }
 
 func (p *program) logger(stderr io.Writer) *slog.Logger {
 	return slog.New(slog.NewTextHandler(stderr, &slog.HandlerOptions{Level: p.logLevel.Level}))
 }
 
-// operation makes a command of one call to the service. The words of use after the first are its arguments.
+// operation returns a command that makes one call to the service. The words of use after the first are its arguments.
 func (p *program) operation(use, short string, run func(ctx context.Context, client *webpubsub.ServiceClient, args []string) error) *cobra.Command {
 	return &cobra.Command{Use: use, Short: short, Args: argumentsOf(use), RunE: action(func(cmd *cobra.Command, args []string) error {
 		client, err := p.client(cmd.ErrOrStderr())
@@ -146,8 +146,8 @@ func (p *program) operation(use, short string, run func(ctx context.Context, cli
 	})}
 }
 
-// question makes a command of one call whose answer is yes or no. It prints true or false, and with --json an object
-// that has the answer under the key.
+// question returns a command that makes one yes-or-no call to the service. It prints true or false, or with --json an
+// object with the answer under the key.
 func (p *program) question(use, short, key string, ask func(ctx context.Context, client *webpubsub.ServiceClient, args []string) (bool, error)) *cobra.Command {
 	var asJSON bool
 	cmd := &cobra.Command{Use: use, Short: short, Args: argumentsOf(use), RunE: action(func(cmd *cobra.Command, args []string) error {
@@ -169,8 +169,8 @@ func (p *program) question(use, short, key string, ask func(ctx context.Context,
 	return cmd
 }
 
-// argumentsOf returns the check of a command's arguments. An argument in brackets may be left out, and one that ends in
-// dots may be repeated; both can only be the last.
+// argumentsOf returns the check of a command's arguments. An argument in brackets is optional, and one that ends in
+// dots may be repeated; only the last argument may have either.
 func argumentsOf(use string) cobra.PositionalArgs {
 	names := strings.Fields(use)[1:]
 	least, most := len(names), len(names)
@@ -188,7 +188,7 @@ func argumentsOf(use string) cobra.PositionalArgs {
 		case len(args) < least:
 			return usageErrorf("the argument %s is missing", names[len(args)])
 		case len(args) > most:
-			return usageErrorf("there is an argument too much: %q", args[most])
+			return usageErrorf("unexpected argument %q", args[most])
 		}
 		return nil
 	}

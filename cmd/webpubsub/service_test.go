@@ -27,7 +27,7 @@ func TestHelpAndVersion(t *testing.T) {
 	require.Equal(t, "json-reliable\njson\nprotobuf-reliable\nprotobuf\n:4\n", completions(t, "connect", "--protocol", ""))
 }
 
-// completions returns what the program answers to the shell's completion script.
+// completions returns the program's output for the shell's completion script.
 func completions(t *testing.T, args ...string) string {
 	t.Helper()
 	p := programtest.Start(t, append([]string{"__complete"}, args...))
@@ -52,20 +52,20 @@ func TestAWrongCallIsOneLineAndTwo(t *testing.T) {
 		args []string
 		want string
 	}{
-		{[]string{"sned"}, `there is no command "webpubsub sned" (see webpubsub --help)`},
-		{[]string{"send", "everybody", "hi"}, `there is no command "webpubsub send everybody" (see webpubsub send --help)`},
-		{[]string{"send", "all", "hi", "ho"}, `there is an argument too much: "ho"`},
+		{[]string{"sned"}, `unknown command "webpubsub sned" (see webpubsub --help)`},
+		{[]string{"send", "everybody", "hi"}, `unknown command "webpubsub send everybody" (see webpubsub send --help)`},
+		{[]string{"send", "all", "hi", "ho"}, `unexpected argument "ho"`},
 		{[]string{"send", "group"}, "the argument GROUP is missing"},
 		{[]string{"send", "all", "--loud", "hi"}, "unknown flag: --loud (see webpubsub send all --help)"},
 		{[]string{"send", "user", "bob", "--exclude", "x", "hi"}, "unknown flag: --exclude"},
 		{[]string{"send", "all", "--json", "--binary", "hi"}, "json binary"},
 		{[]string{"send", "all", "--json", `{"a":`}, "the message is not JSON: unexpected EOF"},
-		{[]string{"send", "all", "--json", `1 2`}, "the message is not JSON: there is more after the first value"},
-		{[]string{"send", "all", "--file", "nowhere", "hi"}, "the message is given as an argument and as --file"},
+		{[]string{"send", "all", "--json", `1 2`}, "the message is not JSON: unexpected data after the first value"},
+		{[]string{"send", "all", "--file", "nowhere", "hi"}, "the message and --file cannot be used together"},
 		{[]string{"send", "all", "--file", "nowhere"}, "--file: open nowhere: "},
 		{[]string{"send", "all", "--metadata", "x", "hi"}, `--metadata: "x" must be KEY=VALUE`},
 		{[]string{"send", "all", "--ttl", "301s", "hi"}, "SendToAll: invalid argument"},
-		{[]string{"send", "all", "\xff"}, "give --binary to send it as it is"},
+		{[]string{"send", "all", "\xff"}, "use --binary to send it unchanged"},
 		{[]string{"group", "add-connection", "room"}, "the argument CONNECTION is missing"},
 		{[]string{"group", "add-connections"}, "the argument GROUP... is missing"},
 		{[]string{"permission", "grant", "fly", "id", "room"}, "GrantPermission: invalid argument permission"},
@@ -73,19 +73,19 @@ func TestAWrongCallIsOneLineAndTwo(t *testing.T) {
 		{[]string{"token", "--protocol", "smtp"}, "--protocol must be default, mqtt or socketio"},
 		{[]string{"token", "--expires-in", "1s"}, "GetClientAccessToken: invalid argument"},
 		{[]string{"request", "GET", "https://example.com/"}, "invalid argument"},
-		{[]string{"request", "POST", "/api/hubs/chat/:generateToken"}, "use webpubsub token to make a token"},
+		{[]string{"request", "POST", "/api/hubs/chat/:generateToken"}, "use webpubsub token to create a token"},
 		{[]string{"connect", "--protocol", "smtp"}, "--protocol must be json-reliable, json, protobuf-reliable or protobuf"},
 		{[]string{"connect", "--input", "xml"}, "--input must be text or json"},
 		{[]string{"connect", "--count", "-1"}, "--count must be at least 0"},
 		{[]string{"connect", "--to-group", "a", "--event", "b"}, "to-group event"},
 		{[]string{"connect", "--negotiate", "http://127.0.0.1:1", "--user", "a"}, "negotiate user"},
-		{[]string{"listen"}, "the event handler is missing: give --to URL (see webpubsub listen --help)"},
+		{[]string{"listen"}, "the event handler is missing: use --to URL (see webpubsub listen --help)"},
 		{[]string{"listen", "--to", "localhost:8080"}, "--to must be a URL such as http://localhost:8080/eventhandler/"},
 		{[]string{"listen", "--to", "http://me:secret-key@localhost/"}, "--to must not have a user name or a password"},
 		{[]string{"listen", "--to", "http://localhost/#a"}, "--to must not have a fragment"},
 		{[]string{"listen", "--to", "http://localhost/", "--hub", "1"}, "invalid argument hub"},
 		{[]string{"listen", "--to", "http://localhost/", "--endpoint", "http://example.com"}, "invalid argument endpoint"},
-		{[]string{"bench", "--clients", "1001"}, "--clients 1001 is more than --max-connections 1000: give --max-connections 1001 if that is what you want"},
+		{[]string{"bench", "--clients", "1001"}, "--clients 1001 is more than --max-connections 1000: use --max-connections 1001 to allow it"},
 		{[]string{"bench", "--clients", "0"}, "--clients must be from 1 to 1048576, not 0"},
 		{[]string{"bench", "--size", "63"}, "--size must be from 64 to 1048576, not 63"},
 		{[]string{"bench", "--duration", "0s"}, "--duration must be positive"},
@@ -94,7 +94,7 @@ func TestAWrongCallIsOneLineAndTwo(t *testing.T) {
 		{[]string{"emulator", "--log-level", "loud"}, `invalid argument "loud" for "--log-level"`},
 		{[]string{"--log-level", "loud", "health"}, `invalid argument "loud" for "--log-level"`},
 		{[]string{"--hub", "1", "send", "all", "hi"}, "invalid argument hub"},
-		{[]string{"--endpoint", "https://example.com", "--connection-string-file", "x", "token"}, "--endpoint and --connection-string-file exclude each other"},
+		{[]string{"--endpoint", "https://example.com", "--connection-string-file", "x", "token"}, "--endpoint and --connection-string-file cannot be used together"},
 		{[]string{"--connection-string-file", "nowhere", "token"}, "--connection-string-file: open nowhere: "},
 	} {
 		line := fail(t, exitUsage, env, test.args...)
@@ -104,7 +104,7 @@ func TestAWrongCallIsOneLineAndTwo(t *testing.T) {
 }
 
 func TestTheServiceAndTheHubMustBeNamed(t *testing.T) {
-	require.Contains(t, fail(t, exitUsage, nil, "token"), "the hub is missing: give --hub NAME, or set WEBPUBSUB_HUB")
+	require.Contains(t, fail(t, exitUsage, nil, "token"), "the hub is missing: use --hub NAME, or set WEBPUBSUB_HUB")
 	require.Contains(t, fail(t, exitUsage, nil, "token", "--hub", "chat"), "the service is missing: set WEBPUBSUB_CONNECTION_STRING")
 	require.Contains(t, fail(t, exitUsage, []string{"WEBPUBSUB_CONNECTION_STRING=AccessKey=abcdefgh"}, "token", "--hub", "chat"), "Endpoint is missing")
 }
@@ -118,8 +118,8 @@ func TestAConnectionStringOnTheCommandLineIsRefused(t *testing.T) {
 	} {
 		line := fail(t, exitUsage, nil, args...)
 		require.NotContains(t, line, "abcdefghijkl", "%q", args)
-		require.Contains(t, line, "can be seen by other users of this machine: set WEBPUBSUB_CONNECTION_STRING, "+
-			"or put it into a file and give --connection-string-file FILE", "%q", args)
+		require.Contains(t, line, "other users of this machine can see a connection string on the command line: "+
+			"set WEBPUBSUB_CONNECTION_STRING, or use --connection-string-file FILE", "%q", args)
 	}
 }
 
@@ -131,9 +131,9 @@ func TestFlagsWinOverTheEnvironment(t *testing.T) {
 	require.True(t, strings.HasPrefix(url, strings.Replace(server.Endpoint(), "http", "ws", 1)+"/client/hubs/chat?access_token="), url)
 }
 
-// TestEntra authenticates by a managed identity, whose endpoint is this test's, to an emulator with TLS.
+// TestEntra authenticates with a managed identity to an emulator with TLS. The test serves the identity's endpoint.
 func TestEntra(t *testing.T) {
-	other := httptest.NewTLSServer(nil) // has a certificate for 127.0.0.1
+	other := httptest.NewTLSServer(nil) // with a certificate for 127.0.0.1
 	defer other.Close()
 	identity := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		w.Header().Set("Content-Type", "application/json")
@@ -149,7 +149,7 @@ func TestEntra(t *testing.T) {
 	certificate := filepath.Join(t.TempDir(), "cert.pem")
 	require.NoError(t, os.WriteFile(certificate, pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: other.Certificate().Raw}), 0o600))
 	env := []string{
-		"WEBPUBSUB_HUB=" + hub, "SSL_CERT_FILE=" + certificate, "WEBPUBSUB_CONNECTION_STRING=is not looked at",
+		"WEBPUBSUB_HUB=" + hub, "SSL_CERT_FILE=" + certificate, "WEBPUBSUB_CONNECTION_STRING=is ignored",
 		"IDENTITY_ENDPOINT=" + identity.URL, "IDENTITY_HEADER=header", "AZURE_TOKEN_CREDENTIALS=ManagedIdentityCredential",
 	}
 	require.Empty(t, succeed(t, env, "send", "all", "--endpoint", server.Endpoint(), "hi"))

@@ -17,9 +17,9 @@ func newToken(p *program) *cobra.Command {
 	var asJSON bool
 	cmd := &cobra.Command{
 		Use:   "token",
-		Short: "Make a client access token and print the URL to connect to",
-		Long: `Make a client access token and print the URL with which one client can connect. Whoever has the URL can connect
-until the token expires.`,
+		Short: "Create a client access token and print the URL to connect to",
+		Long: `Create a client access token and print the URL that a client connects to. Anybody who has the URL can connect until the
+token expires.`,
 		Args: argumentsOf("token"),
 		RunE: action(func(cmd *cobra.Command, args []string) error {
 			client, err := p.client(cmd.ErrOrStderr())
@@ -47,8 +47,8 @@ until the token expires.`,
 	}
 	f.addFlags(cmd)
 	cmd.Flags().StringVar(&protocol, "protocol", "default", "the `KIND` of client: default, mqtt or socketio")
-	cmd.Flags().DurationVar(&expiresIn, "expires-in", time.Hour, "how long the token can be used to connect, at least 1m")
-	cmd.Flags().BoolVar(&asJSON, "json", false, "print JSON with token, baseUrl and url, the answer of a negotiate endpoint")
+	cmd.Flags().DurationVar(&expiresIn, "expires-in", time.Hour, "how long the token is valid for connecting, at least 1m")
+	cmd.Flags().BoolVar(&asJSON, "json", false, "print JSON with token, baseUrl and url, like the response of a negotiate endpoint")
 	completeFlag(cmd, "protocol", "default", "mqtt", "socketio")
 	return cmd
 }
@@ -65,7 +65,7 @@ func parseClientProtocol(text string) (webpubsub.ClientProtocol, error) {
 	return "", usageErrorf("--protocol must be default, mqtt or socketio, not %q", text)
 }
 
-// clientFlags are the flags for the identity and the rights of a client.
+// clientFlags are the flags for the user, groups and roles of a client.
 type clientFlags struct {
 	user   string
 	groups []string
@@ -74,22 +74,22 @@ type clientFlags struct {
 
 func (f *clientFlags) addFlags(cmd *cobra.Command) {
 	flags := cmd.Flags()
-	flags.StringVar(&f.user, "user", "", "the `ID` of the user that the connection belongs to (default: none)")
-	flags.StringArrayVar(&f.groups, "group", nil, "a `GROUP` that the connection is in from the start; may be repeated")
+	flags.StringVar(&f.user, "user", "", "the `ID` of the connection's user (default: no user)")
+	flags.StringArrayVar(&f.groups, "group", nil, "a `GROUP` that the connection joins; may be repeated")
 	flags.StringArrayVar(&f.roles, "role", nil, "a `ROLE` of the connection, such as webpubsub.sendToGroup or webpubsub.joinLeaveGroup.NAME; may be repeated")
 	completeFlag(cmd, "role", webpubsub.RoleSendToAnyGroup, webpubsub.RoleJoinLeaveAnyGroup)
 }
 
 func (f *clientFlags) tokenOptions() (*webpubsub.ClientAccessTokenOptions, error) {
 	for _, role := range f.roles {
-		if !strings.HasPrefix(role, "webpubsub.") { // the service ignores roles that it does not know
+		if !strings.HasPrefix(role, "webpubsub.") { // the service ignores unknown roles
 			return nil, usageErrorf("--role: %q must begin with webpubsub., such as %s", role, webpubsub.RoleSendToAnyGroup)
 		}
 	}
 	return &webpubsub.ClientAccessTokenOptions{UserID: f.user, Groups: f.groups, Roles: f.roles}, nil
 }
 
-// completeFlag has the shell complete the values of a flag.
+// completeFlag registers the values of a flag for shell completion.
 func completeFlag(cmd *cobra.Command, name string, values ...string) {
 	cobra.CheckErr(cmd.RegisterFlagCompletionFunc(name, cobra.FixedCompletions(values, cobra.ShellCompDirectiveNoFileComp)))
 }

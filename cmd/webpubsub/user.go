@@ -9,7 +9,7 @@ import (
 )
 
 func newUser(p *program) *cobra.Command {
-	return family(&cobra.Command{Use: "user", Short: "Look at users and close their connections"},
+	return family(&cobra.Command{Use: "user", Short: "Check users and close their connections"},
 		p.question("exist USER", "Report whether a user has a connection", "exists",
 			func(ctx context.Context, client *webpubsub.ServiceClient, args []string) (bool, error) {
 				return client.UserExists(ctx, args[0], nil)

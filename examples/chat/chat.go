@@ -19,35 +19,36 @@ import (
 	"github.com/awps-go/webpubsub/eventhandler"
 )
 
-// hubName is the hub that the chat lives in.
+// hubName is the hub of the chat.
 const hubName = "chat"
 
 const (
 	defaultRoom   = "lobby"
-	historyLength = 50   // messages that a room remembers
-	maxTextLength = 2000 // characters of one message
+	historyLength = 50   // messages in a room's history
+	maxTextLength = 2000 // characters in a message
 	maxRooms      = 1000
 )
 
 var (
-	// Many scripts write letters with marks, \p{M}; a name of marks alone would be one that nobody sees.
+	// Many scripts write letters with marks, \p{M}. A name must not begin with a mark: a name of marks only would be
+	// invisible.
 	validName = regexp.MustCompile(`^[\p{L}\p{N}_-][\p{L}\p{M}\p{N}_-]{0,23}$`)
 	validRoom = regexp.MustCompile(`^[a-z0-9_-]{1,24}$`)
 )
 
-// isName says whether a text can be a name. Some letters and marks are there to be seen by nobody: a name that has one
-// looks like another's.
+// isName reports whether a text is a valid name. It rejects invisible letters and marks, because such a name would look
+// like another name.
 func isName(s string) bool {
 	return validName.MatchString(s) && !strings.ContainsFunc(s, func(r rune) bool {
 		return unicode.In(r, unicode.Variation_Selector, unicode.Other_Default_Ignorable_Code_Point)
 	})
 }
 
-// group is the group of a room. Who is in the room is in the group, and nobody else.
+// group returns the group of a room. The group's members are exactly the connections in the room.
 func group(room string) string { return "room-" + room }
 
-// Chat is the application's side of the chat. Who is connected, who is in which room and who may speak there is the
-// service's to know; Chat remembers the rooms themselves: what was said, who hosts them, and who is banned or muted.
+// Chat is the application's side of the chat. The service knows who is connected, who is in which room, and who may
+// speak there. Chat keeps the rooms: history, hosts, and banned and muted users.
 type Chat struct {
 	service  *webpubsub.ServiceClient
 	sessions *sessions
@@ -57,20 +58,20 @@ type Chat struct {
 	rooms map[string]*room
 }
 
-// room is a room. It is hosted by whoever has opened it, who may mute people and remove them.
+// room is a room. Its host is the user who opened it, and may mute and remove users.
 type room struct {
 	name    string
 	host    string
 	history []message
-	last    int64 // when the last message was said, or the room was made
-	people  int   // how many were in it when it was last told who is
+	last    int64 // Unix milliseconds of the last message, or of the room's creation
+	people  int   // number of users at the last presence message
 	muted   map[string]bool
 	banned  map[string]bool
 
-	presence sync.Mutex // held while the room is told who is in it, so that the newest news comes last
+	presence sync.Mutex // held while presence is sent, so that the latest state arrives last
 }
 
-// message is one message.
+// message is a chat message.
 type message struct {
 	Type string `json:"type"` // message or direct
 	ID   string `json:"id"`
@@ -78,23 +79,23 @@ type message struct {
 	From string `json:"from"`
 	To   string `json:"to,omitempty"`
 	Text string `json:"text"`
-	At   int64  `json:"at"` // Unix milliseconds; no two messages of a room have the same
+	At   int64  `json:"at"` // Unix milliseconds, unique in a room
 }
 
-// messageID returns the id of the message that an event says. It is the service's name for the event: so a message has
-// the same id if its event comes again, and no other message has it, not after a restart either.
+// messageID returns the id of the message in an event. It is derived from the event's id, so a retried event gives the
+// same id. Ids are unique, even across restarts.
 func messageID(e *eventhandler.Event) string { return e.ConnectionID + "-" + e.EventID }
 
-// welcome is what a connection is told when it has entered a room.
+// welcome is sent to a connection when it has entered a room.
 type welcome struct {
 	Type    string    `json:"type"`
 	Room    string    `json:"room"`
-	Group   string    `json:"group"` // where the page sends that its user is typing
+	Group   string    `json:"group"` // the group for typing notifications
 	User    string    `json:"user"`
 	History []message `json:"history"`
 }
 
-// presence is who is in a room.
+// presence lists the users in a room.
 type presence struct {
 	Type   string   `json:"type"`
 	Room   string   `json:"room"`
@@ -107,20 +108,20 @@ type person struct {
 	Muted bool   `json:"muted,omitempty"`
 }
 
-// notice is a word to one user: that something went wrong, or that they have been removed or muted.
+// notice is a message of the chat to one user: an error, or that the user was removed, muted or unmuted.
 type notice struct {
 	Type string `json:"type"` // error, removed, muted or unmuted
 	Room string `json:"room,omitempty"`
 	Text string `json:"text"`
 }
 
-// NewChat returns a chat that talks to the service through a client of its hub, for those who have sessions.
+// NewChat returns a chat on the service client's hub, for the users of the sessions.
 func NewChat(service *webpubsub.ServiceClient, sessions *sessions, log *slog.Logger) *Chat {
 	return &Chat{service: service, sessions: sessions, log: log, rooms: make(map[string]*room)}
 }
 
-// Handler returns the handler of the service's events. The event handler must be set to the system events connect,
-// connected and disconnected, and to all user events.
+// Handler returns the event handler of the chat. The service must send it the system events connect, connected and
+// disconnected, and all user events.
 func (c *Chat) Handler(connectionString string) (*eventhandler.Handler, error) {
 	return eventhandler.New(&eventhandler.Options{
 		Hub:               hubName,
@@ -133,8 +134,8 @@ func (c *Chat) Handler(connectionString string) (*eventhandler.Handler, error) {
 	})
 }
 
-// onConnect lets a client into the room that its URL names, if the session that gave it the URL is still open: the token
-// outlives it. The room is remembered in the connection's state, which the service sends along with every later event.
+// onConnect accepts a client into the room in its URL. The session in the URL must still be open, because the token may
+// outlive it. The room is kept in the connection's state, which the service sends with every later event.
 func (c *Chat) onConnect(_ context.Context, r *eventhandler.ConnectRequest) (*eventhandler.ConnectResponse, error) {
 	session := r.Query.Get("session")
 	if !c.sessions.open(session, r.UserID) {
@@ -156,14 +157,14 @@ func (c *Chat) onConnect(_ context.Context, r *eventhandler.ConnectRequest) (*ev
 	return response, nil
 }
 
-// onConnected greets a client that has entered its first room, and tells the room.
+// onConnected welcomes a client in its first room, and notifies the room.
 func (c *Chat) onConnected(ctx context.Context, r *eventhandler.ConnectedRequest) error {
 	name, err := roomOf(&r.Event)
 	if err != nil {
 		return err
 	}
-	// Since connect, when the service did not know this connection yet, the user may have logged out, and the host may have
-	// removed or muted them.
+	// Check again what onConnect checked. Until now the service did not know the connection, so a logout, removal or
+	// mute since then could not reach it.
 	var session string
 	if _, err := r.State.Get("session", &session); err != nil {
 		return err
@@ -177,26 +178,26 @@ func (c *Chat) onConnected(ctx context.Context, r *eventhandler.ConnectedRequest
 			&webpubsub.CloseConnectionOptions{Reason: "removed from " + name})
 	}
 	if !maySpeak {
-		if err := c.permit(ctx, r.ConnectionID, name, false); err != nil {
+		if err := c.setMaySpeak(ctx, r.ConnectionID, name, false); err != nil {
 			return err
 		}
 	}
 	if err := c.service.SendToConnection(ctx, r.ConnectionID, webpubsub.JSON(c.welcome(name, r.UserID)), nil); err != nil {
 		return err
 	}
-	return c.tellPresence(ctx, name)
+	return c.sendPresence(ctx, name)
 }
 
-// onDisconnected tells the room that somebody may have left it.
+// onDisconnected notifies the room, which the user may have left.
 func (c *Chat) onDisconnected(ctx context.Context, r *eventhandler.DisconnectedRequest) error {
 	name, err := roomOf(&r.Event)
 	if err != nil {
 		return err
 	}
-	return c.tellPresence(ctx, name)
+	return c.sendPresence(ctx, name)
 }
 
-// command is what the page sends in each of its events.
+// command is the data of the page's events.
 type command struct {
 	Text  string `json:"text"`
 	Room  string `json:"room"`
@@ -205,8 +206,8 @@ type command struct {
 	Muted bool   `json:"muted"`
 }
 
-// onUserEvent does what a client asks for. What the user got wrong comes back as an error message, not as a failed
-// event.
+// onUserEvent carries out a command of a client. It responds to a user's mistake with an error message, so the event
+// itself does not fail.
 func (c *Chat) onUserEvent(ctx context.Context, r *eventhandler.UserEventRequest,
 ) (*eventhandler.UserEventResponse, error) {
 	var cmd command
@@ -224,7 +225,7 @@ func (c *Chat) onUserEvent(ctx context.Context, r *eventhandler.UserEventRequest
 		err = c.direct(ctx, &r.Event, cmd.To, cmd.Text)
 	case "enter":
 		err = c.move(ctx, r, name, cmd.Room)
-		if err == nil { // the state is how every later event knows the room
+		if err == nil { // later events find the room in the state
 			return &eventhandler.UserEventResponse{
 				Message:  webpubsub.JSON(c.welcome(cmd.Room, r.UserID)),
 				SetState: map[string]any{"room": cmd.Room},
@@ -235,7 +236,7 @@ func (c *Chat) onUserEvent(ctx context.Context, r *eventhandler.UserEventRequest
 	case "mute":
 		err = c.mute(ctx, name, r.UserID, cmd.User, cmd.Muted)
 	default:
-		return nil, eventhandler.Reject(http.StatusNotFound, "there is no event "+r.EventName)
+		return nil, eventhandler.Reject(http.StatusNotFound, "unknown event "+r.EventName)
 	}
 	if mistake, ok := errors.AsType[*eventhandler.RejectError](err); ok {
 		return &eventhandler.UserEventResponse{Message: webpubsub.JSON(notice{Type: "error", Text: mistake.Reason})}, nil
@@ -243,17 +244,17 @@ func (c *Chat) onUserEvent(ctx context.Context, r *eventhandler.UserEventRequest
 	return nil, err
 }
 
-// enter opens a room if there is none of that name, and says whether a user may speak in it. The error of a user who
-// may not come in is a rejection.
+// enter opens the room if it does not exist, and reports whether the user may speak in it. It returns a rejection if
+// the user may not enter.
 func (c *Chat) enter(name, user string) (maySpeak bool, err error) {
 	if !validRoom.MatchString(name) {
-		return false, eventhandler.Reject(http.StatusBadRequest, "a room's name is up to 24 small letters, digits, - and _")
+		return false, eventhandler.Reject(http.StatusBadRequest, "a room name has 1 to 24 characters: a-z, 0-9, - and _")
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	for c.rooms[name] == nil && len(c.rooms) >= maxRooms {
 		if !c.forgetRoom() {
-			return false, eventhandler.Reject(http.StatusForbidden, "there are enough rooms")
+			return false, eventhandler.Reject(http.StatusForbidden, "there are too many rooms")
 		}
 	}
 	r := c.room(name)
@@ -266,8 +267,8 @@ func (c *Chat) enter(name, user string) (maySpeak bool, err error) {
 	return !r.muted[user], nil
 }
 
-// room returns a room, with c.mu held. One that it does not know it makes: there may be people in it all the same, whose
-// connections are older than this process. It has no host until somebody enters.
+// room returns a room, and creates it if necessary. A new room may already have people in it, with connections from
+// before this process started. It has no host until somebody enters. The caller holds c.mu.
 func (c *Chat) room(name string) *room {
 	r := c.rooms[name]
 	if r == nil {
@@ -277,8 +278,8 @@ func (c *Chat) room(name string) *room {
 	return r
 }
 
-// forgetRoom makes place for a room, with c.mu held: of the rooms that nobody is in it forgets the one that has been
-// silent for the longest time. If somebody is entering just then, that does no harm: entering makes the room again.
+// forgetRoom drops the empty room with the oldest last message, and reports whether there was one. If somebody is
+// entering that room right now, enter creates it again. The caller holds c.mu.
 func (c *Chat) forgetRoom() bool {
 	var oldest *room
 	for _, r := range c.rooms {
@@ -293,7 +294,7 @@ func (c *Chat) forgetRoom() bool {
 	return true
 }
 
-// welcome returns what a user is told on entering a room.
+// welcome returns the welcome for a user who enters a room.
 func (c *Chat) welcome(name, user string) welcome {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -301,8 +302,8 @@ func (c *Chat) welcome(name, user string) welcome {
 	return welcome{Type: "welcome", Room: name, Group: group(name), User: user, History: history}
 }
 
-// say tells a room what somebody says. Whether they may is the service's to know. If it fails the service sends the event
-// again, and what has been said then is the same message, not another.
+// say sends a user's message to a room, if the service says that the user may speak there. If it fails, the service
+// retries the event, and the message keeps its id.
 func (c *Chat) say(ctx context.Context, e *eventhandler.Event, name, text string) error {
 	text, err := checkText(text)
 	if err != nil {
@@ -320,7 +321,8 @@ func (c *Chat) say(ctx context.Context, e *eventhandler.Event, name, text string
 	return c.service.SendToGroup(ctx, group(name), webpubsub.JSON(m), nil)
 }
 
-// remember adds a message to its room's history, with the time, unless it is there.
+// remember sets a message's time and adds it to the room's history. If the message is already there, it returns that
+// one.
 func (c *Chat) remember(name string, m message) message {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -335,15 +337,15 @@ func (c *Chat) remember(name string, m message) message {
 	return m
 }
 
-// direct sends a message to one user, on all of their connections, and to the sender's own. If the second fails, the
-// service sends the event again and the first gets the message again; the page knows it by its id.
+// direct sends a message to all connections of one user, and to the sender's own connections. If the second send fails,
+// the service retries the event and the recipient receives the message again; the page recognizes it by its id.
 func (c *Chat) direct(ctx context.Context, e *eventhandler.Event, to, text string) error {
 	text, err := checkText(text)
 	if err != nil {
 		return err
 	}
 	if !isName(to) {
-		return eventhandler.Reject(http.StatusBadRequest, "to whom?")
+		return eventhandler.Reject(http.StatusBadRequest, "choose a recipient")
 	}
 	present, err := c.service.UserExists(ctx, to, nil)
 	if err != nil {
@@ -360,7 +362,7 @@ func (c *Chat) direct(ctx context.Context, e *eventhandler.Event, to, text strin
 	return c.service.SendToUser(ctx, e.UserID, m, nil)
 }
 
-// move takes a connection out of one room and into another.
+// move moves a connection from one room to another.
 func (c *Chat) move(ctx context.Context, r *eventhandler.UserEventRequest, from, to string) error {
 	could, err := c.enter(to, r.UserID)
 	if err != nil || from == to {
@@ -369,34 +371,34 @@ func (c *Chat) move(ctx context.Context, r *eventhandler.UserEventRequest, from,
 	if err := c.service.AddConnectionToGroup(ctx, group(to), r.ConnectionID, nil); err != nil {
 		return err
 	}
-	if err := c.permit(ctx, r.ConnectionID, to, could); err != nil {
+	if err := c.setMaySpeak(ctx, r.ConnectionID, to, could); err != nil {
 		return err
 	}
-	// The host may have removed or muted the user meanwhile, without finding this connection in the room.
+	// The host may have removed or muted the user in the meantime, before this connection was in the room.
 	can, err := c.enter(to, r.UserID)
 	if err != nil {
 		return errors.Join(err, c.leave(ctx, r.ConnectionID, to))
 	}
 	if can != could {
-		if err := c.permit(ctx, r.ConnectionID, to, can); err != nil {
+		if err := c.setMaySpeak(ctx, r.ConnectionID, to, can); err != nil {
 			return err
 		}
 	}
 	if err := c.leave(ctx, r.ConnectionID, from); err != nil {
 		return err
 	}
-	return errors.Join(c.tellPresence(ctx, from), c.tellPresence(ctx, to))
+	return errors.Join(c.sendPresence(ctx, from), c.sendPresence(ctx, to))
 }
 
-// leave takes a connection out of a room, and the permission to speak there from it.
+// leave removes a connection from a room and revokes its permission to speak there.
 func (c *Chat) leave(ctx context.Context, connectionID, name string) error {
 	return errors.Join(c.service.RemoveConnectionFromGroup(ctx, group(name), connectionID, nil),
-		c.permit(ctx, connectionID, name, false))
+		c.setMaySpeak(ctx, connectionID, name, false))
 }
 
-// remove takes a user out of a room, on all of their connections, for good.
+// remove bans a user from a room and removes all of the user's connections from it.
 func (c *Chat) remove(ctx context.Context, name, host, user string) error {
-	if err := c.host(name, host, user, func(r *room) { r.banned[user] = true }); err != nil {
+	if err := c.changeAsHost(name, host, user, func(r *room) { r.banned[user] = true }); err != nil {
 		return err
 	}
 	connections, err := c.connections(ctx, name, user)
@@ -404,7 +406,7 @@ func (c *Chat) remove(ctx context.Context, name, host, user string) error {
 		return err
 	}
 	for _, id := range connections {
-		if err := c.permit(ctx, id, name, false); err != nil {
+		if err := c.setMaySpeak(ctx, id, name, false); err != nil {
 			return err
 		}
 	}
@@ -417,12 +419,12 @@ func (c *Chat) remove(ctx context.Context, name, host, user string) error {
 			return err
 		}
 	}
-	return c.tellPresence(ctx, name)
+	return c.sendPresence(ctx, name)
 }
 
-// mute takes from a user the permission to speak in a room, on all of their connections, or gives it back.
+// mute revokes or grants the permission to speak in a room, for all of a user's connections.
 func (c *Chat) mute(ctx context.Context, name, host, user string, muted bool) error {
-	err := c.host(name, host, user, func(r *room) {
+	err := c.changeAsHost(name, host, user, func(r *room) {
 		if r.muted[user] = true; !muted {
 			delete(r.muted, user)
 		}
@@ -439,18 +441,19 @@ func (c *Chat) mute(ctx context.Context, name, host, user string, muted bool) er
 		told.Type, told.Text = "muted", host+" has muted you in "+name
 	}
 	for _, id := range connections {
-		if err := c.permit(ctx, id, name, !muted); err != nil {
+		if err := c.setMaySpeak(ctx, id, name, !muted); err != nil {
 			return err
 		}
 		if err := c.service.SendToConnection(ctx, id, webpubsub.JSON(told), nil); err != nil {
 			return err
 		}
 	}
-	return c.tellPresence(ctx, name)
+	return c.sendPresence(ctx, name)
 }
 
-// host changes a room for somebody else, as only its host may.
-func (c *Chat) host(name, host, user string, change func(*room)) error {
+// changeAsHost changes a room on behalf of its host, in a way that affects another user. It rejects anybody but the
+// host.
+func (c *Chat) changeAsHost(name, host, user string, change func(*room)) error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	r := c.room(name)
@@ -458,14 +461,14 @@ func (c *Chat) host(name, host, user string, change func(*room)) error {
 	case r.host != host:
 		return eventhandler.Reject(http.StatusForbidden, "only the host of "+name+" can do that")
 	case user == host || !isName(user):
-		return eventhandler.Reject(http.StatusBadRequest, "to whom?")
+		return eventhandler.Reject(http.StatusBadRequest, "choose another user")
 	}
 	change(r)
 	return nil
 }
 
-// permit says whether a connection may send to a room's group.
-func (c *Chat) permit(ctx context.Context, connectionID, name string, maySpeak bool) error {
+// setMaySpeak grants or revokes a connection's permission to send to a room's group.
+func (c *Chat) setMaySpeak(ctx context.Context, connectionID, name string, maySpeak bool) error {
 	if maySpeak {
 		return c.service.GrantPermission(ctx, webpubsub.PermissionSendToGroup, connectionID,
 			&webpubsub.GrantPermissionOptions{TargetName: group(name)})
@@ -488,8 +491,8 @@ func (c *Chat) connections(ctx context.Context, name, user string) ([]string, er
 	return ids, nil
 }
 
-// tellPresence tells a room who is in it, as the service knows it.
-func (c *Chat) tellPresence(ctx context.Context, name string) error {
+// sendPresence sends a room the list of its users, as the service knows them.
+func (c *Chat) sendPresence(ctx context.Context, name string) error {
 	c.mu.Lock()
 	r := c.room(name)
 	c.mu.Unlock()
@@ -517,12 +520,12 @@ func roomOf(e *eventhandler.Event) (string, error) {
 	var name string
 	ok, err := e.State.Get("room", &name)
 	if err == nil && !ok {
-		err = fmt.Errorf("the state of connection %s names no room", e.ConnectionID)
+		err = fmt.Errorf("the state of connection %s has no room", e.ConnectionID)
 	}
 	return name, err
 }
 
-// checkText returns a text to send, trimmed.
+// checkText trims a text and rejects it if it is empty or too long.
 func checkText(text string) (string, error) {
 	text = strings.TrimSpace(text)
 	switch {

@@ -30,7 +30,8 @@ func TestMain(m *testing.M) {
 	goleak.VerifyTestMain(m)
 }
 
-// startChat starts the chat on an emulator and returns the page's URL. network says how the emulator calls its events.
+// startChat starts the chat on an emulator and returns the page's URL. network makes the emulator send its events over
+// HTTP instead of calling the handler in process.
 func startChat(t *testing.T, network bool) string {
 	t.Helper()
 	page, _, _ := startChatWith(t, network, nil)
@@ -44,7 +45,7 @@ func startChatWith(t *testing.T, network bool, options *webpubsub.ClientOptions)
 	return page, chat, service
 }
 
-// startChatOn starts the chat on a service, which may have served another chat until now.
+// startChatOn starts the chat on a service, which may have served another chat before.
 func startChatOn(t *testing.T, service *emulator.Server, network bool, options *webpubsub.ClientOptions) (page string, chat *Chat) {
 	t.Helper()
 	client, err := webpubsub.NewClientFromConnectionString(service.ConnectionString(), hubName, options)
@@ -65,7 +66,7 @@ func startChatOn(t *testing.T, service *emulator.Server, network bool, options *
 	return server.URL, chat
 }
 
-// browser is somebody with a cookie jar.
+// browser is a user's browser, with a cookie jar.
 type browser struct {
 	t      *testing.T
 	page   string
@@ -104,7 +105,7 @@ func (b *browser) negotiate() string {
 	return access.URL
 }
 
-// open connects as the page does.
+// open connects like the page.
 func (b *browser) open(room string) (*tab, error) {
 	b.t.Helper()
 	return b.connect(b.negotiate(), room)
@@ -123,7 +124,7 @@ func (b *browser) connect(to, room string) (*tab, error) {
 	return &tab{b.t, conn}, nil
 }
 
-// requireRefused requires that a handshake was answered with a status.
+// requireRefused requires that the handshake failed with the status.
 func requireRefused(t *testing.T, status int, err error, why ...any) {
 	t.Helper()
 	refused, ok := errors.AsType[*wsclient.HandshakeError](err)
@@ -131,7 +132,7 @@ func requireRefused(t *testing.T, status int, err error, why ...any) {
 	require.Equal(t, status, refused.StatusCode, why...)
 }
 
-// join logs a user in and opens a tab in a room, past its welcome.
+// join logs a user in, opens a tab in a room, and receives its welcome.
 func join(t *testing.T, page, name, room string) (*browser, *tab, map[string]any) {
 	t.Helper()
 	b := newBrowser(t, page)
@@ -142,7 +143,7 @@ func join(t *testing.T, page, name, room string) (*browser, *tab, map[string]any
 	return b, tab, tab.expect("welcome")
 }
 
-// send sends an event, and does not wait for what comes of it.
+// send sends an event without waiting for a result.
 func (tab *tab) send(event string, data map[string]any) {
 	tab.t.Helper()
 	require.NoError(tab.t, tab.conn.SendEvent(tab.t.Context(), event, wsclient.JSON(data), &wsclient.SendEventOptions{NoAck: true}))
@@ -170,14 +171,14 @@ func (tab *tab) closed() {
 	select {
 	case <-tab.conn.Done():
 	case <-time.After(20 * time.Second):
-		tab.t.Fatal("the connection is still there")
+		tab.t.Fatal("the connection was not closed")
 	}
 	ended, ok := errors.AsType[*wsclient.CloseError](tab.conn.Err())
 	require.True(tab.t, ok, "%v", tab.conn.Err())
 	require.Equal(tab.t, 1000, ended.Code)
 }
 
-// people waits until the room has the people, in order, as "name" or "name (muted)".
+// people waits until the room's presence is want, in order, as "name" or "name (muted)".
 func (tab *tab) people(want ...string) {
 	tab.t.Helper()
 	for {
@@ -245,7 +246,7 @@ func TestRooms(t *testing.T) {
 	ann.send("say", map[string]any{"text": "anyone?"})
 	ann.expect("message")
 	bob.send("say", map[string]any{"text": "where is she?"})
-	require.Equal(t, "where is she?", bob.expect("message")["text"], "bob has not heard what was said in the other room")
+	require.Equal(t, "where is she?", bob.expect("message")["text"], "bob must not receive messages of the other room")
 
 	bob.send("enter", map[string]any{"room": "garden"})
 	require.Equal(t, []string{"anyone?"}, texts(bob.expect("welcome")["history"]))
@@ -254,7 +255,7 @@ func TestRooms(t *testing.T) {
 	require.Equal(t, "garden", ann.expect("message")["room"])
 
 	bob.send("enter", map[string]any{"room": "No Such Name"})
-	require.Contains(t, bob.expect("error")["text"], "a room's name is")
+	require.Contains(t, bob.expect("error")["text"], "a room name has")
 	require.NoError(t, bob.conn.Close())
 	ann.people("ann")
 }
@@ -265,25 +266,25 @@ func TestNobodyCanTakeAllRooms(t *testing.T) {
 	ann.people("ann")
 	ann.send("say", map[string]any{"text": "hello"})
 	ann.expect("message")
-	for i := range 2 * maxRooms { // as somebody who goes from room to room
+	for i := range 2 * maxRooms { // somebody who enters many rooms
 		_, err := chat.enter(fmt.Sprint("room", i), "eve")
 		require.NoError(t, err)
 	}
 	_, bob, _ := join(t, page, "bob", "garden")
 	bob.send("enter", map[string]any{"room": "lobby"})
-	require.Equal(t, []string{"hello"}, texts(bob.expect("welcome")["history"]), "a room that somebody is in is not forgotten")
+	require.Equal(t, []string{"hello"}, texts(bob.expect("welcome")["history"]), "a room with people in it must not be dropped")
 
 	chat.mu.Lock()
 	require.Len(t, chat.rooms, maxRooms)
-	for _, r := range chat.rooms { // as if somebody were in each
+	for _, r := range chat.rooms { // pretend that every room has somebody in it
 		r.people = 1
 	}
 	chat.mu.Unlock()
 	_, err := chat.enter("one-more", "eve")
-	require.ErrorContains(t, err, "there are enough rooms")
+	require.ErrorContains(t, err, "there are too many rooms")
 }
 
-// interceptor is a transport that calls a function once, before the next PUT to a path that begins so.
+// interceptor is a transport that calls a function once, before the next PUT whose path has the prefix.
 type interceptor struct {
 	mu     sync.Mutex
 	prefix string
@@ -305,7 +306,7 @@ func (i *interceptor) Do(r *http.Request) (*http.Response, error) {
 	return http.DefaultTransport.RoundTrip(r)
 }
 
-func TestWhatTheHostDoesWhileSomebodyEntersCounts(t *testing.T) {
+func TestTheHostActsWhileSomebodyEnters(t *testing.T) {
 	for name, test := range map[string]struct {
 		host    func(chat *Chat, ctx context.Context) error
 		wantErr string
@@ -346,10 +347,10 @@ func TestWhatTheHostDoesWhileSomebodyEntersCounts(t *testing.T) {
 	}
 }
 
-func TestWhatIsSaidIsSaidOnceThoughItsEventComesAgain(t *testing.T) {
+func TestARetriedEventDoesNotRepeatAMessage(t *testing.T) {
 	page, chat, service := startChatWith(t, false, nil)
 	_, ann, _ := join(t, page, "ann", "lobby")
-	ann.people("ann") // the fault is not for this
+	ann.people("ann") // wait: the fault must not hit this message
 	said := &eventhandler.UserEventRequest{
 		Event: eventhandler.Event{ConnectionID: service.Connections(hubName)[0].ID, UserID: "ann", EventName: "say", EventID: "7",
 			State: eventhandler.State{"room": json.RawMessage(`"lobby"`)}},
@@ -357,7 +358,7 @@ func TestWhatIsSaidIsSaidOnceThoughItsEventComesAgain(t *testing.T) {
 	}
 	require.NoError(t, service.InjectFault(emulator.Fault{Operation: "SendToGroup", Status: http.StatusBadRequest}))
 	_, err := chat.onUserEvent(t.Context(), said)
-	require.Error(t, err, "and the service sends the event again")
+	require.Error(t, err, "the event must fail, so that the service retries it")
 	for range 2 {
 		_, err = chat.onUserEvent(t.Context(), said)
 		require.NoError(t, err)
@@ -366,7 +367,7 @@ func TestWhatIsSaidIsSaidOnceThoughItsEventComesAgain(t *testing.T) {
 	require.Len(t, chat.welcome("lobby", "ann").History, 1)
 }
 
-func TestADirectMessageHasTheSameIDWhenItsEventComesAgain(t *testing.T) {
+func TestARetriedEventKeepsTheIDOfADirectMessage(t *testing.T) {
 	page, chat, _ := startChatWith(t, false, nil)
 	_, bob, _ := join(t, page, "bob", "lobby")
 	var ids []any
@@ -383,7 +384,7 @@ func TestADirectMessageHasTheSameIDWhenItsEventComesAgain(t *testing.T) {
 	require.NotEqual(t, ids[1], ids[2])
 }
 
-func TestThoseWhoStayConnectedChatOnAfterARestart(t *testing.T) {
+func TestConnectedUsersContinueAfterARestart(t *testing.T) {
 	service := emulator.StartT(t, nil)
 	page, _ := startChatOn(t, service, false, nil)
 	_, ann, _ := join(t, page, "ann", "lobby")
@@ -404,10 +405,10 @@ func TestThoseWhoStayConnectedChatOnAfterARestart(t *testing.T) {
 	for _, m := range said {
 		ids[m["id"]] = true
 	}
-	require.Len(t, ids, 3, "no two messages have the same id")
-	require.Less(t, said[1]["at"], said[2]["at"], "a later message has a later time")
+	require.Len(t, ids, 3, "message ids must be unique")
+	require.Less(t, said[1]["at"], said[2]["at"], "a later message must have a later time")
 
-	// Nobody hosts the room now, until somebody enters.
+	// The room has no host until somebody enters.
 	ann.send("mute", map[string]any{"user": "bob", "muted": true})
 	require.Equal(t, "only the host of lobby can do that", ann.expect("error")["text"])
 	_, eve, welcome := join(t, page, "eve", "lobby")
@@ -428,7 +429,7 @@ func TestDirectMessages(t *testing.T) {
 		require.Equal(t, []any{"ann", "bob", "psst"}, []any{m["from"], m["to"], m["text"]})
 	}
 	eve.send("direct", map[string]any{"to": "eve", "text": "note to self"})
-	require.Equal(t, "note to self", eve.expect("direct")["text"], "what others write to each other is not for eve")
+	require.Equal(t, "note to self", eve.expect("direct")["text"], "eve must not receive the direct messages of others")
 
 	ann.send("direct", map[string]any{"to": "zoe", "text": "hello?"})
 	require.Equal(t, "zoe is not here", ann.expect("error")["text"])
@@ -451,7 +452,7 @@ func TestTheHostRemovesSomebody(t *testing.T) {
 	require.Equal(t, "you have been removed from lobby", bob.expect("error")["text"])
 
 	_, err := bobs.open("lobby")
-	requireRefused(t, http.StatusForbidden, err, "nor does a reload help")
+	requireRefused(t, http.StatusForbidden, err, "a reload must not help")
 	bob.send("enter", map[string]any{"room": "garden"})
 	require.Equal(t, "garden", bob.expect("welcome")["room"])
 }
@@ -466,7 +467,7 @@ func TestTheHostMutesSomebody(t *testing.T) {
 	ann.people("ann", "bob (muted)")
 	bob.send("say", map[string]any{"text": "but"})
 	require.Equal(t, "you cannot speak in lobby", bob.expect("error")["text"])
-	// What a client sends past the application is the service's to refuse.
+	// The service itself rejects messages that bypass the application.
 	require.ErrorIs(t, bob.conn.SendToGroup(t.Context(), "room-lobby", wsclient.JSON(map[string]any{"type": "typing"}), nil),
 		wsclient.ErrForbidden)
 
@@ -494,10 +495,10 @@ func TestWrongInputIsAnswered(t *testing.T) {
 		"nothing to say":      {"say", map[string]any{"text": "  "}, "there is nothing to send"},
 		"too much to say":     {"say", map[string]any{"text": strings.Repeat("x", 2001)}, "the message is too long"},
 		"too much Cyrillic":   {"say", map[string]any{"text": strings.Repeat("ж", 2001)}, "the message is too long"},
-		"to nobody":           {"direct", map[string]any{"text": "x"}, "to whom?"},
-		"removing oneself":    {"remove", map[string]any{"user": "ann"}, "to whom?"},
-		"muting nobody":       {"mute", map[string]any{"muted": true}, "to whom?"},
-		"a room with no name": {"enter", map[string]any{}, "a room's name is up to 24 small letters, digits, - and _"},
+		"to nobody":           {"direct", map[string]any{"text": "x"}, "choose a recipient"},
+		"removing oneself":    {"remove", map[string]any{"user": "ann"}, "choose another user"},
+		"muting nobody":       {"mute", map[string]any{"muted": true}, "choose another user"},
+		"a room with no name": {"enter", map[string]any{}, "a room name has 1 to 24 characters: a-z, 0-9, - and _"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			ann.send(test.event, test.data)
@@ -506,11 +507,11 @@ func TestWrongInputIsAnswered(t *testing.T) {
 	}
 	longest := strings.Repeat("ж", 2000)
 	ann.send("say", map[string]any{"text": longest})
-	require.Equal(t, longest, ann.expect("message")["text"], "its bytes do not count")
+	require.Equal(t, longest, ann.expect("message")["text"], "characters are counted, not bytes")
 	for event, payload := range map[string]wsclient.Payload{"dance": wsclient.JSON(map[string]any{}), "say": wsclient.Text("x")} {
 		failed, ok := errors.AsType[*wsclient.AckError](ann.conn.SendEvent(t.Context(), event, payload, &wsclient.SendEventOptions{AtMostOnce: true}))
 		require.True(t, ok)
-		require.Equal(t, "Internal server error", failed.Message, "clients do not hear what the application says of a failed event")
+		require.Equal(t, "Internal server error", failed.Message, "clients must not receive the application's error text")
 	}
 }
 
@@ -536,7 +537,7 @@ func TestNamesAreInAnyScript(t *testing.T) {
 	}
 }
 
-func TestNoNameHasWhatNobodySees(t *testing.T) {
+func TestNamesHaveNoInvisibleCharacters(t *testing.T) {
 	for _, name := range []string{
 		"alice", "a-b_1", "नमस्ते", "क्षत्रिय", "علي", "مُحَمَّد", "Ame\u0301lie", "ᠮᠣᠩᠭᠣᠯ", "ខ្មែរ", "김철수",
 	} {
@@ -561,8 +562,9 @@ func TestNoNameHasWhatNobodySees(t *testing.T) {
 		"direct": {"to": "bob\ufe0f", "text": "x"},
 		"mute":   {"user": "bob\ufe0f", "muted": true},
 	} {
+		want := map[string]string{"direct": "choose a recipient", "mute": "choose another user"}[event]
 		ann.send(event, data)
-		require.Equal(t, "to whom?", ann.expect("error")["text"])
+		require.Equal(t, want, ann.expect("error")["text"])
 	}
 }
 
@@ -589,7 +591,7 @@ func TestLogin(t *testing.T) {
 	require.Equal(t, "änn is taken.\n", body)
 	status, _ = ann.post("/api/logout", "{}")
 	require.Equal(t, http.StatusNoContent, status)
-	tab.closed() // nobody chats on under the name
+	tab.closed() // the name must have no connections
 	status, _ = ann.post("/api/negotiate", "{}")
 	require.Equal(t, http.StatusUnauthorized, status)
 	status, _ = other.post("/api/login", `{"name":"änn"}`)
@@ -604,10 +606,10 @@ func TestLogin(t *testing.T) {
 	resp, err := other.client.Do(r)
 	require.NoError(t, err)
 	resp.Body.Close()
-	require.Equal(t, http.StatusForbidden, resp.StatusCode, "another site's page gets no URL")
+	require.Equal(t, http.StatusForbidden, resp.StatusCode, "a page of another site must not receive a URL")
 }
 
-func TestAURLIsGoodForItsSessionOnly(t *testing.T) {
+func TestAURLIsValidOnlyForItsSession(t *testing.T) {
 	page, chat, service := startChatWith(t, false, nil)
 	mallory := newBrowser(t, page)
 	status, _ := mallory.post("/api/login", `{"name":"alice"}`)
@@ -618,14 +620,14 @@ func TestAURLIsGoodForItsSessionOnly(t *testing.T) {
 
 	_, alice, _ := join(t, page, "alice", "lobby")
 	_, err := mallory.connect(old, "lobby")
-	requireRefused(t, http.StatusUnauthorized, err, "the name is somebody else's now")
+	requireRefused(t, http.StatusUnauthorized, err, "the name belongs to somebody else")
 
 	status, _ = mallory.post("/api/login", `{"name":"mallory"}`)
 	require.Equal(t, http.StatusNoContent, status)
 	token, _, _ := strings.Cut(old, "&session=")
 	_, session, _ := strings.Cut(mallory.negotiate(), "&session=")
 	_, err = mallory.connect(token+"&session="+session, "lobby")
-	requireRefused(t, http.StatusUnauthorized, err, "nor does a session under another name help")
+	requireRefused(t, http.StatusUnauthorized, err, "a session under another name must not help")
 
 	// A session that ends between connect and connected.
 	require.NoError(t, chat.onConnected(t.Context(), &eventhandler.ConnectedRequest{Event: eventhandler.Event{
@@ -648,7 +650,7 @@ func TestASessionThatExpiresEndsItsConnections(t *testing.T) {
 	isFree(t, page, "ann")
 }
 
-// isFree waits until somebody else can log in under a name, which is once the chat knows that its connections are closed.
+// isFree waits until somebody else can log in under a name. The name is free once its connections are closed.
 func isFree(t *testing.T, page, name string) {
 	t.Helper()
 	b := newBrowser(t, page)
@@ -658,18 +660,18 @@ func isFree(t *testing.T, page, name string) {
 	}, 20*time.Second, time.Millisecond)
 }
 
-// failToClose lets the next requests to close a user's connections fail.
-func failToClose(t *testing.T, service *emulator.Server, times int) {
+// failCloseRequests makes the next requests to close the connections of a user fail.
+func failCloseRequests(t *testing.T, service *emulator.Server, times int) {
 	t.Helper()
 	require.NoError(t, service.InjectFault(emulator.Fault{Operation: "CloseUserConnections", Times: times,
 		Status: http.StatusBadRequest}))
 }
 
-func TestALogoutThatFailsIsTriedAgain(t *testing.T) {
+func TestAFailedLogoutCanBeRetried(t *testing.T) {
 	page, _, service := startChatWith(t, false, nil)
 	anns, ann, _ := join(t, page, "ann", "lobby")
 	before := anns.negotiate()
-	failToClose(t, service, 2)
+	failCloseRequests(t, service, 2)
 	for range 2 {
 		status, _ := anns.post("/api/logout", "{}")
 		require.Equal(t, http.StatusBadGateway, status)
@@ -678,7 +680,7 @@ func TestALogoutThatFailsIsTriedAgain(t *testing.T) {
 		_, err := anns.connect(before, "lobby")
 		requireRefused(t, http.StatusUnauthorized, err, "the session is closed")
 		status, _ = newBrowser(t, page).post("/api/login", `{"name":"ann"}`)
-		require.Equal(t, http.StatusConflict, status, "somebody chats under the name")
+		require.Equal(t, http.StatusConflict, status, "the name still has a connection")
 	}
 	ann.send("say", map[string]any{"text": "I am still here"})
 	ann.expect("message")
@@ -692,26 +694,26 @@ func TestALogoutThatFailsIsTriedAgain(t *testing.T) {
 	join(t, page, "ann", "lobby")
 }
 
-func TestASessionThatCouldNotBeEndedIsEndedLater(t *testing.T) {
+func TestEndingASessionIsRetried(t *testing.T) {
 	page, chat, service := startChatWith(t, false, nil)
 	chat.sessions.retry = time.Millisecond
 	anns, ann, _ := join(t, page, "ann", "lobby")
-	failToClose(t, service, 3)
+	failCloseRequests(t, service, 3)
 	status, _ := anns.post("/api/logout", "{}")
 	require.Equal(t, http.StatusBadGateway, status)
 	ann.closed()
 	isFree(t, page, "ann")
 }
 
-func TestWhoseLogoutHasFailedCanLogIn(t *testing.T) {
+func TestLoginAfterAFailedLogout(t *testing.T) {
 	for _, name := range []string{"ann", "bob"} {
 		t.Run(name, func(t *testing.T) {
 			page, _, service := startChatWith(t, false, nil)
 			browser, ann, _ := join(t, page, "ann", "lobby")
-			failToClose(t, service, 1)
+			failCloseRequests(t, service, 1)
 			status, _ := browser.post("/api/logout", "{}")
 			require.Equal(t, http.StatusBadGateway, status)
-			failToClose(t, service, 2) // the old session's, and the new name's
+			failCloseRequests(t, service, 2) // once for the old session, once for the new name
 			status, _ = browser.post("/api/login", `{"name":"`+name+`"}`)
 			require.Equal(t, http.StatusBadGateway, status)
 
@@ -728,7 +730,7 @@ func TestWhoseLogoutHasFailedCanLogIn(t *testing.T) {
 	}
 }
 
-func TestABrowserIsLoggedInOnce(t *testing.T) {
+func TestABrowserHasOneSession(t *testing.T) {
 	page := startChat(t, false)
 	browser, ann, _ := join(t, page, "ann", "lobby")
 	join(t, page, "eve", "lobby")
@@ -748,16 +750,16 @@ func TestABrowserIsLoggedInOnce(t *testing.T) {
 	require.Equal(t, "BOB", bob.expect("welcome")["user"])
 }
 
-func TestANameIsGivenWithoutTheConnectionsOfAnEarlierRun(t *testing.T) {
+func TestLoginClosesTheConnectionsOfAnEarlierRun(t *testing.T) {
 	service := emulator.StartT(t, nil)
 	page, _ := startChatOn(t, service, false, nil)
 	_, before, _ := join(t, page, "ann", "lobby")
 	page, _ = startChatOn(t, service, false, nil)
 
-	failToClose(t, service, 2)
-	for range 2 { // a login that fails does not take the name
+	failCloseRequests(t, service, 2)
+	for range 2 { // a failed login must not reserve the name
 		status, _ := newBrowser(t, page).post("/api/login", `{"name":"ann"}`)
-		require.Equal(t, http.StatusBadGateway, status, "rather than share the name")
+		require.Equal(t, http.StatusBadGateway, status, "the name must not be shared")
 	}
 	join(t, page, "ann", "lobby")
 	before.closed()

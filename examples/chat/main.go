@@ -1,8 +1,8 @@
-// Command chat is a chat room: a whole application on Azure Web PubSub, with a web page.
+// Command chat is a chat: a complete application on Azure Web PubSub, with a web page.
 //
 //	go run ./examples/chat
 //
-// runs it on the emulator; see the README for how to run it on the real service, and for how it works.
+// runs it on the emulator. The README explains how it works and how to run it on the real service.
 package main
 
 import (
@@ -24,7 +24,7 @@ import (
 )
 
 func main() {
-	addr := flag.String("addr", "127.0.0.1:8080", "where the page and the event handler are served")
+	addr := flag.String("addr", "127.0.0.1:8080", "the `ADDRESS` of the page and the event handler")
 	flag.Parse()
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
@@ -34,9 +34,9 @@ func main() {
 		switch {
 		case c.connectionString == "": // the emulator reaches the event handler in any case
 		case c.tunnel:
-			fmt.Println("The URL template of its event handler is tunnel:///eventhandler/{event}")
+			fmt.Println("Its event handler's URL template is tunnel:///eventhandler/{event}")
 		default:
-			fmt.Println("Let the service reach its event handler at", url+"eventhandler/{event}")
+			fmt.Println("The service must be able to reach its event handler at", url+"eventhandler/{event}")
 		}
 	})
 	if err != nil {
@@ -45,11 +45,11 @@ func main() {
 	}
 }
 
-// config is what the command line and the environment say.
+// config holds the configuration from the command line and the environment.
 type config struct {
 	addr             string
-	connectionString string // of the service; empty for an emulator, which calls the event handler in process
-	tunnel           bool   // the service's events come through a tunnel, which needs no public endpoint
+	connectionString string // of the service; empty runs an emulator, which calls the event handler in process
+	tunnel           bool   // receive the service's events through a tunnel, which needs no public endpoint
 }
 
 // run serves the chat until ctx ends. started is called with the URL of the page.
@@ -90,17 +90,17 @@ func run(ctx context.Context, c config, log *slog.Logger, started func(url strin
 	}
 	server := &http.Server{
 		Handler: newServer(sessions, events),
-		// Strangers may send a request a byte at a time, or none at all.
+		// Clients may send a request very slowly, or not at all.
 		ReadHeaderTimeout: 10 * time.Second,
 		ReadTimeout:       30 * time.Second,
-		WriteTimeout:      2 * time.Minute, // longer than the service waits for the answer to an event
+		WriteTimeout:      2 * time.Minute, // longer than the service waits for the response to an event
 		IdleTimeout:       2 * time.Minute,
 	}
 	ctx, cancel := context.WithCancel(ctx)
 	tunnelEnded := make(chan error, 1)
 	if c.tunnel && service == nil {
 		go func() {
-			defer cancel() // without events there is no chat
+			defer cancel() // the chat cannot run without events
 			tunnelEnded <- tunnel.Serve(ctx, connectionString, hubName, server.Handler, &tunnel.Options{Logger: log})
 		}()
 	} else {

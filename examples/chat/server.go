@@ -14,8 +14,8 @@ import (
 //go:embed web
 var web embed.FS
 
-// newServer returns the handler of the whole application: the page, login and negotiate for the page, and events for
-// the service, at /eventhandler/.
+// newServer returns the handler of the application: the page, login and negotiate for the page, and /eventhandler/ for
+// the service's events.
 func newServer(s *sessions, events http.Handler) http.Handler {
 	page, err := fs.Sub(web, "web")
 	if err != nil {
@@ -28,12 +28,12 @@ func newServer(s *sessions, events http.Handler) http.Handler {
 
 	mux := http.NewServeMux()
 	mux.Handle("/eventhandler/", events)
-	mux.Handle("/api/", http.NewCrossOriginProtection().Handler(api)) // no other site's page may log in or negotiate
+	mux.Handle("/api/", http.NewCrossOriginProtection().Handler(api)) // pages of other sites may not log in or negotiate
 	mux.Handle("/", secure(http.FileServerFS(page)))
 	return mux
 }
 
-// secure lets the page load nothing but its own files, and connect nowhere but to WebSockets and here.
+// secure restricts the page to its own files, and to connections to WebSockets and to this server.
 func secure(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		w.Header().Set("Content-Security-Policy", "default-src 'self'; connect-src 'self' ws: wss:; frame-ancestors 'none'")
@@ -43,15 +43,15 @@ func secure(next http.Handler) http.Handler {
 	})
 }
 
-// login takes {"name"} and sets a cookie. A browser is logged in once: it is logged out under the name that it had.
+// login reads {"name"} and sets a cookie. A browser has one session: login ends the session that it had before.
 func (s *sessions) login(w http.ResponseWriter, r *http.Request) {
 	var body struct{ Name string }
 	if err := json.NewDecoder(http.MaxBytesReader(w, r.Body, 1024)).Decode(&body); err != nil {
-		http.Error(w, "the body is not JSON with a name", http.StatusBadRequest)
+		http.Error(w, "the body must be JSON with a name", http.StatusBadRequest)
 		return
 	}
 	if !isName(body.Name) {
-		http.Error(w, "A name is up to 24 letters, digits, - and _.", http.StatusBadRequest)
+		http.Error(w, "A name has 1 to 24 letters, digits, - and _.", http.StatusBadRequest)
 		return
 	}
 	old, _ := s.of(r)
@@ -64,10 +64,10 @@ func (s *sessions) login(w http.ResponseWriter, r *http.Request) {
 		http.Error(w, "The chat is full.", status)
 		return
 	}
-	// The name may still have connections: of a session that an earlier run of this process knew.
+	// The name may still have connections of a session from before this process started.
 	if err := errors.Join(s.end(r.Context(), old), s.closeConnections(r.Context(), body.Name)); err != nil {
 		s.forget(sessionID(cookie))
-		http.Error(w, "The chat is not there right now.", http.StatusBadGateway)
+		http.Error(w, "The chat is unavailable right now.", http.StatusBadGateway)
 		return
 	}
 	http.SetCookie(w, &http.Cookie{Name: cookieName, Value: cookie, Path: "/", MaxAge: int(sessionLifetime.Seconds()),
@@ -75,20 +75,20 @@ func (s *sessions) login(w http.ResponseWriter, r *http.Request) {
 	w.WriteHeader(status)
 }
 
-// logout ends the session and the user's connections, so that the name is free again. If that fails the cookie stays, for
-// another try.
+// logout ends the session and closes the user's connections, so that the name is free again. If that fails, the cookie
+// stays, so that the user can retry.
 func (s *sessions) logout(w http.ResponseWriter, r *http.Request) {
 	id, _ := s.of(r)
 	if err := s.end(r.Context(), id); err != nil {
-		http.Error(w, "The chat is not there right now.", http.StatusBadGateway)
+		http.Error(w, "The chat is unavailable right now.", http.StatusBadGateway)
 		return
 	}
 	http.SetCookie(w, &http.Cookie{Name: cookieName, Path: "/", MaxAge: -1})
 	w.WriteHeader(http.StatusNoContent)
 }
 
-// negotiate answers with {"name","url"}: who is logged in, and the WebSocket URL for them. The token in it says who
-// they are and nothing more; the connect event decides what they may do, and whether the session is open still.
+// negotiate responds with {"name","url"}: the user's name, and the WebSocket URL. The token in the URL only names the
+// user. OnConnect decides whether the session is still open and what the user may do.
 func (s *sessions) negotiate(w http.ResponseWriter, r *http.Request) {
 	id, name := s.of(r)
 	if name == "" {
@@ -96,10 +96,10 @@ func (s *sessions) negotiate(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	access, err := s.service.GetClientAccessToken(r.Context(), &webpubsub.ClientAccessTokenOptions{
-		UserID: name, ExpiresIn: 5 * time.Minute, // only until it has connected
+		UserID: name, ExpiresIn: 5 * time.Minute, // needed only to connect
 	})
 	if err != nil {
-		http.Error(w, "The chat is not there right now.", http.StatusBadGateway)
+		http.Error(w, "The chat is unavailable right now.", http.StatusBadGateway)
 		return
 	}
 	w.Header().Set("Content-Type", "application/json")

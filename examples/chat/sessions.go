@@ -18,38 +18,38 @@ const (
 	cookieName      = "chat_session"
 	sessionLifetime = 24 * time.Hour
 	maxSessions     = 10_000
-	endTimeout      = 30 * time.Second // of an end that no request waits for
+	endTimeout      = 30 * time.Second // for ending a session outside of a request
 )
 
-// sessions are who is logged in. A name belongs to the browser that logged in with it, until it logs out or a day has
-// passed. There are no passwords: a real application has its own login here.
+// sessions holds the sessions of logged-in users. A name belongs to the browser that logged in with it, until it logs
+// out or a day has passed. There are no passwords: a real application has its own login here.
 type sessions struct {
 	service *webpubsub.ServiceClient
 	log     *slog.Logger
-	retry   time.Duration // until a session that could not be ended is ended again
+	retry   time.Duration // delay before another attempt to end a session
 
-	mu   sync.Mutex // guards byID and what is in it
+	mu   sync.Mutex // guards byID and the sessions in it
 	byID map[string]*session
 }
 
 type session struct {
 	name   string
-	closed bool        // nothing connects any more, but what has connected may be there still: the name is not free
-	expiry *time.Timer // ends it
+	closed bool        // accepts no new connections, but old ones may still exist, so the name is not free
+	expiry *time.Timer // ends the session
 }
 
 func newSessions(service *webpubsub.ServiceClient, log *slog.Logger) *sessions {
 	return &sessions{service: service, log: log, retry: time.Minute, byID: make(map[string]*session)}
 }
 
-// sessionID returns the id of the session that a cookie stands for. Ids are in URLs, and so in logs; the cookie cannot be
-// told from one.
+// sessionID returns the id of the session that belongs to a cookie. Ids appear in URLs and so in logs; the cookie
+// cannot be derived from an id.
 func sessionID(cookie string) string {
 	sum := sha256.Sum256([]byte(cookie))
 	return hex.EncodeToString(sum[:])
 }
 
-// of returns the session of a request's cookie; its name is "" if it is not open.
+// of returns the session of a request. The name is "" if the session is not open.
 func (s *sessions) of(r *http.Request) (id, name string) {
 	cookie, err := r.Cookie(cookieName)
 	if err != nil {
@@ -64,7 +64,7 @@ func (s *sessions) of(r *http.Request) (id, name string) {
 	return id, name
 }
 
-// open says whether a session is open and the user's.
+// open reports whether a session is open and belongs to the user.
 func (s *sessions) open(id, user string) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -72,7 +72,7 @@ func (s *sessions) open(id, user string) bool {
 	return found != nil && !found.closed && found.name == user
 }
 
-// add opens a session for a name that nobody has, or that only the session old has. It returns the session's cookie.
+// add opens a session for a name that is free or belongs to the session old. It returns the session's cookie.
 func (s *sessions) add(name, old string) (cookie string, status int) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -90,19 +90,20 @@ func (s *sessions) add(name, old string) (cookie string, status int) {
 		ctx, cancel := context.WithTimeout(context.Background(), endTimeout)
 		defer cancel()
 		if err := s.end(ctx, id); err != nil {
-			s.log.Warn("closing the connections of a session that is over", "error", err)
+			s.log.Warn("cannot close the connections of an expired session", "error", err)
 		}
 	})}
 	return cookie, http.StatusNoContent
 }
 
-// end ends a session and its user's connections, if there is one. When the connections cannot be closed the session is
-// closed and keeps its name, which somebody chats under still; it is ended again later, or sooner by whoever has its cookie.
+// end ends a session, if it exists, and closes its user's connections. If the connections cannot be closed, the session
+// keeps its name, because somebody may still be connected under it. It accepts no new connections, and end is retried
+// after s.retry.
 func (s *sessions) end(ctx context.Context, id string) error {
 	s.mu.Lock()
 	found := s.byID[id]
 	if found != nil {
-		found.closed = true // first, so that nothing connects any more
+		found.closed = true // first, so that nothing connects from now on
 	}
 	s.mu.Unlock()
 	if found == nil {
@@ -116,7 +117,7 @@ func (s *sessions) end(ctx context.Context, id string) error {
 	return nil
 }
 
-// forget makes a session's name free. The session has no connections: they are closed, or nobody ever had its cookie.
+// forget removes a session and frees its name. The session must have no connections.
 func (s *sessions) forget(id string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -126,7 +127,7 @@ func (s *sessions) forget(id string) {
 	}
 }
 
-// closeConnections closes what connections a user has.
+// closeConnections closes all connections of a user.
 func (s *sessions) closeConnections(ctx context.Context, name string) error {
 	return s.service.CloseUserConnections(ctx, name, &webpubsub.CloseUserConnectionsOptions{Reason: "logged out"})
 }

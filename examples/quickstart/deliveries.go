@@ -14,22 +14,21 @@ import (
 	"github.com/awps-go/webpubsub/wsclient"
 )
 
-// people are the clients that the deliveries go to, by name.
+// people are the clients of the example, by name.
 type people map[string]*wsclient.Conn
 
-// delivery is one send, and who receives it.
+// delivery is one message and the clients that must receive it.
 type delivery struct {
 	what     string
 	send     func() error
 	received string
-	by       []string // everyone else must not
-	others   string   // why not
+	by       []string // the clients that receive it; no other client may
+	others   string   // why the other clients do not receive it
 }
 
-// deliver sends messages of every kind in every way, prints who received them, and fails if anyone received anything
-// else.
+// deliver sends messages in every way, prints who received them, and fails if a client received anything else.
 func deliver(ctx context.Context, client *webpubsub.ServiceClient) error {
-	// Users and groups of this run alone, because the hub of a real service may have other clients.
+	// The users and groups are unique to this run, because the hub of a real service may have other clients.
 	suffix := fmt.Sprintf("-%04x", rand.N(0x10000))
 	alice, bob, room := "alice"+suffix, "bob"+suffix, "room"+suffix
 
@@ -73,7 +72,7 @@ func deliver(ctx context.Context, client *webpubsub.ServiceClient) error {
 		}, "Hello, room", []string{"alice"}, "not in the group"},
 		{"JSON to the user bob", func() error {
 			return client.SendToUser(ctx, bob, webpubsub.JSON([]int{1, 2, 3}), nil)
-		}, "[1,2,3]", []string{"bob"}, "of another user, or of none"},
+		}, "[1,2,3]", []string{"bob"}, "of another user, or without a user"},
 		{"binary to one connection", func() error {
 			return client.SendToConnection(ctx, clients["alice"].ConnectionID(), webpubsub.Binary([]byte{0xff}), nil)
 		}, "\xff", []string{"alice"}, "another connection"},
@@ -91,10 +90,10 @@ func deliver(ctx context.Context, client *webpubsub.ServiceClient) error {
 			}
 			return client.SendToGroup(ctx, room, webpubsub.Text("Hello, b"), &webpubsub.SendToGroupOptions{
 				Filter: "startswith(userId, 'b')"})
-		}, "Hello, b", []string{"bob"}, "not in the group, or not a user with b"},
+		}, "Hello, b", []string{"bob"}, "not in the group, or no user that begins with b"},
 		{"text from bob to the group", func() error {
 			if err := clients["bob"].SendToGroup(ctx, room, wsclient.Text("early"), nil); !errors.Is(err, wsclient.ErrForbidden) {
-				return fmt.Errorf("bob's token has no role, and his message was answered with: %w", err)
+				return fmt.Errorf("bob may not send to the group yet, but the result was: %w", err)
 			}
 			if err := client.GrantPermission(ctx, webpubsub.PermissionSendToGroup, clients["bob"].ConnectionID(),
 				&webpubsub.GrantPermissionOptions{TargetName: room}); err != nil {
@@ -123,14 +122,14 @@ func deliver(ctx context.Context, client *webpubsub.ServiceClient) error {
 	}
 	_, err := clients["bob"].Receive(ctx)
 	if ended, ok := errors.AsType[*wsclient.CloseError](err); !ok || !strings.Contains(ended.Message, "good night") {
-		return fmt.Errorf("bob was not told the reason good night: %w", err)
+		return fmt.Errorf("bob did not receive the reason good night: %w", err)
 	}
-	fmt.Println("  he was told the reason: good night")
-	fmt.Println("\nEverything arrived where it should, and nowhere else.")
+	fmt.Println("  he received the reason: good night")
+	fmt.Println("\nEvery message reached its recipients, and nobody else.")
 	return nil
 }
 
-// check sends a message, and fails unless those who are meant have received it, and nobody anything else.
+// check sends a message. It fails unless exactly the expected clients receive it.
 func (p people) check(ctx context.Context, client *webpubsub.ServiceClient, d delivery) error {
 	if err := d.send(); err != nil {
 		return err
@@ -140,7 +139,7 @@ func (p people) check(ctx context.Context, client *webpubsub.ServiceClient, d de
 			return err
 		}
 	}
-	for name, conn := range p { // nothing may arrive before this message
+	for name, conn := range p { // a client must receive nothing before this message
 		if err := client.SendToConnection(ctx, conn.ConnectionID(), webpubsub.Text("fence"), nil); err != nil {
 			return err
 		}
@@ -151,7 +150,7 @@ func (p people) check(ctx context.Context, client *webpubsub.ServiceClient, d de
 	return nil
 }
 
-// expect waits for a client's next message, which must be this one.
+// expect waits for a client's next message and fails if its text is not want.
 func (p people) expect(ctx context.Context, name, want string) error {
 	m, err := p[name].Receive(ctx)
 	if err != nil {

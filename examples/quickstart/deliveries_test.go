@@ -13,18 +13,19 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// proxyToken is what a proxy that sends a request elsewhere authenticates with.
+// proxyToken authenticates requests that the proxy sends to another path.
 const proxyToken = "the proxy's"
 
-// request is what a proxy does to a request on its way to the service.
-type request struct {
-	path   string // empty leaves it
-	body   string // empty leaves it
-	answer int    // if it is not 0, the request ends here, with this status
+// rewrite describes how the proxy changes a request on its way to the service.
+type rewrite struct {
+	path   string // the new path, unless empty
+	body   string // the new body, unless empty
+	status int    // if it is not 0, the proxy responds with this status and does not forward the request
 }
 
-// meddle lets the quickstart run on a service behind a proxy that changes the sends to paths that contain path.
-func meddle(t *testing.T, path string, change func(*request)) {
+// useProxy sets WEBPUBSUB_CONNECTION_STRING to a service behind a proxy. The proxy changes send requests to paths that
+// contain path.
+func useProxy(t *testing.T, path string, change func(*rewrite)) {
 	t.Helper()
 	service := emulator.StartT(t, &emulator.Options{AcceptBearer: func(token string) bool { return token == proxyToken }})
 	target, err := url.Parse(service.Endpoint())
@@ -34,20 +35,20 @@ func meddle(t *testing.T, path string, change func(*request)) {
 		r.Out.Host = r.In.Host
 	}}
 	proxy := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		var meddled request
+		var changed rewrite
 		if strings.Contains(r.URL.Path, path) && strings.HasSuffix(r.URL.Path, ":send") {
-			change(&meddled)
+			change(&changed)
 		}
-		if meddled.answer != 0 {
-			w.WriteHeader(meddled.answer)
+		if changed.status != 0 {
+			w.WriteHeader(changed.status)
 			return
 		}
-		if meddled.path != "" {
-			r.URL.Path = meddled.path
+		if changed.path != "" {
+			r.URL.Path = changed.path
 			r.Header.Set("Authorization", "Bearer "+proxyToken)
 		}
-		if meddled.body != "" {
-			r.Body, r.ContentLength = io.NopCloser(strings.NewReader(meddled.body)), int64(len(meddled.body))
+		if changed.body != "" {
+			r.Body, r.ContentLength = io.NopCloser(strings.NewReader(changed.body)), int64(len(changed.body))
 		}
 		forward.ServeHTTP(w, r)
 	}))
@@ -56,11 +57,11 @@ func meddle(t *testing.T, path string, change func(*request)) {
 }
 
 func TestDeliveriesFailWhenAMessageIsChangedOnItsWay(t *testing.T) {
-	meddle(t, "/users/bob-", func(r *request) { r.body = "[1,2,4]" })
+	useProxy(t, "/users/bob-", func(r *rewrite) { r.body = "[1,2,4]" })
 	require.ErrorContains(t, run(t.Context()), `bob received "[1,2,4]", not "[1,2,3]"`)
 }
 
 func TestDeliveriesFailWhenAMessageReachesThoseWhoAreNotMeant(t *testing.T) {
-	meddle(t, "/users/bob-", func(r *request) { r.path = "/api/hubs/quickstart/:send" })
+	useProxy(t, "/users/bob-", func(r *rewrite) { r.path = "/api/hubs/quickstart/:send" })
 	require.ErrorContains(t, run(t.Context()), `received "[1,2,3]", not "fence"`)
 }

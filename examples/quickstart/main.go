@@ -1,5 +1,5 @@
-// Quickstart connects a client to a hub, sends messages to it as an application server does, and receives them. It runs
-// on the emulator, in this process, unless WEBPUBSUB_CONNECTION_STRING names a service.
+// Quickstart connects a client to a hub, sends messages to it like an application server, and receives them. It runs on
+// an emulator in the same process, unless WEBPUBSUB_CONNECTION_STRING is set.
 package main
 
 import (
@@ -39,7 +39,7 @@ func run(ctx context.Context) error {
 		return err
 	}
 
-	// A WebSocket client connects with a URL that the application server made for it.
+	// A WebSocket client connects with a URL that the application server creates for it.
 	conn, err := wsclient.Dial(ctx, func(ctx context.Context) (string, error) {
 		access, err := client.GetClientAccessToken(ctx, &webpubsub.ClientAccessTokenOptions{UserID: "alice"})
 		return access.URL, err
@@ -61,5 +61,5 @@ func run(ctx context.Context) error {
 	if message.Text() != hello {
 		return fmt.Errorf("alice received %q, not %q", message.Text(), hello)
 	}
-	return deliver(ctx, client) // every other way to send, and who receives what: see deliveries.go
+	return deliver(ctx, client) // the other ways to send: see deliveries.go
 }

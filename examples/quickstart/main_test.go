@@ -17,17 +17,17 @@ func TestQuickstartOnTheEmulatorInProcess(t *testing.T) {
 func TestQuickstartOnAServiceThatAConnectionStringNames(t *testing.T) {
 	t.Setenv("WEBPUBSUB_CONNECTION_STRING", emulator.StartT(t, nil).ConnectionString())
 	require.NoError(t, run(t.Context()))
-	require.NoError(t, run(t.Context()), "and again, on the same hub")
+	require.NoError(t, run(t.Context()), "a second run on the same hub")
 }
 
 func TestQuickstartFailsWhenTheMessageDoesNotArrive(t *testing.T) {
 	ctx, cancel := context.WithTimeout(t.Context(), time.Second)
 	defer cancel()
-	meddle(t, ":send", func(r *request) { r.answer = 202 })
+	useProxy(t, ":send", func(r *rewrite) { r.status = 202 })
 	require.ErrorIs(t, run(ctx), context.DeadlineExceeded)
 }
 
 func TestQuickstartFailsWhenTheMessageIsNotWhatWasSent(t *testing.T) {
-	meddle(t, ":send", func(r *request) { r.body = "Hello, bob" })
+	useProxy(t, ":send", func(r *rewrite) { r.body = "Hello, bob" })
 	require.EqualError(t, run(t.Context()), `alice received "Hello, bob", not "Hello, alice"`)
 }

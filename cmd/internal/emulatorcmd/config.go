@@ -12,7 +12,8 @@ import (
 	"github.com/awps-go/webpubsub/emulator"
 )
 
-// Config is the configuration by flags and environment variables. Register its flags, parse them, then call Complete.
+// Config holds the configuration from flags and environment variables. Register the flags, parse them, then call
+// Complete.
 type Config struct {
 	addr      string
 	accessKey string
@@ -26,19 +27,19 @@ type Config struct {
 	tls  *tls.Config                     // set by Complete; nil without a certificate
 }
 
-// Register defines the flags of the emulator.
+// Register defines the emulator's flags.
 func (c *Config) Register(flags *flag.FlagSet) {
-	flags.StringVar(&c.addr, "addr", "127.0.0.1:8080", "the `HOST:PORT` to listen on; no host is 127.0.0.1, port 0 is a free port")
-	flags.StringVar(&c.accessKey, "access-key", "", "the access `KEY` that signs tokens; give one to keep the connection string over restarts (default: a new one each time)")
-	flags.BoolVar(&c.bearer, "accept-bearer", false, "accept any bearer token for REST requests, as of Microsoft Entra ID, without looking at it")
+	flags.StringVar(&c.addr, "addr", "127.0.0.1:8080", "the `HOST:PORT` to listen on; without a host it is 127.0.0.1, and port 0 is any free port")
+	flags.StringVar(&c.accessKey, "access-key", "", "the access `KEY` that signs tokens; set it to keep the same connection string after a restart (default: a new key each time)")
+	flags.BoolVar(&c.bearer, "accept-bearer", false, "accept any bearer token in REST requests without verifying it, for example one from Microsoft Entra ID")
 	flags.TextVar(&c.logLevel, "log-level", slog.LevelInfo, "the lowest `LEVEL` to log to standard error: debug, info, warn or error")
-	flags.StringVar(&c.hubsFile, "hubs", "", "the JSON `FILE` with the event handlers of each hub, read again when it changes (default: no hub has any)")
-	flags.StringVar(&c.certFile, "tls-cert", "", "the PEM `FILE` of a certificate: speak TLS with it (default: speak plain HTTP)")
+	flags.StringVar(&c.hubsFile, "hubs", "", "a JSON `FILE` with the event handlers of each hub, which is reloaded when it changes (default: no event handlers)")
+	flags.StringVar(&c.certFile, "tls-cert", "", "the PEM `FILE` of a TLS certificate (default: plain HTTP)")
 	flags.StringVar(&c.keyFile, "tls-key", "", "the PEM `FILE` of the certificate's private key")
 }
 
-// Complete reads the environment variables of the flags that were not given, and the files that the flags name. Every
-// error is that of a program called wrongly.
+// Complete sets the flags that were not given from their environment variables, and reads the files that the flags
+// name. Every error is a usage error.
 func (c *Config) Complete(flags *flag.FlagSet, given func(name string) bool, env func(string) string) error {
 	if err := readEnvironment(flags, given, env); err != nil {
 		return err
@@ -79,7 +80,7 @@ func readEnvironment(flags *flag.FlagSet, given func(name string) bool, env func
 func (c *Config) readCertificate() error {
 	switch {
 	case (c.certFile == "") != (c.keyFile == ""):
-		return errors.New("--tls-cert and --tls-key go together")
+		return errors.New("--tls-cert and --tls-key must be used together")
 	case c.certFile == "":
 		return nil
 	}

@@ -1,5 +1,5 @@
-// Package emulatorcmd runs the emulator as a program. The programs webpubsub-emulator and webpubsub share it: each reads
-// the flags in its own way, and both then do the same.
+// Package emulatorcmd runs the emulator as a program. The programs webpubsub-emulator and webpubsub share it; only
+// their flag parsing differs.
 package emulatorcmd
 
 import (
@@ -13,8 +13,8 @@ import (
 	"github.com/awps-go/webpubsub/emulator"
 )
 
-// Run starts an emulator, prints its connection string to stdout as the only line there, and serves until ctx ends. The
-// log goes to stderr.
+// Run starts an emulator, prints its connection string as the only line on stdout, and serves until ctx ends. It logs
+// to stderr.
 func Run(ctx context.Context, config *Config, stdout, stderr io.Writer) error {
 	log := slog.New(slog.NewTextHandler(stderr, &slog.HandlerOptions{Level: config.logLevel}))
 	options := emulator.Options{
@@ -32,12 +32,12 @@ func Run(ctx context.Context, config *Config, stdout, stderr io.Writer) error {
 		watcher := newHubsWatcher(config.hubsFile, config.hubs, server, log)
 		var done sync.WaitGroup
 		done.Go(func() { watcher.run(ctx) })
-		defer done.Wait() // ctx has ended when the server closes
+		defer done.Wait() // ctx has ended by then
 	}
 	log.Info("for local development only")
-	log.Info("watch it in a browser", "url", server.Endpoint()+"/")
+	log.Info("live view in a browser", "url", server.Endpoint()+"/")
 	if !isLoopback(config.addr) {
-		log.Warn("other machines may reach this emulator, which is not built for that", "addr", config.addr)
+		log.Warn("other machines can reach this emulator, which is for local use only", "addr", config.addr)
 	}
 	if _, err := fmt.Fprintf(stdout, "connection string: %s\n", server.ConnectionString()); err != nil {
 		return fmt.Errorf("printing the connection string: %w", err)
@@ -46,7 +46,7 @@ func Run(ctx context.Context, config *Config, stdout, stderr io.Writer) error {
 	return nil
 }
 
-// isLoopback reports whether only this machine reaches an address.
+// isLoopback reports whether an address can be reached from this machine only.
 func isLoopback(addr string) bool {
 	host, _, _ := net.SplitHostPort(addr)
 	ip := net.ParseIP(host)

@@ -17,7 +17,7 @@ import (
 	"github.com/awps-go/webpubsub/emulator"
 )
 
-// readHubs reads a file of hub settings. A name that no setting has is an error, so that a mistyped one is noticed.
+// readHubs reads a file of hub settings. It rejects unknown names, so that a mistyped setting is noticed.
 func readHubs(file string) (map[string]emulator.HubSettings, error) {
 	text, err := os.ReadFile(file)
 	if err != nil {
@@ -30,32 +30,32 @@ func readHubs(file string) (map[string]emulator.HubSettings, error) {
 		return nil, fmt.Errorf("%s: %w", file, err)
 	}
 	if _, err := d.Token(); !errors.Is(err, io.EOF) {
-		return nil, fmt.Errorf("%s: there is more after the settings", file)
+		return nil, fmt.Errorf("%s: unexpected data after the settings", file)
 	}
 	names := make(map[string]bool)
 	for hub := range hubs {
 		key := strings.ToLower(hub)
 		if names[key] {
-			return nil, fmt.Errorf("%s: the hub %q is there twice, in different case", file, hub)
+			return nil, fmt.Errorf("%s: the hub %q appears twice, in different case", file, hub)
 		}
 		names[key] = true
 	}
 	return hubs, nil
 }
 
-// watchInterval is how often the file of hub settings is looked at.
+// watchInterval is how often the settings file is checked for changes.
 const watchInterval = time.Second
 
-// hubsWatcher applies the file of hub settings again when it has changed. A file with a fault changes nothing.
+// hubsWatcher reloads the settings file when it changes. An invalid file changes nothing.
 type hubsWatcher struct {
-	file   string
-	set    func(hub string, settings emulator.HubSettings) error
-	log    *slog.Logger
-	hubs   map[string]emulator.HubSettings // that hold, by lower-case name
-	looked fileState
+	file    string
+	set     func(hub string, settings emulator.HubSettings) error
+	log     *slog.Logger
+	hubs    map[string]emulator.HubSettings // the current settings, by lower-case name
+	checked fileState
 }
 
-// fileState tells whether a file has changed. The zero value is a file that is not there.
+// fileState identifies a version of a file. The zero value means that the file does not exist.
 type fileState struct {
 	modified time.Time
 	size     int64
@@ -63,11 +63,11 @@ type fileState struct {
 
 func newHubsWatcher(file string, hubs map[string]emulator.HubSettings, server *emulator.Server, log *slog.Logger) *hubsWatcher {
 	w := &hubsWatcher{file: file, set: server.SetHubSettings, log: log, hubs: byLowerName(hubs)}
-	w.looked = w.state()
+	w.checked = w.state()
 	return w
 }
 
-// run looks at the file until ctx ends.
+// run checks the file every watchInterval until ctx ends.
 func (w *hubsWatcher) run(ctx context.Context) {
 	ticker := time.NewTicker(watchInterval)
 	defer ticker.Stop()
@@ -76,7 +76,7 @@ func (w *hubsWatcher) run(ctx context.Context) {
 		case <-ctx.Done():
 			return
 		case <-ticker.C:
-			w.look()
+			w.check()
 		}
 	}
 }
@@ -89,39 +89,39 @@ func (w *hubsWatcher) state() fileState {
 	return fileState{info.ModTime(), info.Size()}
 }
 
-// look reads the file if it has changed since the last look.
-func (w *hubsWatcher) look() {
+// check reloads the file if it has changed since the last check.
+func (w *hubsWatcher) check() {
 	state := w.state()
-	if state == w.looked {
+	if state == w.checked {
 		return
 	}
-	w.looked = state
+	w.checked = state
 	hubs, err := readHubs(w.file)
 	if err == nil {
 		err = w.apply(byLowerName(hubs))
 	}
 	if err != nil {
-		w.log.Warn("the file of hub settings has a fault: the last good settings still hold", "file", w.file, "error", err)
+		w.log.Warn("invalid hub settings file: the last good settings still apply", "file", w.file, "error", err)
 		return
 	}
-	w.log.Info("the hub settings were read again", "file", w.file, "hubs", len(hubs))
+	w.log.Info("hub settings reloaded", "file", w.file, "hubs", len(hubs))
 }
 
-// apply makes settings hold, all of them or, if one has a fault, none.
+// apply puts all settings into effect, or none if one is invalid.
 func (w *hubsWatcher) apply(hubs map[string]emulator.HubSettings) error {
 	all := make(map[string]emulator.HubSettings, len(hubs))
 	for hub := range w.hubs {
-		all[hub] = emulator.HubSettings{} // unless it is in the file still
+		all[hub] = emulator.HubSettings{} // removes the settings of a hub that is no longer in the file
 	}
 	maps.Copy(all, hubs)
 	var changed []string
 	for hub, settings := range all {
-		if reflect.DeepEqual(settings, w.hubs[hub]) { // its handlers need not be validated again
+		if reflect.DeepEqual(settings, w.hubs[hub]) { // unchanged handlers need no new validation
 			continue
 		}
 		if err := w.set(hub, settings); err != nil {
 			for _, hub := range changed {
-				_ = w.set(hub, w.hubs[hub]) // they held before
+				_ = w.set(hub, w.hubs[hub]) // these settings were valid before
 			}
 			return err
 		}

@@ -14,13 +14,13 @@ import (
 	"github.com/awps-go/webpubsub/emulator"
 )
 
-func TestTheFileOfHubSettingsIsReadAgain(t *testing.T) {
+func TestTheHubSettingsFileIsReloaded(t *testing.T) {
 	file := filepath.Join(t.TempDir(), "hubs.json")
 	modified := time.Now().Add(-time.Hour)
 	write := func(text string) {
 		t.Helper()
 		require.NoError(t, os.WriteFile(file, []byte(text), 0o600))
-		modified = modified.Add(time.Second) // as the file system's clock may be coarse
+		modified = modified.Add(time.Second) // because the clock of the file system may be coarse
 		require.NoError(t, os.Chtimes(file, modified, modified))
 	}
 	handlers := func(hub, url string) string {
@@ -47,40 +47,40 @@ func TestTheFileOfHubSettingsIsReadAgain(t *testing.T) {
 		set = append(set, call)
 		return err
 	}
-	// look returns what was set, and what was logged.
-	look := func() ([]string, string) {
+	// check returns the calls of w.set, and the log.
+	check := func() ([]string, string) {
 		set = nil
 		log.Reset()
-		w.look()
+		w.check()
 		return set, log.String()
 	}
 
-	calls, logged := look()
+	calls, logged := check()
 	require.Empty(t, calls, "nothing has changed")
 	require.Empty(t, logged)
 
 	write(`{` + handlers("chat", "http://a/") + `,` + handlers("old", "http://c/") + `,` + handlers("new", "http://d/") + `}`)
-	calls, logged = look()
+	calls, logged = check()
 	require.ElementsMatch(t, []string{"old=http://c/", "new=http://d/"}, calls, "chat has not changed")
-	require.Contains(t, logged, "read again")
+	require.Contains(t, logged, "reloaded")
 
 	for name, fault := range map[string]string{"no JSON": `{`, "an unknown name": `{"chat":{"handlers":[]}}`, "nothing": ``,
 		"a hub twice": `{"chat":{},"CHAT":{}}`} {
 		write(fault)
-		calls, logged = look()
+		calls, logged = check()
 		require.Empty(t, calls, name)
-		require.Contains(t, logged, "the last good settings still hold", name)
-		_, logged = look()
-		require.Empty(t, logged, "one line for one fault")
+		require.Contains(t, logged, "the last good settings still apply", name)
+		_, logged = check()
+		require.Empty(t, logged, "each fault is logged once")
 	}
 	require.NoError(t, os.Remove(file))
-	calls, logged = look()
+	calls, logged = check()
 	require.Empty(t, calls)
-	require.Contains(t, logged, "the last good settings still hold")
+	require.Contains(t, logged, "the last good settings still apply")
 
-	// One bad hub among good ones: those that were set already are set back.
+	// One invalid hub among valid ones: settings that were already changed are restored.
 	write(`{` + handlers("new", "http://e/") + `,` + handlers("bad", "ftp://x/") + `}`)
-	calls, logged = look()
+	calls, logged = check()
 	require.Contains(t, logged, "URLTemplate is not an http or https URL")
 	held := map[string]string{}
 	for _, call := range calls {
@@ -93,6 +93,6 @@ func TestTheFileOfHubSettingsIsReadAgain(t *testing.T) {
 	}
 
 	write(`{` + handlers("chat", "http://a/") + `}`)
-	calls, _ = look()
+	calls, _ = check()
 	require.ElementsMatch(t, []string{"old=", "new="}, calls, "a hub that is no longer in the file has no handlers")
 }

@@ -1,4 +1,4 @@
-// Package programtest runs the program that a test is beside, as a process of its own.
+// Package programtest runs the program under test as a separate process.
 package programtest
 
 import (
@@ -18,12 +18,12 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// asProgram is the environment variable that makes the test binary be the program.
+// asProgram is the environment variable that makes the test binary run as the program.
 const asProgram = "TEST_BINARY_IS_THE_PROGRAM"
 
-// Main is what TestMain calls: it runs the tests, or is the program for them. So what they start is built from what they
-// are built from, with the race detector if they have it. A program built by the tests would be out of sight of go
-// test's cache, which then reports as passed what it has not run.
+// Main is called by TestMain. It runs the tests, or the program if a test started the process. The test binary is the
+// program, so both are built from the same code, with the race detector if it is on. A program that the tests built
+// would be invisible to go test's cache, which would then report stale results.
 func Main(m *testing.M, main func()) {
 	if os.Getenv(asProgram) != "" {
 		main()
@@ -31,7 +31,7 @@ func Main(m *testing.M, main func()) {
 	os.Exit(m.Run())
 }
 
-// Process is the program, running.
+// Process is a running program.
 type Process struct {
 	*exec.Cmd
 	Stdin  io.WriteCloser
@@ -39,8 +39,8 @@ type Process struct {
 	Stderr *Buffer
 }
 
-// Start starts the program with arguments and environment variables. Those of the test that would change what the program
-// does are left out. The program is killed at the end of the test, and after two minutes.
+// Start starts the program with arguments and environment variables. It omits the environment variables of the test
+// that would affect the program. The program is killed at the end of the test, or after two minutes.
 func Start(t *testing.T, args []string, env ...string) *Process {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
@@ -53,7 +53,7 @@ func Start(t *testing.T, args []string, env ...string) *Process {
 			p.Env = append(p.Env, variable)
 		}
 	}
-	// The race detector would have each program sleep for a second before it ends.
+	// By default the race detector makes each program sleep for a second before it exits.
 	p.Env = append(append(p.Env, asProgram+"=1", "GORACE=atexit_sleep_ms=0"), env...)
 	p.Cmd.Stderr = p.Stderr
 	p.Stdin, err = p.StdinPipe()
@@ -66,7 +66,7 @@ func Start(t *testing.T, args []string, env ...string) *Process {
 	return p
 }
 
-// Line reads a line of standard output, without its end.
+// Line reads a line of standard output and returns it without its end.
 func (p *Process) Line(t *testing.T) string {
 	t.Helper()
 	line, err := p.Stdout.ReadString('\n')
@@ -74,7 +74,7 @@ func (p *Process) Line(t *testing.T) string {
 	return strings.TrimSuffix(line, "\n")
 }
 
-// Result waits for the end of the program. It returns the exit code and what else was on standard output.
+// Result waits for the program to exit. It returns the exit code and the rest of standard output.
 func (p *Process) Result(t *testing.T) (code int, stdout string) {
 	t.Helper()
 	rest, err := io.ReadAll(p.Stdout)
@@ -83,26 +83,26 @@ func (p *Process) Result(t *testing.T) (code int, stdout string) {
 	return p.ProcessState.ExitCode(), string(rest)
 }
 
-// Interrupt does to the program what Ctrl-C does.
+// Interrupt sends the signal that Ctrl-C sends.
 func (p *Process) Interrupt(t *testing.T) { p.Signal(t, os.Interrupt) }
 
-// End asks the program to end.
+// End sends SIGTERM.
 func (p *Process) End(t *testing.T) { p.Signal(t, syscall.SIGTERM) }
 
 // Signal sends the program a signal.
 func (p *Process) Signal(t *testing.T, signal os.Signal) {
 	t.Helper()
 	if runtime.GOOS == "windows" {
-		t.Skip("windows cannot signal a process")
+		t.Skip("Windows cannot signal a process")
 	}
 	require.NoError(t, p.Process.Signal(signal))
 }
 
-// Buffer keeps what a program writes, and can be read while it writes.
+// Buffer holds the output of a program, and can be read while the program writes.
 type Buffer struct {
 	mu      sync.Mutex
 	buf     bytes.Buffer
-	changed chan struct{} // closed at the next write; nil while nobody waits
+	changed chan struct{} // closed at the next write; nil if nobody waits
 }
 
 func (b *Buffer) Write(p []byte) (int, error) {
@@ -121,7 +121,7 @@ func (b *Buffer) String() string {
 	return b.buf.String()
 }
 
-// WaitFor waits until the text is there.
+// WaitFor waits until the buffer contains the text.
 func (b *Buffer) WaitFor(t *testing.T, text string) {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
@@ -140,7 +140,7 @@ func (b *Buffer) WaitFor(t *testing.T, text string) {
 		select {
 		case <-changed:
 		case <-ctx.Done():
-			t.Fatalf("the program did not write %q, but: %s", text, b)
+			t.Fatalf("the program did not write %q; it wrote: %s", text, b)
 		}
 	}
 }

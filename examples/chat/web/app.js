@@ -1,6 +1,6 @@
-// The page of the chat. It speaks json.webpubsub.azure.v1 to the service: what the user does is an event, which the
-// service hands to the application; what happens comes back as messages. Only "is typing" goes to the room's group
-// directly, without the application.
+// The page of the chat. It uses the subprotocol json.webpubsub.azure.v1. Each action of the user is an event, which the
+// service forwards to the application; the results come back as messages. Only typing notifications go directly to the
+// room's group, without the application.
 
 const $ = (id) => document.getElementById(id);
 const post = (path, body) => fetch(path, {
@@ -8,19 +8,19 @@ const post = (path, body) => fetch(path, {
 });
 
 let user = "";
-let room = location.hash.slice(1).toLowerCase(); // where we are, or want to be
+let room = location.hash.slice(1).toLowerCase(); // the current room, or the room to enter
 if (!/^[a-z0-9_-]{1,24}$/.test(room)) room = "lobby";
-let group = "";          // the room's group, once we are in it
+let group = "";          // the room's group; "" if we are not in a room
 let socket = null;
-let greeted = false;     // whether the application has welcomed this socket
-let attempts = 0;        // connections that failed since the last that did not
+let welcomed = false;    // whether this socket has received its welcome
+let attempts = 0;        // failed attempts since the last successful connection
 let host = "";
-let recipient = "";      // who a direct message goes to; "" = the room
+let recipient = "";      // the recipient of direct messages; "" = the room
 const known = new Set(["lobby", room]);
-const presences = new Map(); // room -> who is in it: the news may come before we are told that we are in
+const presences = new Map(); // room -> presence, which may arrive before the welcome
 const typing = new Map(); // user -> timer
 
-// ---- logging in and connecting
+// ---- login and connection
 
 async function start() {
   const answer = await post("/api/negotiate").catch(() => null);
@@ -30,12 +30,12 @@ async function start() {
   }
   show("chat");
   if (!answer?.ok) {
-    again();
+    reconnectLater();
     return;
   }
   const { name, url } = await answer.json();
-  if (socket) return; // somebody was faster
-  if (name !== user) $("messages").replaceChildren(); // another user's
+  if (socket) return; // connected in the meantime
+  if (name !== user) $("messages").replaceChildren(); // messages of another user
   user = name;
   $("me").textContent = user;
   connect(url);
@@ -53,32 +53,32 @@ function connect(url) {
   const wanted = room;
   const ws = new WebSocket(url + "&room=" + encodeURIComponent(wanted), "json.webpubsub.azure.v1");
   socket = ws;
-  greeted = false;
+  welcomed = false;
   ws.onopen = () => { opened = true; attempts = 0; };
   ws.onmessage = (event) => receive(JSON.parse(event.data));
   ws.onclose = () => {
     if (socket !== ws) return;
     socket = null;
     status("offline");
-    left();
-    if (!opened && attempts === 0) { // a handshake shows a page no reason; most likely we may not enter
+    leaveRoom();
+    if (!opened && attempts === 0) { // browsers hide why a handshake failed; most likely it was rejected
       notice(`You cannot enter ${wanted} right now. Try another room.`, true);
     }
-    again();
+    reconnectLater();
   };
 }
 
 let retry = 0;
 
-function again() {
+function reconnectLater() {
   const delay = Math.min(30, 2 ** attempts++) * 1000;
   retry = setTimeout(start, delay);
 }
 
-// go enters a room: by an event, or by connecting to it if we are not connected. While we are connecting to another it
-// waits for the welcome.
+// go enters a room: with an event if we are connected, otherwise with a new connection. While a connection is being made,
+// the welcome triggers the event.
 function go(name) {
-  if (greeted && send("enter", { room: name })) return;
+  if (welcomed && send("enter", { room: name })) return;
   room = name;
   attempts = 0;
   if (socket) return;
@@ -91,7 +91,7 @@ $("login-form").onsubmit = async (event) => {
   $("login-error").textContent = "";
   const answer = await post("/api/login", { name: $("name").value.trim().normalize() }).catch(() => null);
   if (!answer?.ok) {
-    $("login-error").textContent = answer ? await answer.text() : "The chat is not there right now.";
+    $("login-error").textContent = answer ? await answer.text() : "The chat is unavailable right now.";
     return;
   }
   start();
@@ -99,13 +99,13 @@ $("login-form").onsubmit = async (event) => {
 
 $("logout").onclick = async () => {
   const ws = socket;
-  socket = null; // so that its end is nothing to recover from
+  socket = null; // prevents a reconnect
   ws?.close();
   await post("/api/logout").catch(() => null);
   location.reload();
 };
 
-// ---- what comes
+// ---- incoming
 
 function receive(frame) {
   if (frame.type === "system") {
@@ -118,7 +118,7 @@ function receive(frame) {
   }
   if (frame.type !== "message") return;
   if (frame.from === "group" && frame.fromUserId) {
-    // From another client, not from the application: it can be nothing but typing, whatever it claims to be.
+    // From another client, not from the application: accept only typing notifications.
     if (frame.data?.type === "typing" && frame.group === group) showTyping(frame.fromUserId);
     return;
   }
@@ -133,7 +133,7 @@ function receive(frame) {
     case "removed":
       notice(data.text, true);
       known.delete(data.room);
-      if (data.room === room) left();
+      if (data.room === room) leaveRoom();
       return showRooms();
     case "muted":
     case "unmuted":
@@ -143,9 +143,9 @@ function receive(frame) {
 }
 
 function enter(data) {
-  if (!greeted && data.room !== room) send("enter", { room }); // wanted since we began to connect
-  greeted = true;
-  if (data.room !== room || !group) { // what was said to us alone stays: no history has it
+  if (!welcomed && data.room !== room) send("enter", { room }); // chosen while we were connecting
+  welcomed = true;
+  if (data.room !== room || !group) { // keep direct messages: they are in no history
     for (const li of document.querySelectorAll("#messages > :not(.direct)")) li.remove();
   }
   room = data.room;
@@ -161,8 +161,8 @@ function enter(data) {
   showPeople(presences.get(room) ?? { host: "", people: [] });
 }
 
-// left is being in no room: offline, or removed.
-function left() {
+// leaveRoom resets the page when we are offline or removed.
+function leaveRoom() {
   group = "";
   host = "";
   presences.clear();
@@ -175,7 +175,7 @@ function left() {
 
 function enable(on) {
   $("text").disabled = $("send").disabled = !on;
-  $("text").placeholder = on ? "Say something" : "You are in no room";
+  $("text").placeholder = on ? "Say something" : "You are not in a room";
 }
 
 function status(state) {
@@ -185,7 +185,7 @@ function status(state) {
 
 function showMessage(m) {
   const others = [...$("messages").children];
-  if (others.some((other) => other.dataset.id === m.id)) return; // it may come again, and with the history
+  if (others.some((other) => other.dataset.id === m.id)) return; // a message may arrive twice, or also in the history
   const li = element("li", m.type);
   const from = m.type === "direct" ? (m.from === user ? `you to ${m.to}` : `${m.from} to you`) : m.from;
   const time = element("time", "", new Date(m.at).toLocaleTimeString([], { hour: "2-digit", minute: "2-digit" }));
@@ -197,7 +197,7 @@ function showMessage(m) {
   li.append(face(m.from), body);
   li.dataset.id = m.id;
   li.dataset.at = m.at;
-  // History and new messages may cross on their way; their times say what comes first.
+  // History and new messages may arrive in any order, so sort by time.
   const after = others.find((other) => Number(other.dataset.at) > m.at);
   after ? after.before(li) : $("messages").append(li);
   li.scrollIntoView({ block: "end" });
@@ -216,7 +216,7 @@ function showPeople(data) {
     const li = element("li");
     li.dataset.name = person.name;
     const who = element("button", "who", person.name);
-    who.title = "Write to " + person.name + " alone";
+    who.title = "Write only to " + person.name;
     who.onclick = () => writeTo(person.name === user ? "" : person.name);
     li.append(face(person.name), who);
     if (person.name === host) li.append(element("span", "tag", "host"));
@@ -258,7 +258,7 @@ function clearTyping(name) {
   showTyping();
 }
 
-// ---- what goes
+// ---- outgoing
 
 let ackId = 0;
 let lastTyping = 0;
@@ -302,7 +302,7 @@ function writeTo(name) {
 
 $("to").onclick = () => writeTo("");
 
-// ---- small things. Text is set as text, never as HTML.
+// ---- helpers. Text is set as text, never as HTML.
 
 function element(tag, className, text) {
   const e = document.createElement(tag);

@@ -1,5 +1,5 @@
-// Package bench puts load on a hub: it opens clients, sends them messages over REST, and counts and times what arrives.
-// Clients and senders are in one process, so one clock times both.
+// Package bench puts load on a hub. It opens clients, sends them messages over REST, and counts and times the
+// deliveries. Clients and senders are in one process, so one clock times both.
 package bench
 
 import (
@@ -16,43 +16,43 @@ import (
 	"github.com/awps-go/webpubsub/wsclient"
 )
 
-// Target is whom the messages are sent to.
+// Target is the kind of recipient of the messages.
 type Target string
 
 // The targets.
 const (
-	Groups Target = "groups" // each message to one group, one group after the other
-	Users  Target = "users"  // each message to one user, one user after the other; each client is a user
-	All    Target = "all"    // each message to all connections of the hub
+	Groups Target = "groups" // each message goes to one group, in turn
+	Users  Target = "users"  // each message goes to one user, in turn; each client is a user
+	All    Target = "all"    // each message goes to all connections of the hub
 )
 
-// Config is what a run does. All fields but Progress are required.
+// Config configures a run. All fields except Progress are required.
 type Config struct {
 	Service     *webpubsub.ServiceClient
 	Protocol    wsclient.Protocol
 	Clients     int
-	ConnectRate int // clients that begin to connect in a second; 0 means no limit
+	ConnectRate int // clients opened a second; 0 means no limit
 	Target      Target
 	GroupSize   int           // clients in a group
-	Senders     int           // requests at once
-	Rate        int           // messages a second, all senders together; 0 means no limit
-	Messages    int           // end after so many messages; 0 means no limit
-	Duration    time.Duration // end after so long
-	Size        int           // of a message in bytes, at least MinSize
-	Drain       time.Duration // wait so long for a missing delivery while none arrives
+	Senders     int           // concurrent requests
+	Rate        int           // messages a second, of all senders together; 0 means no limit
+	Messages    int           // end after this many messages; 0 means no limit
+	Duration    time.Duration // end after this time
+	Size        int           // size of a message in bytes, at least MinSize
+	Drain       time.Duration // stop waiting for missing deliveries if none arrives for this time
 
-	// Progress is called each second until the run ends, by one goroutine. It may be nil.
+	// Progress is called each second until the run ends, always on the same goroutine. It may be nil.
 	Progress func(Progress)
 }
 
-// run is a run under way.
+// run is a run in progress.
 type run struct {
 	Config
-	id      string // of this run, in group names, users and messages
+	id      string // identifies the run in group names, users and messages
 	start   time.Time
 	targets int
 
-	clients []*client // those that connected
+	clients []*client // the clients that connected
 	senders []*sender
 
 	connected, connectFailed     atomic.Int64
@@ -64,8 +64,9 @@ type run struct {
 	latency, connectLatency histogram
 }
 
-// Run connects the clients, sends, waits for what is to arrive, and closes the clients. It returns an error if there is
-// nothing to report because no client connected, or ctx ended before. If ctx ends later, the report is marked as interrupted.
+// Run connects the clients, sends the messages, waits for the deliveries, and closes the clients. It returns an error
+// if no client connected, or if ctx ended while the clients connected. If ctx ends later, the report is marked as
+// interrupted.
 func Run(ctx context.Context, config Config) (*Report, error) {
 	r := &run{Config: config, id: newID(), start: time.Now(), targets: targetCount(config)}
 	stopProgress := r.reportProgress()
@@ -113,7 +114,7 @@ func (r *run) targetOf(client int) int {
 // targetName returns the name of a group or user.
 func (r *run) targetName(target int) string { return "bench-" + r.id + "-" + strconv.Itoa(target) }
 
-// since returns the time since the run's start, by which messages are timed.
+// since returns the time since the start of the run, which is the clock for messages.
 func (r *run) since() time.Duration { return time.Since(r.start) }
 
 func newID() string {
@@ -122,7 +123,7 @@ func newID() string {
 	return hex.EncodeToString(id[:])
 }
 
-// drain waits until all that was sent has arrived, or nothing more arrives.
+// drain waits until every message has arrived, or until nothing has arrived for r.Drain.
 func (r *run) drain(ctx context.Context) {
 	const interval = 20 * time.Millisecond
 	ticker := time.NewTicker(interval)
@@ -141,7 +142,7 @@ func (r *run) drain(ctx context.Context) {
 	}
 }
 
-// expected returns how many deliveries follow from the messages that the service accepted.
+// expected returns the number of expected deliveries of the messages that the service accepted.
 func (r *run) expected() (n int64) {
 	for _, c := range r.clients {
 		for _, s := range r.senders {
@@ -151,8 +152,8 @@ func (r *run) expected() (n int64) {
 	return n
 }
 
-// lost returns how many deliveries are missing. It is not the difference of what is expected and what was delivered:
-// messages whose send failed may be delivered all the same.
+// lost returns the number of missing deliveries. It is not expected minus delivered, because a message whose send
+// failed may be delivered anyway.
 func (r *run) lost() (n int64) {
 	for _, c := range r.clients {
 		n += c.lost(r.senders)
@@ -160,7 +161,7 @@ func (r *run) lost() (n int64) {
 	return n
 }
 
-// reportProgress begins to report the progress, and returns what ends it.
+// reportProgress starts to report progress, and returns a function that stops it.
 func (r *run) reportProgress() (stop func()) {
 	if r.Progress == nil {
 		return func() {}
@@ -182,7 +183,7 @@ func (r *run) reportProgress() (stop func()) {
 	return sync.OnceFunc(func() { close(done); wg.Wait() })
 }
 
-// firstError keeps the first of many errors: the others are seldom different.
+// firstError keeps the first error. Later errors are rarely different.
 type firstError struct {
 	mu  sync.Mutex
 	err error

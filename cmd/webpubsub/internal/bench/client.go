@@ -10,20 +10,20 @@ import (
 	"github.com/awps-go/webpubsub/wsclient"
 )
 
-// maxDialing bounds the handshakes and goodbyes under way at once, so that a slow service is not buried under them.
+// maxDialing limits concurrent handshakes and closing handshakes, so that a slow service is not overloaded.
 const maxDialing = 100
 
-// client is a connected client, with what it has received.
+// client is a connected client and its received messages.
 type client struct {
 	target   int
 	conn     *wsclient.Conn
-	received chan struct{} // closed when all that arrived is counted
+	received chan struct{} // closed when all received messages are counted
 
 	mu       sync.Mutex
 	trackers []tracker // one for each sender
 }
 
-// lost returns how many messages that the service accepted have not arrived.
+// lost returns the number of accepted messages that have not arrived.
 func (c *client) lost(senders []*sender) (n int64) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -33,7 +33,7 @@ func (c *client) lost(senders []*sender) (n int64) {
 	return n
 }
 
-// connect opens the clients at the rate. It returns when each is connected or has failed.
+// connect opens the clients at the rate. It returns when every client is connected or has failed.
 func (r *run) connect(ctx context.Context) {
 	dialing, cancel := graceful(ctx)
 	defer cancel()
@@ -94,7 +94,7 @@ func (r *run) dial(ctx context.Context, target int) (*client, error) {
 	return c, nil
 }
 
-// receive counts and times what a client receives, until the client has ended.
+// receive counts and times the messages of a client until its connection has ended.
 func (r *run) receive(c *client) {
 	defer close(c.received)
 	for {
@@ -109,7 +109,7 @@ func (r *run) receive(c *client) {
 		now := r.since()
 		sender, number, sent, ok := r.parse(message.Data)
 		if !ok {
-			continue // of somebody else on this hub
+			continue // a message of another program on this hub
 		}
 		r.latency.record(c.target, now-sent)
 		c.mu.Lock()
@@ -117,12 +117,12 @@ func (r *run) receive(c *client) {
 		c.mu.Unlock()
 		if isNew {
 			r.delivered.Add(1)
-			r.lastArrive.Store(int64(now)) // a little earlier than another client's by chance, which nobody will see
+			r.lastArrive.Store(int64(now)) // may be slightly before another client's last value, which does not matter
 		}
 	}
 }
 
-// close closes the clients and waits until all that they have received is counted. It may be called again.
+// close closes the clients and waits until all received messages are counted. It may be called again.
 func (r *run) close() {
 	var wg sync.WaitGroup
 	slots := make(chan struct{}, maxDialing)
@@ -137,8 +137,8 @@ func (r *run) close() {
 	wg.Wait()
 }
 
-// graceful returns a context that ends a little after ctx. A handshake that is cut off in its middle would leave a client
-// behind that the service keeps for a while.
+// graceful returns a context that ends shortly after ctx. If a handshake were aborted immediately, the service would
+// keep the client's connection for a while.
 func graceful(ctx context.Context) (context.Context, context.CancelFunc) {
 	const grace = 2 * time.Second
 	later, cancel := context.WithCancel(context.WithoutCancel(ctx))
@@ -146,7 +146,7 @@ func graceful(ctx context.Context) (context.Context, context.CancelFunc) {
 	return later, func() { stop(); cancel() }
 }
 
-// waitUntil waits until event i of a series with a rate is due. It reports whether ctx is still there.
+// waitUntil waits until event i of a series with a rate is due. It reports whether ctx is still active.
 func waitUntil(ctx context.Context, start time.Time, i, rate int) bool {
 	if rate > 0 {
 		due := start.Add(time.Duration(float64(i) / float64(rate) * float64(time.Second)))

@@ -7,8 +7,8 @@ import (
 	"github.com/HdrHistogram/hdrhistogram-go"
 )
 
-// histogram counts durations, with three digits of each. Its memory does not grow with their number. It consists of
-// parts, so that many clients do not wait for one lock.
+// histogram counts durations to three significant digits, in constant memory. It has several parts, so that many
+// clients do not contend for one lock.
 type histogram struct {
 	parts [8]struct {
 		mu sync.Mutex
@@ -16,9 +16,9 @@ type histogram struct {
 	}
 }
 
-const maxRecorded = 10 * time.Minute // longer ones count as this
+const maxRecorded = 10 * time.Minute // longer durations are recorded as this
 
-// record counts a duration. The key chooses the part.
+// record counts a duration. The key selects the part.
 func (h *histogram) record(key int, d time.Duration) {
 	part := &h.parts[key%len(h.parts)]
 	part.mu.Lock()

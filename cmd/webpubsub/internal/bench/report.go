@@ -5,7 +5,7 @@ import (
 	"time"
 )
 
-// Progress is how far a run is.
+// Progress describes the progress of a run.
 type Progress struct {
 	Elapsed                         time.Duration
 	Connected, Sent, Delivered      int64
@@ -28,25 +28,25 @@ type Report struct {
 	Messages   Messages   `json:"messages"`
 	Deliveries Deliveries `json:"deliveries"`
 
-	// Interrupted is true if the run was ended early.
+	// Interrupted reports whether the run was ended early.
 	Interrupted bool `json:"interrupted"`
 
 	// Error is the first error of a connection or a send, if there was one.
 	Error string `json:"error,omitempty"`
 }
 
-// Clients is what became of the clients.
+// Clients counts the clients by outcome.
 type Clients struct {
 	Connected   int64       `json:"connected"`
-	Failed      int64       `json:"failed"`      // did not connect
-	Ended       int64       `json:"ended"`       // connected, and gave up
-	Recovered   int64       `json:"recovered"`   // connections that broke and were recovered
-	Reconnected int64       `json:"reconnected"` // connections that were made anew
-	Seconds     float64     `json:"seconds"`     // until all were connected
+	Failed      int64       `json:"failed"`      // clients that did not connect
+	Ended       int64       `json:"ended"`       // clients that connected and later gave up
+	Recovered   int64       `json:"recovered"`   // connections that were recovered
+	Reconnected int64       `json:"reconnected"` // connections that were replaced by new ones
+	Seconds     float64     `json:"seconds"`     // until all clients were connected
 	Connect     Percentiles `json:"connectMilliseconds"`
 }
 
-// Messages is what was sent.
+// Messages describes the messages that were sent.
 type Messages struct {
 	Target    Target  `json:"target"`
 	Targets   int     `json:"targets"` // groups or users
@@ -57,9 +57,9 @@ type Messages struct {
 	PerSecond float64 `json:"perSecond"`
 }
 
-// Deliveries is what arrived.
+// Deliveries describes the messages that arrived.
 type Deliveries struct {
-	Expected   int64       `json:"expected"` // that follow from the messages that the service accepted
+	Expected   int64       `json:"expected"` // deliveries of the messages that the service accepted
 	Received   int64       `json:"received"` // without duplicates
 	Lost       int64       `json:"lost"`
 	Duplicated int64       `json:"duplicated"`

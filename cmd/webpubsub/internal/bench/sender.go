@@ -10,18 +10,18 @@ import (
 	"github.com/awps-go/webpubsub"
 )
 
-// MinSize is the size of the smallest message: it holds the run, the sender, a number and a time.
+// MinSize is the minimum size of a message, in bytes. A message contains the run's id, the sender, a number and a time.
 const MinSize = 64
 
-// sender sends one message after the other. The service keeps the order of messages only if each is sent after the one
-// before was accepted, so order is counted for each sender by itself.
+// sender sends its messages in sequence. The service keeps the order of two messages only if the second is sent after
+// the first was accepted, so order is checked for each sender separately.
 type sender struct {
 	index  int
 	last   []uint32         // the number of the last message to each target
-	failed map[int][]uint32 // the numbers of those that were not accepted, by target
+	failed map[int][]uint32 // the numbers of the messages that were not accepted, by target
 }
 
-// accepted returns how many messages to a target the service accepted.
+// accepted returns the number of messages to a target that the service accepted.
 func (s *sender) accepted(target int) int { return int(s.last[target]) - len(s.failed[target]) }
 
 // send sends messages until there are enough, the time is over, or ctx ends.
@@ -45,11 +45,11 @@ func (r *run) send(ctx context.Context) {
 	wg.Wait()
 }
 
-// sendTimeout bounds one send, with its retries.
+// sendTimeout limits one send, including its retries.
 const sendTimeout = time.Minute
 
-// sendOne sends the next message to a target. It is not cancelled when the time is over: the message would neither be
-// accepted nor rejected then.
+// sendOne sends the next message to a target. It is not canceled at the end of the run, because it would then be
+// unknown whether the service accepted the message.
 func (r *run) sendOne(s *sender, target int) {
 	ctx, cancel := context.WithTimeout(context.Background(), sendTimeout)
 	defer cancel()
@@ -73,7 +73,7 @@ func (r *run) sendOne(s *sender, target int) {
 	r.sent.Add(1)
 }
 
-// format returns a message: run, sender, number, time and dots up to the size.
+// format returns a message: run, sender, number, time, and dots up to the size.
 func (r *run) format(sender int, number uint32) string {
 	b := make([]byte, 0, r.Size)
 	b = append(b, r.id...)
@@ -87,7 +87,7 @@ func (r *run) format(sender int, number uint32) string {
 	return string(b)
 }
 
-// parse reads a message. It fails for one that is not of this run.
+// parse parses a message. ok is false if the message is not from this run.
 func (r *run) parse(data []byte) (sender int, number uint32, sent time.Duration, ok bool) {
 	rest, ours := bytes.CutPrefix(data, []byte(r.id+" "))
 	if !ours {

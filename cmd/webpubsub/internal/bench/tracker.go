@@ -1,19 +1,20 @@
 package bench
 
-// tracker counts what one client received of one sender. The numbers that a sender sends to a target are 1, 2, 3, ...
+// tracker counts the messages that one client received from one sender. A sender numbers its messages to a target 1, 2,
+// 3, ...
 type tracker struct {
 	next       uint32 // the highest number received
-	holes      []span // numbers below it that have not arrived
+	holes      []span // numbers below next that have not arrived
 	received   uint32 // different numbers
 	duplicated uint32
 	reordered  uint32 // numbers that arrived after a higher one
 }
 
-// span is the numbers from first to last.
+// span is a range of numbers, inclusive.
 type span struct{ first, last uint32 }
 
-// maxHoles bounds the memory of a tracker. Numbers of a hole that is forgotten count as lost, and as duplicated if they
-// arrive after all.
+// maxHoles limits the memory of a tracker. If there are more holes, the oldest is dropped: its numbers count as lost,
+// or as duplicated if they arrive later.
 const maxHoles = 1024
 
 // record counts a number, and reports whether it is new.
@@ -37,7 +38,7 @@ func (t *tracker) record(number uint32) bool {
 	return true
 }
 
-// fill removes a number from its hole. It reports whether there was one.
+// fill removes a number from its hole, and reports whether there was such a hole.
 func (t *tracker) fill(number uint32) bool {
 	for i, hole := range t.holes {
 		if number < hole.first || number > hole.last {
@@ -69,11 +70,11 @@ func (t *tracker) has(number uint32) bool {
 	return true
 }
 
-// lost returns how many of the messages that the service accepted did not arrive: those up to last without the failed.
+// lost returns the number of accepted messages that did not arrive. Accepted are the numbers up to last, except failed.
 func (t *tracker) lost(last uint32, failed []uint32) int {
 	arrived := int(t.received)
 	for _, number := range failed {
-		if t.has(number) { // not accepted, and delivered all the same: its answer was lost
+		if t.has(number) { // delivered although the send failed: only the response was lost
 			arrived--
 		}
 	}

@@ -36,7 +36,7 @@ func TestTrackerCounts(t *testing.T) {
 	}
 }
 
-// TestTrackerAgreesWithASet compares the tracker with a set of all numbers and the highest one.
+// TestTrackerAgreesWithASet compares the tracker with a set of all received numbers and the highest number.
 func TestTrackerAgreesWithASet(t *testing.T) {
 	random := rand.New(rand.NewPCG(1, 2))
 	for range 500 {
@@ -94,7 +94,7 @@ func TestPercentilesAreExactToThreeDigits(t *testing.T) {
 	require.Zero(t, new(histogram).percentiles())
 }
 
-func TestMessagesAreReadAsTheyAreWritten(t *testing.T) {
+func TestMessagesAreParsedAsTheyAreFormatted(t *testing.T) {
 	r := &run{id: "0badcafe", start: time.Now().Add(-time.Hour), Config: Config{Size: MinSize, Senders: 10_000}}
 	for _, size := range []int{MinSize, 1000} {
 		r.Size = size
