@@ -6,6 +6,7 @@ import (
 	"io"
 	"net/http"
 	"net/http/httptest"
+	"os"
 	"runtime"
 	"strings"
 	"testing"
@@ -14,7 +15,7 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// What is compared must do the same: the same request, with a token that the service takes.
+// All contenders must send the same request, with a token that the service accepts.
 func TestEveryContenderSendsTheSameRequest(t *testing.T) {
 	for _, p := range []payload{newPayload(smallBody, false), newPayload(1<<20, true)} {
 		for _, c := range contenders {
@@ -41,13 +42,13 @@ func checkRequest(r *http.Request, p payload) error {
 		return err
 	}
 	if string(body) != string(p.data) || r.ContentLength != int64(len(p.data)) {
-		return errors.New("another body")
+		return errors.New("unexpected body")
 	}
 	if r.Method != http.MethodPost || r.RequestURI != groupPath()+"?api-version="+apiVersion {
-		return errors.New("another URL: " + r.RequestURI)
+		return errors.New("unexpected URL: " + r.RequestURI)
 	}
 	if r.Header.Get("Content-Type") != p.contentType() || r.Header.Get("Accept") != "application/json" {
-		return errors.New("other headers")
+		return errors.New("unexpected headers")
 	}
 	_, err = jwt.Parse(strings.TrimPrefix(r.Header.Get("Authorization"), "Bearer "),
 		func(*jwt.Token) (any, error) { return []byte(accessKey), nil },
@@ -56,37 +57,46 @@ func checkRequest(r *http.Request, p payload) error {
 	return err
 }
 
-// What is broadcast, or sent to one, arrives at as many clients as there are, from each broadcaster.
+// A broadcast must arrive at every client, and a send to one client at that client.
 func TestEveryBroadcasterReachesItsClients(t *testing.T) {
 	for _, b := range broadcasters {
 		t.Run(b.name, func(t *testing.T) {
-			crowd, endpoint, first := startCrowd(t, b.start, 3)
-			post(t, crowd, endpoint+broadcastPath(), 3)
-			post(t, crowd, endpoint+sendPath(first), 1)
-			require.EqualValues(t, 3+3+1, crowd.arrived.Load(), "each was told that it is connected, and one has two messages")
+			clients, endpoint, first := startClients(t, b.start, 3)
+			post(t, clients, endpoint+broadcastPath(), 3)
+			post(t, clients, endpoint+sendPath(first), 1)
+			require.EqualValues(t, 3+3+1, clients.arrived.Load(), "each client receives connected and the broadcast, and one receives the send")
 		})
 	}
 }
 
-// startCrowd starts a broadcaster and connects clients to it. It returns the id of one of them, too.
-func startCrowd(t testing.TB, start func() (string, func() string, error), clients int) (c *crowd, endpoint, first string) {
+// startClients starts a broadcaster and connects n clients to it. It also returns the connection id of the first client.
+func startClients(t testing.TB, start func() (string, func() string, error), n int) (c *clientPool, endpoint, first string) {
 	endpoint, id, err := start()
 	require.NoError(t, err)
-	c = &crowd{all: make(chan error, 1)}
+	c = &clientPool{done: make(chan error, 1)}
 	token, err := mapClaimsToken(endpoint + clientPath())
 	require.NoError(t, err)
-	require.NoError(t, c.connect(clientJob{URL: endpoint + clientPath(), Token: token, Connect: clients}, &clientResult{}))
+	require.NoError(t, c.connect(clientJob{URL: endpoint + clientPath(), Token: token, Connect: n}, &clientResult{}))
 	return c, endpoint, id()
 }
 
-// post sends a message that is to reach so many clients.
-func post(t testing.TB, c *crowd, url string, reach int) {
+// post sends a message and waits until that many clients have received it.
+func post(t testing.TB, c *clientPool, url string, recipients int) {
 	token, err := mapClaimsToken(url)
 	require.NoError(t, err)
-	require.NoError(t, c.post(clientJob{URL: url, Token: token, Posts: 1, Reach: reach}, &clientResult{}))
+	require.NoError(t, c.post(clientJob{URL: url, Token: token, Posts: 1, Recipients: recipients}, &clientResult{}))
 }
 
-// BenchmarkSend sends over loopback to a server in this process; the command measures with one of its own.
+func TestREADMEStatesTheTokenGoals(t *testing.T) {
+	var table strings.Builder
+	require.NoError(t, printTokens(&table, 1))
+	lines := strings.Split(strings.TrimSpace(table.String()), "\n")
+	readme, err := os.ReadFile("README.md")
+	require.NoError(t, err)
+	require.Contains(t, string(readme), "\n"+lines[len(lines)-1]+"\n", "the README has the line with the goals")
+}
+
+// BenchmarkSend sends over loopback to a server in this process. The command uses a server in another process.
 func BenchmarkSend(b *testing.B) {
 	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		_, _ = io.Copy(io.Discard, r.Body)
@@ -128,7 +138,7 @@ func BenchmarkSend(b *testing.B) {
 	}
 }
 
-// BenchmarkRequest is a send without a network: what the client itself costs.
+// BenchmarkRequest measures a send without a network: the cost of the client alone.
 func BenchmarkRequest(b *testing.B) {
 	for _, c := range contenders {
 		send, err := c.connect("https://contoso.webpubsub.azure.com", newPayload(smallBody, false), accepted)
@@ -144,7 +154,7 @@ func BenchmarkRequest(b *testing.B) {
 	}
 }
 
-// BenchmarkClientAccessToken makes a token for a user with two roles and two groups.
+// BenchmarkClientAccessToken makes tokens for a user with two roles and two groups.
 func BenchmarkClientAccessToken(b *testing.B) {
 	makers, err := tokenMakers()
 	require.NoError(b, err)

@@ -25,11 +25,11 @@ const (
 	accessKey  = "ABCDEFabcdefghijklmnopq0123456789+/AbCdEfG="
 )
 
-// payload is what every send of a job carries. All contenders are given its bytes ready: encoding JSON is no part of what
-// is measured.
+// payload is the body of every send of a job. All contenders receive the encoded bytes, so that encoding JSON is not
+// measured.
 type payload struct {
-	data   []byte // JSON, unless it is streamed
-	stream bool   // as from a file, instead of from memory
+	data   []byte // JSON, unless stream is set
+	stream bool   // the body is sent from a stream, such as a file
 }
 
 func newPayload(size int, stream bool) payload {
@@ -38,12 +38,12 @@ func newPayload(size int, stream bool) payload {
 	return payload{append(data, `"}`...), stream}
 }
 
-// file returns the payload as net/http sees a file: nothing that it knows to be in memory.
+// file returns the payload as a reader that net/http does not know to be in memory, like a file.
 func (p payload) file() io.ReadSeeker {
 	return io.NewSectionReader(bytes.NewReader(p.data), 0, int64(len(p.data)))
 }
 
-// reader returns the payload to be sent once.
+// reader returns a reader for one send of the payload.
 func (p payload) reader() io.ReadSeeker {
 	if p.stream {
 		return p.file()
@@ -58,8 +58,8 @@ func (p payload) contentType() string {
 	return "application/json"
 }
 
-// contender is one way to send a message to a group. Its connect makes what a program would make once, and returns what the
-// program would do for each send. A nil transport means the contender's own.
+// contender is one way to send a message to a group. Its connect function does the work that a program would do once, and
+// returns the work of one send. With a nil transport, the contender uses its default.
 type contender struct {
 	name    string
 	connect func(endpoint string, p payload, transport http.RoundTripper) (send func(context.Context) error, err error)
@@ -85,8 +85,8 @@ func signToken(key, audience string) (string, error) {
 	return jwt.NewWithClaims(jwt.SigningMethodHS256, claims).SignedString([]byte(key))
 }
 
-// connectFloor is the least that a program can do: net/http with a transport that keeps its connections, and a token made
-// beforehand.
+// connectFloor is the least that a program can do: net/http with a transport that keeps its connections, and a token that
+// was made beforehand.
 func connectFloor(endpoint string, p payload, transport http.RoundTripper) (func(context.Context) error, error) {
 	if transport == nil {
 		transport = newTransport()
@@ -125,14 +125,14 @@ func newTransport() *http.Transport {
 	return &http.Transport{MaxIdleConns: 1024, MaxIdleConnsPerHost: 1024, DisableCompression: true}
 }
 
-// newBufferedTransport has write buffers as our transport has them.
+// newBufferedTransport returns a transport with the write buffer size of our transport.
 func newBufferedTransport() *http.Transport {
 	transport := newTransport()
 	transport.WriteBufferSize = 64 << 10
 	return transport
 }
 
-// connectBufferedFloor is the floor with those buffers: it tells what they are good for.
+// connectBufferedFloor is the floor with our write buffer size. It shows the effect of the buffers alone.
 func connectBufferedFloor(endpoint string, p payload, transport http.RoundTripper) (func(context.Context) error, error) {
 	if transport == nil {
 		transport = newBufferedTransport()
@@ -140,8 +140,8 @@ func connectBufferedFloor(endpoint string, p payload, transport http.RoundTrippe
 	return connectFloor(endpoint, p, transport)
 }
 
-// connectPipeline is azcore's pipeline with all that can be taken out of it taken out: it tells what the rest costs, below which
-// no client on azcore can come. It has the single write of ours, a token and a URL made beforehand, and nothing to read.
+// connectPipeline is azcore's pipeline with everything optional removed. No client on azcore can be faster. It writes a small
+// request once, as our client does, uses a token and a URL that were made beforehand, and does not read the response body.
 func connectPipeline(endpoint string, p payload, transport http.RoundTripper) (func(context.Context) error, error) {
 	if transport == nil {
 		transport = newBufferedTransport()
@@ -185,8 +185,8 @@ func connectPipeline(endpoint string, p payload, transport http.RoundTripper) (f
 	}, nil
 }
 
-// bodyPolicy puts back the body that azcore has wrapped, so that net/http knows it as one in memory, and adds the query, which
-// azcore's retry policy would parse.
+// bodyPolicy replaces the body that azcore has wrapped, so that net/http recognizes it as a body in memory. It also adds the
+// query. If the query were set earlier, azcore's retry policy would parse it.
 type bodyPolicy struct{ payload }
 
 func (b bodyPolicy) Do(req *policy.Request) (*http.Response, error) {
@@ -195,7 +195,7 @@ func (b bodyPolicy) Do(req *policy.Request) (*http.Response, error) {
 	return req.Next()
 }
 
-// connectAzcore is azcore as its generated clients use it, with a policy that signs every request by golang-jwt's MapClaims.
+// connectAzcore uses azcore as its generated clients do, with a policy that signs every request with golang-jwt's MapClaims.
 func connectAzcore(endpoint string, p payload, transport http.RoundTripper) (func(context.Context) error, error) {
 	options := &policy.ClientOptions{}
 	if transport != nil {
@@ -247,7 +247,7 @@ func (mapClaimsPolicy) Do(req *policy.Request) (*http.Response, error) {
 func connectOurs(endpoint string, p payload, transport http.RoundTripper) (func(context.Context) error, error) {
 	options := &webpubsub.ClientOptions{}
 	if transport != nil {
-		options.Transport = transporter{transport} // as the client's own
+		options.Transport = transporter{transport} // without an http.Client, like our default transport
 	}
 	client, err := newClient(endpoint, options)
 	if err != nil {

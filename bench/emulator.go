@@ -12,34 +12,34 @@ import (
 	"time"
 )
 
-// crowds are the numbers of clients that the emulator is measured with.
-var crowds = []int{100, 1_000, 5_000, 10_000, 20_000}
+// clientCounts are the numbers of clients that the emulator is measured with.
+var clientCounts = []int{100, 1_000, 5_000, 10_000, 20_000}
 
-// mainCrowd is the one that the ratios of the first table are for.
-const mainCrowd = 5_000
+// mainClientCount is the number of clients for the ratios of the first table.
+const mainClientCount = 5_000
 
-// station is a process that broadcasts, and one that holds its clients.
-type station struct {
+// testbed is the process of a broadcaster, and a process that holds its clients.
+type testbed struct {
 	server, clients *process
 	state           serverState
 	connected       int
 }
 
-// broadcasterFigures are what one broadcaster was measured at.
+// broadcasterFigures are the measurements of one broadcaster.
 type broadcasterFigures struct {
 	name      string
-	stations  []*station  // of this run; another for each so many clients as the number of open files allows
-	processes map[int]int // by the number of clients: of servers
-	empty     serverState
-	connect   figuresOf // µs per client
-	memory    figuresOf // KiB per client
-	resident  figuresOf // the same of the process
-	broadcast figuresOf // ms
-	cpu       figuresOf // ms of the server's process for a broadcast
-	send      figuresOf // µs
+	testbeds  []*testbed  // of this run; a new one is added when the limit of open files is reached
+	processes map[int]int // the number of server processes, by the number of clients
+	empty     serverState // the state of the first server before any client connected
+	connect   figuresOf   // µs per client
+	memory    figuresOf   // KiB of heap and stacks per client
+	resident  figuresOf   // KiB of resident memory per client
+	broadcast figuresOf   // ms
+	cpu       figuresOf   // ms of the server's process for a broadcast
+	send      figuresOf   // µs
 }
 
-// figuresOf are figures by the number of clients, one for each run.
+// figuresOf maps a number of clients to one figure per run.
 type figuresOf map[int][]float64
 
 func (f figuresOf) add(n int, x float64) { f[n] = append(f[n], x) }
@@ -62,7 +62,7 @@ func benchEmulator(runs, most int) error {
 		all = append(all, &broadcasterFigures{name: b.name, processes: map[int]int{}, connect: figuresOf{}, memory: figuresOf{},
 			resident: figuresOf{}, broadcast: figuresOf{}, cpu: figuresOf{}, send: figuresOf{}})
 	}
-	sizes := slices.DeleteFunc(slices.Clone(crowds), func(n int) bool { return n > most })
+	sizes := slices.DeleteFunc(slices.Clone(clientCounts), func(n int) bool { return n > most })
 	for run := range runs {
 		if err := benchEmulatorOnce(executable, limit, sizes, all, run); err != nil {
 			return err
@@ -77,11 +77,11 @@ func benchEmulator(runs, most int) error {
 func benchEmulatorOnce(executable string, limit int, sizes []int, all []*broadcasterFigures, run int) error {
 	defer func() {
 		for _, f := range all {
-			for _, s := range f.stations {
+			for _, s := range f.testbeds {
 				_ = s.clients.close()
 				_ = s.server.close()
 			}
-			f.stations = nil
+			f.testbeds = nil
 		}
 	}()
 	for _, n := range sizes {
@@ -100,28 +100,28 @@ func benchEmulatorOnce(executable string, limit int, sizes []int, all []*broadca
 	return nil
 }
 
-// grow connects clients until there are n, and looks at the memory when all is quiet.
+// grow connects clients until there are n, then measures the memory while they are idle.
 func (f *broadcasterFigures) grow(executable string, n, limit int) error {
 	missing := n
-	for _, s := range f.stations {
+	for _, s := range f.testbeds {
 		missing -= s.connected
 	}
 	added := missing
 	var took time.Duration
 	for missing > 0 {
-		if len(f.stations) == 0 || f.stations[len(f.stations)-1].connected == limit {
-			s, err := startStation(executable, f.name)
+		if len(f.testbeds) == 0 || f.testbeds[len(f.testbeds)-1].connected == limit {
+			s, err := startTestbed(executable, f.name)
 			if err != nil {
 				return err
 			}
-			if len(f.stations) == 0 {
+			if len(f.testbeds) == 0 {
 				if f.empty, err = s.ask("memory"); err != nil {
 					return err
 				}
 			}
-			f.stations = append(f.stations, s)
+			f.testbeds = append(f.testbeds, s)
 		}
-		s := f.stations[len(f.stations)-1]
+		s := f.testbeds[len(f.testbeds)-1]
 		count := min(missing, limit-s.connected)
 		r, err := s.do(clientPath(), clientJob{Connect: count})
 		if err != nil {
@@ -132,9 +132,9 @@ func (f *broadcasterFigures) grow(executable string, n, limit int) error {
 		took += r.Connected
 	}
 	f.connect.add(n, micros(took)/float64(added))
-	f.processes[n] = len(f.stations)
+	f.processes[n] = len(f.testbeds)
 	var memory, resident int64
-	for _, s := range f.stations {
+	for _, s := range f.testbeds {
 		state, err := s.ask("memory")
 		if err != nil {
 			return err
@@ -158,9 +158,9 @@ func (f *broadcasterFigures) measure(n int) error {
 	var slowest time.Duration
 	var faults []error
 	var wg sync.WaitGroup
-	for _, s := range f.stations {
+	for _, s := range f.testbeds {
 		wg.Go(func() {
-			r, err := s.do(broadcastPath(), clientJob{Posts: posts, Reach: s.connected})
+			r, err := s.do(broadcastPath(), clientJob{Posts: posts, Recipients: s.connected})
 			mu.Lock()
 			defer mu.Unlock()
 			slowest, faults = max(slowest, r.Arrived), append(faults, err)
@@ -174,14 +174,14 @@ func (f *broadcasterFigures) measure(n int) error {
 	f.broadcast.add(n, micros(slowest)/1000/float64(posts))
 	f.cpu.add(n, micros(after-before)/1000/float64(posts))
 
-	s := f.stations[0]
+	s := f.testbeds[0]
 	if s.state.First == "" {
 		if s.state, err = s.ask("first"); err != nil {
 			return err
 		}
 	}
 	const sends = 2_000
-	r, err := s.do(sendPath(s.state.First), clientJob{Posts: sends, Reach: 1})
+	r, err := s.do(sendPath(s.state.First), clientJob{Posts: sends, Recipients: 1})
 	if err != nil {
 		return err
 	}
@@ -190,7 +190,7 @@ func (f *broadcasterFigures) measure(n int) error {
 }
 
 func (f *broadcasterFigures) cpuTime() (total time.Duration, err error) {
-	for _, s := range f.stations {
+	for _, s := range f.testbeds {
 		state, err := s.ask("")
 		if err != nil {
 			return 0, err
@@ -202,8 +202,8 @@ func (f *broadcasterFigures) cpuTime() (total time.Duration, err error) {
 
 func micros(d time.Duration) float64 { return float64(d) / float64(time.Microsecond) }
 
-func startStation(executable, name string) (*station, error) {
-	s := &station{}
+func startTestbed(executable, name string) (*testbed, error) {
+	s := &testbed{}
 	var err error
 	if s.server, err = startProcess(exec.Command(executable, "-broadcast", name)); err != nil {
 		return nil, err
@@ -215,13 +215,14 @@ func startStation(executable, name string) (*station, error) {
 	return s, err
 }
 
-func (s *station) ask(question string) (state serverState, err error) {
+// ask returns the state of the server; broadcast describes the questions.
+func (s *testbed) ask(question string) (state serverState, err error) {
 	err = s.server.do(question, &state)
 	return state, err
 }
 
-// do has the clients' process do a job at a path of the server.
-func (s *station) do(path string, j clientJob) (r clientResult, err error) {
+// do runs a job in the clients' process, against a path of the server.
+func (s *testbed) do(path string, j clientJob) (r clientResult, err error) {
 	j.URL = s.state.Endpoint + path
 	if j.Token, err = mapClaimsToken(j.URL); err != nil {
 		return r, err
@@ -234,15 +235,15 @@ func (s *station) do(path string, j clientJob) (r clientResult, err error) {
 
 func printEmulator(all []*broadcasterFigures, sizes []int, starts []float64) {
 	bare, ours := all[0], all[1]
-	n := mainCrowd
+	n := mainClientCount
 	if !slices.Contains(sizes, n) {
 		n = sizes[len(sizes)-1]
 	}
-	compare := func(title, unit, reach string, bare, ours []float64) []string {
-		return []string{title, number(median(bare)) + unit, number(median(ours)) + unit, fmt.Sprintf("%.2f", ratio(ours, bare)), reach}
+	compare := func(title, unit, goal string, bare, ours []float64) []string {
+		return []string{title, number(median(bare)) + unit, number(median(ours)) + unit, fmt.Sprintf("%.2f", ratio(ours, bare)), goal}
 	}
 	printMarkdown(os.Stdout, [][]string{
-		{fmt.Sprintf("with %d JSON clients", n), bare.name, ours.name, "ratio", "reach"},
+		{fmt.Sprintf("with %d JSON clients", n), bare.name, ours.name, "ratio", "goal"},
 		compare("broadcast of 100 bytes, until all have it", " ms", "≤ 1.25", bare.broadcast[n], ours.broadcast[n]),
 		compare("the server's CPU for it", " ms", "", bare.cpu[n], ours.cpu[n]),
 		compare("REST send of 100 bytes to a connection", " µs", "≤ 1.30", bare.send[n], ours.send[n]),

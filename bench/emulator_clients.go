@@ -15,38 +15,37 @@ import (
 	"time"
 )
 
-// clientJob is what the process that holds the clients is asked for: to connect some more of them, to broadcast, or to send
-// to one of them.
+// clientJob is a job for the process that holds the clients: connect more clients, broadcast, or send to one client.
 type clientJob struct {
-	URL     string
-	Token   string
-	Connect int // clients to connect, to URL
-	Posts   int // messages to post to URL, one after the other
-	Reach   int // clients that each message is to reach
+	URL        string
+	Token      string
+	Connect    int // clients to connect to URL
+	Posts      int // messages to post to URL, one after the other
+	Recipients int // clients that each message must reach
 
-	// Ahead sends a message when the one before was answered. Otherwise each waits until the one before has arrived.
+	// Ahead posts a message as soon as the one before is answered. Otherwise a message also waits until the one before has
+	// arrived.
 	Ahead bool
 }
 
 type clientResult struct {
-	Connected time.Duration // for all clients
-	Answered  time.Duration // for all posts, from each to its answer
-	Arrived   time.Duration // for all posts, from each until everyone it was to reach has it
+	Connected time.Duration // until all clients are connected
+	Answered  time.Duration // sum over the posts, until the response
+	Arrived   time.Duration // sum over the posts, until all recipients have the message
 	Error     string
 }
 
-// crowd is many clients that do as little as clients can, so that it is the server that is measured: they count the frames
-// that come.
-type crowd struct {
+// clientPool is a number of clients that only count the frames they receive, so that mostly the server is measured.
+type clientPool struct {
 	transport http.Transport
 	arrived   atomic.Int64
 	want      atomic.Int64
-	all       chan error // something when arrived has reached want, or a client has failed
+	done      chan error // receives nil when arrived reaches want, or the error of a client
 }
 
-// hold is the process that holds the clients of one broadcaster.
+// hold is the main function of the process that holds the clients of one broadcaster.
 func hold() error {
-	c := &crowd{all: make(chan error, 1)}
+	c := &clientPool{done: make(chan error, 1)}
 	in, out := json.NewDecoder(os.Stdin), json.NewEncoder(os.Stdout)
 	for {
 		var j clientJob
@@ -69,15 +68,15 @@ func hold() error {
 	}
 }
 
-// connect connects clients, until each has been told that it is.
-func (c *crowd) connect(j clientJob, r *clientResult) error {
+// connect connects clients, and returns when each has received its connected message.
+func (c *clientPool) connect(j clientJob, r *clientResult) error {
 	if j.Connect == 0 {
 		return nil
 	}
 	c.expect(j.Connect)
 	start := time.Now()
 	var started atomic.Int64
-	err := together(min(32, j.Connect), func(context.Context) error {
+	err := runConcurrently(min(32, j.Connect), func(context.Context) error {
 		for started.Add(1) <= int64(j.Connect) {
 			if err := c.join(j); err != nil {
 				return err
@@ -92,7 +91,7 @@ func (c *crowd) connect(j clientJob, r *clientResult) error {
 	return err
 }
 
-func (c *crowd) join(j clientJob) error {
+func (c *clientPool) join(j clientJob) error {
 	req, err := http.NewRequest(http.MethodGet, j.URL+"?access_token="+j.Token, nil)
 	if err != nil {
 		return err
@@ -104,14 +103,14 @@ func (c *crowd) join(j clientJob) error {
 		return err
 	}
 	if resp.StatusCode != http.StatusSwitchingProtocols {
-		return fmt.Errorf("a client got %s", resp.Status)
+		return fmt.Errorf("connecting a client: status %s", resp.Status)
 	}
-	go func() { c.fail(c.read(resp.Body)) }()
+	go func() { c.signal(c.read(resp.Body)) }()
 	return nil
 }
 
-// read counts the messages that a server sends. They are not longer than 64 KiB, nor in pieces.
-func (c *crowd) read(from io.Reader) error {
+// read counts the messages that a server sends. It supports unfragmented messages of less than 64 KiB.
+func (c *clientPool) read(from io.Reader) error {
 	r := bufio.NewReaderSize(from, 256)
 	for {
 		var head [2]byte
@@ -131,39 +130,40 @@ func (c *crowd) read(from io.Reader) error {
 		}
 		const finalText = 0x81
 		if head[0] != finalText || head[1] > 126 {
-			return errors.New("a client got a frame that is no text")
+			return errors.New("a client received a frame that is not a short text message")
 		}
 		if c.arrived.Add(1) == c.want.Load() {
-			c.fail(nil)
+			c.signal(nil)
 		}
 	}
 }
 
-// expect announces so many messages; wait waits for them.
-func (c *crowd) expect(n int) { c.want.Store(c.arrived.Load() + int64(n)) }
+// expect sets the number of messages that wait waits for.
+func (c *clientPool) expect(n int) { c.want.Store(c.arrived.Load() + int64(n)) }
 
-func (c *crowd) fail(err error) {
+// signal ends a wait. A nil error means that all messages have arrived.
+func (c *clientPool) signal(err error) {
 	select {
-	case c.all <- err:
+	case c.done <- err:
 	default:
 	}
 }
 
-func (c *crowd) wait() error {
+func (c *clientPool) wait() error {
 	select {
-	case err := <-c.all:
+	case err := <-c.done:
 		return err
 	case <-time.After(time.Minute):
 		return fmt.Errorf("%d messages are missing", c.want.Load()-c.arrived.Load())
 	}
 }
 
-func (c *crowd) post(j clientJob, r *clientResult) error {
+func (c *clientPool) post(j clientJob, r *clientResult) error {
 	if j.Ahead {
 		return c.postAhead(j, r)
 	}
 	for range j.Posts {
-		c.expect(j.Reach)
+		c.expect(j.Recipients)
 		start := time.Now()
 		if err := c.postOne(j); err != nil {
 			return err
@@ -177,8 +177,8 @@ func (c *crowd) post(j clientJob, r *clientResult) error {
 	return nil
 }
 
-func (c *crowd) postAhead(j clientJob, r *clientResult) error {
-	c.expect(j.Posts * j.Reach)
+func (c *clientPool) postAhead(j clientJob, r *clientResult) error {
+	c.expect(j.Posts * j.Recipients)
 	start := time.Now()
 	for range j.Posts {
 		if err := c.postOne(j); err != nil {
@@ -191,7 +191,7 @@ func (c *crowd) postAhead(j clientJob, r *clientResult) error {
 	return err
 }
 
-func (c *crowd) postOne(j clientJob) error {
+func (c *clientPool) postOne(j clientJob) error {
 	req, err := http.NewRequest(http.MethodPost, j.URL, bytes.NewReader(newPayload(smallBody, false).data))
 	if err != nil {
 		return err
@@ -204,7 +204,7 @@ func (c *crowd) postOne(j clientJob) error {
 	_, _ = io.Copy(io.Discard, resp.Body)
 	resp.Body.Close()
 	if resp.StatusCode != http.StatusAccepted {
-		return fmt.Errorf("a post got %s", resp.Status)
+		return fmt.Errorf("posting a message: status %s", resp.Status)
 	}
 	return nil
 }

@@ -20,8 +20,8 @@ import (
 	"github.com/coder/websocket"
 )
 
-// broadcasters are what the emulator is measured against, and the emulator. Each serves the same requests: a broadcast to all
-// clients, and a send to the one that connected first.
+// broadcasters are the bare loop and the emulator. Both serve the same requests: a broadcast to all clients, and a send to one
+// client.
 var broadcasters = []struct {
 	name  string
 	start func() (endpoint string, first func() string, err error)
@@ -50,8 +50,8 @@ func startEmulator() (string, func() string, error) {
 	return srv.Endpoint(), func() string { return srv.Connections(hub)[0].ID }, nil
 }
 
-// bare is the least that can do it: net/http, the emulator's WebSocket library, and a loop over the connections that writes
-// to one after the other a frame that was made once.
+// bare is the least that can broadcast: net/http, the emulator's WebSocket library, and a loop that writes the same frame to
+// one connection after another.
 type bare struct {
 	mu          sync.Mutex
 	connections []*websocket.Conn
@@ -75,7 +75,7 @@ func startBare() (string, func() string, error) {
 		defer b.mu.Unlock()
 		b.send(w, r, b.connections[:1])
 	})
-	go func() { _ = http.Serve(ln, mux) }() // until the process ends
+	go func() { _ = http.Serve(ln, mux) }() // runs until the process ends
 	return "http://" + ln.Addr().String(), func() string { return "first" }, nil
 }
 
@@ -91,7 +91,7 @@ func (b *bare) connect(w http.ResponseWriter, r *http.Request) {
 	b.mu.Lock()
 	b.connections = append(b.connections, c)
 	b.mu.Unlock()
-	_, _, _ = c.Read(context.Background()) // until the client is gone: it sends nothing
+	_, _, _ = c.Read(context.Background()) // returns when the client is gone, because the client sends nothing
 }
 
 func (b *bare) send(w http.ResponseWriter, r *http.Request, to []*websocket.Conn) {
@@ -110,17 +110,17 @@ func (b *bare) send(w http.ResponseWriter, r *http.Request, to []*websocket.Conn
 	w.WriteHeader(http.StatusAccepted)
 }
 
-// serverState is what a broadcaster's process says of itself when it is asked.
+// serverState is the state of a broadcaster's process.
 type serverState struct {
 	Endpoint string
-	First    string // id of a connection, once there is one
-	Memory   int64  // bytes of heap and stacks in use, after a collection
-	Resident int64  // bytes of the process; 0 where that is not known
-	CPU      time.Duration
+	First    string        // the id of a connection; only for the question "first"
+	Memory   int64         // bytes of heap and stacks in use after a collection; only for the question "memory"
+	Resident int64         // resident bytes of the process, or 0 if unknown; only for the question "memory"
+	CPU      time.Duration // user and system time of the process
 }
 
-// broadcast is a broadcaster's process: for each line on its standard input it says how it is. The line "memory" asks for
-// that, too, which takes time.
+// broadcast is the main function of a broadcaster's process. It answers each question on its standard input with its state.
+// The question is "", "first" for the id of a connection, or "memory" for the memory in use, which takes longer.
 func broadcast(start func() (string, func() string, error)) error {
 	endpoint, first, err := start()
 	if err != nil {
@@ -147,8 +147,8 @@ func broadcast(start func() (string, func() string, error)) error {
 	}
 }
 
-// maxClients is how many clients a process can hold, by the number of files it may have open. Go raises that limit to the
-// hard one by itself.
+// maxClients returns how many clients a process can hold, which the hard limit of open files determines. Go raises the soft
+// limit to the hard limit when a program starts.
 func maxClients() (int, error) {
 	var limit syscall.Rlimit
 	err := syscall.Getrlimit(syscall.RLIMIT_NOFILE, &limit)
@@ -156,13 +156,13 @@ func maxClients() (int, error) {
 	return int(min(limit.Max, 1<<20)) - others, err
 }
 
-// memory is what the process uses once it has given back what it can.
+// memory returns the memory that the process uses after a collection, when unused memory was returned to the system.
 func memory() (inUse, resident int64) {
 	runtime.GC()
 	debug.FreeOSMemory()
 	var stats runtime.MemStats
 	runtime.ReadMemStats(&stats)
-	status, _ := os.ReadFile("/proc/self/status") // of Linux
+	status, _ := os.ReadFile("/proc/self/status") // exists on Linux only
 	for line := range strings.Lines(string(status)) {
 		if fields := strings.Fields(line); len(fields) > 1 && fields[0] == "VmRSS:" {
 			kib, _ := strconv.ParseInt(fields[1], 10, 64)
@@ -172,7 +172,7 @@ func memory() (inUse, resident int64) {
 	return int64(stats.HeapAlloc + stats.StackInuse), resident
 }
 
-// startTimes starts emulators one after the other, and measures until each has answered.
+// startTimes starts n emulators, one after the other, and returns the milliseconds until each has answered a request.
 func startTimes(n int) ([]float64, error) {
 	var times []float64
 	for range n {
@@ -189,7 +189,7 @@ func startTimes(n int) ([]float64, error) {
 		}
 		resp.Body.Close()
 		if resp.StatusCode != http.StatusOK {
-			return nil, fmt.Errorf("the emulator answered %s", resp.Status)
+			return nil, fmt.Errorf("the emulator's health check: status %s", resp.Status)
 		}
 		srv.Close()
 		times = append(times, float64(took)/float64(time.Millisecond))

@@ -14,7 +14,7 @@ import (
 	"github.com/golang-jwt/jwt/v5"
 )
 
-// These figures need no process of their own.
+// The figures in this file are measured in the main process.
 
 const smallBody = 100
 
@@ -30,7 +30,7 @@ type roundTripper func(*http.Request) (*http.Response, error)
 
 func (f roundTripper) RoundTrip(req *http.Request) (*http.Response, error) { return f(req) }
 
-// allocations returns how many objects a send allocates where no network takes part.
+// allocations returns the number of objects that a send allocates, without a network.
 func (c contender) allocations() (float64, error) {
 	send, err := c.connect("https://contoso.webpubsub.azure.com", newPayload(smallBody, false), accepted)
 	if err != nil {
@@ -43,7 +43,7 @@ func (c contender) allocations() (float64, error) {
 	}), err
 }
 
-// writes returns how many times a small request calls its connection's Write.
+// writes returns how often a small request calls Write on its connection.
 func (c contender) writes() (float64, error) {
 	const requests = 100
 	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
@@ -110,7 +110,7 @@ func tokenMakers() ([]tokenMaker, error) {
 	}, nil
 }
 
-// measure returns the time and the allocations that a token takes.
+// measure returns the CPU time and the number of allocations per token.
 func (t tokenMaker) measure() (time.Duration, float64, error) {
 	const tokens = 50_000
 	var err error

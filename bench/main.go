@@ -1,5 +1,6 @@
-// Command bench measures what a send costs with the client of github.com/awps-go/webpubsub, beside a floor, azcore as it is
-// usually used, and the official JavaScript SDK. It prints a table as Markdown and draws a plot. See the README.
+// Command bench measures the cost of a send with the client of github.com/awps-go/webpubsub. It compares the client with a
+// floor, azcore as it is usually used, and the official JavaScript SDK. It prints a Markdown table and draws a plot. See the
+// README.
 package main
 
 import (
@@ -19,22 +20,22 @@ import (
 
 func main() {
 	log.SetFlags(0)
-	runs := flag.Int("runs", 15, "how often everything is measured, each time by new processes; the median is printed")
-	requests := flag.Int("requests", 8_000, "small requests in one measurement; JavaScript sends a tenth")
-	js := flag.Bool("js", true, "measure the official clients too: JavaScript if js/node_modules is there, Python (with -wsclient) if python/venv is")
-	plot := flag.String("plot", "cpu.svg", "the file for the plot; empty for none")
-	serving := flag.Bool("serve", false, "be the server's process")
+	runs := flag.Int("runs", 15, "number of runs; each run uses new processes, and the median is printed")
+	requests := flag.Int("requests", 8_000, "small requests per measurement; the JavaScript SDK sends a tenth")
+	js := flag.Bool("js", true, "also measure the official clients: JavaScript if js/node_modules exists, Python (with -wsclient) if python/venv exists")
+	plot := flag.String("plot", "cpu.svg", "file to write the plot to; empty for no plot")
+	serving := flag.Bool("serve", false, "internal: run as the server process")
 	emulators := flag.Bool("emulator", false, "measure the emulator instead of the client")
 	program := flag.Bool("program", false, "measure the load generator of cmd/webpubsub instead of the client")
-	clients := flag.Int("clients", 20_000, "with -emulator: the most clients that are connected")
-	broadcasting := flag.String("broadcast", "", "be the process of the broadcaster of this name")
-	holding := flag.Bool("hold", false, "be a process that holds WebSocket clients")
+	clients := flag.Int("clients", 20_000, "with -emulator: the largest number of connected clients")
+	broadcasting := flag.String("broadcast", "", "internal: run as the broadcaster with this name")
+	holding := flag.Bool("hold", false, "internal: run as a process that holds WebSocket clients")
 	tunnels := flag.Bool("tunnel", false, "measure events through the tunnel instead of the client")
 	wsclients := flag.Bool("wsclient", false, "measure wsclient instead of the client")
-	hubbing := flag.Bool("hub", false, "be the process of a hub for WebSocket clients")
-	dialing := flag.String("dial", "", "be the process of the WebSocket client of this name")
-	receiving := flag.String("receive", "", "be the process of the receiver of this name")
-	working := flag.String("work", "", "be the process of the contender of this name")
+	hubbing := flag.Bool("hub", false, "internal: run as a hub for WebSocket clients")
+	dialing := flag.String("dial", "", "internal: run as the WebSocket client with this name")
+	receiving := flag.String("receive", "", "internal: run as the event receiver with this name")
+	working := flag.String("work", "", "internal: run as the contender with this name")
 	flag.Parse()
 
 	var err error
@@ -42,14 +43,14 @@ func main() {
 	case *serving:
 		err = serve()
 	case *working != "":
-		err = errors.New("no contender " + *working)
+		err = errors.New("unknown contender " + *working)
 		for _, c := range contenders {
 			if c.name == *working {
 				err = work(c)
 			}
 		}
 	case *broadcasting != "":
-		err = errors.New("no broadcaster " + *broadcasting)
+		err = errors.New("unknown broadcaster " + *broadcasting)
 		for _, b := range broadcasters {
 			if b.name == *broadcasting {
 				err = broadcast(b.start)
@@ -58,7 +59,7 @@ func main() {
 	case *holding:
 		err = hold()
 	case *receiving != "":
-		err = errors.New("no receiver " + *receiving)
+		err = errors.New("unknown receiver " + *receiving)
 		for _, r := range receivers {
 			if r.name == *receiving {
 				err = receive(r)
@@ -67,7 +68,7 @@ func main() {
 	case *hubbing:
 		err = serveHub()
 	case *dialing != "":
-		err = errors.New("no client " + *dialing)
+		err = errors.New("unknown WebSocket client " + *dialing)
 		for _, c := range socketContenders {
 			if c.name == *dialing {
 				err = dialSockets(c)
@@ -89,31 +90,31 @@ func main() {
 	}
 }
 
-// A row is one figure that every contender's process is asked for.
+// A row is one figure that is measured for every contender.
 type row struct {
 	title  string
 	job    job
 	secure bool
-	reach  float64 // the ratio that ours shall reach, or 0
-	table  bool    // or is it for the plot only?
+	goal   float64 // the highest acceptable ratio for our client, or 0 for none
+	table  bool    // false for a figure that only the plot shows
 }
 
 const (
 	javaScriptName = "JavaScript SDK"
-	javaScriptNote = "Most of the JavaScript SDK's figure is one defect: it tries the key as a PEM key on every signature; without it we\n" +
-		"would be 5 x ahead, not 20 x."
+	javaScriptNote = "Most of the JavaScript SDK's figure is due to one defect: it tries the key as a PEM key on every signature. Without the\n" +
+		"defect we would be 5 x ahead, not 20 x."
 )
 
 func rows(requests int) []row {
-	cpu := func(concurrency int, reach float64, table bool) row {
+	cpu := func(concurrency int, goal float64, table bool) row {
 		return row{
-			title: fmt.Sprintf("CPU, %d at once", concurrency), reach: reach, table: table,
+			title: fmt.Sprintf("CPU, %d at once", concurrency), goal: goal, table: table,
 			job: job{Concurrency: concurrency, Requests: requests, Size: smallBody},
 		}
 	}
 	return []row{
 		cpu(1, 1.10, true), cpu(4, 0, false), cpu(16, 0, false), cpu(64, 1.30, true), cpu(256, 1.40, true),
-		{title: "CPU, TLS, 256 at once", secure: true, reach: 1.50, table: true,
+		{title: "CPU, TLS, 256 at once", secure: true, goal: 1.50, table: true,
 			job: job{Concurrency: 256, Requests: requests, Size: smallBody}},
 		{title: "CPU, bodies of 64 KiB, 64 at once", table: true,
 			job: job{Concurrency: 64, Requests: requests / 5, Size: 64 << 10}},
@@ -122,16 +123,17 @@ func rows(requests int) []row {
 	}
 }
 
-// figures are what one contender was measured at: for each row one value for each run.
+// figures are the measurements of one contender: for each row, one value per run.
 type figures struct {
 	name        string
 	command     []string
-	process     *process    // of this run
+	process     *process    // the process of the current run
 	cpu         [][]float64 // microseconds per request
 	allocated   [][]float64 // bytes per request
-	connections [2]int      // opened by bursts of 64 and of 256
+	connections [2]int      // connections opened by each of the bursts
 }
 
+// bursts are the numbers of concurrent sends in a burst.
 var bursts = [2]int{64, 256}
 
 func bench(runs, requests int, js bool, plot string) error {
@@ -151,7 +153,7 @@ func bench(runs, requests int, js bool, plot string) error {
 	}
 	if js {
 		if _, err := os.Stat(filepath.Join("js", "node_modules")); errors.Is(err, fs.ErrNotExist) {
-			log.Print("js/node_modules is not there: run npm ci in js to measure the JavaScript SDK")
+			log.Print("js/node_modules does not exist: run npm ci in js to measure the JavaScript SDK")
 		} else {
 			add(javaScriptName, "node", filepath.Join("js", "worker.mjs"))
 		}
@@ -179,8 +181,8 @@ func bench(runs, requests int, js bool, plot string) error {
 	return writePlot(plot, rows, all)
 }
 
-// benchOnce measures everything once. All processes are new: some are by luck a tenth faster or slower than others for as
-// long as they live.
+// benchOnce measures everything once, with new processes. By chance, a process is a tenth faster or slower than another for
+// its whole life.
 func benchOnce(executable string, rows []row, all []*figures, run int) error {
 	directory, err := os.MkdirTemp("", "bench")
 	if err != nil {
@@ -194,7 +196,7 @@ func benchOnce(executable string, rows []row, all []*figures, run int) error {
 	defer func() { _ = server.process.close() }()
 	for _, f := range all {
 		command := exec.Command(f.command[0], f.command[1:]...)
-		// The contenders' own transports shall trust the server.
+		// Make the contenders' own transports trust the server.
 		command.Env = append(os.Environ(), "SSL_CERT_FILE="+server.root, "NODE_EXTRA_CA_CERTS="+server.root)
 		if f.process, err = startProcess(command); err != nil {
 			return err
@@ -235,7 +237,7 @@ func benchOnce(executable string, rows []row, all []*figures, run int) error {
 	return nil
 }
 
-// burstSends is how many sends there are in bursts of each size.
+// burstSends is the total number of sends in bursts of one size.
 const burstSends = 20_000
 
 func countConnections(server *server, all []*figures) error {
@@ -253,7 +255,7 @@ func countConnections(server *server, all []*figures) error {
 			if err != nil {
 				return err
 			}
-			f.connections[i] = after - before - 1 // that asked for the number
+			f.connections[i] = after - before - 1 // minus the connection of the first query
 		}
 	}
 	return nil
@@ -270,7 +272,7 @@ func (f *figures) measure(j job) (result, error) {
 	return r, nil
 }
 
-// rotated lets each run begin with another contender.
+// rotated returns s rotated by n, so that each run begins with another contender.
 func rotated[T any](s []T, n int) []T {
 	n %= len(s)
 	return append(slices.Clone(s[n:]), s[:n]...)
@@ -282,7 +284,7 @@ func median(values []float64) float64 {
 	return (sorted[(n-1)/2] + sorted[n/2]) / 2
 }
 
-// ratio is the median over the runs of a value to that of the floor in the same run.
+// ratio returns the median, over the runs, of a value divided by the floor's value in the same run.
 func ratio(values, floor []float64) float64 {
 	ratios := make([]float64, len(values))
 	for i := range values {
@@ -291,7 +293,7 @@ func ratio(values, floor []float64) float64 {
 	return median(ratios)
 }
 
-// number writes a figure with about three digits.
+// number formats a figure with about three digits.
 func number(x float64) string {
 	decimals := 2
 	if x >= 10 {

@@ -9,7 +9,7 @@ import (
 	"strings"
 )
 
-// writePlot draws CPU per send against the number of sends at once, both axes logarithmic, as SVG.
+// writePlot draws the CPU time per send against the number of concurrent sends as SVG. Both axes are logarithmic.
 func writePlot(file string, rows []row, all []*figures) error {
 	const (
 		width, height            = 720, 420
@@ -66,7 +66,7 @@ func writePlot(file string, rows []row, all []*figures) error {
 		}
 		fmt.Fprintf(&b, `<path d="%s" fill="none" stroke="%s" stroke-width="2"/>`+"\n", path.String(), colors[n])
 	}
-	// The names stand at the ends of their lines, from the top down, none on another.
+	// Each name is at the end of its line. Names are placed from the top down, without overlaps.
 	order := make([]int, len(lines))
 	for n := range order {
 		order[n] = n

@@ -12,22 +12,22 @@ import (
 	"time"
 )
 
-// The load: each message to all clients, the next one when the one before was answered.
+// The load: every message goes to all clients. A message is posted as soon as the one before is answered.
 const (
 	loadClients  = 500
 	loadMessages = 400
 )
 
-// A load is a process that puts the load on a server, and what it took in each run.
-type load struct {
+// A generator is a process that generates the load, and its measurements, one value per run.
+type generator struct {
 	name      string
-	put       func(executable, program, endpoint string) (perSecond float64, cpu time.Duration, err error)
-	perSecond []float64
-	cpu       []float64 // per delivery, in microseconds
+	run       func(executable, program, endpoint string) (perSecond float64, cpu time.Duration, err error)
+	perSecond []float64 // deliveries
+	cpu       []float64 // microseconds per delivery
 }
 
-// benchProgram measures the load generator of cmd/webpubsub beside the raw loop of crowd, which reads frames without a look
-// into them. Each load has an emulator in a process of its own.
+// benchProgram measures the load generator of cmd/webpubsub beside the raw loop of clientPool, which does not decode frames.
+// Each generator has an emulator in another process.
 func benchProgram(runs int) error {
 	directory, err := os.MkdirTemp("", "bench")
 	if err != nil {
@@ -44,24 +44,24 @@ func benchProgram(runs int) error {
 	if err != nil {
 		return err
 	}
-	loads := []*load{
-		{name: "raw loop", put: putRaw},
-		{name: "json", put: putProgram("json")},
-		{name: "json-reliable", put: putProgram("json-reliable")},
-		{name: "protobuf-reliable", put: putProgram("protobuf-reliable")},
+	generators := []*generator{
+		{name: "raw loop", run: runRawLoop},
+		{name: "json", run: runProgram("json")},
+		{name: "json-reliable", run: runProgram("json-reliable")},
+		{name: "protobuf-reliable", run: runProgram("protobuf-reliable")},
 	}
 	for run := range runs {
-		for _, l := range rotated(loads, run) {
-			if err := l.measure(executable, program); err != nil {
-				return fmt.Errorf("%s: %w", l.name, err)
+		for _, g := range rotated(generators, run) {
+			if err := g.measure(executable, program); err != nil {
+				return fmt.Errorf("%s: %w", g.name, err)
 			}
 		}
 	}
-	printProgram(loads)
+	printProgram(generators)
 	return nil
 }
 
-func (l *load) measure(executable, program string) error {
+func (g *generator) measure(executable, program string) error {
 	server, err := startProcess(exec.Command(executable, "-broadcast", "emulator"))
 	if err != nil {
 		return err
@@ -71,16 +71,16 @@ func (l *load) measure(executable, program string) error {
 	if err := server.do("", &state); err != nil {
 		return err
 	}
-	perSecond, cpu, err := l.put(executable, program, state.Endpoint)
+	perSecond, cpu, err := g.run(executable, program, state.Endpoint)
 	if err != nil {
 		return err
 	}
-	l.perSecond = append(l.perSecond, perSecond)
-	l.cpu = append(l.cpu, micros(cpu)/(loadClients*loadMessages))
+	g.perSecond = append(g.perSecond, perSecond)
+	g.cpu = append(g.cpu, micros(cpu)/(loadClients*loadMessages))
 	return nil
 }
 
-func putRaw(executable, _, endpoint string) (perSecond float64, cpu time.Duration, err error) {
+func runRawLoop(executable, _, endpoint string) (perSecond float64, cpu time.Duration, err error) {
 	clients, err := startProcess(exec.Command(executable, "-hold"))
 	if err != nil {
 		return 0, 0, err
@@ -88,7 +88,7 @@ func putRaw(executable, _, endpoint string) (perSecond float64, cpu time.Duratio
 	var r clientResult
 	for _, j := range []clientJob{
 		{URL: endpoint + clientPath(), Connect: loadClients},
-		{URL: endpoint + broadcastPath(), Posts: loadMessages, Reach: loadClients, Ahead: true},
+		{URL: endpoint + broadcastPath(), Posts: loadMessages, Recipients: loadClients, Ahead: true},
 	} {
 		if j.Token, err = mapClaimsToken(j.URL); err != nil {
 			return 0, 0, err
@@ -106,7 +106,7 @@ func putRaw(executable, _, endpoint string) (perSecond float64, cpu time.Duratio
 	return loadClients * loadMessages / r.Arrived.Seconds(), cpuOf(clients.command), nil
 }
 
-func putProgram(protocol string) func(executable, program, endpoint string) (float64, time.Duration, error) {
+func runProgram(protocol string) func(executable, program, endpoint string) (float64, time.Duration, error) {
 	return func(_, program, endpoint string) (float64, time.Duration, error) {
 		command := exec.Command(program, "bench", "--json", "--quiet", "--protocol", protocol, "--target", "all", "--senders", "1",
 			"--clients", strconv.Itoa(loadClients), "--connect-rate", "0", "--rate", "0", "--messages", strconv.Itoa(loadMessages),
@@ -138,15 +138,15 @@ func cpuOf(command *exec.Cmd) time.Duration {
 	return command.ProcessState.UserTime() + command.ProcessState.SystemTime()
 }
 
-func printProgram(loads []*load) {
+func printProgram(generators []*generator) {
 	head, line, rate, cpu, times := fmt.Sprintf("| %d clients, %d messages to all |", loadClients, loadMessages), "| --- |",
 		"| deliveries a second |", "| CPU of the process per delivery |", "| … to the raw loop |"
-	for _, l := range loads {
-		head += " " + l.name + " |"
+	for _, g := range generators {
+		head += " " + g.name + " |"
 		line += " ---: |"
-		rate += " " + number(median(l.perSecond)) + " |"
-		cpu += " " + number(median(l.cpu)) + " µs |"
-		times += " " + number(ratio(l.cpu, loads[0].cpu)) + " |"
+		rate += " " + number(median(g.perSecond)) + " |"
+		cpu += " " + number(median(g.cpu)) + " µs |"
+		times += " " + number(ratio(g.cpu, generators[0].cpu)) + " |"
 	}
 	fmt.Println(head + "\n" + line + "\n" + rate + "\n" + cpu + "\n" + times)
 }

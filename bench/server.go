@@ -15,13 +15,13 @@ import (
 	"sync/atomic"
 )
 
-// serverInfo is what the server's process says of itself, on one line.
+// serverInfo is the line that the server's process prints when it is ready.
 type serverInfo struct {
-	HTTP, HTTPS string
-	Certificate string // of HTTPS, in PEM
+	HTTP, HTTPS string // URLs
+	Certificate string // the certificate of HTTPS in PEM
 }
 
-// serve is the server's process: it takes any request and answers 202, until its standard input ends.
+// serve is the main function of the server's process. It answers every request with 202 until its standard input ends.
 func serve() error {
 	var connections atomic.Int64
 	handler := http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
@@ -53,11 +53,11 @@ func serve() error {
 	return err
 }
 
-// server is the server's process as the run sees it.
+// server is a running server process.
 type server struct {
 	serverInfo
 	process *process
-	root    string // the file that holds the certificate
+	root    string // the file with the certificate
 }
 
 func startServer(executable, directory string) (*server, error) {
@@ -66,13 +66,13 @@ func startServer(executable, directory string) (*server, error) {
 		return nil, err
 	}
 	s := &server{process: p, root: directory + "/root.pem"}
-	if err := p.answer(&s.serverInfo); err != nil {
+	if err := p.read(&s.serverInfo); err != nil {
 		return nil, err
 	}
 	return s, os.WriteFile(s.root, []byte(s.Certificate), 0o600)
 }
 
-// connections returns how many connections the server has taken, without this one.
+// connections returns how many connections the server has accepted, without the connection of this query.
 func (s *server) connections() (n int, err error) {
 	client := &http.Client{Transport: &http.Transport{DisableKeepAlives: true}}
 	resp, err := client.Get(s.HTTP + "/connections")
@@ -84,7 +84,8 @@ func (s *server) connections() (n int, err error) {
 	return n - 1, err
 }
 
-// process is a child that takes jobs and gives results as lines of JSON on its standard input and output.
+// process is a child process that reads jobs from its standard input and writes results to its standard output, as lines of
+// JSON.
 type process struct {
 	command *exec.Cmd
 	input   io.WriteCloser
@@ -104,18 +105,20 @@ func startProcess(command *exec.Cmd) (*process, error) {
 	return &process{command, input, bufio.NewScanner(output)}, command.Start()
 }
 
-func (p *process) answer(value any) error {
+// read reads one result.
+func (p *process) read(value any) error {
 	if !p.output.Scan() {
 		return fmt.Errorf("%s ended: %w", p.command.Args, io.ErrUnexpectedEOF)
 	}
 	return json.Unmarshal(p.output.Bytes(), value)
 }
 
-func (p *process) do(question, answer any) error {
-	if err := json.NewEncoder(p.input).Encode(question); err != nil {
+// do writes a job and reads its result.
+func (p *process) do(job, result any) error {
+	if err := json.NewEncoder(p.input).Encode(job); err != nil {
 		return err
 	}
-	return p.answer(answer)
+	return p.read(result)
 }
 
 func (p *process) close() error {

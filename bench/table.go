@@ -7,31 +7,34 @@ import (
 	"time"
 )
 
-// printTable prints what was measured of the contenders, as Markdown.
+// tokenAllocationsGoal is the limit that performance_test.go of the client enforces.
+const tokenAllocationsGoal = 20
+
+// printTable prints the measurements of the contenders as Markdown.
 func printTable(w io.Writer, rows []row, all []*figures) error {
 	floor := all[0]
 	header := []string{"", "floor itself"}
 	for _, f := range all {
 		header = append(header, f.name)
 	}
-	table := [][]string{append(header, "reach")}
-	add := func(title, unit string, reach string, value func(*figures) string) {
+	table := [][]string{append(header, "goal")}
+	add := func(title, unit string, goal string, value func(*figures) string) {
 		cells := []string{title, unit}
 		for _, f := range all {
 			cells = append(cells, value(f))
 		}
-		table = append(table, append(cells, reach))
+		table = append(table, append(cells, goal))
 	}
 
 	for i, row := range rows {
 		if !row.table {
 			continue
 		}
-		reach := ""
-		if row.reach > 0 {
-			reach = fmt.Sprintf("≤ %.2f", row.reach)
+		goal := ""
+		if row.goal > 0 {
+			goal = fmt.Sprintf("≤ %.2f", row.goal)
 		}
-		add(row.title, number(median(floor.cpu[i]))+" µs", reach, func(f *figures) string {
+		add(row.title, number(median(floor.cpu[i]))+" µs", goal, func(f *figures) string {
 			if len(f.cpu[i]) == 0 {
 				return ""
 			}
@@ -72,7 +75,7 @@ func printTable(w io.Writer, rows []row, all []*figures) error {
 	return nil
 }
 
-// printTokens measures the making of client access tokens, and prints it.
+// printTokens measures how client access tokens are made, and prints the result as Markdown.
 func printTokens(w io.Writer, runs int) error {
 	makers, err := tokenMakers()
 	if err != nil {
@@ -95,7 +98,7 @@ func printTokens(w io.Writer, runs int) error {
 			maker.name, number(median(times[i])) + " µs", fmt.Sprintf("%.2f", ratio(times[i], times[0])), number(allocations[i]),
 		})
 	}
-	table = append(table, []string{"reach", "", "≤ 0.50", "≤ 12"})
+	table = append(table, []string{"goal", "", "≤ 0.50", fmt.Sprintf("≤ %d", tokenAllocationsGoal)})
 	fmt.Fprintln(w)
 	printMarkdown(w, table)
 	return nil

@@ -23,7 +23,7 @@ import (
 	"github.com/awps-go/webpubsub/tunnel"
 )
 
-// A receiver is one way for a server to receive its events. Its start returns the URL template of the handler.
+// A receiver is one way for a server to receive its events. Its start function returns the URL template of the handler.
 type receiver struct {
 	name  string
 	start func(connectionString, hub string) (urlTemplate string, err error)
@@ -34,7 +34,7 @@ var receivers = []receiver{
 	{"tunnel", receiveThroughTunnel},
 }
 
-// acknowledge is the least that an event handler does: it reads the event, and has nothing to say.
+// acknowledge is the least that an event handler can do: it reads the event and answers without a body.
 var acknowledge = http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 	w.Header().Set("WebHook-Allowed-Origin", "*")
 	_, _ = io.ReadAll(r.Body)
@@ -42,19 +42,19 @@ var acknowledge = http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) 
 })
 
 func receiveOverHTTP(string, string) (string, error) {
-	return httptest.NewServer(acknowledge).URL + "/eventhandler/{event}", nil // it lives as long as the process
+	return httptest.NewServer(acknowledge).URL + "/eventhandler/{event}", nil // the server runs until the process ends
 }
 
 func receiveThroughTunnel(connectionString, hub string) (string, error) {
 	log := slog.New(slog.DiscardHandler)
 	go func() {
 		err := tunnel.Serve(context.Background(), connectionString, hub, acknowledge, &tunnel.Options{Logger: log})
-		fmt.Fprintln(os.Stderr, "bench: the tunnel has ended:", err)
+		fmt.Fprintln(os.Stderr, "bench: the tunnel ended:", err)
 	}()
 	return "tunnel:///eventhandler/{event}", nil
 }
 
-// receiverJob asks the process of a receiver to start, if it has a connection string, and then for its CPU time.
+// receiverJob starts the receiver if it has a connection string. Every job returns the CPU time of the process.
 type receiverJob struct{ ConnectionString, Hub string }
 
 type receiverState struct {
@@ -63,7 +63,7 @@ type receiverState struct {
 	Error       string
 }
 
-// receive is the process of a receiver.
+// receive is the main function of a receiver's process.
 func receive(r receiver) error {
 	in, out := json.NewDecoder(os.Stdin), json.NewEncoder(os.Stdout)
 	for {
@@ -87,12 +87,12 @@ func receive(r receiver) error {
 	}
 }
 
-// receiverFigures are the microseconds of CPU that one receiver was measured at: for each row one value for each run.
+// receiverFigures are the measurements of one receiver.
 type receiverFigures struct {
 	name    string
-	process *process // of this run
+	process *process // the process of the current run
 	clients []*eventClient
-	cpu     [][]float64
+	cpu     [][]float64 // microseconds per event: for each row, one value per run
 }
 
 func (f *receiverFigures) ask(j receiverJob) (s receiverState, err error) {
@@ -102,13 +102,14 @@ func (f *receiverFigures) ask(j receiverJob) (s receiverState, err error) {
 	return s, err
 }
 
-// eventRows are the numbers of events at once, and the sizes of their bodies.
+// eventRows are the rows of the table: the number of concurrent events, the size of their bodies, and the goal for the ratio,
+// or 0 for none.
 var eventRows = []struct {
 	concurrency, size int
-	reach             float64
+	goal              float64
 }{{1, smallBody, 1.5}, {64, smallBody, 1.5}, {64, 64 << 10, 0}}
 
-// benchTunnel measures what an event costs the server that receives it. The emulator and its clients are in this process.
+// benchTunnel measures the CPU time of a server for an event. The emulator and its clients are in this process.
 func benchTunnel(runs, events int) error {
 	executable, err := os.Executable()
 	if err != nil {
@@ -124,15 +125,15 @@ func benchTunnel(runs, events int) error {
 			return err
 		}
 	}
-	table := [][]string{{"CPU of the server for an event", all[0].name, all[1].name, "ratio", "reach"}}
+	table := [][]string{{"CPU of the server for an event", all[0].name, all[1].name, "ratio", "goal"}}
 	for i, row := range eventRows {
-		reach := ""
-		if row.reach > 0 {
-			reach = fmt.Sprintf("≤ %.2f", row.reach)
+		goal := ""
+		if row.goal > 0 {
+			goal = fmt.Sprintf("≤ %.2f", row.goal)
 		}
 		table = append(table, []string{fmt.Sprintf("%d bytes, %d at once", row.size, row.concurrency),
 			number(median(all[0].cpu[i])) + " µs", number(median(all[1].cpu[i])) + " µs",
-			fmt.Sprintf("%.2f", ratio(all[1].cpu[i], all[0].cpu[i])), reach})
+			fmt.Sprintf("%.2f", ratio(all[1].cpu[i], all[0].cpu[i])), goal})
 	}
 	printMarkdown(os.Stdout, table)
 	fmt.Printf("\n%d runs of %d events, interleaved; %d cores, %s, %s/%s.\n", runs, events, runtime.NumCPU(), runtime.Version(), runtime.GOOS, runtime.GOARCH)
@@ -178,7 +179,7 @@ func benchTunnelOnce(executable string, events int, all []*receiverFigures, run 
 	return nil
 }
 
-// connect starts the receiver's process and connects the clients of its hub, which has the receiver's name.
+// connect starts the receiver's process and connects clients to its hub. The hub has the receiver's name.
 func (f *receiverFigures) connect(executable string, service *emulator.Server) (err error) {
 	if f.process, err = startProcess(exec.Command(executable, "-receive", f.name)); err != nil {
 		return err
@@ -202,7 +203,7 @@ func (f *receiverFigures) connect(executable string, service *emulator.Server) (
 	return nil
 }
 
-// send has so many clients send events, so many in all.
+// send sends events from a number of clients concurrently.
 func (f *receiverFigures) send(clients, events, size int) error {
 	failed := make(chan error, clients)
 	for _, c := range f.clients[:clients] {
@@ -216,7 +217,7 @@ func (f *receiverFigures) send(clients, events, size int) error {
 	return nil
 }
 
-// eventClient is a client that sends one event after another, and waits for the acknowledgement of each.
+// eventClient is a client that sends one event after another. It waits for the acknowledgement of each event.
 type eventClient struct {
 	ws  *websocket.Conn
 	ack int
@@ -235,7 +236,7 @@ func connectEventClient(service *emulator.Server, hub string) (*eventClient, err
 	if err != nil {
 		return nil, err
 	}
-	_, _, err = ws.Read(ctx) // connected
+	_, _, err = ws.Read(ctx) // the connected message
 	return &eventClient{ws: ws}, err
 }
 
@@ -247,12 +248,12 @@ func (c *eventClient) send(events, size int) error {
 		if err := c.ws.Write(context.Background(), websocket.MessageText, frame); err != nil {
 			return err
 		}
-		_, answer, err := c.ws.Read(context.Background())
+		_, ack, err := c.ws.Read(context.Background())
 		if err != nil {
 			return err
 		}
-		if !bytes.Contains(answer, []byte(`"success":true`)) {
-			return fmt.Errorf("an event failed: %s", answer)
+		if !bytes.Contains(ack, []byte(`"success":true`)) {
+			return fmt.Errorf("an event failed: %s", ack)
 		}
 	}
 	return nil

@@ -13,23 +13,23 @@ import (
 	"time"
 )
 
-// job is one measurement, as a contender's process takes it.
+// job is one measurement of a contender's process.
 type job struct {
 	URL         string // the endpoint
-	Concurrency int    // sends at once
-	Requests    int
-	Size        int  // bytes of one body
-	Stream      bool // the body comes as from a file
-	Burst       bool // all of one burst end before the next begins
+	Concurrency int    // concurrent sends
+	Requests    int    // all sends
+	Size        int    // bytes of one body
+	Stream      bool   // the body is a stream
+	Burst       bool   // the sends are made in bursts; one burst ends before the next begins
 }
 
 type result struct {
-	CPU       time.Duration // user and system, of the whole process, for all requests
-	Allocated uint64        // bytes; not known of JavaScript
+	CPU       time.Duration // user and system time of the process, for all requests
+	Allocated uint64        // bytes, for all requests; 0 from JavaScript
 	Error     string
 }
 
-// work is the process of one contender: it measures job after job until its standard input ends.
+// work is the main function of a contender's process. It runs the jobs from its standard input until the input ends.
 func work(c contender) error {
 	in, out := json.NewDecoder(os.Stdin), json.NewEncoder(os.Stdout)
 	type key struct {
@@ -63,7 +63,7 @@ func measure(j job, send func(context.Context) error) result {
 	run := runLoop
 	if j.Burst {
 		run = runBursts
-	} else if err := runLoop(j.Concurrency, 20*j.Concurrency, send); err != nil { // until all connections are open
+	} else if err := runLoop(j.Concurrency, 20*j.Concurrency, send); err != nil { // opens all connections
 		return result{Error: err.Error()}
 	}
 	runtime.GC()
@@ -80,10 +80,10 @@ func measure(j job, send func(context.Context) error) result {
 	return r
 }
 
-// runLoop sends without a pause, so many at once.
+// runLoop sends without a pause from a number of goroutines.
 func runLoop(concurrency, requests int, send func(context.Context) error) error {
 	var started atomic.Int64
-	return together(concurrency, func(ctx context.Context) error {
+	return runConcurrently(concurrency, func(ctx context.Context) error {
 		for started.Add(1) <= int64(requests) {
 			if err := send(ctx); err != nil {
 				return err
@@ -93,18 +93,18 @@ func runLoop(concurrency, requests int, send func(context.Context) error) error 
 	})
 }
 
-// runBursts sends so many at once, and waits for all of them before the next burst.
+// runBursts sends in bursts of size concurrent sends. It waits for all sends of a burst before the next burst.
 func runBursts(size, requests int, send func(context.Context) error) error {
 	for range requests / size {
-		if err := together(size, send); err != nil {
+		if err := runConcurrently(size, send); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
-// together runs the function so many times at once, and returns the first error.
-func together(n int, do func(context.Context) error) error {
+// runConcurrently calls do in n goroutines and returns the first error. The first error cancels the context.
+func runConcurrently(n int, do func(context.Context) error) error {
 	ctx, cancel := context.WithCancelCause(context.Background())
 	defer cancel(nil)
 	var all sync.WaitGroup
@@ -119,7 +119,7 @@ func together(n int, do func(context.Context) error) error {
 	return context.Cause(ctx)
 }
 
-// cpuTime is what the process has used, in user and system mode.
+// cpuTime returns the user and system time that the process has used.
 func cpuTime() time.Duration {
 	var usage syscall.Rusage
 	if err := syscall.Getrusage(syscall.RUSAGE_SELF, &usage); err != nil {

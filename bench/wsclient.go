@@ -16,7 +16,7 @@ import (
 	"github.com/awps-go/webpubsub/emulator"
 )
 
-// What the contenders of -wsclient do in one run.
+// The work of a Go contender of -wsclient in one run.
 const (
 	socketMessages = 100_000
 	socketSends    = 5_000
@@ -26,27 +26,27 @@ const (
 
 var smallText = strings.Repeat("a", smallBody)
 
-// socketFigures are what one contender was measured at, one value for each run.
+// socketFigures are the measurements of one contender, one value per run.
 type socketFigures struct {
 	name         string
 	command      []string
 	messages     int       // to receive in one run
 	sends        int       // in one run
-	holds        bool      // it can hold many connections, and reports their memory
-	hub          *process  // of this run
+	holds        bool      // whether the contender can hold many connections and report their memory
+	hub          *process  // the hub of the current run
 	url          string    // of the hub
-	process      *process  // of this run
+	process      *process  // the contender's process of the current run
 	rate         []float64 // messages received per second
 	cpu          []float64 // µs per message
 	acknowledged []float64 // acknowledged sends per second
-	memory       []float64 // KiB per idle connection
-	resident     []float64 // the same of the process
-	hold         []float64 // µs to connect one of them
+	memory       []float64 // KiB of heap and stacks per idle connection
+	resident     []float64 // KiB of resident memory per idle connection
+	hold         []float64 // µs to connect one of the idle connections
 	recovery     []float64 // seconds until all connections are recovered
-	requests     []float64 // handshakes for each of them
+	requests     []float64 // handshakes per recovered connection
 }
 
-// officialClients are measured if what they need is there. They are slower, so they do less.
+// officialClients are measured if what they need exists. They are slower, so they do less work.
 var officialClients = []struct {
 	needs   string
 	figures socketFigures
@@ -68,7 +68,7 @@ func benchWsclient(runs int, official bool) error {
 		return err
 	}
 	if limit < socketsHeld {
-		return fmt.Errorf("a process may open %d connections only, not %d: raise the hard limit of open files", limit, socketsHeld)
+		return fmt.Errorf("a process can open only %d connections, not %d: raise the hard limit of open files", limit, socketsHeld)
 	}
 	var all []*socketFigures
 	for _, c := range socketContenders {
@@ -78,7 +78,7 @@ func benchWsclient(runs int, official bool) error {
 	for i := range officialClients {
 		c := &officialClients[i]
 		if _, err := os.Stat(c.needs); !official || errors.Is(err, fs.ErrNotExist) {
-			log.Printf("the %s is not measured: that needs -js and %s, see the README", c.figures.name, c.needs)
+			log.Printf("the %s is not measured: it needs -js and %s, see the README", c.figures.name, c.needs)
 			continue
 		}
 		all = append(all, &c.figures)
@@ -117,19 +117,19 @@ func benchWsclientOnce(executable string, all []*socketFigures, run int) error {
 	return nil
 }
 
-// start starts the contender's process, and a hub for it.
+// start starts the contender's process and a hub for it.
 func (f *socketFigures) start(executable string) (err error) {
 	if f.hub, err = startProcess(exec.Command(executable, "-hub")); err != nil {
 		return err
 	}
-	if err = f.hub.answer(&f.url); err != nil {
+	if err = f.hub.read(&f.url); err != nil {
 		return err
 	}
 	f.process, err = startProcess(exec.Command(f.command[0], f.command[1:]...))
 	return err
 }
 
-// stop ends what start started.
+// stop ends the processes that start started.
 func (f *socketFigures) stop() {
 	for _, p := range []**process{&f.process, &f.hub} {
 		if *p != nil {
@@ -158,7 +158,7 @@ func (f *socketFigures) send() error {
 	return err
 }
 
-// holdMany is the last that a contender does: its connections would slow down those of others.
+// holdMany is the last measurement of a contender, and stops it, because its open connections would slow down the others.
 func (f *socketFigures) holdMany() error {
 	defer f.stop()
 	if !f.holds {
@@ -177,7 +177,8 @@ func (f *socketFigures) holdMany() error {
 	return nil
 }
 
-// recover cuts connections at once and waits until the contender has recovered them. The emulator is in this process.
+// recover cuts all connections at the same time and waits until the contender has recovered them. The emulator is in this
+// process.
 func (f *socketFigures) recover() error {
 	service, err := emulator.Start(nil)
 	if err != nil {
@@ -224,8 +225,8 @@ func printWsclient(all []*socketFigures) {
 	for _, f := range all[1:] {
 		head = append(head, f.name, "ratio")
 	}
-	table := [][]string{append(head, "reach")}
-	add := func(title, unit, reach string, of func(*socketFigures) []float64) {
+	table := [][]string{append(head, "goal")}
+	add := func(title, unit, goal string, of func(*socketFigures) []float64) {
 		cells := []string{title, number(median(of(floor))) + unit}
 		for _, f := range all[1:] {
 			if len(of(f)) == 0 {
@@ -234,7 +235,7 @@ func printWsclient(all []*socketFigures) {
 			}
 			cells = append(cells, number(median(of(f)))+unit, fmt.Sprintf("%.2f", ratio(of(f), of(floor))))
 		}
-		table = append(table, append(cells, reach))
+		table = append(table, append(cells, goal))
 	}
 	add("messages of 100 bytes received per second", "", "≥ 0.80", func(f *socketFigures) []float64 { return f.rate })
 	add("CPU per message", " µs", "≤ 1.25", func(f *socketFigures) []float64 { return f.cpu })
@@ -255,9 +256,9 @@ func printWsclient(all []*socketFigures) {
 	printMarkdown(os.Stdout, table)
 }
 
-// load1 returns the machine's load average of the last minute, or a question mark where it is not known.
+// load1 returns the machine's load average over one minute, or "?" if it is unknown.
 func load1() string {
-	text, _ := os.ReadFile("/proc/loadavg") // of Linux
+	text, _ := os.ReadFile("/proc/loadavg") // exists on Linux only
 	load, _, found := bytes.Cut(text, []byte(" "))
 	if !found {
 		return "?"

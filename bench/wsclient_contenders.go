@@ -19,12 +19,12 @@ import (
 
 // A socket is a client's connection to a hub.
 type socket interface {
-	receive(ctx context.Context, n int) error // asks the fastHub for a flood and receives it
-	send(ctx context.Context, n int) error    // to a group, one message after the other
-	wait()                                    // for a message, until the connection has ended
+	receive(ctx context.Context, n int) error // requests n messages from fastHub and receives them
+	send(ctx context.Context, n int) error    // sends n messages to a group; each waits for its acknowledgement
+	wait()                                    // waits for a message or the end of the connection
 }
 
-// A socketContender connects clients. It calls recovered, if not nil, each time that a connection was recovered.
+// A socketContender connects clients. It calls recovered, if not nil, after each recovery of a connection.
 type socketContender struct {
 	name string
 	dial func(ctx context.Context, url string, recovered func()) (socket, error)
@@ -32,17 +32,17 @@ type socketContender struct {
 
 const wsclientName = "wsclient"
 
-// The floor comes first. All of them receive the same frames.
+// The floor comes first. All contenders receive the same frames.
 var socketContenders = []socketContender{
 	{"floor", dialRaw},
 	{wsclientName + ", json", dialWsclient(wsclient.JSONPlain)},
 	{wsclientName, dialWsclient(wsclient.JSONReliable)},
 }
 
-// rawSocket is a loop over the WebSocket library of wsclient that decodes the same JSON.
+// rawSocket uses wsclient's WebSocket library directly, and decodes the same JSON with encoding/json.
 type rawSocket struct{ ws *websocket.Conn }
 
-// rawMessage is what the loop decodes.
+// rawMessage holds the fields that rawSocket decodes.
 type rawMessage struct {
 	Type, From, Group, FromUserID, DataType string
 	Data                                    json.RawMessage
@@ -55,7 +55,7 @@ func dialRaw(ctx context.Context, url string, _ func()) (socket, error) {
 	if err != nil {
 		return nil, err
 	}
-	_, err = rawSocket{ws}.read(ctx) // connected
+	_, err = rawSocket{ws}.read(ctx) // the connected message
 	return rawSocket{ws}, err
 }
 
@@ -107,7 +107,7 @@ type wsclientSocket struct{ conn *wsclient.Conn }
 func dialWsclient(protocol wsclient.Protocol) func(context.Context, string, func()) (socket, error) {
 	return func(ctx context.Context, url string, recovered func()) (socket, error) {
 		options := &wsclient.Options{Protocol: protocol,
-			// With json, a full buffer would drop messages.
+			// With JSONPlain, a full buffer would drop messages.
 			Buffer: wsclient.BufferOptions{Messages: math.MaxInt, Bytes: math.MaxInt}}
 		if recovered != nil {
 			options.OnConnected = func(e wsclient.ConnectedEvent) {
@@ -146,23 +146,23 @@ func (s wsclientSocket) send(ctx context.Context, n int) error {
 
 func (s wsclientSocket) wait() { _, _ = s.conn.Receive(context.Background()) }
 
-// A socketJob asks the process of a contender for one thing.
+// A socketJob is one measurement of a contender's process. One of its numbers is not 0.
 type socketJob struct {
 	URL     string
-	Receive int // messages, over one connection
-	Send    int // messages, over one connection, each when the one before was acknowledged
-	Hold    int // connections to make, beside those that are there
+	Receive int // messages to receive over one connection
+	Send    int // messages to send over one connection; each waits for its acknowledgement
+	Hold    int // connections to add and hold
 	Recover int // recoveries to wait for
 }
 
 type socketResult struct {
 	Took, CPU time.Duration
-	Memory    int64 // bytes of heap and stacks, of all held connections
-	Resident  int64 // the same of the process
+	Memory    int64 // bytes of heap and stacks of the added connections
+	Resident  int64 // bytes of resident memory of the added connections
 	Error     string
 }
 
-// dialSockets is the process of a contender.
+// dialSockets is the main function of a contender's process.
 func dialSockets(c socketContender) error {
 	in, out := json.NewDecoder(os.Stdin), json.NewEncoder(os.Stdout)
 	p := &socketProcess{contender: c, recovered: make(chan struct{}, 1<<20)}
@@ -188,7 +188,7 @@ func dialSockets(c socketContender) error {
 
 type socketProcess struct {
 	contender socketContender
-	one       socket // for messages
+	one       socket // for Receive and Send
 	mu        sync.Mutex
 	held      []socket
 	recovered chan struct{}
@@ -229,10 +229,10 @@ func (p *socketProcess) do(ctx context.Context, j socketJob, r *socketResult) (e
 	return err
 }
 
-// hold makes connections, and a goroutine for each that waits for a message.
+// hold opens connections. A goroutine per connection waits for a message.
 func (p *socketProcess) hold(ctx context.Context, j socketJob) error {
 	var started atomic.Int64
-	return together(min(32, j.Hold), func(context.Context) error {
+	return runConcurrently(min(32, j.Hold), func(context.Context) error {
 		for started.Add(1) <= int64(j.Hold) {
 			s, err := p.contender.dial(ctx, j.URL, func() { p.recovered <- struct{}{} })
 			if err != nil {

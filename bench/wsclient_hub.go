@@ -21,14 +21,14 @@ import (
 	"github.com/awps-go/webpubsub/wsclient"
 )
 
-// A clientFrame is what a client sends to the fastHub.
+// A clientFrame holds the fields of a client's frame that fastHub uses.
 type clientFrame struct {
 	Event string
 	AckID uint64
 	Data  string
 }
 
-// serveHub is the process of a fastHub. It prints the hub's URL and lives until its standard input ends.
+// serveHub is the main function of fastHub's process. It prints the hub's URL and runs until its standard input ends.
 func serveHub() error {
 	server := httptest.NewServer(http.HandlerFunc(fastHub))
 	if err := json.NewEncoder(os.Stdout).Encode(strings.Replace(server.URL, "http", "ws", 1) + clientPath() + "?access_token=t"); err != nil {
@@ -38,8 +38,8 @@ func serveHub() error {
 	return err
 }
 
-// fastHub does the least that a client needs, so that the client is measured and not the hub. It acknowledges every request,
-// and answers the event "flood" with as many messages as the event's data says. It accepts no recovery.
+// fastHub does the least that a client needs, so that mostly the client is measured. It acknowledges every request. The data
+// of the event "flood" is a number, and fastHub answers the event with that many messages. It does not support recovery.
 func fastHub(w http.ResponseWriter, r *http.Request) {
 	h := &hijacker{ResponseWriter: w}
 	ws, err := websocket.Accept(h, r, &websocket.AcceptOptions{
@@ -49,19 +49,19 @@ func fastHub(w http.ResponseWriter, r *http.Request) {
 	}
 	defer ws.CloseNow()
 	ctx := context.Background()
-	answer := []byte(`{"type":"system","event":"connected","connectionId":"c","reconnectionToken":"r"}`)
+	response := []byte(`{"type":"system","event":"connected","connectionId":"c","reconnectionToken":"r"}`)
 	for sequence := uint64(0); ; {
-		if answer != nil && ws.Write(ctx, websocket.MessageText, answer) != nil {
+		if response != nil && ws.Write(ctx, websocket.MessageText, response) != nil {
 			return
 		}
-		answer = nil
+		response = nil
 		_, data, err := ws.Read(ctx)
 		if err != nil {
 			return
 		}
 		var f clientFrame
 		if json.Unmarshal(data, &f) != nil {
-			continue // an acknowledgement of a sequence id has no data that matters here
+			continue // ignore frames of another form
 		}
 		if f.Event == "flood" {
 			n, _ := strconv.Atoi(f.Data)
@@ -69,12 +69,12 @@ func fastHub(w http.ResponseWriter, r *http.Request) {
 				return
 			}
 		} else if f.AckID > 0 {
-			answer = fmt.Appendf(nil, `{"type":"ack","ackId":%d,"success":true}`, f.AckID)
+			response = fmt.Appendf(nil, `{"type":"ack","ackId":%d,"success":true}`, f.AckID)
 		}
 	}
 }
 
-// A hijacker keeps the connection that the WebSocket library takes over. The hub writes many frames to it in one write.
+// A hijacker keeps the connection that the WebSocket library takes over, so that the hub can send many frames in one write.
 type hijacker struct {
 	http.ResponseWriter
 
@@ -91,7 +91,7 @@ func (h *hijacker) Hijack() (net.Conn, *bufio.ReadWriter, error) {
 	return c, rw, err
 }
 
-// flood writes messages of 100 bytes, and returns the last sequence id.
+// flood writes n messages of 100 bytes and returns the last sequence id.
 func flood(to io.Writer, sequence uint64, n int) (uint64, error) {
 	w := bufio.NewWriterSize(to, 64<<10)
 	data := bytes.Repeat([]byte("a"), smallBody)

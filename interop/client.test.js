@@ -1,4 +1,4 @@
-// @azure/web-pubsub-client, which speaks json.reliable.webpubsub.azure.v1 by default, against the emulator.
+// @azure/web-pubsub-client against the emulator. Its default protocol is json.reliable.webpubsub.azure.v1.
 
 import assert from "node:assert/strict";
 import { after, before, test } from "node:test";
@@ -38,7 +38,7 @@ for (const protocol of [WebPubSubJsonReliableProtocol(), WebPubSubJsonProtocol()
       { dataType: "binary", data: Buffer.from(bytes), ...from },
     ];
     assert.deepEqual(await bob.inbox.take(3), [text, json, binary]);
-    assert.deepEqual(await alice.inbox.take(2), [text, binary], "noEcho spares the sender");
+    assert.deepEqual(await alice.inbox.take(2), [text, binary], "a message with noEcho does not return to its sender");
 
     await bob.client.leaveGroup("room");
     await alice.client.sendToGroup("room", "gone?", "text");
@@ -72,7 +72,7 @@ test("a repeated ack id is a duplicate and not executed again", async (t) => {
   assert.deepEqual((await alice.inbox.take(2)).map((m) => m.data), ["once", "end"]);
 });
 
-test("an event that no handler takes fails", async (t) => {
+test("an event without a handler fails", async (t) => {
   const alice = await connect(t, emulator.hub("no_handler"));
   await assert.rejects(alice.client.sendEvent("hello", "x", "text"), (err) => {
     assert.equal(err.errorDetail?.name, "InternalServerError");
@@ -96,12 +96,12 @@ test("pings are answered", async (t) => {
 test("a dropped socket is recovered: same connection, same groups, every message once and in order", async (t) => {
   const service = emulator.hub("recovery");
   const protocol = WebPubSubJsonReliableProtocol();
-  const frames = new Inbox(); // every frame that reached the machine
+  const frames = new Inbox(); // every frame that arrived
   const parseMessages = protocol.parseMessages.bind(protocol);
-  let deaf = false; // while deaf, the client never sees a frame, as if the network had lost it
+  let lossy = false; // while true, the client ignores frames, as if the network had lost them
   protocol.parseMessages = (frame) => {
     frames.push(JSON.parse(frame));
-    return deaf ? null : parseMessages(frame);
+    return lossy ? null : parseMessages(frame);
   };
   const alice = await connect(t, service, { userId: "alice", roles: everything }, { protocol });
   assert.equal((await frames.next()).event, "connected");
@@ -115,26 +115,26 @@ test("a dropped socket is recovered: same connection, same groups, every message
   };
   await send(1, 3);
   assert.deepEqual((await frames.take(3)).map((f) => f.sequenceId), [1, 2, 3]);
-  deaf = true;
+  lossy = true;
   await send(4, 6);
   assert.deepEqual((await frames.take(3)).map((f) => f.sequenceId), [4, 5, 6]);
 
   alice.client._wsClient._socket.terminate(); // no close frame
-  deaf = false;
+  lossy = false;
   await send(7, 9);
-  assert.equal(await service.connectionExists(alice.connectionId), true, "it is still connected, for the service");
+  assert.equal(await service.connectionExists(alice.connectionId), true, "the service keeps the connection");
 
   const messages = await alice.inbox.take(9);
   assert.deepEqual(messages.map((m) => m.data.i), [1, 2, 3, 4, 5, 6, 7, 8, 9]);
-  // Messages come again from the first whose receipt was not confirmed, and no second "connected" comes before them.
+  // The service sends all unacknowledged messages again, without a second "connected" before them.
   let { sequenceId } = await frames.next();
   assert.ok(sequenceId >= 1 && sequenceId <= 4, `the recovered connection begins with message ${sequenceId}`);
   while (sequenceId < 9) assert.equal((await frames.next()).sequenceId, ++sequenceId);
-  assert.deepEqual(reconnected, [], "for the application nothing happened");
+  assert.deepEqual(reconnected, [], "the application is not notified of the recovery");
   assert.equal(alice.client._connectionId, alice.connectionId);
 
   const isDuplicated = async (ackId) => (await alice.client.joinGroup("room", { ackId })).isDuplicated;
-  assert.equal(await isDuplicated(5), true, "ack ids are remembered over the recovery");
+  assert.equal(await isDuplicated(5), true, "the service remembers ack ids across a recovery");
   await alice.client.sendToGroup("room", { i: 10 }, "json");
   assert.equal((await alice.inbox.next()).data.i, 10);
 });
@@ -160,8 +160,8 @@ test("autoReconnect opens a new connection and joins its groups again", async (t
   assert.deepEqual(await alice.inbox.next(), { group: "room", dataType: "text", data: "back" });
 });
 
-// The client's close frame has no code. The service ends a reliable connection at once only for 1000, and keeps others.
-test("a reliable client that stops is kept for 30 s, and one that closes with 1000 is gone", { timeout: 20_000 }, async (t) => {
+// The client's close frame has no code. The service ends a reliable connection immediately only after a close with code 1000.
+test("a reliable client that stops is kept for 30 s, and one that closes with 1000 is removed", { timeout: 20_000 }, async (t) => {
   const service = emulator.hub("stopping");
   const alice = await connect(t, service, { userId: "alice", groups: ["room"] });
   const token = alice.client._reconnectionToken;
@@ -176,11 +176,11 @@ test("a reliable client that stops is kept for 30 s, and one that closes with 10
 
   again.socket.close(1000);
   await again.closed();
-  while (await service.connectionExists(alice.connectionId)); // after the emulator's own end of the close handshake
+  while (await service.connectionExists(alice.connectionId)); // the emulator removes it after the close handshake
   assert.equal(await service.groupExists("room"), false);
 });
 
-test("a plain client that stops is gone at once", { timeout: 20_000 }, async (t) => {
+test("a plain client that stops is removed immediately", { timeout: 20_000 }, async (t) => {
   const service = emulator.hub("stopping_plain");
   const alice = await connect(t, service, { groups: ["room"] }, { protocol: WebPubSubJsonProtocol() });
   alice.client.stop();

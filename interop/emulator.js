@@ -1,4 +1,4 @@
-// The emulator program as a process of its own, and clients of it that remember what they received.
+// Starts the emulator program as a process, and connects clients that keep the messages they receive.
 
 import { spawn } from "node:child_process";
 import { once } from "node:events";
@@ -8,27 +8,27 @@ import { WebPubSubServiceClient } from "@azure/web-pubsub";
 import { WebPubSubClient } from "@azure/web-pubsub-client";
 import WebSocket from "ws";
 
-/** What the service says to a client that it closes by REST, with " Reason: " and the caller's reason after it. */
+/** The message to a client that is closed over REST. " Reason: " and the caller's reason may follow. */
 export const goodbye = "Application server closed the connection.";
 
-/** Start the program that the environment variable EMULATOR names, on a port of its choice. */
+/** Start the program in the environment variable EMULATOR on a free port. */
 export async function startEmulator(...args) {
   const program = process.env.EMULATOR;
   if (!program) {
-    throw new Error("EMULATOR must be the path of the emulator program; ./run builds it and sets it");
+    throw new Error("EMULATOR must be the path of the emulator program; ./run builds the program and sets EMULATOR");
   }
   const child = spawn(program, ["-addr", "127.0.0.1:0", "-log-level", "warn", ...args], {
     stdio: ["ignore", "pipe", "inherit"],
   });
   const exited = once(child, "exit");
   const kill = () => child.kill("SIGKILL");
-  process.once("exit", kill); // when a test file dies early, its emulator does too
+  process.once("exit", kill); // ends the emulator if the test process ends early
   process.once("SIGTERM", () => process.exit(1));
   const lines = [];
   const reader = createInterface(child.stdout).on("line", (line) => lines.push(line));
   await Promise.race([
     once(reader, "line"),
-    exited.then(([code]) => Promise.reject(new Error(`the emulator exited with ${code} before it printed its line`))),
+    exited.then(([code]) => Promise.reject(new Error(`the emulator exited with ${code} before it printed the connection string`))),
   ]);
   const connectionString = /^connection string: (Endpoint=.*)$/.exec(lines[0])?.[1];
   if (!connectionString) {
@@ -39,12 +39,12 @@ export async function startEmulator(...args) {
     connectionString,
     endpoint: /Endpoint=([^;]+)/.exec(connectionString)[1],
 
-    /** A service client; each name is a hub of its own, so that tests do not meet. */
+    /** Return a service client of a hub. Each test uses its own hub, so that tests do not affect each other. */
     hub(name) {
       return new WebPubSubServiceClient(connectionString, name, { allowInsecureConnection: true });
     },
 
-    /** End the program as an operating system would, and return how it went. */
+    /** End the program with SIGTERM. Return its exit code, its signal and the lines that it printed. */
     async stop() {
       child.kill("SIGTERM");
       const [code, signal] = await expected(exited, "the emulator's end");
@@ -54,11 +54,11 @@ export async function startEmulator(...args) {
   };
 }
 
-/** Wait for what must come, and say what did not. The limit is far beyond what anything takes here. */
+/** Wait for a promise. Reject with an error that names what is missing after a limit that is far longer than any wait here. */
 export async function expected(promise, what) {
   const abort = new AbortController();
   const limit = delay(20_000, undefined, { signal: abort.signal }).then(
-    () => Promise.reject(new Error(`${what} did not come`)),
+    () => Promise.reject(new Error(`timed out waiting for ${what}`)),
     () => {},
   );
   try {
@@ -68,7 +68,7 @@ export async function expected(promise, what) {
   }
 }
 
-/** A queue whose reader waits for what is not there yet. */
+/** A queue. Readers wait until an item arrives. */
 export class Inbox {
   #items = [];
   #readers = [];
@@ -93,8 +93,8 @@ export class Inbox {
 }
 
 /**
- * Connect the official client. Its token options are those of getClientAccessToken, its client options those of
- * WebPubSubClient. It neither pings (its timers would keep the process) nor retries, unless the options say so.
+ * Connect the official client. token are the options of getClientAccessToken, and options are those of WebPubSubClient. Unless the
+ * options enable it, the client does not send pings, whose timers would keep the process running, and does not retry.
  */
 export async function connect(t, service, token = {}, options = {}) {
   const access = await service.getClientAccessToken(token);
@@ -108,11 +108,11 @@ export async function connect(t, service, token = {}, options = {}) {
   const inbox = new Inbox();
   client.on("server-message", ({ message }) => inbox.push(received(message)));
   client.on("group-message", ({ message }) => inbox.push(received(message)));
-  const heard = (event) => {
+  const listenFor = (event) => {
     const promise = new Promise((resolve) => client.on(event, resolve));
     return () => expected(promise, `the client's event ${event}`);
   };
-  const [connected, disconnected, stopped] = [heard("connected"), heard("disconnected"), heard("stopped")];
+  const [connected, disconnected, stopped] = [listenFor("connected"), listenFor("disconnected"), listenFor("stopped")];
   await client.start();
   t.after(() => {
     client.stop();
@@ -122,7 +122,7 @@ export async function connect(t, service, token = {}, options = {}) {
   return { client, inbox, connectionId, userId, disconnected, stopped };
 }
 
-/** Connect this module's own client, through the program that the environment variable WEBPUBSUB names, as a group's member. */
+/** Connect wsclient as a member of a group, with the program in the environment variable WEBPUBSUB. Return its messages. */
 export async function connectGo(t, emulator, service, group) {
   const args = ["connect", "--json", "--hub", service.hubName, "--group", group];
   const child = spawn(process.env.WEBPUBSUB, args, {
@@ -137,11 +137,11 @@ export async function connectGo(t, emulator, service, group) {
   const inbox = new Inbox();
   createInterface(child.stdout).on("line", (line) => inbox.push(JSON.parse(line)));
   const { event } = await inbox.next();
-  if (event !== "connected") throw new Error(`webpubsub connect began with ${event}`);
+  if (event !== "connected") throw new Error(`the first event of webpubsub connect was ${event}`);
   return inbox;
 }
 
-/** What a test compares of a message: binary as a Buffer, and nothing that is not there. */
+/** Return the fields of a message that tests compare, without absent fields. Binary data is a Buffer. */
 function received({ fromUserId, group, dataType, data }) {
   const message = { dataType, data: dataType === "binary" ? Buffer.from(data) : data };
   if (group !== undefined) message.group = group;
@@ -149,7 +149,7 @@ function received({ fromUserId, group, dataType, data }) {
   return message;
 }
 
-/** Connect a plain WebSocket: no subprotocol, or the one given. Frames are strings or, for binary ones, Buffers. */
+/** Connect a plain WebSocket, with or without a subprotocol. Text frames are strings and binary frames are Buffers. */
 export async function connectRaw(t, url, protocols = []) {
   const socket = new WebSocket(url, protocols);
   const inbox = new Inbox();

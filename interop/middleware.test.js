@@ -1,4 +1,4 @@
-// The emulator's events, answered by @azure/web-pubsub-express as they would be in Azure.
+// The official middleware @azure/web-pubsub-express answers the emulator's events.
 
 import assert from "node:assert/strict";
 import { once } from "node:events";
@@ -10,15 +10,15 @@ import { after, before, test } from "node:test";
 import { WebPubSubEventHandler } from "@azure/web-pubsub-express";
 import { connect, connectRaw, expected, goodbye, Inbox, startEmulator } from "./emulator.js";
 
-// One application for all hubs. Its path tells which: a middleware serves one hub.
+// One web server for all hubs. A middleware serves one hub, so the path of the URL begins with the hub's name.
 const middlewares = new Map();
-const requests = []; // what arrived: method, hub, event and ce-id
-const abandoned = new Inbox(); // the events whose requests the emulator gave up before they were answered
+const requests = []; // the received requests: method, hub, event and ce-id
+const abandoned = new Inbox(); // the events whose requests the emulator aborted before they were answered
 const app = createServer((req, res) => {
   const [, hub] = /^\/([^/]*)\//.exec(req.url);
   requests.push({ method: req.method, hub, type: req.headers["ce-type"], id: req.headers["ce-id"] });
   res.once("close", () => res.writableFinished || abandoned.push(req.headers["ce-eventname"]));
-  req.baseUrl = ""; // what the middleware reads of an Express request, and node's has not
+  req.baseUrl = ""; // the middleware reads baseUrl and path, which only a request of Express has
   req.path = req.url.split("?")[0];
   middlewares.get(hub)(req, res, () => res.writeHead(404).end("the middleware passed this request on"));
 });
@@ -45,7 +45,7 @@ after(async () => {
   assert.deepEqual({ code, signal }, { code: 0, signal: null });
 });
 
-/** Answer a hub's events, and return a service client of that hub. */
+/** Register a middleware for a hub's events, and return a service client of the hub. */
 function handle(hub, options) {
   middlewares.set(hub, new WebPubSubEventHandler(hub, { path: `/${hub}/`, ...options }).getMiddleware());
   return emulator.hub(hub);
@@ -80,16 +80,16 @@ test("connect is accepted with a user, groups, roles and a subprotocol", async (
   assert.equal(req.context.eventName, "connect");
   assert.equal(req.context.userId, "somebody");
   assert.match(req.context.signature, /^sha256=[0-9a-f]{64}(,sha256=[0-9a-f]{64})?$/);
-  assert.equal(req.context.origin, new URL(emulator.endpoint).hostname, "the service names its host without a port");
+  assert.equal(req.context.origin, new URL(emulator.endpoint).hostname, "the origin is the host without a port");
   assert.deepEqual(req.subprotocols, ["other", "json.webpubsub.azure.v1"]);
   assert.deepEqual(req.queries.color, ["red"]);
   assert.deepEqual(req.claims.sub, ["somebody"]);
   assert.deepEqual(req.clientCertificates, []);
   const { token } = await service.getClientAccessToken();
-  assert.ok(!JSON.stringify(req).includes(token.split(".")[0]), "the application is not shown the token");
+  assert.ok(!JSON.stringify(req).includes(token.split(".")[0]), "the application does not receive the token");
 });
 
-test("states come back on every later event, and change with an answer", async (t) => {
+test("every later event carries the state, which an answer can change", async (t) => {
   const seen = new Inbox();
   const service = handle("states", {
     handleConnect(req, res) {
@@ -120,7 +120,7 @@ test("states come back on every later event, and change with an answer", async (
   assert.equal(events[4][2], `${goodbye} Reason: enough`);
 });
 
-test("user events arrive as they were sent, and their answers are messages from the server", async (t) => {
+test("user events arrive unchanged, and their answers are messages from the server", async (t) => {
   const seen = new Inbox();
   const service = handle("kinds", {
     handleUserEvent(req, res) {
@@ -150,7 +150,7 @@ test("user events arrive as they were sent, and their answers are messages from 
   assert.equal(await raw.inbox.next(), "hello");
 });
 
-test("an invocation is answered by the handler, and by nothing else", async (t) => {
+test("only the handler's answer completes an invocation", async (t) => {
   const begun = new Inbox();
   const service = handle("invoke", {
     handleUserEvent(req, res) {
@@ -159,7 +159,7 @@ test("an invocation is answered by the handler, and by nothing else", async (t) 
       if (eventName === "echo") res.success(req.dataType === "json" ? JSON.stringify(req.data) : req.data, req.dataType);
       if (eventName === "nothing") res.success();
       if (eventName === "refuse") res.fail(400, "a secret");
-      // An event of another name is never answered.
+      // Other events are never answered.
     },
   });
   const { client, inbox } = await connect(t, service, { userId: "alice" });
@@ -178,7 +178,7 @@ test("an invocation is answered by the handler, and by nothing else", async (t) 
   assert.deepEqual([dataType, data], [undefined, undefined]);
   await assert.rejects(client.invokeEvent("refuse", "x", "text", { invocationId: "refused" }), (err) => {
     assert.deepEqual([err.name, err.invocationId, err.errorDetail?.name], ["InvocationError", "refused", "InternalServerError"]);
-    assert.ok(!JSON.stringify([err.message, err.errorDetail]).includes("secret"), "the handler's words are not for the client");
+    assert.ok(!JSON.stringify([err.message, err.errorDetail]).includes("secret"), "the client does not receive the handler's text");
     return true;
   });
   await begun.take(2);
@@ -186,14 +186,14 @@ test("an invocation is answered by the handler, and by nothing else", async (t) 
   const abort = new AbortController();
   const slow = client.invokeEvent("slow", "x", "text", { abortSignal: abort.signal });
   assert.deepEqual(await begun.next(), ["slow", "alice"]);
-  const after = client.invokeEvent("echo", "after", "text"); // waits: the events of a connection come one at a time
+  const after = client.invokeEvent("echo", "after", "text"); // waits, because the events of a connection are handled one at a time
   abort.abort();
   await assert.rejects(slow, /cancelled by abortSignal/);
-  assert.equal(await abandoned.next(), "slow", "the handler's request is given up");
+  assert.equal(await abandoned.next(), "slow", "the emulator aborts the handler's request");
   assert.equal((await expected(after, "the answer to the next invocation")).data, "after");
 
   await service.sendToAll("end", { contentType: "text/plain" });
-  assert.deepEqual(await inbox.next(), { dataType: "text", data: "end" }, "no answer comes as a message");
+  assert.deepEqual(await inbox.next(), { dataType: "text", data: "end" }, "the answers do not arrive as messages");
 });
 
 test("an invocation whose connection is closed fails", async (t) => {
@@ -223,8 +223,8 @@ test("a failed user event fails its ack, and closes a raw client with 1011", asy
   assert.equal((await raw.closed()).code, 1011);
 });
 
-test("a middleware that allows this endpoint among others is sent events", async (t) => {
-  const { hostname } = new URL(emulator.endpoint); // the service names its host without a port, and the middleware keeps one
+test("a middleware that allows this endpoint receives events", async (t) => {
+  const { hostname } = new URL(emulator.endpoint); // without the port, like the origin in the service's requests
   const service = handle("allowed", { allowedEndpoints: ["https://other.example", `http://${hostname}`] });
   await connect(t, service);
   const ofHub = requests.filter((r) => r.hub === "allowed");
@@ -232,14 +232,14 @@ test("a middleware that allows this endpoint among others is sent events", async
   assert.equal(ofHub[1].type, "azure.webpubsub.sys.connect");
 });
 
-test("a middleware that allows only others is sent nothing", async (t) => {
+test("a middleware that allows only other endpoints receives no events", async (t) => {
   const service = handle("not_allowed", { allowedEndpoints: ["https://other.example"] });
   const { url } = await service.getClientAccessToken();
   await assert.rejects(connectRaw(t, url), /500/);
   assert.deepEqual(requests.filter((r) => r.hub === "not_allowed" && r.method === "POST"), []);
 });
 
-test("events of one connection are numbered, in order", async (t) => {
+test("the events of a connection are numbered and in order", async (t) => {
   const done = new Inbox();
   const service = handle("order", {
     handleUserEvent: (req, res) => res.success(),

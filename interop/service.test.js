@@ -1,4 +1,4 @@
-// Every operation of @azure/web-pubsub's service client, against the emulator.
+// Every operation of @azure/web-pubsub's service client against the emulator.
 
 import assert from "node:assert/strict";
 import { after, before, test } from "node:test";
@@ -15,7 +15,7 @@ after(async () => {
   assert.equal(lines.length, 1, "the connection string is the only line on standard output");
 });
 
-// The three kinds of a message, as a caller gives them and as a client receives them.
+// A message of each data type.
 const text = { dataType: "text", data: "Grüße ☃ 😀" };
 const json = { dataType: "json", data: { from: "user1", list: [1, null, "x"], n: 1.5 } };
 const binary = { dataType: "binary", data: Buffer.from([0, 1, 2, 253, 254, 255]) };
@@ -56,7 +56,7 @@ for (const { to, send } of [
   });
 }
 
-test("a send reaches whom it is for and nobody else", async (t) => {
+test("a send reaches exactly its recipients", async (t) => {
   const service = emulator.hub("send_targets");
   const alice1 = await connect(t, service, { userId: "alice", groups: ["red"] });
   const alice2 = await connect(t, service, { userId: "alice" });
@@ -123,7 +123,7 @@ test("group membership, by connection and by user", async (t) => {
   const members = async (group) => {
     const ids = [];
     for await (const { connectionId } of await service.group(group).listConnections()) ids.push(connectionId);
-    return ids.sort(); // the service orders pages by a rule of its own, and not the members of a page
+    return ids.sort(); // the order of the service's list is unspecified
   };
   const both = [alice1.connectionId, alice2.connectionId].sort();
 
@@ -220,7 +220,7 @@ test("permissions are granted, checked and revoked", async (t) => {
   assert.equal(await service.hasPermission("nobody", "sendToGroup", { targetName: "red" }), false);
 });
 
-test("closing connections says why, and closes those meant", async (t) => {
+test("a close reaches the right connections, with its reason", async (t) => {
   const service = emulator.hub("closing");
   const open = (userId, ...groups) => connect(t, service, { userId, groups });
   const one = await open("alice");
@@ -241,7 +241,7 @@ test("closing connections says why, and closes those meant", async (t) => {
   await service.closeConnection("nobody");
 });
 
-test("client access tokens open the hub they name", async (t) => {
+test("a client access token is valid for its hub only", async (t) => {
   const service = emulator.hub("tokens");
   const { url, baseUrl, token } = await service.getClientAccessToken({ userId: "alice", groups: ["red"], roles: [] });
   assert.equal(url, `${baseUrl}?access_token=${token}`);
@@ -271,7 +271,7 @@ test("a raw client receives text and JSON as text frames, binary as binary frame
   assert.deepEqual(third, binary.data);
 });
 
-test("bad requests are answered with the service's error body", async () => {
+test("a bad request fails with the service's error body", async () => {
   const service = emulator.hub("errors");
   await assert.rejects(service.sendToAll("x", { ...asText, filter: "userId eq" }), (err) => {
     assert.equal(err.statusCode, 400);
@@ -282,7 +282,7 @@ test("bad requests are answered with the service's error body", async () => {
   await assert.rejects(emulator.hub("1bad").sendToAll("x", asText), { statusCode: 400 });
 });
 
-test("a wrong access key is refused", async () => {
+test("a wrong access key is rejected", async () => {
   const { AzureKeyCredential, WebPubSubServiceClient } = await import("@azure/web-pubsub");
   const wrong = new WebPubSubServiceClient(emulator.endpoint, new AzureKeyCredential("wrong"), "auth", {
     allowInsecureConnection: true,

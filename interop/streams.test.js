@@ -1,4 +1,4 @@
-// Group streams of @azure/web-pubsub-client, received by another of its clients and by this module's own, wsclient.
+// Group streams that @azure/web-pubsub-client sends. Another of its clients and our wsclient receive them.
 
 import assert from "node:assert/strict";
 import { after, before, test } from "node:test";
@@ -16,7 +16,7 @@ after(async () => {
 
 const roles = ["webpubsub.sendToGroup.room"];
 
-/** Read the streams that reach a client: of each, its fragments and its error, if it has one. */
+/** Return an inbox with the streams that a client receives: the fragments of each stream, and its error if there is one. */
 function readStreams({ client }) {
   const streams = new Inbox();
   client.onGroupStream(async (stream) => {
@@ -73,7 +73,7 @@ for (const protocol of [WebPubSubJsonReliableProtocol(), WebPubSubJsonProtocol()
     await again.end();
     const read = { id: "echoed", group: "room", fragments: [[1, "text", "again", "alice"]] };
     assert.deepEqual(await streams.next(), read);
-    assert.deepEqual(await own.next(), read, "and this is the only one that the sender receives");
+    assert.deepEqual(await own.next(), read, "the sender receives only this stream");
   });
 }
 
@@ -98,11 +98,11 @@ test("the sender's error ends the stream of every member", async (t) => {
   assert.match(error, /out of paper/);
 });
 
-test("a stream is refused without the permission, and closed when it is taken away", async (t) => {
+test("a stream is rejected without the permission, and closed when the permission is revoked", async (t) => {
   const service = emulator.hub("forbidden");
   const alice = await connect(t, service, { userId: "alice", roles });
   const streams = readStreams(await connect(t, service, { groups: ["room"] }));
-  await assert.rejects(expected(alice.client.openGroupStream("other"), "the refusal"));
+  await assert.rejects(expected(alice.client.openGroupStream("other"), "the rejection"));
 
   const writer = await alice.client.openGroupStream("room", { streamId: "s" });
   const failed = new Promise((resolve) => writer.onError(resolve));

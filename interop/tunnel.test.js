@@ -1,5 +1,5 @@
-// The tunnel client of the official Socket.IO package receives the emulator's events and answers them. The package does not
-// export the client by itself, so it is imported by its path: its version is pinned.
+// The tunnel client of @azure/web-pubsub-socket.io receives the emulator's events and answers them. The package does not export
+// the client, so the tests import it by its path. The package's version is pinned.
 
 import assert from "node:assert/strict";
 import { mkdtemp, rm, writeFile } from "node:fs/promises";
@@ -34,7 +34,7 @@ after(async () => {
   assert.deepEqual({ code, signal }, { code: 0, signal: null });
 });
 
-/** A tunnel client that answers a hub's events by the official middleware. */
+/** Return a tunnel client that answers a hub's events with the official middleware. */
 function newProxy(t, hub, options) {
   const middleware = new WebPubSubEventHandler(hub, { path: `/${hub}/`, ...options }).getMiddleware();
   const proxy = proxies.InprocessServerProxy.fromConnectionString(emulator.connectionString, hub, middleware);
@@ -72,7 +72,7 @@ test("a client's life reaches the middleware through the tunnel", async (t) => {
   assert.equal(await service.groupExists("room"), true);
   const [, user, color, signature] = await seen.next();
   assert.deepEqual([user, color], ["somebody", ["red"]]);
-  assert.match(signature, /^sha256=[0-9a-f]{64}$/, "the middleware keeps the first of several lines");
+  assert.match(signature, /^sha256=[0-9a-f]{64}$/, "the middleware keeps the first of several signature lines");
   assert.deepEqual(await seen.next(), ["connected", "alice", { name: "Grüße ☃" }]);
 
   const bytes = Buffer.from([0, 127, 128, 255]);
@@ -102,7 +102,7 @@ test("a rejection reaches the handshake through the tunnel", async (t) => {
   await assert.rejects(connectRaw(t, url), /403/);
 });
 
-test("two tunnel clients share the events, and one takes over from the other", async (t) => {
+test("two tunnel clients share the events, and one continues when the other stops", async (t) => {
   const counts = [0, 0];
   const clients = [0, 1].map((i) =>
     newProxy(t, "share", {
@@ -116,14 +116,14 @@ test("two tunnel clients share the events, and one takes over from the other", a
   const alice = await connect(t, emulator.hub("share"));
   for (let i = 0; i < 10; i++) await alice.client.sendEvent("e", "x", "text");
   assert.equal(counts[0] + counts[1], 10);
-  assert.ok(Math.min(...counts) >= 4, `events are shared as ${counts}`);
+  assert.ok(Math.min(...counts) >= 4, `the clients handled ${counts} events`);
   const before = [...counts];
   clients[0].stop();
   for (let i = 0; i < 10; i++) await alice.client.sendEvent("e", "x", "text");
-  // The client that stops may have received one whose answer is lost with its connection: that one is sent again.
+  // The client that stops may have received an event whose answer is lost with its connection. The emulator sends it again.
   const handled = counts[0] + counts[1];
-  assert.ok(handled === 20 || (handled === 21 && counts[0] === before[0] + 1), `events are handled as ${counts}`);
-  assert.ok(counts[1] - before[1] >= 9, `events after one has gone are shared as ${counts}`);
+  assert.ok(handled === 20 || (handled === 21 && counts[0] === before[0] + 1), `the clients handled ${counts} events`);
+  assert.ok(counts[1] - before[1] >= 9, `after one client stopped, the clients handled ${counts} events`);
 });
 
 test("an event waits for the tunnel", async (t) => {
@@ -133,7 +133,7 @@ test("an event waits for the tunnel", async (t) => {
   assert.equal((await connecting).userId, "ben");
 });
 
-test("a call of the REST API through the tunnel is answered with 501", async (t) => {
+test("a REST call through the tunnel fails with 501", async (t) => {
   const proxy = newProxy(t, "rest", {});
   await expected(proxy.runAsync(), "the tunnel");
   await assert.rejects(proxy.sendToAll("x"), /501/);

@@ -1,5 +1,5 @@
-// The process of the JavaScript client as a contender of -wsclient: it takes a job as a line of JSON and answers with a line
-// of JSON, as wsclient_contenders.go does.
+// The process of the JavaScript client, a contender of -wsclient. Like wsclient_contenders.go, it reads jobs and writes results
+// as lines of JSON.
 import { createInterface } from "node:readline";
 import { WebPubSubClient } from "@azure/web-pubsub-client";
 

@@ -1,5 +1,4 @@
-// The process of the JavaScript SDK as a contender: it takes a job as a line of JSON and answers with a line of JSON, as
-// worker.go does.
+// The process of the JavaScript SDK, a contender. Like worker.go, it reads jobs and writes results as lines of JSON.
 import { createInterface } from "node:readline";
 import { WebPubSubServiceClient } from "@azure/web-pubsub";
 

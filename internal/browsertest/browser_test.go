@@ -1,10 +1,10 @@
-// Package browsertest drives the web pages of this repository in a real headless Chromium. It is a module of its own, so
-// that nobody who uses the library downloads a browser driver.
+// Package browsertest tests the web pages of this repository in a headless Chromium. It is a separate module, so that users of
+// the library do not download a browser driver.
 //
 //	cd internal/browsertest && go test ./...
 //
-// Without a browser its tests are skipped, unless WEBPUBSUB_REQUIRE_BROWSER=1 is set. CHROMIUM names the browser if it is
-// not in the PATH.
+// Without a browser the tests are skipped, unless WEBPUBSUB_REQUIRE_BROWSER=1 is set. If the browser is not in the PATH, set
+// CHROMIUM to its path.
 package browsertest
 
 import (
@@ -22,10 +22,10 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// patience is how long a test waits for what should happen, before it fails.
+// patience bounds every wait of these tests. It elapses only if a test fails.
 const patience = 30 * time.Second
 
-// startBrowser starts a browser with an empty profile, which ends with the test.
+// startBrowser starts a browser with an empty profile. The browser is closed when the test ends.
 func startBrowser(t *testing.T, more ...chromedp.ExecAllocatorOption) context.Context {
 	t.Helper()
 	path := os.Getenv("CHROMIUM")
@@ -36,9 +36,9 @@ func startBrowser(t *testing.T, more ...chromedp.ExecAllocatorOption) context.Co
 	}
 	if path == "" {
 		if os.Getenv("WEBPUBSUB_REQUIRE_BROWSER") == "1" {
-			t.Fatal("there is no Chromium in the PATH, and WEBPUBSUB_REQUIRE_BROWSER=1 asks for one")
+			t.Fatal("Chromium is not in the PATH, but WEBPUBSUB_REQUIRE_BROWSER=1 requires it")
 		}
-		t.Skip("skipped: there is no Chromium in the PATH")
+		t.Skip("Chromium is not in the PATH")
 	}
 	options := append(chromedp.DefaultExecAllocatorOptions[:], chromedp.ExecPath(path), chromedp.UserDataDir(t.TempDir()),
 		chromedp.Headless, chromedp.NoSandbox, chromedp.DisableGPU, chromedp.NoFirstRun, chromedp.NoDefaultBrowserCheck,
@@ -47,7 +47,7 @@ func startBrowser(t *testing.T, more ...chromedp.ExecAllocatorOption) context.Co
 	allocator, cancelAllocator := chromedp.NewExecAllocator(context.Background(), options...)
 	ctx, cancel := chromedp.NewContext(allocator)
 	t.Cleanup(func() {
-		_ = chromedp.Cancel(ctx) // waits until the browser has gone, so that its profile can be removed
+		_ = chromedp.Cancel(ctx) // waits until the browser has exited, so that its profile can be removed
 		cancel()
 		cancelAllocator()
 	})
@@ -55,14 +55,14 @@ func startBrowser(t *testing.T, more ...chromedp.ExecAllocatorOption) context.Co
 	return ctx
 }
 
-// page is a tab of a browser context of its own: it shares no cookie with another.
+// page is a tab in its own browser context. It does not share cookies with other pages.
 type page struct {
 	t    *testing.T
 	name string
 	ctx  context.Context
 
 	mu     sync.Mutex // guards faults
-	faults []string   // exceptions and errors on the console
+	faults []string   // uncaught exceptions
 }
 
 func newPage(t *testing.T, browser context.Context, name string) *page {
@@ -86,16 +86,16 @@ func newPage(t *testing.T, browser context.Context, name string) *page {
 		p.mu.Lock()
 		defer p.mu.Unlock()
 		if len(p.faults) > 0 {
-			t.Errorf("the page of %s threw: %q", name, p.faults)
+			t.Errorf("uncaught exceptions on the page of %s: %q", name, p.faults)
 		}
 		if t.Failed() {
-			t.Logf("the page of %s is at the end:\n%s", name, p.last())
+			t.Logf("the text of the page of %s at the end:\n%s", name, p.text())
 		}
 	})
 	return p
 }
 
-// do runs actions.
+// do runs actions, and fails the test if one fails.
 func (p *page) do(actions ...chromedp.Action[chromedp.Void]) {
 	p.t.Helper()
 	ctx, cancel := context.WithTimeout(p.ctx, patience)
@@ -105,41 +105,41 @@ func (p *page) do(actions ...chromedp.Action[chromedp.Void]) {
 	}
 }
 
-// fill types a text into an input and sends its form.
+// fill types text into an input and submits its form with the Enter key.
 func (p *page) fill(selector, text string) {
 	p.t.Helper()
 	p.do(chromedp.SendKeys(chromedp.CSS(selector), text+"\r"))
 }
 
-// until waits for a JavaScript expression to become true.
-func (p *page) until(expression string, args ...any) {
+// waitUntil waits until a JavaScript expression is true.
+func (p *page) waitUntil(expression string, args ...any) {
 	p.t.Helper()
 	if len(args) > 0 {
 		expression = fmt.Sprintf(expression, args...)
 	}
 	ctx, cancel := context.WithTimeout(p.ctx, patience)
 	defer cancel()
-	// Not chromedp.Poll, which makes a function of a string: a page with a strict policy does not let it.
+	// chromedp.Poll does not work on a page with a strict content security policy, because it evaluates a string.
 	poll := fmt.Sprintf("new Promise((resolve) => { (function look() { (%s) ? resolve(true) : requestAnimationFrame(look); })(); })", expression)
 	if _, err := chromedp.Run(ctx, chromedp.Evaluate[bool](poll, chromedp.EvalAwaitPromise)); err != nil {
 		p.t.Fatalf("on the page of %s, %s did not become true: %v", p.name, expression, err)
 	}
 }
 
-// sees waits for an element that contains a text.
-func (p *page) sees(selector, text string) {
+// waitForText waits until an element contains text.
+func (p *page) waitForText(selector, text string) {
 	p.t.Helper()
-	p.until("[...document.querySelectorAll(%q)].some((e) => e.textContent.includes(%q))", selector, text)
+	p.waitUntil("[...document.querySelectorAll(%q)].some((e) => e.textContent.includes(%q))", selector, text)
 }
 
-// seesNo waits until there is no element.
-func (p *page) seesNo(selector string) {
+// waitForNone waits until no element matches the selector.
+func (p *page) waitForNone(selector string) {
 	p.t.Helper()
-	p.until("!document.querySelector(%q)", selector)
+	p.waitUntil("!document.querySelector(%q)", selector)
 }
 
-// last is the text of the page, for those who look for what went wrong.
-func (p *page) last() string {
+// text returns the text of the page, to debug a failed test.
+func (p *page) text() string {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(p.ctx), 5*time.Second)
 	defer cancel()
 	text, err := chromedp.Run(ctx, chromedp.Evaluate[string]("document.body.innerText"))

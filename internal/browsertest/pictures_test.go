@@ -13,7 +13,7 @@ import (
 	"github.com/awps-go/webpubsub/eventhandler"
 )
 
-// The pictures of the README are made by the tests below:
+// The tests below make the pictures in the README:
 //
 //	BROWSERTEST_SCREENSHOTS=$(git rev-parse --show-toplevel)/docs go test -count=1 -run Picture ./...
 
@@ -34,13 +34,13 @@ func TestPictureOfTheChat(t *testing.T) {
 	} {
 		said.by.say(said.text)
 		for _, p := range []*page{ann, bob} {
-			p.sees("#messages li.message", said.text)
+			p.waitForText("#messages li.message", said.text)
 		}
 	}
 	bob.do(chromedp.Click(chromedp.CSS(`#people [data-name=ann] .who`)), chromedp.WaitVisible(chromedp.CSS("#to")))
 	bob.say("Save one for me?")
-	ann.sees("#messages li.direct", "bob to you")
-	ann.until(`document.querySelectorAll("#people li").length === 2`)
+	ann.waitForText("#messages li.direct", "bob to you")
+	ann.waitUntil(`document.querySelectorAll("#people li").length === 2`)
 	ann.do(chromedp.EmulateViewport(860, 470))
 	screenshot(t, ann, "chat")
 }
@@ -60,19 +60,19 @@ func TestPictureOfTheLiveView(t *testing.T) {
 	}}))
 	p := newPage(t, browser, "somebody who looks")
 	p.do(chromedp.EmulateViewport(1060, 560), chromedp.Navigate(srv.Endpoint()))
-	p.sees("#status", "live")
+	p.waitForText("#status", "live")
 	client := serviceClient(t, srv, "shop")
 	const reliable = "json.reliable.webpubsub.azure.v1"
 	ann, _ := join(t, srv, "shop", reliable, &webpubsub.ClientAccessTokenOptions{UserID: "ann", Groups: []string{"offers", "lamps"}})
 	join(t, srv, "shop", reliable, &webpubsub.ClientAccessTokenOptions{UserID: "bob", Groups: []string{"offers"}})
 	join(t, srv, "shop", "", nil)
 	require.NoError(t, client.SendToGroup(t.Context(), "offers", webpubsub.JSON(map[string]any{"lamp": "blue", "price": 12}), nil))
-	p.sees("[data-kind=message].event .text", "2 recipients")
+	p.waitForText("[data-kind=message].event .text", "2 recipients")
 	require.NoError(t, ann.Write(t.Context(), websocket.MessageText,
 		[]byte(`{"type":"event","event":"order","dataType":"json","data":{"lamp":"blue","pieces":2}}`)))
-	p.sees("[data-kind=event].event", "event order: 204")
+	p.waitForText("[data-kind=event].event", "event order: 204")
 	require.NoError(t, client.SendToUser(t.Context(), "ann", webpubsub.Text("Your order is on its way"), nil))
-	p.sees("[data-kind=message].event .text", "SendToUser: 1 recipient")
-	p.sees("#connection-count", "3")
+	p.waitForText("[data-kind=message].event .text", "SendToUser: 1 recipient")
+	p.waitForText("#connection-count", "3")
 	screenshot(t, p, "liveview")
 }

@@ -41,18 +41,18 @@ var imports = map[string]string{
 	"time":         "time",
 }
 
-const root = "../.." // of the module
+const root = "../.." // the root folder of the module
 
 // block is one block of Go code in a Markdown file.
 type block struct {
-	file string // from the root, with slashes
-	line int    // of the first line of code
+	file string // the path from the root, with slashes
+	line int    // the number of the first line of code
 	code string
 }
 
 func (b block) String() string { return fmt.Sprintf("%s:%d", b.file, b.line) }
 
-// kind is how a block has to be compiled.
+// kind determines how a block is compiled.
 type kind int
 
 const (
@@ -69,7 +69,7 @@ var (
 	placeholderFields = regexp.MustCompile(`(\{|, )\.\.\.\}`)
 )
 
-// goCode is the block's code without the marks for what the reader writes.
+// goCode returns the block's code with its placeholders replaced by valid Go.
 func (b block) goCode() string {
 	return placeholderFields.ReplaceAllString(placeholderBody.ReplaceAllString(b.code, `{ panic("the reader's") }`), "$1}")
 }
@@ -91,7 +91,7 @@ func (b block) kind() kind {
 	return declarations
 }
 
-// markdownFiles returns the repository's Markdown files, from the root and with slashes.
+// markdownFiles returns the paths of the repository's Markdown files from the root, with slashes.
 func markdownFiles(t *testing.T) (files []string) {
 	t.Helper()
 	require.NoError(t, filepath.WalkDir(root, func(path string, entry fs.DirEntry, err error) error {
@@ -111,7 +111,7 @@ func markdownFiles(t *testing.T) (files []string) {
 	return files
 }
 
-// readMarkdown returns a file's text, with the line ends of Unix.
+// readMarkdown returns a file's text with Unix line endings.
 func readMarkdown(t *testing.T, name string) string {
 	t.Helper()
 	text, err := os.ReadFile(filepath.Join(root, filepath.FromSlash(name)))
@@ -119,7 +119,7 @@ func readMarkdown(t *testing.T, name string) string {
 	return strings.ReplaceAll(string(text), "\r\n", "\n")
 }
 
-// goBlocks returns the Go blocks of a Markdown text. A block that a list indents counts as well.
+// goBlocks returns the Go blocks of a Markdown text, including indented blocks in lists.
 func goBlocks(name, text string) (blocks []block) {
 	var open *block
 	var indent string
@@ -139,7 +139,7 @@ func goBlocks(name, text string) (blocks []block) {
 	return blocks
 }
 
-// source makes a Go file of a block. pkg is the name of a fragment's package.
+// source returns a Go file with the code of the block. pkg is the package name of a fragment.
 func (b block) source(pkg string) (string, error) {
 	position := "//line " + b.String() + "\n"
 	if k := b.kind(); k == program || k == file {
@@ -176,17 +176,17 @@ func importsOf(parsed *ast.File) string {
 	return b.String()
 }
 
-// useAll adds a use of the variables that the functions of a text define: a fragment ends before the reader uses them. The
-// lines stay where they are.
+// useAll adds a use of every variable that the functions in a text define, because a fragment may end before it uses them. The
+// line numbers do not change.
 func useAll(parsed *ast.File, text string) string {
-	for _, declaration := range slices.Backward(parsed.Decls) { // from the end, so that offsets hold
+	for _, declaration := range slices.Backward(parsed.Decls) { // from the end, so that offsets stay valid
 		function, ok := declaration.(*ast.FuncDecl)
 		if !ok || function.Body == nil || len(function.Body.List) == 0 {
 			continue
 		}
 		list := function.Body.List
 		end := int(list[len(list)-1].End() - parsed.FileStart)
-		if function.Type.Results != nil { // before its last return
+		if function.Type.Results != nil { // before the last return statement
 			end = int(list[len(list)-1].Pos() - parsed.FileStart)
 		}
 		names := map[string]bool{}

@@ -1,15 +1,15 @@
-// Package readmetest tests the documentation: it compiles every Go block of every Markdown file of the repository, runs
-// the whole programs and tests among them on the emulator, follows every link inside the repository, and checks the
-// figures that the README gives about dependencies.
+// Package readmetest tests the documentation. It compiles every Go block of every Markdown file in the repository, runs the
+// complete programs and the tests among the blocks on the emulator, follows every link inside the repository, and checks the
+// README's figures about dependencies.
 //
-// A Go block is one of three things:
+// There are three kinds of Go blocks:
 //
-//   - A whole program or test file begins with a package clause. It is compiled as it stands. A program is then run with
-//     WEBPUBSUB_CONNECTION_STRING set to that of an emulator, and must exit with 0.
-//   - Declarations parse as they do in a file. A block with a test function is run as a test.
-//   - Anything else is statements of a function that returns an error.
+//   - A complete file begins with a package clause and is compiled unchanged. A program is also run, with the connection
+//     string of an emulator in WEBPUBSUB_CONNECTION_STRING, and must exit with 0.
+//   - Declarations are compiled as part of a file. A block with a test function is run as a test.
+//   - Anything else is compiled as the statements of a function that returns an error.
 //
-// Declarations and statements may use what testdata/assumed.go declares, and any package that the table imports names, so
-// that a fragment need not repeat them. "{ ... }" stands for a body that the reader writes, and "..." at the end of a
-// composite literal for more fields. A compiler error names the line of the Markdown file.
+// Declarations and statements may use the declarations in testdata/assumed.go, and every package in the table imports without
+// importing it. "{ ... }" stands for a body that the reader writes. "..." at the end of a composite literal stands for more
+// fields. A compiler error names the line of the Markdown file.
 package readmetest

@@ -16,9 +16,9 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-var update = flag.Bool("update", false, "write the figures of the README anew")
+var update = flag.Bool("update", false, "update the figures in the README")
 
-// TestTheREADMESaysWhatIsCompiled compares the README's table of dependencies with go list -deps.
+// TestTheREADMESaysWhatIsCompiled compares the README's table of dependencies with the output of go list -deps.
 func TestTheREADMESaysWhatIsCompiled(t *testing.T) {
 	table := new(strings.Builder)
 	table.WriteString("\n| you import | packages | ours | of other modules |\n| --- | ---: | ---: | --- |\n")
@@ -32,26 +32,26 @@ func TestTheREADMESaysWhatIsCompiled(t *testing.T) {
 	const begin, end = "-update -->\n", "<!-- end of figures -->"
 	readme := readMarkdown(t, "README.md")
 	before, rest, ok := strings.Cut(readme, begin)
-	require.True(t, ok, "the README has the place of the figures")
+	require.True(t, ok, "the README has the markers of the figures")
 	written, after, ok := strings.Cut(rest, end)
 	require.True(t, ok)
 	if *update && written != table.String() {
 		require.NoError(t, os.WriteFile(filepath.Join(root, "README.md"), []byte(before+begin+table.String()+end+after), 0o644))
 		return
 	}
-	require.Equal(t, table.String(), written, "to correct the README: go test ./internal/readmetest -update")
+	require.Equal(t, table.String(), written, "to update the README: go test ./internal/readmetest -update")
 }
 
-// figures returns a package's line of the table: how many packages it compiles, by module.
+// figures returns a package's row of the table: the number of packages that it compiles, by module.
 func figures(t *testing.T, name, path string) string {
 	t.Helper()
-	noticeSources(t)
+	statSources(t)
 	cmd := exec.CommandContext(t.Context(), "go", "list", "-deps", "-json=Standard,Module", path)
 	cmd.Dir = root
 	cmd.Env = append(os.Environ(), "GOOS=linux", "GOARCH=amd64", "CGO_ENABLED=0", "GOFLAGS=")
 	out, err := cmd.Output()
 	require.NoError(t, err)
-	var modules []string // without ours, in the order of their names
+	var modules []string // other modules, sorted by path
 	counts := map[string]int{}
 	total := 0
 	for d := json.NewDecoder(strings.NewReader(string(out))); ; {
@@ -81,9 +81,9 @@ func figures(t *testing.T, name, path string) string {
 	return fmt.Sprintf("| %s | %d | %d | %s |\n", name, total, counts["github.com/awps-go/webpubsub"], strings.Join(list, ", "))
 }
 
-// noticeSources looks at every source file of the module, so that go test runs these tests again when one has changed: it
-// does not know what the go command reads.
-func noticeSources(t *testing.T) {
+// statSources calls os.Stat for the module's source files. The go command does not know which files the test's subprocess reads.
+// With these calls, it does not use a cached test result after a file has changed.
+func statSources(t *testing.T) {
 	t.Helper()
 	for _, pattern := range []string{"*.go", "*/*.go", "internal/*/*.go", "emulator/internal/*/*.go", "go.mod"} {
 		files, err := filepath.Glob(filepath.Join(root, pattern))

@@ -23,7 +23,7 @@ var (
 	anchor  = regexp.MustCompile(`[^\p{L}\p{N} _-]`)
 )
 
-// anchors returns the anchors of a Markdown text's headings, as GitHub makes them.
+// anchors returns the anchors that GitHub generates for the headings of a Markdown text.
 func anchors(text string) (names []string) {
 	for _, h := range heading.FindAllStringSubmatch(fence.ReplaceAllString(text, ""), -1) {
 		name := anchor.ReplaceAllString(strings.ToLower(h[1]), "")

@@ -16,10 +16,11 @@ import (
 	"github.com/awps-go/webpubsub/emulator"
 )
 
-// patience bounds every wait of these tests: it only passes when something that should happen does not.
+// patience bounds every wait of these tests. It elapses only if a test fails.
 const patience = 2 * time.Minute
 
-// overlay writes files into the module without touching it: the go command sees them below internal/readmetest/blocks.
+// overlay adds files to the module, below internal/readmetest/blocks, with the go command's flag -overlay. The files are not
+// written into the repository.
 type overlay struct {
 	dir     string
 	Replace map[string]string
@@ -29,7 +30,7 @@ func newOverlay(t *testing.T) *overlay {
 	return &overlay{dir: t.TempDir(), Replace: map[string]string{}}
 }
 
-// add writes a file of a package, whose folder is returned as a pattern of the go command.
+// add adds a file to the package in a folder. It returns the pattern that names the package to the go command.
 func (o *overlay) add(t *testing.T, folder, name, text string) (pattern string) {
 	t.Helper()
 	written := filepath.Join(o.dir, fmt.Sprintf("%d.go", len(o.Replace)))
@@ -40,7 +41,7 @@ func (o *overlay) add(t *testing.T, folder, name, text string) (pattern string) 
 	return "./internal/readmetest/blocks/" + folder
 }
 
-// run runs the go command in the module's root, on the overlay.
+// run runs the go command in the module's root, with the overlay.
 func (o *overlay) run(t *testing.T, args ...string) {
 	t.Helper()
 	text, err := json.Marshal(o)
@@ -53,7 +54,7 @@ func (o *overlay) run(t *testing.T, args ...string) {
 	cmd := exec.CommandContext(ctx, "go", args...)
 	cmd.Dir = root
 	out, err := cmd.CombinedOutput()
-	require.NoError(t, err, "go %s: a block does not compile or its test fails. %s", args[0], out)
+	require.NoError(t, err, "go %s: a block does not compile: %s", args[0], out)
 }
 
 func TestEveryGoBlockCompilesAndTheWholeOnesRun(t *testing.T) {
@@ -61,7 +62,7 @@ func TestEveryGoBlockCompilesAndTheWholeOnesRun(t *testing.T) {
 	require.NoError(t, err)
 
 	o := newOverlay(t)
-	var compiled, tested, programs []string // patterns of packages
+	var compiled, tested, programs []string // package patterns
 	seen := map[kind]int{}
 	for _, name := range markdownFiles(t) {
 		for i, b := range goBlocks(name, readMarkdown(t, name)) {
@@ -88,7 +89,7 @@ func TestEveryGoBlockCompilesAndTheWholeOnesRun(t *testing.T) {
 	require.NotEmpty(t, programs, "the README has a program")
 
 	o.run(t, append([]string{"build"}, compiled...)...)
-	for _, p := range tested { // not by go test, which wants the folder to be there
+	for _, p := range tested { // go test alone would fail, because it runs the test in the package's folder, which does not exist
 		binary := filepath.Join(t.TempDir(), "block.test.exe")
 		o.run(t, "test", "-vet=off", "-c", "-o", binary, p)
 		require.Contains(t, output(t, "", binary, "-test.v"), "--- PASS: Test", p)
@@ -100,7 +101,7 @@ func TestEveryGoBlockCompilesAndTheWholeOnesRun(t *testing.T) {
 	}
 }
 
-// output runs a program that must succeed, in a folder of its own.
+// output runs a program in a temporary folder and returns its output. The program must succeed.
 func output(t *testing.T, connectionString, name string, args ...string) string {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), patience)

@@ -24,141 +24,142 @@ const (
 	chaosHub     = "chaos"
 	chaosClients = 200
 	chaosRooms   = 10
-	chaosPause   = 400 * time.Millisecond // the longest between two sends of a client
+	chaosPause   = 400 * time.Millisecond // the longest pause between two sends of a client
 	chaosFaults  = 25 * time.Millisecond  // the mean time between two faults
 )
 
-// TestChaos lets 200 clients of wsclient, most of them reliable, send to each other and to an event handler, while at random
-// connections are cut or become half-open, clients read slowly, the application closes them, also while they recover, and
-// event handlers stall. Nothing is lost or comes twice within a session, all is in order, and every client that is
-// closed is closed for a reason that the test gave.
+// TestChaos runs 200 wsclient clients, most of them reliable, that send to each other and to an event handler. At random, it
+// cuts connections or makes them half-open, slows down clients and networks, closes clients (also while they recover), and
+// stalls event handlers. It checks that within a session no message is lost, duplicated or out of order, and that the test
+// caused the end of every session.
 func TestChaos(t *testing.T) {
-	c := &chaos{t: t, names: map[string]*subject{}, handled: map[string]*history{}}
+	c := &chaos{t: t, names: map[string]*chaosClient{}, handled: map[string]*history{}}
 	c.srv = emulator.StartT(t, &emulator.Options{Logger: slog.New(slog.DiscardHandler)})
 	c.service = newClient(t, c.srv.ConnectionString(), chaosHub, nil)
 	c.listen()
 	r := random(t, 0)
 	for i := range chaosClients {
-		c.subjects = append(c.subjects, c.enter(i, random(t, i+1)))
+		c.clients = append(c.clients, c.enter(i, random(t, i+1)))
 	}
 	ctx, stop := context.WithTimeout(t.Context(), *duration)
 	defer stop()
 	var senders sync.WaitGroup
-	for _, s := range c.subjects {
+	for _, s := range c.clients {
 		senders.Go(func() { s.sendAll(ctx) })
 	}
 	for ctx.Err() == nil && !t.Failed() {
-		c.causeFault(ctx, c.subjects[r.IntN(len(c.subjects))], r)
+		c.causeFault(ctx, c.clients[r.IntN(len(c.clients))], r)
 		pause(ctx, time.Duration(r.Int64N(int64(2*chaosFaults))))
 	}
 	senders.Wait()
 	c.calm.Store(true)
-	for _, s := range c.subjects {
+	for _, s := range c.clients {
 		senders.Go(s.settle)
 	}
 	senders.Wait()
-	for _, s := range c.subjects {
+	for _, s := range c.clients {
 		s.conn.Close()
 		<-s.ended
 	}
 	c.audit()
 }
 
-// chaos is what the clients have in common.
+// chaos is the state that the clients share.
 type chaos struct {
-	t        *testing.T
-	srv      *emulator.Server
-	service  *webpubsub.ServiceClient
-	subjects []*subject
-	names    map[string]*subject // by user
-	calm     atomic.Bool         // the handlers do not stall any more
-	numbers  atomic.Int64
-	closes   atomic.Int64
-	caused   [chaosKinds]atomic.Int64
+	t       *testing.T
+	srv     *emulator.Server
+	service *webpubsub.ServiceClient
+	clients []*chaosClient
+	names   map[string]*chaosClient // by user
+	calm    atomic.Bool             // the handlers no longer stall
+	numbers atomic.Int64            // one sequence that numbers the messages and orders moments
+	closes  atomic.Int64
+	caused  [chaosKinds]atomic.Int64
 
 	mu      sync.Mutex          // guards everything below
-	handled map[string]*history // connection id -> what the event handler was told
-	sent    []*broadcast
+	handled map[string]*history // connection id -> the events that the event handler received
+	sent    []*roomMessage
 }
 
 const (
-	chaosDrop      = iota // the server's end is cut
-	chaosCut              // the client's end is cut
-	chaosSilence          // the server hears and says nothing
-	chaosHalfOpen         // the client hears and says nothing
-	chaosSlow             // nothing reaches the client for a while
-	chaosLazy             // the client's application receives nothing for a while
-	chaosRequest          // the connection is cut by a request
-	chaosClose            // messages, then a close
-	chaosDropClose        // a cut, then messages and a close while the client recovers
-	chaosRenew            // the client is given a new reconnection token
-	chaosStall            // an event handler takes its time
+	chaosDrop      = iota // the server cuts the connection
+	chaosCut              // the client's network cuts the connection
+	chaosSilence          // the connection is half-open at the server
+	chaosHalfOpen         // the connection is half-open at the client
+	chaosSlow             // the network delays everything to the client
+	chaosLazy             // the client's application does not call Receive for a while
+	chaosRequest          // a request cuts the connection
+	chaosClose            // the application sends messages, then closes the connection
+	chaosDropClose        // the same, while the client recovers from a cut
+	chaosRenew            // the client receives a new reconnection token
+	chaosStall            // an event handler is slow
 	chaosKinds
 )
 
 var chaosNames = [chaosKinds]string{"cut by the server", "cut by the client", "half-open for the server", "half-open for the client",
 	"slow networks", "slow receivers", "cut by a request", "closes", "closes during recovery", "new reconnection tokens", "stalled handlers"}
 
-// subject is one client, with the books of what it sent and received.
-type subject struct {
+// chaosClient is one client, with the records of its sessions and messages.
+type chaosClient struct {
 	*chaos
 	user    string
 	room    string
-	plain   bool // it has no recovery
+	plain   bool // the protocol has no recovery
 	random  *rand.Rand
 	network *network
 	conn    *wsclient.Conn
 	ended   chan struct{}
-	lazy    atomic.Int64 // nothing is received before
+	lazy    atomic.Int64 // the Unix time in nanoseconds until which the application does not receive
 
 	mu       sync.Mutex // guards everything below
-	sessions []*episode
-	received map[int64]bool   // what has come, by number
+	sessions []*chaosSession
+	received map[int64]bool   // the numbers of the received messages
 	last     map[string]int64 // sender -> the number of its last message
 	sequence uint64
-	faults   int // that may have broken the connection
-	breaks   int // recoveries that began
+	faults   int // faults that may have broken the connection
+	breaks   int // recoveries that have begun
 	fence    string
 	fenced   chan struct{}
 
 	delivered, duplicated, disordered, gaps, falseEnds int
 }
 
-// episode is a session of a client.
-type episode struct {
+// chaosSession is a session of a client.
+type chaosSession struct {
 	id        string
-	from, out int64   // it is in its room from the one number to the other
-	closing   string  // the reason that the application gave for its end
-	before    []int64 // what was sent to it before that
-	told      bool    // the client was told the reason
-	cut       bool    // without recovery, it may miss messages
+	from, out int64   // the client is in its room from the number from until the number out
+	closing   string  // the reason if the application closed the session
+	before    []int64 // the messages that were sent to the client before that close
+	told      bool    // the client received the reason
+	cut       bool    // the connection was cut without recovery, so messages may be missing
 }
 
-// broadcast is a message to a room that was acknowledged.
-type broadcast struct {
+// roomMessage is an acknowledged message to a room. Its send began at the number by and ended at the number end.
+type roomMessage struct {
 	room            string
 	sender          string
 	number, by, end int64
 }
 
-// parcel is what a message holds.
-type parcel struct {
+// chaosMessage is the content of a message.
+type chaosMessage struct {
 	From   string `json:"from"`
 	Number int64  `json:"number"`
 	Fence  string `json:"fence,omitempty"`
 }
 
-func (c *chaos) enter(i int, r *rand.Rand) *subject {
-	s := &subject{chaos: c, user: fmt.Sprintf("user%d", i), room: fmt.Sprintf("room%d", i%chaosRooms), random: r, network: &network{},
+// enter connects client i.
+func (c *chaos) enter(i int, r *rand.Rand) *chaosClient {
+	s := &chaosClient{chaos: c, user: fmt.Sprintf("user%d", i), room: fmt.Sprintf("room%d", i%chaosRooms), random: r, network: &network{},
 		ended: make(chan struct{}), received: map[int64]bool{}, last: map[string]int64{}, fenced: make(chan struct{}, 1)}
 	protocol := []wsclient.Protocol{wsclient.JSONReliable, wsclient.ProtobufReliable, wsclient.JSONReliable, wsclient.ProtobufReliable,
 		wsclient.JSONPlain, wsclient.ProtobufPlain}[r.IntN(6)]
 	s.plain = protocol == wsclient.JSONPlain || protocol == wsclient.ProtobufPlain
 	buffer := wsclient.BufferOptions{}
 	if !s.plain && i%2 == 0 {
-		buffer.Messages = 50 // and what is beyond is not acknowledged
+		buffer.Messages = 50 // messages beyond the buffer are not acknowledged
 	}
-	ctx, cancel := patient()
+	ctx, cancel := waitContext()
 	defer cancel()
 	var err error
 	s.conn, err = wsclient.Dial(ctx, func(ctx context.Context) (string, error) {
@@ -180,17 +181,17 @@ func (c *chaos) enter(i int, r *rand.Rand) *subject {
 	return s
 }
 
-func (s *subject) onConnected(e wsclient.ConnectedEvent) {
+func (s *chaosClient) onConnected(e wsclient.ConnectedEvent) {
 	if e.Resumed {
 		return
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.sessions = append(s.sessions, &episode{id: e.ConnectionID, from: s.numbers.Add(1), out: never})
+	s.sessions = append(s.sessions, &chaosSession{id: e.ConnectionID, from: s.numbers.Add(1), out: never})
 }
 
-// session returns the session with an id, or nil if the client has not said yet that it began. The caller holds s.mu.
-func (s *subject) session(id string) *episode {
+// session returns the session with an id, or nil if OnConnected has not reported it yet. The caller holds s.mu.
+func (s *chaosClient) session(id string) *chaosSession {
 	for _, e := range s.sessions {
 		if e.id == id {
 			return e
@@ -199,22 +200,22 @@ func (s *subject) session(id string) *episode {
 	return nil
 }
 
-func (s *subject) onDisconnected(e wsclient.DisconnectedEvent) {
+func (s *chaosClient) onDisconnected(e wsclient.DisconnectedEvent) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	session := s.session(e.ConnectionID)
 	switch {
 	case session.closing != "" && strings.HasSuffix(e.Err.Message, "Reason: "+session.closing):
 		session.told = true
-	case session.closing != "" && s.faults > 0 && e.Err.Message == "": // while it was cut off
+	case session.closing != "" && s.faults > 0 && e.Err.Message == "": // closed while the client was cut off
 	case s.plain && session.cut:
 	default:
 		s.falseEnds++
-		s.t.Errorf("%s: the session %s ended for no reason that there is (%q, cut %t): %v", s.user, e.ConnectionID, session.closing, session.cut, e.Err)
+		s.t.Errorf("%s: the session %s ended without a cause (closing %q, cut %t): %v", s.user, e.ConnectionID, session.closing, session.cut, e.Err)
 	}
 }
 
-func (s *subject) onRecovering(e wsclient.RecoveringEvent) {
+func (s *chaosClient) onRecovering(e wsclient.RecoveringEvent) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.breaks++; s.breaks > s.faults {
@@ -223,7 +224,7 @@ func (s *subject) onRecovering(e wsclient.RecoveringEvent) {
 	}
 }
 
-func (s *subject) receiveAll() {
+func (s *chaosClient) receiveAll() {
 	defer close(s.ended)
 	for {
 		if wait := time.Until(time.Unix(0, s.lazy.Load())); wait > 0 {
@@ -236,7 +237,7 @@ func (s *subject) receiveAll() {
 			}
 			return
 		}
-		var p parcel
+		var p chaosMessage
 		if err := m.JSON(&p); err != nil {
 			s.t.Errorf("%s received %q", s.user, m.Text())
 			continue
@@ -254,10 +255,10 @@ func (s *subject) receiveAll() {
 			}
 		case s.received[p.Number]:
 			s.duplicated++
-			s.t.Errorf("%s received %d of %s again", s.user, p.Number, p.From)
+			s.t.Errorf("%s received message %d of %s twice", s.user, p.Number, p.From)
 		case p.Number < s.last[p.From]:
 			s.disordered++
-			s.t.Errorf("%s received %d of %s after %d", s.user, p.Number, p.From, s.last[p.From])
+			s.t.Errorf("%s received message %d of %s after message %d", s.user, p.Number, p.From, s.last[p.From])
 		default:
 			s.delivered++
 			s.received[p.Number], s.last[p.From] = true, p.Number
@@ -266,18 +267,18 @@ func (s *subject) receiveAll() {
 	}
 }
 
-// sendAll sends to the room and to the event handler.
-func (s *subject) sendAll(ctx context.Context) {
+// sendAll sends to the room and to the event handler until ctx ends.
+func (s *chaosClient) sendAll(ctx context.Context) {
 	for ctx.Err() == nil && !s.t.Failed() {
-		// What was sent counts also when the time is over, so the call has a context of its own.
-		one, cancel := patient()
+		// A send that has begun counts even if ctx ends, so it does not use ctx.
+		callCtx, cancel := waitContext()
 		number := s.numbers.Add(1)
-		payload := wsclient.JSON(parcel{From: s.user, Number: number})
+		payload := wsclient.JSON(chaosMessage{From: s.user, Number: number})
 		var err error
 		if s.random.IntN(3) == 0 {
-			err = s.conn.SendEvent(one, "note", payload, &wsclient.SendEventOptions{AtMostOnce: true})
-		} else if err = s.conn.SendToGroup(one, s.room, payload, &wsclient.SendToGroupOptions{AtMostOnce: true}); err == nil {
-			m := &broadcast{room: s.room, sender: s.user, number: number, by: number, end: s.numbers.Add(1)}
+			err = s.conn.SendEvent(callCtx, "note", payload, &wsclient.SendEventOptions{AtMostOnce: true})
+		} else if err = s.conn.SendToGroup(callCtx, s.room, payload, &wsclient.SendToGroupOptions{AtMostOnce: true}); err == nil {
+			m := &roomMessage{room: s.room, sender: s.user, number: number, by: number, end: s.numbers.Add(1)}
 			s.chaos.mu.Lock()
 			s.sent = append(s.sent, m)
 			s.chaos.mu.Unlock()
@@ -290,8 +291,9 @@ func (s *subject) sendAll(ctx context.Context) {
 	}
 }
 
-// fault notes, before it happens, that the connection may break. It returns its id, or "" if it is not up.
-func (s *subject) fault() string {
+// fault records that the connection may break, before the fault happens. It returns the connection id, or "" if the client is
+// not connected.
+func (s *chaosClient) fault() string {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	session := s.session(s.conn.ConnectionID())
@@ -306,8 +308,8 @@ func (s *subject) fault() string {
 	return session.id
 }
 
-// causeFault lets something go wrong with a client.
-func (c *chaos) causeFault(ctx context.Context, s *subject, r *rand.Rand) {
+// causeFault causes a random fault of a client.
+func (c *chaos) causeFault(ctx context.Context, s *chaosClient, r *rand.Rand) {
 	kind := r.IntN(chaosStall)
 	id := s.conn.ConnectionID()
 	switch kind {
@@ -349,8 +351,8 @@ func (c *chaos) causeFault(ctx context.Context, s *subject, r *rand.Rand) {
 	c.caused[kind].Add(1)
 }
 
-// closeAfterMessages closes a connection, in the name of the application, after it was sent a few messages.
-func (s *subject) closeAfterMessages(ctx context.Context, id string, messages int) {
+// closeAfterMessages sends a few messages to a connection and then closes the connection, as an application would.
+func (s *chaosClient) closeAfterMessages(ctx context.Context, id string, messages int) {
 	s.mu.Lock()
 	session := s.session(id)
 	known := session != nil && session.closing == ""
@@ -366,7 +368,7 @@ func (s *subject) closeAfterMessages(ctx context.Context, id string, messages in
 	defer cancel()
 	for range messages {
 		number := s.numbers.Add(1)
-		err := s.service.SendToConnection(ctx, id, webpubsub.JSON(parcel{From: "the application", Number: number}), nil)
+		err := s.service.SendToConnection(ctx, id, webpubsub.JSON(chaosMessage{From: "the application", Number: number}), nil)
 		if err != nil {
 			s.t.Errorf("%s: %v", s.user, err)
 			return
@@ -382,17 +384,17 @@ func (s *subject) closeAfterMessages(ctx context.Context, id string, messages in
 }
 
 // settle waits until the client is connected and has received everything.
-func (s *subject) settle() {
-	ctx, cancel := patient()
+func (s *chaosClient) settle() {
+	ctx, cancel := waitContext()
 	defer cancel()
 	for attempt := 0; ctx.Err() == nil; attempt++ {
 		s.mu.Lock()
 		s.fence = fmt.Sprintf("%s-%d", s.user, attempt)
 		text := s.fence
 		s.mu.Unlock()
-		// A connection that is half-open without anybody knowing gets it once it is recovered; a new one needs another.
-		if err := s.service.SendToConnection(ctx, s.conn.ConnectionID(), webpubsub.JSON(parcel{Fence: text}), nil); err != nil {
-			s.t.Errorf("%s: the fence: %v", s.user, err)
+		// On a half-open connection, the fence arrives after the recovery. On a new connection, another fence is needed.
+		if err := s.service.SendToConnection(ctx, s.conn.ConnectionID(), webpubsub.JSON(chaosMessage{Fence: text}), nil); err != nil {
+			s.t.Errorf("%s: sending the fence: %v", s.user, err)
 			return
 		}
 		select {
@@ -403,16 +405,16 @@ func (s *subject) settle() {
 			return
 		}
 	}
-	s.t.Errorf("%s does not settle: %s, %+v", s.user, s.conn.State(), s.conn.Stats())
+	s.t.Errorf("%s did not settle: %s, %+v", s.user, s.conn.State(), s.conn.Stats())
 }
 
-// history is what the event handler was told of one connection.
+// history is the record of the events of one connection.
 type history struct {
 	connected, disconnected int
-	last                    int64
+	last                    int64 // the number of the last user event
 }
 
-// listen makes an event handler that stalls at random.
+// listen registers an event handler that stalls at random.
 func (c *chaos) listen() {
 	var mu sync.Mutex
 	r := random(c.t, chaosClients+1)
@@ -428,7 +430,7 @@ func (c *chaos) listen() {
 			pause(ctx, d)
 		}
 	}
-	tell := func(id, what string, note func(*history) bool) {
+	record := func(id, what string, note func(*history) bool) {
 		c.mu.Lock()
 		defer c.mu.Unlock()
 		h := c.handled[id]
@@ -437,7 +439,7 @@ func (c *chaos) listen() {
 			c.handled[id] = h
 		}
 		if h.disconnected > 0 || !note(h) {
-			c.t.Errorf("the event handler was told %s of %s after %+v", what, id, *h)
+			c.t.Errorf("the event handler received %s of connection %s after %+v", what, id, *h)
 		}
 	}
 	handler, err := eventhandler.New(&eventhandler.Options{
@@ -445,20 +447,20 @@ func (c *chaos) listen() {
 		ConnectionStrings: []string{c.srv.ConnectionString()},
 		Logger:            slog.New(slog.DiscardHandler),
 		OnConnected: func(ctx context.Context, r *eventhandler.ConnectedRequest) error {
-			tell(r.ConnectionID, "connected", func(h *history) bool { h.connected++; return h.connected == 1 && h.last == 0 })
+			record(r.ConnectionID, "connected", func(h *history) bool { h.connected++; return h.connected == 1 && h.last == 0 })
 			stall(ctx)
 			return nil
 		},
 		OnDisconnected: func(ctx context.Context, r *eventhandler.DisconnectedRequest) error {
-			tell(r.ConnectionID, "disconnected", func(h *history) bool { h.disconnected++; return h.connected == 1 })
+			record(r.ConnectionID, "disconnected", func(h *history) bool { h.disconnected++; return h.connected == 1 })
 			return nil
 		},
 		OnUserEvent: func(ctx context.Context, r *eventhandler.UserEventRequest) (*eventhandler.UserEventResponse, error) {
-			var p parcel
+			var p chaosMessage
 			if err := r.JSON(&p); err != nil {
 				return nil, err
 			}
-			tell(r.ConnectionID, fmt.Sprintf("event %d", p.Number), func(h *history) bool {
+			record(r.ConnectionID, fmt.Sprintf("event %d", p.Number), func(h *history) bool {
 				ordered := h.connected == 1 && p.Number > h.last
 				h.last = p.Number
 				return ordered
@@ -472,24 +474,24 @@ func (c *chaos) listen() {
 		Handler: handler, SystemEvents: []string{"connected", "disconnected"}, UserEventPattern: "*"}}}))
 }
 
-// audit goes through the books, once all clients are gone.
+// audit checks the records after all clients have disconnected.
 func (c *chaos) audit() {
-	ctx, cancel := patient()
+	ctx, cancel := waitContext()
 	defer cancel()
 	require.NoError(c.t, c.srv.WaitForConnections(ctx, chaosHub, 0))
 	var f struct{ sessions, closes, told, expected, lost, delivered, duplicated, disordered, gaps, falseEnds int }
 	var recoveries uint64
-	rooms := map[string][]*broadcast{}
+	rooms := map[string][]*roomMessage{}
 	for _, m := range c.sent {
 		rooms[m.room] = append(rooms[m.room], m)
 	}
-	for _, s := range c.subjects {
+	for _, s := range c.clients {
 		s.mu.Lock()
 		f.sessions += len(s.sessions)
 		f.delivered, f.duplicated, f.disordered = f.delivered+s.delivered, f.duplicated+s.duplicated, f.disordered+s.disordered
 		f.gaps, f.falseEnds = f.gaps+s.gaps, f.falseEnds+s.falseEnds
 		recoveries += s.conn.Stats().Recoveries
-		expect := func(e *episode, number int64, what string) {
+		expect := func(e *chaosSession, number int64, what string) {
 			if f.expected++; !s.received[number] {
 				f.lost++
 				c.t.Errorf("%s did not receive %d, %s, in the session %+v", s.user, number, what, *e)
@@ -507,7 +509,8 @@ func (c *chaos) audit() {
 					}
 				}
 			}
-			// One that was closed while it was cut off misses the rest, and one without recovery what was on its way.
+			// A client that was closed while it was cut off misses the messages after the cut. A client without recovery misses
+			// the messages that were under way.
 			if e.closing != "" && !e.told || e.cut {
 				continue
 			}
@@ -526,7 +529,7 @@ func (c *chaos) audit() {
 	}
 	figures(c.t, "%s", strings.Join(kinds, ", "))
 	figures(c.t, "messages to rooms %d; deliveries: expected %d, delivered %d; lost %d, duplicated %d, out of order %d, gaps %d; "+
-		"sessions closed by the application %d, told why %d; ended for a false reason %d", len(c.sent), f.expected, f.delivered, f.lost, f.duplicated,
+		"sessions closed by the application %d, with the reason received %d; ended without a cause %d", len(c.sent), f.expected, f.delivered, f.lost, f.duplicated,
 		f.disordered, f.gaps, f.closes, f.told, f.falseEnds)
 	require.Positive(c.t, f.expected)
 	require.Positive(c.t, recoveries)
@@ -534,7 +537,7 @@ func (c *chaos) audit() {
 	require.Zero(c.t, f.lost+f.duplicated+f.disordered+f.gaps+f.falseEnds)
 }
 
-// pause lets time pass, or ctx end.
+// pause waits for a duration or until ctx ends.
 func pause(ctx context.Context, d time.Duration) {
 	timer := time.NewTimer(d)
 	defer timer.Stop()

@@ -13,7 +13,7 @@ import (
 
 const raw = "" // the protocol of a client without a subprotocol
 
-// protocols are those of the clients, by the names of their subprotocols.
+// protocols are the names of the clients' subprotocols. byName has the wsclient protocol of each name but raw.
 var (
 	protocols = []string{raw}
 	byName    = map[string]wsclient.Protocol{}
@@ -26,27 +26,27 @@ func init() {
 	}
 }
 
-// client is a client of the service. A goroutine receives: messages go to the function that it was made with, fences to
-// whoever waits for them.
+// client is a client of the service. A goroutine receives its messages. It calls message for each one, except for fences,
+// which it reports on the channel fences.
 //
-// It is a wsclient.Conn that never makes a new connection, or a bare WebSocket for the clients without a subprotocol, which
-// wsclient does not have.
+// The connection is a wsclient.Conn that does not reconnect after a failed recovery. wsclient does not support clients
+// without a subprotocol, so a raw client is a bare WebSocket.
 type client struct {
 	protocol string
 	message  func(*wsclient.Message)
-	id       string // known of clients with a protocol of the service
+	id       string // empty for a raw client
 	network  *network
 	conn     *wsclient.Conn  // nil for a raw client
 	ws       *websocket.Conn // nil for others
 
-	recovered chan struct{} // receives something for each recovery
-	fences    chan struct{}
-	ended     chan struct{} // closed when nothing is received any more
-	err       error         // why, then
-	sequence  uint64        // of the last message; the receiver's alone
+	recovered chan struct{} // receives a value after each recovery
+	fences    chan struct{} // receives a value for each fence
+	ended     chan struct{} // closed when receiving has ended
+	err       error         // why receiving has ended; set before ended is closed
+	sequence  uint64        // the sequence id of the last message; used by the receiving goroutine only
 }
 
-// connect connects a client.
+// connect connects a client. Its receiving goroutine calls message for each message.
 func connect(ctx context.Context, target, protocol string, message func(*wsclient.Message)) (*client, error) {
 	c := &client{protocol: protocol, message: message, network: &network{}, recovered: make(chan struct{}, 1),
 		fences: make(chan struct{}, 1), ended: make(chan struct{})}
@@ -108,10 +108,11 @@ func (c *client) receiveAll(receive func() (*wsclient.Message, error)) {
 
 func (c *client) reliable() bool { return strings.Contains(c.protocol, "reliable") }
 
-// fence is a message that a client is sent, to know that it has received what came before.
+// fence is the text of a message that marks a point in the messages to a client. When the fence arrives, everything before it
+// has arrived.
 const fence = "fence"
 
-// drained returns when everything that was queued for the client before has been received. send sends it a message.
+// drained waits until the client has received everything that was queued for it. send sends the client a message.
 func (c *client) drained(send func(text string) error) error {
 	if err := send(fence); err != nil {
 		return err
@@ -119,32 +120,32 @@ func (c *client) drained(send func(text string) error) error {
 	return c.wait(c.fences, "the fence")
 }
 
-// settled is drained for what the client has to say, too: the service has taken in what it has acknowledged.
+// settled is like drained. For a reliable client, it also waits until the service has processed the client's acknowledgements.
 func (c *client) settled(send func(text string) error) error {
 	err := c.drained(send)
 	if err == nil && c.reliable() {
-		ctx, cancel := patient()
+		ctx, cancel := waitContext()
 		defer cancel()
-		err = c.conn.LeaveGroup(ctx, "a group of nobody") // which the service carries out after the acknowledgements before it
+		err = c.conn.LeaveGroup(ctx, "an unused group") // the service executes it after the acknowledgements sent before
 	}
 	return err
 }
 
 func (c *client) wait(what <-chan struct{}, name string) error {
-	ctx, cancel := patient()
+	ctx, cancel := waitContext()
 	defer cancel()
 	select {
 	case <-what:
 		return nil
 	case <-c.ended:
-		return fmt.Errorf("%s did not come, and the connection has ended: %w", name, c.err)
+		return fmt.Errorf("the connection ended before %s arrived: %w", name, c.err)
 	case <-ctx.Done():
-		return fmt.Errorf("%s did not come within %v", name, patience)
+		return fmt.Errorf("%s did not arrive within %v", name, patience)
 	}
 }
 
-// comeBack waits until a reliable client whose connection was cut has recovered it.
-func (c *client) comeBack() error { return c.wait(c.recovered, "the recovery") }
+// waitRecovered waits until a reliable client has recovered its connection after a cut.
+func (c *client) waitRecovered() error { return c.wait(c.recovered, "the recovery") }
 
 // close ends the connection with a close frame.
 func (c *client) close() {
@@ -152,25 +153,25 @@ func (c *client) close() {
 		c.conn.Close()
 		return
 	}
-	// The other side's answer may be lost, as the receiver reads it: that is the library's business.
+	// Close may fail to see the server's close frame, because the receiving goroutine reads it. That does not matter here.
 	c.ws.Close(websocket.StatusNormalClosure, "")
 }
 
-// die ends the connection as a process does that is killed: nothing is sent, and the client does not come back.
-func (c *client) die() {
+// kill ends the connection like a killed process: the client sends nothing and does not recover.
+func (c *client) kill() {
 	c.network.forbid()
 	c.network.cut()
 	c.close()
 }
 
-// waitEnd waits until nothing is received any more.
+// waitEnd waits until receiving has ended.
 func (c *client) waitEnd() error {
-	ctx, cancel := patient()
+	ctx, cancel := waitContext()
 	defer cancel()
 	select {
 	case <-c.ended:
 		return nil
 	case <-ctx.Done():
-		return errors.New("the connection does not end")
+		return errors.New("the connection did not end")
 	}
 }

@@ -1,4 +1,4 @@
-// Package soak holds the tests that take time: the service client, the emulator and the event handler together, with
-// hundreds of clients, with everything that a network does wrong, over a hundred thousand calls, and with an eye on
-// what they log. They are short by default; README.md says how to run them long, and what came of it.
+// Package soak has the tests that need time. They run the service client, wsclient, the emulator and the event handler
+// together, with hundreds of clients, network faults and a hundred thousand calls, and search all output for secrets. They
+// are short by default. README.md describes how to run them at full length, and has the results of such a run.
 package soak

@@ -29,23 +29,25 @@ import (
 	"github.com/awps-go/webpubsub/wsclient"
 )
 
-// TestFaults makes every operation of the service client, from 64 goroutines, while one request in five goes wrong. Every
-// call ends, by itself or with its context; a send that succeeded has arrived; what arrived was whole; no try is
-// written twice; and nothing is left open.
+// TestFaults calls every operation of the service client from 64 goroutines, while one request in five fails. It checks that
+//   - every call ends, at the latest with its context;
+//   - a message whose send succeeded has arrived, unchanged;
+//   - no attempt is written twice;
+//   - no connection and no goroutine is left.
 func TestFaults(t *testing.T) {
-	t.Run("on the way", func(t *testing.T) {
+	t.Run("between client and service", func(t *testing.T) {
 		srv := emulator.StartT(t, &emulator.Options{Logger: slog.New(slog.DiscardHandler), ConnectedAfterRecovery: true})
-		way := newWay(t, srv.Endpoint(), random(t, 0))
-		f := newFaultyRun(t, srv, &webpubsub.ClientOptions{ReverseProxyEndpoint: way.URL})
+		proxy := newFaultyProxy(t, srv.Endpoint(), random(t, 0))
+		f := newFaultyRun(t, srv, &webpubsub.ClientOptions{ReverseProxyEndpoint: proxy.URL})
 		f.run(func(*rand.Rand) {})
-		way.end()
+		proxy.end()
 		f.end()
-		figures(t, "faults: %s", way)
+		figures(t, "faults: %s", proxy)
 		for kind := range faultKinds {
-			require.Positive(t, way.struck[kind].Load(), "the fault %q happened", faultNames[kind])
+			require.Positive(t, proxy.injected[kind].Load(), "the fault %q happened", faultNames[kind])
 		}
-		for number, n := range way.passed { // nobody sends any more
-			require.Equal(t, n, f.received[number], "the times that message %d arrived", number)
+		for number, n := range proxy.forwarded { // without the mutex, because nobody sends any more
+			require.Equal(t, n, f.received[number], "how often message %d arrived", number)
 		}
 	})
 	t.Run("in the service", func(t *testing.T) {
@@ -67,11 +69,11 @@ func TestFaults(t *testing.T) {
 	})
 }
 
-// faultyRun is a number of calls of which many go wrong.
+// faultyRun is a run of calls, many of which fail.
 type faultyRun struct {
 	t        *testing.T
 	srv      *emulator.Server
-	direct   *webpubsub.ServiceClient // nothing goes wrong with its calls
+	direct   *webpubsub.ServiceClient // its calls meet no faults
 	clients  []*webpubsub.ServiceClient
 	receiver *client
 	wire     *wire
@@ -86,15 +88,15 @@ type faultyRun struct {
 	timedOut  atomic.Int64
 
 	mu        sync.Mutex
-	received  map[int64]int  // message -> how often it arrived
-	succeeded map[int64]bool // message -> the call that sent it had no error
+	received  map[int64]int  // message -> how often the message arrived
+	succeeded map[int64]bool // the messages whose send succeeded
 }
 
 func newFaultyRun(t *testing.T, srv *emulator.Server, options *webpubsub.ClientOptions) *faultyRun {
 	f := &faultyRun{t: t, srv: srv, wire: newWire(), received: map[int64]int{}, succeeded: map[int64]bool{}}
 	f.leaks = goleak.IgnoreCurrent()
 	f.direct = newClient(t, srv.ConnectionString(), "soak", nil)
-	ctx, cancel := patient()
+	ctx, cancel := waitContext()
 	defer cancel()
 	access, err := f.direct.GetClientAccessToken(ctx,
 		&webpubsub.ClientAccessTokenOptions{UserID: "soak", Groups: []string{"soak"}})
@@ -103,7 +105,7 @@ func newFaultyRun(t *testing.T, srv *emulator.Server, options *webpubsub.ClientO
 		number, _, _ := strings.Cut(string(got.Data), " ")
 		n, err := strconv.ParseInt(number, 10, 64)
 		if err != nil || string(got.Data) != text(n) {
-			t.Errorf("%.100q arrived, which nobody sent", got.Data)
+			t.Errorf("received %.100q, which was not sent", got.Data)
 		}
 		f.mu.Lock()
 		defer f.mu.Unlock()
@@ -118,10 +120,10 @@ func newFaultyRun(t *testing.T, srv *emulator.Server, options *webpubsub.ClientO
 		f.requests.Add(1)
 		return req.Next()
 	})}
-	// What is in a black hole is given up by the try's own time, or by the call's.
+	// An attempt that receives no response ends with its own timeout, or with the context of the call.
 	for _, tryTimeout := range []time.Duration{200 * time.Millisecond, 0} {
 		options.Retry = policy.RetryOptions{MaxRetries: 4, RetryDelay: time.Millisecond,
-			MaxRetryDelay: 2 * time.Second, TryTimeout: tryTimeout} // azcore does not wait for a Retry-After beyond the delay
+			MaxRetryDelay: 2 * time.Second, TryTimeout: tryTimeout} // longer than Retry-After, or azcore would not retry
 		f.clients = append(f.clients, newClient(t, srv.ConnectionString(), "soak", options))
 	}
 	return f
@@ -131,10 +133,10 @@ type policyFunc func(*policy.Request) (*http.Response, error)
 
 func (p policyFunc) Do(req *policy.Request) (*http.Response, error) { return p(req) }
 
-// tryHeader numbers the tries, so that the wire can tell whether one is written twice.
+// tryHeader numbers the attempts, so that wire can detect an attempt that is written twice.
 const tryHeader = "X-Soak-Try"
 
-// RoundTrip makes one try.
+// RoundTrip makes one attempt.
 func (f *faultyRun) RoundTrip(req *http.Request) (*http.Response, error) {
 	numbered := *req
 	numbered.Header = req.Header.Clone()
@@ -142,7 +144,7 @@ func (f *faultyRun) RoundTrip(req *http.Request) (*http.Response, error) {
 	return f.transport.RoundTrip(&numbered)
 }
 
-// run makes calls, one after the other in each of 64 goroutines, until the time is over.
+// run makes calls from 64 goroutines until the time is over. It calls before ahead of each call.
 func (f *faultyRun) run(before func(*rand.Rand)) {
 	var wg sync.WaitGroup
 	end := time.Now().Add(*duration)
@@ -151,15 +153,15 @@ func (f *faultyRun) run(before func(*rand.Rand)) {
 			r := random(f.t, i+1)
 			for time.Now().Before(end) && !f.t.Failed() {
 				before(r)
-				f.one(r)
+				f.callOnce(r)
 			}
 		})
 	}
 	wg.Wait()
 }
 
-// one makes one call.
-func (f *faultyRun) one(r *rand.Rand) {
+// callOnce makes one call.
+func (f *faultyRun) callOnce(r *rand.Rand) {
 	number := f.calls.Add(1)
 	o := operations[r.IntN(len(operations))]
 	client, limit := f.clients[0], patience
@@ -174,16 +176,16 @@ func (f *faultyRun) one(r *rand.Rand) {
 	select {
 	case err = <-ended:
 	case <-time.After(limit + patience):
-		f.t.Errorf("%s does not end with its context", o.name)
+		f.t.Errorf("%s did not end with its context", o.name)
 		return
 	}
 	if err != nil && !strings.HasPrefix(err.Error(), "webpubsub: ") {
-		f.t.Errorf("%s: the error does not say whose it is: %v", o.name, err)
+		f.t.Errorf("%s: the error does not begin with the package's name: %v", o.name, err)
 	}
 	switch {
 	case err != nil && ctx.Err() != nil:
 		f.timedOut.Add(1)
-	case errors.Is(err, webpubsub.ErrNotFound): // the answer to those about nobody
+	case errors.Is(err, webpubsub.ErrNotFound): // the result for names that do not exist
 	case err != nil:
 		f.failed.Add(1)
 	case o.sends:
@@ -193,20 +195,20 @@ func (f *faultyRun) one(r *rand.Rand) {
 	}
 }
 
-// end looks at what came of it all.
+// end checks the results of the run.
 func (f *faultyRun) end() {
 	t := f.t
 	f.transport.CloseIdleConnections()
 	f.wire.waitClosed(t)
 	f.srv.ClearFaults()
 	require.NoError(t, f.receiver.drained(func(text string) error {
-		ctx, cancel := patient()
+		ctx, cancel := waitContext()
 		defer cancel()
 		return f.direct.SendToConnection(ctx, f.receiver.id, webpubsub.Text(text), nil)
 	}))
 	f.receiver.close()
 	require.NoError(t, f.receiver.waitEnd())
-	f.srv.Close() // nothing of it is left running either
+	f.srv.Close() // so that goleak checks the server, too
 	goleak.VerifyNone(t, f.leaks)
 
 	lost, again := 0, 0
@@ -220,18 +222,18 @@ func (f *faultyRun) end() {
 	}
 	twice := f.wire.twice()
 	retries := f.tries.Load() - f.requests.Load()
-	figures(t, "calls %d, of which failed %d, ended by their context %d; requests %d, tries %d, retries %d; sends that succeeded %d, "+
-		"of which lost %d; arrived again by retries %d; connections %d, left open 0; bodies written twice in one try %d", f.calls.Load(),
+	figures(t, "calls %d, of which failed %d, ended by their context %d; requests %d, attempts %d, retries %d; successful sends %d, "+
+		"of which lost %d; duplicates by retries %d; connections %d, left open 0; bodies written twice in one attempt %d", f.calls.Load(),
 		f.failed.Load(), f.timedOut.Load(), f.requests.Load(), f.tries.Load(), retries, len(f.succeeded), lost, again,
 		f.wire.dialed.Load(), len(twice))
 	require.NotEmpty(t, f.succeeded)
-	require.Zero(t, lost, "sends that succeeded and did not arrive")
+	require.Zero(t, lost, "successful sends whose message did not arrive")
 	require.Positive(t, retries)
-	require.Equal(t, f.tries.Load(), f.logged.tries.Load(), "the tries that the client's log counts")
-	require.Empty(t, twice, "bodies that were written twice in one try")
+	require.Equal(t, f.tries.Load(), f.logged.tries.Load(), "the attempts in the client's log")
+	require.Empty(t, twice, "bodies that were written twice in one attempt")
 }
 
-// logged is a slog.Handler that adds up the tries of the calls.
+// logged is a slog.Handler that adds up the attempts of the calls.
 type logged struct {
 	slog.Handler
 	tries atomic.Int64
@@ -249,14 +251,14 @@ func (l *logged) Handle(_ context.Context, record slog.Record) error {
 	return nil
 }
 
-// wire dials connections, and counts them and the tries that are written to them.
+// wire dials connections. It counts the connections and the attempts that are written to them.
 type wire struct {
 	dialed atomic.Int64
 
 	mu      sync.Mutex // guards everything below
 	open    map[*wireConn]struct{}
-	closed  chan struct{} // gets something when a connection is closed
-	written map[string]int
+	closed  chan struct{}  // receives a value when a connection is closed
+	written map[string]int // attempt -> how often it was written
 }
 
 func newWire() *wire {
@@ -303,7 +305,7 @@ func (c *wireConn) Close() error {
 	return c.Conn.Close()
 }
 
-// waitClosed waits until all connections are closed.
+// waitClosed waits until all connections have been closed.
 func (w *wire) waitClosed(t *testing.T) {
 	late := time.After(patience)
 	for {
@@ -321,8 +323,8 @@ func (w *wire) waitClosed(t *testing.T) {
 	}
 }
 
-// twice returns the tries with a body that were written more than once. (net/http may write a GET or HEAD again, on a
-// new connection, when the server has closed the one that it waited on.)
+// twice returns the attempts with a body that were written more than once. Attempts without a body are ignored: net/http may
+// write a GET or HEAD again on a new connection if the server has closed an idle connection.
 func (w *wire) twice() []string {
 	var twice []string
 	for try, n := range w.written {
@@ -339,54 +341,54 @@ const (
 	faultUnavailable
 	faultReset
 	faultResetAfter
-	faultHalfHead
-	faultHalfBody
-	faultBlackHole
-	faultBlackSocket
+	faultPartialHeader
+	faultPartialBody
+	faultNoResponse
+	faultSilentConnection // must be last: the listener injects this fault
 	faultKinds
 )
 
-var faultNames = [faultKinds]string{"429", "500", "503", "reset", "reset after the effect", "half a head", "half a body", "black hole", "black socket"}
+var faultNames = [faultKinds]string{"429", "500", "503", "reset", "reset after the effect", "partial header", "partial body", "no response", "silent connection"}
 
-// way is a proxy on the way to the service, on which one request in five goes wrong.
-type way struct {
+// faultyProxy is a proxy between the client and the service that makes one request in five fail.
+type faultyProxy struct {
 	*httptest.Server
-	service string
-	over    *http.Transport
-	ended   chan struct{}
-	struck  [faultKinds]atomic.Int64
-	total   atomic.Int64
+	service   string // its URL
+	transport *http.Transport
+	ended     chan struct{}
+	injected  [faultKinds]atomic.Int64
+	total     atomic.Int64
 
-	mu     sync.Mutex // guards everything below
-	random *rand.Rand
-	holes  []net.Conn
-	passed map[int64]int // message -> how often the service has taken it
+	mu        sync.Mutex // guards everything below
+	random    *rand.Rand
+	silent    []net.Conn    // connections that are never read
+	forwarded map[int64]int // message -> how often the service has accepted it
 }
 
-func newWay(t *testing.T, service string, r *rand.Rand) *way {
-	w := &way{service: service, random: r, ended: make(chan struct{}), passed: map[int64]int{},
-		over: &http.Transport{MaxIdleConnsPerHost: 64, DisableCompression: true}}
+func newFaultyProxy(t *testing.T, service string, r *rand.Rand) *faultyProxy {
+	w := &faultyProxy{service: service, random: r, ended: make(chan struct{}), forwarded: map[int64]int{},
+		transport: &http.Transport{MaxIdleConnsPerHost: 64, DisableCompression: true}}
 	w.Server = httptest.NewUnstartedServer(w)
-	w.Server.Listener = holeyListener{w.Server.Listener, w}
+	w.Server.Listener = silentListener{w.Server.Listener, w}
 	w.Server.Config.ErrorLog = slog.NewLogLogger(slog.DiscardHandler, slog.LevelInfo)
 	w.Server.Start()
 	t.Cleanup(w.end)
 	return w
 }
 
-func (w *way) String() string {
+func (w *faultyProxy) String() string {
 	var b strings.Builder
 	var sum int64
 	for kind := range faultKinds {
-		fmt.Fprintf(&b, "%s %d, ", faultNames[kind], w.struck[kind].Load())
-		sum += w.struck[kind].Load()
+		fmt.Fprintf(&b, "%s %d, ", faultNames[kind], w.injected[kind].Load())
+		sum += w.injected[kind].Load()
 	}
 	fmt.Fprintf(&b, "in all %.1f %% of %d requests", 100*float64(sum)/float64(w.total.Load()), w.total.Load())
 	return b.String()
 }
 
-// end closes everything.
-func (w *way) end() {
+// end closes the proxy and its connections. It may be called twice.
+func (w *faultyProxy) end() {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	select {
@@ -395,56 +397,56 @@ func (w *way) end() {
 	default:
 	}
 	close(w.ended)
-	for _, hole := range w.holes {
-		hole.Close()
+	for _, conn := range w.silent {
+		conn.Close()
 	}
 	w.Server.CloseClientConnections()
 	w.Server.Close()
-	w.over.CloseIdleConnections()
+	w.transport.CloseIdleConnections()
 }
 
-// holeyListener drops some connections into a hole: nobody reads them.
-type holeyListener struct {
+// silentListener accepts one connection in twenty without ever reading from it.
+type silentListener struct {
 	net.Listener
-	way *way
+	proxy *faultyProxy
 }
 
-func (l holeyListener) Accept() (net.Conn, error) {
+func (l silentListener) Accept() (net.Conn, error) {
 	for {
 		conn, err := l.Listener.Accept()
 		if err != nil {
 			return nil, err
 		}
-		l.way.mu.Lock()
-		hole := l.way.random.IntN(20) == 0
-		if hole {
-			l.way.holes = append(l.way.holes, conn)
+		l.proxy.mu.Lock()
+		silent := l.proxy.random.IntN(20) == 0
+		if silent {
+			l.proxy.silent = append(l.proxy.silent, conn)
 		}
-		l.way.mu.Unlock()
-		if !hole {
+		l.proxy.mu.Unlock()
+		if !silent {
 			return conn, nil
 		}
-		l.way.total.Add(1)
-		l.way.struck[faultBlackSocket].Add(1)
+		l.proxy.total.Add(1)
+		l.proxy.injected[faultSilentConnection].Add(1)
 	}
 }
 
-func (w *way) ServeHTTP(rw http.ResponseWriter, r *http.Request) {
+func (w *faultyProxy) ServeHTTP(rw http.ResponseWriter, r *http.Request) {
 	w.total.Add(1)
 	body, err := io.ReadAll(r.Body)
-	if err != nil { // given up
+	if err != nil { // the client has given up
 		return
 	}
 	w.mu.Lock()
 	kind := -1
 	if w.random.IntN(5) == 0 {
-		if kind = w.random.IntN(faultBlackSocket); kind == faultHalfBody && r.Method == http.MethodHead {
-			kind = faultHalfHead // there is no body to halve
+		if kind = w.random.IntN(faultSilentConnection); kind == faultPartialBody && r.Method == http.MethodHead {
+			kind = faultPartialHeader // a response to HEAD has no body
 		}
 	}
 	w.mu.Unlock()
 	if kind >= 0 {
-		w.struck[kind].Add(1)
+		w.injected[kind].Add(1)
 	}
 	switch kind {
 	case faultThrottled:
@@ -460,14 +462,14 @@ func (w *way) ServeHTTP(rw http.ResponseWriter, r *http.Request) {
 	case faultReset:
 		reset(rw)
 		return
-	case faultBlackHole:
+	case faultNoResponse:
 		select {
 		case <-r.Context().Done():
 		case <-w.ended:
 		}
 		return
 	}
-	resp, answer, err := w.pass(r, body)
+	resp, respBody, err := w.forward(r, body)
 	if err != nil {
 		http.Error(rw, err.Error(), http.StatusBadGateway)
 		return
@@ -476,44 +478,44 @@ func (w *way) ServeHTTP(rw http.ResponseWriter, r *http.Request) {
 	case faultResetAfter:
 		reset(rw)
 		return
-	case faultHalfHead:
+	case faultPartialHeader:
 		cut(rw, "HTTP/1.1 202 Accepted\r\nContent-Le")
 		return
-	case faultHalfBody:
+	case faultPartialBody:
 		cut(rw, "HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: 1000\r\n\r\n{\"value\":[")
 		return
 	}
 	maps.Copy(rw.Header(), resp.Header)
 	rw.WriteHeader(resp.StatusCode)
-	_, _ = rw.Write(answer)
+	_, _ = rw.Write(respBody)
 }
 
-// pass sends a request on, and waits for the answer even if nobody waits for ours.
-func (w *way) pass(r *http.Request, body []byte) (*http.Response, []byte, error) {
-	ctx, cancel := patient()
+// forward sends a request to the service. It waits for the response even if the client has given up.
+func (w *faultyProxy) forward(r *http.Request, body []byte) (*http.Response, []byte, error) {
+	ctx, cancel := waitContext()
 	defer cancel()
 	req, err := http.NewRequestWithContext(ctx, r.Method, w.service+r.RequestURI, bytes.NewReader(body))
 	if err != nil {
 		return nil, nil, err
 	}
 	req.Header = r.Header
-	resp, err := w.over.RoundTrip(req)
+	resp, err := w.transport.RoundTrip(req)
 	if err != nil {
 		return nil, nil, err
 	}
 	defer resp.Body.Close()
-	answer, err := io.ReadAll(resp.Body)
+	respBody, err := io.ReadAll(resp.Body)
 	if number, _, found := strings.Cut(string(body), " "); found && resp.StatusCode == http.StatusAccepted {
 		if n, err := strconv.ParseInt(number, 10, 64); err == nil {
 			w.mu.Lock()
-			w.passed[n]++
+			w.forwarded[n]++
 			w.mu.Unlock()
 		}
 	}
-	return resp, answer, err
+	return resp, respBody, err
 }
 
-// reset breaks the connection off as hard as can be.
+// reset closes the connection with a TCP RST.
 func reset(rw http.ResponseWriter) {
 	conn, _, err := http.NewResponseController(rw).Hijack()
 	if err == nil {
@@ -522,7 +524,7 @@ func reset(rw http.ResponseWriter) {
 	}
 }
 
-// cut writes a part of an answer.
+// cut writes a part of a response and closes the connection.
 func cut(rw http.ResponseWriter, part string) {
 	conn, _, err := http.NewResponseController(rw).Hijack()
 	if err == nil {

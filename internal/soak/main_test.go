@@ -16,9 +16,9 @@ import (
 )
 
 var (
-	duration = flag.Duration("soak.duration", 5*time.Second, "how long TestSoak and TestFaults go on, each")
-	seedFlag = flag.Uint64("soak.seed", 0, "of what the tests do at random; 0 takes a new one, which is printed")
-	sends    = flag.Int("soak.sends", 5_000, "how many sends TestMemory makes; it connects a tenth as many clients")
+	duration = flag.Duration("soak.duration", 5*time.Second, "how long TestSoak, TestChaos and each part of TestFaults run")
+	seedFlag = flag.Uint64("soak.seed", 0, "the seed for the tests' random choices; 0 chooses a seed and prints it")
+	sends    = flag.Int("soak.sends", 5_000, "the number of sends in TestMemory, which also connects a tenth as many clients")
 )
 
 func TestMain(m *testing.M) {
@@ -29,15 +29,15 @@ func TestMain(m *testing.M) {
 	goleak.VerifyTestMain(m)
 }
 
-// patience bounds every wait of these tests: it only passes when something that should happen does not.
+// patience bounds every wait of these tests. It elapses only if a test fails.
 const patience = time.Minute
 
-// figures prints what a test has measured, also without -v.
+// figures prints the measurements of a test, even without -v.
 func figures(t *testing.T, format string, args ...any) {
 	fmt.Fprintf(os.Stdout, t.Name()+": "+format+"\n", args...)
 }
 
-// random returns the test's source of randomness for one of its goroutines, and says with what seed to get it again.
+// random returns the source of random numbers for one goroutine of the test. Goroutine 0 also prints the seed.
 func random(t *testing.T, goroutine int) *rand.Rand {
 	if goroutine == 0 {
 		figures(t, "-soak.seed=%d", *seedFlag)
@@ -53,6 +53,7 @@ func newClient(t testing.TB, connectionString, hub string, options *webpubsub.Cl
 	return client
 }
 
-func patient() (context.Context, context.CancelFunc) {
+// waitContext returns a context that ends after patience.
+func waitContext() (context.Context, context.CancelFunc) {
 	return context.WithTimeout(context.Background(), patience)
 }

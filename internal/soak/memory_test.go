@@ -16,8 +16,8 @@ import (
 	"github.com/awps-go/webpubsub/wsclient"
 )
 
-// TestMemory sends and connects, many times over, and looks at what is left of it on the heap: nothing that grows with
-// how often it was done. It is no measure of what a send or a client costs while it is there.
+// TestMemory sends and connects many times, and checks that the heap does not grow with the number of sends and connections.
+// It does not measure the memory that a send or a connected client needs.
 func TestMemory(t *testing.T) {
 	srv := emulator.StartT(t, &emulator.Options{Logger: slog.New(slog.DiscardHandler), ConnectedAfterRecovery: true})
 	handler, err := eventhandler.New(&eventhandler.Options{Hub: "soak", ConnectionStrings: []string{srv.ConnectionString()}})
@@ -31,7 +31,7 @@ func TestMemory(t *testing.T) {
 		m.receivers = append(m.receivers, c)
 	}
 
-	// Pools, connections and the emulator's memory of the last 1,000 requests fill up first.
+	// First fill the pools, open the connections, and let the emulator remember its 1,000 requests.
 	require.NoError(t, m.sendMany(max(*sends/10, 1_500)))
 	require.NoError(t, m.connectMany(max(*sends/100, 150)))
 	before := m.heap(t)
@@ -41,12 +41,12 @@ func TestMemory(t *testing.T) {
 	after := m.heap(t)
 	figures(t, "heap before %d KiB; after %d sends %+d KiB; after %d connects and disconnects %+d KiB more", before>>10, *sends,
 		(sent-before)>>10, *sends/10, (after-sent)>>10)
-	const bound = 8 << 20 // far more than the pools' coming and going, far less than any leak at full length
-	require.Less(t, sent-before, int64(bound), "what the sends left on the heap")
-	require.Less(t, after-sent, int64(bound), "what the clients left on the heap")
+	const bound = 8 << 20 // far more than the pools vary, and far less than any leak at full length
+	require.Less(t, sent-before, int64(bound), "heap growth after the sends")
+	require.Less(t, after-sent, int64(bound), "heap growth after the clients")
 
 	for _, c := range m.receivers {
-		c.die()
+		c.kill()
 		require.NoError(t, c.waitEnd())
 	}
 }
@@ -57,12 +57,12 @@ type memory struct {
 	receivers []*client
 }
 
-// heap is what is on the heap that something still holds, once no client is there but the receivers.
+// heap waits until only the receivers are connected, and returns the live heap.
 func (m *memory) heap(t *testing.T) int64 {
-	ctx, cancel := patient()
+	ctx, cancel := waitContext()
 	defer cancel()
 	require.NoError(t, m.srv.WaitForConnections(ctx, "soak", len(m.receivers)))
-	for range 3 { // pools let go at the second
+	for range 3 { // a sync.Pool drops its values at the second collection
 		runtime.GC()
 	}
 	var stats runtime.MemStats
@@ -71,7 +71,7 @@ func (m *memory) heap(t *testing.T) int64 {
 }
 
 func (m *memory) connect(protocol string) (*client, error) {
-	ctx, cancel := patient()
+	ctx, cancel := waitContext()
 	defer cancel()
 	access, err := m.service.GetClientAccessToken(ctx, &webpubsub.ClientAccessTokenOptions{UserID: "user-" + protocol,
 		Groups: []string{"room"}, Roles: []string{webpubsub.RoleJoinLeaveAnyGroup}})
@@ -81,7 +81,7 @@ func (m *memory) connect(protocol string) (*client, error) {
 	return connect(ctx, access.URL, protocol, func(*wsclient.Message) {})
 }
 
-// concurrently calls do for the numbers below n, 16 at a time.
+// concurrently calls do for 0 to n-1 from 16 goroutines.
 func concurrently(n int, do func(i int) error) error {
 	const workers = 16
 	failed := make(chan error, workers)
@@ -101,13 +101,13 @@ func concurrently(n int, do func(i int) error) error {
 	return <-failed
 }
 
-// sendMany sends to the receivers, and lets them read.
+// sendMany sends n messages. After each batch it waits until the receivers have read the messages.
 func (m *memory) sendMany(n int) error {
-	const batch = 500 // of the 1,000 that a reliable client may leave unacknowledged
+	const batch = 500 // half of the messages that a reliable client may leave unacknowledged
 	messages := []webpubsub.Message{webpubsub.Text("a text of some length"), webpubsub.JSON(map[string]int{"a": 1}), webpubsub.Binary(make([]byte, 300))}
 	for done := 0; done < n; done += batch {
 		err := concurrently(min(batch, n-done), func(i int) error {
-			ctx, cancel := patient()
+			ctx, cancel := waitContext()
 			defer cancel()
 			message := messages[i%len(messages)]
 			switch i % 3 {
@@ -131,17 +131,17 @@ func (m *memory) sendMany(n int) error {
 	return nil
 }
 
-// toReceiver sends a text to one of the receivers.
+// toReceiver sends a text to a receiver.
 func (m *memory) toReceiver(c *client, text string) error {
-	ctx, cancel := patient()
+	ctx, cancel := waitContext()
 	defer cancel()
 	return m.service.SendToUser(ctx, "user-"+c.protocol, webpubsub.Text(text), nil)
 }
 
-// connectMany lets clients come and go.
+// connectMany connects and disconnects n clients.
 func (m *memory) connectMany(n int) error {
 	return concurrently(n, func(i int) error {
-		ctx, cancel := patient()
+		ctx, cancel := waitContext()
 		defer cancel()
 		c, err := m.connect(protocols[i%len(protocols)])
 		if err != nil {
@@ -154,7 +154,7 @@ func (m *memory) connectMany(n int) error {
 		}
 		if c.reliable() {
 			m.srv.DropConnection("soak", c.id)
-			if err := c.comeBack(); err != nil {
+			if err := c.waitRecovered(); err != nil {
 				return err
 			}
 		}
@@ -162,7 +162,7 @@ func (m *memory) connectMany(n int) error {
 	})
 }
 
-// end ends a connection in one of several ways.
+// end ends a connection in one of three ways.
 func (m *memory) end(ctx context.Context, c *client, way int) error {
 	switch {
 	case c.protocol != raw && way%3 == 0:
@@ -170,7 +170,7 @@ func (m *memory) end(ctx context.Context, c *client, way int) error {
 			return err
 		}
 	case !c.reliable() && way%3 == 1:
-		c.die()
+		c.kill()
 	default:
 		c.close()
 	}

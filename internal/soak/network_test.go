@@ -10,11 +10,11 @@ import (
 	"time"
 )
 
-// network is one client's way to the service: a test cuts it, makes it silent, or slows it down.
+// network is the network of one client. A test can cut, silence or slow down its connection.
 type network struct {
 	mu   sync.Mutex // guards everything below
-	conn *socket    // the newest
-	lost bool
+	conn *socket    // the newest connection
+	lost bool       // dialing fails
 }
 
 // client returns an HTTP client that dials through the network.
@@ -32,7 +32,7 @@ func (n *network) dial(ctx context.Context, network, address string) (net.Conn, 
 	defer n.mu.Unlock()
 	if n.lost {
 		conn.Close()
-		return nil, errors.New("the network is lost")
+		return nil, errors.New("the network is down")
 	}
 	n.conn = s
 	return s, nil
@@ -44,20 +44,20 @@ func (n *network) current() *socket {
 	return n.conn
 }
 
-// cut breaks the connection.
+// cut closes the connection without a close frame.
 func (n *network) cut() { _ = n.current().Close() }
 
-// forbid lets no new connection be made.
+// forbid makes dialing fail from now on.
 func (n *network) forbid() {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	n.lost = true
 }
 
-// silence makes the connection half-open: nothing passes any more, and neither end is told.
+// silence makes the connection half-open: it stays open, but passes no data in either direction.
 func (n *network) silence() { n.current().silent.Store(true) }
 
-// slow lets nothing arrive for a while.
+// slow delays incoming data for a duration.
 func (n *network) slow(d time.Duration) { n.current().until.Store(time.Now().Add(d).UnixNano()) }
 
 // socket is a client's end of a connection.
@@ -66,7 +66,7 @@ type socket struct {
 	once   sync.Once
 	closed chan struct{}
 	silent atomic.Bool
-	until  atomic.Int64 // nothing arrives before
+	until  atomic.Int64 // the Unix time in nanoseconds until which incoming data is delayed
 }
 
 func (s *socket) Read(b []byte) (int, error) {

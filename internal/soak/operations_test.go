@@ -9,13 +9,14 @@ import (
 	"github.com/awps-go/webpubsub"
 )
 
-// operation is one call of the service client's. If it sends, it sends the message, in a form that suits it.
+// operation is one call of the service client.
 type operation struct {
 	name  string
-	sends bool
+	sends bool // whether call sends the message
 	call  func(ctx context.Context, client *webpubsub.ServiceClient, message string) error
 }
 
+// question adapts a call that returns a bool.
 func question(ask func(context.Context, *webpubsub.ServiceClient) (bool, error)) func(context.Context, *webpubsub.ServiceClient, string) error {
 	return func(ctx context.Context, client *webpubsub.ServiceClient, _ string) error {
 		_, err := ask(ctx, client)
@@ -23,12 +24,13 @@ func question(ask func(context.Context, *webpubsub.ServiceClient) (bool, error))
 	}
 }
 
+// command adapts a call that does not send the message.
 func command(do func(context.Context, *webpubsub.ServiceClient) error) func(context.Context, *webpubsub.ServiceClient, string) error {
 	return func(ctx context.Context, client *webpubsub.ServiceClient, _ string) error { return do(ctx, client) }
 }
 
-// operations are those of the service client, about things that may not exist. The ones that send reach everyone in the
-// group "soak".
+// operations are all operations of the service client. Most of them name users, groups and connections that do not exist. Those
+// that send reach all members of the group "soak".
 var operations = []operation{
 	{"SendToAll", true, func(ctx context.Context, c *webpubsub.ServiceClient, m string) error {
 		return c.SendToAll(ctx, webpubsub.Text(m), &webpubsub.SendToAllOptions{Excluded: []string{"nobody"}})

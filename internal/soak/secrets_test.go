@@ -38,8 +38,8 @@ import (
 	"github.com/awps-go/webpubsub/wsclient"
 )
 
-// The secrets that nothing may print. Each has a core of letters, so that no escaping hides it; + and / are what keys
-// have, and what goes wrong in a URL.
+// The secrets that must not appear in any output. Each begins with letters, which no escaping changes. Most also have + and /,
+// like real keys, because these characters change in a URL.
 const (
 	markedKey        = "MarkedPrimaryKey+/0123456789abcdef="
 	markedSecondary  = "MarkedSecondaryKey+/0123456789abcdef="
@@ -50,7 +50,7 @@ const (
 	markedFunction   = "MarkedFunctionKey+/0123456789abcdef="
 )
 
-// marks are the cores of the secrets, in lower case, and their base64, at each of its three alignments.
+// marks are the letters of the secrets in lower case, and their base64 at each of the three alignments.
 var marks = func() (all []string) {
 	for _, word := range []string{"MarkedPrimaryKey", "MarkedSecondaryKey", "MarkedWrongKey", "MarkedEntraToken", "MarkedPassword", "MarkedFunctionKey"} {
 		all = append(all, strings.ToLower(word))
@@ -62,23 +62,23 @@ var marks = func() (all []string) {
 	return all
 }()
 
-// tokenPattern is any JSON Web Token.
+// tokenPattern matches any JSON Web Token.
 var tokenPattern = regexp.MustCompile(`eyJ[\w-]{8,}`)
 
-// outputs is all that anything wrote or said, by who it was.
+// outputs collects all output, by source.
 type outputs struct {
 	mu      sync.Mutex
 	all     map[string]*bytes.Buffer
-	secrets map[string]bool // more of them, which are made as it goes
+	secrets map[string]bool // secrets that are made while the test runs
 }
 
-func (o *outputs) Write(who string, text []byte) {
+func (o *outputs) Write(source string, text []byte) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	if o.all[who] == nil {
-		o.all[who] = &bytes.Buffer{}
+	if o.all[source] == nil {
+		o.all[source] = &bytes.Buffer{}
 	}
-	o.all[who].Write(append(text, '\n'))
+	o.all[source].Write(append(text, '\n'))
 }
 
 type writerFunc func([]byte)
@@ -87,27 +87,27 @@ func (w writerFunc) Write(b []byte) (int, error) { w(b); return len(b), nil }
 
 func (o *outputs) writer(who string) io.Writer { return writerFunc(func(b []byte) { o.Write(who, b) }) }
 
-// logger writes everything, in both forms.
+// logger returns a logger that writes records of all levels as text and as JSON.
 func (o *outputs) logger(who string) *slog.Logger {
 	all := &slog.HandlerOptions{Level: slog.Level(-100), AddSource: true}
 	return slog.New(slog.NewMultiHandler(slog.NewTextHandler(o.writer(who), all), slog.NewJSONHandler(o.writer(who+", JSON"), all)))
 }
 
-// value prints a value in all the ways in which values are printed.
+// value prints a value with every verb, logs it, and marshals it.
 func (o *outputs) value(who string, v any) {
 	for _, verb := range []string{"%v", "%+v", "%#v", "%s", "%q", "%x"} {
 		o.Write(who, fmt.Appendf(nil, verb, v))
 	}
 	o.logger(who).Info("a value", "value", v)
 	switch v.(type) {
-	case webpubsub.ClientAccessToken, *webpubsub.ClientAccessToken: // whose JSON is the way to the client
+	case webpubsub.ClientAccessToken, *webpubsub.ClientAccessToken: // its JSON has the token, for the client
 	default:
 		data, _ := json.Marshal(v)
 		o.Write(who, data)
 	}
 }
 
-// error prints an error, and every one within it.
+// error prints an error and every error that it wraps.
 func (o *outputs) error(who string, err error) {
 	if err == nil {
 		return
@@ -130,7 +130,7 @@ func (o *outputs) error(who string, err error) {
 	}
 }
 
-// secret adds a secret to those that nothing may print, unless it is a JSON Web Token, which is one in any case.
+// secret adds a secret that check looks for. It ignores a JSON Web Token, because check looks for any token.
 func (o *outputs) secret(text string) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
@@ -149,7 +149,7 @@ func (o *outputs) check(t *testing.T, wanted ...string) {
 		total += len(text)
 		found := func(at, length int, what string) {
 			if at >= 0 {
-				t.Errorf("%s holds %s: ...%s...", who, what, text[max(0, at-100):at+length])
+				t.Errorf("the output of %s contains %s: ...%s...", who, what, text[max(0, at-100):at+length])
 			}
 		}
 		lower := strings.ToLower(text)
@@ -160,20 +160,20 @@ func (o *outputs) check(t *testing.T, wanted ...string) {
 			found(at[0], at[1]-at[0], "a token")
 		}
 		for secret := range o.secrets {
-			found(strings.Index(text, secret), len(secret), "a token that was made")
+			found(strings.Index(text, secret), len(secret), "a secret made by the test")
 		}
 	}
 	for _, who := range wanted {
-		require.Contains(t, o.all, who, "something is written there at all")
+		require.Contains(t, o.all, who, "this source has output")
 	}
-	figures(t, "%d KiB of output from %d sources looked through for %d secrets and any token", total>>10, len(o.all), 6+len(o.secrets))
+	figures(t, "searched %d KiB of output from %d sources for %d secrets and any token", total>>10, len(o.all), 6+len(o.secrets))
 }
 
 func (o *outputs) azcore(event azlog.Event, text string) {
 	o.Write("azcore's log", []byte(string(event)+" "+text))
 }
 
-// newOutputs collects the outputs that belong to the process, too.
+// newOutputs also collects the output of azcore's log and of the default loggers.
 func newOutputs(t *testing.T) *outputs {
 	o := &outputs{all: map[string]*bytes.Buffer{}, secrets: map[string]bool{}}
 	azlog.SetListener(o.azcore)
@@ -196,12 +196,12 @@ type entra string
 
 func (e entra) GetToken(context.Context, policy.TokenRequestOptions) (azcore.AccessToken, error) {
 	if e == "" {
-		return azcore.AccessToken{}, errors.New("there is no token")
+		return azcore.AccessToken{}, errors.New("no token")
 	}
 	return azcore.AccessToken{Token: string(e), ExpiresOn: time.Now().Add(time.Hour)}, nil
 }
 
-// recorder is a transport that remembers where it connected to, what it wrote there, and the credentials.
+// recorder is a transport that records the hosts it connects to, the bytes it writes, and the credentials.
 type recorder struct {
 	*http.Transport
 	outputs *outputs
@@ -259,16 +259,16 @@ func (r *recorder) connectedTo() []string {
 	return hosts
 }
 
-// TestNoSecretLeavesTheProcess drives every error path that it knows through every log, with marked secrets, and looks
-// for them in all that is written, said or printed.
+// TestNoSecretLeavesTheProcess takes every known error path with every log enabled and with marked secrets, and searches all
+// output for the secrets.
 func TestNoSecretLeavesTheProcess(t *testing.T) {
 	t.Run("with the emulator and the event handler", secretsWithTheEmulator)
-	t.Run("with a service that repeats what it is sent", secretsWithAHostileService)
+	t.Run("with a service that echoes credentials", secretsWithAHostileService)
 	t.Run("in arguments", secretsInArguments)
 	t.Run("Entra tokens go over TLS only", entraTokensGoOverTLSOnly)
 }
 
-// callers are service clients with every kind of credential, right and wrong.
+// callers returns service clients with every kind of credential, valid and invalid.
 func callers(t *testing.T, o *outputs, endpoint string, transport http.RoundTripper, includeBody bool) map[string]*webpubsub.ServiceClient {
 	options := &webpubsub.ClientOptions{Logger: o.logger("the client's log")}
 	options.Transport = &http.Client{Transport: transport}
@@ -297,9 +297,9 @@ func callers(t *testing.T, o *outputs, endpoint string, transport http.RoundTrip
 	return all
 }
 
-// callAll calls every operation, and prints every error and result.
+// callAll calls every operation and prints every error and result.
 func callAll(o *outputs, client *webpubsub.ServiceClient, before func()) {
-	ctx, cancel := patient()
+	ctx, cancel := waitContext()
 	defer cancel()
 	ended, end := context.WithCancel(context.Background())
 	end()
@@ -307,7 +307,7 @@ func callAll(o *outputs, client *webpubsub.ServiceClient, before func()) {
 		before()
 		o.error("an error", do(webpubsub.WithLogger(ctx, o.logger("the call's log"))))
 		o.error("an error", do(ctx))
-		o.error("an error of a call that is over", do(ended))
+		o.error("an error of a cancelled call", do(ended))
 	}
 	for _, operation := range operations {
 		call(func(ctx context.Context) error { return operation.call(ctx, client, "a message") })
@@ -349,8 +349,8 @@ func secretsWithTheEmulator(t *testing.T) {
 		srv := emulator.StartT(t, &emulator.Options{AccessKey: markedKey, SecondaryAccessKey: markedSecondary, Logger: o.logger("the emulator's log"),
 			AcceptBearer: func(token string) bool { return token == markedEntra }, TLSConfig: config})
 		o.value("the emulator", srv)
-		listenBadly(t, o, srv)
-		view := watchLiveView(t, o, srv, trusting)
+		startFailingHandlers(t, o, srv)
+		stopWatching := watchLiveView(t, o, srv, trusting)
 
 		r := newRecorder(t, o, trusting.Clone())
 		for _, client := range callers(t, o, srv.Endpoint(), r, true) {
@@ -365,10 +365,10 @@ func secretsWithTheEmulator(t *testing.T) {
 			})
 			srv.ClearFaults()
 		}
-		connectBadly(t, o, srv, trusting)
-		view()
+		connectClients(t, o, srv, trusting)
+		stopWatching()
 		require.Equal(t, []string{strings.TrimPrefix(strings.TrimPrefix(srv.Endpoint(), "https://"), "http://")}, r.connectedTo(),
-			"a client connects to its service only")
+			"a client connects only to its service")
 		if config == nil {
 			written := r.written.String()
 			require.Contains(t, written, "Authorization: Bearer eyJ")
@@ -383,8 +383,8 @@ func secretsWithTheEmulator(t *testing.T) {
 		"an event", "an answer to a client", "the live view", "an access token")
 }
 
-// listenBadly makes event handlers that go wrong in every way, and keeps what they are sent.
-func listenBadly(t *testing.T, o *outputs, srv *emulator.Server) {
+// startFailingHandlers registers event handlers that fail in every way, and records the events and answers.
+func startFailingHandlers(t *testing.T, o *outputs, srv *emulator.Server) {
 	handler, err := eventhandler.New(&eventhandler.Options{
 		Hub: "soak", AccessKeys: []string{markedKey}, KeyCredentials: []*azcore.KeyCredential{azcore.NewKeyCredential(markedSecondary)},
 		ConnectionStrings: []string{srv.ConnectionString()}, Logger: o.logger("the event handler's log"),
@@ -425,26 +425,26 @@ func listenBadly(t *testing.T, o *outputs, srv *emulator.Server) {
 	nobody.Close()
 	for hub, handlers := range map[string][]emulator.EventHandler{
 		"soak": {{Handler: record(handler), SystemEvents: []string{"connect", "connected", "disconnected"}, UserEventPattern: "*"}},
-		// This one does not accept the events' signatures.
+		// This handler rejects the signatures of the events.
 		"other": {{Handler: record(other), SystemEvents: []string{"connect"}}},
-		// Nobody is there. The URL holds the key of an Azure Function, as it does in production.
+		// This handler does not exist. Its URL has the key of an Azure Function, as in production.
 		"away": {{URLTemplate: nobody.URL + "/{event}?code=" + url.QueryEscape(markedFunction), SystemEvents: []string{"connect"}}},
 	} {
 		require.NoError(t, srv.SetHubSettings(hub, emulator.HubSettings{EventHandlers: handlers}))
 	}
 }
 
-// connectBadly lets clients connect, rightly and wrongly, and keeps the answers.
-func connectBadly(t *testing.T, o *outputs, srv *emulator.Server, trusting *tls.Config) {
+// connectClients connects clients with valid and invalid credentials, and records the responses.
+func connectClients(t *testing.T, o *outputs, srv *emulator.Server, trusting *tls.Config) {
 	transport := &http.Transport{TLSClientConfig: trusting.Clone()}
 	defer transport.CloseIdleConnections()
 	over := &http.Client{Transport: transport}
 	dial := func(hub, user, key string, protocols []string, edit func(*url.URL, http.Header)) *websocket.Conn {
-		ctx, cancel := patient()
+		ctx, cancel := waitContext()
 		defer cancel()
 		issuer := newClient(t, "Endpoint="+srv.Endpoint()+";AccessKey="+key, hub, nil)
 		access, err := issuer.GetClientAccessToken(ctx, &webpubsub.ClientAccessTokenOptions{UserID: user, Groups: []string{"soak"},
-			ExpiresIn: 1000 * time.Hour}) // the emulator's clock runs fast below
+			ExpiresIn: 1000 * time.Hour}) // because the emulator's clock runs fast
 		require.NoError(t, err)
 		o.secret(access.Token)
 		u, err := url.Parse(access.URL)
@@ -473,7 +473,7 @@ func connectBadly(t *testing.T, o *outputs, srv *emulator.Server, trusting *tls.
 		u.RawQuery += "&awps_connection_id=nobody&awps_reconnection_token=" + markedPassword
 	}
 	foreign := func(_ *url.URL, header http.Header) { header.Set("Origin", "https://elsewhere.example") }
-	defer hurry(srv)()
+	defer runClockFast(srv)()
 	for _, attempt := range []struct {
 		hub, user, key string
 		edit           func(*url.URL, http.Header)
@@ -489,14 +489,14 @@ func connectBadly(t *testing.T, o *outputs, srv *emulator.Server, trusting *tls.
 			if ws == nil {
 				continue
 			}
-			ctx, cancel := patient()
+			ctx, cancel := waitContext()
 			_, data, err := ws.Read(ctx)
 			if err == nil {
 				var connected struct{ ReconnectionToken string }
 				if json.Unmarshal(data, &connected) == nil && connected.ReconnectionToken != "" {
 					o.secret(connected.ReconnectionToken)
 				}
-				fails(ctx, ws)
+				sendFailingEvent(ctx, ws)
 				_ = ws.Write(ctx, websocket.MessageText, []byte(`{"type":"nonsense"}`))
 				for err == nil {
 					var data []byte
@@ -510,8 +510,8 @@ func connectBadly(t *testing.T, o *outputs, srv *emulator.Server, trusting *tls.
 	}
 }
 
-// fails sends an event that the application fails to handle.
-func fails(ctx context.Context, ws *websocket.Conn) {
+// sendFailingEvent sends an event for which the event handler returns an error.
+func sendFailingEvent(ctx context.Context, ws *websocket.Conn) {
 	typ, event := websocket.MessageText, []byte(`{"type":"event","event":"fails","dataType":"text","data":"x"}`)
 	if ws.Subprotocol() == wsclient.ProtobufPlain.String() {
 		typ = websocket.MessageBinary
@@ -521,12 +521,12 @@ func fails(ctx context.Context, ws *websocket.Conn) {
 	_ = ws.Write(ctx, typ, event)
 }
 
-// hurry moves the emulator's clock, a second each millisecond, until the function that it returns is called: the
-// emulator waits for seconds before it sends an event again that has failed.
-func hurry(srv *emulator.Server) (end func()) {
+// runClockFast advances the emulator's clock by a second every millisecond until the returned function is called. Otherwise the
+// test would wait for the seconds before the emulator retries a failed event.
+func runClockFast(srv *emulator.Server) (end func()) {
 	done := make(chan struct{})
-	var hurrying sync.WaitGroup
-	hurrying.Go(func() {
+	var running sync.WaitGroup
+	running.Go(func() {
 		tick := time.NewTicker(time.Millisecond)
 		defer tick.Stop()
 		for {
@@ -540,11 +540,11 @@ func hurry(srv *emulator.Server) (end func()) {
 	})
 	return func() {
 		close(done)
-		hurrying.Wait()
+		running.Wait()
 	}
 }
 
-// watchLiveView keeps what the live view shows, until the function that it returns is called.
+// watchLiveView records the live view until the returned function is called.
 func watchLiveView(t *testing.T, o *outputs, srv *emulator.Server, trusting *tls.Config) (end func()) {
 	transport := &http.Transport{TLSClientConfig: trusting.Clone()}
 	ctx, cancel := context.WithCancel(context.Background())
@@ -564,8 +564,8 @@ func watchLiveView(t *testing.T, o *outputs, srv *emulator.Server, trusting *tls
 	}
 }
 
-// secretsWithAHostileService has a service, or something on the way, that repeats the request's credentials, and sends
-// the client elsewhere.
+// secretsWithAHostileService uses a service that echoes the request's credentials and redirects the client to other hosts. A
+// proxy in front of a service could do the same.
 func secretsWithAHostileService(t *testing.T) {
 	o := newOutputs(t)
 	listen := func(on bool) {
@@ -578,7 +578,7 @@ func secretsWithAHostileService(t *testing.T) {
 	var n, round atomic.Int64
 	reached := func(w http.ResponseWriter, r *http.Request) {
 		dump, _ := httputil.DumpRequest(r, true)
-		t.Errorf("a request went elsewhere: %s", dump)
+		t.Errorf("a request reached another host: %s", dump)
 	}
 	elsewhere := httptest.NewTLSServer(http.HandlerFunc(reached))
 	defer elsewhere.Close()
@@ -592,7 +592,7 @@ func secretsWithAHostileService(t *testing.T) {
 		h.Set("Set-Cookie", "session="+token)
 		h.Set("X-Echo", r.Header.Get("Authorization"))
 		h.Set("x-ms-error-code", "Bad")
-		if round.Load()%2 == 1 { // which azcore's log shows, and does not listen for then
+		if round.Load()%2 == 1 { // azcore would log this header, but is not listening in odd rounds
 			h.Set("WWW-Authenticate", `Bearer realm="`+token+`"`)
 		}
 		echo := fmt.Sprintf(`{"code":"Bad","message":"Authorization: Bearer %[1]s at https://x/?access_token=%[1]s&a=b","details":[{"code":"%[1]s"}]}`, token)
@@ -604,10 +604,10 @@ func secretsWithAHostileService(t *testing.T) {
 			h.Set("Content-Type", "text/html")
 			w.WriteHeader(502)
 			_, _ = io.WriteString(w, "<html>"+echo+"</html>")
-		case 8, 9, 10: // away
+		case 8, 9, 10: // a redirect to another host
 			h.Set("Location", []string{elsewhere.URL, inClear.URL, "//user:" + url.QueryEscape(token) + "@" + elsewhere.Listener.Addr().String()}[kind-8]+r.RequestURI)
 			w.WriteHeader([]int{307, 308, 302}[kind-8])
-		case 11: // within the service, with the token in its URL
+		case 11: // a redirect within the service, with the token in the URL
 			h.Set("Location", r.URL.Path+"?access_token="+token)
 			w.WriteHeader(307)
 		case 12:
@@ -629,17 +629,17 @@ func secretsWithAHostileService(t *testing.T) {
 	r := newRecorder(t, o, service.Client().Transport.(*http.Transport).TLSClientConfig.Clone())
 	rounds := 2
 	if *duration >= time.Minute {
-		rounds = kinds // each operation meets each of them
+		rounds = kinds // each operation receives each kind of response
 	}
 	for i := range rounds {
 		round.Store(int64(i))
-		// Not with azcore's IncludeBody, by which the application asks for what the service says, whatever it is.
+		// Without azcore's IncludeBody, with which an application requests the bodies in its log, whatever they contain.
 		listen(i%2 == 0)
 		for _, client := range callers(t, o, service.URL, r, false) {
 			callAll(o, client, func() { n.Add(int64(i)) })
 		}
 	}
-	require.Equal(t, []string{service.Listener.Addr().String()}, r.connectedTo(), "a client connects to its service only")
+	require.Equal(t, []string{service.Listener.Addr().String()}, r.connectedTo(), "a client connects only to its service")
 	o.check(t, "azcore's log", "the client's log", "an error", "an error, its response")
 }
 
@@ -700,7 +700,7 @@ func secretsInArguments(t *testing.T) {
 func entraTokensGoOverTLSOnly(t *testing.T) {
 	o := newOutputs(t)
 	inClear := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		t.Errorf("a request went without TLS: %s", r.URL)
+		t.Errorf("received a request without TLS: %s", r.URL)
 	}))
 	defer inClear.Close()
 	r := newRecorder(t, o, nil)
@@ -717,7 +717,7 @@ func entraTokensGoOverTLSOnly(t *testing.T) {
 	require.ErrorIs(t, err, webpubsub.ErrInvalidArgument, "a proxy without TLS")
 	o.error("an error", err)
 
-	// A policy of the application's that takes the TLS away comes too late for the token.
+	// If a policy of the application removes TLS from a request, the token is not sent.
 	stripped := *options
 	stripped.PerCallPolicies = []policy.Policy{policyFunc(func(req *policy.Request) (*http.Response, error) {
 		req.Raw().URL.Scheme, req.Raw().URL.Host = "http", inClear.Listener.Addr().String()
@@ -725,12 +725,12 @@ func entraTokensGoOverTLSOnly(t *testing.T) {
 	})}
 	client, err := webpubsub.NewClient("https://name.webpubsub.azure.com", "soak", entra(markedEntra), &stripped)
 	require.NoError(t, err)
-	ctx, cancel := patient()
+	ctx, cancel := waitContext()
 	defer cancel()
 	err = client.SendToAll(ctx, webpubsub.Text("hello"), nil)
 	require.Error(t, err)
 	o.error("an error", err)
 	require.Empty(t, r.connectedTo(), "connections")
-	require.Empty(t, r.written.String(), "what was sent")
+	require.Empty(t, r.written.String(), "bytes sent")
 	o.check(t, "an error")
 }

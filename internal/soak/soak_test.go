@@ -27,23 +27,23 @@ import (
 	"github.com/awps-go/webpubsub/wsclient"
 )
 
-// TestSoak lets 200 clients of every protocol but MQTT, in two hubs, join, leave, send, drop out and come back at
-// random, while every kind of send, membership, permission and question goes through the service client, and an event
-// handler hears of it all. After every round, of a few steps of each client, it goes through the books: who was meant by
-// a message got it, once, as it was sent, and in the order of its sender; who was not did not.
+// TestSoak runs 200 clients of every protocol but MQTT in two hubs. At random they join and leave groups, send, drop out and
+// come back. The service client makes every kind of send, membership change, permission change and query, and an event handler
+// receives all events. A round consists of a few steps of each client. After each round, the test checks its records: every
+// message arrived at exactly its recipients, once, unchanged, and in the order of its sender.
 //
-// The books are kept by a counter that every step moves. A step takes effect somewhere between the count before it and
-// the count after it, which leaves three cases: a message that must have arrived, one that must not, and one that was
-// sent while its receiver came or went, which may.
+// The records use a counter that every step increments. A step takes effect between the count before it and the count after
+// it. So there are three cases for a message and a client: the message must arrive; it must not arrive; or it may arrive,
+// because the client joined or left while the message was sent.
 func TestSoak(t *testing.T) {
 	const clients = 200
 	srv := emulator.StartT(t, &emulator.Options{Logger: slog.New(slog.DiscardHandler), ConnectedAfterRecovery: true})
-	w := &world{t: t, srv: srv}
+	w := &soakRun{t: t, srv: srv}
 	w.random = random(t, 0)
 	for _, name := range []string{"soak", "Other"} {
-		h := &place{name: name, client: newClient(t, srv.ConnectionString(), name, nil)}
+		h := &soakHub{name: name, client: newClient(t, srv.ConnectionString(), name, nil)}
 		h.listen(t, srv)
-		w.places = append(w.places, h)
+		w.hubs = append(w.hubs, h)
 	}
 	var agents []*agent
 	var wg sync.WaitGroup
@@ -51,7 +51,7 @@ func TestSoak(t *testing.T) {
 	for i := range clients {
 		wg.Go(func() {
 			r := random(t, i+1)
-			a, err := w.enter(w.places[min(i%4, 1)^1], r) // a quarter is in the other hub
+			a, err := w.enter(w.hubs[min(i%4, 1)^1], r) // a quarter of the clients is in the second hub
 			if err != nil {
 				t.Error(err)
 				return
@@ -65,7 +65,7 @@ func TestSoak(t *testing.T) {
 	require.False(t, t.Failed())
 
 	for end := time.Now().Add(*duration); time.Now().Before(end) && !t.Failed(); w.rounds++ {
-		for _, h := range w.places {
+		for _, h := range w.hubs {
 			h.budget.Store(sendsPerRound)
 		}
 		for i := range agents {
@@ -92,14 +92,14 @@ func TestSoak(t *testing.T) {
 	}
 
 	for _, a := range agents {
-		if err := w.leave(a, a.goodbye); err != nil {
+		if err := w.leave(a, a.disconnect); err != nil {
 			t.Errorf("%s: %v", a, err)
 		}
 	}
-	for _, h := range w.places {
-		ctx, cancel := patient()
+	for _, h := range w.hubs {
+		ctx, cancel := waitContext()
 		defer cancel()
-		gone := func() bool { // those who have cut themselves off have their time from when the server notices
+		gone := func() bool { // a killed client may recover for some time after the server has noticed
 			ctx, cancel := context.WithTimeout(ctx, 100*time.Millisecond)
 			defer cancel()
 			srv.Advance(time.Minute)
@@ -110,21 +110,21 @@ func TestSoak(t *testing.T) {
 		}
 		require.Empty(t, srv.Groups(h.name))
 		require.Empty(t, srv.Users(h.name))
-		for h.told[connectedEvent].Load() != h.entered.Load() || h.told[disconnectedEvent].Load() != h.entered.Load() {
+		for h.events[connectedEvent].Load() != h.entered.Load() || h.events[disconnectedEvent].Load() != h.entered.Load() {
 			select {
-			case <-h.news:
+			case <-h.newEvent:
 			case <-ctx.Done():
-				t.Fatalf("of %d clients in %s, the event handler was told of %d that connected and %d that disconnected", h.entered.Load(),
-					h.name, h.told[connectedEvent].Load(), h.told[disconnectedEvent].Load())
+				t.Fatalf("%d clients connected to %s, but the event handler received %d connected and %d disconnected events", h.entered.Load(),
+					h.name, h.events[connectedEvent].Load(), h.events[disconnectedEvent].Load())
 			}
 		}
 	}
 	f := &w.figures
-	figures(t, "%d clients, %d connections, %d drops that were recovered, %d rounds, %v", clients, w.places[0].entered.Load()+w.places[1].entered.Load(),
+	figures(t, "%d clients, %d connections, %d recovered drops, %d rounds, %v", clients, w.hubs[0].entered.Load()+w.hubs[1].entered.Load(),
 		w.recovered.Load(), w.rounds, *duration)
-	figures(t, "messages sent %d; deliveries: expected %d, possible besides %d, delivered %d; lost %d, duplicated %d, misdelivered %d, "+
+	figures(t, "messages sent %d; deliveries: expected %d, also possible %d, delivered %d; lost %d, duplicated %d, misdelivered %d, "+
 		"out of order %d, changed %d", f.sent, f.expected, f.possible, f.delivered, f.lost, f.duplicated, f.misdelivered, f.disordered, f.changed)
-	require.Greater(t, f.expected, f.sent, "the test sends to somebody")
+	require.Greater(t, f.expected, f.sent, "the messages have recipients")
 	require.Positive(t, w.recovered.Load())
 	require.Zero(t, f.lost, "lost")
 	require.Zero(t, f.duplicated, "duplicated")
@@ -135,43 +135,43 @@ func TestSoak(t *testing.T) {
 
 const (
 	groupCount = 8
-	teamCount  = 12 // users who have several connections
+	teamCount  = 12 // users with several connections
 
-	// sendsPerRound keeps a reliable client, which is cut off when it has 1,000 messages to acknowledge, from falling so
-	// far behind: after a round everyone has read everything.
+	// sendsPerRound is less than the 1,000 messages that a reliable client may leave unacknowledged. All clients have read all
+	// messages at the end of a round, so no client reaches that limit.
 	sendsPerRound = 800
 
 	never = math.MaxInt64
 )
 
-// world is what the clients have in common.
-type world struct {
+// soakRun is the state that the clients share.
+type soakRun struct {
 	t         *testing.T
 	srv       *emulator.Server
-	places    []*place
+	hubs      []*soakHub
 	random    *rand.Rand
-	count     atomic.Int64
-	names     atomic.Int64
-	numbers   atomic.Int64
+	count     atomic.Int64 // the counter of the records
+	names     atomic.Int64 // for the names of the agents
+	numbers   atomic.Int64 // for the numbers of the messages
 	recovered atomic.Int64
 	rounds    int
 	figures   struct{ sent, expected, possible, delivered, lost, duplicated, misdelivered, disordered, changed int }
 }
 
-// place is a hub.
-type place struct {
-	name    string
-	client  *webpubsub.ServiceClient
-	budget  atomic.Int64 // how many more sends this round may have
-	entered atomic.Int64
-	ids     sync.Map // agent's name -> connection id, as the event handler was told
-	told    [2]atomic.Int64
-	news    chan struct{}
+// soakHub is a hub.
+type soakHub struct {
+	name     string
+	client   *webpubsub.ServiceClient
+	budget   atomic.Int64 // the number of sends that remain in this round
+	entered  atomic.Int64
+	ids      sync.Map        // agent's name -> connection id in the connect event
+	events   [2]atomic.Int64 // the events that the event handler received
+	newEvent chan struct{}   // receives a value after an event
 
 	mu      sync.Mutex // guards everything below
 	present []*agent
-	agents  []*agent   // of this round: those who have left, too
-	sent    []*sending // in this round
+	agents  []*agent   // the agents of this round, including those that have left
+	sent    []*sending // the messages of this round
 }
 
 const (
@@ -179,13 +179,13 @@ const (
 	disconnectedEvent
 )
 
-// listen makes an event handler that is told of all that happens in the hub.
-func (h *place) listen(t *testing.T, srv *emulator.Server) {
-	h.news = make(chan struct{}, 1)
-	tell := func(event int) {
-		h.told[event].Add(1)
+// listen registers an event handler for all events of the hub.
+func (h *soakHub) listen(t *testing.T, srv *emulator.Server) {
+	h.newEvent = make(chan struct{}, 1)
+	record := func(event int) {
+		h.events[event].Add(1)
 		select {
-		case h.news <- struct{}{}:
+		case h.newEvent <- struct{}{}:
 		default:
 		}
 	}
@@ -197,16 +197,16 @@ func (h *place) listen(t *testing.T, srv *emulator.Server) {
 			h.ids.Store(r.Query.Get("agent"), r.ConnectionID)
 			var groups []string
 			if group := r.Query.Get("handlerGroup"); group != "" {
-				groups = append(slices.Clone(r.Claims["webpubsub.group"]), group) // they take the place of the token's
+				groups = append(slices.Clone(r.Claims["webpubsub.group"]), group) // these replace the token's groups
 			}
 			return &eventhandler.ConnectResponse{Groups: groups, SetState: map[string]any{"agent": r.Query.Get("agent")}}, nil
 		},
 		OnConnected: func(context.Context, *eventhandler.ConnectedRequest) error {
-			tell(connectedEvent)
+			record(connectedEvent)
 			return nil
 		},
 		OnDisconnected: func(context.Context, *eventhandler.DisconnectedRequest) error {
-			tell(disconnectedEvent)
+			record(disconnectedEvent)
 			return nil
 		},
 		OnUserEvent: func(_ context.Context, r *eventhandler.UserEventRequest) (*eventhandler.UserEventResponse, error) {
@@ -215,7 +215,7 @@ func (h *place) listen(t *testing.T, srv *emulator.Server) {
 				return nil, err
 			}
 			if id, _ := h.ids.Load(agent); id != r.ConnectionID {
-				return nil, fmt.Errorf("the event of %s comes with the state of %s", r.ConnectionID, agent)
+				return nil, fmt.Errorf("the event of connection %s has the state of agent %s", r.ConnectionID, agent)
 			}
 			message := webpubsub.Binary(r.Data)
 			switch r.ContentType {
@@ -232,13 +232,14 @@ func (h *place) listen(t *testing.T, srv *emulator.Server) {
 		Handler: handler, SystemEvents: []string{"connect", "connected", "disconnected"}, UserEventPattern: "*"}}}))
 }
 
-// sending is one message.
+// sending is the record of one message.
 type sending struct {
 	number     int64
 	sender     *agent
-	start, end int64
+	start, end int64 // the counts before and after the send
 
-	// Who it is for: everyone, or the members of a group, a user, one agent. Of these those who pass.
+	// The recipients: the members of group, the connections of user, the agent only, or everyone if none is set. The message
+	// does not reach excluded agents, agents that filter rejects, or anyone if nobody is set.
 	group    string
 	user     string
 	only     *agent
@@ -246,10 +247,10 @@ type sending struct {
 	excluded []*agent
 	filter   func(a *agent, at func(*spans) bool) bool
 
-	dataType, from, fromUser string // as it arrives
+	dataType, from, fromUser string // of the message that arrives
 }
 
-// text is what a message says: its number, and something to fill frames of many sizes.
+// text returns the text of a message: its number, and filler of different sizes.
 func text(number int64) string {
 	size := number % 200
 	if number%101 == 0 {
@@ -258,7 +259,7 @@ func text(number int64) string {
 	return strconv.FormatInt(number, 10) + " " + strings.Repeat("é", int(size/2))
 }
 
-// body is what a message holds: the text as its type has it.
+// body returns the text of the message in the form of its data type.
 func (s *sending) body() []byte {
 	switch body := text(s.number); s.dataType {
 	case "json":
@@ -270,7 +271,8 @@ func (s *sending) body() []byte {
 	}
 }
 
-// spans are the times of being somewhere. One begins between start and in, and ends between out and end.
+// spans are the times during which an agent is connected or in a group. A span begins between the counts start and in, and ends
+// between the counts out and end.
 type spans []span
 
 type span struct{ start, in, out, end int64 }
@@ -281,17 +283,18 @@ func (s spans) last() *span { return &s[len(s)-1] }
 
 func (s spans) open() bool { return len(s) > 0 && s.last().out == never }
 
-// throughout says whether one of the spans has all of the time of a message in it.
-func (s *sending) throughout(places *spans) bool {
-	return slices.ContainsFunc(*places, func(at span) bool { return at.in < s.start && s.end < at.out })
+// throughout reports whether one of the spans covers the whole send.
+func (s *sending) throughout(all *spans) bool {
+	return slices.ContainsFunc(*all, func(at span) bool { return at.in < s.start && s.end < at.out })
 }
 
-// meanwhile says whether one of the spans has any of it.
-func (s *sending) meanwhile(places *spans) bool {
-	return slices.ContainsFunc(*places, func(at span) bool { return at.start < s.end && s.start < at.end })
+// meanwhile reports whether one of the spans overlaps the send.
+func (s *sending) meanwhile(all *spans) bool {
+	return slices.ContainsFunc(*all, func(at span) bool { return at.start < s.end && s.start < at.end })
 }
 
-// reaches says whether the message is for the agent, if it is where at says that it is.
+// reaches reports whether the agent is a recipient of the message. at is throughout or meanwhile, and decides whether the agent
+// counts as connected and as a member of a group.
 func (s *sending) reaches(a *agent, at func(*spans) bool) bool {
 	switch {
 	case s.nobody, !at(&a.here), slices.Contains(s.excluded, a), s.filter != nil && !s.filter(a, at):
@@ -313,29 +316,29 @@ func groupIndex(name string) int {
 	return i
 }
 
-// agent is one connection, with the books of what it did and got.
+// agent is one client, with the records of its actions and messages.
 type agent struct {
 	*client
-	w       *world
-	place   *place
+	w       *soakRun
+	hub     *soakHub
 	random  *rand.Rand
 	name    string
 	user    string
-	alone   bool // nobody else is this user
-	toGroup int  // of a raw client: the group that it sends to; -1 for one that sends events
+	alone   bool // no other agent has this user
+	toGroup int  // for a raw client: the group that it sends to, or -1 if it sends events
 	here    spans
 	groups  [groupCount]spans
-	dropped time.Time // when it was cut off last
+	dropped time.Time // the time of the last cut
 
 	mu  sync.Mutex
 	got []arrival
 }
 
 func (a *agent) String() string {
-	return fmt.Sprintf("%s of %s in %s (%q)", a.name, a.user, a.place.name, a.protocol)
+	return fmt.Sprintf("%s of %s in %s (%q)", a.name, a.user, a.hub.name, a.protocol)
 }
 
-// arrival is a message as it came.
+// arrival is the record of a received message.
 type arrival struct {
 	number                          int64
 	dataType, from, group, fromUser string
@@ -347,7 +350,7 @@ func (a *agent) receive(m *wsclient.Message) {
 	body := m.Data
 	if cut, ok := bytes.CutPrefix(body, []byte(`{"text":"`)); ok {
 		body = bytes.TrimSuffix(cut, []byte(`"}`))
-		got.dataType = "json" // also of a raw client, for which it is text
+		got.dataType = "json" // for a raw client, too, which receives it as text
 	}
 	body = bytes.TrimPrefix(body, []byte("\xff\x00"))
 	number, _, _ := strings.Cut(string(body), " ")
@@ -358,14 +361,14 @@ func (a *agent) receive(m *wsclient.Message) {
 	a.mu.Unlock()
 }
 
-func (w *world) now() int64 { return w.count.Add(1) }
+func (w *soakRun) now() int64 { return w.count.Add(1) }
 
 // enter connects a new client.
-func (w *world) enter(h *place, r *rand.Rand) (*agent, error) {
-	ctx, cancel := patient()
+func (w *soakRun) enter(h *soakHub, r *rand.Rand) (*agent, error) {
+	ctx, cancel := waitContext()
 	defer cancel()
 	n := w.names.Add(1)
-	a := &agent{w: w, place: h, random: r, name: fmt.Sprintf("a%d", n), alone: r.IntN(2) == 0, toGroup: -1}
+	a := &agent{w: w, hub: h, random: r, name: fmt.Sprintf("a%d", n), alone: r.IntN(2) == 0, toGroup: -1}
 	a.user = fmt.Sprintf("user %d'é", n)
 	if !a.alone {
 		a.user = fmt.Sprintf("team %d", r.IntN(teamCount))
@@ -409,7 +412,7 @@ func (w *world) enter(h *place, r *rand.Rand) (*agent, error) {
 		a.id, _ = id.(string)
 	}
 	if a.id != id || a.id == "" {
-		return nil, fmt.Errorf("the connection %q of %s is %v for the event handler", a.id, a.name, id)
+		return nil, fmt.Errorf("the connection of %[2]s is %[1]q, but the event handler received %[3]v", a.id, a.name, id)
 	}
 	h.mu.Lock()
 	h.present = append(h.present, a)
@@ -417,70 +420,70 @@ func (w *world) enter(h *place, r *rand.Rand) (*agent, error) {
 	return a, nil
 }
 
-// settled returns when the client has read all that it was sent until now.
+// settled waits until the client has read everything that was sent to it.
 func (a *agent) settled() error {
 	return a.client.settled(func(text string) error {
-		ctx, cancel := patient()
+		ctx, cancel := waitContext()
 		defer cancel()
-		return a.place.client.SendToConnection(ctx, a.id, webpubsub.Text(text), nil)
+		return a.hub.client.SendToConnection(ctx, a.id, webpubsub.Text(text), nil)
 	})
 }
 
-// someone is a client of the hub who is here, or was a moment ago.
-func (h *place) someone(r *rand.Rand) *agent {
+// someone returns a random client of the hub, which may just have disconnected.
+func (h *soakHub) someone(r *rand.Rand) *agent {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	return h.present[r.IntN(len(h.present))]
 }
 
-// step does one thing at random, and returns the agent, or the one in its place.
-func (w *world) step(a *agent) (*agent, error) {
-	ctx, cancel := patient()
+// step does one random action. It returns the agent, or the agent that replaces it.
+func (w *soakRun) step(a *agent) (*agent, error) {
+	ctx, cancel := waitContext()
 	defer cancel()
 	g := a.random.IntN(groupCount)
 	switch n := a.random.IntN(100); {
 	case n < 15 && !a.groups[g].open():
-		return a, a.join(ctx, g)
+		return a, a.joinGroup(ctx, g)
 	case n < 22 && a.groups[g].open():
-		return a, a.part(ctx, g)
+		return a, a.leaveGroup(ctx, g)
 	case n < 24:
-		return a, a.partAll(ctx)
+		return a, a.leaveAllGroups(ctx)
 	case n < 29:
-		return a, a.look(ctx, g)
+		return a, a.checkService(ctx, g)
 	case n < 32 && a.protocol != raw:
 		return a, a.forbidden(ctx, g)
 	case n < 37 && a.reliable() && a.mayDrop():
-		return a, a.dropAndComeBack()
+		return a, a.dropAndRecover()
 	case n < 40 && a.reliable() && a.mayDrop():
 		return a, a.dropWhileSending(ctx, g)
 	case n < 43:
-		if err := w.leave(a, a.goodbye); err != nil {
+		if err := w.leave(a, a.disconnect); err != nil {
 			return a, err
 		}
-		fresh, err := w.enter(a.place, a.random)
+		fresh, err := w.enter(a.hub, a.random)
 		if err != nil {
 			return a, err
 		}
 		return fresh, nil
-	case a.place.budget.Add(-10) < 0: // more than any of the sends below
-		a.place.budget.Add(10)
+	case a.hub.budget.Add(-10) < 0: // more than each of the cases below needs
+		a.hub.budget.Add(10)
 		return a, nil
 	case n < 50 && a.toGroup < 0:
-		a.place.budget.Add(9)
+		a.hub.budget.Add(9)
 		return a, a.event(ctx)
 	case n < 70 && (a.protocol != raw || a.toGroup >= 0):
 		burst := 1 + a.random.IntN(4)
-		a.place.budget.Add(int64(10 - burst))
+		a.hub.budget.Add(int64(10 - burst))
 		return a, a.publish(ctx, g, burst)
 	default:
-		a.place.budget.Add(9)
+		a.hub.budget.Add(9)
 		return a, a.send(ctx, g)
 	}
 }
 
-func (a *agent) join(ctx context.Context, g int) error {
+func (a *agent) joinGroup(ctx context.Context, g int) error {
 	a.groups[g].begin(a.w.now())
-	client, name := a.place.client, groupName(g)
+	client, name := a.hub.client, groupName(g)
 	var err error
 	switch n := a.random.IntN(5); {
 	case n == 0:
@@ -496,9 +499,9 @@ func (a *agent) join(ctx context.Context, g int) error {
 	return err
 }
 
-func (a *agent) part(ctx context.Context, g int) error {
+func (a *agent) leaveGroup(ctx context.Context, g int) error {
 	a.groups[g].last().out = a.w.now()
-	client, name := a.place.client, groupName(g)
+	client, name := a.hub.client, groupName(g)
 	var err error
 	switch n := a.random.IntN(5); {
 	case n == 0:
@@ -514,16 +517,16 @@ func (a *agent) part(ctx context.Context, g int) error {
 	return err
 }
 
-func (a *agent) partAll(ctx context.Context) error {
+func (a *agent) leaveAllGroups(ctx context.Context) error {
 	return a.end(a.groups[:], func() error {
 		if a.alone && a.random.IntN(2) == 0 {
-			return a.place.client.RemoveUserFromAllGroups(ctx, a.user, nil)
+			return a.hub.client.RemoveUserFromAllGroups(ctx, a.user, nil)
 		}
-		return a.place.client.RemoveConnectionFromAllGroups(ctx, a.id, nil)
+		return a.hub.client.RemoveConnectionFromAllGroups(ctx, a.id, nil)
 	})
 }
 
-// end ends what is open, somewhere within how.
+// end records that how ends all open spans.
 func (a *agent) end(all []spans, how func() error) error {
 	out := a.w.now()
 	var ending []*span
@@ -541,14 +544,14 @@ func (a *agent) end(all []spans, how func() error) error {
 	return err
 }
 
-// leave ends a connection, after all that it was sent has been read.
-func (w *world) leave(a *agent, how func(context.Context) error) error {
-	ctx, cancel := patient()
+// leave ends a connection after the client has read everything that was sent to it.
+func (w *soakRun) leave(a *agent, how func(context.Context) error) error {
+	ctx, cancel := waitContext()
 	defer cancel()
-	a.place.mu.Lock()
-	a.place.present = slices.DeleteFunc(a.place.present, func(other *agent) bool { return other == a })
-	a.place.mu.Unlock()
-	all := append([]spans{a.here}, a.groups[:]...) // of which end changes the spans within
+	a.hub.mu.Lock()
+	a.hub.present = slices.DeleteFunc(a.hub.present, func(other *agent) bool { return other == a })
+	a.hub.mu.Unlock()
+	all := append([]spans{a.here}, a.groups[:]...) // a copy of slices: end changes their elements in place
 	return a.end(all, func() error {
 		if err := a.settled(); err != nil {
 			return err
@@ -560,20 +563,20 @@ func (w *world) leave(a *agent, how func(context.Context) error) error {
 	})
 }
 
-// goodbye ends the connection in one of many ways.
-func (a *agent) goodbye(ctx context.Context) error {
+// disconnect ends the connection in one of five ways.
+func (a *agent) disconnect(ctx context.Context) error {
 	switch n := a.random.IntN(5); {
 	case n == 0:
-		return a.place.client.CloseConnection(ctx, a.id, &webpubsub.CloseConnectionOptions{Reason: "bye"})
+		return a.hub.client.CloseConnection(ctx, a.id, &webpubsub.CloseConnectionOptions{Reason: "bye"})
 	case n == 1 && a.alone:
-		return a.place.client.CloseUserConnections(ctx, a.user, &webpubsub.CloseUserConnectionsOptions{Reason: "bye, user"})
+		return a.hub.client.CloseUserConnections(ctx, a.user, &webpubsub.CloseUserConnectionsOptions{Reason: "bye, user"})
 	case n == 2:
-		a.die()
+		a.kill()
 		return nil
 	case n == 3:
-		a.network.forbid() // or a reliable client comes back
-		if !a.w.srv.DropConnection(a.place.name, a.id) {
-			return errors.New("there is nothing to drop")
+		a.network.forbid() // keeps a reliable client from recovering
+		if !a.w.srv.DropConnection(a.hub.name, a.id) {
+			return errors.New("the emulator has no connection to drop")
 		}
 		a.close()
 		return nil
@@ -583,9 +586,9 @@ func (a *agent) goodbye(ctx context.Context) error {
 	}
 }
 
-// look asks the service about what the books know.
-func (a *agent) look(ctx context.Context, g int) error {
-	client, name := a.place.client, groupName(g)
+// checkService compares the service's responses with the records.
+func (a *agent) checkService(ctx context.Context, g int) error {
+	client, name := a.hub.client, groupName(g)
 	if ok, err := client.ConnectionExists(ctx, a.id, nil); err != nil || !ok {
 		return fmt.Errorf("ConnectionExists: %t, %w", ok, err)
 	}
@@ -603,21 +606,21 @@ func (a *agent) look(ctx context.Context, g int) error {
 		found = found || member == webpubsub.GroupMember{ConnectionID: a.id, UserID: a.user}
 	}
 	if found != a.groups[g].open() {
-		return fmt.Errorf("ConnectionsInGroup has it: %t; that it is a member: %t", found, !found)
+		return fmt.Errorf("ConnectionsInGroup has the agent: %t; the agent is a member: %t", found, !found)
 	}
 	return nil
 }
 
-// forbidden sends what it may not, which nobody gets.
+// forbidden sends without the permission. The message must reach nobody.
 func (a *agent) forbidden(ctx context.Context, g int) error {
-	client, name := a.place.client, groupName(g)
+	client, name := a.hub.client, groupName(g)
 	options := &webpubsub.RevokePermissionOptions{TargetName: name}
 	if err := client.RevokePermission(ctx, webpubsub.PermissionSendToGroup, a.id, options); err != nil {
 		return err
 	}
-	m := a.write1(&sending{group: name, nobody: true})
+	m := a.startSend(&sending{group: name, nobody: true})
 	err := a.conn.SendToGroup(ctx, name, m.payload(), nil)
-	a.post(m)
+	a.recordSend(m)
 	if !errors.Is(err, wsclient.ErrForbidden) {
 		return fmt.Errorf("a send without the permission: %w", err)
 	}
@@ -626,33 +629,33 @@ func (a *agent) forbidden(ctx context.Context, g int) error {
 	}
 	ok, err := client.HasPermission(ctx, webpubsub.PermissionSendToGroup, a.id, &webpubsub.HasPermissionOptions{TargetName: name})
 	if err == nil && !ok {
-		err = errors.New("it has not the permission that it was granted")
+		err = errors.New("HasPermission is false after GrantPermission")
 	}
 	return err
 }
 
-// write1 begins to send a message.
-func (a *agent) write1(m *sending) *sending {
+// startSend sets the sender, the number, the start and the data type of a message.
+func (a *agent) startSend(m *sending) *sending {
 	m.sender, m.number, m.start = a, a.w.numbers.Add(1), a.w.now()
 	if m.dataType == "" {
 		m.dataType = []string{"json", "text", "binary"}[a.random.IntN(3)]
 	}
 	if a.protocol == raw && m.dataType == "json" && m.fromUser != "" {
-		m.dataType = "text" // a raw client's frames are nothing else
+		m.dataType = "text" // a raw client sends text and binary frames only
 	}
 	m.end = never
 	return m
 }
 
-// post enters a message in the books, which was sent now.
-func (a *agent) post(m *sending) {
+// recordSend records a message after its send has ended.
+func (a *agent) recordSend(m *sending) {
 	m.end = a.w.now()
-	a.place.mu.Lock()
-	a.place.sent = append(a.place.sent, m)
-	a.place.mu.Unlock()
+	a.hub.mu.Lock()
+	a.hub.sent = append(a.hub.sent, m)
+	a.hub.mu.Unlock()
 }
 
-// payload is what a client sends.
+// payload returns the message as a client sends it.
 func (s *sending) payload() wsclient.Payload {
 	return wsclient.Payload{DataType: wsclient.DataType(s.dataType), Data: s.body()}
 }
@@ -666,8 +669,8 @@ func (a *agent) write(ctx context.Context, m *sending) error {
 	return a.ws.Write(ctx, typ, m.body())
 }
 
-// mayDrop reports whether the client would come back at once if its connection were cut. One that comes back for the second
-// time within 5 seconds takes its time, and the others would wait for it.
+// mayDrop reports whether the client would recover immediately after a cut. A client that was cut less than 6 seconds ago would
+// recover after a delay, and the others would have to wait for it.
 func (a *agent) mayDrop() bool {
 	if !a.dropped.IsZero() && time.Since(a.dropped) < 6*time.Second {
 		return false
@@ -676,37 +679,38 @@ func (a *agent) mayDrop() bool {
 	return true
 }
 
-// dropAndComeBack cuts the connection, from one end or the other.
-func (a *agent) dropAndComeBack() error {
+// dropAndRecover cuts the connection at either end and waits for the recovery.
+func (a *agent) dropAndRecover() error {
 	if a.random.IntN(2) == 0 {
 		a.network.cut()
 	} else {
-		a.w.srv.DropConnection(a.place.name, a.id)
+		a.w.srv.DropConnection(a.hub.name, a.id)
 	}
 	a.w.recovered.Add(1)
-	return a.comeBack()
+	return a.waitRecovered()
 }
 
-// dropWhileSending cuts the connection before a message is acknowledged: it is sent again, and executed once.
+// dropWhileSending cuts the connection before a message is acknowledged. The client sends the message again, and the service
+// executes it once.
 func (a *agent) dropWhileSending(ctx context.Context, g int) error {
-	m := a.write1(&sending{group: groupName(g), from: "group", fromUser: a.user})
+	m := a.startSend(&sending{group: groupName(g), from: "group", fromUser: a.user})
 	sent := make(chan error, 1)
 	go func() { sent <- a.conn.SendToGroup(ctx, m.group, m.payload(), nil) }()
 	a.network.cut()
 	a.w.recovered.Add(1)
-	err := errors.Join(a.comeBack(), <-sent)
-	a.post(m)
+	err := errors.Join(a.waitRecovered(), <-sent)
+	a.recordSend(m)
 	return err
 }
 
-// publish sends a few messages to a group, and waits for the last.
+// publish sends a few messages to a group and waits until the service has received the last one.
 func (a *agent) publish(ctx context.Context, g, burst int) error {
 	if a.toGroup >= 0 {
 		g = a.toGroup
 	}
 	var all []*sending
 	for i := range burst {
-		m := a.write1(&sending{group: groupName(g), from: "group", fromUser: a.user})
+		m := a.startSend(&sending{group: groupName(g), from: "group", fromUser: a.user})
 		all = append(all, m)
 		noEcho, last := a.protocol != raw && a.random.IntN(2) == 0, i == burst-1
 		if noEcho {
@@ -716,30 +720,30 @@ func (a *agent) publish(ctx context.Context, g, burst int) error {
 		if a.protocol != raw {
 			err = a.conn.SendToGroup(ctx, m.group, m.payload(), &wsclient.SendToGroupOptions{NoEcho: noEcho, NoAck: !last})
 		} else if err = a.write(ctx, m); err == nil && last {
-			err = a.ws.Ping(ctx) // which the server reads after what was sent before
+			err = a.ws.Ping(ctx) // the server reads the ping after the messages
 		}
 		if err != nil {
 			return err
 		}
 	}
 	for _, m := range all {
-		a.post(m)
+		a.recordSend(m)
 	}
 	return nil
 }
 
-// event sends an event, which the event handler answers with what it holds.
+// event sends an event. The event handler answers with the event's data.
 func (a *agent) event(ctx context.Context) error {
-	m := a.write1(&sending{only: a, from: "server", fromUser: ""})
+	m := a.startSend(&sending{only: a, from: "server", fromUser: ""})
 	if a.protocol == raw && m.dataType == "json" {
 		m.dataType = "text"
 	}
 	if a.protocol != raw {
 		err := a.conn.SendEvent(ctx, "echo", m.payload(), nil)
-		a.post(m)
+		a.recordSend(m)
 		return err
 	}
-	// A raw client has no ack; its answer is the message. Nothing else is asked of it meanwhile.
+	// A raw client has no acknowledgements, so wait for the answer.
 	if err := a.write(ctx, m); err != nil {
 		return err
 	}
@@ -753,20 +757,20 @@ func (a *agent) event(ctx context.Context) error {
 			return err
 		}
 	}
-	a.post(m)
+	a.recordSend(m)
 	return nil
 }
 
 // send sends a message through the service client.
 func (a *agent) send(ctx context.Context, g int) error {
 	m := &sending{from: "server"}
-	other := a.place.someone(a.random)
+	other := a.hub.someone(a.random)
 	var excluded []string
 	var filter webpubsub.Filter
 	kind := a.random.IntN(4)
-	if kind%2 == 0 { // to all, or to a group
+	if kind%2 == 0 { // only sends to all and to a group have excluded connections
 		for range a.random.IntN(3) {
-			someone := a.place.someone(a.random)
+			someone := a.hub.someone(a.random)
 			m.excluded, excluded = append(m.excluded, someone), append(excluded, someone.id)
 		}
 	}
@@ -800,7 +804,7 @@ func (a *agent) send(ctx context.Context, g int) error {
 	if a.random.IntN(4) == 0 {
 		metadata, ttl = map[string]string{"Agent": a.name}, 5*time.Minute
 	}
-	a.write1(m)
+	a.startSend(m)
 	message := webpubsub.Text(text(m.number))
 	switch {
 	case m.dataType == "json":
@@ -812,7 +816,7 @@ func (a *agent) send(ctx context.Context, g int) error {
 	case m.dataType == "binary":
 		message = webpubsub.Binary(m.body())
 	}
-	client := a.place.client
+	client := a.hub.client
 	var err error
 	switch kind {
 	case 0:
@@ -824,14 +828,14 @@ func (a *agent) send(ctx context.Context, g int) error {
 	case 3:
 		err = client.SendToConnection(ctx, other.id, message, &webpubsub.SendToConnectionOptions{MessageTTL: ttl, Metadata: metadata})
 	}
-	a.post(m)
+	a.recordSend(m)
 	return err
 }
 
-// audit goes through the books of a round, in which nothing is on its way any more, and begins new ones.
-func (w *world) audit() {
-	for _, h := range w.places {
-		w.auditPlace(h)
+// audit checks the records of a round, when no message is under way, and starts new records.
+func (w *soakRun) audit() {
+	for _, h := range w.hubs {
+		w.auditHub(h)
 		inside := make(map[string]emulator.Connection)
 		for _, c := range w.srv.Connections(h.name) {
 			inside[c.ID] = c
@@ -846,14 +850,14 @@ func (w *world) audit() {
 			}
 			c := inside[a.id]
 			if !slices.Equal(append([]string{}, c.Groups...), groups) || c.UserID != a.user || c.Recovering {
-				w.t.Errorf("%s is in %q, but for the server it is %+v", a, groups, c)
+				w.t.Errorf("%s is in the groups %q, but the server has %+v", a, groups, c)
 			}
 		}
 		h.agents, h.sent = slices.Clone(h.present), nil
 	}
 }
 
-func (w *world) auditPlace(h *place) {
+func (w *soakRun) auditHub(h *soakHub) {
 	f := &w.figures
 	f.sent += len(h.sent)
 	byNumber := make(map[int64]*sending, len(h.sent))
@@ -873,17 +877,17 @@ func (w *world) auditPlace(h *place) {
 			times[arrived.number]++
 			if m == nil || !m.reaches(a, m.meanwhile) {
 				f.misdelivered++
-				w.t.Errorf("%s got %+v, which was not for it", a, arrived)
+				w.t.Errorf("%s received %+v, but is not a recipient", a, arrived)
 				continue
 			}
 			if times[arrived.number] > 1 {
 				f.duplicated++
-				w.t.Errorf("%s got %+v again", a, arrived)
+				w.t.Errorf("%s received %+v twice", a, arrived)
 				continue
 			}
 			if arrived.number < last[m.sender] {
 				f.disordered++
-				w.t.Errorf("%s got %d after %d of %s", a, arrived.number, last[m.sender], m.sender)
+				w.t.Errorf("%s received message %d after message %d of %s", a, arrived.number, last[m.sender], m.sender)
 			}
 			last[m.sender] = arrived.number
 			want := arrival{number: m.number, dataType: m.dataType, from: m.from, group: m.group, fromUser: m.fromUser, whole: true}
@@ -891,11 +895,11 @@ func (w *world) auditPlace(h *place) {
 				want.from, want.group, want.fromUser = "", "", ""
 			}
 			if strings.HasPrefix(a.protocol, "protobuf") {
-				want.fromUser = "" // which that protocol has no field for
+				want.fromUser = "" // the protobuf protocols have no field for it
 			}
 			if arrived != want {
 				f.changed++
-				w.t.Errorf("%s got %+v, not %+v", a, arrived, want)
+				w.t.Errorf("%s received %+v, not %+v", a, arrived, want)
 			}
 		}
 		for _, m := range h.sent {
@@ -904,7 +908,7 @@ func (w *world) auditPlace(h *place) {
 				f.expected++
 				if times[m.number] == 0 {
 					f.lost++
-					w.t.Errorf("%s did not get %d from %s", a, m.number, m.sender)
+					w.t.Errorf("%s did not receive message %d from %s", a, m.number, m.sender)
 				}
 			case m.reaches(a, m.meanwhile):
 				f.possible++

@@ -1,10 +1,10 @@
-// Command thirdparty lists the modules that this repository depends on, with their licences, in THIRD_PARTY.md:
+// Command thirdparty writes THIRD_PARTY.md, the list of the modules that this repository depends on and their licences:
 //
 //	go run .          writes the file
-//	go run . -check   fails if the file is not current
+//	go run . -check   fails if the file is out of date
 //
-// It fails if a licence is not on the list of those that we accept. It is a module of its own, so that its dependency is
-// not a dependency of the client.
+// It fails if the licence of a module is not in the list of accepted licences. It is a separate module, so that its dependency
+// is not a dependency of the client.
 package main
 
 import (
@@ -27,30 +27,30 @@ import (
 
 const ours = "github.com/awps-go/webpubsub"
 
-// accepted are the licences that a dependency may have: permissive ones. What is compiled into an application and what
-// only our tests need is held to the same list.
+// accepted are the licences that a dependency may have. All are permissive. The list is the same for the dependencies of
+// applications and of our tests.
 var accepted = []string{"Apache-2.0", "BSD-2-Clause", "BSD-3-Clause", "ISC", "MIT"}
 
-// chosen are the modules that offer a choice of licences, with the file of the one that we take: Eclipse's offer the
-// Eclipse Public License or the Eclipse Distribution License, which is BSD-3-Clause.
+// chosen are the modules that offer a choice of licences, with the file of the licence that we use. The Eclipse modules offer
+// the Eclipse Public License or the Eclipse Distribution License, which is BSD-3-Clause.
 var chosen = map[string]string{
 	"github.com/eclipse/paho.golang":      "edl-v10",
 	"github.com/eclipse/paho.mqtt.golang": "edl-v10",
 }
 
-// platforms are those whose dependencies are listed: some packages are imported on one of them only.
+// platforms are the operating systems whose dependencies are listed. Some packages are imported on one system only.
 var platforms = []string{"linux", "darwin", "windows"}
 
-// part is a part of the repository that brings dependencies.
+// part is a part of the repository with dependencies.
 type part struct {
-	name     string   // as the file calls it
+	name     string   // the name in THIRD_PARTY.md
 	module   string   // the folder of its go.mod
-	packages []string // of that module
-	tests    bool     // with the dependencies of its tests
+	packages []string // package patterns in that module
+	tests    bool     // whether to include the dependencies of the tests
 }
 
 var (
-	// compiled are the parts that end up in other people's programs: the packages they import, and the programs.
+	// compiled are the parts that users compile: the packages that applications import, and the programs.
 	compiled = []part{
 		{name: "`webpubsub` (the root)", module: ".", packages: []string{"."}},
 		{name: "`eventhandler`", module: ".", packages: []string{"./eventhandler"}},
@@ -60,7 +60,7 @@ var (
 		{name: "`cmd/webpubsub`", module: ".", packages: []string{"./cmd/webpubsub"}},
 		{name: "`cmd/webpubsub-emulator`", module: ".", packages: []string{"./cmd/webpubsub-emulator"}},
 	}
-	// others are the parts that only a developer of this repository runs.
+	// others are the parts that only developers of this repository compile.
 	others = []part{
 		{name: "examples", module: ".", packages: []string{"./examples/..."}},
 		{name: "tests", module: ".", packages: []string{"./..."}, tests: true},
@@ -72,7 +72,7 @@ var (
 )
 
 func main() {
-	check := flag.Bool("check", false, "fail if the file is not current, and do not write it")
+	check := flag.Bool("check", false, "fail if THIRD_PARTY.md is out of date, instead of writing it")
 	root := flag.String("root", "../..", "the folder of the repository")
 	flag.Parse()
 	if err := run(*root, *check); err != nil {
@@ -95,17 +95,17 @@ func run(root string, check bool) error {
 		return err
 	}
 	if !bytes.Equal(committed, text) {
-		return errors.New("THIRD_PARTY.md is not current: run \"go run .\" in internal/thirdparty and commit the file")
+		return errors.New("THIRD_PARTY.md is out of date: run \"go run .\" in internal/thirdparty and commit the file")
 	}
 	return nil
 }
 
-// module is one that others wrote.
+// module is a third-party module.
 type module struct {
 	path, dir string
 	licence   string
-	notice    bool     // it has a NOTICE, which those who pass it on must pass on too
-	broughtBy []string // the names of parts
+	notice    bool     // whether it has a NOTICE file, which must be passed on with the module
+	usedBy    []string // the names of the parts that use it
 }
 
 // describe returns the text of THIRD_PARTY.md.
@@ -141,11 +141,11 @@ func table(w io.Writer, modules map[string]*module) {
 		if m.notice {
 			licence += ", with a NOTICE"
 		}
-		fmt.Fprintf(w, "| %s | %s | %s |\n", m.path, licence, strings.Join(m.broughtBy, ", "))
+		fmt.Fprintf(w, "| %s | %s | %s |\n", m.path, licence, strings.Join(m.usedBy, ", "))
 	}
 }
 
-// modulesOf returns the modules that the parts compile, by path. A part whose folder does not exist is left out.
+// modulesOf returns the modules that the parts compile, by path. It skips parts whose folder does not exist.
 func modulesOf(root string, parts []part) (map[string]*module, error) {
 	modules := map[string]*module{}
 	for _, p := range parts {
@@ -167,8 +167,8 @@ func modulesOf(root string, parts []part) (map[string]*module, error) {
 					}
 					modules[path] = m
 				}
-				if !slices.Contains(m.broughtBy, p.name) {
-					m.broughtBy = append(m.broughtBy, p.name)
+				if !slices.Contains(m.usedBy, p.name) {
+					m.usedBy = append(m.usedBy, p.name)
 				}
 			}
 		}
@@ -176,7 +176,7 @@ func modulesOf(root string, parts []part) (map[string]*module, error) {
 	return modules, nil
 }
 
-// list returns the modules that a part compiles on a platform, with the folders that hold them.
+// list returns the modules that a part compiles on a platform, as a map from the path to the folder.
 func list(folder, platform string, p part) (map[string]string, error) {
 	args := []string{"list", "-deps", "-f", "{{with .Module}}{{.Path}}\t{{.Dir}}{{end}}"}
 	if p.tests {
@@ -205,7 +205,8 @@ var (
 	noticeFile  = regexp.MustCompile(`(?i)^notice(\..*)?$`)
 )
 
-// licenceIn returns the licences in a module's top folder, or in the one file that is chosen. Several are joined with "and".
+// licenceIn returns the licences in a module's top folder, or in the file chosen if it is not empty. It joins several licences
+// with "and".
 func licenceIn(dir, chosen string) (licence string, notice bool, err error) {
 	entries, err := os.ReadDir(dir)
 	if err != nil {
@@ -229,12 +230,12 @@ func licenceIn(dir, chosen string) (licence string, notice bool, err error) {
 		}
 	}
 	if len(found) == 0 {
-		return "", false, fmt.Errorf("no licence that is known in %s", dir)
+		return "", false, fmt.Errorf("no known licence in %s", dir)
 	}
 	slices.Sort(found)
 	for _, id := range found {
 		if !slices.Contains(accepted, id) {
-			return "", false, fmt.Errorf("the licence %s is not one of those that are accepted: %s", id, strings.Join(accepted, ", "))
+			return "", false, fmt.Errorf("the licence %s is not accepted; accepted licences: %s", id, strings.Join(accepted, ", "))
 		}
 	}
 	return strings.Join(found, " and "), notice, nil

@@ -13,7 +13,7 @@ import (
 	"github.com/awps-go/webpubsub/wsclient"
 )
 
-// What a fragment may use without a declaration. One name means one thing in every README.
+// Variables that a fragment may use without declaring them. A name has the same meaning in every README.
 var (
 	t   *testing.T
 	ctx context.Context
