@@ -742,7 +742,7 @@ func TestInvalidResponsesFailTheEvent(t *testing.T) {
 		"invalid protobuf":          {"application/x-protobuf", "\xff", "not valid google.protobuf.Any", nil},
 		"text that is not UTF-8":    {"text/plain", "\xff", "not valid UTF-8", nil},
 		"a body over the limit":     {"text/plain", strings.Repeat("x", maxAnswerSize+1), "longer than", nil},
-		"two states":                {"text/plain", "x", "2 headers ce-connectionState", http.Header{"Ce-Connectionstate": {"a", "b"}}},
+		"two states":                {"text/plain", "x", "2 ce-connectionState headers", http.Header{"Ce-Connectionstate": {"a", "b"}}},
 		"non-ASCII metadata":        {"text/plain", "x", "ASCII", http.Header{"X-Webpubsub-Metadata-A": {"ü"}}},
 		"metadata that is too long": {"text/plain", "x", "longer than", http.Header{"X-Webpubsub-Metadata-A": {strings.Repeat("x", 1025)}}},
 	} {
@@ -974,7 +974,7 @@ func TestInvalidHubSettings(t *testing.T) {
 		fault    string
 	}{
 		"an invalid hub":            {"1", emulator.HubSettings{}, `the hub name "1"`},
-		"no URL":                    {"chat", ok(emulator.EventHandler{}), "EventHandlers[1]: URLTemplate is empty"},
+		"no URL":                    {"chat", ok(emulator.EventHandler{}), "EventHandlers[1]: URLTemplate or Handler is required"},
 		"a URL of another scheme":   {"chat", ok(emulator.EventHandler{URLTemplate: "ftp://h/"}), "EventHandlers[1]: URLTemplate is not"},
 		"a path":                    {"chat", ok(emulator.EventHandler{URLTemplate: "/x"}), "URLTemplate is not"},
 		"a URL that does not parse": {"chat", ok(emulator.EventHandler{URLTemplate: "http://h:x/"}), "URLTemplate is not"},
