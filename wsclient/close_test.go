@@ -4,6 +4,7 @@ import (
 	"context"
 	"io"
 	"net/http"
+	"runtime"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -191,5 +192,58 @@ func TestAnIdleClientHasOneGoroutine(t *testing.T) {
 		p.expect("sequenceAck")
 		synctest.Wait()
 		require.Equal(t, 1, goroutinesOf("wsclient.(*Conn).run", "wsclient.(*link)", "wsclient.(*hooks)", "net/http.(*persistConn)"))
+	})
+}
+
+// TestCloseDuringAnUnfinishedFarewell checks that a service that announces the end during a recovery, and then falls silent,
+// does not stop the client.
+func TestCloseDuringAnUnfinishedFarewell(t *testing.T) {
+	farewell := `{"type":"system","event":"disconnected","message":"bye"}`
+	t.Run("Close", func(t *testing.T) {
+		bubble(t, func(t *testing.T, s *service) {
+			conn, p := s.connect(Options{})
+			p.cut()
+			s.silent = true
+			p = s.next()
+			p.send(farewell)
+			synctest.Wait()
+			start := time.Now()
+			require.NoError(t, conn.Close())
+			require.LessOrEqual(t, time.Since(start), closeTimeout)
+			p.cut()
+		})
+	})
+	t.Run("the next attempt", func(t *testing.T) {
+		bubble(t, func(t *testing.T, s *service) {
+			conn, p := s.connect(Options{})
+			p.cut()
+			p = s.next()
+			p.send(farewell)
+			start := time.Now()
+			p = s.next()
+			require.LessOrEqual(t, time.Since(start), attemptTimeout+maxRecoveryDelay)
+			p.send(`{"type":"pong"}`)
+			synctest.Wait()
+			require.Equal(t, StateConnected, conn.State())
+		})
+	})
+}
+
+// TestAProviderThatEndsItsGoroutine checks that a provider that calls runtime.Goexit, like a failing assertion of a test
+// does, ends the Conn instead of blocking Close.
+func TestAProviderThatEndsItsGoroutine(t *testing.T) {
+	bubble(t, func(t *testing.T, s *service) {
+		first := true
+		conn, p := s.connectTo(func(context.Context) (string, error) {
+			if !first {
+				runtime.Goexit()
+			}
+			first = false
+			return serviceURL, nil
+		}, Options{Protocol: JSONPlain})
+		p.cut()
+		<-conn.Done()
+		require.Error(t, conn.Err())
+		require.NoError(t, conn.Close())
 	})
 }

@@ -133,13 +133,6 @@ func (g *groups) remove(group string) {
 	delete(g.wanted, group)
 }
 
-func (g *groups) contains(group string) bool {
-	g.mu.Lock()
-	defer g.mu.Unlock()
-	_, wanted := g.wanted[group]
-	return wanted
-}
-
 func (g *groups) all() []string {
 	g.mu.Lock()
 	defer g.mu.Unlock()
@@ -193,8 +186,7 @@ func (c *Conn) beginRejoins(l *link, epoch uint64) []rejoin {
 	}
 	var all []rejoin
 	for _, group := range c.groups.all() {
-		k := &call{operation: "JoinGroup", only: epoch, wanted: func() bool { return c.groups.contains(group) },
-			request: request{kind: requestJoin, group: group}}
+		k := &call{operation: "JoinGroup", only: epoch, request: request{kind: requestJoin, group: group}}
 		if w, err := c.attemptCall(k, l, epoch); err == nil {
 			all = append(all, rejoin{k, w})
 		}

@@ -25,6 +25,15 @@ func (h *hooks) add(f func()) {
 	}
 }
 
+// start runs a hook immediately, on a goroutine of its own. It does nothing after close.
+func (h *hooks) start(f func()) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if !h.closed {
+		go f()
+	}
+}
+
 func (h *hooks) run() {
 	for {
 		h.mu.Lock()

@@ -353,3 +353,50 @@ func TestAServerCloseDuringARecovery(t *testing.T) {
 		e.expect(t, "connected c1 false", "recovering c1", "disconnected c1 1000", "connected c2 false")
 	})
 }
+
+// TestAHookThatWaitsDoesNotDelayTheDecision checks that OnServerClose is asked while another hook waits for the connection
+// whose fate OnServerClose decides.
+func TestAHookThatWaitsDoesNotDelayTheDecision(t *testing.T) {
+	bubble(t, func(t *testing.T, s *service) {
+		sent := make(chan error, 1)
+		_, p := s.connect(Options{
+			OnConnected: func(e ConnectedEvent) {
+				if e.First {
+					sent <- e.Conn.SendToGroup(context.Background(), "room", Text("hello"), nil)
+				}
+			},
+			OnServerClose: func(string) bool { return true },
+		})
+		p.expect("sendToGroup")
+		p.close(websocket.StatusNormalClosure, "")
+		p = s.next()
+		p.sendConnected("c2")
+		p.ack(p.expect("sendToGroup"))
+		require.NoError(t, <-sent)
+	})
+}
+
+// TestARecoveryThatIsAnotherConnection checks that a service or proxy that ignores the parameters of a recovery, and makes a
+// new connection, is not mistaken for one that recovered: its sequence IDs begin again, and the client is in no group.
+func TestARecoveryThatIsAnotherConnection(t *testing.T) {
+	bubble(t, func(t *testing.T, s *service) {
+		o, e := recordEvents(Options{})
+		conn, p := s.connect(o)
+		joined := join(conn, "room")
+		p.ack(p.expect("joinGroup"))
+		require.NoError(t, <-joined)
+		p.send(message(1))
+		receive(t, conn)
+		p.cut()
+		p = s.next()
+		p.sendConnected("c2")
+		<-p.ended
+		p = s.next()
+		require.Empty(t, p.request.URL.Query().Get("awps_connection_id"))
+		p.sendConnected("c3")
+		p.ack(p.expect("joinGroup"))
+		p.send(message(1))
+		receive(t, conn)
+		e.expect(t, "connected c1 false", "recovering c1", "disconnected c1 1006", "connected c3 false")
+	})
+}

@@ -47,14 +47,17 @@ type session struct {
 // run is the supervisor goroutine. It reads from the link and replaces the link when it ends.
 func (c *Conn) run(l *link) {
 	var first *receivedFrame
+	err := errors.New("wsclient: the URL provider called runtime.Goexit") // like a test's FailNow
+	defer func() { c.finish(err) }()
 	for {
 		ce := c.serve(l, first)
-		var err error
-		if l, first, err = c.replace(l, ce); err != nil {
+		next, frame, failure := c.replace(l, ce)
+		if failure != nil {
+			err = failure
 			c.log.Info("the WebSocket client has ended", "error", err)
-			c.finish(err)
 			return
 		}
+		l, first = next, frame
 	}
 }
 
@@ -236,7 +239,8 @@ func (c *Conn) wantsReconnect(ce *CloseError) bool {
 		reason = ce.Reason
 	}
 	answer := make(chan bool, 1)
-	c.hooks.add(func() { answer <- hook(reason) })
+	// Not queued behind the other hooks: one of them may wait for the connection.
+	c.hooks.start(func() { answer <- hook(reason) })
 	select {
 	case wanted := <-answer:
 		return wanted
@@ -280,8 +284,14 @@ func (c *Conn) recover(s session, ce *CloseError, broken time.Time) (*link, *rec
 	}
 }
 
+// errOtherConnection means that the service, or a proxy, ignored the parameters of a recovery.
+var errOtherConnection = errors.New("the service made a new connection instead of recovering the old one")
+
 // isUnrecoverable reports whether err means that the session cannot be recovered. Other errors may be temporary.
 func isUnrecoverable(err error) bool {
+	if errors.Is(err, errOtherConnection) {
+		return true
+	}
 	if ce, ok := errors.AsType[*CloseError](err); ok {
 		return !canRecover(ce)
 	}
@@ -306,6 +316,12 @@ func (c *Conn) tryRecover(s session) (*link, *receivedFrame, error) {
 	}
 	stop := context.AfterFunc(ctx, l.closeNow)
 	f, size, err := l.read()
+	if err == nil && f.kind == frameDisconnected {
+		l.disconnectMessage = f.reason
+		if _, _, err = l.read(); err == nil { // it should read the close frame
+			err = errors.New("the service disconnected the client")
+		}
+	}
 	if !stop() && err == nil {
 		err = ctx.Err()
 	}
@@ -313,11 +329,11 @@ func (c *Conn) tryRecover(s session) (*link, *receivedFrame, error) {
 		l.closeNow()
 		return nil, nil, l.closeError(err)
 	}
-	if f.kind == frameDisconnected {
-		l.disconnectMessage = f.reason
-		_, _, err := l.read() // reads the close frame
-		l.closeNow()
-		return nil, nil, l.closeError(errors.Join(err, errors.New("the service disconnected the client")))
+	if f.kind == frameConnected && f.connectionID != s.id {
+		if !c.goroutines.spawn(func() { l.close(websocket.StatusNormalClosure, "") }) {
+			l.closeNow()
+		}
+		return nil, nil, errOtherConnection
 	}
 	return l, &receivedFrame{f, size}, nil
 }
