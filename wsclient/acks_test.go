@@ -380,7 +380,7 @@ func TestACallerDoesNotWaitForAServiceThatReadsNothing(t *testing.T) {
 func TestAnAnswerConfirmsWhatWasWritten(t *testing.T) {
 	bubble(t, func(t *testing.T, s *service) {
 		conn, p := s.connect(Options{})
-		l := conn.current()
+		l, _ := conn.current()
 		require.Equal(t, int64(0), l.written)
 		for range 100 { // far more than maxUnread in all
 			done := send(conn, strings.Repeat("a", 1000), nil)
@@ -489,7 +489,7 @@ func TestTheFirstConnectionMayHaveExecutedIt(t *testing.T) {
 func TestInvokeWaitsForTheNextConnection(t *testing.T) {
 	bubble(t, func(t *testing.T, s *service) {
 		conn, p := s.connect(Options{})
-		l := conn.current()
+		l, _ := conn.current()
 		l.mu.Lock()
 		l.dead = true // as after a write that failed, before the reader has noticed
 		l.mu.Unlock()

@@ -202,8 +202,8 @@ func TestCloseDuringAnUnfinishedFarewell(t *testing.T) {
 	t.Run("Close", func(t *testing.T) {
 		bubble(t, func(t *testing.T, s *service) {
 			conn, p := s.connect(Options{})
-			p.cut()
 			s.silent = true
+			p.cut()
 			p = s.next()
 			p.send(farewell)
 			synctest.Wait()

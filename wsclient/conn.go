@@ -140,8 +140,8 @@ func newConn(provider URLProvider, o Options) *Conn {
 		state:    StateReconnecting,
 	}
 	c.ctx, c.cancel = context.WithCancel(context.Background())
-	c.sequence.send = func(id uint64) {
-		if l := c.current(); l != nil {
+	c.sequence.send = func(epoch, id uint64) {
+		if l, current := c.current(); l != nil && epoch == current { // the IDs of a new session begin again
 			l.send(&request{kind: requestSequenceAck, sequenceID: id})
 		}
 	}
@@ -238,11 +238,11 @@ func (c *Conn) Stats() Stats {
 	return s
 }
 
-// current returns the link to write to, or nil while the connection is down.
-func (c *Conn) current() *link {
+// current returns the link to write to, or nil while the connection is down, and the session.
+func (c *Conn) current() (l *link, epoch uint64) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	return c.link
+	return c.link, c.session.epoch
 }
 
 // isClosed reports whether Close was called.

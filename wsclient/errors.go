@@ -50,6 +50,8 @@ const (
 	nameForbidden     = "Forbidden"
 	nameInternalError = "InternalServerError"
 	nameDuplicate     = "Duplicate"
+
+	nameStreamNotFound = "StreamNotFound"
 )
 
 // InvokeError reports that the service or the event handler failed to handle an invocation.

@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -17,8 +18,13 @@ const (
 	// frame has other fields too.
 	maxReceived = 4 << 20
 
-	// writeTimeout limits the write of one frame. A peer that does not read for this long is considered dead.
+	// writeTimeout limits the write of one frame, together with the time that slowestLink needs for the frame. A peer that
+	// does not read for this long is considered dead.
 	writeTimeout = 10 * time.Second
+
+	// slowestLink is the slowest rate, in bytes per second, at which frames can be sent. With it, a frame of 1 MiB has 26
+	// seconds: more, and a dead link would be noticed too late to recover the connection.
+	slowestLink = 64 << 10
 
 	// maxUnread limits the bytes that the service may not have read yet when a caller writes a frame on its own goroutine. The
 	// buffers of any connection hold this much, so the write does not block and the call observes its context.
@@ -43,10 +49,12 @@ type link struct {
 	spawn       func(func()) bool
 
 	since             time.Time     // when the link was opened
-	lastFrame         atomic.Int64  // when the last frame arrived, in nanoseconds after since
+	lastReceived      atomic.Int64  // when the last part of a frame arrived, in nanoseconds after since
+	body              bodyReader    // used only by the reader
 	gone              chan struct{} // closed when the reader has stopped
 	disconnectMessage string        // the text of the disconnected frame; used only by the reader
 	timedOut          atomic.Bool   // keepAlive closed the link
+	busy              atomic.Bool   // a frame is being written
 	alive             keepAlive
 
 	mu        sync.Mutex // guards everything below
@@ -83,16 +91,31 @@ func (l *link) read() (frame, int, error) {
 			buffers.Put(buf)
 		}
 	}()
-	if _, err := buf.ReadFrom(r); err != nil {
+	l.body = bodyReader{l, r}
+	if _, err := buf.ReadFrom(&l.body); err != nil {
 		return frame{}, 0, err
 	}
-	l.lastFrame.Store(int64(time.Since(l.since)))
 	if typ != l.codec.messageType() {
 		return frame{}, 0, &unreadableError{websocket.StatusUnsupportedData,
 			"a frame of type " + typ.String() + ", which the protocol does not use"}
 	}
 	f, err := l.codec.decode(buf.Bytes())
 	return f, buf.Len(), err
+}
+
+// bodyReader reads the body of a frame. It records the time of each part, because a large frame can take longer to arrive than
+// the timeout of keepAlive.
+type bodyReader struct {
+	link *link
+	body io.Reader
+}
+
+func (r *bodyReader) Read(p []byte) (int, error) {
+	n, err := r.body.Read(p)
+	if n > 0 {
+		r.link.lastReceived.Store(int64(time.Since(r.link.since)))
+	}
+	return n, err
 }
 
 // closeError converts the error of the last read into a CloseError.
@@ -234,11 +257,13 @@ func (l *link) begin(w *write) bool {
 	}
 	l.written += int64(len(w.data))
 	w.end = l.written
+	timeout := writeTimeout + time.Duration(len(w.data)/slowestLink)*time.Second
 	if l.watchdog == nil {
-		l.watchdog = time.AfterFunc(writeTimeout, l.closeSocket)
+		l.watchdog = time.AfterFunc(timeout, l.closeSocket)
 	} else {
-		l.watchdog.Reset(writeTimeout)
+		l.watchdog.Reset(timeout)
 	}
+	l.busy.Store(true)
 	return true
 }
 
@@ -246,6 +271,7 @@ func (l *link) begin(w *write) bool {
 func (l *link) put(w *write) bool {
 	err := l.ws.Write(context.Background(), l.codec.messageType(), w.data)
 	l.watchdog.Stop()
+	l.busy.Store(false)
 	if err != nil {
 		w.finish(errLinkLost)
 		l.closeNow() // makes the reader stop

@@ -14,9 +14,15 @@ const (
 	ackDelay    = 500 * time.Millisecond
 )
 
+// The service ends a connection with more than these unacknowledged.
+const (
+	serviceLimit      = 1000     // messages
+	serviceLimitBytes = 15 << 20 // 16 MiB, less the message that exceeds it
+)
+
 // sequence tracks which messages of a session were received and which were acknowledged.
 type sequence struct {
-	send func(id uint64) // sends a sequenceAck if there is a link
+	send func(epoch, id uint64) // sends a sequenceAck if the session has a link
 
 	mu       sync.Mutex // guards everything below
 	epoch    uint64     // the session
@@ -65,7 +71,7 @@ func (s *sequence) release(r released) {
 	}
 	id := s.takeAck()
 	s.mu.Unlock()
-	s.send(id)
+	s.send(r.epoch, id)
 	runtime.Gosched() // lets the writer goroutine run: in a burst, this goroutine would keep reading for a long time
 }
 
@@ -85,13 +91,13 @@ func (s *sequence) startTimer() {
 func (s *sequence) fire() {
 	s.mu.Lock()
 	s.armed = false
-	id := uint64(0)
+	epoch, id := s.epoch, uint64(0)
 	if s.ackable > s.acked && !s.stopped {
 		id = s.takeAck()
 	}
 	s.mu.Unlock()
 	if id > 0 {
-		s.send(id)
+		s.send(epoch, id)
 	}
 }
 
@@ -107,6 +113,13 @@ func (s *sequence) ackNow() uint64 {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return s.takeAck()
+}
+
+// unacknowledged returns the number of messages of the session that were received but not acknowledged.
+func (s *sequence) unacknowledged() uint64 {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.received - s.acked
 }
 
 func (s *sequence) stop() {

@@ -192,6 +192,9 @@ func (c *Conn) replace(l *link, ce *CloseError) (*link, *receivedFrame, error) {
 			ce = rejection
 		}
 	}
+	if ce.Code != int(websocket.StatusNormalClosure) && c.reachedServiceLimit() {
+		ce.err = ErrSlowConsumer
+	}
 	c.endSession(ce)
 	if hook := c.options.OnDisconnected; hook != nil {
 		c.hooks.add(func() { hook(DisconnectedEvent{c, s.id, ce}) })
@@ -204,6 +207,13 @@ func (c *Conn) replace(l *link, ce *CloseError) (*link, *receivedFrame, error) {
 	}
 	next, err := c.reconnect()
 	return next, nil, err
+}
+
+// reachedServiceLimit reports whether the service ended the session because too many messages are unacknowledged. The close
+// code that it then sends is not documented.
+func (c *Conn) reachedServiceLimit() bool {
+	return c.queue.reliable && c.queue.overLimit() &&
+		(c.sequence.unacknowledged() >= serviceLimit || c.queue.withheldBytes() >= serviceLimitBytes)
 }
 
 // canRecover reports whether the service may still keep a connection that ended with ce.
@@ -402,11 +412,11 @@ func (c *Conn) giveUp(err error) bool {
 // connections at the same time do not reconnect at the same time.
 func (c *Conn) nextDelay() time.Duration {
 	limit := c.options.Reconnect.MaxDelay
-	if shifted := c.options.Reconnect.MinDelay << min(c.attempt, 30); shifted > 0 {
-		limit = min(limit, shifted)
+	if shift := min(c.attempt, 62); c.options.Reconnect.MinDelay <= limit>>shift {
+		limit = c.options.Reconnect.MinDelay << shift
 	}
 	c.attempt++
-	return rand.N(limit + 1)
+	return rand.N(limit)
 }
 
 // sleep waits for d. It returns false early if the Conn ends.
@@ -425,6 +435,7 @@ func (c *Conn) sleep(d time.Duration) bool {
 func (c *Conn) connect(ctx context.Context) (*link, session, error) {
 	ctx, cancel := context.WithTimeout(ctx, attemptTimeout)
 	defer cancel()
+	c.static = false
 	target, err := c.provider(context.WithValue(ctx, staticKey{}, &c.static))
 	if err != nil {
 		return nil, session{}, fmt.Errorf("wsclient: the URL provider failed: %w", redactError(err, ""))

@@ -219,6 +219,12 @@ func TestBadArguments(t *testing.T) {
 			{"SendEvent: event must be a letter, then up to 127 letters, digits, and any of _ . -", event("1a")},
 			{"SendEvent: event must be a letter, then up to 127 letters, digits, and any of _ . -", event("a\n")},
 			{"SendEvent: event must be a letter, then up to 127 letters, digits, and any of _ . -", event(long[:129])},
+			{"SendEvent: event must be a letter, then up to 127 letters, digits, and any of _ . -", event("\u212Aelvin")}, // not a K
+			{"SendEvent: event must be a letter, then up to 127 letters, digits, and any of _ . -", event("me\u017F\u017Fage")},
+			{"OpenGroupStream: options.IdleTimeout is longer than 1193h2m47.295s", func() error {
+				_, err := conn.OpenGroupStream(ctx, "room", &StreamOptions{IdleTimeout: 1 << 32 * time.Millisecond})
+				return err
+			}},
 			{"Invoke: event is empty", func() error { _, err := conn.Invoke(ctx, "", Text("a"), nil); return err }},
 			{"SendToGroup: payload is the zero Payload; make one with Text, JSON, Binary or Protobuf", sendTo("g", Payload{}, SendToGroupOptions{})},
 			{"SendToGroup: payload is text that is not valid UTF-8; send it with Binary", sendTo("g", Text("\xff"), SendToGroupOptions{})},
