@@ -101,6 +101,9 @@ func nameAndMessage(name, message string) string {
 type CloseError struct {
 	// Code is the WebSocket close code. The service sent it, or this package sent it because it could not read a frame
 	// (1003, 1007 or 1009). Code is 1006 if the connection broke without a close frame.
+	//
+	// In a browser (GOOS=js) the service's close code is not available. Code is then 1000 if the service sent a
+	// disconnected frame, 1008 if it rejected a recovery, and otherwise 1006.
 	Code int
 
 	// Reason is the text in the close frame.

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -43,7 +44,7 @@ var errLinkLost = errors.New("the connection was lost")
 // frames and exists only while frames are queued, so an idle link needs only one goroutine. The contexts of callers are not
 // used for reads and writes, because the WebSocket library closes the connection when such a context ends.
 type link struct {
-	ws          *websocket.Conn
+	ws          socket
 	closeSocket func() // closes the socket immediately; without a close frame, the connection can be recovered
 	codec       codec
 	spawn       func(func()) bool
@@ -52,7 +53,8 @@ type link struct {
 	lastReceived      atomic.Int64  // when the last part of a frame arrived, in nanoseconds after since
 	body              bodyReader    // used only by the reader
 	gone              chan struct{} // closed when the reader has stopped
-	disconnectMessage string        // the text of the disconnected frame; used only by the reader
+	disconnected      bool          // the disconnected frame has arrived; used only by the reader
+	disconnectMessage string        // its text
 	timedOut          atomic.Bool   // keepAlive closed the link
 	busy              atomic.Bool   // a frame is being written
 	alive             keepAlive
@@ -66,8 +68,17 @@ type link struct {
 	watchdog  *time.Timer // closes the socket when a write takes too long
 }
 
+// socket is a *websocket.Conn or, in a browser, a wrapper of one.
+type socket interface {
+	Subprotocol() string
+	SetReadLimit(n int64)
+	Reader(ctx context.Context) (websocket.MessageType, io.Reader, error)
+	Write(ctx context.Context, typ websocket.MessageType, p []byte) error
+	Close(code websocket.StatusCode, reason string) error
+}
+
 // newLink returns a link that owns ws.
-func newLink(ws *websocket.Conn, closeSocket func(), c codec, spawn func(func()) bool) *link {
+func newLink(ws socket, closeSocket func(), c codec, spawn func(func()) bool) *link {
 	ws.SetReadLimit(maxReceived)
 	return &link{ws: ws, closeSocket: closeSocket, codec: c, spawn: spawn, since: time.Now(), gone: make(chan struct{})}
 }
@@ -130,6 +141,8 @@ func (l *link) closeError(err error) *CloseError {
 		ce.Code, ce.Reason = int(bad.code), bad.Error()
 	case errors.Is(err, websocket.ErrMessageTooBig):
 		ce.Code, ce.Reason = int(websocket.StatusMessageTooBig), fmt.Sprintf("the service sent a frame of more than %d bytes", maxReceived)
+	case !hasCloseCodes && l.disconnected && errors.Is(err, net.ErrClosed):
+		ce.Code, ce.byPeer = int(websocket.StatusNormalClosure), true // as after a close by an application server
 	case l.timedOut.Load():
 		ce.err = errors.New("keep-alive timeout: no frame arrived for too long")
 	default:

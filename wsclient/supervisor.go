@@ -120,7 +120,7 @@ func (c *Conn) handle(l *link, f *frame, size int) {
 		}
 		c.mu.Unlock()
 	case frameDisconnected:
-		l.disconnectMessage = f.reason
+		l.disconnected, l.disconnectMessage = true, f.reason
 	case frameInvokeResponse:
 		kept := *f
 		c.invokes.resolve(&kept)
@@ -327,7 +327,7 @@ func (c *Conn) tryRecover(s session) (*link, *receivedFrame, error) {
 	stop := context.AfterFunc(ctx, l.closeNow)
 	f, size, err := l.read()
 	if err == nil && f.kind == frameDisconnected {
-		l.disconnectMessage = f.reason
+		l.disconnected, l.disconnectMessage = true, f.reason
 		if _, _, err = l.read(); err == nil { // it should read the close frame
 			err = errors.New("the service disconnected the client")
 		}
@@ -337,7 +337,11 @@ func (c *Conn) tryRecover(s session) (*link, *receivedFrame, error) {
 	}
 	if err != nil {
 		l.closeNow()
-		return nil, nil, l.closeError(err)
+		ce := l.closeError(err)
+		if !hasCloseCodes && ce.Code == codeAbnormal && ctx.Err() == nil {
+			ce.Code = int(websocket.StatusPolicyViolation) // most likely: the socket opened, and was closed without a frame
+		}
+		return nil, nil, ce
 	}
 	if f.kind == frameConnected && f.connectionID != s.id {
 		if !c.goroutines.spawn(func() { l.close(websocket.StatusNormalClosure, "") }) {
@@ -491,7 +495,7 @@ func (c *Conn) awaitConnected(ctx context.Context, l *link) (frame, error) {
 		case err != nil:
 			return f, l.closeError(err)
 		case f.kind == frameDisconnected:
-			l.disconnectMessage = f.reason
+			l.disconnected, l.disconnectMessage = true, f.reason
 		case f.kind == frameConnected && f.connectionID == "":
 			return f, unreadable("a connected frame without a connectionId")
 		case f.kind == frameConnected:
