@@ -218,13 +218,6 @@ func (q *queue) overLimit() bool {
 	return q.admitted < q.len
 }
 
-// withheldBytes returns the size of the messages beyond the limits of the buffer.
-func (q *queue) withheldBytes() int {
-	q.mu.Lock()
-	defer q.mu.Unlock()
-	return q.bytes - q.admittedBytes
-}
-
 // size returns the number of waiting messages, their size in bytes, and the number of dropped messages.
 func (q *queue) size() (messages, bytes int, dropped uint64) {
 	q.mu.Lock()

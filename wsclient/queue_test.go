@@ -353,4 +353,22 @@ func TestSlowConsumerWithAnyCloseCode(t *testing.T) {
 			})
 		})
 	}
+	t.Run("the limit is that of a session", func(t *testing.T) {
+		bubble(t, func(t *testing.T, s *service) {
+			conn, p := s.connect(Options{Buffer: BufferOptions{Messages: 1}})
+			data := strings.Repeat("a", 1<<20)
+			for session := range 3 {
+				for id := range 10 {
+					p.send(fmt.Sprintf(`{"type":"message","from":"server","dataType":"text","data":%q,"sequenceId":%d}`, data, id+1))
+				}
+				p.close(websocket.StatusTryAgainLater, "")
+				p = s.next()
+				p.close(websocket.StatusPolicyViolation, "The connection could not be recovered.")
+				p = s.next()
+				p.sendConnected(fmt.Sprintf("c%d", session+2))
+			}
+			synctest.Wait()
+			require.NoError(t, conn.Err())
+		})
+	})
 }

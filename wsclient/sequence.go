@@ -31,6 +31,7 @@ type sequence struct {
 	acked    uint64     // highest ID that was acknowledged
 	count    int        // number of messages between acked and ackable
 	bytes    int        // size of their frames
+	withheld int        // size of the frames after ackable
 	timer    *time.Timer
 	armed    bool // the timer is running
 	stopped  bool
@@ -40,17 +41,18 @@ type sequence struct {
 func (s *sequence) reset(epoch uint64) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.epoch, s.received, s.ackable, s.acked, s.count, s.bytes = epoch, 0, 0, 0, 0, 0
+	s.epoch, s.received, s.ackable, s.acked, s.count, s.bytes, s.withheld = epoch, 0, 0, 0, 0, 0, 0
 }
 
-// receive records a received message. It returns false if the message is a duplicate.
-func (s *sequence) receive(id uint64) bool {
+// receive records a received message and the size of its frame. It returns false if the message is a duplicate.
+func (s *sequence) receive(id uint64, size int) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if id <= s.received {
 		return false
 	}
 	s.received = id
+	s.withheld += size
 	return true
 }
 
@@ -64,6 +66,7 @@ func (s *sequence) release(r released) {
 	s.ackable = max(s.ackable, r.id)
 	s.count += r.count
 	s.bytes += r.bytes
+	s.withheld -= r.bytes
 	if s.count < ackMessages && s.bytes < ackBytes {
 		s.startTimer()
 		s.mu.Unlock()
@@ -115,11 +118,11 @@ func (s *sequence) ackNow() uint64 {
 	return s.takeAck()
 }
 
-// unacknowledged returns the number of messages of the session that were received but not acknowledged.
-func (s *sequence) unacknowledged() uint64 {
+// reachedServiceLimit reports whether so many messages of the session are unacknowledged that the service ends it.
+func (s *sequence) reachedServiceLimit() bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return s.received - s.acked
+	return s.received-s.acked >= serviceLimit || s.withheld >= serviceLimitBytes
 }
 
 func (s *sequence) stop() {

@@ -115,7 +115,7 @@ func (c *Conn) handle(l *link, f *frame, size int) {
 		c.acks.resolve(&kept)
 	case frameConnected: // later in a connection, it may carry a new reconnection token
 		c.mu.Lock()
-		if f.reconnectionToken != "" && f.connectionID == c.session.id {
+		if f.reconnectionToken != "" && f.connectionID == c.session.id && c.queue.reliable {
 			c.session.token = f.reconnectionToken
 		}
 		c.mu.Unlock()
@@ -133,7 +133,7 @@ func (c *Conn) handle(l *link, f *frame, size int) {
 
 // deliver adds a message to the queue unless it is a duplicate.
 func (c *Conn) deliver(l *link, m *Message, size int) {
-	if m.SequenceID != 0 && c.queue.reliable && !c.sequence.receive(m.SequenceID) {
+	if m.SequenceID != 0 && c.queue.reliable && !c.sequence.receive(m.SequenceID, size) {
 		c.duplicates.Add(1)
 		if id := c.sequence.ackNow(); id > 0 {
 			l.send(&request{kind: requestSequenceAck, sequenceID: id})
@@ -192,7 +192,8 @@ func (c *Conn) replace(l *link, ce *CloseError) (*link, *receivedFrame, error) {
 			ce = rejection
 		}
 	}
-	if ce.Code != int(websocket.StatusNormalClosure) && c.reachedServiceLimit() {
+	// The close code of a session with too many unacknowledged messages is not documented.
+	if ce.Code != int(websocket.StatusNormalClosure) && c.queue.reliable && c.queue.overLimit() && c.sequence.reachedServiceLimit() {
 		ce.err = ErrSlowConsumer
 	}
 	c.endSession(ce)
@@ -207,13 +208,6 @@ func (c *Conn) replace(l *link, ce *CloseError) (*link, *receivedFrame, error) {
 	}
 	next, err := c.reconnect()
 	return next, nil, err
-}
-
-// reachedServiceLimit reports whether the service ended the session because too many messages are unacknowledged. The close
-// code that it then sends is not documented.
-func (c *Conn) reachedServiceLimit() bool {
-	return c.queue.reliable && c.queue.overLimit() &&
-		(c.sequence.unacknowledged() >= serviceLimit || c.queue.withheldBytes() >= serviceLimitBytes)
 }
 
 // canRecover reports whether the service may still keep a connection that ended with ce.

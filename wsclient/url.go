@@ -18,7 +18,7 @@ import (
 //
 // A Conn calls its URLProvider before each new connection. It does not call it for recoveries or to renew the token of
 // an open connection. The context ends with the attempt to connect, after 10 seconds at most. The URLProvider must
-// return when the context ends.
+// return when the context ends. It must not call [Conn.Close], which waits for it.
 type URLProvider func(ctx context.Context) (string, error)
 
 // staticKey is the context key under which StaticURL reports that its URL does not change.
