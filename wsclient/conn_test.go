@@ -1,6 +1,7 @@
 package wsclient
 
 import (
+	"strings"
 	"testing"
 	"time"
 
@@ -105,4 +106,31 @@ func TestTheEmulatorsFaults(t *testing.T) {
 		&webpubsub.RevokePermissionOptions{TargetName: "room"}))
 	require.ErrorIs(t, conn.SendToGroup(ctx, "room", Text("c"), nil), ErrForbidden)
 	require.EqualValues(t, 3, conn.Stats().Connections)
+}
+
+// TestExtremeMessages checks the smallest and largest messages with each protocol. JSON escapes each character of the largest
+// text with six bytes.
+func TestExtremeMessages(t *testing.T) {
+	h := startHub(t)
+	const largest = 1 << 20
+	for p := range Protocol(len(subprotocols)) {
+		conn := h.dial(t, &Options{Protocol: p})
+		for _, m := range []struct {
+			sent webpubsub.Message
+			want Payload
+		}{
+			{webpubsub.JSON(nil), Payload{DataType: DataJSON, Data: []byte("null")}},
+			{webpubsub.Text(""), Text("")},
+			{webpubsub.Binary(nil), Binary([]byte{})},
+			{webpubsub.Text(strings.Repeat("\x01", largest)), Text(strings.Repeat("\x01", largest))},
+			{webpubsub.Binary(make([]byte, largest)), Binary(make([]byte, largest))},
+		} {
+			require.NoError(t, h.service.SendToConnection(testContext(t), conn.ConnectionID(), m.sent, nil))
+			got := receive(t, conn)
+			require.Equal(t, m.want.DataType, got.DataType)
+			require.Equal(t, string(m.want.Data), got.Text())
+		}
+		require.EqualValues(t, 1, conn.Stats().Connections)
+		require.NoError(t, conn.Close())
+	}
 }

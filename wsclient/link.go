@@ -15,9 +15,9 @@ import (
 )
 
 const (
-	// maxReceived is the maximum size of a received frame. Data may have 1 MiB, which base64 makes a third larger, and the
+	// maxReceived is the maximum size of a received frame. Text may have 1 MiB, and JSON may escape each byte with six. The
 	// frame has other fields too.
-	maxReceived = 4 << 20
+	maxReceived = 8 << 20
 
 	// writeTimeout limits the write of one frame, together with the time that slowestLink needs for the frame. A peer that
 	// does not read for this long is considered dead.
