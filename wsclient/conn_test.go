@@ -1,6 +1,7 @@
 package wsclient
 
 import (
+	"net/http"
 	"strings"
 	"testing"
 	"time"
@@ -108,12 +109,22 @@ func TestTheEmulatorsFaults(t *testing.T) {
 	require.EqualValues(t, 3, conn.Stats().Connections)
 }
 
-// TestExtremeMessages checks the smallest and largest messages with each protocol. JSON escapes each character of the largest
+// TestExtremeMessages checks the smallest and largest messages with each codec. JSON escapes each character of the largest
 // text with six bytes.
 func TestExtremeMessages(t *testing.T) {
 	h := startHub(t)
 	const largest = 1 << 20
-	for p := range Protocol(len(subprotocols)) {
+	report := make([]byte, 11<<20) // in base64, less than the 16 MiB that may be unacknowledged
+	require.NoError(t, h.SetHubSettings(hubName, emulator.HubSettings{EventHandlers: []emulator.EventHandler{{UserEventPattern: "*",
+		Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			if r.Method == http.MethodOptions { // the validation
+				w.Header().Set("WebHook-Allowed-Origin", "*")
+				return
+			}
+			w.Header().Set("Content-Type", "application/octet-stream")
+			_, _ = w.Write(report)
+		})}}}))
+	for _, p := range []Protocol{JSONReliable, ProtobufReliable} {
 		conn := h.dial(t, &Options{Protocol: p})
 		for _, m := range []struct {
 			sent webpubsub.Message
@@ -133,4 +144,8 @@ func TestExtremeMessages(t *testing.T) {
 		require.EqualValues(t, 1, conn.Stats().Connections)
 		require.NoError(t, conn.Close())
 	}
+	conn := h.dial(t, nil) // nothing is unacknowledged
+	require.NoError(t, conn.SendEvent(testContext(t), "report", Text("a"), nil))
+	require.Len(t, receive(t, conn).Data, len(report))
+	require.EqualValues(t, 1, conn.Stats().Connections)
 }

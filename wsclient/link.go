@@ -15,9 +15,9 @@ import (
 )
 
 const (
-	// maxReceived is the maximum size of a received frame. Text may have 1 MiB, and JSON may escape each byte with six. The
-	// frame has other fields too.
-	maxReceived = 8 << 20
+	// maxReceived is the maximum size of a received frame. Most messages have at most 1 MiB, but JSON may escape each byte of a
+	// text with six. An event handler may respond with 16 MiB, which base64 makes a third larger.
+	maxReceived = 32 << 20
 
 	// writeTimeout limits the write of one frame, together with the time that slowestLink needs for the frame. A peer that
 	// does not read for this long is considered dead.
