@@ -247,3 +247,20 @@ func TestAProviderThatEndsItsGoroutine(t *testing.T) {
 		require.NoError(t, conn.Close())
 	})
 }
+
+// TestHooksThatEndTheirGoroutine checks that hooks that call runtime.Goexit, like a failing assertion does, stop neither the other
+// hooks nor the Conn.
+func TestHooksThatEndTheirGoroutine(t *testing.T) {
+	bubble(t, func(t *testing.T, s *service) {
+		ended := make(chan int, 1)
+		conn, p := s.connect(Options{
+			OnConnected:    func(ConnectedEvent) { runtime.Goexit() },
+			OnDisconnected: func(d DisconnectedEvent) { ended <- d.Err.Code },
+			OnServerClose:  func(string) bool { runtime.Goexit(); return true },
+		})
+		p.close(websocket.StatusNormalClosure, "")
+		require.Equal(t, 1000, <-ended)
+		<-conn.Done()
+		require.ErrorAs(t, conn.Err(), new(*CloseError))
+	})
+}

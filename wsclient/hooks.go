@@ -35,10 +35,16 @@ func (h *hooks) start(f func()) {
 }
 
 func (h *hooks) run() {
+	finished := false
+	defer func() {
+		if !finished { // a hook called runtime.Goexit, like a test's FailNow
+			go h.run()
+		}
+	}()
 	for {
 		h.mu.Lock()
 		if len(h.queue) == 0 {
-			h.queue, h.running = nil, false
+			h.queue, h.running, finished = nil, false, true
 			h.mu.Unlock()
 			return
 		}

@@ -379,12 +379,13 @@ func (s *StreamWriter) wake() {
 	}
 }
 
-// acknowledge removes the fragments before the one that the service expects next.
-func (s *StreamWriter) acknowledge(expected uint64) {
+// acknowledge removes the fragments before the one that the service expects next. It returns false if that one has been
+// removed before.
+func (s *StreamWriter) acknowledge(expected uint64) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.over {
-		return
+		return true
 	}
 	if !s.accepted {
 		s.accepted = true
@@ -392,7 +393,7 @@ func (s *StreamWriter) acknowledge(expected uint64) {
 		s.timer = time.AfterFunc(s.keepAliveInterval(), s.keepAlive)
 	}
 	if expected <= s.base || expected > s.next {
-		return
+		return expected >= s.base || expected == 0
 	}
 	n := int(expected - s.base)
 	for i := range n {
@@ -401,12 +402,16 @@ func (s *StreamWriter) acknowledge(expected uint64) {
 	}
 	s.unacked, s.base = s.unacked[n:], expected
 	s.wake()
+	return true
 }
 
 // handleNack sends the unacknowledged fragments again. After a gap, the service sends a nack for every fragment that
 // follows, so nacks for the same fragment are ignored for streamRetryDelay.
 func (s *StreamWriter) handleNack(f *frame) {
-	s.acknowledge(f.expected)
+	if !s.acknowledge(f.expected) {
+		s.fail(&StreamError{Name: f.failure.name, Message: "the service expects a fragment that it has acknowledged"})
+		return
+	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.over || s.resent == f.expected && time.Since(s.resentAt) < streamRetryDelay {

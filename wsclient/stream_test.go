@@ -297,3 +297,23 @@ func TestStreamErrorsFitIntoAFrame(t *testing.T) {
 		p.send(withID(`{"type":"streamClosed","streamId":"$"}`, w.ID()))
 	})
 }
+
+// TestStreamThatTheServiceForgot checks that a stream fails if the service asks again for fragments that it acknowledged, because
+// the StreamWriter no longer has them.
+func TestStreamThatTheServiceForgot(t *testing.T) {
+	bubble(t, func(t *testing.T, s *service) {
+		conn, p := s.connect(Options{})
+		w := openStream(t, conn, p, nil)
+		for range 3 {
+			_, err := w.Write([]byte("a"))
+			require.NoError(t, err)
+		}
+		p.streamAck(w.ID(), 3)
+		p.send(withID(`{"type":"streamNack","streamId":"$","name":"InvalidSequenceId","expectedSequenceId":1}`, w.ID()))
+		<-w.closed
+		_, err := w.Write([]byte("a"))
+		var se *StreamError
+		require.ErrorAs(t, err, &se)
+		require.Equal(t, "InvalidSequenceId", se.Name)
+	})
+}

@@ -244,7 +244,10 @@ func (c *Conn) wantsReconnect(ce *CloseError) bool {
 	}
 	answer := make(chan bool, 1)
 	// Not queued behind the other hooks: one of them may wait for the connection.
-	c.hooks.start(func() { answer <- hook(reason) })
+	c.hooks.start(func() {
+		defer close(answer) // in case the hook calls runtime.Goexit
+		answer <- hook(reason)
+	})
 	select {
 	case wanted := <-answer:
 		return wanted
