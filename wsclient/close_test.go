@@ -230,7 +230,7 @@ func TestCloseDuringAnUnfinishedFarewell(t *testing.T) {
 }
 
 // TestAProviderThatEndsItsGoroutine checks that a provider that calls runtime.Goexit, like a failing assertion of a test
-// does, ends the Conn instead of blocking Close.
+// does, does not block the Conn.
 func TestAProviderThatEndsItsGoroutine(t *testing.T) {
 	bubble(t, func(t *testing.T, s *service) {
 		first := true
@@ -240,10 +240,10 @@ func TestAProviderThatEndsItsGoroutine(t *testing.T) {
 			}
 			first = false
 			return serviceURL, nil
-		}, Options{Protocol: JSONPlain})
+		}, Options{Protocol: JSONPlain, Reconnect: ReconnectOptions{MaxAttempts: 2}})
 		p.cut()
 		<-conn.Done()
-		require.Error(t, conn.Err())
+		require.EqualError(t, conn.Err(), "wsclient: the URL provider failed: it called runtime.Goexit")
 		require.NoError(t, conn.Close())
 	})
 }
@@ -262,5 +262,71 @@ func TestHooksThatEndTheirGoroutine(t *testing.T) {
 		require.Equal(t, 1000, <-ended)
 		<-conn.Done()
 		require.ErrorAs(t, conn.Err(), new(*CloseError))
+	})
+}
+
+// TestAProviderThatIgnoresItsContext checks that a provider that hangs delays neither Dial nor Close, nor the next attempt.
+func TestAProviderThatIgnoresItsContext(t *testing.T) {
+	bubble(t, func(t *testing.T, s *service) {
+		release := make(chan struct{})
+		defer close(release)
+		asked := make(chan struct{}, 10)
+		hang := func(context.Context) (string, error) {
+			asked <- struct{}{}
+			<-release
+			return serviceURL, nil
+		}
+		ctx, cancel := context.WithTimeout(context.Background(), time.Second)
+		defer cancel()
+		start := time.Now()
+		_, err := Dial(ctx, hang, nil)
+		require.ErrorIs(t, err, context.DeadlineExceeded)
+		require.Equal(t, time.Second+providerGrace, time.Since(start))
+
+		<-asked
+		first := true
+		conn, p := s.connectTo(func(ctx context.Context) (string, error) {
+			if first {
+				first = false
+				return serviceURL, nil
+			}
+			return hang(ctx)
+		}, Options{Protocol: JSONPlain})
+		p.cut()
+		<-asked
+		start = time.Now()
+		<-asked
+		require.LessOrEqual(t, time.Since(start), attemptTimeout+providerGrace+time.Second)
+		start = time.Now()
+		require.NoError(t, conn.Close())
+		require.Equal(t, providerGrace, time.Since(start))
+	})
+}
+
+// TestAProviderThatCloses checks that a provider may call Close, for example because the user has logged out.
+func TestAProviderThatCloses(t *testing.T) {
+	bubble(t, func(t *testing.T, s *service) {
+		var conn *Conn
+		ready := make(chan struct{})
+		first := true
+		conn, p := s.connectTo(func(context.Context) (string, error) {
+			if first {
+				first = false
+				return serviceURL, nil
+			}
+			<-ready
+			return "", conn.Close()
+		}, Options{Protocol: JSONPlain})
+		close(ready)
+		p.cut()
+		<-conn.Done()
+		require.ErrorIs(t, conn.Err(), ErrClosed)
+	})
+}
+
+// TestAProviderThatPanics checks that the caller of Dial can recover from a panic of its provider.
+func TestAProviderThatPanics(t *testing.T) {
+	require.Panics(t, func() {
+		_, _ = Dial(testContext(t), func(context.Context) (string, error) { panic("no URL") }, nil)
 	})
 }

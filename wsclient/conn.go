@@ -152,11 +152,10 @@ func newConn(provider URLProvider, o Options) *Conn {
 // returns the messages that have already arrived.
 //
 // Close works in every state: it also stops a recovery, an attempt to connect, or the wait before the next attempt. It
-// waits up to 5 seconds for the service's close frame, then closes the socket. Only a URLProvider that ignores its
-// context can delay Close further.
+// waits up to 5 seconds for the service's close frame, then closes the socket.
 //
-// When Close returns, all goroutines of the Conn have ended, except a running hook. Close may be called more than once
-// and from a hook. It always returns nil.
+// When Close returns, all goroutines of the Conn have ended, except a running hook and a URLProvider that ignores its
+// context. Close may be called more than once, and from a hook or URLProvider. It always returns nil.
 func (c *Conn) Close() error {
 	c.mu.Lock()
 	first := !c.closed

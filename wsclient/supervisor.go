@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"net/url"
+	"runtime/debug"
 	"strings"
 	"time"
 
@@ -30,6 +31,9 @@ const (
 	// resetDelayAfter is how long a connection must have been up to reset the reconnect delay.
 	resetDelayAfter = 30 * time.Second
 
+	// providerGrace is how long a provider may take to return after its context has ended.
+	providerGrace = time.Second
+
 	// maxRejections is the number of rejected URLs after which the Conn ends.
 	maxRejections = 3
 )
@@ -47,17 +51,14 @@ type session struct {
 // run is the supervisor goroutine. It reads from the link and replaces the link when it ends.
 func (c *Conn) run(l *link) {
 	var first *receivedFrame
-	err := errors.New("wsclient: the URL provider called runtime.Goexit") // like a test's FailNow
-	defer func() { c.finish(err) }()
 	for {
 		ce := c.serve(l, first)
-		next, frame, failure := c.replace(l, ce)
-		if failure != nil {
-			err = failure
+		var err error
+		if l, first, err = c.replace(l, ce); err != nil {
 			c.log.Info("the WebSocket client has ended", "error", err)
+			c.finish(err)
 			return
 		}
-		l, first = next, frame
 	}
 }
 
@@ -436,8 +437,7 @@ func (c *Conn) sleep(d time.Duration) bool {
 func (c *Conn) connect(ctx context.Context) (*link, session, error) {
 	ctx, cancel := context.WithTimeout(ctx, attemptTimeout)
 	defer cancel()
-	c.static = false
-	target, err := c.provider(context.WithValue(ctx, staticKey{}, &c.static))
+	target, err := c.askProvider(ctx)
 	if err != nil {
 		return nil, session{}, fmt.Errorf("wsclient: the URL provider failed: %w", redactError(err, ""))
 	}
@@ -459,6 +459,42 @@ func (c *Conn) connect(ctx context.Context) (*link, session, error) {
 		s.token = ""
 	}
 	return l, s, nil
+}
+
+// askProvider calls the provider. It gives up on a provider that ignores its context.
+func (c *Conn) askProvider(ctx context.Context) (string, error) {
+	type result struct {
+		url      string
+		static   bool
+		err      error
+		panicked string
+	}
+	answer := make(chan result, 1)
+	go func() {
+		r := result{err: errors.New("it called runtime.Goexit")} // like a test's FailNow; replaced if the provider returns
+		defer func() {
+			if p := recover(); p != nil {
+				r.panicked = fmt.Sprintf("%v\n\n%s", p, debug.Stack())
+			}
+			answer <- r
+		}()
+		r.url, r.err = c.provider(context.WithValue(ctx, staticKey{}, &r.static))
+	}()
+	var giveUp <-chan time.Time
+	for ended := ctx.Done(); ; {
+		select {
+		case r := <-answer:
+			if r.panicked != "" { // where the caller of Dial can recover
+				panic(r.panicked)
+			}
+			c.static = r.static
+			return r.url, r.err
+		case <-ended:
+			ended, giveUp = nil, time.After(providerGrace) // most providers return now, with a better error
+		case <-giveUp:
+			return "", ctx.Err()
+		}
+	}
 }
 
 // open dials target and returns the new link.

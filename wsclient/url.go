@@ -17,8 +17,8 @@ import (
 // service client's GetClientAccessToken returns.
 //
 // A Conn calls its URLProvider before each new connection. It does not call it for recoveries or to renew the token of
-// an open connection. The context ends with the attempt to connect, after 10 seconds at most. The URLProvider must
-// return when the context ends. It must not call [Conn.Close], which waits for it.
+// an open connection. The context ends with the attempt to connect, after 10 seconds at most. The URLProvider should
+// return when the context ends. One second later the Conn stops waiting for it, and may call it again.
 type URLProvider func(ctx context.Context) (string, error)
 
 // staticKey is the context key under which StaticURL reports that its URL does not change.
