@@ -114,7 +114,7 @@ func TestTheEmulatorsFaults(t *testing.T) {
 func TestExtremeMessages(t *testing.T) {
 	h := startHub(t)
 	const largest = 1 << 20
-	report := make([]byte, 11<<20) // in base64, less than the 16 MiB that may be unacknowledged
+	report := make([]byte, 7<<20) // in base64, less than the 16 MiB that may be unacknowledged
 	require.NoError(t, h.SetHubSettings(hubName, emulator.HubSettings{EventHandlers: []emulator.EventHandler{{UserEventPattern: "*",
 		Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 			if r.Method == http.MethodOptions { // the validation

@@ -357,8 +357,8 @@ func TestSlowConsumerWithAnyCloseCode(t *testing.T) {
 		bubble(t, func(t *testing.T, s *service) {
 			conn, p := s.connect(Options{Buffer: BufferOptions{Messages: 1}})
 			data := strings.Repeat("a", 1<<20)
-			for session := range 3 {
-				for id := range 10 {
+			for session := range 2 {
+				for id := range 8 {
 					p.send(fmt.Sprintf(`{"type":"message","from":"server","dataType":"text","data":%q,"sequenceId":%d}`, data, id+1))
 				}
 				p.close(websocket.StatusTryAgainLater, "")
