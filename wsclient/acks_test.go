@@ -504,3 +504,50 @@ func TestInvokeWaitsForTheNextConnection(t *testing.T) {
 		require.NoError(t, <-invoked)
 	})
 }
+
+// TestRejoinsAreRetriedTogether checks that the retries of many rejoins, after errors or a recovery, do not wait for each other.
+func TestRejoinsAreRetriedTogether(t *testing.T) {
+	const groups = 50
+	for name, fail := range map[string]func(s *service, p *peer, requests []clientFrame) *peer{
+		"errors": func(_ *service, p *peer, requests []clientFrame) *peer {
+			for _, f := range requests {
+				p.nack(f, "InternalServerError")
+			}
+			return p
+		},
+		"a recovery": func(s *service, p *peer, _ []clientFrame) *peer {
+			p.cut()
+			p = s.next()
+			p.send(`{"type":"pong"}`)
+			return p
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			bubble(t, func(t *testing.T, s *service) {
+				conn, p := s.connect(Options{})
+				for i := range groups {
+					joined := join(conn, fmt.Sprint("room", i))
+					p.ack(p.expect("joinGroup"))
+					require.NoError(t, <-joined)
+				}
+				p.close(websocket.StatusPolicyViolation, "")
+				p = s.next()
+				p.sendConnected("c2")
+				var requests []clientFrame
+				for range groups {
+					requests = append(requests, p.expect("joinGroup"))
+				}
+				p = fail(s, p, requests)
+				time.Sleep(2 * firstRetryDelay)
+				synctest.Wait()
+				retries := 0
+				for len(p.frames) > 0 {
+					if f := <-p.frames; f.Type == "joinGroup" {
+						retries++
+					}
+				}
+				require.Equal(t, groups, retries)
+			})
+		})
+	}
+}
