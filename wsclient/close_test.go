@@ -271,10 +271,10 @@ func TestAProviderThatIgnoresItsContext(t *testing.T) {
 		release := make(chan struct{})
 		defer close(release)
 		asked := make(chan struct{}, 10)
-		hang := func(context.Context) (string, error) {
+		hang := func(ctx context.Context) (string, error) {
 			asked <- struct{}{}
 			<-release
-			return serviceURL, nil
+			return "", ctx.Err()
 		}
 		ctx, cancel := context.WithTimeout(context.Background(), time.Second)
 		defer cancel()

@@ -293,7 +293,7 @@ func TestStreamErrorsFitIntoAFrame(t *testing.T) {
 		f := p.expect("streamEnd")
 		require.Less(t, len(f.raw), maxFrame)
 		require.True(t, strings.HasPrefix(long, f.Error.Message))
-		require.Equal(t, maxStreamError-1, len(f.Error.Message), "a character is not split")
+		require.Len(t, f.Error.Message, maxStreamError-1, "a character is not split")
 		p.send(withID(`{"type":"streamClosed","streamId":"$"}`, w.ID()))
 	})
 }
