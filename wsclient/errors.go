@@ -5,6 +5,8 @@ import (
 	"fmt"
 	"net/http"
 	"strings"
+
+	"github.com/awps-go/webpubsub/internal/redact"
 )
 
 // Errors to test for with errors.Is. They are usually wrapped in another error.
@@ -92,10 +94,13 @@ func nameAndMessage(name, message string) string {
 	case name == "":
 		name = "the service reported an error without a name"
 	case message == "":
-		return name
+		return redact.Line(name, maxErrorText)
 	}
-	return name + ": " + message
+	return redact.Line(name+": "+message, maxErrorText)
 }
+
+// maxErrorText is the number of bytes of the service's text in the text of an error.
+const maxErrorText = 1 << 10
 
 // CloseError reports why a connection ended.
 type CloseError struct {
@@ -127,10 +132,10 @@ func (e *CloseError) Error() string {
 		fmt.Fprintf(&b, " with code %d", e.Code)
 	}
 	if e.Reason != "" {
-		b.WriteString(": " + e.Reason)
+		b.WriteString(": " + redact.Line(e.Reason, maxErrorText))
 	}
 	if e.Message != "" && e.Message != e.Reason {
-		b.WriteString(": " + e.Message)
+		b.WriteString(": " + redact.Line(e.Message, maxErrorText))
 	}
 	if e.err != nil {
 		b.WriteString(": " + withoutPrefix(e.err))

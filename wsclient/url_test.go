@@ -261,3 +261,21 @@ func TestBadArguments(t *testing.T) {
 			Metadata: map[string]string{"Trace": "a, b", "trace": " "}})())
 	})
 }
+
+// TestErrorsHaveOneLine checks that text of the service, of the event handler, or of another client cannot add lines to a log or
+// control a terminal.
+func TestErrorsHaveOneLine(t *testing.T) {
+	const text = "a\n\x1b[2J\u202eb"
+	for _, err := range []error{
+		&AckError{Name: text, Message: text},
+		&InvokeError{Name: text, Message: text},
+		&StreamError{Name: text, Message: text},
+		&CloseError{Code: 1000, Reason: text, Message: text + text},
+	} {
+		require.NotContains(t, err.Error(), "\n")
+		require.NotContains(t, err.Error(), "\x1b")
+		require.NotContains(t, err.Error(), "\u202e")
+		require.Contains(t, err.Error(), `a \u001b[2J\u202eb`)
+	}
+	require.Less(t, len((&StreamError{Name: "UserError", Message: strings.Repeat("a", 1<<20)}).Error()), 2*maxErrorText)
+}
