@@ -330,3 +330,48 @@ func TestAProviderThatPanics(t *testing.T) {
 		_, _ = Dial(testContext(t), func(context.Context) (string, error) { panic("no URL") }, nil)
 	})
 }
+
+// failingSocket is a socket whose writes fail.
+type failingSocket struct{ socket }
+
+func (failingSocket) Write(context.Context, websocket.MessageType, []byte) error {
+	return io.ErrClosedPipe
+}
+
+// TestAFailedWriteDoesNotHideTheCloseCode checks that the reader still gets the last frames and the close code of a service that
+// closed the socket right after them. Writes fail then, possibly before the reader has read the frames.
+func TestAFailedWriteDoesNotHideTheCloseCode(t *testing.T) {
+	bubble(t, func(t *testing.T, s *service) {
+		conn, _ := s.connect(Options{})
+		l, err := conn.open(context.Background(), serviceURL)
+		require.NoError(t, err)
+		l.ws = failingSocket{l.ws}
+		p := s.next()
+		done := make(chan error, 1)
+		l.write([]byte("{}"), done)
+		require.Error(t, <-done)
+		l.writeNow([]byte("{}"), done)
+		require.Error(t, <-done, "writes fail from then on")
+		go func() {
+			p.send(message(1))
+			p.close(websocket.StatusNormalClosure, "bye")
+		}()
+		f, _, err := l.read()
+		require.NoError(t, err)
+		require.Equal(t, "1", f.message.Text())
+		_, _, err = l.read()
+		require.Equal(t, 1000, l.closeError(err).Code)
+		l.closeNow()
+
+		l, err = conn.open(context.Background(), serviceURL)
+		require.NoError(t, err)
+		l.ws = failingSocket{l.ws}
+		p = s.next()
+		start := time.Now()
+		l.write([]byte("{}"), done)
+		_, _, err = l.read() // nothing comes
+		require.Error(t, err)
+		require.Equal(t, drainTimeout, time.Since(start))
+		p.cut()
+	})
+}

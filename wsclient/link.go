@@ -31,6 +31,10 @@ const (
 	// buffers of any connection hold this much, so the write does not block and the call observes its context.
 	maxUnread = 4 << 10
 
+	// drainTimeout is how long the reader may continue after a write has failed. A service that closes the socket right after
+	// its last frames makes writes fail before the reader has seen these frames and the close code.
+	drainTimeout = time.Second
+
 	// closeTimeout limits the close handshake.
 	closeTimeout = 5 * time.Second
 )
@@ -287,7 +291,8 @@ func (l *link) put(w *write) bool {
 	l.busy.Store(false)
 	if err != nil {
 		w.finish(errLinkLost)
-		l.closeNow() // makes the reader stop
+		l.fail()
+		time.AfterFunc(drainTimeout, l.closeSocket)
 		return false
 	}
 	w.finish(nil)
@@ -302,12 +307,17 @@ func (l *link) abandon() {
 	l.queue = nil
 }
 
-// closeNow closes the link without a close frame and fails the queued writes.
-func (l *link) closeNow() {
+// fail fails the queued writes and those to come.
+func (l *link) fail() {
 	l.mu.Lock()
 	l.dead = true
 	l.abandon()
 	l.mu.Unlock()
+}
+
+// closeNow closes the link without a close frame and fails the queued writes.
+func (l *link) closeNow() {
+	l.fail()
 	l.alive.stop()
 	l.closeSocket()
 }
