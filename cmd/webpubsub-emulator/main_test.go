@@ -2,12 +2,14 @@ package main
 
 import (
 	"crypto/x509"
+	"encoding/json"
 	"encoding/pem"
 	"fmt"
 	"io"
 	"net"
 	"net/http"
 	"net/http/httptest"
+	"net/url"
 	"os"
 	"path/filepath"
 	"strings"
@@ -232,6 +234,32 @@ func TestTheHubSettingsFileIsReloadedWhileTheProgramRuns(t *testing.T) {
 	end(t, p)
 }
 
+func TestConnectedAfterRecovery(t *testing.T) {
+	for _, again := range []bool{true, false} {
+		p := programtest.Start(t, []string{"-addr", "127.0.0.1:0", fmt.Sprintf("-connected-after-recovery=%t", again)})
+		client, err := webpubsub.NewClientFromConnectionString(connectionString(t, p), "chat", nil)
+		require.NoError(t, err)
+		access, err := client.GetClientAccessToken(t.Context(), nil)
+		require.NoError(t, err)
+		open := func(query string) (ws *websocket.Conn, hello map[string]string) {
+			ws, _, err := websocket.Dial(t.Context(), access.URL+query,
+				&websocket.DialOptions{Subprotocols: []string{wsclient.JSONReliable.String()}})
+			require.NoError(t, err)
+			require.NoError(t, ws.Write(t.Context(), websocket.MessageText, []byte(`{"type":"ping"}`)))
+			_, frame, err := ws.Read(t.Context())
+			require.NoError(t, err)
+			require.NoError(t, json.Unmarshal(frame, &hello))
+			return ws, hello
+		}
+		ws, hello := open("")
+		require.NoError(t, ws.CloseNow())
+		ws, first := open("&awps_connection_id=" + hello["connectionId"] + "&awps_reconnection_token=" + url.QueryEscape(hello["reconnectionToken"]))
+		require.Equal(t, again, first["event"] == "connected", first)
+		require.NoError(t, ws.Close(websocket.StatusNormalClosure, ""))
+		end(t, p)
+	}
+}
+
 func TestBearerTokensAreAcceptedOnRequest(t *testing.T) {
 	for _, accept := range []bool{true, false} {
 		p := programtest.Start(t, []string{"-addr", "127.0.0.1:0", fmt.Sprintf("-accept-bearer=%t", accept)})
@@ -287,7 +315,7 @@ func TestHelp(t *testing.T) {
 	help := p.Stderr.String()
 	require.Contains(t, help, "for local development")
 	require.NotContains(t, help, "secret")
-	for _, name := range []string{"addr", "access-key", "accept-bearer", "log-level", "hubs", "tls-cert", "tls-key"} {
+	for _, name := range []string{"addr", "access-key", "accept-bearer", "connected-after-recovery", "log-level", "hubs", "tls-cert", "tls-key"} {
 		require.Contains(t, help, "\n  -"+name+" ")
 		require.Contains(t, help, "\n        WEBPUBSUB_EMULATOR_"+strings.ToUpper(strings.ReplaceAll(name, "-", "_"))+"\n")
 	}
