@@ -11,7 +11,7 @@ import (
 type Options struct {
 	// Logger receives a record when a connection is opened or lost, when the handler panics, and when a response cannot be
 	// sent. At level Debug it also receives a record for each event, with the path but not the query. Records contain no
-	// keys, tokens or bodies. Nil means slog.Default().
+	// keys, tokens or bodies. Nil logs nothing.
 	Logger *slog.Logger
 
 	// MaxConcurrent is the maximum number of events that are served at the same time, over all connections. More events
@@ -93,7 +93,7 @@ func withDefaults(options *Options) (o Options, argument, problem string) {
 		return o, "options.MaxFrameBytes", "is more than 1 GiB"
 	}
 	if o.Logger == nil {
-		o.Logger = slog.Default()
+		o.Logger = slog.New(slog.DiscardHandler)
 	}
 	o.MaxConcurrent = cmp.Or(o.MaxConcurrent, 256)
 	o.MaxFrameBytes = cmp.Or(o.MaxFrameBytes, 2<<20)
