@@ -27,7 +27,7 @@
 // [ErrInvalidArgument]:
 //   - names that are empty, or have leading or trailing white space.
 //   - names with control characters, or that are not valid UTF-8.
-//   - the names . and .. (a single and a double dot).
+//   - the names . and .. (a single and a double dot), and names in which one of them is between slashes, such as a/../b.
 //
 // If you choose the names of groups and users, avoid the slash. It is sent as %2F, as in the official SDKs. According
 // to public sources, the service does not decode %2F in a path: SendToGroup for a/b reaches the group a%2Fb. So an

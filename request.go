@@ -139,6 +139,8 @@ func nameProblem(name string) string {
 	case name == "." || name == "..":
 		// For example, /users/../:send would reach the whole hub.
 		return "is " + name + ", which cannot be a segment of a URL path"
+	case hasDots(name):
+		return "has . or .. between slashes, which proxies may resolve in a URL path"
 	case !utf8.ValidString(name):
 		return "is not valid UTF-8"
 	case strings.TrimSpace(name) == "":
@@ -149,6 +151,17 @@ func nameProblem(name string) string {
 		return "has control characters"
 	}
 	return ""
+}
+
+// hasDots reports whether . or .. is a part of a name that is divided by slashes. The client sends a slash as %2F, but a
+// proxy may decode it. Then /users/a%2F..%2Fb/:send would reach the user b.
+func hasDots(name string) bool {
+	for part := range strings.FieldsFuncSeq(name, func(c rune) bool { return c == '/' || c == '\\' }) {
+		if part == "." || part == ".." {
+			return true
+		}
+	}
+	return false
 }
 
 // groupProblem is nameProblem for a group.

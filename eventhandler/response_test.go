@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"encoding/base64"
+	"errors"
 	"log/slog"
 	"net/http"
 	"strings"
@@ -78,7 +79,7 @@ func TestNamesThatAreRefusedInAConnectResponse(t *testing.T) {
 		"a user and none":                   {response{UserID: "a", NoUser: true}, "NoUser and UserID cannot both be set"},
 		"a group without a name":            {groups(""), "ConnectResponse.Groups[1] is empty"},
 		"a group of white space":            {groups(" \u00a0"), "Groups[1] is only white space"},
-		"a group with a space before it":    {groups(" a"), "Groups[1] begins or ends with a space"},
+		"a group with a space before it":    {groups(" a"), "Groups[1] begins or ends with white space"},
 		"a group with a tab":                {groups("a\tb"), "Groups[1] contains a control character"},
 		"a group that is a dot segment":     {groups("."), "Groups[1] is a dot segment"},
 		"a group that is not UTF-8":         {groups("\xff"), "Groups[1] is not valid UTF-8"},
@@ -114,7 +115,7 @@ func TestNamesThatAreRefusedInAConnectResponse(t *testing.T) {
 
 func TestNamesThatAreRightInAConnectResponse(t *testing.T) {
 	a, log := answerOf(t, "sys.connect", "{}", &eventhandler.ConnectResponse{
-		UserID: "Zoë  a/b%2F..", Groups: []string{"a b", "a/b", "..a", "\u00a0a", strings.Repeat("🚀", 512)},
+		UserID: "Zoë  a/b%2F..", Groups: []string{"a b", "a/b", "..a", "a/.b", "a\u00a0b", strings.Repeat("🚀", 512)},
 		Roles: []string{webpubsub.RoleSendToAnyGroup, webpubsub.RoleJoinLeaveAnyGroup, webpubsub.RoleSendToGroup("a.b"),
 			webpubsub.RoleJoinLeaveGroup("*"), webpubsub.RoleSendToGroups(`a*b*c*d**\*\*`), webpubsub.RoleJoinLeaveGroups("?")},
 	}, nil)
@@ -124,6 +125,21 @@ func TestNamesThatAreRightInAConnectResponse(t *testing.T) {
 	a, log = answerOf(t, "sys.connect", "{}", &eventhandler.ConnectResponse{Roles: []string{"reader"}}, nil)
 	require.Equal(t, `{"roles":["reader"]}`, a.body)
 	require.Contains(t, log, `level=WARN msg="the service ignores the role \"reader\""`)
+}
+
+// The application can send to every user and group that its event handler sets.
+func TestNamesThatTheHandlerSetsAreThoseOfTheClient(t *testing.T) {
+	client, err := webpubsub.NewClientFromConnectionString("Endpoint="+newServer(t, http.NotFoundHandler())+";AccessKey=k", "chat", nil)
+	require.NoError(t, err)
+	for _, name := range []string{"a b", "a/b", "a%2Fb", "...", ".hidden", "a/.b", "/", "*", "é日本😀", "a\u00a0b", "a\u200db",
+		".", "..", "../a", "a/..", "a/./b", `a\..\b`, " a", "a ", "\ta", "\u00a0a", "a\u3000", "\u2003", "a\x7f", "a\u0085b", "a\xff"} {
+		a, _ := answerOf(t, "sys.connect", "{}", &eventhandler.ConnectResponse{UserID: name}, nil)
+		_, err := client.UserExists(t.Context(), name, nil)
+		require.Equal(t, errors.Is(err, webpubsub.ErrInvalidArgument), a.status == http.StatusUnprocessableEntity, "user %q", name)
+		a, _ = answerOf(t, "sys.connect", "{}", &eventhandler.ConnectResponse{Groups: []string{name}}, nil)
+		_, err = client.GroupExists(t.Context(), name, nil)
+		require.Equal(t, errors.Is(err, webpubsub.ErrInvalidArgument), a.status == http.StatusUnprocessableEntity, "group %q", name)
+	}
 }
 
 func TestARawStateReplacesTheWhole(t *testing.T) {
