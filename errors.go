@@ -252,8 +252,12 @@ func isConnectionFailure(err error) bool {
 	if urlError, ok := errors.AsType[*url.Error](err); ok && !urlError.Timeout() {
 		err = urlError.Err
 	}
-	_, ok := errors.AsType[net.Error](err)
-	return ok || errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF)
+	if _, ok := errors.AsType[net.Error](err); ok || errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) {
+		return true
+	}
+	// net/http exports none of its errors for HTTP/2 connections and streams that break off.
+	text := err.Error()
+	return strings.HasPrefix(text, "http2: ") || strings.HasPrefix(text, "stream error: ")
 }
 
 // unavailableError is an ErrUnavailable without a response.

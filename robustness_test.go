@@ -8,10 +8,12 @@ import (
 	"fmt"
 	"io"
 	"log"
+	"net"
 	"net/http"
 	"net/http/httptest"
 	"runtime"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"testing/synctest"
@@ -283,6 +285,29 @@ func TestAContextThatEndsDuringRetriesNamesTheLastResponse(t *testing.T) {
 	})
 }
 
+// lostConn is a connection whose other end has vanished since lost was closed.
+type lostConn struct {
+	net.Conn
+	lost, closed chan struct{}
+	once         sync.Once
+}
+
+func (c *lostConn) Read(p []byte) (int, error) {
+	n, err := c.Conn.Read(p)
+	select {
+	case <-c.lost:
+		<-c.closed
+		return 0, net.ErrClosed
+	default:
+		return n, err
+	}
+}
+
+func (c *lostConn) Close() error {
+	c.once.Do(func() { close(c.closed) })
+	return c.Conn.Close()
+}
+
 func TestUnavailable(t *testing.T) {
 	closed := httptest.NewServer(nil)
 	closed.Close()
@@ -296,6 +321,25 @@ func TestUnavailable(t *testing.T) {
 	trusted.Config.ErrorLog = log.New(io.Discard, "", 0)
 	trusted.StartTLS()
 	defer trusted.Close()
+	http2 := httptest.NewUnstartedServer(cutting.Config.Handler)
+	http2.EnableHTTP2 = true
+	http2.StartTLS()
+	defer http2.Close()
+	lost := make(chan struct{}) // closed when the server has received a request; the client then receives nothing more
+	losing := httptest.NewUnstartedServer(http.HandlerFunc(func(_ http.ResponseWriter, req *http.Request) {
+		close(lost)
+		<-req.Context().Done()
+	}))
+	losing.EnableHTTP2 = true
+	losing.StartTLS()
+	defer losing.Close()
+	losingClient := losing.Client()
+	losingTransport := losingClient.Transport.(*http.Transport)
+	losingTransport.HTTP2 = &http.HTTP2Config{SendPingTimeout: 10 * time.Millisecond, PingTimeout: 10 * time.Millisecond}
+	losingTransport.DialContext = func(ctx context.Context, network, address string) (net.Conn, error) {
+		conn, err := new(net.Dialer).DialContext(ctx, network, address)
+		return &lostConn{Conn: conn, lost: lost, closed: make(chan struct{})}, err
+	}
 	short := &http.Client{Timeout: 20 * time.Millisecond}
 	status := func(code int) string {
 		server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(code) }))
@@ -315,6 +359,8 @@ func TestUnavailable(t *testing.T) {
 		"a refused connection":                {closed.URL, nil, true},
 		"the same, with an http.Client":       {closed.URL, &http.Client{}, true},
 		"a connection that is cut":            {cutting.URL, nil, true},
+		"an HTTP/2 stream that is cut":        {http2.URL, http2.Client(), true},
+		"an HTTP/2 connection that is lost":   {losing.URL, losingClient, true},
 		"a timeout of the http.Client":        {silent.URL, short, true},
 		"a certificate that is not trusted":   {trusted.URL, &http.Client{}, false},
 		"a server that does not speak TLS":    {"https" + strings.TrimPrefix(cutting.URL, "http"), &http.Client{}, false},
