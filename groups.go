@@ -119,6 +119,9 @@ func (c *ServiceClient) NewListConnectionsInGroupPager(group string, options *Li
 			if err := r.json(ctx, &response); err != nil {
 				return ListConnectionsInGroupPage{}, err
 			}
+			if last != nil && response.NextLink == last.nextLink {
+				return ListConnectionsInGroupPage{}, wrapError(r.operation, errors.New("the link to the next page leads to the same page"))
+			}
 			page := ListConnectionsInGroupPage{Members: response.Value, nextLink: response.NextLink}
 			_, query, _ := strings.Cut(response.NextLink, "?")
 			token, _ := queryValue(query, "continuationToken")

@@ -525,6 +525,55 @@ func TestEndpointAndHub(t *testing.T) {
 	require.Equal(t, "Chat", client.Hub())
 }
 
+// A list whose pages link to themselves would never end.
+func TestALinkToTheSamePageIsAnError(t *testing.T) {
+	requests := 0
+	client := newRecordingClient(t, func(req *http.Request) (*http.Response, error) {
+		if requests++; requests > 10 {
+			return nil, errors.New("too many requests")
+		}
+		return respond(req, 200, `{"value":[{"connectionId":"c"}],"nextLink":"/api/hubs/chat/groups/g/connections?continuationToken=c"}`), nil
+	})
+	members := 0
+	var last error
+	for _, err := range client.ConnectionsInGroup(t.Context(), "g", nil) {
+		if last = err; err == nil {
+			members++
+		}
+	}
+	require.EqualError(t, last, "webpubsub: ListConnectionsInGroup: the link to the next page leads to the same page")
+	require.Equal(t, 2, requests)
+	require.Equal(t, 1, members)
+}
+
+// net/http rejects these headers before it sends anything, so a retry would be in vain.
+func TestHeadersThatCannotBeSentAreNotRetried(t *testing.T) {
+	server := httptest.NewTLSServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) { t.Error("a request was sent") }))
+	defer server.Close()
+	attempts := 0
+	count := func(o *ClientOptions) {
+		o.Transport = transportFunc(func(req *http.Request) (*http.Response, error) {
+			attempts++
+			return server.Client().Do(req)
+		})
+	}
+	o := &ClientOptions{}
+	count(o)
+	entra, err := NewClient(server.URL, "chat", staticToken("read-from-a-file\n"), o)
+	require.NoError(t, err)
+	err = entra.SendToAll(t.Context(), Text("hello"), nil)
+	require.ErrorContains(t, err, "Authorization")
+	require.NotContains(t, err.Error(), "read-from-a-file")
+	require.Equal(t, 1, attempts)
+
+	attempts = 0
+	ctx := policy.WithHTTPHeader(t.Context(), http.Header{"X-Name": {"a\r\nb"}})
+	err = newTestClient(t, server.URL, count).SendToAll(ctx, Text("hello"), nil)
+	require.ErrorContains(t, err, "X-Name")
+	require.NotErrorIs(t, err, ErrUnavailable)
+	require.Equal(t, 1, attempts)
+}
+
 func TestTheEndOfAList(t *testing.T) {
 	for name, end := range map[string]string{"absent": `{"value":[]}`, "null": `{"value":[],"nextLink":null}`, "empty": `{"value":[],"nextLink":""}`,
 		"null members": "\uFEFF" + `{"value":[{"connectionId":"c","userId":null}],"nextLink":null}`} {
