@@ -95,7 +95,7 @@ func (r *request) endRecord(ctx context.Context, err error) {
 	if debug {
 		attrs = append(attrs, r.details(ctx, req, resp)...)
 	}
-	log.LogAttrs(ctx, level, "webpubsub: "+r.operation, attrs...)
+	log.LogAttrs(ctx, level, "webpubsub call", attrs...)
 }
 
 // details returns the headers and bodies of the last attempt.
