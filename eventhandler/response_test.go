@@ -155,6 +155,20 @@ func TestARawStateReplacesTheWhole(t *testing.T) {
 	}
 }
 
+// The service would send a response without a body but with metadata to the client, as an empty text.
+func TestMetadataWithoutAMessageIsNotSent(t *testing.T) {
+	metadata := map[string]string{"trace": "1"}
+	a, log := answerOf(t, "user.message", "1", nil, &eventhandler.UserEventResponse{Metadata: metadata})
+	require.Equal(t, http.StatusNoContent, a.status)
+	require.Empty(t, a.header.Values("X-WebPubSub-Metadata-trace"))
+	require.Contains(t, log, `level=WARN msg="UserEventResponse.Metadata is not sent without a Message"`)
+
+	a, log = answerOf(t, "user.message", "1", nil, &eventhandler.UserEventResponse{Message: webpubsub.Text(""), Metadata: metadata})
+	require.Equal(t, http.StatusOK, a.status)
+	require.Equal(t, "1", a.header.Get("X-WebPubSub-Metadata-trace"))
+	require.Empty(t, log)
+}
+
 func TestSetStateReplacesAStateOfAnotherForm(t *testing.T) {
 	a, log := answerOf(t, "user.message", "1", nil, &eventhandler.UserEventResponse{SetState: map[string]any{"n": 1}},
 		with("ce-connectionState", "step-2"))
