@@ -1,12 +1,14 @@
 package main
 
 import (
+	"bufio"
 	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
 	"log/slog"
+	"net"
 	"net/http"
 	"net/http/cookiejar"
 	"net/http/httptest"
@@ -791,6 +793,40 @@ func TestTheProgramServesThePage(t *testing.T) {
 
 	c := config{addr: "127.0.0.1:0", connectionString: "Endpoint=x"}
 	require.ErrorIs(t, run(t.Context(), c, slog.Default(), func(string) {}), webpubsub.ErrInvalidArgument)
+}
+
+func TestTheProgramEndsAfterTheRequestsInProgress(t *testing.T) {
+	ctx, stop := context.WithCancel(t.Context())
+	defer stop()
+	started, ended := make(chan string, 1), make(chan error, 1)
+	go func() {
+		ended <- run(ctx, config{addr: "127.0.0.1:0"}, slog.New(slog.DiscardHandler), func(url string) { started <- url })
+	}()
+	address := strings.Trim(strings.TrimPrefix(<-started, "http://"), "/")
+	conn, err := net.Dial("tcp", address)
+	require.NoError(t, err)
+	defer conn.Close()
+	const body = `{"name":"ann"}`
+	fmt.Fprintf(conn, "POST /api/login HTTP/1.1\r\nHost: %s\r\nContent-Length: %d\r\nExpect: 100-continue\r\n\r\n", address, len(body))
+	reader := bufio.NewReader(conn)
+	line, err := reader.ReadString('\n')
+	require.NoError(t, err)
+	require.Contains(t, line, "100 Continue", "login is reading the body")
+	_, err = reader.ReadString('\n')
+	require.NoError(t, err)
+
+	stop()
+	select {
+	case <-ended:
+		t.Fatal("the program has ended during a request")
+	case <-time.After(100 * time.Millisecond): // not long enough to fail a program that waits
+	}
+	fmt.Fprint(conn, body)
+	resp, err := http.ReadResponse(reader, nil)
+	require.NoError(t, err)
+	resp.Body.Close()
+	require.Equal(t, http.StatusNoContent, resp.StatusCode)
+	require.NoError(t, <-ended)
 }
 
 func TestTheProgramReceivesTheServicesEventsThroughATunnel(t *testing.T) {
