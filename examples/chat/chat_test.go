@@ -286,6 +286,29 @@ func TestNobodyCanTakeAllRooms(t *testing.T) {
 	require.ErrorContains(t, err, "there are too many rooms")
 }
 
+func TestAHostCannotTakeAllMemory(t *testing.T) {
+	_, chat, _ := startChatWith(t, false, nil)
+	_, err := chat.enter("lobby", "eve")
+	require.NoError(t, err)
+	set := func(names func(*room) map[string]bool, user string, on bool) error {
+		return chat.changeAsHost("lobby", "eve", user, func(r *room) {
+			if names(r)[user] = true; !on {
+				delete(names(r), user)
+			}
+		})
+	}
+	muted := func(r *room) map[string]bool { return r.muted }
+	banned := func(r *room) map[string]bool { return r.banned }
+	for i := range maxSilenced / 2 {
+		require.NoError(t, set(muted, fmt.Sprint("muted", i), true))
+		require.NoError(t, set(banned, fmt.Sprint("banned", i), true))
+	}
+	require.ErrorContains(t, set(muted, "ann", true), "too many users are muted or removed in lobby")
+	require.ErrorContains(t, set(banned, "ann", true), "too many users are muted or removed in lobby")
+	require.NoError(t, set(muted, "muted0", false), "a muted user can still be unmuted")
+	require.NoError(t, set(muted, "ann", true))
+}
+
 // interceptor is a transport that calls a function once, before the next PUT whose path has the prefix.
 type interceptor struct {
 	mu     sync.Mutex
