@@ -25,7 +25,7 @@
 //
 // HTTP clients, proxies and servers change some names in transit. Operations and tokens reject these names with
 // [ErrInvalidArgument]:
-//   - names that are empty, or have leading or trailing white space.
+//   - names that are empty or all white space, or have leading or trailing spaces.
 //   - names with control characters, or that are not valid UTF-8.
 //   - the names . and .. (a single and a double dot), and names in which one of them is between slashes, such as a/../b.
 //

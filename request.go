@@ -131,7 +131,7 @@ func (r *request) checkEach(argument string, items []string, problem func(item s
 
 // nameProblem returns the problem with a connection id, a user id, a group or a role, phrased to follow the argument's
 // name, or "" if the name is valid. It rejects names that could change in transit, because clients, proxies and servers
-// trim white space and resolve dots. The rules are the same for every argument.
+// trim spaces and resolve dots. The rules are the same for every argument.
 func nameProblem(name string) string {
 	switch {
 	case name == "":
@@ -145,8 +145,8 @@ func nameProblem(name string) string {
 		return "is not valid UTF-8"
 	case strings.TrimSpace(name) == "":
 		return "is all white space"
-	case strings.TrimSpace(name) != name:
-		return "begins or ends with white space, which may be trimmed in transit"
+	case strings.Trim(name, " ") != name:
+		return "begins or ends with a space, which may be trimmed in transit"
 	case strings.ContainsFunc(name, unicode.IsControl):
 		return "has control characters"
 	}

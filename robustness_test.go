@@ -468,12 +468,12 @@ func TestNamesAreCheckedEverywhere(t *testing.T) {
 		"RemoveConnectionFromAllGroups": func(n string) error { return client.RemoveConnectionFromAllGroups(ctx, n, nil) },
 	}
 	for argument, call := range arguments {
-		for _, bad := range []string{".", "..", "../a", "a/..", "a/./b", `a\..\b`, " ", "\t", "\u00a0", " a", "a ", "a\n", "\u2003a", "a\tb", "a\x00b", "a\x7f", "a\u0085b", "\xff"} {
+		for _, bad := range []string{".", "..", "../a", "a/..", "a/./b", `a\..\b`, " ", "\t", "\u00a0", " a", "a ", "a\n", "\ta", "\u2003", "a\tb", "a\x00b", "a\x7f", "a\u0085b", "\xff"} {
 			sent.Store(0)
 			require.ErrorIs(t, call(bad), ErrInvalidArgument, "%s: %q", argument, bad)
 			require.Zero(t, sent.Load())
 		}
-		for _, good := range []string{"a b", "...", ".hidden", "a/b", "a/.b", "a../b", "/", "a%2Fb", "é日本😀", "*", "a,b", "~!@$^*()_-", "cafe\u0301", strings.Repeat("😀", 512)} {
+		for _, good := range []string{"a b", "...", ".hidden", "a/b", "a/.b", "a../b", "/", "\u2003a", "a\u2028", "a%2Fb", "é日本😀", "*", "a,b", "~!@$^*()_-", "cafe\u0301", strings.Repeat("😀", 512)} {
 			require.NoError(t, call(good), "%s: %q", argument, good)
 		}
 	}

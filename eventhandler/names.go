@@ -26,8 +26,8 @@ func nameProblem(name string) string {
 		return "contains a control character, which HTTP headers cannot carry"
 	case strings.TrimSpace(name) == "" && name != "":
 		return "is only white space"
-	case strings.TrimSpace(name) != name: // an event handler would receive " admin" as "admin"
-		return "begins or ends with white space, which may be trimmed in transit"
+	case strings.Trim(name, " ") != name: // an event handler would receive " admin" as "admin"
+		return "begins or ends with a space, which HTTP drops from headers"
 	}
 	return ""
 }

@@ -45,8 +45,8 @@ func fault(format string, args ...any) error { return &faultError{fmt.Errorf(for
 type ConnectResponse struct {
 	// UserID is the connection's user. Empty keeps the user of the client's token.
 	//
-	// A user id is invalid if it would reach a client or handler as another id: if it begins or ends with white space,
-	// contains a control character, is not valid UTF-8, is "." or "..", or has one of these between slashes.
+	// A user id is invalid if it would reach a client or handler as another id: if it begins or ends with a space, contains
+	// a control character, is only white space, is not valid UTF-8, is "." or "..", or has one of these between slashes.
 	UserID string
 
 	// NoUser removes the user that the client's token names. UserID must then be empty.
