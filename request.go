@@ -7,6 +7,7 @@ import (
 	"crypto/rand"
 	"encoding/hex"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"maps"
@@ -359,7 +360,15 @@ func (r *request) send(ctx context.Context, accept func(status int) bool) (resp 
 	if r.record = c.startRecord(ctx); r.record != nil {
 		defer func() { r.endRecord(ctx, err) }()
 	}
+	err = errCallPanicked // for the span and the record, if the caller's code panics
+	resp, err = r.exchange(ctx, accept)
+	return resp, err
+}
 
+var errCallPanicked = errors.New("the call panicked")
+
+// exchange is send without the checks, the span and the record.
+func (r *request) exchange(ctx context.Context, accept func(status int) bool) (resp *http.Response, err error) {
 	// http.NewRequest would make the same request, but parse the URL again.
 	u, header := r.url(), make(http.Header, len(r.header)+5)
 	maps.Copy(header, r.header)
@@ -375,6 +384,7 @@ func (r *request) send(ctx context.Context, accept func(status int) bool) (resp 
 	if header.Get(clientRequestID) == "" { // one id for all attempts; azcore's own policy needs four times the allocations
 		header[clientRequestID] = []string{newRequestID()}
 	}
+	c := r.client
 	if own := header["User-Agent"]; len(own) == 0 && c.userAgent != nil {
 		header["User-Agent"] = c.userAgent
 	} else if c.userAgent != nil {
