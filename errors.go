@@ -12,6 +12,7 @@ import (
 	"net"
 	"net/http"
 	"net/url"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -255,10 +256,13 @@ func isConnectionFailure(err error) bool {
 	if _, ok := errors.AsType[net.Error](err); ok || errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) {
 		return true
 	}
-	// net/http exports none of its errors for HTTP/2 connections and streams that break off.
-	text := err.Error()
-	return strings.HasPrefix(text, "http2: ") || strings.HasPrefix(text, "stream error: ")
+	return slices.ContainsFunc(http2Failures, func(prefix string) bool { return strings.HasPrefix(err.Error(), prefix) })
 }
+
+// http2Failures are the texts of net/http's errors for HTTP/2 connections and streams that break off. net/http does not
+// export these errors.
+var http2Failures = []string{"stream error: ", "connection error: ", "http2: client conn", "http2: server sent GOAWAY",
+	"http2: Transport received Server's graceful shutdown GOAWAY"}
 
 // unavailableError is an ErrUnavailable without a response.
 type unavailableError struct{ error }
