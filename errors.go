@@ -261,8 +261,8 @@ func isConnectionFailure(err error) bool {
 
 // http2Failures are the texts of net/http's errors for HTTP/2 connections and streams that break off. net/http does not
 // export these errors.
-var http2Failures = []string{"stream error: ", "connection error: ", "http2: client conn", "http2: server sent GOAWAY",
-	"http2: Transport received Server's graceful shutdown GOAWAY"}
+var http2Failures = []string{"stream error: ", "connection error: ", "http2: connection error: ", "http2: client conn",
+	"http2: closing connection", "http2: server sent GOAWAY", "http2: Transport received"}
 
 // unavailableError is an ErrUnavailable without a response.
 type unavailableError struct{ error }
