@@ -840,8 +840,8 @@ func TestTheProgramEndsAfterTheRequestsInProgress(t *testing.T) {
 
 	stop()
 	select {
-	case <-ended:
-		t.Fatal("the program has ended during a request")
+	case err := <-ended:
+		t.Fatal("the program has ended during a request:", err)
 	case <-time.After(100 * time.Millisecond): // not long enough to fail a program that waits
 	}
 	fmt.Fprint(conn, body)
