@@ -69,7 +69,7 @@ func TestBadEventsAreRefusedAndReachNoFunction(t *testing.T) {
 		"two names for one event":            edited(400, "different events", with("ce-eventName", "other")),
 		"two names for a system event":       edited(400, "different events", with("ce-type", "azure.webpubsub.sys.connect")),
 		"CloudEvents of another version":     edited(400, "ce-specversion is not 1.0", with("ce-specversion", "0.3")),
-		"a hub of another handler":           edited(404, "the hub", with("ce-hub", "other")),
+		"a hub of another handler":           edited(404, "does not serve this hub", with("ce-hub", "other")),
 		"a header with a tab":                edited(400, "ce-userId contains a control character", with("ce-userId", "a\tb")),
 		"a header with a C1 control":         edited(400, "ce-userId contains a control character", with("ce-userId", "a\u0085b")),
 		"a header that is not UTF-8":         edited(400, "ce-userId is not valid UTF-8", with("ce-userId", "\xff")),
