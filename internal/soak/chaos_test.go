@@ -66,15 +66,15 @@ func TestChaos(t *testing.T) {
 
 // chaos is the state that the clients share.
 type chaos struct {
-	t        *testing.T
-	srv      *emulator.Server
-	service  *webpubsub.ServiceClient
+	t       *testing.T
+	srv     *emulator.Server
+	service *webpubsub.ServiceClient
 	clients []*chaosClient
-	names    map[string]*chaosClient // by user
-	calm     atomic.Bool         // the handlers no longer stall
-	numbers  atomic.Int64        // one sequence that numbers the messages and orders moments
-	closes   atomic.Int64
-	caused   [chaosKinds]atomic.Int64
+	names   map[string]*chaosClient // by user
+	calm    atomic.Bool             // the handlers no longer stall
+	numbers atomic.Int64            // one sequence that numbers the messages and orders moments
+	closes  atomic.Int64
+	caused  [chaosKinds]atomic.Int64
 
 	mu      sync.Mutex          // guards everything below
 	handled map[string]*history // connection id -> the events that the event handler received
