@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io"
 	"log"
+	"log/slog"
 	"net"
 	"net/http"
 	"net/http/httptest"
@@ -572,6 +573,31 @@ func TestHeadersThatCannotBeSentAreNotRetried(t *testing.T) {
 	require.ErrorContains(t, err, "X-Name")
 	require.NotErrorIs(t, err, ErrUnavailable)
 	require.Equal(t, 1, attempts)
+}
+
+// Transports in tests often return a response without a body and without headers.
+func TestAResponseOfAFakeTransport(t *testing.T) {
+	for _, code := range []int{200, 202, 307, 404, 503} {
+		log, records := logTo(t, slog.LevelDebug)
+		client := newTestClient(t, testEndpoint, func(o *ClientOptions) {
+			o.Logger = log
+			o.Transport = transportFunc(func(*http.Request) (*http.Response, error) { return &http.Response{StatusCode: code}, nil })
+		})
+		err := client.SendToAll(t.Context(), Text("hello"), nil)
+		require.Equal(t, isSuccess(code), err == nil)
+		exists, err := client.UserExists(t.Context(), "user1", nil)
+		require.Equal(t, isSuccess(code), exists)
+		require.Equal(t, isSuccess(code) || code == 404, err == nil)
+		_, err = client.NewListConnectionsInGroupPager("g", nil).NextPage(t.Context())
+		require.Equal(t, isSuccess(code), err == nil)
+		req, err := http.NewRequest(http.MethodGet, "/api/health", nil)
+		require.NoError(t, err)
+		resp, err := client.SendRequest(t.Context(), req)
+		require.NoError(t, err)
+		require.Equal(t, code, resp.StatusCode)
+		require.NoError(t, resp.Body.Close())
+		require.Len(t, records(), 4)
+	}
 }
 
 func TestTheEndOfAList(t *testing.T) {

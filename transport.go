@@ -92,7 +92,10 @@ func (t boundedTransport) Do(req *http.Request) (*http.Response, error) {
 			err = &finalError{fmt.Errorf("the header %s has an invalid name or value", name)}
 		}
 	}
-	if err != nil || resp == nil || resp.Body == nil || resp.Body == http.NoBody {
+	if resp != nil && resp.Body == nil { // from a transport that is not net/http's
+		resp.Body = http.NoBody
+	}
+	if err != nil || resp == nil || resp.Body == http.NoBody {
 		return resp, err
 	}
 	if resp.StatusCode >= http.StatusMultipleChoices {
