@@ -818,6 +818,20 @@ func TestTheProgramServesThePage(t *testing.T) {
 	require.ErrorIs(t, run(t.Context(), c, slog.Default(), func(string) {}), webpubsub.ErrInvalidArgument)
 }
 
+// The service does not follow redirects.
+func TestTheEventHandlerIsNotRedirected(t *testing.T) {
+	page := startChat(t, false)
+	for _, path := range []string{"/eventhandler", "/eventhandler/", "/eventhandler/connect"} {
+		req, err := http.NewRequest(http.MethodOptions, page+path, nil)
+		require.NoError(t, err)
+		req.Header.Set("WebHook-Request-Origin", "name.webpubsub.azure.com")
+		resp, err := (&http.Transport{DisableKeepAlives: true}).RoundTrip(req)
+		require.NoError(t, err)
+		require.NoError(t, resp.Body.Close())
+		require.Equal(t, http.StatusOK, resp.StatusCode, path)
+	}
+}
+
 func TestTheProgramEndsAfterTheRequestsInProgress(t *testing.T) {
 	ctx, stop := context.WithCancel(t.Context())
 	defer stop()

@@ -27,6 +27,7 @@ func newServer(s *sessions, events http.Handler) http.Handler {
 	api.HandleFunc("POST /api/negotiate", s.negotiate)
 
 	mux := http.NewServeMux()
+	mux.Handle("/eventhandler", events) // without this pattern, net/http would redirect this path
 	mux.Handle("/eventhandler/", events)
 	mux.Handle("/api/", http.NewCrossOriginProtection().Handler(api)) // pages of other sites may not log in or negotiate
 	mux.Handle("/", secure(http.FileServerFS(page)))
