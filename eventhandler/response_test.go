@@ -169,6 +169,16 @@ func TestMetadataWithoutAMessageIsNotSent(t *testing.T) {
 	require.Empty(t, log)
 }
 
+func TestTheWarningsAboutAResponseAreOneRecord(t *testing.T) {
+	_, log := answerOf(t, "sys.connect", "{}", &eventhandler.ConnectResponse{
+		Roles: []string{"reader", "writer"}, SetState: map[string]any{"n": 1},
+	}, nil, with("ce-connectionState", "step-2"))
+	require.Equal(t, 1, strings.Count(log, "\n"), log)
+	for _, warning := range []string{"SetState replaces a state", `\"reader\"`, `\"writer\"`} {
+		require.Contains(t, log, warning)
+	}
+}
+
 func TestSetStateReplacesAStateOfAnotherForm(t *testing.T) {
 	a, log := answerOf(t, "user.message", "1", nil, &eventhandler.UserEventResponse{SetState: map[string]any{"n": 1}},
 		with("ce-connectionState", "step-2"))
