@@ -77,7 +77,7 @@ func (r *request) endRecord(ctx context.Context, err error) {
 	if !log.Enabled(ctx, level) {
 		return
 	}
-	if _, ok := errors.AsType[*azcore.ResponseError](err); err != nil && !ok {
+	if _, ok := errors.AsType[*azcore.ResponseError](err); err != nil && !ok && !r.accepted {
 		resp = nil // the response belongs to an earlier attempt
 	}
 	debug := log.Enabled(ctx, slog.LevelDebug)

@@ -99,6 +99,35 @@ func TestAnErrorIsAWarning(t *testing.T) {
 	require.Equal(t, "webpubsub: AddUserToGroup: 404 Not Found: Echo: answered (request id 4711)", all[0]["error"])
 }
 
+func TestAResponseThatCannotBeDecodedIsAWarning(t *testing.T) {
+	for name, test := range map[string]struct {
+		body string
+		call func(*ServiceClient) error
+	}{
+		"no JSON": {"<html>", func(c *ServiceClient) error {
+			_, err := c.NewListConnectionsInGroupPager("g", nil).NextPage(t.Context())
+			return err
+		}},
+		"no token": {"{}", func(c *ServiceClient) error {
+			_, err := c.GetClientAccessToken(t.Context(), nil)
+			return err
+		}},
+	} {
+		log, records := logTo(t, slog.LevelInfo)
+		options := &ClientOptions{Logger: log}
+		options.Transport = transportFunc(func(req *http.Request) (*http.Response, error) { return respond(req, 200, test.body), nil })
+		client, err := NewClient(testEndpoint, "chat", staticToken("token"), options)
+		require.NoError(t, err)
+		err = test.call(client)
+		require.Error(t, err)
+		all := records()
+		require.Len(t, all, 1)
+		require.Equal(t, "WARN", all[0]["level"], name)
+		require.Equal(t, err.Error(), all[0]["error"])
+		require.EqualValues(t, 200, all[0]["status"])
+	}
+}
+
 func TestBodiesAtDebug(t *testing.T) {
 	log, records := logTo(t, slog.LevelDebug)
 	client := newTestClient(t, echoServer(t, 200).URL, func(o *ClientOptions) { o.Logger = log })

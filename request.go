@@ -36,15 +36,17 @@ type request struct {
 	header      http.Header
 	contentType string // empty: no body
 	data        []byte
-	stream      io.Reader // the body, if not in data
-	secret      bool      // the response must not be logged
-	noResult    bool      // a successful response has no content
-	err         error     // the first problem
+	stream      io.Reader               // the body, if not in data
+	secret      bool                    // the response must not be logged
+	noResult    bool                    // a successful response has no content
+	decode      func(body []byte) error // decodes a successful response; nil if the operation does not return JSON
+	err         error                   // the first problem
 
 	bodyArgument string // the name of the body's argument, for errors
 
-	record *record                       // nil: no logging
-	last   atomic.Pointer[http.Response] // the response to the last attempt that had one
+	record   *record                       // nil: no logging
+	last     atomic.Pointer[http.Response] // the response to the last attempt that had one
+	accepted bool                          // the last response is a success
 
 	// Buffers that are allocated together with the request.
 	pathBuffer [128]byte
@@ -319,20 +321,19 @@ func (r *request) exists(ctx context.Context) (bool, error) {
 	return err == nil && resp.StatusCode != http.StatusNotFound, err
 }
 
-// json is do for an operation that returns JSON.
-func (r *request) json(ctx context.Context, result any) error {
-	resp, err := r.do(ctx)
-	if err != nil {
-		return err
+// json is do for an operation that returns JSON. It decodes the response into result, and returns the error of valid if
+// the result cannot be used.
+func (r *request) json(ctx context.Context, result any, valid func() error) error {
+	r.decode = func(body []byte) error {
+		if len(body) > 0 {
+			if err := json.Unmarshal(bytes.TrimPrefix(body, []byte(byteOrderMark)), result); err != nil {
+				return fmt.Errorf("cannot decode the response: %w", err)
+			}
+		}
+		return valid()
 	}
-	body, err := runtime.Payload(resp)
-	if err == nil && len(body) > 0 {
-		err = json.Unmarshal(bytes.TrimPrefix(body, []byte(byteOrderMark)), result)
-	}
-	if err != nil {
-		return wrapError(r.operation, fmt.Errorf("cannot decode the response: %w", err))
-	}
-	return nil
+	_, err := r.do(ctx)
+	return err
 }
 
 // byteOrderMark may precede JSON that .NET has written.
@@ -414,8 +415,18 @@ func (r *request) exchange(ctx context.Context, accept func(status int) bool) (r
 	if !accept(resp.StatusCode) {
 		return nil, newServiceError(r.operation, resp)
 	}
+	r.accepted = true
 	if r.noResult && resp.Body != http.NoBody {
 		r.discard(resp)
+	}
+	if r.decode != nil {
+		body, err := runtime.Payload(resp)
+		if err != nil {
+			return nil, r.callError(ctx, err)
+		}
+		if err := r.decode(body); err != nil {
+			return nil, wrapError(r.operation, err)
+		}
 	}
 	return resp, nil
 }

@@ -387,6 +387,26 @@ func TestUnavailable(t *testing.T) {
 	require.NotErrorIs(t, err, ErrUnavailable, "the caller's deadline has passed")
 }
 
+func TestUnavailableInTheMiddleOfAResponse(t *testing.T) {
+	server := httptest.NewTLSServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		w.Header().Set("Content-Length", "100")
+		_, _ = io.WriteString(w, `{"token":`)
+		w.(http.Flusher).Flush()
+		panic(http.ErrAbortHandler)
+	}))
+	defer server.Close()
+	options := &ClientOptions{}
+	options.Transport = server.Client()
+	options.Retry.MaxRetries = -1
+	client, err := NewClient(server.URL, "chat", staticToken("token"), options)
+	require.NoError(t, err)
+	_, err = client.GetClientAccessToken(t.Context(), nil)
+	require.ErrorIs(t, err, ErrUnavailable)
+	require.EqualError(t, err, "webpubsub: GetClientAccessToken: unexpected EOF")
+	_, err = client.NewListConnectionsInGroupPager("g", nil).NextPage(t.Context())
+	require.ErrorIs(t, err, ErrUnavailable)
+}
+
 func TestRetryAfter(t *testing.T) {
 	future := time.Now().Add(time.Hour).UTC().Format(http.TimeFormat)
 	for name, test := range map[string]struct {
