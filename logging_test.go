@@ -128,6 +128,17 @@ func TestAResponseThatCannotBeDecodedIsAWarning(t *testing.T) {
 	}
 }
 
+func TestInvalidArgumentsAreNotLogged(t *testing.T) {
+	log, records := logTo(t, slog.LevelInfo)
+	client := newTestClient(t, testEndpoint, func(o *ClientOptions) { o.Logger = log })
+	require.ErrorIs(t, client.SendToUser(t.Context(), "", Text("hello"), nil), ErrInvalidArgument)
+	large := io.LimitReader(readerFunc(func(p []byte) (int, error) { return len(p), nil }), maxStreamCopy+1)
+	require.ErrorIs(t, client.SendToAll(t.Context(), BinaryStream(large), nil), ErrInvalidArgument)
+	require.Empty(t, records())
+	require.ErrorIs(t, client.SendToAll(t.Context(), BinaryStream(readerFunc(func([]byte) (int, error) { return 0, errBroken })), nil), errBroken)
+	require.Len(t, records(), 1, "an error of the stream is logged")
+}
+
 func TestBodiesAtDebug(t *testing.T) {
 	log, records := logTo(t, slog.LevelDebug)
 	client := newTestClient(t, echoServer(t, 200).URL, func(o *ClientOptions) { o.Logger = log })
