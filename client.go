@@ -224,7 +224,7 @@ func (c *ServiceClient) GetServiceStatus(ctx context.Context, options *GetServic
 // [BinaryStream] message.
 //
 // SendRequest returns every response, whatever its status, with the body in memory. An error means that there was no
-// response. If the status is 300 or above,
+// complete response, or that its body has more than 16 MiB. If the status is 300 or above, there is no such error:
 //   - only the first 64 KiB of the body are kept.
 //   - a body that broke off returns an error when it is read.
 //
