@@ -280,11 +280,11 @@ func (r *request) url() *url.URL {
 	return u
 }
 
-// queryValue returns the escaped value of a query parameter, and whether the parameter is present. url.ParseQuery would
-// drop parameters with a semicolon.
+// queryValue returns the escaped value of a query parameter, and whether the parameter is present. The case of the name
+// does not matter, as in the service. url.ParseQuery would drop parameters with a semicolon.
 func queryValue(query, name string) (value string, ok bool) {
 	for item := range strings.SplitSeq(query, "&") {
-		if key, value, _ := strings.Cut(item, "="); key == name {
+		if key, value, _ := strings.Cut(item, "="); strings.EqualFold(key, name) {
 			return value, true
 		}
 	}
