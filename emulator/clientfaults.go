@@ -36,7 +36,7 @@ type ClientFault struct {
 	// Operation selects requests by their kind. "" selects all kinds.
 	Operation ClientOperation
 
-	// ConnectionID selects the requests of one client, by the id in its connected message. "" selects all clients of all hubs.
+	// ConnectionID selects the requests of one client, by the ID in its connected message. "" selects all clients of all hubs.
 	ConnectionID string
 
 	// Times is the number of matching requests that the fault affects. 0 means 1. [UntilCleared] means all until

@@ -31,7 +31,7 @@ const (
 )
 
 // EventHandler is an application that receives the events of a hub: connect, connected, disconnected and user events. Each event
-// is an HTTP request like the service's: a CloudEvent in binary mode. The connection id is signed with both access keys.
+// is an HTTP request like the service's: a CloudEvent in binary mode. The connection ID is signed with both access keys.
 //
 // Before the first event, the server validates the handler with OPTIONS. If the status is 404, it repeats the request with GET.
 //

@@ -54,7 +54,7 @@ func (s *Server) Hubs() []string {
 	return names
 }
 
-// Connections returns the clients of a hub, including those that may still recover, in the order of their ids.
+// Connections returns the clients of a hub, including those that may still recover, in the order of their IDs.
 func (s *Server) Connections(hub string) []Connection {
 	infos := s.service.Hub(hub).Inspect()
 	all := make([]Connection, len(infos))
