@@ -23,7 +23,7 @@ const (
 // UntilCleared is the value of Fault.Times and ClientFault.Times for a fault that lasts until [Server.ClearFaults].
 const UntilCleared = -1
 
-// Fault describes how a REST request, a client's handshake or the connected event fails. The zero value has no effect.
+// Fault describes how a REST request, a client's handshake or the connected event fails. It needs a Status, a Delay or a Cut.
 type Fault struct {
 	// Operation selects the requests that fail:
 	//
@@ -105,6 +105,8 @@ func (s *Server) injectFault(f Fault) error {
 	switch {
 	case f.Operation == OperationConnectedEvent && (f.Delay <= 0 || f.Status != 0 || f.Cut != CutNone):
 		return fmt.Errorf("emulator: Fault.Operation %s needs a Fault.Delay, and allows no Status and no Cut", OperationConnectedEvent)
+	case f.Status == 0 && f.RetryAfter == 0 && f.Delay == 0 && f.Cut == CutNone:
+		return fmt.Errorf("emulator: Fault has no effect: set Status, Delay or Cut")
 	case f.Times < UntilCleared:
 		return fmt.Errorf("emulator: Fault.Times is %d: it must be UntilCleared, 0 or positive", f.Times)
 	case f.Status != 0 && (f.Status < 400 || f.Status > 599):
