@@ -56,6 +56,7 @@ func TestClientFaults(t *testing.T) {
 		c.write(join)
 		c.write(leave)
 		require.Equal(t, `{"type":"pong"}`, c.ask(`{"type":"ping"}`))
+		require.NoError(t, srv.WaitForDelayed(t.Context(), 1))
 		srv.Advance(time.Minute)
 		require.Equal(t, 1.0, c.object()["ackId"])
 		require.Equal(t, 2.0, c.object()["ackId"])
