@@ -783,3 +783,16 @@ func TestAnUntrustedCertificateIsNotRetried(t *testing.T) {
 	require.NotErrorIs(t, err, ErrUnavailable)
 	require.Equal(t, int64(1), connections.Load())
 }
+
+func TestAnErrorSaysThatTheConnectionWasClosed(t *testing.T) {
+	server := httptest.NewServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) { panic(http.ErrAbortHandler) }))
+	defer server.Close()
+	options := &ClientOptions{}
+	options.Retry = policy.RetryOptions{MaxRetries: -1}
+	client, err := NewClientWithKeyCredential(server.URL, "chat", azcore.NewKeyCredential("key"), options)
+	require.NoError(t, err)
+	err = client.SendToAll(t.Context(), Text("hi"), nil)
+	require.EqualError(t, err, "webpubsub: SendToAll: the connection was closed before the response: EOF")
+	require.ErrorIs(t, err, ErrUnavailable)
+	require.ErrorIs(t, err, io.EOF)
+}
