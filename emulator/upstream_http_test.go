@@ -553,17 +553,6 @@ func (b *syncBuffer) Write(p []byte) (int, error) {
 	return b.b.Write(p)
 }
 
-// wait waits until the buffer contains a text.
-func (b *syncBuffer) wait(t testing.TB, text string) {
-	t.Helper()
-	require.Eventually(t, func() bool { return strings.Contains(b.String(), text) }, patience, time.Millisecond)
-}
-
-// debugLog returns a logger that writes all levels to a buffer.
-func debugLog(b *syncBuffer) *slog.Logger {
-	return slog.New(slog.NewTextHandler(b, &slog.HandlerOptions{Level: slog.LevelDebug}))
-}
-
 func (b *syncBuffer) String() string {
 	b.mu.Lock()
 	defer b.mu.Unlock()
