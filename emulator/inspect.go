@@ -21,8 +21,8 @@ import (
 // and the recovery windows of clients that were cut off. Advance panics if d is negative.
 //
 //   - If a client has cut its own connection, the server notices a moment later: use WaitForRecovering before Advance.
-//   - Requests and events that are delayed by then continue, but Advance does not wait for them: use WaitForDelayed before
-//     Advance, and WaitForRequests or WaitForEvents after it.
+//   - Delayed requests and events that are due continue, but Advance does not wait for them. Use WaitForDelayed before Advance,
+//     and WaitForRequests or WaitForEvents after it.
 //   - Service clients sign tokens by the machine's clock. To the server, these tokens are older by the sum of all Advances.
 //     After a total of an hour and five minutes, requests of service clients are rejected. After the lifetime of a client access
 //     token, new tokens with the same lifetime are rejected. Let clients connect before Advance, and use the methods of Server
