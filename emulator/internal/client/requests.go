@@ -136,7 +136,7 @@ func (s *socket) handle(r *request) bool {
 	if r.fault.Delay == 0 {
 		return s.execute(r)
 	}
-	s.Hub.Service.Clock.AfterFunc(r.fault.Delay, func() {
+	s.Hub.Service.Delay(r.fault.Delay, func() {
 		if s.execute(r) {
 			s.handleQueued()
 		}
