@@ -675,6 +675,30 @@ func TestASessionThatExpiresEndsItsConnections(t *testing.T) {
 	isFree(t, page, "ann")
 }
 
+func TestStrangersWhoLogInOftenDoNotKeepOthersOut(t *testing.T) {
+	page, chat, _ := startChatWith(t, false, nil)
+	_, ann, _ := join(t, page, "ann", "lobby")
+	chat.sessions.mu.Lock()
+	for i := range maxSessions - 1 {
+		chat.sessions.byID[fmt.Sprint(i)] = &session{name: fmt.Sprint("stranger", i), expiry: time.NewTimer(time.Hour)}
+	}
+	chat.sessions.mu.Unlock()
+	_, ben, _ := join(t, page, "ben", "lobby")
+	ben.send("say", map[string]any{"text": "hi"})
+	require.Equal(t, "hi", ann.expect("message")["text"], "a session with a connection stays")
+	require.Len(t, chat.sessions.byID, maxSessions)
+
+	// A session whose user is connected is not ended.
+	chat.sessions.mu.Lock()
+	for _, session := range chat.sessions.byID {
+		session.name = "ann"
+	}
+	chat.sessions.mu.Unlock()
+	status, body := newBrowser(t, page).post("/api/login", `{"name":"carol"}`)
+	require.Equal(t, http.StatusServiceUnavailable, status)
+	require.Equal(t, "The chat is full.\n", body)
+}
+
 // isFree waits until somebody else can log in under a name. The name is free once its connections are closed.
 func isFree(t *testing.T, page, name string) {
 	t.Helper()

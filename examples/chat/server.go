@@ -57,6 +57,9 @@ func (s *sessions) login(w http.ResponseWriter, r *http.Request) {
 	}
 	old, _ := s.of(r)
 	cookie, status := s.add(body.Name, old)
+	if status == http.StatusServiceUnavailable && s.makeRoom(r.Context()) {
+		cookie, status = s.add(body.Name, old)
+	}
 	switch status {
 	case http.StatusConflict:
 		http.Error(w, body.Name+" is taken.", status)
