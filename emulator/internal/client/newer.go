@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"slices"
 	"time"
 
 	"github.com/awps-go/webpubsub/emulator/internal/hub"
@@ -59,9 +58,7 @@ func (s *socket) cancelInvocation(id string) {
 		cancel()
 		return
 	}
-	s.requests.waiting = slices.DeleteFunc(s.requests.waiting, func(r *request) bool {
-		return r.Kind == protocol.RequestInvoke && r.InvocationID == id
-	})
+	s.requests.remove(func(r *request) bool { return r.Kind == protocol.RequestInvoke && r.InvocationID == id })
 }
 
 // defaultIdleTimeout is how long an idle stream stays open if the client sets no timeout.

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"slices"
 	"sync"
 	"time"
 
@@ -36,6 +37,18 @@ const (
 )
 
 func (q *requestQueue) full() bool { return len(q.waiting) >= maxRequests || q.bytes > maxRequestBytes }
+
+// remove drops the waiting requests that match accepts.
+func (q *requestQueue) remove(match func(*request) bool) {
+	q.waiting = slices.DeleteFunc(q.waiting, func(r *request) bool {
+		if !match(r) {
+			return false
+		}
+		q.bytes -= len(r.Payload.Data)
+		return true
+	})
+	q.drained.Broadcast()
+}
 
 // drop drops the waiting requests.
 func (q *requestQueue) drop() {
