@@ -88,9 +88,7 @@ func (s *Server) HasPermission(hub, connectionID string, permission Permission, 
 // DropConnection cuts a client's connection without a close frame, as a failing network does. It reports whether the hub has the
 // connection.
 //
-// When DropConnection returns, the recovery window of a reliable client has started, and any other client has left the hub. There
-// is one exception: if the server has stopped reading the client because too many of its events wait for the application,
-// DropConnection returns after a second, and the server notices later.
+// When DropConnection returns, the recovery window of a reliable client has started, and any other client has left the hub.
 func (s *Server) DropConnection(hub, connectionID string) bool {
 	c := s.service.Hub(hub).Find(connectionID)
 	if c == nil {

@@ -3,6 +3,7 @@ package emulator_test
 import (
 	"context"
 	"fmt"
+	"net/http"
 	"slices"
 	"strconv"
 	"strings"
@@ -135,6 +136,39 @@ func TestAReliableClientRecoversBeforeTheServerNoticesTheCut(t *testing.T) {
 	c.expect(1, "one")
 	rest{t, srv}.text("hubs/chat/:send", "two")
 	c.expect(2, "two")
+}
+
+func TestAReliableClientRecoversWhileItsRequestsFillTheQueue(t *testing.T) {
+	for name, cut := range map[string]func(c *reliableClient){
+		"the server has not noticed the cut": func(c *reliableClient) {},
+		"DropConnection":                     func(c *reliableClient) { c.srv.DropConnection("chat", c.id) },
+	} {
+		t.Run(name, func(t *testing.T) {
+			srv := emulator.StartT(t, nil)
+			begun, release := make(chan struct{}), make(chan struct{})
+			application(t, srv, nil, func(_ http.ResponseWriter, r *http.Request) {
+				if r.Header.Get("ce-eventName") == "slow" {
+					close(begun)
+					<-release
+				}
+			})
+			c := dialReliable(t, srv, dialOptions{})
+			c.write(`{"type":"event","event":"slow","data":1,"ackId":0}`)
+			<-begun
+			const many = 18 // one more than the queue's 16 MiB
+			data := strings.Repeat("x", maxMessageSize-1000)
+			for i := range many {
+				_ = c.ws.Write(t.Context(), websocket.MessageText, fmt.Appendf(nil, `{"type":"event","event":"big","data":%q,"ackId":%d}`, data, i+1))
+			}
+			cut(c)
+			c.comeBack()
+			rest{t, srv}.text("hubs/chat/connections/"+c.id+"/:send", "after")
+			c.expect(1, "after")
+			close(release)
+			require.Contains(t, c.text(), `"ackId":0,"success":true`)
+			require.Contains(t, c.text(), `"ackId":1,"success":true`)
+		})
+	}
 }
 
 func TestAcknowledgingWhileMessagesAreSentAgain(t *testing.T) {

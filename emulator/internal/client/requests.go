@@ -28,6 +28,7 @@ type requestQueue struct {
 	bytes     int       // total size of the waiting payloads
 	drained   sync.Cond // signaled when the queue becomes shorter
 	whenEmpty func()    // called once no request is left; may be nil
+	cut       bool      // the network connection was cut: its reader must end, so it queues its last requests despite the limits
 }
 
 const (
@@ -82,7 +83,7 @@ func (s *socket) handleOrQueue(req *protocol.Request) {
 	if q.drained.L == nil {
 		q.drained.L = &s.mu
 	}
-	for q.busy && q.full() && !s.outbox.Closing() {
+	for q.busy && q.full() && !q.cut && !s.outbox.Closing() {
 		s.outbox.Unheard = true
 		q.drained.Wait()
 	}
