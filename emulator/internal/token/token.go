@@ -29,6 +29,8 @@ const clockSkew = 5 * time.Minute
 // Claims are the claims that the service reads from a token. The types decode without intermediate values because decoding is
 // a considerable part of the cost of a request.
 type Claims struct {
+	otherClaims // first, see its comment
+
 	Audience  stringList `json:"aud"`
 	Expires   timestamp  `json:"exp"`
 	NotBefore timestamp  `json:"nbf"`
@@ -43,6 +45,28 @@ type Claims struct {
 	NameIdentifierLong string     `json:"http://schemas.xmlsoap.org/ws/2005/05/identity/claims/nameidentifier"`
 	RolesLong          stringList `json:"http://schemas.microsoft.com/ws/2008/06/identity/claims/role"`
 }
+
+// otherClaims receives the claims whose names differ from those of Claims only in case, such as "Role". They belong to the
+// application, because the names of claims are case-sensitive. encoding/json is not: it stores a value in the field with exactly
+// its name, or else in the first field with its name in any case, which is one of these.
+type otherClaims struct {
+	OtherAud      ignored `json:"AUD"`
+	OtherExp      ignored `json:"EXP"`
+	OtherNbf      ignored `json:"NBF"`
+	OtherIat      ignored `json:"IAT"`
+	OtherIss      ignored `json:"ISS"`
+	OtherSub      ignored `json:"SUB"`
+	OtherRole     ignored `json:"ROLE"`
+	OtherGroup    ignored `json:"WEBPUBSUB.GROUP"`
+	OtherName     ignored `json:"NAMEIDENTIFIER"`
+	OtherLongName ignored `json:"HTTP://SCHEMAS.XMLSOAP.ORG/WS/2005/05/IDENTITY/CLAIMS/NAMEIDENTIFIER"`
+	OtherLongRole ignored `json:"HTTP://SCHEMAS.MICROSOFT.COM/WS/2008/06/IDENTITY/CLAIMS/ROLE"`
+}
+
+// ignored decodes from any JSON, and keeps nothing.
+type ignored struct{}
+
+func (*ignored) UnmarshalJSON([]byte) error { return nil }
 
 // User returns the user of a client's token, or "" if there is none.
 func (c *Claims) User() string { return cmp.Or(c.Subject, c.NameIdentifier, c.NameIdentifierLong) }
@@ -425,7 +449,7 @@ func ShowClaims(r *http.Request) map[string][]string {
 		return map[string][]string{} // an anonymous client
 	}
 	var all jwt.MapClaims
-	if _, _, err := jwt.NewParser().ParseUnverified(token, &all); err != nil {
+	if _, _, err := jwt.NewParser(jwt.WithJSONNumber()).ParseUnverified(token, &all); err != nil {
 		return nil
 	}
 	shown := make(map[string][]string, len(all))
@@ -441,7 +465,7 @@ func ShowClaims(r *http.Request) map[string][]string {
 	return shown
 }
 
-// claimText returns a claim's value as text: a string unchanged, anything else as JSON. A whole number has no fraction.
+// claimText returns a claim's value as text: a string unchanged, anything else as JSON. A number keeps all its digits.
 func claimText(v any) string {
 	if s, ok := v.(string); ok {
 		return s

@@ -1,6 +1,7 @@
 package token
 
 import (
+	"encoding/json"
 	"net/http"
 	"net/http/httptest"
 	"strings"
@@ -115,6 +116,8 @@ func TestTheUserAndRolesOfAClientsToken(t *testing.T) {
 		"one role":                  {jwt.MapClaims{"role": "a"}, "", []string{"a"}},
 		"roles":                     {jwt.MapClaims{"role": []string{"a", "b"}}, "", []string{"a", "b"}},
 		"one role by its long name": {jwt.MapClaims{longRole: "a"}, "", []string{"a"}},
+		"claims in other case":      {jwt.MapClaims{"sub": "ann", "Sub": "bob", "SUB": 1, "role": "a", "Role": "b", "ROLE": true, "NameIdentifier": "bob", "WebPubSub.Group": ".", "Aud": 1, "Exp": "soon", "Iss": 1}, "ann", []string{"a"}},
+		"only in other case":        {jwt.MapClaims{"Sub": "bob", "Role": "b", strings.ToUpper(longRole): "b", "NAMEIDENTIFIER": "bob"}, "", nil},
 		"roles by both names":       {jwt.MapClaims{"role": "a", longRole: []string{"b", "c"}}, "", []string{"a", "b", "c"}},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -131,6 +134,14 @@ func TestTheUserAndRolesOfAClientsToken(t *testing.T) {
 		_, err := a.AuthorizeClient(httptest.NewRequest("GET", "/client/hubs/h?access_token="+sign(t, testKey, claims), nil), wire.ClientPath, "h")
 		require.Error(t, err, name)
 	}
+}
+
+func TestClaimsForTheApplicationAreComplete(t *testing.T) {
+	claims := jwt.MapClaims{"id": json.Number("9007199254740993"), "price": json.Number("1.50"), "admin": true, "sub": "ann", "Sub": "bob",
+		"tags": []any{"a", json.Number("1234567890123456789")}, "tenant": map[string]any{"id": 1}, "nothing": nil}
+	r := httptest.NewRequest("GET", "/client/hubs/h?access_token="+sign(t, testKey, claims), nil)
+	require.Equal(t, map[string][]string{"id": {"9007199254740993"}, "price": {"1.50"}, "admin": {"true"}, "sub": {"ann"}, "Sub": {"bob"},
+		"tags": {"a", "1234567890123456789"}, "tenant": {`{"id":1}`}, "nothing": {"null"}}, ShowClaims(r))
 }
 
 func TestTheTokenInTheQueryTakesPrecedence(t *testing.T) {
