@@ -12,6 +12,11 @@ import (
 	"github.com/awps-go/webpubsub/internal/pb"
 )
 
+// nested returns JSON with n levels, and brackets in a string that do not count.
+func nested(n int) string {
+	return strings.Repeat(`{"[{\"{":[`, n/2) + strings.Repeat("[", n%2) + strings.Repeat("]", n%2) + strings.Repeat("]}", n/2)
+}
+
 func textPayload(s string) hub.Payload { return hub.Payload{Type: hub.DataText, Data: []byte(s)} }
 
 func TestValidJSONFrames(t *testing.T) {
@@ -33,6 +38,7 @@ func TestValidJSONFrames(t *testing.T) {
 		`{"type":"event","event":"e","metadata":{"trace":"1","TRACE":"2","Trace":"3"}}`:                          {Kind: RequestEvent, Event: "e", Payload: hub.Payload{Type: hub.DataText, Metadata: map[string]string{"Trace": "3"}}},
 		`{"type":"invoke","invocationId":"i","target":"event","event":"e","metadata":{"k":"1","K":"2","l":"3"}}`: {Kind: RequestInvoke, InvocationID: "i", Event: "e", Payload: hub.Payload{Type: hub.DataText, Metadata: map[string]string{"K": "2", "l": "3"}}},
 		`{"type":"event","event":"e","metadata":{},"dataType":"json"}`:                                           {Kind: RequestEvent, Event: "e", Payload: hub.Payload{Type: hub.DataText, Metadata: map[string]string{}}},
+		`{"type":"event","event":"e","data":` + nested(63) + `}`:                                                 {Kind: RequestEvent, Event: "e", Payload: hub.Payload{Data: []byte(nested(63))}},
 		`{"type":"event","event":"e","metadata":null,"data":false}`:                                              {Kind: RequestEvent, Event: "e", Payload: hub.Payload{Data: []byte("false")}},
 	} {
 		for _, isText := range []bool{true, false} {
@@ -64,6 +70,7 @@ func TestInvalidJSONFrames(t *testing.T) {
 		"a ttl of 301": send(`"data":1,"ttlSeconds":301`), "a ttl below zero": send(`"data":1,"ttlSeconds":-1`), "a ttl that is a string": send(`"data":1,"ttlSeconds":"1"`), "a broken ttl": send(`"data":1,"ttlSeconds":1.5`),
 		"metadata that is a list": send(`"data":1,"metadata":[]`), "metadata of a number": send(`"data":1,"metadata":{"a":1}`), "metadata of null": send(`"data":1,"metadata":{"a":null}`),
 		"a duplicate metadata key": send(`"data":1,"metadata":{"a":"1","a":"2"}`), "a duplicate, escaped": send(`"data":1,"metadata":{"a":"1","\u0061":"2"}`), "a metadata key with a space": send(`"data":1,"metadata":{"a b":"1"}`),
+		"data that is too deep": send(`"data":` + nested(64)), "an unknown member that is too deep": `{"type":"ping","x":` + nested(64) + `}`,
 		"an empty metadata key": send(`"data":1,"metadata":{"":"1"}`), "metadata outside ASCII": send(`"data":1,"metadata":{"a":"ü"}`),
 		"a long metadata key": send(`"data":1,"metadata":{"` + strings.Repeat("k", 257) + `":"1"}`), "a long metadata value": send(`"data":1,"metadata":{"a":"` + strings.Repeat("v", 1025) + `"}`),
 		"much metadata": send(`"data":1,"metadata":{` + strings.TrimSuffix(strings.Repeat(`"a":"`+strings.Repeat("v", 1000)+`",`, 9), ",") + `}`),
@@ -98,6 +105,7 @@ func TestProtobufFramesFollowTheSameRules(t *testing.T) {
 		`{"eventMessage":{"event":"e"}}`, `{"eventMessage":{"event":"e","data":{},"metadata":{}}}`, `{"sendToGroupMessage":{"group":"g","data":{"jsonData":"null"}}}`,
 		`{"sendToGroupMessage":{"group":"g","data":{"jsonData":"{"}}}`, `{"sendToGroupMessage":{"group":"g","data":{"textData":"x"},"ttlSeconds":301}}`,
 		`{"sendToGroupMessage":{"group":"g","data":{"textData":"x"},"metadata":{"a b":"v"}}}`,
+		`{"sendToGroupMessage":{"group":"g","data":{"jsonData":"` + strings.Repeat("[", 65) + strings.Repeat("]", 65) + `"}}}`,
 	} {
 		_, err := decode(t, frame)
 		var bad *FrameError

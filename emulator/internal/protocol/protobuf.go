@@ -1,7 +1,6 @@
 package protocol
 
 import (
-	"encoding/json"
 	"errors"
 	"fmt"
 	"strings"
@@ -75,8 +74,11 @@ func (r *Request) readProtobuf(data *pb.MessageData, metadata map[string]string)
 		p.Type, p.Data = hub.DataBinary, d.BinaryData
 	case *pb.MessageData_JsonData:
 		p.Type, p.Data = hub.DataJSON, []byte(d.JsonData)
-		if !json.Valid(p.Data) || strings.TrimSpace(d.JsonData) == "null" {
-			return errors.New("json_data is null or not valid JSON")
+		if what := Unfit(p); what != "" {
+			return fmt.Errorf("json_data is not valid %s", what)
+		}
+		if strings.TrimSpace(d.JsonData) == "null" {
+			return errors.New("json_data is null")
 		}
 	case *pb.MessageData_ProtobufData:
 		p.Type, p.Data = hub.DataProtobuf, marshalProtobuf(d.ProtobufData)
