@@ -138,6 +138,29 @@ func TestAReliableClientRecoversBeforeTheServerNoticesTheCut(t *testing.T) {
 	c.expect(2, "two")
 }
 
+func TestOnlyMessagesWaitForAReliableClient(t *testing.T) {
+	srv := emulator.StartT(t, nil)
+	begun, release := make(chan struct{}), make(chan struct{})
+	application(t, srv, nil, func(w http.ResponseWriter, _ *http.Request) {
+		close(begun)
+		<-release
+		w.Header().Set("Content-Type", "text/plain")
+		fmt.Fprint(w, "the response")
+	})
+	c := dialReliable(t, srv, dialOptions{roles: []string{"webpubsub.joinLeaveGroup"}})
+	const event = `{"type":"event","event":"slow","data":1,"ackId":1}`
+	c.write(event)
+	<-begun
+	c.write(`{"type":"joinGroup","group":"g","ackId":2}`)
+	c.cut()
+	close(release)
+	require.NoError(t, srv.WaitForGroup(t.Context(), "chat", "g", 1))
+	c.comeBack()
+	c.expect(1, "the response")
+	require.Equal(t, `{"type":"pong"}`, c.ask(`{"type":"ping"}`), "acknowledgements do not wait")
+	require.Contains(t, c.ask(event), "Duplicate", "but the requests were executed")
+}
+
 func TestAReliableClientRecoversWhileItsRequestsFillTheQueue(t *testing.T) {
 	for name, cut := range map[string]func(c *reliableClient){
 		"the server has not noticed the cut": func(c *reliableClient) {},
