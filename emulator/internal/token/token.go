@@ -360,7 +360,7 @@ func (a *Authority) AuthorizeClient(r *http.Request, prefix, hub string) (*Claim
 	}
 	for _, aud := range c.Audience {
 		for _, u := range urls {
-			if a.isClientURL(strings.TrimSuffix(aud, "/"), r.Host, u) {
+			if a.isClientURL(aud, r.Host, u) {
 				return c, nil
 			}
 		}
