@@ -50,7 +50,7 @@ func (s *socket) sendInvokeResponse(r *request, reply *hub.Payload) {
 	}
 }
 
-// cancelInvocation cancels an invocation, whether it is queued or the application is handling it.
+// cancelInvocation cancels an invocation, whether it is queued, delayed by a fault, or the application is handling it.
 func (s *socket) cancelInvocation(id string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -58,7 +58,12 @@ func (s *socket) cancelInvocation(id string) {
 		cancel()
 		return
 	}
-	s.requests.remove(func(r *request) bool { return r.Kind == protocol.RequestInvoke && r.InvocationID == id })
+	matches := func(r *request) bool { return r.Kind == protocol.RequestInvoke && r.InvocationID == id }
+	if r := s.requests.delayed; r != nil && matches(r) {
+		r.canceled = true
+		return
+	}
+	s.requests.remove(matches)
 }
 
 // defaultIdleTimeout is how long an idle stream stays open if the client sets no timeout.

@@ -16,7 +16,8 @@ import (
 // request is a client's request, and the fault to inject into it.
 type request struct {
 	*protocol.Request
-	fault Fault
+	fault    Fault
+	canceled bool // while it is delayed; guarded by socket.mu
 }
 
 // requestQueue holds the requests of one client that wait, for example while the application handles an event of the client.
@@ -25,6 +26,7 @@ type request struct {
 type requestQueue struct {
 	busy      bool // a request is being executed
 	waiting   []*request
+	delayed   *request  // waits until its fault's delay has passed; may be nil
 	bytes     int       // total size of the waiting payloads
 	drained   sync.Cond // signaled when the queue becomes shorter
 	whenEmpty func()    // called once no request is left; may be nil
@@ -150,8 +152,15 @@ func (s *socket) handle(r *request) bool {
 	if r.fault.Delay == 0 {
 		return s.execute(r)
 	}
+	s.mu.Lock()
+	s.requests.delayed = r
+	s.mu.Unlock()
 	s.Hub.Service.Clock.AfterFunc(r.fault.Delay, func() {
-		if s.execute(r) {
+		s.mu.Lock()
+		s.requests.delayed = nil
+		canceled := r.canceled || s.outbox.Closing()
+		s.mu.Unlock()
+		if canceled || s.execute(r) {
 			s.handleQueued()
 		}
 	})
