@@ -2,11 +2,13 @@ package protocol
 
 import (
 	"encoding/json"
+	"errors"
 	"strings"
 	"testing"
 
 	"github.com/stretchr/testify/require"
 	"google.golang.org/protobuf/encoding/protojson"
+	"google.golang.org/protobuf/encoding/protowire"
 
 	"github.com/awps-go/webpubsub/emulator/internal/hub"
 	"github.com/awps-go/webpubsub/internal/pb"
@@ -115,6 +117,35 @@ func TestProtobufFramesFollowTheSameRules(t *testing.T) {
 	}
 	_, err := Protobuf{Name: ProtobufSubprotocol}.Decode(true, []byte("x"))
 	require.Equal(t, &FrameError{1003, "The protobuf.webpubsub.azure.v1 subprotocol requires binary messages.", "the client sent a text frame"}, err)
+}
+
+func TestProtobufStreamsAreRejected(t *testing.T) {
+	// Fields that package pb does not define: one of the future, and a StreamStartInfo.
+	unknown := func(stream protowire.Number) []byte {
+		b := protowire.AppendVarint(protowire.AppendTag(nil, 100, protowire.VarintType), 1)
+		return protowire.AppendBytes(protowire.AppendTag(b, stream, protowire.BytesType), []byte("\x0a\x01s"))
+	}
+	for name, tt := range map[string]struct {
+		send, event protowire.Number
+		valid       bool
+	}{
+		"a stream":      {7, 5, false},
+		"another field": {5, 7, true}, // 5 has another type in a send, so it is unknown
+	} {
+		send := &pb.SendToGroupMessage{Group: "g", Metadata: map[string]string{"k": "v"}}
+		send.ProtoReflect().SetUnknown(unknown(tt.send))
+		event := &pb.EventMessage{Event: "e", Metadata: map[string]string{"k": "v"}}
+		event.ProtoReflect().SetUnknown(unknown(tt.event))
+		for _, m := range []*pb.UpstreamMessage{{Message: &pb.UpstreamMessage_SendToGroupMessage{SendToGroupMessage: send}},
+			{Message: &pb.UpstreamMessage_EventMessage{EventMessage: event}}} {
+			_, err := Protobuf{}.Decode(false, marshalProtobuf(m))
+			require.Equal(t, tt.valid, err == nil, "%s: %v", name, err)
+			if bad, ok := errors.AsType[*FrameError](err); ok {
+				require.Equal(t, 1007, bad.Code)
+				require.Contains(t, bad.Detail, "stream")
+			}
+		}
+	}
 }
 
 func TestFramesForJSONClients(t *testing.T) {

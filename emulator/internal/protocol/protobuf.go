@@ -45,11 +45,17 @@ func decodeProtobuf(data []byte) (r Request, err error) {
 		send := m.SendToGroupMessage
 		r = Request{Kind: RequestSend, Group: send.GetGroup(), AckID: send.AckId, NoEcho: send.GetNoEcho(),
 			TTLSeconds: send.GetTtlSeconds()}
-		err = r.readProtobuf(send.GetData(), send.GetMetadata()) // fails for a send that opens a stream, which has no data
+		err = r.readProtobuf(send.GetData(), send.GetMetadata())
+		if hasField(send, sendStreamField) {
+			err = errStream
+		}
 	case *pb.UpstreamMessage_EventMessage:
 		event := m.EventMessage
 		r = Request{Kind: RequestEvent, Event: event.GetEvent(), AckID: event.AckId}
 		err = r.readProtobuf(event.GetData(), event.GetMetadata())
+		if hasField(event, eventStreamField) {
+			err = errStream
+		}
 	case *pb.UpstreamMessage_SequenceAckMessage:
 		return Request{Kind: RequestSequenceAck, SequenceID: m.SequenceAckMessage.GetSequenceId()}, nil
 	case *pb.UpstreamMessage_PingMessage:
@@ -61,6 +67,27 @@ func decodeProtobuf(data []byte) (r Request, err error) {
 		err = r.check()
 	}
 	return r, err
+}
+
+// The field numbers of the stream that a SendToGroupMessage or an EventMessage opens.
+const (
+	sendStreamField  = 7
+	eventStreamField = 5
+)
+
+var errStream = errors.New("the message opens a stream, which protobuf clients cannot: the other frames of a stream are not public")
+
+// hasField reports whether a message has a field that its type does not define.
+func hasField(m proto.Message, number protowire.Number) bool {
+	unknown := m.ProtoReflect().GetUnknown()
+	for len(unknown) > 0 {
+		n, _, length := protowire.ConsumeField(unknown)
+		if n == number {
+			return true
+		}
+		unknown = unknown[length:] // valid, because proto.Unmarshal has checked it
+	}
+	return false
 }
 
 // readProtobuf reads the payload of a request. Metadata without data counts as empty text.
