@@ -111,7 +111,7 @@ func (u *Sender) fields(d *delivery) (http.Header, error) {
 		list = append(list, field{headerState, state})
 	}
 	for _, key := range slices.Sorted(maps.Keys(d.metadata)) { // of keys that differ only in case, which only protobuf clients can send, one is sent
-		list = append(list, field{protocol.MetadataHeader + key, d.metadata[key]})
+		list = append(list, field{protocol.MetadataHeader + key, strings.Trim(d.metadata[key], " \t")}) // HTTP trims it anyway
 	}
 	header := make(http.Header)
 	for _, f := range list {
