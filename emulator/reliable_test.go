@@ -138,6 +138,26 @@ func TestAReliableClientRecoversBeforeTheServerNoticesTheCut(t *testing.T) {
 	c.expect(2, "two")
 }
 
+func TestDropConnectionRemovesAClientWhoseRequestsFillTheQueue(t *testing.T) {
+	srv := emulator.StartT(t, nil)
+	begun, ended := make(chan struct{}), make(chan struct{})
+	application(t, srv, nil, func(_ http.ResponseWriter, r *http.Request) {
+		close(begun)
+		<-r.Context().Done()
+		close(ended)
+	})
+	c := dialJSON(t, srv, dialOptions{})
+	c.write(`{"type":"event","event":"slow","data":1}`)
+	<-begun
+	data := strings.Repeat("x", maxMessageSize-1000)
+	for range 18 { // one more than the queue's 16 MiB
+		_ = c.ws.Write(t.Context(), websocket.MessageText, fmt.Appendf(nil, `{"type":"event","event":"big","data":%q}`, data))
+	}
+	require.True(t, srv.DropConnection("chat", c.id))
+	require.Empty(t, srv.Connections("chat"))
+	<-ended
+}
+
 func TestOnlyMessagesWaitForAReliableClient(t *testing.T) {
 	srv := emulator.StartT(t, nil)
 	begun, release := make(chan struct{}), make(chan struct{})
