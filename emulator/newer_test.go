@@ -4,7 +4,6 @@ import (
 	"fmt"
 	"io"
 	"net/http"
-	"strings"
 	"testing"
 	"time"
 
@@ -59,35 +58,6 @@ func TestInvocations(t *testing.T) {
 	c.write(`{"type":"invoke","invocationId":"1","event":"price"}`) // without a target
 	ce, _ := c.closed()
 	require.Equal(t, websocket.StatusInvalidFramePayloadData, ce.Code)
-}
-
-func TestCancelledInvocationsMakeRoomInTheQueue(t *testing.T) {
-	srv := emulator.StartT(t, nil)
-	begun, release := make(chan struct{}), make(chan struct{})
-	application(t, srv, nil, func(_ http.ResponseWriter, r *http.Request) {
-		if r.Header.Get("ce-eventName") == "slow" {
-			close(begun)
-			<-release
-		}
-	})
-	c := dialJSON(t, srv, dialOptions{})
-	c.write(`{"type":"event","event":"slow","data":1,"ackId":1}`)
-	<-begun
-	const many = 17 // together more than the queue's 16 MiB
-	data := strings.Repeat("x", maxMessageSize-1000)
-	for i := range many {
-		c.write(fmt.Sprintf(`{"type":"invoke","invocationId":"%d","target":"event","event":"big","dataType":"text","data":%q}`, i, data))
-	}
-	for i := range many {
-		c.write(fmt.Sprintf(`{"type":"cancelInvocation","invocationId":"%d"}`, i))
-	}
-	c.write(`{"type":"event","event":"quick","data":1,"ackId":2}`)
-	require.Equal(t, `{"type":"pong"}`, c.ask(`{"type":"ping"}`), "the server still reads")
-	close(release)
-	require.Equal(t, 1.0, c.object()["ackId"])
-	require.Equal(t, 2.0, c.object()["ackId"])
-	require.Equal(t, 1, srv.EventCount("chat", "quick"))
-	require.Zero(t, srv.EventCount("chat", "big"))
 }
 
 func TestGroupStreams(t *testing.T) {

@@ -138,26 +138,6 @@ func TestAReliableClientRecoversBeforeTheServerNoticesTheCut(t *testing.T) {
 	c.expect(2, "two")
 }
 
-func TestDropConnectionRemovesAClientWhoseRequestsFillTheQueue(t *testing.T) {
-	srv := emulator.StartT(t, nil)
-	begun, ended := make(chan struct{}), make(chan struct{})
-	application(t, srv, nil, func(_ http.ResponseWriter, r *http.Request) {
-		close(begun)
-		<-r.Context().Done()
-		close(ended)
-	})
-	c := dialJSON(t, srv, dialOptions{})
-	c.write(`{"type":"event","event":"slow","data":1}`)
-	<-begun
-	data := strings.Repeat("x", maxMessageSize-1000)
-	for range 18 { // one more than the queue's 16 MiB
-		_ = c.ws.Write(t.Context(), websocket.MessageText, fmt.Appendf(nil, `{"type":"event","event":"big","data":%q}`, data))
-	}
-	require.True(t, srv.DropConnection("chat", c.id))
-	require.Empty(t, srv.Connections("chat"))
-	<-ended
-}
-
 func TestOnlyMessagesWaitForAReliableClient(t *testing.T) {
 	srv := emulator.StartT(t, nil)
 	begun, release := make(chan struct{}), make(chan struct{})
@@ -182,36 +162,27 @@ func TestOnlyMessagesWaitForAReliableClient(t *testing.T) {
 }
 
 func TestAReliableClientRecoversWhileItsRequestsFillTheQueue(t *testing.T) {
-	for name, cut := range map[string]func(c *reliableClient){
-		"the server has not noticed the cut": func(c *reliableClient) {},
-		"DropConnection":                     func(c *reliableClient) { c.srv.DropConnection("chat", c.id) },
-	} {
-		t.Run(name, func(t *testing.T) {
-			srv := emulator.StartT(t, nil)
-			begun, release := make(chan struct{}), make(chan struct{})
-			application(t, srv, nil, func(_ http.ResponseWriter, r *http.Request) {
-				if r.Header.Get("ce-eventName") == "slow" {
-					close(begun)
-					<-release
-				}
-			})
-			c := dialReliable(t, srv, dialOptions{})
-			c.write(`{"type":"event","event":"slow","data":1,"ackId":0}`)
-			<-begun
-			const many = 18 // one more than the queue's 16 MiB
-			data := strings.Repeat("x", maxMessageSize-1000)
-			for i := range many {
-				_ = c.ws.Write(t.Context(), websocket.MessageText, fmt.Appendf(nil, `{"type":"event","event":"big","data":%q,"ackId":%d}`, data, i+1))
-			}
-			cut(c)
-			c.comeBack()
-			rest{t, srv}.text("hubs/chat/connections/"+c.id+"/:send", "after")
-			c.expect(1, "after")
-			close(release)
-			require.Contains(t, c.text(), `"ackId":0,"success":true`)
-			require.Contains(t, c.text(), `"ackId":1,"success":true`)
-		})
+	srv := emulator.StartT(t, nil)
+	begun, release := make(chan struct{}), make(chan struct{})
+	application(t, srv, nil, func(_ http.ResponseWriter, r *http.Request) {
+		if r.Header.Get("ce-eventName") == "slow" {
+			close(begun)
+			<-release
+		}
+	})
+	c := dialReliable(t, srv, dialOptions{})
+	c.write(`{"type":"event","event":"slow","data":1,"ackId":0}`)
+	<-begun
+	data := strings.Repeat("x", maxMessageSize-1000)
+	for i := range 18 { // one more than the queue's 16 MiB
+		_ = c.ws.Write(t.Context(), websocket.MessageText, fmt.Appendf(nil, `{"type":"event","event":"big","data":%q,"ackId":%d}`, data, i+1))
 	}
+	c.comeBack() // the server has not noticed that the old connection is gone
+	rest{t, srv}.text("hubs/chat/connections/"+c.id+"/:send", "after")
+	c.expect(1, "after")
+	close(release)
+	require.Contains(t, c.text(), `"ackId":0,"success":true`)
+	require.Contains(t, c.text(), `"ackId":1,"success":true`)
 }
 
 func TestAcknowledgingWhileMessagesAreSentAgain(t *testing.T) {
