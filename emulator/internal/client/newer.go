@@ -164,6 +164,7 @@ func (s *socket) streamData(r *request) {
 		return
 	case r.Fragment > st.expected:
 		s.enqueue(protocol.StreamNack(st.id, st.expected))
+		return // only accepted activity keeps a stream open
 	case r.Fragment == 0: // keep-alive
 	case r.Fragment < st.expected: // a duplicate
 		s.enqueue(protocol.StreamAck(st.id, st.expected))
