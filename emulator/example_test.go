@@ -87,7 +87,7 @@ func ExampleServer_InjectFault() {
 	}})
 	defer srv.Close()
 
-	if err := srv.InjectFault(emulator.Fault{Operation: "SendToAll", Times: 2, Status: 503}); err != nil {
+	if err := srv.InjectFault(emulator.Fault{Operation: emulator.OperationSendToAll, Times: 2, Status: 503}); err != nil {
 		log.Fatal(err)
 	}
 	err := client.SendToAll(context.Background(), webpubsub.Text("hello"), nil)
@@ -130,7 +130,7 @@ func ExampleServer_InjectFault_cut() {
 	}
 	defer conn.Close()
 
-	if err := srv.InjectFault(emulator.Fault{Operation: "SendToAll", Cut: emulator.CutAfterEffect}); err != nil {
+	if err := srv.InjectFault(emulator.Fault{Operation: emulator.OperationSendToAll, Cut: emulator.CutAfterEffect}); err != nil {
 		log.Fatal(err)
 	}
 	if err := client.SendToAll(ctx, webpubsub.Text("hello"), nil); err != nil {
@@ -194,7 +194,7 @@ func ExampleServer_DropConnection() {
 	// removed: true
 }
 
-// A test does not need to sleep until a token expires.
+// A test advances the server's clock until the token has expired, instead of sleeping.
 func ExampleServer_Advance() {
 	ctx := context.Background()
 	srv, client := start(nil)
@@ -210,7 +210,7 @@ func ExampleServer_Advance() {
 	// Output: 401
 }
 
-// A request of a client takes effect when the server has processed it. A test waits for the effect instead of sleeping.
+// A test waits until the client is in the group, instead of sleeping.
 func ExampleServer_WaitForGroup() {
 	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
 	defer cancel()
@@ -222,9 +222,7 @@ func ExampleServer_WaitForGroup() {
 		log.Fatal(err)
 	}
 	defer conn.Close()
-	if err := conn.JoinGroup(ctx, "room"); err != nil {
-		log.Fatal(err)
-	}
+	go func() { _ = conn.JoinGroup(ctx, "room") }() // the program under test joins in the background
 	if err := srv.WaitForGroup(ctx, "chat", "room", 1); err != nil {
 		log.Fatal(err)
 	}

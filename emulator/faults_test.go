@@ -150,6 +150,7 @@ func TestInvalidFaults(t *testing.T) {
 		fault emulator.Fault
 		want  string
 	}{
+		"no effect":                      {emulator.Fault{Operation: "SendToAll", Times: 2}, "Fault has no effect"},
 		"an unknown operation":           {emulator.Fault{Operation: "SendToNobody", Status: 500}, `Fault.Operation: there is no operation "SendToNobody"`},
 		"a handshake in lower case":      {emulator.Fault{Operation: "connect", Status: 500}, "CloseUserConnections, Connect, "},
 		"a negative number of times":     {emulator.Fault{Times: -2, Status: 500}, "Fault.Times"},

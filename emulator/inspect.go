@@ -17,7 +17,7 @@ import (
 
 // This file lets a test move the server's clock, inspect the server's state, and wait for a state.
 
-// Advance moves the server's clock forward. Before Advance returns, everything that is due by then has expired: tokens, messages,
+// Advance moves the server's clock forward. When Advance returns, everything due by the new time has expired: tokens, messages,
 // and the recovery windows of clients that were cut off. Advance panics if d is negative.
 //
 //   - If a client has cut its own connection, the server notices a moment later: use WaitForRecovering before Advance.
@@ -54,7 +54,7 @@ func (s *Server) Hubs() []string {
 	return names
 }
 
-// Connections returns the clients of a hub, in the order of their ids.
+// Connections returns the clients of a hub, including those that may still recover, in the order of their IDs.
 func (s *Server) Connections(hub string) []Connection {
 	infos := s.service.Hub(hub).Inspect()
 	all := make([]Connection, len(infos))
@@ -72,8 +72,8 @@ func (s *Server) Groups(hub string) []string {
 // Users returns the users of a hub who have connections, in alphabetical order.
 func (s *Server) Users(hub string) []string { return s.service.Hub(hub).Users() }
 
-// HasPermission reports whether a connection has a permission for a group, or for all groups if group is "". It returns an error
-// if the permission is unknown; under [StartT], such an error also fails the test.
+// HasPermission reports whether a connection exists and has a permission for a group, or for all groups if group is "". It
+// returns an error if the permission is unknown. After [StartT], such an error also fails the test.
 func (s *Server) HasPermission(hub, connectionID string, permission Permission, group string) (bool, error) {
 	p, ok := kernel.ParsePermission(string(permission))
 	if !ok {
@@ -173,8 +173,8 @@ func (s *Server) wait(ctx context.Context, want int, what string, count func() i
 	return s.board.Wait(ctx, s.service.Life.Closing(), want, what, count)
 }
 
-// WaitForConnections waits until a hub has exactly n clients. It returns an error with the current number of clients if ctx ends
-// or the server is closed first.
+// WaitForConnections waits until a hub has exactly n clients, including those that may still recover. It returns an error with
+// the current number of clients if ctx ends or the server is closed first.
 func (s *Server) WaitForConnections(ctx context.Context, hub string, n int) error {
 	return s.wait(ctx, n, "connections in hub "+hub, func() int { return s.service.Hub(hub).Count(&kernel.Target{}) })
 }
