@@ -441,8 +441,15 @@ type clientClaims struct {
 	Groups   []string `json:"webpubsub.group,omitempty"`
 }
 
+// longClaims are claims and .NET's long names for them. If a token has several claims with the same long name, the first counts.
+var longClaims = [...]struct{ name, long string }{
+	{"sub", "http://schemas.xmlsoap.org/ws/2005/05/identity/claims/nameidentifier"},
+	{"nameid", "http://schemas.xmlsoap.org/ws/2005/05/identity/claims/nameidentifier"},
+	{"role", "http://schemas.microsoft.com/ws/2008/06/identity/claims/role"},
+}
+
 // ShowClaims returns every claim of a client's token in the form of the connect event. The token must have been verified. The
-// result is empty without a token.
+// result is empty without a token. Like the service, ShowClaims repeats the user and the roles under their long names.
 func ShowClaims(r *http.Request) map[string][]string {
 	token := clientToken(r)
 	if token == "" {
@@ -460,6 +467,11 @@ func ShowClaims(r *http.Request) map[string][]string {
 		}
 		for _, v := range values {
 			shown[name] = append(shown[name], claimText(v))
+		}
+	}
+	for _, c := range longClaims {
+		if values := shown[c.name]; values != nil && shown[c.long] == nil {
+			shown[c.long] = values
 		}
 	}
 	return shown

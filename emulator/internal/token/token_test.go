@@ -137,11 +137,17 @@ func TestTheUserAndRolesOfAClientsToken(t *testing.T) {
 }
 
 func TestClaimsForTheApplicationAreComplete(t *testing.T) {
-	claims := jwt.MapClaims{"id": json.Number("9007199254740993"), "price": json.Number("1.50"), "admin": true, "sub": "ann", "Sub": "bob",
+	const longUser = "http://schemas.xmlsoap.org/ws/2005/05/identity/claims/nameidentifier"
+	const longRole = "http://schemas.microsoft.com/ws/2008/06/identity/claims/role"
+	claims := jwt.MapClaims{"role": []string{"a", "b"}, "id": json.Number("9007199254740993"), "price": json.Number("1.50"), "admin": true, "sub": "ann", "Sub": "bob", "nameid": "carl",
 		"tags": []any{"a", json.Number("1234567890123456789")}, "tenant": map[string]any{"id": 1}, "nothing": nil}
 	r := httptest.NewRequest("GET", "/client/hubs/h?access_token="+sign(t, testKey, claims), nil)
-	require.Equal(t, map[string][]string{"id": {"9007199254740993"}, "price": {"1.50"}, "admin": {"true"}, "sub": {"ann"}, "Sub": {"bob"},
-		"tags": {"a", "1234567890123456789"}, "tenant": {`{"id":1}`}, "nothing": {"null"}}, ShowClaims(r))
+	require.Equal(t, map[string][]string{"id": {"9007199254740993"}, "price": {"1.50"}, "admin": {"true"}, "sub": {"ann"}, "Sub": {"bob"}, "nameid": {"carl"},
+		"tags": {"a", "1234567890123456789"}, "tenant": {`{"id":1}`}, "nothing": {"null"}, "role": {"a", "b"},
+		longUser: {"ann"}, longRole: {"a", "b"}}, ShowClaims(r), "the user and the roles are repeated under their long names")
+	claims = jwt.MapClaims{"nameid": "bob", longRole: "a", "role": "b"}
+	r = httptest.NewRequest("GET", "/client/hubs/h?access_token="+sign(t, testKey, claims), nil)
+	require.Equal(t, map[string][]string{"nameid": {"bob"}, longUser: {"bob"}, longRole: {"a"}, "role": {"b"}}, ShowClaims(r))
 }
 
 func TestTheTokenInTheQueryTakesPrecedence(t *testing.T) {
