@@ -41,9 +41,10 @@ type Claims struct {
 	Groups    stringList `json:"webpubsub.group"`
 
 	// .NET's names for sub and role.
-	NameIdentifier     string     `json:"nameidentifier"`
-	NameIdentifierLong string     `json:"http://schemas.xmlsoap.org/ws/2005/05/identity/claims/nameidentifier"`
-	RolesLong          stringList `json:"http://schemas.microsoft.com/ws/2008/06/identity/claims/role"`
+	NameID             firstString `json:"nameid"`
+	NameIdentifier     string      `json:"nameidentifier"`
+	NameIdentifierLong string      `json:"http://schemas.xmlsoap.org/ws/2005/05/identity/claims/nameidentifier"`
+	RolesLong          stringList  `json:"http://schemas.microsoft.com/ws/2008/06/identity/claims/role"`
 }
 
 // otherClaims receives the claims whose names differ from those of Claims only in case, such as "Role". They belong to the
@@ -58,6 +59,7 @@ type otherClaims struct {
 	OtherSub      ignored `json:"SUB"`
 	OtherRole     ignored `json:"ROLE"`
 	OtherGroup    ignored `json:"WEBPUBSUB.GROUP"`
+	OtherNameID   ignored `json:"NAMEID"`
 	OtherName     ignored `json:"NAMEIDENTIFIER"`
 	OtherLongName ignored `json:"HTTP://SCHEMAS.XMLSOAP.ORG/WS/2005/05/IDENTITY/CLAIMS/NAMEIDENTIFIER"`
 	OtherLongRole ignored `json:"HTTP://SCHEMAS.MICROSOFT.COM/WS/2008/06/IDENTITY/CLAIMS/ROLE"`
@@ -69,7 +71,9 @@ type ignored struct{}
 func (*ignored) UnmarshalJSON([]byte) error { return nil }
 
 // User returns the user of a client's token, or "" if there is none.
-func (c *Claims) User() string { return cmp.Or(c.Subject, c.NameIdentifier, c.NameIdentifierLong) }
+func (c *Claims) User() string {
+	return cmp.Or(c.Subject, string(c.NameID), c.NameIdentifier, c.NameIdentifierLong)
+}
 
 // AllRoles returns the roles of a client's token.
 func (c *Claims) AllRoles() []string { return slices.Concat(c.Roles, c.RolesLong) }
@@ -109,6 +113,17 @@ func (l *stringList) UnmarshalJSON(b []byte) error {
 		return nil
 	}
 	return json.Unmarshal(b, &(*l)[0])
+}
+
+// firstString is a string, or the first one of a list. Any other JSON counts as "".
+type firstString string
+
+func (s *firstString) UnmarshalJSON(b []byte) error {
+	var all stringList
+	if json.Unmarshal(b, &all) == nil && len(all) > 0 {
+		*s = firstString(all[0])
+	}
+	return nil
 }
 
 // ErrNoToken is returned if a request has no access token.

@@ -112,6 +112,10 @@ func TestTheUserAndRolesOfAClientsToken(t *testing.T) {
 	}{
 		"nothing":                   {jwt.MapClaims{}, "", nil},
 		"a subject":                 {jwt.MapClaims{"sub": "ann", "nameidentifier": "bob"}, "ann", nil},
+		"a name id":                 {jwt.MapClaims{"nameid": "bob", "nameidentifier": "carl", "NameID": "dan"}, "bob", nil},
+		"a subject and a name id":   {jwt.MapClaims{"nameid": []string{"bob", "carl"}, "sub": "ann"}, "ann", nil},
+		"several name ids":          {jwt.MapClaims{"nameid": []string{"bob", "carl"}}, "bob", nil},
+		"a name id of another type": {jwt.MapClaims{"nameid": 1}, "", nil},
 		"a name identifier":         {jwt.MapClaims{"nameidentifier": "bob"}, "bob", nil},
 		"one role":                  {jwt.MapClaims{"role": "a"}, "", []string{"a"}},
 		"roles":                     {jwt.MapClaims{"role": []string{"a", "b"}}, "", []string{"a", "b"}},
