@@ -236,6 +236,9 @@ func (r *request) callError(ctx context.Context, err error) error {
 		}
 		return wrapped
 	}
+	if err == io.EOF { //nolint:errorlint // an error that wraps EOF has a text of its own
+		err = fmt.Errorf("the connection was closed before the response: %w", err)
+	}
 	if isConnectionFailure(err) {
 		return &unavailableError{wrapError(r.operation, err)}
 	}

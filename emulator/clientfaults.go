@@ -127,8 +127,10 @@ func (s *Server) SilenceConnection(hub, connectionID string) bool {
 
 // CloseConnection closes a client's connection with a close frame that has the code and the first 123 bytes of the reason.
 //
-//   - A reliable client may recover, as after a cut, unless the code is 1000 or 1008.
-//   - Any other client leaves the hub. If it has a subprotocol, it first receives the whole reason in a disconnected message.
+//   - A reliable client may recover, as after a cut, unless the code is 1000 or 1008. To wait until its recovery window has
+//     started, use [Server.WaitForRecovering].
+//   - Any other client has left the hub when CloseConnection returns. If it has a subprotocol, it first receives the whole reason
+//     in a disconnected message.
 //
 // CloseConnection reports whether the hub has the client and the client has a connection. It returns false for MQTT clients. It
 // panics unless the code is from 1000 to 1003, from 1007 to 1014 or from 3000 to 4999: other codes are not allowed in a close frame.

@@ -79,6 +79,7 @@ func TestClientFaults(t *testing.T) {
 		c.write(join)
 		c.write(leave)
 		require.Equal(t, `{"type":"pong"}`, c.ask(`{"type":"ping"}`))
+		require.NoError(t, srv.WaitForDelayed(t.Context(), 1))
 		srv.Advance(time.Minute)
 		require.Equal(t, 1.0, c.object()["ackId"])
 		require.Equal(t, 2.0, c.object()["ackId"])
@@ -151,16 +152,16 @@ func TestAConnectionIsClosedWithACode(t *testing.T) {
 		c.comeBack()
 		require.Equal(t, `{"type":"pong"}`, c.ask(`{"type":"ping"}`))
 		require.True(t, srv.CloseConnection("chat", c.id, 1008, "permanently"))
+		require.Empty(t, srv.Connections("chat"))
 		ce, frames = c.closed()
 		require.Equal(t, websocket.StatusPolicyViolation, ce.Code)
 		require.Equal(t, []string{`{"type":"system","event":"disconnected","message":"permanently"}`}, frames)
-		require.NoError(t, srv.WaitForConnections(t.Context(), "chat", 0))
 	}
 	plain := dialJSON(t, srv, dialOptions{})
 	require.True(t, srv.CloseConnection("chat", plain.id, 1001, "bye"))
+	require.Empty(t, srv.Connections("chat"))
 	ce, _ := plain.closed()
 	require.Equal(t, websocket.StatusGoingAway, ce.Code)
-	require.Empty(t, srv.Connections("chat"))
 }
 
 func TestANewReconnectionToken(t *testing.T) {

@@ -119,6 +119,7 @@ func TestDisconnectedCanOvertakeConnected(t *testing.T) {
 	c := dialJSON(t, s, dialOptions{user: "ann"})
 	require.NoError(t, c.ws.Close(websocket.StatusNormalClosure, ""))
 	require.Equal(t, []string{"0 connect", "2 disconnected"}, log.wait(t, 2))
+	require.NoError(t, s.WaitForDelayed(t.Context(), 1))
 	s.Advance(time.Minute)
 	require.Equal(t, "1 connected", log.wait(t, 3)[2])
 }

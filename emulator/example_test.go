@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log"
+	"strings"
 	"testing"
 	"time"
 
@@ -192,6 +193,43 @@ func ExampleServer_DropConnection() {
 	// cut off: ann true
 	// code: 1006
 	// removed: true
+}
+
+// A server with the address and the key of a closed one takes its place, as after a restart of the service. The clients
+// connect again. All other state is lost.
+func ExampleServer_Close_restart() {
+	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+	defer cancel()
+	srv, client := start(nil)
+	access, err := client.GetClientAccessToken(ctx, &webpubsub.ClientAccessTokenOptions{UserID: "ann"})
+	if err != nil {
+		log.Fatal(err)
+	}
+	conn, err := wsclient.Dial(ctx, wsclient.StaticURL(access.URL), nil)
+	if err != nil {
+		log.Fatal(err)
+	}
+	defer conn.Close()
+
+	addr, key := strings.TrimPrefix(srv.Endpoint(), "http://"), srv.AccessKey()
+	srv.Close()
+	srv, err = emulator.Start(&emulator.Options{Addr: addr, AccessKey: key})
+	if err != nil {
+		log.Fatal(err)
+	}
+	defer srv.Close()
+	if err := srv.WaitForUser(ctx, "chat", "ann", 1); err != nil {
+		log.Fatal(err)
+	}
+	if err := client.SendToUser(ctx, "ann", webpubsub.Text("welcome back"), nil); err != nil {
+		log.Fatal(err)
+	}
+	message, err := conn.Receive(ctx)
+	if err != nil {
+		log.Fatal(err)
+	}
+	fmt.Println(message.Text())
+	// Output: welcome back
 }
 
 // A test advances the server's clock until the token has expired, instead of sleeping.

@@ -21,7 +21,8 @@ import (
 // and the recovery windows of clients that were cut off. Advance panics if d is negative.
 //
 //   - If a client has cut its own connection, the server notices a moment later: use WaitForRecovering before Advance.
-//   - Requests that a fault delays continue, but Advance does not wait for them: use WaitForRequests after Advance.
+//   - Delayed requests and events that are due continue, but Advance does not wait for them. Use WaitForDelayed before Advance,
+//     and WaitForRequests or WaitForEvents after it.
 //   - Service clients sign tokens by the machine's clock. To the server, these tokens are older by the sum of all Advances.
 //     After a total of an hour and five minutes, requests of service clients are rejected. After the lifetime of a client access
 //     token, new tokens with the same lifetime are rejected. Let clients connect before Advance, and use the methods of Server
@@ -211,4 +212,17 @@ func (s *Server) WaitForRequests(ctx context.Context, operation Operation, n int
 		return fmt.Errorf("emulator: WaitForRequests: %w", err)
 	}
 	return s.wait(ctx, n, string(operation)+" requests", func() int { return min(n, s.RequestCount(operation)) })
+}
+
+// WaitForDelayed waits until at least n requests and events are delayed by the server's clock. [Server.Advance] then ends the
+// delays. These are delayed:
+//
+//   - a request, a handshake or a connected event by the Delay of a [Fault], and a client's request by the Delay of a
+//     [ClientFault]
+//   - an event that failed, until it is sent again
+//   - an event that waits for an application's server to connect to the tunnel
+//
+// See also [Server.WaitForConnections].
+func (s *Server) WaitForDelayed(ctx context.Context, n int) error {
+	return s.wait(ctx, n, "delayed requests and events", func() int { return min(n, s.service.Delayed()) })
 }

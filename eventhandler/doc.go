@@ -56,6 +56,8 @@
 //     response has its status and its reason. After a 4xx status other than 408 the service does not retry the event. A
 //     rejected connect fails the client's WebSocket handshake with that status. A rejected user event fails, and a
 //     client without a subprotocol is disconnected. For the other events the service only logs the rejection.
+//     The client of a rejected user event does not receive the reason, and may send the event again. To tell the client
+//     why, return a [UserEventResponse] with a message instead of an error.
 //   - Any other error, or a panic, means that the event could not be handled. The response has status 500, and the log
 //     has the error, or the panic and its stack. The service retries the event after 1, 3 and 5 seconds, and then
 //     treats it as rejected. A callback must therefore be idempotent: a retry has the same Event.EventID. The exception

@@ -215,7 +215,8 @@ type RejectError struct {
 	Status int
 
 	// Reason is the text of the response. The client receives it only if its connect event is rejected: in the response to
-	// the handshake if the status is 4xx, or in the CONNACK packet of MQTT 5.0.
+	// the handshake if the status is 4xx, or in the CONNACK packet of MQTT 5.0. After a rejected user event, the client
+	// learns only that the event failed.
 	Reason string
 
 	// MQTTCode is the code in the CONNACK packet for a rejected connect event: a return code of MQTT 3.1.1 (1 to 5) or

@@ -118,21 +118,21 @@ type CloseError struct {
 const codeAbnormal = 1006
 
 func (e *CloseError) Error() string {
-	var b strings.Builder
-	b.WriteString("wsclient: the connection ended")
+	text := "wsclient: the connection ended"
 	if e.Code != codeAbnormal {
-		fmt.Fprintf(&b, " with code %d", e.Code)
+		text += fmt.Sprintf(" with code %d", e.Code)
 	}
+	add := func(part string) { text = strings.TrimSuffix(text, ".") + ": " + part } // the service's texts end with a period
 	if e.Reason != "" {
-		b.WriteString(": " + e.Reason)
+		add(e.Reason)
 	}
 	if e.Message != "" && e.Message != e.Reason {
-		b.WriteString(": " + e.Message)
+		add(e.Message)
 	}
 	if e.err != nil {
-		b.WriteString(": " + withoutPrefix(e.err))
+		add(withoutPrefix(e.err))
 	}
-	return b.String()
+	return text
 }
 
 // Unwrap returns the error of the network, [ErrSlowConsumer], or nil.

@@ -90,7 +90,8 @@ type SendEventOptions struct {
 // from the server. To receive the response as a result, use [Conn.Invoke].
 //
 // SendEvent waits, retries and returns errors like [Conn.SendToGroup]. If the event handler still fails after the
-// retries, the error is an *[AckError] with the name InternalServerError.
+// retries, the error is an *[AckError] with the name InternalServerError. The service reports a rejected event in the same
+// way, so a rejected event is also sent again, unless AtMostOnce is set.
 func (c *Conn) SendEvent(ctx context.Context, event string, payload Payload, options *SendEventOptions) error {
 	const operation = "SendEvent"
 	o := valueOr(options)

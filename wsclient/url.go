@@ -101,6 +101,8 @@ func parseClientURL(text string, needToken bool) (*url.URL, error) {
 		return nil, invalid(operation, argument, "cannot be parsed: %w", redactError(withoutURL(err), text))
 	}
 	switch {
+	case text == "":
+		return nil, invalid(operation, argument, "is empty")
 	case u.Scheme != "ws" && u.Scheme != "wss":
 		return nil, invalid(operation, argument, "%s must begin with ws:// or wss://", safeURL(text))
 	case u.Hostname() == "":

@@ -30,7 +30,7 @@ type program struct {
 
 func (p *program) addFlags(flags *pflag.FlagSet) {
 	flags.StringVar(&p.connectionStringFile, "connection-string-file", "",
-		"the `FILE` with the connection string (default: WEBPUBSUB_CONNECTION_STRING)")
+		"the `FILE` with the connection string (default: the connection string in WEBPUBSUB_CONNECTION_STRING)")
 	flags.StringVar(&p.endpoint, "endpoint", "", "the `URL` of the service, to authenticate with Microsoft Entra ID")
 	flags.StringVar(&p.hub, "hub", "", "the `NAME` of the hub (default: WEBPUBSUB_HUB)")
 	flags.Int32Var(&p.retries, "retries", 3, "retry a request up to `N` times after a transient failure")

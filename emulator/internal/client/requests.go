@@ -155,7 +155,7 @@ func (s *socket) handle(r *request) bool {
 	s.mu.Lock()
 	s.requests.delayed = r
 	s.mu.Unlock()
-	s.Hub.Service.Clock.AfterFunc(r.fault.Delay, func() {
+	s.Hub.Service.Delay(r.fault.Delay, func() {
 		s.mu.Lock()
 		s.requests.delayed = nil
 		canceled := r.canceled || s.outbox.Closing()

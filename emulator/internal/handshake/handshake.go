@@ -32,9 +32,9 @@ type Handshaker struct {
 
 // Refuse rejects a handshake with an error. It also logs the error and reports it as traffic.
 func (h *Handshaker) Refuse(w http.ResponseWriter, r *http.Request, hubName string, err *wire.Error) {
-	h.Service.Log.Info("client refused", "path", r.URL.Path, "status", err.Status, "reason", err.Message)
+	h.Service.Log.Info("client rejected", "path", r.URL.Path, "status", err.Status, "reason", err.Message)
 	if o := h.Service.Observer; o.Watched() {
-		o.Traffic(hub.TrafficEvent{Kind: "connection", Hub: hubName, Status: err.Status, Text: "refused: " + err.Message})
+		o.Traffic(hub.TrafficEvent{Kind: "connection", Hub: hubName, Status: err.Status, Text: "rejected: " + err.Message})
 	}
 	err.Write(w, r)
 }
