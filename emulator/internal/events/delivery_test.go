@@ -15,6 +15,7 @@ import (
 
 	"github.com/awps-go/webpubsub/emulator/internal/faults"
 	"github.com/awps-go/webpubsub/emulator/internal/hub"
+	"github.com/awps-go/webpubsub/emulator/internal/protocol"
 )
 
 // application returns a handler that allows every origin and responds to events by answer.
@@ -413,4 +414,64 @@ func TestAHandlerThatFailsItsValidationReceivesNoEvents(t *testing.T) {
 	var rejection *hub.Rejection
 	require.NotErrorAs(t, err, &rejection, "the client must not receive the validation's status")
 	require.Zero(t, s.sender.Events()[0].Attempts)
+}
+
+// awaitLog waits until the log contains a text.
+func (s *setup) awaitLog(t *testing.T, text string) {
+	t.Helper()
+	require.Eventually(t, func() bool { return strings.Contains(s.log.String(), text) }, patience, time.Millisecond)
+}
+
+func TestClosingTheServerWhileAnEventWaitsForARetryIsLogged(t *testing.T) {
+	s := newSetup(t)
+	s.listen(t, Handler{Handler: application(func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(503) }),
+		SystemEvents: []string{"connect"}})
+	failed := make(chan error, 1)
+	go func() {
+		_, err := s.newConnection("a", "").Connect(t.Context(), nil, nil, noRequest)
+		failed <- err
+	}()
+	s.awaitLog(t, "retry in 1s")
+	s.service.Life.BeginClose()
+	require.EqualError(t, within(t, failed), "the server is closing")
+	lines := strings.Split(strings.TrimSpace(s.log.String()), "\n")
+	last := lines[len(lines)-1]
+	require.Contains(t, last, `error="the server is closing"`)
+	require.Contains(t, last, "no retry; the client is rejected with status 500", "the client does not receive the handler's status")
+}
+
+func TestClosingTheServerWhileAValidationWaitsForARetryIsNotTheHandlersFault(t *testing.T) {
+	app := &validated{status: 503, allowed: "*"}
+	s := newSetup(t)
+	s.listen(t, Handler{Handler: app, SystemEvents: []string{"connect"}})
+	failed := make(chan error, 1)
+	go func() { failed <- s.sender.validate(t.Context(), s.sender.hubs["chat"][0], "o") }()
+	require.Eventually(t, func() bool { return app.count() == 1 }, patience, time.Millisecond)
+	s.service.Life.BeginClose()
+	require.EqualError(t, within(t, failed), "the validation of the event handler failed: the server is closing")
+	require.NotContains(t, s.log.String(), "does not accept events")
+}
+
+// mqttLink is an MQTT client that ignores everything.
+type mqttLink struct{ link }
+
+func (mqttLink) Identity() (physicalID, sessionID string) { return "physical", "session" }
+func (mqttLink) Disconnection() *protocol.MQTTDisconnect  { return &protocol.MQTTDisconnect{} }
+
+func TestTheLogDescribesTheEffectOfAFailedEventOnAnMQTTClient(t *testing.T) {
+	s := newSetup(t)
+	s.listen(t, Handler{Handler: application(func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(400) })})
+	c := s.newConnection("a", "")
+	c.Link = mqttLink{}
+	_, err := c.Connect(t.Context(), nil, nil, noRequest)
+	require.Error(t, err)
+	require.Contains(t, s.log.String(), `next="no retry; the client is rejected"`)
+	c.Hub.Add(c, nil, func() {})
+	for name, next := range map[string]string{"text/plain": "no retry; the client receives the response",
+		"t\n": "no retry; the client's event fails, and the client is not told why"} {
+		done := make(chan struct{})
+		c.Raise(&hub.UserEvent{Name: "e", Detail: &protocol.MQTTEvent{ContentType: name}}, func(*hub.Payload, error) { close(done) })
+		within(t, done)
+		require.Contains(t, s.log.String(), next)
+	}
 }
