@@ -107,7 +107,7 @@ func TestTheApplicationReceivesAllEventsOfAnMQTTClient(t *testing.T) {
 			`1 connected of id, user "Ann", physical1, session2: `,
 			`2 order of id, user "Ann", physical1, session2: text/plain tea map[] state=1`,
 			`3 order of id, user "Ann", physical1, session2: text/plain fail map[] state=1`,
-			`4 disconnected of id, user "Ann", physical1, session2: the client said goodbye: reason code 0x04: tired; ` +
+			`4 disconnected of id, user "Ann", physical1, session2: tired; ` +
 				`by client true {Code:4 UserProperties:[{Name:b Value:3}]}`,
 		}, log.wait(t, 5))
 	})

@@ -278,3 +278,45 @@ func TestKeepAliveOfAnMQTTClientThatSendsSlowly(t *testing.T) {
 	}
 	c.expectReply(mqttpacket.Puback, 9, 0)
 }
+
+func TestMQTTReceiveMaximumOfANewConnectionIsRespected(t *testing.T) {
+	for _, qos := range []byte{1, 2} {
+		t.Run(fmt.Sprintf("QoS %d", qos), func(t *testing.T) {
+			srv := emulator.StartT(t, nil)
+			o := dialOptions{roles: allRoles}
+			c, _ := dialWire(t, srv, mqtt5, o, keeping(connectPacket("id")))
+			c.subscribe("room", qos)
+			for i := range 4 {
+				rest{t, srv}.text("hubs/chat/groups/room/:send", fmt.Sprint(i))
+				c.expect(mqttpacket.Publish)
+			}
+			cut(t, srv)
+			rest{t, srv}.text("hubs/chat/groups/room/:send", "4")
+			connect := keeping(connectPacket("id"))
+			connect.Properties.ReceiveMaximum = 2
+			c, _ = dialWire(t, srv, mqtt5, o, connect)
+			first, second := c.expect(mqttpacket.Publish), c.expect(mqttpacket.Publish)
+			require.Equal(t, []string{"0", "1"}, []string{string(first.Payload), string(second.Payload)})
+			c.expectNothing()
+			rest{t, srv}.must(204, "DELETE", "hubs/chat/connections/id") // the rest is sent before DISCONNECT
+			acknowledge := func(p *mqttpacket.Packet) {
+				if qos == 1 {
+					c.acknowledge(p.PacketID)
+					return
+				}
+				c.send(reply(mqttpacket.Pubrec, p.PacketID, 0))
+				c.expectReply(mqttpacket.Pubrel, p.PacketID, 0)
+				c.send(reply(mqttpacket.Pubcomp, p.PacketID, 0))
+			}
+			acknowledge(second)
+			for _, want := range []string{"2", "3", "4"} {
+				p := c.expect(mqttpacket.Publish)
+				require.Equal(t, want, string(p.Payload))
+				if want != "4" {
+					acknowledge(p)
+				}
+			}
+			require.Equal(t, byte(0x98), c.expect(mqttpacket.Disconnect).Code)
+		})
+	}
+}

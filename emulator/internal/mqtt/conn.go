@@ -82,7 +82,7 @@ func (c *session) queueControl(n *conn, pk *mqttpacket.Packet) {
 func (c *session) encode(n *conn, pk *mqttpacket.Packet) []byte {
 	pk.Version = byte(c.version)
 	p := &pk.Properties
-	p.ReasonString = protocol.MQTTString(p.ReasonString)
+	p.ReasonString = protocol.MQTTReason(p.ReasonString)
 	if n.noProblemInfo && pk.Type != mqttpacket.Disconnect && pk.Type != mqttpacket.Connack {
 		p.ReasonString = ""
 	}

@@ -52,7 +52,7 @@ func (c *session) raise(n *conn, pk *mqttpacket.Packet, name string) {
 	q.outstanding++
 	q.bytes += size
 	q.pending = append(q.pending, func() {
-		c.Raise(e, func(_ *hub.Payload, err error) { c.eventDone(pk, detail, err) })
+		c.Raise(e, func(_ *hub.Payload, err error) { c.eventDone(n, pk, detail, err) })
 		c.mu.Lock()
 		q.bytes -= size
 		c.mu.Unlock()
@@ -83,7 +83,7 @@ func (c *session) raiseEvents() {
 
 // eventDone notifies the client of the outcome of an event: by a message on the topic {topic}/succeeded or {topic}/failed, which
 // needs no subscription, and then by the acknowledgement.
-func (c *session) eventDone(pk *mqttpacket.Packet, detail *protocol.MQTTEvent, err error) {
+func (c *session) eventDone(n *conn, pk *mqttpacket.Packet, detail *protocol.MQTTEvent, err error) {
 	a := detail.Answer
 	var fault *mqttpacket.Fault
 	if a == nil { // the application has not responded
@@ -111,7 +111,7 @@ func (c *session) eventDone(pk *mqttpacket.Packet, detail *protocol.MQTTEvent, e
 	c.mu.Lock()
 	c.deliver(delivery{frame: frame, qos: pk.QoS})
 	c.mu.Unlock()
-	c.acknowledge(pk, fault)
+	c.acknowledge(n, pk, fault)
 
 	c.mu.Lock()
 	c.events.outstanding--

@@ -8,6 +8,7 @@ import (
 	"crypto/rand"
 	"errors"
 	"fmt"
+	"math"
 	"net/http"
 	"net/url"
 	"slices"
@@ -143,11 +144,11 @@ func (h *pendingClient) reject(n *conn, pk *mqttpacket.Packet, r *rejection) {
 	connack := &mqttpacket.Packet{Type: mqttpacket.Connack, Version: mqttpacket.V311, Code: r.code311}
 	if pk.Version >= mqttpacket.V5 {
 		connack.Version, connack.Code = mqttpacket.V5, r.code
-		connack.Properties = mqttpacket.Properties{ReasonString: protocol.MQTTString(r.reason), User: protocol.FromMQTTUserProperties(r.properties)}
+		connack.Properties = mqttpacket.Properties{ReasonString: protocol.MQTTReason(r.reason), User: protocol.FromMQTTUserProperties(r.properties)}
 	}
 	if connack.Code != 0 {
 		data := mqttpacket.Encode(connack)
-		if limit := int(pk.Properties.MaximumPacketSize); limit > 0 && len(data) > limit {
+		if limit := int(min(pk.Properties.MaximumPacketSize, math.MaxInt32)); limit > 0 && len(data) > limit {
 			connack.Properties = mqttpacket.Properties{}
 			data = mqttpacket.Encode(connack)
 		}
@@ -163,7 +164,7 @@ func (h *pendingClient) accept(pk *mqttpacket.Packet, n *conn) (*session, error)
 		return nil, err
 	}
 	p, v := &pk.Connect, &pk.Properties
-	n.receiveMaximum, n.maxPacket = int(v.ReceiveMaximum), int(v.MaximumPacketSize)
+	n.receiveMaximum, n.maxPacket = int(v.ReceiveMaximum), int(min(v.MaximumPacketSize, math.MaxInt32))
 	n.noProblemInfo = v.RequestProblemInfo != nil && *v.RequestProblemInfo == 0
 	n.keepAlive = time.Duration(keepAlive(p)) * time.Second * 3 / 2
 
