@@ -475,3 +475,18 @@ func TestTheLogDescribesTheEffectOfAFailedEventOnAnMQTTClient(t *testing.T) {
 		require.Contains(t, s.log.String(), next)
 	}
 }
+
+func TestAHandlerInProcessCannotWriteMoreThanItDeclares(t *testing.T) {
+	var failed error
+	s := newSetup(t)
+	s.listen(t, Handler{Handler: application(func(w http.ResponseWriter, _ *http.Request) {
+		w.Header().Set("Content-Length", "1")
+		w.Header().Set("Content-Type", "text/plain")
+		io.WriteString(w, "x")
+		_, failed = io.WriteString(w, "y")
+	}), UserEventPattern: "*"})
+	reply, err := raise(t, s.enter(t, "a"), "e", hub.Payload{})
+	require.NoError(t, err)
+	require.Equal(t, "x", string(reply.Data))
+	require.ErrorIs(t, failed, http.ErrContentLength)
+}
