@@ -490,3 +490,18 @@ func TestAHandlerInProcessCannotWriteMoreThanItDeclares(t *testing.T) {
 	require.Equal(t, "x", string(reply.Data))
 	require.ErrorIs(t, failed, http.ErrContentLength)
 }
+
+func TestAHandlerInProcessReceivesTheURLOfAServer(t *testing.T) {
+	var got journal
+	app := application(func(_ http.ResponseWriter, r *http.Request) { got.add(r.URL.String() + " " + r.RequestURI) })
+	server := httptest.NewServer(app)
+	defer server.Close()
+	s := newSetup(t)
+	for _, h := range []Handler{{Handler: app, URLTemplate: "http://localhost/a%2Fb/{event}?code=1"}, {URLTemplate: server.URL + "/a%2Fb/{event}?code=1"}} {
+		h.UserEventPattern = "*"
+		s.listen(t, h)
+		_, err := raise(t, s.enter(t, "a"), "e", hub.Payload{})
+		require.NoError(t, err)
+	}
+	require.Equal(t, []string{"/a%2Fb/e?code=1 /a%2Fb/e?code=1", "/a%2Fb/e?code=1 /a%2Fb/e?code=1"}, got.entries())
+}
