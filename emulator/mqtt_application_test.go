@@ -397,6 +397,20 @@ func TestAnMQTTClientThatSaidGoodbyeIsNotTooSlow(t *testing.T) {
 	}
 }
 
+func TestTheContentTypeOfAnEmptyResponseReachesAnMQTTClient(t *testing.T) {
+	srv := emulator.StartT(t, nil)
+	mqttHandler(t, srv, func(w http.ResponseWriter, r *http.Request) {
+		if r.Header.Get("ce-eventName") == "hello" {
+			w.Header().Set("Content-Type", "image/png")
+		}
+	})
+	c, _ := dialWire(t, srv, mqtt5, dialOptions{}, connectPacket("id"))
+	c.send(publishPacket(eventTopic+"hello", 0, "x"))
+	_, response := c.readEventResponse()
+	require.Empty(t, response.Payload)
+	require.Equal(t, "image/png", response.Properties.ContentType)
+}
+
 func TestMQTTUserPropertiesOfTheApplicationAreNotShortened(t *testing.T) {
 	long := strings.Repeat("x", 60_000)
 	srv := emulator.StartT(t, nil)
