@@ -2,6 +2,7 @@ package emulator_test
 
 import (
 	"fmt"
+	"strings"
 	"testing"
 	"time"
 
@@ -318,5 +319,41 @@ func TestMQTTReceiveMaximumOfANewConnectionIsRespected(t *testing.T) {
 			}
 			require.Equal(t, byte(0x98), c.expect(mqttpacket.Disconnect).Code)
 		})
+	}
+}
+
+func TestAMessageOfAnMQTTClientThatReturnsStaysInOrder(t *testing.T) {
+	srv := emulator.StartT(t, nil)
+	observer := dialJSON(t, srv, dialOptions{groups: []string{"room"}})
+	observer.ws.SetReadLimit(-1)
+	o := dialOptions{roles: allRoles}
+	c, _ := dialWire(t, srv, mqtt5, o, keeping(connectPacket("id")))
+	// The server checks the JSON for some milliseconds. Meanwhile the client returns and sends the message again, and another one.
+	slow := publishPacket("room", 2, "["+strings.Repeat("0,", 400_000)+"0]")
+	slow.Properties.ContentType = "application/json"
+	again := slow
+	again.Dup, again.Payload = true, []byte("[0]") // short, so that it arrives in time; the server compares only the packet id
+	next := publishPacket("room", 2, "next")
+	next.PacketID = slow.PacketID + 1
+	for range 20 {
+		back := openWire(t, srv, mqtt5, o)
+		c.send(slow)
+		back.send(keeping(connectPacket("id")))
+		back.send(again)
+		back.send(next)
+		require.True(t, back.expect(mqttpacket.Connack).SessionPresent)
+		for received := map[uint16]bool{}; len(received) < 2; { // the first message may be acknowledged twice
+			received[back.expect(mqttpacket.Pubrec).PacketID] = true
+		}
+		back.send(reply(mqttpacket.Pubrel, slow.PacketID, 0))
+		back.send(reply(mqttpacket.Pubrel, next.PacketID, 0))
+		for completed := 0; completed < 2; {
+			if back.read().Type == mqttpacket.Pubcomp {
+				completed++
+			}
+		}
+		require.Equal(t, "json", observer.object()["dataType"])
+		require.Equal(t, "binary", observer.object()["dataType"])
+		c = back
 	}
 }

@@ -232,11 +232,13 @@ func (c *session) read(n *conn) {
 			c.connEnded(n, err)
 			return
 		}
+		c.handling.Lock()
 		if !c.isClosing(n) {
 			c.handle(n, pk)
 		} else if isAcknowledgement(pk.Type) { // queued messages may wait for it
 			c.handleAck(n, pk)
 		}
+		c.handling.Unlock()
 	}
 }
 
