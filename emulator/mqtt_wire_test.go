@@ -823,6 +823,26 @@ func TestMQTTClientsReceiveTheReasonWhenTheServerCloses(t *testing.T) {
 	<-done
 }
 
+func TestClosingTheServerEndsTheWaitForAcknowledgementsOfMQTTClients(t *testing.T) {
+	srv := emulator.StartT(t, nil)
+	connect := connectPacket("id")
+	connect.Properties.ReceiveMaximum = 1
+	c, _ := dialWire(t, srv, mqtt5, dialOptions{groups: []string{"room"}}, connect)
+	for range 2 {
+		rest{t, srv}.text("hubs/chat/groups/room/:send", "hello")
+	}
+	c.expect(mqttpacket.Publish) // not acknowledged
+	rest{t, srv}.must(204, "DELETE", "hubs/chat/connections/id")
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		srv.Close()
+	}()
+	_, last := c.closed() // with a close frame
+	require.Equal(t, byte(0x98), last.Code)
+	<-done
+}
+
 func TestMQTTClientsDoNotReceiveMessagesOfGroupsThatCannotBeTopics(t *testing.T) {
 	srv := emulator.StartT(t, nil)
 	c, _ := dialWire(t, srv, mqtt5, dialOptions{}, connectPacket("id"))

@@ -207,6 +207,7 @@ func (c *session) handleAck(n *conn, pk *mqttpacket.Packet) {
 	if c.conn != n {
 		return
 	}
+	messages, bytes := len(c.inflight), c.bytes
 	i := c.inflightIndex(pk.PacketID)
 	switch {
 	case pk.Type == mqttpacket.Pubrec && i < 0:
@@ -225,6 +226,12 @@ func (c *session) handleAck(n *conn, pk *mqttpacket.Packet) {
 		pk.Type == mqttpacket.Pubrec && c.inflight[i].qos == 2,
 		pk.Type == mqttpacket.Pubcomp && c.inflight[i].received:
 		c.forget(i)
+	}
+	if len(c.inflight) != messages || c.bytes != bytes {
+		select {
+		case n.acked <- struct{}{}:
+		default:
+		}
 	}
 	c.startWriter(n)
 }

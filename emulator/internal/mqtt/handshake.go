@@ -61,7 +61,7 @@ func (s Server) connect(w http.ResponseWriter, r *http.Request, hubName string) 
 	}
 	p := &pendingClient{server: s, hub: s.Service.Hub(hubName), user: claims.User(),
 		host: handshake.Host(r), roles: claims.AllRoles(), groups: claims.Groups, request: handshake.Describe(r)}
-	n := &conn{physicalID: rand.Text()}
+	n := &conn{physicalID: rand.Text(), gone: make(chan struct{}), acked: make(chan struct{}, 1)}
 	if n.ws, n.nc = s.Upgrade(w, r, protocol.MQTTSubprotocol, n.sendPong); n.ws == nil {
 		return nil
 	}
