@@ -280,6 +280,19 @@ func TestKeepAliveOfAnMQTTClientThatSendsSlowly(t *testing.T) {
 	c.expectReply(mqttpacket.Puback, 9, 0)
 }
 
+func TestAnMQTTClientMaySendConnectSlowly(t *testing.T) {
+	t.Parallel()
+	srv := emulator.StartT(t, nil)
+	c := openWire(t, srv, mqtt5, dialOptions{})
+	data := c.encode(connectPacket("id"))
+	c.write(data[:1])
+	for _, part := range [][]byte{data[1:10], data[10:]} { // in total, longer than the time limit of 5 s
+		<-time.After(2600 * time.Millisecond)
+		c.write(part)
+	}
+	c.expect(mqttpacket.Connack)
+}
+
 func TestMQTTReceiveMaximumOfANewConnectionIsRespected(t *testing.T) {
 	for _, qos := range []byte{1, 2} {
 		t.Run(fmt.Sprintf("QoS %d", qos), func(t *testing.T) {

@@ -85,14 +85,15 @@ type pendingClient struct {
 func (h *pendingClient) run(n *conn) {
 	ws, nc := n.ws, n.nc
 	defer nc.Untrack()
-	ctx, cancel := context.WithTimeout(h.server.Service.Life.Context(), wire.HandshakeTimeout)
-	defer cancel()
-	stopTimeout := context.AfterFunc(ctx, func() { nc.Close() })
+	stopClosing := context.AfterFunc(h.server.Service.Life.Context(), func() { nc.Close() })
+	timeout := time.AfterFunc(wire.HandshakeTimeout, func() { nc.Close() })
 	ws.SetReadLimit(-1) // packets have their own limit; a WebSocket message may hold any number of packets
-	n.stream = &byteStream{ws: ws}
+	n.stream = &byteStream{ws: ws, onRead: func() { timeout.Reset(wire.HandshakeTimeout) }} // a slow client is not cut off
 	n.in = bufio.NewReader(n.stream)
 	pk, err := mqttpacket.Read(n.in, mqttpacket.V311, protocol.MaxMQTTPacket)
-	stopTimeout()
+	n.stream.onRead = nil
+	timeout.Stop()
+	stopClosing()
 
 	var c *session
 	if err == nil {
