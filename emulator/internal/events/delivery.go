@@ -45,7 +45,11 @@ func (u *Sender) send(ctx context.Context, d *delivery, accept func(*answer) err
 			u.log(slog.LevelInfo, "event failed", d, err, d.consequence(err))
 		}
 	}
-	u.record(u.newRecord(d, err))
+	failure := err
+	if err == nil && !d.answer.ok() { // accept has no objection, but the event has failed
+		failure = d.answer.rejection()
+	}
+	u.record(u.newRecord(d, failure))
 	u.Service.Observer.Changed()
 	return err
 }

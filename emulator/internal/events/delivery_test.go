@@ -476,6 +476,32 @@ func TestTheLogDescribesTheEffectOfAFailedEventOnAnMQTTClient(t *testing.T) {
 	}
 }
 
+func TestEveryFailedEventIsRecordedWithAnError(t *testing.T) {
+	s := newSetup(t)
+	s.listen(t, Handler{Handler: application(func(w http.ResponseWriter, r *http.Request) {
+		if r.Header.Get("ce-eventName") != "connect" {
+			w.WriteHeader(400)
+		}
+	})})
+	c := s.newConnection("a", "")
+	c.Link = mqttLink{}
+	_, err := c.Connect(t.Context(), nil, nil, noRequest)
+	require.NoError(t, err)
+	c.Hub.Add(c, nil, func() {})
+	done := make(chan struct{})
+	c.Raise(&hub.UserEvent{Name: "e", Detail: &protocol.MQTTEvent{ContentType: "text/plain"}}, func(*hub.Payload, error) { close(done) })
+	within(t, done)
+	c.End("bye")
+	require.Eventually(t, func() bool { return len(s.sender.Events()) == 4 }, patience, time.Millisecond)
+	for _, e := range s.sender.Events() {
+		want := "400: the event handler answered 400"
+		if e.Name == "connect" {
+			want = ""
+		}
+		require.Equal(t, want, e.Error, e.Name)
+	}
+}
+
 func TestAHandlerInProcessCannotWriteMoreThanItDeclares(t *testing.T) {
 	var failed error
 	s := newSetup(t)
