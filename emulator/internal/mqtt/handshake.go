@@ -88,7 +88,8 @@ func (h *pendingClient) run(n *conn) {
 	stopClosing := context.AfterFunc(h.server.Service.Life.Context(), func() { nc.Close() })
 	timeout := time.AfterFunc(wire.HandshakeTimeout, func() { nc.Close() })
 	ws.SetReadLimit(-1) // packets have their own limit; a WebSocket message may hold any number of packets
-	n.stream = &byteStream{ws: ws, onRead: func() { timeout.Reset(wire.HandshakeTimeout) }} // a slow client is not cut off
+	// Each progress restarts the time limit, so that a slow client is not cut off.
+	n.stream = &byteStream{ws: ws, onRead: func() { timeout.Reset(wire.HandshakeTimeout) }}
 	n.in = bufio.NewReader(n.stream)
 	pk, err := mqttpacket.Read(n.in, mqttpacket.V311, protocol.MaxMQTTPacket)
 	n.stream.onRead = nil
