@@ -129,7 +129,8 @@ func (c *session) detach(n *conn, reason string, how *protocol.MQTTDisconnect) {
 	}
 	c.conn = nil
 	c.dropQueued(func(d delivery) bool { return d.qos == 0 })
-	c.deadline = c.Hub.Service.Clock.AfterFunc(c.lifetime, func() { c.End("the client did not come back in time: " + reason) })
+	// As documented, the application receives the reason of the last disconnection.
+	c.deadline = c.Hub.Service.Clock.AfterFunc(c.lifetime, func() { c.End(reason) })
 	c.startWill()
 	c.mu.Unlock()
 	c.Hub.Service.Observer.Changed()
