@@ -2,6 +2,7 @@ package events
 
 import (
 	"context"
+	"encoding/json"
 	"fmt"
 	"io"
 	"net/http"
@@ -474,6 +475,21 @@ func TestTheLogDescribesTheEffectOfAFailedEventOnAnMQTTClient(t *testing.T) {
 		within(t, done)
 		require.Contains(t, s.log.String(), next)
 	}
+}
+
+func TestARecordedConnectEventHidesTheClientsSecrets(t *testing.T) {
+	s := newSetup(t)
+	s.listen(t, Handler{Handler: application(func(http.ResponseWriter, *http.Request) {}), SystemEvents: []string{"connect"}})
+	_, err := s.newConnection("a", "").Connect(t.Context(), nil, nil, func() *hub.ConnectRequest {
+		return &hub.ConnectRequest{Query: map[string][]string{"api_key": {"hunter]2"}},
+			Header: map[string][]string{"Cookie": {"session=hunter2"}, "Proxy-Authorization": {"Basic hunter2"}, "Host": {"name.example"}}}
+	})
+	require.NoError(t, err)
+	body := string(s.sender.Events()[0].Body)
+	require.NotContains(t, body, "hunter")
+	require.NotContains(t, body, "]2")
+	require.Contains(t, body, "name.example")
+	require.True(t, json.Valid([]byte(strings.ReplaceAll(body, "REDACTED", ""))), body)
 }
 
 func TestEveryFailedEventIsRecordedWithAnError(t *testing.T) {
