@@ -167,6 +167,32 @@ func TestAnMQTTClientIsServedWhileTheApplicationIsSlow(t *testing.T) {
 	require.Equal(t, "connected", soonFrom(t, requests).header.Get("ce-eventName"))
 }
 
+func TestTheUserPropertiesOfPendingMQTTEventsCount(t *testing.T) {
+	srv := emulator.StartT(t, nil)
+	release := make(chan struct{})
+	defer close(release)
+	mqttHandler(t, srv, func(_ http.ResponseWriter, r *http.Request) {
+		if r.Header.Get("ce-eventName") == "slow" {
+			<-release
+		}
+	})
+	c, _ := dialWire(t, srv, mqtt5, dialOptions{}, connectPacket("id"))
+	for range 100 { // more than the kernel queues; the others wait in the client's session
+		c.send(publishPacket(eventTopic+"slow", 0, "x"))
+	}
+	large := publishPacket(eventTopic+"slow", 0, "x")
+	for range 16 {
+		large.Properties.User = append(large.Properties.User, mqttpacket.UserProperty{Key: "a", Value: strings.Repeat("x", 60_000)})
+	}
+	for range 20 {
+		if !c.try(large) {
+			break
+		}
+	}
+	_, last := c.closed()
+	require.Equal(t, byte(0x97), last.Code)
+}
+
 func TestMQTTEventsBeforeDisconnectReachTheApplication(t *testing.T) {
 	both(t, func(t *testing.T, version mqttVersion) {
 		srv := emulator.StartT(t, nil)

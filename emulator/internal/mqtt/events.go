@@ -17,7 +17,7 @@ const statusProperty = "azure-status-code"
 // pings and acknowledgements while the application is slow.
 type eventQueue struct {
 	pending     []func() // each function raises one event
-	bytes       int      // the size of the pending payloads
+	bytes       int      // the size of the pending payloads and properties
 	raising     bool     // a goroutine raises events
 	outstanding int      // the number of events that are pending or wait for the application's response
 	changed     sync.Cond
@@ -41,7 +41,10 @@ func (c *session) raise(n *conn, pk *mqttpacket.Packet, name string) {
 	if t, ok := protocol.ParseContentType(contentType); ok {
 		e.Type = t // for the traffic view; the application receives the content type unchanged
 	}
-	size := len(pk.Payload)
+	size := len(pk.Payload) + len(pk.Properties.CorrelationData)
+	for _, p := range pk.Properties.User {
+		size += len(p.Key) + len(p.Value)
+	}
 	q := &c.events
 	c.mu.Lock()
 	defer c.mu.Unlock()
