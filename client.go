@@ -30,7 +30,8 @@ const ServiceName cloud.ServiceName = "webpubsub"
 
 // ServiceClient sends messages to one hub and manages its connections. Create a ServiceClient with
 // [NewClientFromConnectionString], [NewClientWithKeyCredential] or [NewClient]. Create it once and share it: a
-// ServiceClient is safe for concurrent use and does not need to be closed.
+// ServiceClient is safe for concurrent use and does not need to be closed. Nil options of its methods mean the zero
+// options.
 //
 // Every operation of the zero ServiceClient returns [ErrInvalidArgument].
 type ServiceClient struct {
@@ -55,7 +56,8 @@ type ServiceClient struct {
 //
 // A hub name is a letter, then up to 127 letters, digits and any of _ ` , . [ ]. The service ignores its case.
 //
-// It returns [ErrInvalidArgument] if the connection string, the hub or an option is invalid.
+// NewClientFromConnectionString returns [ErrInvalidArgument] if the connection string, the hub or an option is invalid.
+// Nil options mean the zero ClientOptions.
 func NewClientFromConnectionString(connectionString, hub string, options *ClientOptions) (*ServiceClient, error) {
 	const operation = "NewClientFromConnectionString"
 	parsed, err := parseConnectionString(operation, connectionString)
@@ -69,8 +71,8 @@ func NewClientFromConnectionString(connectionString, hub string, options *Client
 // https://NAME.webpubsub.azure.com. The client signs requests with the credential's key. The credential's Update method
 // changes the key for all later requests and client access tokens.
 //
-// It returns [ErrInvalidArgument] if the endpoint, the hub, the credential or an option is invalid. See
-// [NewClientFromConnectionString] for hub names.
+// NewClientWithKeyCredential returns [ErrInvalidArgument] if the endpoint, the hub, the credential or an option is
+// invalid. See [NewClientFromConnectionString] for hub names.
 func NewClientWithKeyCredential(endpoint, hub string, credential *azcore.KeyCredential, options *ClientOptions) (*ServiceClient, error) {
 	const operation = "NewClientWithKeyCredential"
 	source, err := keycredential.New(credential)
@@ -81,15 +83,15 @@ func NewClientWithKeyCredential(endpoint, hub string, credential *azcore.KeyCred
 }
 
 // NewClient returns a client for a hub of the service at the endpoint, such as https://NAME.webpubsub.azure.com. The
-// client authenticates with Microsoft Entra ID. The credential comes from package azidentity, or is any other
-// [azcore.TokenCredential]. The identity needs a role on the service, such as Web PubSub Service Owner.
+// client authenticates with Microsoft Entra ID. The credential is an [azcore.TokenCredential], such as those of package
+// azidentity. The identity needs a role on the service, such as Web PubSub Service Owner.
 //
 // ClientOptions.Cloud determines the scope of the tokens:
 //   - https://webpubsub.azure.com/.default in the public cloud, which is the default.
 //   - https://webpubsub.azure.cn/.default in China.
 //   - In any other cloud, including US Government, the audience that the configuration sets under [ServiceName].
 //
-// It returns [ErrInvalidArgument] if
+// NewClient returns [ErrInvalidArgument] if
 //   - the endpoint, the hub, the credential or an option is invalid. See [NewClientFromConnectionString] for hub names.
 //   - requests would go to an http URL and ClientOptions.InsecureAllowCredentialWithHTTP is not set.
 func NewClient(endpoint, hub string, credential azcore.TokenCredential, options *ClientOptions) (*ServiceClient, error) {

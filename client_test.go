@@ -226,6 +226,7 @@ func TestConstructorsRefuse(t *testing.T) {
 		{"an endpoint with a fragment", key("https://contoso#", "chat", nil), "endpoint: must not have a fragment"},
 		{"an endpoint with a password", key("https://user:SECRETKEY@contoso", "chat", nil), "endpoint: must not contain a user"},
 		{"an endpoint with a wrong port", key("https://contoso:65536", "chat", nil), "endpoint: must have a port"},
+		{"an endpoint with port 0", key("https://contoso:0", "chat", nil), "endpoint: must have a port"},
 		{"an endpoint with a port of letters", key("https://contoso:SECRETKEY", "chat", nil), "endpoint: is not a URL"},
 		{"an endpoint with a host that is not ASCII", key("https://bücher.example", "chat", nil), "endpoint: has a host that is not ASCII"},
 		{"an endpoint with a zone", key("http://[fe80::1%25eth0]", "chat", nil), "endpoint: must not have a percent escape or an IPv6 zone in its host"},

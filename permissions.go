@@ -74,8 +74,8 @@ func roleProblem(role string) string {
 // TargetName is not a pattern: * is the group with the name *. To allow every group, use a role in the client's access
 // token, such as [RoleSendToAnyGroup].
 //
-// It returns [ErrNotFound] if the connection does not exist, and [ErrConflict] if the connection already has the
-// maximum number of permissions.
+// GrantPermission returns [ErrNotFound] if the connection does not exist, and [ErrConflict] if the connection already
+// has the maximum number of permissions.
 //
 // REST: PUT /api/hubs/{hub}/permissions/{permission}/connections/{connectionId}.
 func (c *ServiceClient) GrantPermission(ctx context.Context, permission Permission, connectionID string, options *GrantPermissionOptions) error {

@@ -129,7 +129,7 @@ func (r *request) checkEach(argument string, items []string, problem func(item s
 	}
 }
 
-// nameProblem returns the problem with a connection id, a user id, a group or a role, phrased to follow the argument's
+// nameProblem returns the problem with a connection ID, a user ID, a group or a role, phrased to follow the argument's
 // name, or "" if the name is valid. It rejects names that could change in transit, because clients, proxies and servers
 // trim white space and resolve dots. The rules are the same for every argument.
 func nameProblem(name string) string {

@@ -11,7 +11,7 @@ import (
 // The functions below describe the problem with a name, in words that follow the name. They return "" for a valid name.
 // A name is invalid if the service rejects it, or if it would reach a client or handler as another name.
 
-// nameProblem describes the problem with a user id or a non-empty group. The rules are those of the service client, so
+// nameProblem describes the problem with a user ID or a non-empty group. The rules are those of the service client, so
 // it can send to every name that an event handler sets.
 func nameProblem(name string) string {
 	switch {

@@ -61,7 +61,7 @@ func newConn(t *testing.T, server *emulator.Server, user string, groups ...strin
 	conn, err := wsclient.Dial(t.Context(), wsclient.StaticURL(access.URL), &wsclient.Options{Protocol: wsclient.JSONPlain,
 		Reconnect: wsclient.ReconnectOptions{Disabled: true}})
 	require.NoError(t, err)
-	t.Cleanup(func() { _ = conn.Close() })
+	t.Cleanup(func() { conn.Close() })
 	return conn
 }
 
