@@ -496,6 +496,24 @@ func TestTheLogDescribesTheEffectOfAFailedEventOnAnMQTTClient(t *testing.T) {
 	}
 }
 
+func TestTheWhiteSpaceAroundMQTTUserPropertiesIsLost(t *testing.T) {
+	s := newSetup(t)
+	c := s.newConnection("a", "")
+	c.Link = mqttLink{}
+	_, err := c.Connect(t.Context(), nil, nil, noRequest)
+	require.NoError(t, err)
+	got := make(chan http.Header, 1)
+	s.listen(t, Handler{Handler: application(func(_ http.ResponseWriter, r *http.Request) { got <- r.Header }), UserEventPattern: "*"})
+	c.Hub.Add(c, nil, func() {})
+	detail := &protocol.MQTTEvent{ContentType: "text/plain", UserProperties: []protocol.MQTTUserProperty{{Name: "a", Value: " x, y\t"}, {Name: "a", Value: " "}}}
+	var failed error
+	done := make(chan struct{})
+	c.Raise(&hub.UserEvent{Name: "e", Detail: detail}, func(_ *hub.Payload, err error) { failed = err; close(done) })
+	within(t, done)
+	require.NoError(t, failed)
+	require.Equal(t, []string{"x, y", ""}, (<-got).Values("mqtt-a"))
+}
+
 func TestARecordedConnectEventHidesTheClientsSecrets(t *testing.T) {
 	s := newSetup(t)
 	s.listen(t, Handler{Handler: application(func(http.ResponseWriter, *http.Request) {}), SystemEvents: []string{"connect"}})

@@ -26,7 +26,7 @@ func (u *Sender) mqttUserEvent(ctx context.Context, h *handler, c *hub.Connectio
 	request := userEvent(e)
 	request.contentType, request.metadata = detail.ContentType, nil
 	for _, p := range detail.UserProperties {
-		request.header = append(request.header, field{mqttHeader + p.Name, p.Value})
+		request.header = append(request.header, field{mqttHeader + p.Name, strings.Trim(p.Value, " \t")}) // HTTP trims it anyway
 	}
 	d := u.newDelivery(h, c, c.NextEventID(), request)
 	for _, p := range detail.UserProperties {
