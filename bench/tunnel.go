@@ -1,7 +1,6 @@
 package main
 
 import (
-	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
@@ -17,10 +16,9 @@ import (
 	"strings"
 	"time"
 
-	"github.com/coder/websocket"
-
 	"github.com/awps-go/webpubsub/emulator"
 	"github.com/awps-go/webpubsub/tunnel"
+	"github.com/awps-go/webpubsub/wsclient"
 )
 
 // A receiver is one way for a server to receive its events. Its start function returns the URL template of the handler.
@@ -91,7 +89,7 @@ func receive(r receiver) error {
 type receiverFigures struct {
 	name    string
 	process *process // the process of the current run
-	clients []*eventClient
+	clients []*wsclient.Conn
 	cpu     [][]float64 // microseconds per event: for each row, one value per run
 }
 
@@ -207,7 +205,7 @@ func (f *receiverFigures) connect(executable string, service *emulator.Server) (
 func (f *receiverFigures) send(clients, events, size int) error {
 	failed := make(chan error, clients)
 	for _, c := range f.clients[:clients] {
-		go func() { failed <- c.send(events/clients, size) }()
+		go func() { failed <- sendEvents(c, events/clients, size) }()
 	}
 	for range clients {
 		if err := <-failed; err != nil {
@@ -217,13 +215,7 @@ func (f *receiverFigures) send(clients, events, size int) error {
 	return nil
 }
 
-// eventClient is a client that sends one event after another. It waits for the acknowledgement of each event.
-type eventClient struct {
-	ws  *websocket.Conn
-	ack int
-}
-
-func connectEventClient(service *emulator.Server, hub string) (*eventClient, error) {
+func connectEventClient(service *emulator.Server, hub string) (*wsclient.Conn, error) {
 	path := "/client/hubs/" + hub
 	token, err := signToken(service.AccessKey(), service.Endpoint()+path)
 	if err != nil {
@@ -231,29 +223,16 @@ func connectEventClient(service *emulator.Server, hub string) (*eventClient, err
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
 	defer cancel()
-	ws, _, err := websocket.Dial(ctx, strings.Replace(service.Endpoint(), "http", "ws", 1)+path+"?access_token="+token,
-		&websocket.DialOptions{Subprotocols: []string{jsonProtocol}})
-	if err != nil {
-		return nil, err
-	}
-	_, _, err = ws.Read(ctx) // the connected message
-	return &eventClient{ws: ws}, err
+	url := strings.Replace(service.Endpoint(), "http", "ws", 1) + path + "?access_token=" + token
+	return wsclient.Dial(ctx, wsclient.StaticURL(url), &wsclient.Options{Protocol: wsclient.JSONPlain})
 }
 
-func (c *eventClient) send(events, size int) error {
-	data := strings.Repeat("a", size)
+// sendEvents sends one event after another. It waits for the acknowledgement of each event.
+func sendEvents(conn *wsclient.Conn, events, size int) error {
+	data := wsclient.Text(strings.Repeat("a", size))
 	for range events {
-		c.ack++
-		frame := fmt.Appendf(nil, `{"type":"event","event":"e","ackId":%d,"dataType":"text","data":"%s"}`, c.ack, data)
-		if err := c.ws.Write(context.Background(), websocket.MessageText, frame); err != nil {
+		if err := conn.SendEvent(context.Background(), "e", data, nil); err != nil {
 			return err
-		}
-		_, ack, err := c.ws.Read(context.Background())
-		if err != nil {
-			return err
-		}
-		if !bytes.Contains(ack, []byte(`"success":true`)) {
-			return fmt.Errorf("an event failed: %s", ack)
 		}
 	}
 	return nil

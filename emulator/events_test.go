@@ -2,6 +2,7 @@ package emulator_test
 
 import (
 	"context"
+	"encoding/json"
 	"io"
 	"net/http"
 	"strings"
@@ -28,7 +29,7 @@ func TestEventsAreRecordedAndAwaited(t *testing.T) {
 			w.WriteHeader(http.StatusBadRequest)
 			io.WriteString(w, "no tea; the key is "+s.AccessKey())
 		}
-	}), true)
+	}), overHTTP)
 	c := dialJSON(t, s, dialOptions{user: "ann"})
 	c.write(`{"type":"event","event":"Order","dataType":"json","data":{"tea":1}}`)
 	c.write(`{"type":"event","event":"order","dataType":"binary","data":"AP8="}`)
@@ -55,9 +56,24 @@ func TestEventsAreRecordedAndAwaited(t *testing.T) {
 	require.Equal(t, 400, all[3].Status)
 }
 
+func TestTheConnectEventHasTheHeadersOfTheHandshake(t *testing.T) {
+	s := emulator.StartT(t, nil)
+	listen(t, s, handlerFunc(func(http.ResponseWriter, *http.Request) {}), inProcess)
+	header := http.Header{"X-Agent": {"a", "b"}, "X-Asrs-Internal-Secret": {"no"}, "Authorization": {"Bearer no"}}
+	ws, _, err := websocket.Dial(t.Context(), dialOptions{}.url(t, s), &websocket.DialOptions{HTTPHeader: header, Host: "Chat.example.com", Subprotocols: []string{protocolJSON}})
+	require.NoError(t, err)
+	defer ws.CloseNow()
+	var body struct{ Headers map[string][]string }
+	require.NoError(t, json.Unmarshal(s.Events()[0].Body, &body))
+	require.Equal(t, map[string][]string{"Host": {"Chat.example.com"}, "X-Agent": {"a", "b"}, "Accept-Encoding": {"gzip"}, "Connection": {"Upgrade"},
+		"Upgrade": {"websocket"}, "User-Agent": {"Go-http-client/1.1"}, "Sec-WebSocket-Version": {"13"}, "Sec-WebSocket-Protocol": {protocolJSON},
+		"Sec-WebSocket-Key": body.Headers["Sec-WebSocket-Key"]}, body.Headers)
+	require.Len(t, body.Headers["Sec-WebSocket-Key"], 1)
+}
+
 func TestEventsAreRecordedUpToALimit(t *testing.T) {
 	s := emulator.StartT(t, nil)
-	listen(t, s, handlerFunc(func(http.ResponseWriter, *http.Request) {}), false)
+	listen(t, s, handlerFunc(func(http.ResponseWriter, *http.Request) {}), inProcess)
 	c := dialJSON(t, s, dialOptions{user: "ann"})
 	c.write(`{"type":"event","event":"long","dataType":"text","data":"` + strings.Repeat("x", 100_000) + `"}`)
 	require.NoError(t, s.WaitForEvents(t.Context(), "chat", "long", 1))
@@ -99,10 +115,11 @@ func TestDisconnectedCanOvertakeConnected(t *testing.T) {
 	log := newEventLog()
 	listen(t, s, handlerFunc(func(_ http.ResponseWriter, r *http.Request) {
 		log.add("%s", r.Header.Get("ce-id")+" "+r.Header.Get("ce-eventName"))
-	}), false)
+	}), inProcess)
 	c := dialJSON(t, s, dialOptions{user: "ann"})
 	require.NoError(t, c.ws.Close(websocket.StatusNormalClosure, ""))
 	require.Equal(t, []string{"0 connect", "2 disconnected"}, log.wait(t, 2))
+	require.NoError(t, s.WaitForDelayed(t.Context(), 1))
 	s.Advance(time.Minute)
 	require.Equal(t, "1 connected", log.wait(t, 3)[2])
 }
@@ -113,7 +130,7 @@ func TestEventsNameTheHostThatTheClientConnectedTo(t *testing.T) {
 	listen(t, s, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		origins.add("%s %s", r.Method, r.Header.Get("WebHook-Request-Origin"))
 		w.Header().Set("WebHook-Allowed-Origin", "localhost")
-	}), false)
+	}), inProcess)
 	u := dialOptions{user: "ann"}.url(t, s)
 	ws, _, err := websocket.Dial(t.Context(), strings.Replace(u, "127.0.0.1", "LocalHost", 1), nil)
 	require.NoError(t, err)
@@ -148,7 +165,7 @@ func TestARejectedClientReceivesTheApplicationsResponse(t *testing.T) {
 				}
 				w.WriteHeader(test.status)
 				io.WriteString(w, test.body)
-			}), true)
+			}), overHTTP)
 			answer := make(chan *http.Response, 1)
 			url := "http" + strings.TrimPrefix(dialOptions{user: "ann"}.url(t, s), "ws")
 			go func() {
@@ -183,11 +200,11 @@ func TestAHandlerAddedLaterReceivesEvents(t *testing.T) {
 	s := emulator.StartT(t, nil)
 	c := dialJSON(t, s, dialOptions{user: "ann"})
 	require.Contains(t, c.ask(`{"type":"event","event":"x","dataType":"text","data":"x","ackId":1}`), `"success":false`)
-	listen(t, s, handlerFunc(func(http.ResponseWriter, *http.Request) {}), false)
+	listen(t, s, handlerFunc(func(http.ResponseWriter, *http.Request) {}), inProcess)
 	require.Contains(t, c.ask(`{"type":"event","event":"x","dataType":"text","data":"x","ackId":2}`), `"success":true`)
 	require.NoError(t, s.SetHubSettings("chat", emulator.HubSettings{}))
 	require.Contains(t, c.ask(`{"type":"event","event":"x","dataType":"text","data":"x","ackId":3}`), `"success":false`)
-	listen(t, s, handlerFunc(func(http.ResponseWriter, *http.Request) {}), false)
+	listen(t, s, handlerFunc(func(http.ResponseWriter, *http.Request) {}), inProcess)
 	require.NoError(t, c.ws.Close(websocket.StatusNormalClosure, ""))
 	require.NoError(t, s.WaitForEvents(t.Context(), "chat", "disconnected", 1))
 	require.Equal(t, "2", s.Events()[1].ID, "connect and connected are numbered even if nobody receives them")
@@ -210,7 +227,7 @@ func TestAnEventsRequestIsCanceledWhenItsClientLeaves(t *testing.T) {
 					case <-time.After(patience):
 					}
 				}
-			}), true)
+			}), overHTTP)
 			c := dialJSON(t, s, dialOptions{user: "ann"})
 			c.write(`{"type":"event","event":"slow","dataType":"text","data":"x"}`)
 			<-began

@@ -40,7 +40,7 @@ func mqttHandler(t *testing.T, srv *emulator.Server, answer http.HandlerFunc) <-
 		if answer != nil {
 			answer(w, r)
 		}
-	}), true)
+	}), overHTTP)
 	return requests
 }
 

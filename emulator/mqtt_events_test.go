@@ -18,7 +18,7 @@ import (
 )
 
 // mqttApplication sets an application that logs the events of MQTT clients. If reject is set, connect returns its error.
-func mqttApplication(t *testing.T, s *emulator.Server, log *eventLog, reject func() error) {
+func mqttApplication(t *testing.T, s *emulator.Server, log *eventLog, by way, reject func() error) {
 	t.Helper()
 	connects := 0
 	ids := map[string]string{"": ""} // names for the ids of physical connections and sessions
@@ -64,51 +64,53 @@ func mqttApplication(t *testing.T, s *emulator.Server, log *eventLog, reject fun
 		},
 	})
 	require.NoError(t, err)
-	listen(t, s, handler, false)
+	listen(t, s, handler, by)
 }
 
 func TestTheApplicationReceivesAllEventsOfAnMQTTClient(t *testing.T) {
-	srv := emulator.StartT(t, nil)
-	log := newEventLog()
-	mqttApplication(t, srv, log, nil)
-	c := newPaho5(t, srv, dialOptions{user: "ann", query: "&room=1"})
-	ack, err := c.Connect(soon(t), &paho.Connect{ClientID: "id", CleanStart: true, UsernameFlag: true, Username: "name",
-		PasswordFlag: true, Password: []byte("secret"), Properties: &paho.ConnectProperties{RequestProblemInfo: true,
-			User: paho.UserProperties{{Key: "a", Value: "1"}, {Key: "a", Value: "2"}}}})
-	require.NoError(t, err)
-	require.Equal(t, paho.UserProperties{{Key: "from", Value: "application"}}, ack.Properties.User)
-	require.Equal(t, []string{"lobby"}, srv.Connections("chat")[0].Groups)
+	inEachWay(t, func(t *testing.T, by way) {
+		srv := emulator.StartT(t, nil)
+		log := newEventLog()
+		mqttApplication(t, srv, log, by, nil)
+		c := newPaho5(t, srv, dialOptions{user: "ann", query: "&room=1"})
+		ack, err := c.Connect(soon(t), &paho.Connect{ClientID: "id", CleanStart: true, UsernameFlag: true, Username: "name",
+			PasswordFlag: true, Password: []byte("secret"), Properties: &paho.ConnectProperties{RequestProblemInfo: true,
+				User: paho.UserProperties{{Key: "a", Value: "1"}, {Key: "a", Value: "2"}}}})
+		require.NoError(t, err)
+		require.Equal(t, paho.UserProperties{{Key: "from", Value: "application"}}, ack.Properties.User)
+		require.Equal(t, []string{"lobby"}, srv.Connections("chat")[0].Groups)
 
-	_, err = c.Publish(soon(t), &paho.Publish{Topic: "$webpubsub/server/events/order", QoS: 1, Payload: []byte("tea"),
-		Properties: &paho.PublishProperties{ContentType: "text/plain", User: paho.UserProperties{{Key: "trace", Value: "t"}}}})
-	require.NoError(t, err)
-	m := c.message()
-	require.Equal(t, "$webpubsub/server/events/order/succeeded", m.Topic)
-	require.Equal(t, `"reply to tea"`, string(m.Payload))
-	require.Equal(t, "application/json; charset=utf-8", m.Properties.ContentType)
-	_, err = c.Publish(soon(t), &paho.Publish{Topic: "$webpubsub/server/events/order", QoS: 1, Payload: []byte("fail"),
-		Properties: &paho.PublishProperties{ContentType: "text/plain"}})
-	require.NoError(t, err, "the application received the event")
-	m = c.message()
-	require.Equal(t, "$webpubsub/server/events/order/failed", m.Topic)
-	require.Equal(t, "no such thing", string(m.Payload))
-	require.Equal(t, paho.UserProperties{{Key: "azure-status-code", Value: "400"}}, m.Properties.User)
-	_, err = c.Publish(soon(t), &paho.Publish{Topic: "lobby", QoS: 1, Payload: []byte("allowed by the role from the response")})
-	require.NoError(t, err)
-	c.message()
+		_, err = c.Publish(soon(t), &paho.Publish{Topic: "$webpubsub/server/events/order", QoS: 1, Payload: []byte("tea"),
+			Properties: &paho.PublishProperties{ContentType: "text/plain", User: paho.UserProperties{{Key: "trace", Value: "t"}}}})
+		require.NoError(t, err)
+		m := c.message()
+		require.Equal(t, "$webpubsub/server/events/order/succeeded", m.Topic)
+		require.Equal(t, `"reply to tea"`, string(m.Payload))
+		require.Equal(t, "application/json; charset=utf-8", m.Properties.ContentType)
+		_, err = c.Publish(soon(t), &paho.Publish{Topic: "$webpubsub/server/events/order", QoS: 1, Payload: []byte("fail"),
+			Properties: &paho.PublishProperties{ContentType: "text/plain"}})
+		require.NoError(t, err, "the application received the event")
+		m = c.message()
+		require.Equal(t, "$webpubsub/server/events/order/failed", m.Topic)
+		require.Equal(t, "no such thing", string(m.Payload))
+		require.Equal(t, paho.UserProperties{{Key: "azure-status-code", Value: "400"}}, m.Properties.User)
+		_, err = c.Publish(soon(t), &paho.Publish{Topic: "lobby", QoS: 1, Payload: []byte("allowed by the role from the response")})
+		require.NoError(t, err)
+		c.message()
 
-	require.NoError(t, c.Client.Disconnect(&paho.Disconnect{ReasonCode: 0x04, Properties: &paho.DisconnectProperties{
-		ReasonString: "tired", User: paho.UserProperties{{Key: "b", Value: "3"}}}}))
-	<-c.Done()
-	require.Equal(t, []string{
-		`0 connect of id, user "ann", physical1, : [mqtt] map[room:[1]] {ProtocolVersion:5 Username:name Password:secret ` +
-			`UserProperties:[{Name:a Value:1} {Name:a Value:2}]}`,
-		`1 connected of id, user "Ann", physical1, session2: `,
-		`2 order of id, user "Ann", physical1, session2: text/plain tea map[] state=1`,
-		`3 order of id, user "Ann", physical1, session2: text/plain fail map[] state=1`,
-		`4 disconnected of id, user "Ann", physical1, session2: the client said goodbye: reason code 0x04: tired; ` +
-			`by client true {Code:4 UserProperties:[{Name:b Value:3}]}`,
-	}, log.wait(t, 5))
+		require.NoError(t, c.Client.Disconnect(&paho.Disconnect{ReasonCode: 0x04, Properties: &paho.DisconnectProperties{
+			ReasonString: "tired", User: paho.UserProperties{{Key: "b", Value: "3"}}}}))
+		<-c.Done()
+		require.Equal(t, []string{
+			`0 connect of id, user "ann", physical1, : [mqtt] map[room:[1]] {ProtocolVersion:5 Username:name Password:secret ` +
+				`UserProperties:[{Name:a Value:1} {Name:a Value:2}]}`,
+			`1 connected of id, user "Ann", physical1, session2: `,
+			`2 order of id, user "Ann", physical1, session2: text/plain tea map[] state=1`,
+			`3 order of id, user "Ann", physical1, session2: text/plain fail map[] state=1`,
+			`4 disconnected of id, user "Ann", physical1, session2: tired; ` +
+				`by client true {Code:4 UserProperties:[{Name:b Value:3}]}`,
+		}, log.wait(t, 5))
+	})
 }
 
 func TestDisconnectedOfMQTTClients(t *testing.T) {
@@ -136,7 +138,7 @@ func TestDisconnectedOfMQTTClients(t *testing.T) {
 			both(t, func(t *testing.T, version mqttVersion) {
 				srv := emulator.StartT(t, nil)
 				log := newEventLog()
-				mqttApplication(t, srv, log, nil)
+				mqttApplication(t, srv, log, inProcess, nil)
 				c, _ := dialWire(t, srv, version, dialOptions{}, connectPacket("id"))
 				test.leave(srv, c)
 				last := log.wait(t, 3)[2]
@@ -153,7 +155,7 @@ func TestDisconnectedOfMQTTClients(t *testing.T) {
 func TestAnMQTTClientThatResumesItsSessionSendsConnectAgain(t *testing.T) {
 	srv := emulator.StartT(t, nil)
 	log := newEventLog()
-	mqttApplication(t, srv, log, nil)
+	mqttApplication(t, srv, log, inProcess, nil)
 	c, _ := dialWire(t, srv, mqtt5, dialOptions{}, keeping(connectPacket("id")))
 	log.wait(t, 2)
 	c.ws.CloseNow()
@@ -169,7 +171,7 @@ func TestAnMQTTClientThatResumesItsSessionSendsConnectAgain(t *testing.T) {
 	for i, want := range []string{`0 connect of id, user "", physical1, : `, `1 connected of id, user "Ann", physical1, session2: `,
 		`0 connect of id, user "", physical3, : `,
 		`2 order of id, user "Ann", physical3, session2: application/octet-stream tea map[] state=2`,
-		`3 disconnected of id, user "Ann", physical3, session2: the client did not come back in time: the connection was lost; `} {
+		`3 disconnected of id, user "Ann", physical3, session2: the connection was lost; `} {
 		require.True(t, strings.HasPrefix(lines[i], want), lines[i])
 	}
 	require.Len(t, lines, 5)
@@ -191,7 +193,7 @@ func TestARejectedMQTTClientReceivesTheReason(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			both(t, func(t *testing.T, version mqttVersion) {
 				srv := emulator.StartT(t, nil)
-				mqttApplication(t, srv, newEventLog(), func() error { return test.err })
+				mqttApplication(t, srv, newEventLog(), inProcess, func() error { return test.err })
 				c := openWire(t, srv, version, dialOptions{})
 				c.send(connectPacket("id"))
 				ce, ack := c.closed()
@@ -213,7 +215,7 @@ func TestARejectedMQTTClientReceivesTheReason(t *testing.T) {
 				srv := emulator.StartT(t, nil)
 				listen(t, srv, &scripted{log: newEventLog(), answer: func(w http.ResponseWriter, _ *http.Request, _ int) {
 					http.Error(w, "in plain text", status)
-				}}, false)
+				}}, inProcess)
 				c := openWire(t, srv, version, dialOptions{})
 				c.send(connectPacket("id"))
 				ce, ack := c.closed()

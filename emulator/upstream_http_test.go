@@ -81,26 +81,42 @@ func (l *eventLog) wait(t *testing.T, n int) []string {
 
 var allEvents = []string{"connect", "connected", "disconnected"}
 
-// listen sets a handler for all events of the hub chat, in process or over the network.
-func listen(t *testing.T, s *emulator.Server, handler http.Handler, network bool) {
+// way is how events reach a handler.
+type way int
+
+const (
+	inProcess way = iota
+	overHTTP
+	throughTunnel
+)
+
+// listen sets a handler for all events of the hub chat.
+func listen(t *testing.T, s *emulator.Server, handler http.Handler, by way) {
 	t.Helper()
-	e := emulator.EventHandler{Handler: handler, SystemEvents: allEvents, UserEventPattern: "*"}
-	if network {
+	e := emulator.EventHandler{SystemEvents: allEvents, UserEventPattern: "*"}
+	switch by {
+	case inProcess:
+		e.Handler = handler
+	case overHTTP:
 		server := httptest.NewServer(handler)
 		t.Cleanup(server.Close)
-		e.Handler, e.URLTemplate = nil, server.URL+"/eventhandler/{hub}/{event}"
+		e.URLTemplate = server.URL + "/eventhandler/{hub}/{event}"
+	case throughTunnel:
+		e.URLTemplate = "tunnel:///eventhandler/{hub}/{event}"
+		serveTunnel(t, s, handler)
 	}
 	require.NoError(t, s.SetHubSettings("chat", emulator.HubSettings{EventHandlers: []emulator.EventHandler{e}}))
 }
 
-// overBoth runs a test with a handler in process and with one over the network.
-func overBoth(t *testing.T, test func(t *testing.T, network bool)) {
-	t.Run("in process", func(t *testing.T) { test(t, false) })
-	t.Run("over the network", func(t *testing.T) { test(t, true) })
+// inEachWay runs a test once for each way that events reach a handler.
+func inEachWay(t *testing.T, test func(t *testing.T, by way)) {
+	t.Run("in process", func(t *testing.T) { test(t, inProcess) })
+	t.Run("over HTTP", func(t *testing.T) { test(t, overHTTP) })
+	t.Run("through the tunnel", func(t *testing.T) { test(t, throughTunnel) })
 }
 
 func TestTheEventHandlerReceivesAllEventsOfAClient(t *testing.T) {
-	overBoth(t, func(t *testing.T, network bool) {
+	inEachWay(t, func(t *testing.T, by way) {
 		log := newEventLog()
 		record := func(e *eventhandler.Event, more string) {
 			log.add("%s %s %s user=%s subprotocol=%s state=%s %s", e.EventID, e.Hub, e.EventName, e.UserID, e.Subprotocol, string(e.State["n"]), more)
@@ -129,7 +145,7 @@ func TestTheEventHandlerReceivesAllEventsOfAClient(t *testing.T) {
 			},
 		})
 		require.NoError(t, err)
-		listen(t, s, handler, network)
+		listen(t, s, handler, by)
 
 		c := dial(t, s, dialOptions{user: "ann", query: "&room=1&room=2", subprotocols: []string{"x", protocolJSON}})
 		require.Contains(t, c.text(), `"userId":"Ann"`)
@@ -153,8 +169,31 @@ func TestTheEventHandlerReceivesAllEventsOfAClient(t *testing.T) {
 	})
 }
 
+func TestEventsOfProtobufClients(t *testing.T) {
+	inEachWay(t, func(t *testing.T, by way) {
+		s := emulator.StartT(t, nil)
+		handler, err := eventhandler.New(&eventhandler.Options{Hub: "chat", ConnectionStrings: []string{s.ConnectionString()},
+			OnUserEvent: func(_ context.Context, r *eventhandler.UserEventRequest) (*eventhandler.UserEventResponse, error) {
+				return &eventhandler.UserEventResponse{Message: webpubsub.Text(fmt.Sprintf("%s %s: %x", r.Subprotocol, r.ContentType, r.Data))}, nil
+			},
+		})
+		require.NoError(t, err)
+		listen(t, s, handler, by)
+		c := dialProtobuf(t, s, dialOptions{user: "ann"})
+		for data, want := range map[string]string{
+			`{"binaryData":"AP8="}`: "application/octet-stream: 00ff",
+			`{"textData":"hi"}`:     "text/plain: 6869",
+			`{"protobufData":{"@type":"type.googleapis.com/google.protobuf.StringValue","value":"hello"}}`: "application/x-protobuf: " +
+				"0a2f747970652e676f6f676c65617069732e636f6d2f676f6f676c652e70726f746f6275662e537472696e6756616c756512070a0568656c6c6f",
+		} {
+			c.writeProtobuf(`{"eventMessage":{"event":"order","data":` + data + `}}`)
+			requireProtobuf(t, `{"dataMessage":{"from":"server","data":{"textData":"protobuf.webpubsub.azure.v1 `+want+`"}}}`, c.readProtobuf())
+		}
+	})
+}
+
 func TestEventsOfRawClients(t *testing.T) {
-	overBoth(t, func(t *testing.T, network bool) {
+	inEachWay(t, func(t *testing.T, by way) {
 		s := emulator.StartT(t, nil)
 		handler, err := eventhandler.New(&eventhandler.Options{
 			Hub: "chat", AccessKeys: []string{s.AccessKey()},
@@ -176,7 +215,7 @@ func TestEventsOfRawClients(t *testing.T) {
 			},
 		})
 		require.NoError(t, err)
-		listen(t, s, handler, network)
+		listen(t, s, handler, by)
 
 		c := dial(t, s, dialOptions{subprotocols: []string{protocolJSON, "my.protocol"}})
 		require.Equal(t, "my.protocol", c.ws.Subprotocol(), "the handler's choice takes precedence over a protocol of the service")
@@ -194,7 +233,7 @@ func TestEventsOfRawClients(t *testing.T) {
 }
 
 func TestARejectionReachesTheHandshake(t *testing.T) {
-	overBoth(t, func(t *testing.T, network bool) {
+	inEachWay(t, func(t *testing.T, by way) {
 		s := emulator.StartT(t, nil)
 		var reject error
 		handler, err := eventhandler.New(&eventhandler.Options{
@@ -204,7 +243,7 @@ func TestARejectionReachesTheHandshake(t *testing.T) {
 			},
 		})
 		require.NoError(t, err)
-		listen(t, s, handler, network)
+		listen(t, s, handler, by)
 		for _, status := range []int{400, 401, 403, 404, 429} {
 			reject = eventhandler.Reject(status, "you may not")
 			resp, err := tryDial(t, dialOptions{user: "ann"}.url(t, s), protocolJSON)
@@ -226,7 +265,7 @@ func TestTheSecondaryKey(t *testing.T) {
 	for key, ok := range map[string]bool{"one": true, "two": true, "three": false} {
 		handler, err := eventhandler.New(&eventhandler.Options{Hub: "chat", AccessKeys: []string{key}})
 		require.NoError(t, err)
-		listen(t, s, handler, true)
+		listen(t, s, handler, overHTTP)
 		resp, err := tryDial(t, dialOptions{user: "ann"}.url(t, s))
 		if ok {
 			require.NoError(t, err)
@@ -276,13 +315,13 @@ func TestEventsAreRetried(t *testing.T) {
 		"not after a redirect":   {func(w http.ResponseWriter) { w.Header().Set("Location", "/"); w.WriteHeader(302) }, 1, 302},
 	} {
 		t.Run(name, func(t *testing.T) {
-			overBoth(t, func(t *testing.T, network bool) {
+			inEachWay(t, func(t *testing.T, by way) {
 				s := emulator.StartT(t, nil)
 				log := newEventLog()
 				listen(t, s, &scripted{log: log, answer: func(w http.ResponseWriter, r *http.Request, _ int) {
 					log.add("%s %s", r.Header.Get("ce-id"), r.Header.Get("ce-time"))
 					test.answer(w)
-				}}, network)
+				}}, by)
 				refused := make(chan int, 1)
 				url := dialOptions{user: "ann"}.url(t, s)
 				go func() {
@@ -320,7 +359,7 @@ func TestEventsAreRetriedAfter1And3And5Seconds(t *testing.T) {
 	listen(t, s, &scripted{log: newEventLog(), answer: func(w http.ResponseWriter, _ *http.Request, _ int) {
 		tried <- s.Now()
 		w.WriteHeader(500)
-	}}, false)
+	}}, inProcess)
 	done := make(chan struct{})
 	url := dialOptions{user: "ann"}.url(t, s)
 	go func() {
@@ -329,7 +368,9 @@ func TestEventsAreRetriedAfter1And3And5Seconds(t *testing.T) {
 	}()
 	last := <-tried
 	for _, wait := range []time.Duration{time.Second, 3 * time.Second, 5 * time.Second} {
-		next := advanceUntil(s, tried)
+		require.NoError(t, s.WaitForDelayed(t.Context(), 1))
+		s.Advance(wait)
+		next := <-tried
 		require.GreaterOrEqual(t, next.Sub(last), wait)
 		last = next
 	}
@@ -348,15 +389,14 @@ func TestAnEventThatSucceedsAfterRetriesIsDelivered(t *testing.T) {
 			w.Header().Set("Content-Type", "text/plain")
 			fmt.Fprintf(w, "%s at try %d", body, try)
 		}
-	}}, true)
+	}}, overHTTP)
 	c := dial(t, s, dialOptions{user: "ann"})
 	c.write("hello")
-	got := make(chan string, 1)
-	go func() {
-		_, data, err := c.ws.Read(t.Context())
-		got <- fmt.Sprint(string(data), err)
-	}()
-	require.Equal(t, "hello at try 4<nil>", advanceUntil(s, got))
+	for range 3 {
+		require.NoError(t, s.WaitForDelayed(t.Context(), 1))
+		s.Advance(5 * time.Second)
+	}
+	require.Equal(t, "hello at try 4", c.text())
 }
 
 func TestAReliableClientConnectsAndDisconnectsOnce(t *testing.T) {
@@ -382,7 +422,7 @@ func TestAReliableClientConnectsAndDisconnectsOnce(t *testing.T) {
 		},
 	})
 	require.NoError(t, err)
-	listen(t, s, handler, false)
+	listen(t, s, handler, inProcess)
 
 	c := dialReliable(t, s, dialOptions{})
 	c.cut()
@@ -401,7 +441,7 @@ func TestClosingTheServerEndsRetries(t *testing.T) {
 		if r.Header.Get("ce-eventName") == "connected" {
 			w.WriteHeader(500)
 		}
-	}}, true)
+	}}, overHTTP)
 	dial(t, s, dialOptions{user: "ann"})
 	log.wait(t, 2)
 	require.NoError(t, s.Close()) // does not wait for the retry after a second
@@ -440,7 +480,7 @@ func TestClosingTheServerClosesItsConnectionsToHandlers(t *testing.T) {
 }
 
 func TestClosingTheServerTellsTheApplicationWhileItIsStillServed(t *testing.T) {
-	overBoth(t, func(t *testing.T, network bool) {
+	inEachWay(t, func(t *testing.T, by way) {
 		s := emulator.StartT(t, nil)
 		log := newEventLog()
 		handler, err := eventhandler.New(&eventhandler.Options{
@@ -456,7 +496,7 @@ func TestClosingTheServerTellsTheApplicationWhileItIsStillServed(t *testing.T) {
 			},
 		})
 		require.NoError(t, err)
-		listen(t, s, handler, network)
+		listen(t, s, handler, by)
 		dialJSON(t, s, dialOptions{user: "ann"})
 		dialReliable(t, s, dialOptions{user: "ben"}).cut()
 		require.NoError(t, s.WaitForRecovering(t.Context(), "chat", 1))
@@ -467,16 +507,18 @@ func TestClosingTheServerTellsTheApplicationWhileItIsStillServed(t *testing.T) {
 }
 
 func TestAHandlerInProcessThatPanicsOrExits(t *testing.T) {
-	for name, end := range map[string]func(){
-		"by runtime.Goexit, like t.Fatal": runtime.Goexit,
-		"by a panic":                      func() { panic("a secret of the application") },
-		"by http.ErrAbortHandler":         func() { panic(http.ErrAbortHandler) },
+	for name, end := range map[string]func(w http.ResponseWriter){
+		"by runtime.Goexit, like t.Fatal": func(http.ResponseWriter) { runtime.Goexit() },
+		"by a panic":                      func(http.ResponseWriter) { panic("a secret of the application") },
+		"by http.ErrAbortHandler":         func(http.ResponseWriter) { panic(http.ErrAbortHandler) },
+		"by an invalid status":            func(w http.ResponseWriter) { w.WriteHeader(0) },
+		"by a short body":                 func(w http.ResponseWriter) { w.Header().Set("Content-Length", "2"); io.WriteString(w, "x") },
 	} {
 		t.Run(name, func(t *testing.T) {
 			var logged syncBuffer
-			handler := &scripted{log: newEventLog(), answer: func(_ http.ResponseWriter, r *http.Request, _ int) {
+			handler := &scripted{log: newEventLog(), answer: func(w http.ResponseWriter, r *http.Request, _ int) {
 				if r.Header.Get("ce-eventName") == "x" {
-					end()
+					end(w)
 				}
 			}}
 			s := emulator.StartT(t, &emulator.Options{
@@ -513,17 +555,6 @@ func (b *syncBuffer) Write(p []byte) (int, error) {
 	return b.b.Write(p)
 }
 
-// wait waits until the buffer contains a text.
-func (b *syncBuffer) wait(t testing.TB, text string) {
-	t.Helper()
-	require.Eventually(t, func() bool { return strings.Contains(b.String(), text) }, patience, time.Millisecond)
-}
-
-// debugLog returns a logger that writes all levels to a buffer.
-func debugLog(b *syncBuffer) *slog.Logger {
-	return slog.New(slog.NewTextHandler(b, &slog.HandlerOptions{Level: slog.LevelDebug}))
-}
-
 func (b *syncBuffer) String() string {
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -544,7 +575,7 @@ func TestClosingTheServerDoesNotWaitForAHandlerInProcessThatIgnoresItsContext(t 
 					w.Header().Set("X", "written too late")
 					io.WriteString(w, "late")
 				}
-			}), false)
+			}), inProcess)
 			c := dialJSON(t, s, dialOptions{user: "ann"})
 			c.write(`{"type":"event","event":"x","dataType":"text","data":"x"}`)
 			<-called
@@ -583,15 +614,25 @@ func TestAHandlerInProcessRespondsLikeOneOverTheNetwork(t *testing.T) {
 			w.Header()["X-WebPubSub-Metadata-a"] = []string{" b "}
 			io.WriteString(w, "x")
 		}, `"metadata":{"a":"b"}`},
+		"metadata of two lines": {func(w http.ResponseWriter) {
+			w.Header().Set("Content-Type", "text/plain")
+			w.Header()["X-WebPubSub-Metadata-a"] = []string{"b\r\nc"}
+			io.WriteString(w, "x")
+		}, `"metadata":{"a":"b  c"}`},
+		"a header whose name HTTP does not allow": {func(w http.ResponseWriter) {
+			w.Header().Set("Content-Type", "text/plain")
+			w.Header()["X-WebPubSub-Metadata-a b"] = []string{"c"}
+			io.WriteString(w, "x")
+		}, `"data":"x"`},
 	} {
 		t.Run(name, func(t *testing.T) {
-			overBoth(t, func(t *testing.T, network bool) {
+			inEachWay(t, func(t *testing.T, by way) {
 				s := emulator.StartT(t, nil)
 				listen(t, s, &scripted{log: newEventLog(), answer: func(w http.ResponseWriter, r *http.Request, _ int) {
 					if r.Header.Get("ce-eventName") == "x" {
 						test.answer(w)
 					}
-				}}, network)
+				}}, by)
 				c := dialJSON(t, s, dialOptions{user: "ann"})
 				require.Contains(t, c.ask(`{"type":"event","event":"x","dataType":"text","data":"x","ackId":1}`), test.want)
 			})
@@ -606,7 +647,7 @@ func TestAResponseOverTheLimitIsNotRetried(t *testing.T) {
 		if r.Header.Get("ce-eventName") == "x" {
 			w.Write(make([]byte, maxAnswerSize+1))
 		}
-	}}, false)
+	}}, inProcess)
 	c := dialJSON(t, s, dialOptions{user: "ann"})
 	require.Contains(t, c.ask(`{"type":"event","event":"x","dataType":"text","data":"x","ackId":1}`), `"message":"Internal server error"`)
 	require.Len(t, log.wait(t, 3), 3, "connect, connected and x")
@@ -760,7 +801,7 @@ func TestInvalidResponsesFailTheEvent(t *testing.T) {
 					w.Header().Set("ce-connectionState", "e30=")
 				}
 				io.WriteString(w, test.body)
-			}}, true)
+			}}, overHTTP)
 			c := dial(t, s, dialOptions{user: "ann", subprotocols: []string{protocolJSON}})
 			c.text()
 			c.write(`{"type":"event","event":"x","dataType":"text","data":"x","ackId":1}`)
@@ -808,7 +849,7 @@ func TestInvalidResponsesToConnectRejectTheClient(t *testing.T) {
 			s := emulator.StartT(t, nil)
 			listen(t, s, &scripted{log: newEventLog(), answer: func(w http.ResponseWriter, _ *http.Request, _ int) {
 				io.WriteString(w, body)
-			}}, false)
+			}}, inProcess)
 			resp, err := tryDial(t, dialOptions{user: "ann"}.url(t, s), "mine")
 			require.Error(t, err)
 			require.Equal(t, http.StatusInternalServerError, resp.StatusCode)
@@ -932,7 +973,7 @@ func TestManyClientsEventsKeepTheirOrder(t *testing.T) {
 		},
 	})
 	require.NoError(t, err)
-	listen(t, s, handler, false)
+	listen(t, s, handler, inProcess)
 	var all sync.WaitGroup
 	for n := range clients {
 		c := dial(t, s, dialOptions{user: strconv.Itoa(n)})
@@ -1008,7 +1049,7 @@ func TestTheAccessTokenStaysWithTheServer(t *testing.T) {
 			body, _ := io.ReadAll(r.Body)
 			bodies <- string(body)
 		}
-	}}, false)
+	}}, inProcess)
 	token := sign(t, s.AccessKey(), jwt.MapClaims{"aud": s.Endpoint() + "/client/hubs/chat", "sub": "ann",
 		"exp": s.Now().Add(time.Hour).Unix()})
 	ws, _, err := websocket.Dial(t.Context(), s.Endpoint()+"/client/hubs/chat", &websocket.DialOptions{

@@ -257,6 +257,12 @@ func TestResponsesAreTheSameAsOverHTTP(t *testing.T) {
 			w.Header().Set("Content-Encoding", "x")
 			io.WriteString(w, "text")
 		},
+		"flushed": func(w http.ResponseWriter, _ *http.Request) { w.(http.Flusher).Flush(); io.WriteString(w, "text") },
+		"flushed later": func(w http.ResponseWriter, _ *http.Request) {
+			io.WriteString(w, "<html>")
+			w.(http.Flusher).Flush()
+			io.WriteString(w, strings.Repeat("a", 3000))
+		},
 		"in parts":     func(w http.ResponseWriter, _ *http.Request) { io.WriteString(w, "te"); io.WriteString(w, "xt") },
 		"late headers": func(w http.ResponseWriter, _ *http.Request) { io.WriteString(w, "t"); w.Header().Set("X-Late", "1") },
 		"values":       func(w http.ResponseWriter, _ *http.Request) { w.Header()["X-Two"] = []string{"a", "b"} },

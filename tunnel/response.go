@@ -22,19 +22,39 @@ var errResponseTooShort = errors.New("tunnel: the handler wrote less than the de
 
 // responseWriter buffers the response of a handler. It treats headers, statuses and lengths like net/http's server.
 type responseWriter struct {
-	method string
-	header http.Header // the header that the handler can modify
-	sent   http.Header // copy of header from when the handler wrote the status; nil before
-	status int
-	body   bytes.Buffer
-	length int64 // number of bytes written; for a HEAD request, body stays empty
-	err    error // errResponseTooLarge, errResponseTooShort or http.ErrContentLength
+	method   string
+	header   http.Header // the header that the handler can modify
+	sent     http.Header // copy of header from when the handler wrote the status; nil before
+	status   int
+	complete bool // completeHeader has run
+	body     bytes.Buffer
+	length   int64 // number of bytes written; for a HEAD request, body stays empty
+	err      error // errResponseTooLarge, errResponseTooShort or http.ErrContentLength
 }
 
 func (w *responseWriter) Header() http.Header { return w.header }
 
 // Flush fixes the status and the header, like net/http's Flush. Nothing is sent before the handler returns.
-func (w *responseWriter) Flush() { w.commit(http.StatusOK) }
+func (w *responseWriter) Flush() {
+	w.commit(http.StatusOK)
+	w.completeHeader(false)
+}
+
+// completeHeader adds the headers that net/http's server adds when it sends the header: the type of the body so far, and the
+// length if the handler has returned. Only the first call has an effect.
+func (w *responseWriter) completeHeader(returned bool) {
+	if w.complete {
+		return
+	}
+	w.complete = true
+	_, typed := w.sent["Content-Type"]
+	if !typed && w.body.Len() > 0 && w.sent.Get("Content-Encoding") == "" && w.sent.Get("Transfer-Encoding") == "" {
+		w.sent.Set("Content-Type", http.DetectContentType(w.body.Bytes()))
+	}
+	if returned && w.bodyAllowed() && w.method != http.MethodHead {
+		w.sent.Set("Content-Length", strconv.Itoa(w.body.Len()))
+	}
+}
 
 func (w *responseWriter) WriteHeader(status int) {
 	if status < 100 || status > 999 {
@@ -99,17 +119,8 @@ func (w *responseWriter) response(request *tunnelframe.Request) (*tunnelframe.Re
 	if w.err != nil {
 		return nil, w.err
 	}
-	var body []byte
-	if w.body.Len() > 0 {
-		body = w.body.Bytes()
-		if _, ok := w.sent["Content-Type"]; !ok && w.sent.Get("Content-Encoding") == "" {
-			w.sent.Set("Content-Type", http.DetectContentType(body))
-		}
-	}
-	if w.bodyAllowed() && w.method != http.MethodHead {
-		w.sent.Set("Content-Length", strconv.Itoa(len(body)))
-	}
-	return request.Answer(w.status, frameHeaders(w.sent), body), nil
+	w.completeHeader(true)
+	return request.Answer(w.status, frameHeaders(w.sent), w.body.Bytes()), nil
 }
 
 // hopHeaders are the headers that apply to an HTTP/1.1 connection. They are not sent in a frame.

@@ -2,12 +2,14 @@ package main
 
 import (
 	"crypto/x509"
+	"encoding/json"
 	"encoding/pem"
 	"fmt"
 	"io"
 	"net"
 	"net/http"
 	"net/http/httptest"
+	"net/url"
 	"os"
 	"path/filepath"
 	"strings"
@@ -21,6 +23,7 @@ import (
 
 	"github.com/awps-go/webpubsub"
 	"github.com/awps-go/webpubsub/cmd/internal/programtest"
+	"github.com/awps-go/webpubsub/wsclient"
 )
 
 func TestMain(m *testing.M) { programtest.Main(m, main) }
@@ -182,13 +185,13 @@ func TestHubSettingsConfigureEventHandlers(t *testing.T) {
 	require.NoError(t, err)
 	access, err := client.GetClientAccessToken(t.Context(), nil)
 	require.NoError(t, err)
-	conn, _, err := websocket.Dial(t.Context(), access.URL, nil)
+	conn, err := wsclient.Dial(t.Context(), wsclient.StaticURL(access.URL), nil)
 	require.NoError(t, err)
-	defer conn.CloseNow()
-	require.NoError(t, conn.Write(t.Context(), websocket.MessageText, []byte("hello")))
-	_, frame, err := conn.Read(t.Context())
+	defer conn.Close()
+	require.NoError(t, conn.SendEvent(t.Context(), "order", wsclient.Text("hello"), nil))
+	message, err := conn.Receive(t.Context())
 	require.NoError(t, err)
-	require.Equal(t, "/chat/message: hello", string(frame))
+	require.Equal(t, "/chat/order: hello", message.Text())
 	end(t, p)
 	require.Contains(t, <-gone, "shutting down", "the application is notified that the program has ended")
 	require.Empty(t, p.Stderr.String(), "the log level of the environment applies")
@@ -210,14 +213,14 @@ func TestTheHubSettingsFileIsReloadedWhileTheProgramRuns(t *testing.T) {
 	require.NoError(t, err)
 	access, err := client.GetClientAccessToken(t.Context(), nil)
 	require.NoError(t, err)
-	conn, _, err := websocket.Dial(t.Context(), access.URL, nil)
+	conn, err := wsclient.Dial(t.Context(), wsclient.StaticURL(access.URL), nil)
 	require.NoError(t, err)
-	defer conn.CloseNow()
+	defer conn.Close()
 	ask := func() string {
-		require.NoError(t, conn.Write(t.Context(), websocket.MessageText, []byte("hello")))
-		_, frame, err := conn.Read(t.Context())
+		require.NoError(t, conn.SendEvent(t.Context(), "order", wsclient.Text("hello"), nil))
+		message, err := conn.Receive(t.Context())
 		require.NoError(t, err)
-		return string(frame)
+		return message.Text()
 	}
 	require.Equal(t, "/a", ask())
 	require.NoError(t, os.WriteFile(file, []byte(`{"chat": `), 0o600))
@@ -227,8 +230,34 @@ func TestTheHubSettingsFileIsReloadedWhileTheProgramRuns(t *testing.T) {
 	require.NoError(t, os.WriteFile(file, []byte(settings("/changed")), 0o600))
 	require.Eventually(t, func() bool { return ask() == "/changed" }, 30*time.Second, 10*time.Millisecond,
 		"the new handler receives events of clients that were already connected")
-	require.NoError(t, conn.CloseNow())
+	require.NoError(t, conn.Close())
 	end(t, p)
+}
+
+func TestConnectedAfterRecovery(t *testing.T) {
+	for _, again := range []bool{true, false} {
+		p := programtest.Start(t, []string{"-addr", "127.0.0.1:0", fmt.Sprintf("-connected-after-recovery=%t", again)})
+		client, err := webpubsub.NewClientFromConnectionString(connectionString(t, p), "chat", nil)
+		require.NoError(t, err)
+		access, err := client.GetClientAccessToken(t.Context(), nil)
+		require.NoError(t, err)
+		open := func(query string) (ws *websocket.Conn, hello map[string]string) {
+			ws, _, err := websocket.Dial(t.Context(), access.URL+query,
+				&websocket.DialOptions{Subprotocols: []string{wsclient.JSONReliable.String()}})
+			require.NoError(t, err)
+			require.NoError(t, ws.Write(t.Context(), websocket.MessageText, []byte(`{"type":"ping"}`)))
+			_, frame, err := ws.Read(t.Context())
+			require.NoError(t, err)
+			require.NoError(t, json.Unmarshal(frame, &hello))
+			return ws, hello
+		}
+		ws, hello := open("")
+		require.NoError(t, ws.CloseNow())
+		ws, first := open("&awps_connection_id=" + hello["connectionId"] + "&awps_reconnection_token=" + url.QueryEscape(hello["reconnectionToken"]))
+		require.Equal(t, again, first["event"] == "connected", first)
+		require.NoError(t, ws.Close(websocket.StatusNormalClosure, ""))
+		end(t, p)
+	}
 }
 
 func TestBearerTokensAreAcceptedOnRequest(t *testing.T) {
@@ -269,14 +298,14 @@ func TestWithACertificateItSpeaksTLS(t *testing.T) {
 	access, err := client.GetClientAccessToken(t.Context(), nil)
 	require.NoError(t, err)
 	require.Contains(t, access.URL, "wss://127.0.0.1:")
-	conn, _, err := websocket.Dial(t.Context(), access.URL, &websocket.DialOptions{HTTPClient: other.Client()})
+	conn, err := wsclient.Dial(t.Context(), wsclient.StaticURL(access.URL), &wsclient.Options{HTTPClient: other.Client()})
 	require.NoError(t, err)
-	defer conn.CloseNow()
+	defer conn.Close()
 	require.NoError(t, client.SendToAll(t.Context(), webpubsub.Text("hello"), nil))
-	_, frame, err := conn.Read(t.Context())
+	message, err := conn.Receive(t.Context())
 	require.NoError(t, err)
-	require.Equal(t, "hello", string(frame))
-	require.NoError(t, conn.CloseNow())
+	require.Equal(t, "hello", message.Text())
+	require.NoError(t, conn.Close())
 	end(t, p)
 }
 
@@ -286,7 +315,7 @@ func TestHelp(t *testing.T) {
 	help := p.Stderr.String()
 	require.Contains(t, help, "for local development")
 	require.NotContains(t, help, "secret")
-	for _, name := range []string{"addr", "access-key", "accept-bearer", "log-level", "hubs", "tls-cert", "tls-key"} {
+	for _, name := range []string{"addr", "access-key", "accept-bearer", "connected-after-recovery", "log-level", "hubs", "tls-cert", "tls-key"} {
 		require.Contains(t, help, "\n  -"+name+" ")
 		require.Contains(t, help, "\n        WEBPUBSUB_EMULATOR_"+strings.ToUpper(strings.ReplaceAll(name, "-", "_"))+"\n")
 	}

@@ -15,6 +15,7 @@ import (
 	"github.com/awps-go/webpubsub"
 	"github.com/awps-go/webpubsub/cmd/internal/programtest"
 	"github.com/awps-go/webpubsub/emulator"
+	"github.com/awps-go/webpubsub/wsclient"
 )
 
 // negotiate serves a connection URL, like an application server, and returns the endpoint's URL.
@@ -121,17 +122,17 @@ func jsonLine(t *testing.T, p *programtest.Process) (line map[string]any) {
 
 func TestWhatIsTypedIsSentToAGroup(t *testing.T) {
 	server := emulator.StartT(t, nil)
-	_, frames := client(t, server, "bob", "room")
+	bob := newConn(t, server, "bob", "room")
 	for _, args := range [][]string{{"--user", "alice", "--to-group", "room"}, {"--user", "alice", "--to-group", "room", "--input", "json", "--json"}} {
 		p := programtest.Start(t, append([]string{"connect"}, args...), on(server)...)
 		_, err := io.WriteString(p.Stdin, "\"hello\"\n")
 		require.NoError(t, err)
-		frame := receive(t, frames)
-		require.Equal(t, "alice", frame["fromUserId"])
+		m := receive(t, bob)
+		require.Equal(t, "alice", m.FromUserID)
 		if len(args) == 4 {
-			require.Equal(t, []any{"text", `"hello"`}, []any{frame["dataType"], frame["data"]})
+			require.Equal(t, wsclient.Text(`"hello"`), m.Payload)
 		} else {
-			require.Equal(t, []any{"json", "hello"}, []any{frame["dataType"], frame["data"]})
+			require.Equal(t, []any{wsclient.DataJSON, `"hello"`}, []any{m.DataType, string(m.Data)})
 			require.Equal(t, "connected", jsonLine(t, p)["event"])
 			_, err = io.WriteString(p.Stdin, "{\n")
 			require.NoError(t, err)

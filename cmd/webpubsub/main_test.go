@@ -2,18 +2,17 @@ package main
 
 import (
 	"context"
-	"encoding/json"
 	"os"
 	"path/filepath"
 	"testing"
 	"time"
 
-	"github.com/coder/websocket"
 	"github.com/stretchr/testify/require"
 
 	"github.com/awps-go/webpubsub"
 	"github.com/awps-go/webpubsub/cmd/internal/programtest"
 	"github.com/awps-go/webpubsub/emulator"
+	"github.com/awps-go/webpubsub/wsclient"
 )
 
 func TestMain(m *testing.M) { programtest.Main(m, main) }
@@ -52,47 +51,26 @@ func fail(t *testing.T, code int, env []string, args ...string) string {
 	return line
 }
 
-// client connects a client of the JSON subprotocol, as a user and in groups. The channel has the frames that it
-// receives.
-func client(t *testing.T, server *emulator.Server, user string, groups ...string) (id string, frames <-chan map[string]any) {
+// newConn connects a client with plain JSON, as a user and in groups. It does not come back if the server closes it.
+func newConn(t *testing.T, server *emulator.Server, user string, groups ...string) *wsclient.Conn {
 	t.Helper()
 	service, err := webpubsub.NewClientFromConnectionString(server.ConnectionString(), hub, nil)
 	require.NoError(t, err)
 	access, err := service.GetClientAccessToken(t.Context(), &webpubsub.ClientAccessTokenOptions{UserID: user, Groups: groups})
 	require.NoError(t, err)
-	conn, _, err := websocket.Dial(t.Context(), access.URL, &websocket.DialOptions{Subprotocols: []string{"json.webpubsub.azure.v1"}})
+	conn, err := wsclient.Dial(t.Context(), wsclient.StaticURL(access.URL), &wsclient.Options{Protocol: wsclient.JSONPlain,
+		Reconnect: wsclient.ReconnectOptions{Disabled: true}})
 	require.NoError(t, err)
-	t.Cleanup(func() { conn.CloseNow() })
-	ch := make(chan map[string]any, 100)
-	go func() {
-		defer close(ch)
-		for {
-			_, data, err := conn.Read(context.Background())
-			if err != nil {
-				return
-			}
-			var frame map[string]any
-			if json.Unmarshal(data, &frame) == nil {
-				ch <- frame
-			}
-		}
-	}()
-	connected := receive(t, ch)
-	require.Equal(t, "connected", connected["event"])
-	return connected["connectionId"].(string), ch
+	t.Cleanup(func() { conn.Close() })
+	return conn
 }
 
-// receive returns the next frame of a client.
-func receive(t *testing.T, frames <-chan map[string]any) map[string]any {
+// receive returns the next message.
+func receive(t *testing.T, conn *wsclient.Conn) *wsclient.Message {
 	t.Helper()
-	select {
-	case frame, ok := <-frames:
-		require.True(t, ok, "the connection has ended")
-		return frame
-	case <-time.After(30 * time.Second):
-		t.Fatal("no frame arrived")
-		return nil
-	}
+	m, err := conn.Receive(deadline(t))
+	require.NoError(t, err)
+	return m
 }
 
 // deadline returns a context that limits how long a test waits.

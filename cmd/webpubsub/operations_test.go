@@ -8,38 +8,37 @@ import (
 
 	"github.com/awps-go/webpubsub/cmd/internal/programtest"
 	"github.com/awps-go/webpubsub/emulator"
+	"github.com/awps-go/webpubsub/wsclient"
 )
 
 func TestSend(t *testing.T) {
 	server := emulator.StartT(t, nil)
 	env := on(server)
-	alice, toAlice := client(t, server, "alice", "room")
-	_, toBob := client(t, server, "bob", "room")
+	alice, bob := newConn(t, server, "alice", "room"), newConn(t, server, "bob", "room")
 
 	require.Empty(t, succeed(t, env, "send", "all", "hello"))
-	for _, frames := range []<-chan map[string]any{toAlice, toBob} {
-		frame := receive(t, frames)
-		require.Equal(t, []any{"server", "text", "hello"}, []any{frame["from"], frame["dataType"], frame["data"]})
+	for _, conn := range []*wsclient.Conn{alice, bob} {
+		m := receive(t, conn)
+		require.Equal(t, []any{wsclient.FromServer, wsclient.Text("hello")}, []any{m.From, m.Payload})
 	}
-	require.Empty(t, succeed(t, env, "send", "group", "room", "--json", ` {"a": [1, "<"]} `, "--exclude", alice, "--metadata", "k=v=w", "--ttl", "10s"))
-	frame := receive(t, toBob)
-	require.Equal(t, []any{"group", "room", "json"}, []any{frame["from"], frame["group"], frame["dataType"]})
-	require.Equal(t, map[string]any{"a": []any{1.0, "<"}}, frame["data"])
-	require.Equal(t, map[string]any{"k": "v=w"}, frame["metadata"])
+	require.Empty(t, succeed(t, env, "send", "group", "room", "--json", ` {"a": [1, "<"]} `, "--exclude", alice.ConnectionID(), "--metadata", "k=v=w", "--ttl", "10s"))
+	m := receive(t, bob)
+	require.Equal(t, []any{wsclient.FromGroup, "room", wsclient.DataJSON}, []any{m.From, m.Group, m.DataType})
+	require.JSONEq(t, `{"a": [1, "<"]}`, string(m.Data))
+	require.Equal(t, map[string]string{"k": "v=w"}, m.Metadata)
 	require.Contains(t, server.Requests()[len(server.Requests())-1].Path, "messageTtlSeconds=10")
 
 	require.Empty(t, succeed(t, env, "send", "all", "to alice", "--filter", "userId eq 'alice'"))
-	require.Equal(t, "to alice", receive(t, toAlice)["data"])
+	require.Equal(t, "to alice", receive(t, alice).Text())
 	require.Empty(t, succeed(t, env, "send", "user", "bob", "--file", writeFile(t, "of a\nfile\n")))
-	require.Equal(t, "of a\nfile\n", receive(t, toBob)["data"], "bob must not receive the message to alice")
-	require.Empty(t, succeed(t, env, "send", "connection", alice, "--binary", "\xff\x00"[:1]))
-	frame = receive(t, toAlice)
-	require.Equal(t, []any{"binary", "/w=="}, []any{frame["dataType"], frame["data"]}, "alice must not receive the message that excluded her")
+	require.Equal(t, "of a\nfile\n", receive(t, bob).Text(), "bob must not receive the message to alice")
+	require.Empty(t, succeed(t, env, "send", "connection", alice.ConnectionID(), "--binary", "\xff\x00"[:1]))
+	require.Equal(t, wsclient.Binary([]byte{0xff}), receive(t, alice).Payload, "alice must not receive the message that excluded her")
 }
 
 func TestSendReadsStandardInput(t *testing.T) {
 	server := emulator.StartT(t, nil)
-	_, frames := client(t, server, "alice")
+	alice := newConn(t, server, "alice")
 	for _, args := range [][]string{{"send", "all"}, {"send", "all", "--file", "-"}} {
 		p := programtest.Start(t, args, on(server)...)
 		_, err := p.Stdin.Write([]byte("typed"))
@@ -47,7 +46,7 @@ func TestSendReadsStandardInput(t *testing.T) {
 		require.NoError(t, p.Stdin.Close())
 		code, _ := p.Result(t)
 		require.Equal(t, exitOK, code, "%s", p.Stderr)
-		require.Equal(t, "typed", receive(t, frames)["data"])
+		require.Equal(t, "typed", receive(t, alice).Text())
 	}
 }
 
@@ -66,7 +65,7 @@ func TestAnInterruptEndsTheWaitForStandardInput(t *testing.T) {
 func TestYesOrNoCommands(t *testing.T) {
 	server := emulator.StartT(t, nil)
 	env := on(server)
-	id, _ := client(t, server, "alice", "room")
+	id := newConn(t, server, "alice", "room").ConnectionID()
 	for _, test := range []struct {
 		args []string
 		key  string
@@ -87,7 +86,7 @@ func TestYesOrNoCommands(t *testing.T) {
 
 func TestPermissions(t *testing.T) {
 	server := emulator.StartT(t, nil)
-	id, _ := client(t, server, "alice")
+	id := newConn(t, server, "alice").ConnectionID()
 	require.Empty(t, succeed(t, on(server), "permission", "grant", "sendToGroup", id, "room"))
 	require.True(t, hasPermission(t, server, id, "sendToGroup", "room"))
 	require.False(t, hasPermission(t, server, id, "joinLeaveGroup", "room"))
@@ -107,8 +106,8 @@ func hasPermission(t *testing.T, server *emulator.Server, id string, permission 
 func TestGroups(t *testing.T) {
 	server := emulator.StartT(t, nil)
 	env := on(server)
-	alice, _ := client(t, server, "alice")
-	bob, _ := client(t, server, "bob")
+	alice := newConn(t, server, "alice").ConnectionID()
+	bob := newConn(t, server, "bob").ConnectionID()
 	groupsOf := func(id string) []string {
 		for _, c := range server.Connections(hub) {
 			if c.ID == id {
@@ -144,13 +143,13 @@ func TestGroups(t *testing.T) {
 
 func TestListConnections(t *testing.T) {
 	server := emulator.StartT(t, nil)
-	id, _ := client(t, server, "alice \u202e", "room")
+	id := newConn(t, server, "alice \u202e", "room").ConnectionID()
 	require.Equal(t, []string{"CONNECTION", "USER"}, strings.Fields(succeed(t, on(server), "group", "list-connections", "attic")))
 	lines := strings.Split(succeed(t, on(server), "group", "list-connections", "room"), "\n")
 	require.Len(t, lines, 3)
 	require.Equal(t, id+`  alice \u202e`, lines[1], "control characters of names are escaped")
 	require.JSONEq(t, `[{"connectionId":"`+id+`","userId":"alice \u202e"}]`, succeed(t, on(server), "group", "list-connections", "room", "--json"))
-	client(t, server, "bob", "room")
+	newConn(t, server, "bob", "room")
 	require.Len(t, strings.Split(succeed(t, on(server), "group", "list-connections", "room", "--top", "1"), "\n"), 3)
 }
 
@@ -158,11 +157,12 @@ func TestCloseConnections(t *testing.T) {
 	for _, command := range []string{"connection close ID", "connection close-all --exclude OTHER", "user close-connections alice", "group close-connections room"} {
 		t.Run(command, func(t *testing.T) {
 			server := emulator.StartT(t, nil)
-			other, _ := client(t, server, "bob")
-			id, frames := client(t, server, "alice", "room")
-			args := strings.Fields(strings.NewReplacer("ID", id, "OTHER", other).Replace(command))
+			other := newConn(t, server, "bob").ConnectionID()
+			alice := newConn(t, server, "alice", "room")
+			args := strings.Fields(strings.NewReplacer("ID", alice.ConnectionID(), "OTHER", other).Replace(command))
 			require.Empty(t, succeed(t, on(server), append(args, "--reason", "the reason")...))
-			require.Contains(t, receive(t, frames)["message"], "the reason")
+			_, err := alice.Receive(deadline(t))
+			require.ErrorContains(t, err, "the reason")
 			require.NoError(t, server.WaitForConnections(deadline(t), hub, 1))
 			require.Equal(t, other, server.Connections(hub)[0].ID)
 		})
@@ -171,10 +171,10 @@ func TestCloseConnections(t *testing.T) {
 
 func TestRequest(t *testing.T) {
 	server := emulator.StartT(t, nil)
-	id, frames := client(t, server, "alice", "room")
-	require.Contains(t, succeed(t, on(server)[:1], "request", "GET", "/api/hubs/chat/groups/room/connections"), id)
+	alice := newConn(t, server, "alice", "room")
+	require.Contains(t, succeed(t, on(server)[:1], "request", "GET", "/api/hubs/chat/groups/room/connections"), alice.ConnectionID())
 	require.Empty(t, succeed(t, on(server)[:1], "request", "POST", "/api/hubs/chat/:send", "--file", writeFile(t, "hi"), "--content-type", "text/plain"))
-	require.Equal(t, "hi", receive(t, frames)["data"])
+	require.Equal(t, "hi", receive(t, alice).Text())
 
 	p := programtest.Start(t, []string{"request", "GET", "/api/nowhere"}, on(server)...)
 	code, stdout := p.Result(t)

@@ -19,6 +19,7 @@ func Run(ctx context.Context, config *Config, stdout, stderr io.Writer) error {
 	log := slog.New(slog.NewTextHandler(stderr, &slog.HandlerOptions{Level: config.logLevel}))
 	options := emulator.Options{
 		Addr: config.addr, AccessKey: config.accessKey, TLSConfig: config.tls, Hubs: config.hubs, Logger: log,
+		ConnectedAfterRecovery: config.connected,
 	}
 	if config.bearer {
 		options.AcceptBearer = func(string) bool { return true }
