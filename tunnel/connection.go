@@ -47,7 +47,7 @@ type connection struct {
 	closing chan error // the reason to close the connection after its events are answered; only the first is used
 
 	mu       sync.Mutex
-	replaced bool          // a Reconnect has arrived
+	replaced bool          // a Reconnect has arrived: another connection takes over
 	active   int           // number of unanswered events
 	closed   bool          // no new events are accepted
 	idle     chan struct{} // closed when active is 0; nil until untilIdle is called
@@ -114,7 +114,7 @@ func (c *connection) wait(read <-chan error) error {
 	var reason error
 	select {
 	case err := <-read:
-		return err
+		return c.lostReason(err)
 	case <-c.server.ctx.Done():
 		reason = errStopped
 	case reason = <-c.closing:
@@ -136,6 +136,22 @@ func (c *connection) wait(read <-chan error) error {
 	}
 	c.ws.Close(websocket.StatusNormalClosure, "")
 	return reason
+}
+
+// lostReason returns the reason why a lost connection has ended: err, unless the service had announced the end.
+func (c *connection) lostReason(err error) error {
+	select {
+	case reason := <-c.closing: // wait may notice the loss first
+		return reason
+	default:
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.replaced {
+		c.log.Warn("the connection was lost before it was replaced", slog.Any("error", err))
+		return errReplaced // the connection that replaces it is being opened
+	}
+	return err
 }
 
 // untilIdle returns a channel that is closed when no event is being served. No new events are accepted after that.

@@ -2,6 +2,7 @@ package tunnel
 
 import (
 	"encoding/json"
+	"io"
 	"os"
 	"strings"
 	"testing"
@@ -133,6 +134,8 @@ func TestRedactedText(t *testing.T) {
 		{"you sent opaque+token%2B%2Fof%3DEntra, no", opaque, "you sent REDACTED, no"},
 		{"you sent opaque+token%2B%2F", opaque, "you sent REDACTED"},
 		{"a\r\n\tb", "", "a b"},
+		{"\x1b[2Jall\u202e is\x00 well\xff", "", `\u001b[2Jall\u202e is\u0000 well\xff`},
+		{`{"AccessKey":"c2VjcmV0"}, Bearer abcdefgh`, "", `{"AccessKey":"REDACTED"}, Bearer REDACTED`},
 		{strings.Repeat("ä", 200), "", strings.Repeat("ä", 150) + "..."},
 	} {
 		require.Equal(t, c.want, redact(c.text, c.token))
@@ -158,4 +161,12 @@ func TestBackoff(t *testing.T) {
 		different[b.next(0)] = true
 	}
 	require.Greater(t, len(different), 10, "delays are random")
+}
+
+// The service may close the connection immediately after a Close message. The loss must not hide the message.
+func TestALossDoesNotHideTheReasonToClose(t *testing.T) {
+	c := &connection{closing: make(chan error, 1)}
+	c.closeWhenIdle(ErrClosed)
+	require.ErrorIs(t, c.lostReason(io.EOF), ErrClosed)
+	require.ErrorIs(t, c.lostReason(io.EOF), io.EOF)
 }
