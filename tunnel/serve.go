@@ -170,9 +170,10 @@ type server struct {
 	handlers   sync.WaitGroup // the goroutines that serve events
 	unanswered atomic.Int64   // number of events that were not answered before the shutdown timeout
 
-	wasUp atomic.Bool // a connection has been up
-
 	mu          sync.Mutex
+	wasUp       bool           // a connection has been up
+	up          int            // number of connections that are up
+	rejections  int            // number of rejections since a connection was last up
 	connections sync.WaitGroup // the goroutines that keep connections open
 	open        int            // number of connections that are kept open
 	failure     error          // why the server ended before its context
@@ -211,6 +212,27 @@ func (s *server) fail(err error) {
 	}
 }
 
+// addUp adds n to the number of connections that are up.
+func (s *server) addUp(n int) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.wasUp = true
+	s.up += n
+	s.rejections = 0
+}
+
+// rejected counts a rejection, and reports whether the server must give up. While another connection is up, the
+// server keeps serving events.
+func (s *server) rejected() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.up > 0 {
+		return false
+	}
+	s.rejections++
+	return !s.wasUp || s.rejections >= maxRejections
+}
+
 // keepOpen opens a connection in the background, and opens it again whenever it is lost, until the server ends or the
 // service closes it with a Close message. It calls ready when the connection is up for the first time, or when it is
 // given up. It returns false if there are too many connections.
@@ -243,26 +265,25 @@ func (s *server) keepOpen(to destination, ready func()) bool {
 // the server has ended.
 func (s *server) stayConnected(to destination, ready func()) error {
 	delays := backoff{options: s.options.Reconnect}
-	failures, rejections := 0, 0 // since the connection was last up
+	failures := 0 // since the connection was last up
 	for {
 		c, err := s.dial(to)
 		var up time.Duration
 		if err == nil {
-			s.wasUp.Store(true)
-			failures, rejections = 0, 0
+			failures = 0
+			s.addUp(1)
 			ready()
 			start := time.Now()
 			err = c.serve()
 			up = time.Since(start)
+			s.addUp(-1)
 			if errors.Is(err, ErrClosed) || errors.Is(err, errReplaced) {
 				return err
 			}
 		} else {
 			failures++
-			if isPermanent(err) && to.isOwn() {
-				if rejections++; rejections >= maxRejections || !s.wasUp.Load() {
-					s.fail(err)
-				}
+			if isPermanent(err) && to.isOwn() && s.rejected() {
+				s.fail(err)
 			}
 		}
 		if s.ctx.Err() != nil {
