@@ -175,6 +175,20 @@ func TestALineThatTheServiceRejectsIsReported(t *testing.T) {
 	end(t, server, p)
 }
 
+func TestALineThatIsTooLongIsReportedAndSkipped(t *testing.T) {
+	server := emulator.StartT(t, nil)
+	bob := newConn(t, server, "bob", "room")
+	p := connect(t, server, "--to-group", "room")
+	_, err := io.WriteString(p.Stdin, strings.Repeat("x", maxLine+1)+"\r\nhello\r\n\nlast")
+	require.NoError(t, err)
+	require.NoError(t, p.Stdin.Close())
+	for _, want := range []string{"hello", "", "last"} {
+		require.Equal(t, want, receive(t, bob).Text())
+	}
+	p.Stderr.WaitFor(t, "not sent: the line is longer than 1 MiB\n")
+	end(t, server, p)
+}
+
 func TestAConnectionThatIsCutRecovers(t *testing.T) {
 	for _, asJSON := range []bool{false, true} {
 		server := emulator.StartT(t, nil)

@@ -11,7 +11,7 @@ func newHealth(p *program) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "health",
 		Short: "Report whether the service is reachable and healthy",
-		Long:  "Report whether the service is reachable and healthy. The request needs no hub and no credentials.",
+		Long:  "Report whether the service is reachable and healthy. The command needs no hub.",
 		Args:  argumentsOf("health"),
 		RunE: action(func(cmd *cobra.Command, args []string) error {
 			client, err := p.clientForHub(cmd.ErrOrStderr(), "health") // a client needs a hub, but this request does not

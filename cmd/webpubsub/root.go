@@ -6,6 +6,7 @@ import (
 	"runtime/debug"
 
 	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
 )
 
 // run executes the command that the arguments name, and returns the exit code.
@@ -37,6 +38,8 @@ The hub is --hub or WEBPUBSUB_HUB. The exit code is 0 for success, 1 for a failu
 		Version:       version(),
 		SilenceErrors: true, // report prints them
 		SilenceUsage:  true,
+
+		PersistentPreRunE: func(cmd *cobra.Command, _ []string) error { return rejectEmptyFlags(cmd.Flags()) },
 	}
 	p.addFlags(root.PersistentFlags())
 	family(root,
@@ -45,6 +48,17 @@ The hub is --hub or WEBPUBSUB_HUB. The exit code is 0 for success, 1 for a failu
 		newBench(p), newEmulator(p),
 	)
 	return root
+}
+
+// rejectEmptyFlags rejects flags that were given without a value, for example because a shell variable is not set. An
+// empty filter would select every connection.
+func rejectEmptyFlags(flags *pflag.FlagSet) (err error) {
+	flags.Visit(func(f *pflag.Flag) {
+		if err == nil && f.Value.Type() == "string" && f.Value.String() == "" {
+			err = usageErrorf("--%s is empty", f.Name)
+		}
+	})
+	return err
 }
 
 // family makes a command the parent of others. Without a subcommand it prints the help, and the exit code is that of a

@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"encoding/pem"
 	"fmt"
+	"io"
 	"net/http"
 	"net/http/httptest"
 	"os"
@@ -78,6 +79,11 @@ func TestAWrongCallIsOneLineAndTwo(t *testing.T) {
 		{[]string{"connect", "--input", "xml"}, "--input must be text or json"},
 		{[]string{"connect", "--count", "-1"}, "--count must be at least 0"},
 		{[]string{"connect", "--to-group", "a", "--event", "b"}, "to-group event"},
+		{[]string{"connect", "--to-group", ""}, "--to-group is empty"},
+		{[]string{"connect", "--negotiate", "localhost/negotiate?code=secret-key"}, "--negotiate must be a URL such as http://localhost:8080/negotiate"},
+		{[]string{"group", "add-connections", "room", "--filter="}, "--filter is empty"},
+		{[]string{"--hub", "", "token"}, "--hub is empty"},
+		{[]string{"request", "POST", "/api/hubs/chat/:generateToke%6E"}, "use webpubsub token to create a token"},
 		{[]string{"connect", "--negotiate", "http://127.0.0.1:1", "--user", "a"}, "negotiate user"},
 		{[]string{"listen"}, "the event handler is missing: use --to URL (see webpubsub listen --help)"},
 		{[]string{"listen", "--to", "localhost:8080"}, "--to must be a URL such as http://localhost:8080/eventhandler/"},
@@ -184,6 +190,25 @@ func TestWhatTheServiceRefusesIsOneLineAndOne(t *testing.T) {
 	server.Close()
 	line = fail(t, exitFailed, on(server), "health", "--retries", "0")
 	require.Regexp(t, `^webpubsub: GetServiceStatus: .*refused`, line)
+}
+
+// net/http logs the beginning of a body that must not be there. The body may contain a token.
+func TestAResponseThatViolatesHTTPIsNotLogged(t *testing.T) {
+	violating := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		conn, _, err := http.NewResponseController(w).Hijack()
+		if err != nil {
+			return
+		}
+		defer conn.Close()
+		_, _ = io.WriteString(conn, "HTTP/1.1 403 Forbidden\r\nContent-Length: 10\r\n\r\nsecret-key")
+		_, _ = io.Copy(io.Discard, conn) // until the client closes the connection
+	}))
+	defer violating.Close()
+	env := []string{"WEBPUBSUB_CONNECTION_STRING=Endpoint=" + violating.URL + ";AccessKey=abcdefgh;", "WEBPUBSUB_HUB=" + hub}
+	for range 10 { // the log record is a matter of chance
+		line := fail(t, exitFailed, env, "connection", "exist", "x", "--retries", "0")
+		require.NotContains(t, line, "secret-key")
+	}
 }
 
 func TestAThrottledRequestIsRetried(t *testing.T) {
