@@ -301,9 +301,6 @@ func (a *answer) setMetadata(m map[string]string) error {
 		return fault("UserEventResponse.Metadata%s %s", item, problem)
 	}
 	for key, value := range m {
-		if strings.Contains(value, ",") {
-			return fault("UserEventResponse.Metadata[%q] contains a comma: the service delivers only what follows the last one", key)
-		}
 		a.header[metadata.Prefix+key] = []string{value}
 	}
 	return nil
