@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"fmt"
@@ -292,4 +293,16 @@ func TestAnInterruptEndsConnectWhileItDials(t *testing.T) {
 	p.Interrupt(t)
 	code, _ := p.Result(t)
 	require.Equal(t, exitOK, code, "%s", p.Stderr)
+}
+
+// Messages come from strangers. One that claims to be JSON must not end the output.
+func TestInvalidJSONIsPrintedAsText(t *testing.T) {
+	for _, data := range []string{"", "{", "{}{}"} {
+		m := &wsclient.Message{Payload: wsclient.Payload{DataType: wsclient.DataJSON, Data: []byte(data)}}
+		var b bytes.Buffer
+		require.NoError(t, (&jsonDisplay{w: &b}).message(m))
+		var line struct{ Data string }
+		require.NoError(t, json.Unmarshal(b.Bytes(), &line))
+		require.Equal(t, data, line.Data)
+	}
 }

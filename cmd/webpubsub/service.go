@@ -122,7 +122,7 @@ func (p *program) connectionString() (string, error) {
 		if err != nil {
 			return "", usageErrorf("--connection-string-file: %v", err)
 		}
-		return strings.TrimSpace(string(text)), nil
+		return strings.TrimSpace(strings.TrimPrefix(string(text), "\ufeff")), nil // some editors add the mark
 	}
 	if text := p.env("WEBPUBSUB_CONNECTION_STRING"); text != "" {
 		return text, nil

@@ -131,7 +131,7 @@ func TestAConnectionStringOnTheCommandLineIsRefused(t *testing.T) {
 
 func TestFlagsWinOverTheEnvironment(t *testing.T) {
 	server := emulator.StartT(t, nil)
-	file := writeFile(t, server.ConnectionString()+"\n")
+	file := writeFile(t, "\ufeff"+server.ConnectionString()+"\r\n")
 	env := []string{"WEBPUBSUB_CONNECTION_STRING=nothing", "WEBPUBSUB_HUB=other"}
 	url := succeed(t, env, "token", "--connection-string-file", file, "--hub", hub)
 	require.True(t, strings.HasPrefix(url, strings.Replace(server.Endpoint(), "http", "ws", 1)+"/client/hubs/chat?access_token="), url)

@@ -31,9 +31,11 @@ func Run(ctx context.Context, config *Config, stdout, stderr io.Writer) error {
 	defer server.Close()
 	if config.hubsFile != "" {
 		watcher := newHubsWatcher(config.hubsFile, config.hubs, server, log)
+		watching, stop := context.WithCancel(ctx)
 		var done sync.WaitGroup
-		done.Go(func() { watcher.run(ctx) })
-		defer done.Wait() // ctx has ended by then
+		done.Go(func() { watcher.run(watching) })
+		defer done.Wait()
+		defer stop()
 	}
 	log.Info("for local development only")
 	log.Info("live view in a browser", "url", server.Endpoint()+"/")
