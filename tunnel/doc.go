@@ -47,7 +47,8 @@
 //
 //   - Rebalance opens another connection, to the instance of the service that the message names. Serve opens at most 32
 //     connections.
-//   - Reconnect opens a new connection. When it is up, the old connection is closed after its events are answered.
+//   - Reconnect opens a new connection. When it is up, the old connection is closed after its events are answered. If
+//     the old connection is lost before, it is not opened again.
 //   - Close closes the connection after its events are answered, and does not open it again. If it was the last
 //     connection, Serve returns [ErrClosed]. The official client stops too, but without an error.
 //

@@ -26,8 +26,8 @@ const (
 	// them, the connection goes to the service's own endpoint.
 	maxTargetFailures = 3
 
-	// maxRejections is the number of rejections after which Serve ends, if a connection was up before. In that
-	// case the credential was valid, and the rejections may come from a proxy or from an instance that is restarting. With
+	// maxRejections is the number of rejections after which Serve ends, if a connection was up before and none is up
+	// now. In that case the credential was valid, and the rejections may come from a proxy or from an instance that is restarting. With
 	// the delays between them, ten rejections take about a minute.
 	maxRejections = 10
 
@@ -55,7 +55,7 @@ var maxPendingBytes int64 = 64 << 20
 //   - [webpubsub.ErrInvalidArgument] if the connection string, the hub or an option is invalid, or the handler or ctx
 //     is nil. Nothing was sent. A hub name is a letter, then up to 127 letters, digits and any of _ ` , . [ ].
 //   - [*HandshakeError] if the service rejected the first connection, for example with 401 for a wrong key. Once a
-//     connection has been up, Serve returns this error only after ten rejections without a connection in between.
+//     connection has been up, Serve returns this error only after ten rejections during which no connection was up.
 //   - [ErrClosed] if the service closed the last connection with a Close message.
 func Serve(ctx context.Context, connectionString, hub string, handler http.Handler, options *Options) error {
 	const operation = "Serve"
