@@ -27,8 +27,8 @@ const (
 	maxTargetFailures = 3
 
 	// maxRejections is the number of rejections after which Serve ends, if a connection was up before and none is up
-	// now. In that case the credential was valid, and the rejections may come from a proxy or from an instance that is restarting. With
-	// the delays between them, ten rejections take about a minute.
+	// now. In that case the credential was valid, and the rejections may come from a proxy or from an instance that is
+	// restarting. With the delays between them, ten rejections take about a minute.
 	maxRejections = 10
 
 	// pendingOverhead is the estimated memory of a pending event, in addition to its frame.
