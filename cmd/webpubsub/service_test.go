@@ -97,6 +97,7 @@ func TestAWrongCallIsOneLineAndTwo(t *testing.T) {
 		{[]string{"bench", "--duration", "0s"}, "--duration must be positive"},
 		{[]string{"bench", "--target", "nobody"}, `--target must be groups, users or all, not "nobody"`},
 		{[]string{"emulator", "--addr", "nowhere"}, "--addr: address nowhere: missing port in address"},
+		{[]string{"emulator", "--addr", "127.0.0.1:0", "--access-key", "a;b"}, "Options.AccessKey must not contain semicolons"},
 		{[]string{"emulator", "--log-level", "loud"}, `invalid argument "loud" for "--log-level"`},
 		{[]string{"--log-level", "loud", "health"}, `invalid argument "loud" for "--log-level"`},
 		{[]string{"--hub", "1", "send", "all", "hi"}, "invalid argument hub"},
