@@ -87,6 +87,8 @@ func (f *listenFlags) target() (*url.URL, error) {
 		return nil, usageErrorf("--to must be a URL such as http://localhost:8080/eventhandler/")
 	case to.User != nil:
 		return nil, usageErrorf("--to must not have a user name or a password")
+	case strings.Contains(to.Path, "{"):
+		return nil, usageErrorf("--to must not have a placeholder: without a path, the path of the URL template is kept")
 	case to.Fragment != "":
 		return nil, usageErrorf("--to must not have a fragment")
 	}
