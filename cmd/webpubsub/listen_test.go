@@ -144,16 +144,7 @@ func TestAnEventWithoutAnAnswerIs502AndOneLogLine(t *testing.T) {
 		_, _ = w.Write(make([]byte, tunnelframe.MaxSize-100)) // with its headers it is too large; the reader may stop
 	}))
 	defer large.Close()
-	switching := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		conn, _, err := http.NewResponseController(w).Hijack()
-		if err != nil {
-			return
-		}
-		defer conn.Close()
-		_, _ = io.WriteString(conn, "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: a\r\n\r\n")
-		_, _ = io.Copy(io.Discard, conn) // until the program closes the connection
-	}))
-	defer switching.Close()
+	switching := rawServer(t, "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: a\r\n\r\n")
 	for _, test := range []struct{ to, want string }{
 		{gone.URL, "refused"},
 		{cut.URL, "the response was cut off: unexpected EOF"},

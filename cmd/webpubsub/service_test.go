@@ -4,7 +4,6 @@ import (
 	"encoding/json"
 	"encoding/pem"
 	"fmt"
-	"io"
 	"net/http"
 	"net/http/httptest"
 	"os"
@@ -196,16 +195,7 @@ func TestWhatTheServiceRefusesIsOneLineAndOne(t *testing.T) {
 
 // net/http logs the beginning of a body that must not be there. The body may contain a token.
 func TestAResponseThatViolatesHTTPIsNotLogged(t *testing.T) {
-	violating := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		conn, _, err := http.NewResponseController(w).Hijack()
-		if err != nil {
-			return
-		}
-		defer conn.Close()
-		_, _ = io.WriteString(conn, "HTTP/1.1 403 Forbidden\r\nContent-Length: 10\r\n\r\nsecret-key")
-		_, _ = io.Copy(io.Discard, conn) // until the client closes the connection
-	}))
-	defer violating.Close()
+	violating := rawServer(t, "HTTP/1.1 403 Forbidden\r\nContent-Length: 10\r\n\r\nsecret-key")
 	env := []string{"WEBPUBSUB_CONNECTION_STRING=Endpoint=" + violating.URL + ";AccessKey=abcdefgh;", "WEBPUBSUB_HUB=" + hub}
 	for range 10 { // the log record is a matter of chance
 		line := fail(t, exitFailed, env, "connection", "exist", "x", "--retries", "0")
