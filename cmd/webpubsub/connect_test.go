@@ -187,6 +187,7 @@ func TestALineThatIsTooLongIsReportedAndSkipped(t *testing.T) {
 		require.Equal(t, want, receive(t, bob).Text())
 	}
 	p.Stderr.WaitFor(t, "not sent: the line is longer than 1 MiB\n")
+	require.NoError(t, bob.Close())
 	end(t, server, p)
 }
 
