@@ -83,15 +83,13 @@ func (p *program) hubName() (string, error) {
 }
 
 func (p *program) clientForHub(stderr io.Writer, hub string) (*webpubsub.ServiceClient, error) {
-	options := &webpubsub.ClientOptions{
-		ClientOptions: azcore.ClientOptions{Retry: policy.RetryOptions{MaxRetries: p.retries}},
-		Logger:        p.logger(stderr),
-	}
-	if p.retries <= 0 {
-		options.Retry.MaxRetries = -1 // azcore's value for no retries
-	}
+	options := p.clientOptions(stderr)
 	if p.endpoint != "" {
-		return p.entraClient(hub, options)
+		credential, err := p.credential()
+		if err != nil {
+			return nil, err
+		}
+		return webpubsub.NewClient(p.endpoint, hub, credential, options)
 	}
 	connectionString, err := p.connectionString()
 	if err != nil {
@@ -100,12 +98,15 @@ func (p *program) clientForHub(stderr io.Writer, hub string) (*webpubsub.Service
 	return webpubsub.NewClientFromConnectionString(connectionString, hub, options)
 }
 
-func (p *program) entraClient(hub string, options *webpubsub.ClientOptions) (*webpubsub.ServiceClient, error) {
-	credential, err := p.credential()
-	if err != nil {
-		return nil, err
+func (p *program) clientOptions(stderr io.Writer) *webpubsub.ClientOptions {
+	options := &webpubsub.ClientOptions{
+		ClientOptions: azcore.ClientOptions{Retry: policy.RetryOptions{MaxRetries: p.retries}},
+		Logger:        p.logger(stderr),
 	}
-	return webpubsub.NewClient(p.endpoint, hub, credential, options)
+	if p.retries <= 0 {
+		options.Retry.MaxRetries = -1 // azcore's value for no retries
+	}
+	return options
 }
 
 // credential returns the credential for --endpoint.

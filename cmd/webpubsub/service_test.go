@@ -102,6 +102,7 @@ func TestAWrongCallIsOneLineAndTwo(t *testing.T) {
 		{[]string{"--log-level", "loud", "health"}, `invalid argument "loud" for "--log-level"`},
 		{[]string{"--hub", "1", "send", "all", "hi"}, "invalid argument hub"},
 		{[]string{"--endpoint", "https://example.com", "--connection-string-file", "x", "token"}, "--endpoint and --connection-string-file cannot be used together"},
+		{[]string{"--endpoint", "https://example.com", "--connection-string-file", "x", "health"}, "--endpoint and --connection-string-file cannot be used together"},
 		{[]string{"--connection-string-file", "nowhere", "token"}, "--connection-string-file: open nowhere: "},
 	} {
 		line := fail(t, exitUsage, env, test.args...)
@@ -255,5 +256,6 @@ func TestJSONOutputIsOneValue(t *testing.T) {
 	require.Equal(t, access.BaseURL+"?access_token="+access.Token, access.URL)
 	require.JSONEq(t, `{"healthy":true}`, succeed(t, on(server)[:1], "health", "--json"))
 	require.Equal(t, "healthy\n", succeed(t, on(server)[:1], "health"))
+	require.Equal(t, "healthy\n", succeed(t, nil, "health", "--endpoint", server.Endpoint()), "no credentials are needed")
 	require.JSONEq(t, `[]`, succeed(t, on(server), "group", "list-connections", "nobody", "--json"))
 }
