@@ -17,7 +17,7 @@ func newHealth(p *program) *cobra.Command {
 		Short: "Report whether the service is reachable and healthy",
 		Long: `Report whether the service is reachable and healthy. The command needs no hub, and no credentials with --endpoint: the
 service does not check them.`,
-		Args:  argumentsOf("health"),
+		Args: argumentsOf("health"),
 		RunE: action(func(cmd *cobra.Command, args []string) error {
 			client, err := p.clientForHealth(cmd.ErrOrStderr())
 			if err != nil {

@@ -53,7 +53,7 @@ func (l *logLevel) Type() string          { return "LEVEL" }
 // lines, and the shell remembers them. The error does not repeat the connection string.
 func rejectConnectionStrings(args []string) error {
 	for _, arg := range args {
-		text := strings.ToLower(arg)
+		text := strings.ReplaceAll(strings.ToLower(arg), " ", "")
 		name, _, _ := strings.Cut(text, "=")
 		if name == "--connection-string" || strings.Contains(text, "endpoint=") && strings.Contains(text, "accesskey=") {
 			return usageErrorf("other users of this machine can see a connection string on the command line: " +

@@ -123,11 +123,25 @@ func TestAConnectionStringOnTheCommandLineIsRefused(t *testing.T) {
 		{"token", "--connection-string", secret}, {"token", "--connection-string=" + secret}, {"token", "--connection-string", "whatever"},
 		{"token", "--connection-string=whatever"}, {"token", "--endpoint", secret}, {"token", "-c" + secret}, {"token", secret},
 		{"--connection-string", secret, "token"}, {"token", "--connectionstring=" + secret},
+		{"token", "Endpoint = http://127.0.0.1:1; AccessKey = abcdefghijkl"},
 	} {
 		line := fail(t, exitUsage, nil, args...)
 		require.NotContains(t, line, "abcdefghijkl", "%q", args)
 		require.Contains(t, line, "other users of this machine can see a connection string on the command line: "+
 			"set WEBPUBSUB_CONNECTION_STRING, or use --connection-string-file FILE", "%q", args)
+	}
+}
+
+// A user may pass the URL of a client as an argument.
+func TestErrorsDoNotRepeatSecretsOfTheCommandLine(t *testing.T) {
+	for _, secret := range []string{
+		"wss://example.com/client/hubs/chat?access_token=the-secret-token", "Bearer eyJhbGciOiJIUzI1NiJ9.eyJhIjoxfQ.the-secret-token",
+		"https://me:the-secret-token@example.com/",
+	} {
+		for _, args := range [][]string{{"connect", secret}, {secret}, {"token", "--expires-in", secret}, {"token", "--role", secret}, {"send", "all", "--file", secret}} {
+			line := fail(t, exitUsage, []string{"WEBPUBSUB_CONNECTION_STRING=Endpoint=http://127.0.0.1:1;AccessKey=abcdefgh;", "WEBPUBSUB_HUB=" + hub}, args...)
+			require.NotContains(t, line, "the-secret-token", "%q", args)
+		}
 	}
 }
 
