@@ -67,7 +67,8 @@
 //   - how long it waits for a response, whether it retries, and in which order it sends events;
 //   - how it distributes events to several servers, and to several connections of one server;
 //   - when it sends Rebalance, Reconnect and Close, with which endpoints, and what it then expects;
-//   - whether it enforces the frame limit of 1 MiB, and whether it accepts a response in several frames;
+//   - whether it enforces the frame limit of 1 MiB, and whether it accepts a response in several frames. This package
+//     sends a response in one frame, but as several WebSocket fragments if it is larger than 64 KiB;
 //   - which roles of an Entra identity suffice, besides Web PubSub Service Owner;
 //   - what happens to a connection whose token expires. This package assumes that the token matters only when
 //     connecting.
