@@ -4,7 +4,6 @@ import (
 	"cmp"
 	"context"
 	"log/slog"
-	"maps"
 	"net/http"
 	"reflect"
 	"slices"
@@ -30,7 +29,8 @@ const ServiceName cloud.ServiceName = "webpubsub"
 
 // ServiceClient sends messages to one hub and manages its connections. Create a ServiceClient with
 // [NewClientFromConnectionString], [NewClientWithKeyCredential] or [NewClient]. Create it once and share it: a
-// ServiceClient is safe for concurrent use and does not need to be closed.
+// ServiceClient is safe for concurrent use and does not need to be closed. Nil options of its methods mean the zero
+// options.
 //
 // Every operation of the zero ServiceClient returns [ErrInvalidArgument].
 type ServiceClient struct {
@@ -55,7 +55,8 @@ type ServiceClient struct {
 //
 // A hub name is a letter, then up to 127 letters, digits and any of _ ` , . [ ]. The service ignores its case.
 //
-// It returns [ErrInvalidArgument] if the connection string, the hub or an option is invalid.
+// NewClientFromConnectionString returns [ErrInvalidArgument] if the connection string, the hub or an option is invalid.
+// Nil options mean the zero ClientOptions.
 func NewClientFromConnectionString(connectionString, hub string, options *ClientOptions) (*ServiceClient, error) {
 	const operation = "NewClientFromConnectionString"
 	parsed, err := parseConnectionString(operation, connectionString)
@@ -69,8 +70,8 @@ func NewClientFromConnectionString(connectionString, hub string, options *Client
 // https://NAME.webpubsub.azure.com. The client signs requests with the credential's key. The credential's Update method
 // changes the key for all later requests and client access tokens.
 //
-// It returns [ErrInvalidArgument] if the endpoint, the hub, the credential or an option is invalid. See
-// [NewClientFromConnectionString] for hub names.
+// NewClientWithKeyCredential returns [ErrInvalidArgument] if the endpoint, the hub, the credential or an option is
+// invalid. See [NewClientFromConnectionString] for hub names.
 func NewClientWithKeyCredential(endpoint, hub string, credential *azcore.KeyCredential, options *ClientOptions) (*ServiceClient, error) {
 	const operation = "NewClientWithKeyCredential"
 	source, err := keycredential.New(credential)
@@ -81,15 +82,15 @@ func NewClientWithKeyCredential(endpoint, hub string, credential *azcore.KeyCred
 }
 
 // NewClient returns a client for a hub of the service at the endpoint, such as https://NAME.webpubsub.azure.com. The
-// client authenticates with Microsoft Entra ID. The credential comes from package azidentity, or is any other
-// [azcore.TokenCredential]. The identity needs a role on the service, such as Web PubSub Service Owner.
+// client authenticates with Microsoft Entra ID. The credential is an [azcore.TokenCredential], such as those of package
+// azidentity. The identity needs a role on the service, such as Web PubSub Service Owner.
 //
 // ClientOptions.Cloud determines the scope of the tokens:
 //   - https://webpubsub.azure.com/.default in the public cloud, which is the default.
 //   - https://webpubsub.azure.cn/.default in China.
 //   - In any other cloud, including US Government, the audience that the configuration sets under [ServiceName].
 //
-// It returns [ErrInvalidArgument] if
+// NewClient returns [ErrInvalidArgument] if
 //   - the endpoint, the hub, the credential or an option is invalid. See [NewClientFromConnectionString] for hub names.
 //   - requests would go to an http URL and ClientOptions.InsecureAllowCredentialWithHTTP is not set.
 func NewClient(endpoint, hub string, credential azcore.TokenCredential, options *ClientOptions) (*ServiceClient, error) {
@@ -224,7 +225,7 @@ func (c *ServiceClient) GetServiceStatus(ctx context.Context, options *GetServic
 // [BinaryStream] message.
 //
 // SendRequest returns every response, whatever its status, with the body in memory. An error means that there was no
-// response. If the status is 300 or above,
+// complete response, or that its body has more than 16 MiB. If the status is 300 or above, there is no such error:
 //   - only the first 64 KiB of the body are kept.
 //   - a body that broke off returns an error when it is read.
 //
@@ -272,14 +273,14 @@ func (r *request) setRequest(req *http.Request) {
 	}
 	r.setTarget(target)
 	r.method = cmp.Or(req.Method, http.MethodGet)
-	r.header = maps.Clone(req.Header)
-	for name := range r.header {
-		if strings.EqualFold(name, "Authorization") { // the client sets it, whatever its case here
-			delete(r.header, name)
-		}
+	r.header = make(http.Header, len(req.Header))
+	for name, values := range req.Header {
+		name = http.CanonicalHeaderKey(name)
+		r.header[name] = append(r.header[name], values...)
 	}
+	r.header.Del("Authorization") // the client sets it
 	if req.Body != nil && req.Body != http.NoBody {
 		r.stream, r.bodyArgument = req.Body, "req"
-		r.contentType = cmp.Or(req.Header.Get("Content-Type"), contentTypeBinary)
+		r.contentType = cmp.Or(r.header.Get("Content-Type"), contentTypeBinary)
 	}
 }

@@ -25,8 +25,8 @@ type ClientOptions struct {
 	azcore.ClientOptions
 
 	// ReverseProxyEndpoint is the URL of a reverse proxy in front of the service, such as API Management. It may have a
-	// path. Requests go to the proxy, but the audience of their tokens is still the URL of the service, and so are the
-	// URLs that clients connect to. If ReverseProxyEndpoint is empty, requests go to the service.
+	// path. Requests go to the proxy. The audience of their tokens is still the URL of the service, and clients still
+	// connect to the service. If ReverseProxyEndpoint is empty, requests go to the service.
 	ReverseProxyEndpoint string
 
 	// Logger receives one record for each call; nil logs nothing. [WithLogger] describes the record, and sets a logger
@@ -36,7 +36,7 @@ type ClientOptions struct {
 
 // SendToAllOptions are the options of [ServiceClient.SendToAll].
 type SendToAllOptions struct {
-	// Excluded lists the ids of connections that do not receive the message.
+	// Excluded lists the IDs of connections that do not receive the message.
 	Excluded []string
 
 	// Filter selects the connections that receive the message; empty means all.
@@ -58,7 +58,7 @@ type SendToAllOptions struct {
 
 // SendToGroupOptions are the options of [ServiceClient.SendToGroup].
 type SendToGroupOptions struct {
-	// Excluded lists the ids of connections that do not receive the message.
+	// Excluded lists the IDs of connections that do not receive the message.
 	Excluded []string
 
 	// Filter selects the connections of the group that receive the message; empty means all.
@@ -94,7 +94,7 @@ type SendToConnectionOptions struct {
 
 // CloseAllConnectionsOptions are the options of [ServiceClient.CloseAllConnections].
 type CloseAllConnectionsOptions struct {
-	// Excluded lists the ids of connections that stay open.
+	// Excluded lists the IDs of connections that stay open.
 	Excluded []string
 
 	// Reason is the text that the clients receive. It may be empty.
@@ -103,7 +103,7 @@ type CloseAllConnectionsOptions struct {
 
 // CloseGroupConnectionsOptions are the options of [ServiceClient.CloseGroupConnections].
 type CloseGroupConnectionsOptions struct {
-	// Excluded lists the ids of connections that stay open.
+	// Excluded lists the IDs of connections that stay open.
 	Excluded []string
 
 	// Reason is the text that the clients receive. It may be empty.
@@ -112,7 +112,7 @@ type CloseGroupConnectionsOptions struct {
 
 // CloseUserConnectionsOptions are the options of [ServiceClient.CloseUserConnections].
 type CloseUserConnectionsOptions struct {
-	// Excluded lists the ids of connections that stay open.
+	// Excluded lists the IDs of connections that stay open.
 	Excluded []string
 
 	// Reason is the text that the clients receive. It may be empty.
@@ -162,9 +162,9 @@ type ClientAccessTokenOptions struct {
 	// UserID is the user of the connection. Empty means that the connection has no user.
 	UserID string
 
-	// Roles are the initial permissions of the connection, such as [RoleSendToGroup] or [RoleJoinLeaveGroup]. A
-	// connection without roles may send events. A misspelt role of the service is rejected. The service ignores roles
-	// of your own, but an event handler receives them in the claims.
+	// Roles are the initial permissions of the connection, such as [RoleSendToGroup] or [RoleJoinLeaveGroup]. A connection
+	// needs no role to send events. A role that contains webpubsub, sendToGroup or joinLeaveGroup, in any letter case,
+	// must be a role of the service. The service ignores your own roles, but an event handler receives them in the claims.
 	Roles []string
 
 	// Groups are the groups that the connection joins when it opens.

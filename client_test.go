@@ -226,6 +226,7 @@ func TestConstructorsRefuse(t *testing.T) {
 		{"an endpoint with a fragment", key("https://contoso#", "chat", nil), "endpoint: must not have a fragment"},
 		{"an endpoint with a password", key("https://user:SECRETKEY@contoso", "chat", nil), "endpoint: must not contain a user"},
 		{"an endpoint with a wrong port", key("https://contoso:65536", "chat", nil), "endpoint: must have a port"},
+		{"an endpoint with port 0", key("https://contoso:0", "chat", nil), "endpoint: must have a port"},
 		{"an endpoint with a port of letters", key("https://contoso:SECRETKEY", "chat", nil), "endpoint: is not a URL"},
 		{"an endpoint with a host that is not ASCII", key("https://bücher.example", "chat", nil), "endpoint: has a host that is not ASCII"},
 		{"an endpoint with a zone", key("http://[fe80::1%25eth0]", "chat", nil), "endpoint: must not have a percent escape or an IPv6 zone in its host"},
@@ -427,7 +428,7 @@ func TestSendRequest(t *testing.T) {
 	for _, target := range []string{"/api/new%2Fthing?a=b%20c", server.URL + "/api/new%2Fthing?a=b%20c"} {
 		req, err := http.NewRequest("PATCH", target, strings.NewReader("body"))
 		require.NoError(t, err)
-		req.Header.Set("Content-Type", "text/x-own")
+		req.Header["content-type"] = []string{"text/x-own"} // not the canonical case
 		req.Header.Set("X-Own", "1")
 		req.Header.Set("Accept", "text/plain")
 		req.Header.Set("Authorization", "Basic mine")
@@ -440,13 +441,16 @@ func TestSendRequest(t *testing.T) {
 		require.Equal(t, "short and stout", string(body))
 		require.Equal(t, "Basic mine", req.Header.Get("Authorization"), "the caller's request is not modified")
 	}
-	req, err := http.NewRequest("GET", "/api/health?api-version=2021-10-01", nil)
-	require.NoError(t, err)
-	_, err = client.SendRequest(context.Background(), req)
-	require.NoError(t, err)
+	for _, target := range []string{"/api/health?api-version=2021-10-01", "/api/health?API-Version=2021-10-01"} {
+		req, err := http.NewRequest("GET", target, nil)
+		require.NoError(t, err)
+		_, err = client.SendRequest(context.Background(), req)
+		require.NoError(t, err)
+	}
 
 	patch := sent{"PATCH", "/api/new%2Fthing?api-version=2024-12-01&a=b%20c", "text/x-own", "text/plain", "1", "body"}
-	require.Equal(t, []sent{patch, patch, {"GET", "/api/health?api-version=2021-10-01", "", "application/json", "", ""}}, got)
+	require.Equal(t, []sent{patch, patch, {"GET", "/api/health?api-version=2021-10-01", "", "application/json", "", ""},
+		{"GET", "/api/health?API-Version=2021-10-01", "", "application/json", "", ""}}, got)
 }
 
 // A RawQuery that was not written by net/url may have characters that are not allowed in a request line.

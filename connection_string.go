@@ -33,7 +33,7 @@ func (c ConnectionString) GoString() string { return c.String() }
 // The parts may be in any order, and the case of their names does not matter. Values may contain =. A Port replaces the
 // port of the endpoint. Parts with other names are ignored.
 //
-// It returns [ErrInvalidArgument] if
+// ParseConnectionString returns [ErrInvalidArgument] if
 //   - Endpoint or AccessKey is missing. For a connection string without AccessKey, which is for Microsoft Entra ID, use
 //     [NewClient].
 //   - a part is not name=value, or the value of Endpoint, AccessKey or Port is empty or given twice.

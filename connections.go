@@ -16,7 +16,7 @@ func (c *ServiceClient) SendToConnection(ctx context.Context, connectionID strin
 	return r.run(ctx)
 }
 
-// ConnectionExists reports whether the hub has a connection.
+// ConnectionExists reports whether a connection exists in the hub.
 //
 // REST: HEAD /api/hubs/{hub}/connections/{connectionId}.
 func (c *ServiceClient) ConnectionExists(ctx context.Context, connectionID string, options *ConnectionExistsOptions) (bool, error) {

@@ -8,7 +8,7 @@
 //
 // # Concepts
 //
-//   - A connection is one client's WebSocket connection to the service. The service assigns its id.
+//   - A connection is one client's WebSocket connection to the service. The service assigns its ID.
 //   - A hub is a set of connections that belong together, such as those of one application. A [ServiceClient] is for
 //     one hub.
 //   - A group is a set of connections in a hub. Connections can join and leave it at any time. A group exists while it
@@ -21,13 +21,13 @@
 //
 // # Names
 //
-// Hub names are not case-sensitive; all other names are. A group name has 1 to 1,024 UTF-16 code units.
+// Hub names are case-insensitive. All other names are case-sensitive. A group name has 1 to 1,024 UTF-16 code units.
 //
-// HTTP clients, proxies and servers change some names in transit. Operations and tokens reject these names with
-// [ErrInvalidArgument]:
-//   - names that are empty, or have leading or trailing white space.
+// HTTP clients, proxies and servers change some names in transit. Every operation, including
+// [ServiceClient.GetClientAccessToken], returns [ErrInvalidArgument] for these names:
+//   - names that are empty or all white space, or have leading or trailing spaces.
 //   - names with control characters, or that are not valid UTF-8.
-//   - the names . and .. (a single and a double dot).
+//   - the names . and .. (a single and a double dot), and names in which one of them is between slashes, such as a/../b.
 //
 // If you choose the names of groups and users, avoid the slash. It is sent as %2F, as in the official SDKs. According
 // to public sources, the service does not decode %2F in a path: SendToGroup for a/b reaches the group a%2Fb. So an
@@ -41,21 +41,23 @@
 //
 // A client authenticates with a connection string ([NewClientFromConnectionString]), with an endpoint and a key
 // ([NewClientWithKeyCredential]), or with Microsoft Entra ID ([NewClient]). The client sends credentials and messages
-// to the service only. It does not follow redirects or next-page links to other URLs.
+// only to the service or its reverse proxy. It does not follow redirects or next-page links to other URLs.
 //
 // # Errors
 //
 // An operation with an invalid argument returns [ErrInvalidArgument] and sends nothing. For an error response of the
 // service, errors.As finds an *azcore.ResponseError. By the status, errors.Is matches [ErrUnauthorized],
 // [ErrForbidden], [ErrNotFound], [ErrConflict], [ErrThrottled] or [ErrUnavailable]. The service does not send a request
-// id. The error has the x-ms-client-request-id of the request instead, which is the same for all attempts of a call.
+// ID. The error has the x-ms-client-request-id of the request instead, which is the same for all attempts of a call.
 //
 // # Retries
 //
-// ClientOptions.Retry configures retries, as in every client of the Azure SDK for Go. By default, a request is
-// retried up to three times after a connection failure or a response with 408, 429, 500, 502, 503 or 504. The delay
-// grows, unless the response has a Retry-After header. A retry can send a message twice. If the context ends during
-// retries, errors.Is matches both the context's error and that of the last response.
+// ClientOptions.Retry configures retries, as in every client of the Azure SDK for Go. By default, a request is retried
+// up to three times after a connection failure or a response with 408, 429, 500, 502, 503 or 504. The delay grows,
+// unless the response has a Retry-After header. A certificate that cannot be verified is not retried, and neither is a
+// header that is not valid in HTTP, such as a token with a line break. A retry can send a message twice. A call has no
+// time limit of its own, so pass a context with a deadline. If the context ends during retries, errors.Is matches both
+// the context's error and that of the last response.
 //
 // # Responses, logging, tracing
 //

@@ -1,6 +1,7 @@
 package webpubsub
 
 import (
+	"cmp"
 	"net/url"
 	"slices"
 	"strconv"
@@ -44,7 +45,7 @@ func parseEndpoint(endpoint string) (*url.URL, string) {
 	if err != nil {
 		return nil, "is not a URL"
 	}
-	port, _ := strconv.Atoi(u.Port()) // url.Parse accepts digits only
+	port, _ := strconv.Atoi(cmp.Or(u.Port(), "443")) // url.Parse accepts digits only
 	u.Host = strings.ToLower(u.Host)
 	switch {
 	case u.Scheme != "http" && u.Scheme != "https":
@@ -55,7 +56,7 @@ func parseEndpoint(endpoint string) (*url.URL, string) {
 		return nil, "has a host that is not ASCII; use its xn-- form"
 	case strings.Contains(u.Host, "%"):
 		return nil, "must not have a percent escape or an IPv6 zone in its host"
-	case strings.HasSuffix(u.Host, ":") || port > 65535:
+	case strings.HasSuffix(u.Host, ":") || port < 1 || port > 65535:
 		return nil, "must have a port from 1 to 65535"
 	case u.User != nil:
 		return nil, "must not contain a user name or password"

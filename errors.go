@@ -12,6 +12,7 @@ import (
 	"net"
 	"net/http"
 	"net/url"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -29,8 +30,8 @@ var (
 	// the argument and the problem. Nothing was sent.
 	ErrInvalidArgument = errors.New("webpubsub: invalid argument")
 
-	// ErrUnauthorized is returned if the service rejects the credential (401). Possible causes are a wrong key, an
-	// expired token, a clock that is more than an hour slow, or a proxy's URL as the endpoint (use
+	// ErrUnauthorized is returned if the service rejects the credential (401). Possible causes are a wrong key, an expired
+	// token, a clock that is more than an hour slow, or a proxy's URL as the endpoint (use
 	// ClientOptions.ReverseProxyEndpoint).
 	ErrUnauthorized = errors.New("webpubsub: unauthorized")
 
@@ -52,7 +53,7 @@ var (
 
 	// ErrUnavailable is returned if the service is unreachable or down and all retries have failed. The cause is a
 	// response with 502, 503 or 504, a connection that failed or broke off, or a host name that does not resolve. The
-	// service may have executed the request nevertheless. A backend can respond to its own client with 503 and the
+	// service may still have executed the request. A server can pass the error on to its own client as a 503, with the
 	// delay that [RetryAfter] returns.
 	ErrUnavailable = errors.New("webpubsub: service unavailable")
 )
@@ -69,9 +70,9 @@ var statusErrors = map[int]error{
 	http.StatusGatewayTimeout:     ErrUnavailable,
 }
 
-// RetryAfter returns how long the service asked the client to wait before the next request. It returns false if err
-// does not wrap a response with such a header: Retry-After (seconds or a date), retry-after-ms or x-ms-retry-after-ms
-// (milliseconds). For a date in the past, the duration is zero.
+// RetryAfter returns how long the service asked the client to wait before the next request. It reads the header
+// Retry-After (seconds or a date), retry-after-ms or x-ms-retry-after-ms (milliseconds) of the response that err wraps.
+// For a date in the past, the duration is zero. RetryAfter returns false if there is no such response or header.
 //
 // The client's own retries already wait that long, unless the delay exceeds ClientOptions.Retry.MaxRetryDelay.
 func RetryAfter(err error) (time.Duration, bool) {
@@ -190,7 +191,7 @@ func errorFields(body []byte) (code, text string) {
 // page.
 func line(text string) string { return redact.Line(text, 300) }
 
-// Error includes a request id: that of the response or, because the service does not send one, the id that the client
+// Error includes a request ID: that of the response or, because the service does not send one, the ID that the client
 // sent.
 func (e *serviceError) Error() string {
 	text := "webpubsub: " + e.operation + ": " + e.summary()
@@ -236,6 +237,9 @@ func (r *request) callError(ctx context.Context, err error) error {
 		}
 		return wrapped
 	}
+	if err == io.EOF { //nolint:errorlint // an error that wraps EOF has a text of its own
+		err = fmt.Errorf("the connection was closed before the response: %w", err)
+	}
 	if isConnectionFailure(err) {
 		return &unavailableError{wrapError(r.operation, err)}
 	}
@@ -252,9 +256,16 @@ func isConnectionFailure(err error) bool {
 	if urlError, ok := errors.AsType[*url.Error](err); ok && !urlError.Timeout() {
 		err = urlError.Err
 	}
-	_, ok := errors.AsType[net.Error](err)
-	return ok || errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF)
+	if _, ok := errors.AsType[net.Error](err); ok || errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) {
+		return true
+	}
+	return slices.ContainsFunc(http2Failures, func(prefix string) bool { return strings.HasPrefix(err.Error(), prefix) })
 }
+
+// http2Failures are the texts of net/http's errors for HTTP/2 connections and streams that break off. net/http does not
+// export these errors.
+var http2Failures = []string{"stream error: ", "connection error: ", "http2: connection error: ", "http2: client conn",
+	"http2: closing connection", "http2: server sent GOAWAY", "http2: Transport received"}
 
 // unavailableError is an ErrUnavailable without a response.
 type unavailableError struct{ error }

@@ -6,6 +6,8 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"log"
+	"log/slog"
 	"net"
 	"net/http"
 	"net/http/cookiejar"
@@ -318,7 +320,9 @@ type readerFunc func([]byte) (int, error)
 func (f readerFunc) Read(p []byte) (int, error) { return f(p) }
 
 func TestAPanicOnAGoroutineOfTheClientIsTheCallers(t *testing.T) {
+	log, records := logTo(t, slog.LevelInfo)
 	client := newTestClient(t, testEndpoint, func(o *ClientOptions) {
+		o.Logger = log
 		o.PerCallPolicies = []policy.Policy{policyFunc(func(*policy.Request) (*http.Response, error) { panic("a bug") })}
 	})
 	for name, stream := range map[string]io.Reader{
@@ -327,6 +331,13 @@ func TestAPanicOnAGoroutineOfTheClientIsTheCallers(t *testing.T) {
 		"a policy, with a stream that cannot": io.MultiReader(strings.NewReader("stream")),
 	} {
 		require.PanicsWithValue(t, "a bug", func() { _ = client.SendToAll(t.Context(), BinaryStream(stream), nil) }, name)
+	}
+	require.Panics(t, func() { _ = client.SendToAll(t.Context(), Text("hello"), nil) })
+	all := records()
+	require.Len(t, all, 4)
+	for _, record := range all {
+		require.Equal(t, "WARN", record["level"])
+		require.Equal(t, "the call panicked", record["error"])
 	}
 }
 
@@ -760,4 +771,38 @@ func TestAResponseThatIsNotJSONIsAnError(t *testing.T) {
 	client := newRecordingClient(t, func(req *http.Request) (*http.Response, error) { return respond(req, 200, "<html>"), nil })
 	_, err := client.NewListConnectionsInGroupPager("room", nil).NextPage(context.Background())
 	require.ErrorContains(t, err, "webpubsub: ListConnectionsInGroup: ")
+}
+
+func TestAnUntrustedCertificateIsNotRetried(t *testing.T) {
+	var connections atomic.Int64
+	server := httptest.NewUnstartedServer(http.NotFoundHandler())
+	server.Config.ErrorLog = log.New(io.Discard, "", 0) // the server logs the failed handshake
+	server.Config.ConnState = func(_ net.Conn, state http.ConnState) {
+		if state == http.StateNew {
+			connections.Add(1)
+		}
+	}
+	server.StartTLS()
+	defer server.Close()
+	options := &ClientOptions{}
+	options.Retry = policy.RetryOptions{RetryDelay: time.Millisecond}
+	client, err := NewClientWithKeyCredential(server.URL, "chat", azcore.NewKeyCredential("key"), options)
+	require.NoError(t, err)
+	err = client.SendToAll(t.Context(), Text("hi"), nil)
+	require.ErrorContains(t, err, "webpubsub: SendToAll: tls: failed to verify certificate: ")
+	require.NotErrorIs(t, err, ErrUnavailable)
+	require.Equal(t, int64(1), connections.Load())
+}
+
+func TestAnErrorSaysThatTheConnectionWasClosed(t *testing.T) {
+	server := httptest.NewServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) { panic(http.ErrAbortHandler) }))
+	defer server.Close()
+	options := &ClientOptions{}
+	options.Retry = policy.RetryOptions{MaxRetries: -1}
+	client, err := NewClientWithKeyCredential(server.URL, "chat", azcore.NewKeyCredential("key"), options)
+	require.NoError(t, err)
+	err = client.SendToAll(t.Context(), Text("hi"), nil)
+	require.EqualError(t, err, "webpubsub: SendToAll: the connection was closed before the response: EOF")
+	require.ErrorIs(t, err, ErrUnavailable)
+	require.ErrorIs(t, err, io.EOF)
 }

@@ -402,7 +402,7 @@ func ExampleServiceClient_SendRequest() {
 	client, stop := exampleClient()
 	defer stop()
 
-	// SendRequest is for REST operations that have no method.
+	// SendRequest is for REST operations that have no method. This one has a method: UserExists.
 	req, err := http.NewRequest(http.MethodHead, "/api/hubs/chat/users/alice", nil)
 	if err != nil {
 		log.Fatal(err)
@@ -542,7 +542,7 @@ func ExampleWithLogger() {
 	if err != nil {
 		log.Fatal(err)
 	}
-	// Output: level=INFO msg="webpubsub: SendToAll" operation=SendToAll status=202 tries=1
+	// Output: level=INFO msg="webpubsub call" operation=SendToAll status=202 tries=1
 }
 
 func ExampleFormatFilter() {

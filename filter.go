@@ -14,7 +14,7 @@ import (
 //	userId eq 'user1' and not ('admins' in groups)
 //
 // A filter can use
-//   - the names userId, connectionId, groups and protocol, in any case.
+//   - the names userId, connectionId, groups and protocol, which are case-insensitive.
 //   - the operators or, and, eq, ne, gt, ge, lt, le, in and not.
 //   - the functions length, tolower, toupper, trim, contains, startswith, endswith, indexof, concat and substring.
 //

@@ -26,8 +26,8 @@ func (c *ServiceClient) SendToGroup(ctx context.Context, group string, message M
 	return r.run(ctx)
 }
 
-// GroupExists reports whether a group has a connection. It does not find a group with a / in its name: see Names in the
-// package documentation.
+// GroupExists reports whether any connection is in a group. It does not find a group with a / in its name: see Names in
+// the package documentation.
 //
 // REST: HEAD /api/hubs/{hub}/groups/{group}.
 func (c *ServiceClient) GroupExists(ctx context.Context, group string, options *GroupExistsOptions) (bool, error) {
@@ -97,7 +97,7 @@ func (c *ServiceClient) changeGroups(ctx context.Context, operation, action stri
 }
 
 // NewListConnectionsInGroupPager returns a pager for the connections in a group. The pages are ordered by connection
-// id, but the connections within a page are not ordered. Connections may join and leave between pages. For an invalid
+// ID, but the connections within a page are not ordered. Connections may join and leave between pages. For an invalid
 // argument, the first NextPage returns [ErrInvalidArgument]. The pager does not find a group with a / in its name: see
 // Names in the package documentation.
 //
@@ -116,7 +116,13 @@ func (c *ServiceClient) NewListConnectionsInGroupPager(group string, options *Li
 				Value    []GroupMember `json:"value"`
 				NextLink string        `json:"nextLink"`
 			}
-			if err := r.json(ctx, &response); err != nil {
+			err := r.json(ctx, &response, func() error {
+				if last != nil && response.NextLink == last.nextLink {
+					return errors.New("the link to the next page leads to the same page")
+				}
+				return nil
+			})
+			if err != nil {
 				return ListConnectionsInGroupPage{}, err
 			}
 			page := ListConnectionsInGroupPage{Members: response.Value, nextLink: response.NextLink}

@@ -20,7 +20,7 @@ const (
 // Operations return [ErrInvalidArgument] for the zero Message.
 //
 // A Message from Text, JSON or Binary can be sent any number of times, and by several goroutines at the same time. A
-// Message from BinaryStream can be sent once.
+// Message from BinaryStream can be sent only once.
 //
 // The service rejects messages of more than 1 MiB.
 type Message struct {

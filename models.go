@@ -4,7 +4,7 @@ import "log/slog"
 
 // GroupMember is a connection in a group. [ServiceClient.ConnectionsInGroup] yields it.
 type GroupMember struct {
-	// ConnectionID is the connection's id.
+	// ConnectionID is the connection's ID.
 	ConnectionID string `json:"connectionId"`
 
 	// UserID is the connection's user. It is empty if the connection has no user.
@@ -36,7 +36,7 @@ const (
 	ClientProtocolSocketIO ClientProtocol = "SocketIO"
 )
 
-// ClientAccessToken lets one client connect. [ServiceClient.GetClientAccessToken] returns it.
+// ClientAccessToken lets a client connect until the token expires. [ServiceClient.GetClientAccessToken] returns it.
 //
 // Its JSON contains the token, in the form that clients of the other SDKs expect from a negotiate endpoint. The token
 // is omitted when a ClientAccessToken is printed or logged with log/slog.

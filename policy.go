@@ -1,6 +1,8 @@
 package webpubsub
 
 import (
+	"crypto/tls"
+	"errors"
 	"fmt"
 	"net/http"
 	"net/url"
@@ -86,6 +88,9 @@ func (p attemptPolicy) send(req *policy.Request, key string) (*http.Response, er
 	if err != nil && resp != nil && !isSuccess(resp.StatusCode) { // the body broke off; report the status
 		resp.Body = brokenBody{err}
 		return resp, nil
+	}
+	if _, ok := errors.AsType[*tls.CertificateVerificationError](err); ok {
+		err = &finalError{err}
 	}
 	return resp, err
 }

@@ -164,13 +164,14 @@ func (s *signer) Verify(signingString string, signature []byte, _ any) error {
 	return jwt.SigningMethodHS256.Verify(signingString, signature, []byte(s.key))
 }
 
-// GetClientAccessToken returns a token that lets one client connect to the hub, and the URL to connect to. With an
-// access key, the ServiceClient makes the token without a request. With a TokenCredential, the service makes it.
+// GetClientAccessToken returns a token that lets a client connect to the hub until the token expires, and the URL to
+// connect to. With an access key, the ServiceClient makes the token without a request. With a TokenCredential, the
+// service makes it.
 //
-// It returns [ErrInvalidArgument] if
+// GetClientAccessToken returns [ErrInvalidArgument] if
 //   - options.ExpiresIn is less than a minute or, with a TokenCredential, not a whole number of minutes.
 //   - options.UserID, a group or a role is not a valid name; see Names in the package documentation.
-//   - a role of the service is misspelt.
+//   - a role looks like one of the service but is not; see [ClientAccessTokenOptions].
 //   - options.JWTHeaders contains alg, or is used with a TokenCredential.
 //
 // REST: POST /api/hubs/{hub}/:generateToken, with a TokenCredential.
@@ -305,11 +306,11 @@ func (r *request) generateToken(ctx context.Context, o ClientAccessTokenOptions)
 	var response struct {
 		Token string `json:"token"`
 	}
-	if err := r.json(ctx, &response); err != nil {
-		return "", err
-	}
-	if response.Token == "" {
-		return "", wrapError(r.operation, errors.New("the response has no token"))
-	}
-	return response.Token, nil
+	err := r.json(ctx, &response, func() error {
+		if response.Token == "" {
+			return errors.New("the response has no token")
+		}
+		return nil
+	})
+	return response.Token, err
 }

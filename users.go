@@ -6,7 +6,7 @@ import (
 )
 
 // SendToUser sends a message to every connection of a user. It succeeds even if the user has no connections. It does
-// not reach a user whose id has a /: see Names in the package documentation.
+// not reach a user whose ID has a /: see Names in the package documentation.
 //
 // REST: POST /api/hubs/{hub}/users/{userId}/:send.
 func (c *ServiceClient) SendToUser(ctx context.Context, userID string, message Message, options *SendToUserOptions) error {
@@ -18,8 +18,8 @@ func (c *ServiceClient) SendToUser(ctx context.Context, userID string, message M
 	return r.run(ctx)
 }
 
-// UserExists reports whether a user has a connection to the hub. It does not find a user whose id has a /: see Names in
-// the package documentation.
+// UserExists reports whether a user has any connection to the hub. It does not find a user whose ID has a /: see Names
+// in the package documentation.
 //
 // REST: HEAD /api/hubs/{hub}/users/{userId}.
 func (c *ServiceClient) UserExists(ctx context.Context, userID string, options *UserExistsOptions) (bool, error) {
@@ -27,7 +27,7 @@ func (c *ServiceClient) UserExists(ctx context.Context, userID string, options *
 }
 
 // CloseUserConnections closes every connection of a user. Clients with a JSON or protobuf subprotocol receive the
-// reason first. CloseUserConnections does not reach a user whose id has a /: see Names in the package documentation.
+// reason first. CloseUserConnections does not reach a user whose ID has a /: see Names in the package documentation.
 //
 // REST: POST /api/hubs/{hub}/users/{userId}/:closeConnections.
 func (c *ServiceClient) CloseUserConnections(ctx context.Context, userID string, options *CloseUserConnectionsOptions) error {
@@ -39,8 +39,8 @@ func (c *ServiceClient) CloseUserConnections(ctx context.Context, userID string,
 }
 
 // AddUserToGroup adds the current connections of a user to a group. Later connections of the user do not join the
-// group. It returns [ErrNotFound] if the user has no connections. It does not reach names with a /: see Names in the
-// package documentation.
+// group. AddUserToGroup returns [ErrNotFound] if the user has no connections. It does not reach names with a /: see
+// Names in the package documentation.
 //
 // REST: PUT /api/hubs/{hub}/users/{userId}/groups/{group}.
 func (c *ServiceClient) AddUserToGroup(ctx context.Context, group, userID string, options *AddUserToGroupOptions) error {
@@ -56,7 +56,7 @@ func (c *ServiceClient) RemoveUserFromGroup(ctx context.Context, group, userID s
 }
 
 // RemoveUserFromAllGroups removes every connection of a user from every group. It succeeds even if the user has no
-// connections. It does not reach a user whose id has a /: see Names in the package documentation.
+// connections. It does not reach a user whose ID has a /: see Names in the package documentation.
 //
 // REST: DELETE /api/hubs/{hub}/users/{userId}/groups.
 func (c *ServiceClient) RemoveUserFromAllGroups(ctx context.Context, userID string, options *RemoveUserFromAllGroupsOptions) error {

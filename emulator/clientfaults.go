@@ -11,8 +11,8 @@ import (
 
 // This file injects faults into the connections of clients. Faults of HTTP requests, including handshakes, are in faults.go.
 
-// ClientOperation is a kind of request that a client sends over its connection. Each frame of a client without a subprotocol
-// is a request: ClientSendEvent or ClientSendToGroup, depending on the client's mode.
+// ClientOperation is a kind of request that a client sends over its connection. Each frame of a client without a subprotocol is
+// a ClientSendEvent request, or a ClientSendToGroup request if the client connected with webpubsub_mode=sendToGroup.
 type ClientOperation string
 
 const (
@@ -36,10 +36,10 @@ type ClientFault struct {
 	// Operation selects requests by their kind. "" selects all kinds.
 	Operation ClientOperation
 
-	// ConnectionID selects the requests of one client, by the id in its connected message. "" selects all clients of all hubs.
+	// ConnectionID selects the requests of one client, by the ID in its connected message. "" selects all clients of all hubs.
 	ConnectionID string
 
-	// Times is the number of requests that fail: the next ones that match. 0 means 1. [UntilCleared] means all until
+	// Times is the number of matching requests that the fault affects. 0 means 1. [UntilCleared] means all until
 	// [Server.ClearFaults]. If several faults match a request, the one injected first applies.
 	Times int
 
@@ -47,20 +47,20 @@ type ClientFault struct {
 	// still responds to pings.
 	Delay time.Duration
 
-	// Unacknowledged executes the request and drops the acknowledgement. If the client sends the request again with the same
-	// ackId, the acknowledgement has the error Duplicate.
+	// Unacknowledged executes the request without acknowledging it. If the client repeats the ackId, the second acknowledgement
+	// has the error Duplicate.
 	Unacknowledged bool
 
 	// Error, if not "", is the name of the error in the acknowledgement, such as "InternalServerError". The request is not
-	// executed. A client without a subprotocol, which has no acknowledgements, is closed with 1011.
+	// executed. A client without a subprotocol receives no acknowledgements: its connection is closed with 1011.
 	Error string
 
 	// Cut cuts the connection instead of acknowledging the request. A reliable client may recover.
 	Cut Cut
 }
 
-// InjectClientFault makes the next requests of connected clients that match f fail. It returns an error if f can have no effect;
-// under [StartT], such an error also fails the test. [Server.ClearFaults] removes the fault.
+// InjectClientFault makes the next requests of connected clients that match f fail. It returns an error if f is invalid or has
+// no effect. After [StartT], such an error also fails the test. [Server.ClearFaults] removes the fault.
 func (s *Server) InjectClientFault(f ClientFault) error {
 	err := s.injectClientFault(f)
 	if err != nil {
@@ -125,11 +125,12 @@ func (s *Server) SilenceConnection(hub, connectionID string) bool {
 	return l != nil && l.Silence()
 }
 
-// CloseConnection closes a client's connection with a close frame that has the code and the reason. The reason may have at most
-// 123 bytes.
+// CloseConnection closes a client's connection with a close frame that has the code and the first 123 bytes of the reason.
 //
-//   - A reliable client may recover, as after a cut, unless the code is 1000 or 1008.
-//   - Any other client leaves the hub. It receives the reason in a disconnected message first.
+//   - A reliable client may recover, as after a cut, unless the code is 1000 or 1008. To wait until its recovery window has
+//     started, use [Server.WaitForRecovering].
+//   - Any other client has left the hub when CloseConnection returns. If it has a subprotocol, it first receives the whole reason
+//     in a disconnected message.
 //
 // CloseConnection reports whether the hub has the client and the client has a connection. It returns false for MQTT clients. It
 // panics unless the code is from 1000 to 1003, from 1007 to 1014 or from 3000 to 4999: other codes are not allowed in a close frame.
@@ -142,9 +143,9 @@ func (s *Server) CloseConnection(hub, connectionID string, code int, reason stri
 	return l != nil && l.CloseWith(code, reason)
 }
 
-// RenewReconnectionToken sends a reliable client a new reconnection token in a connected message, which the service may do at any
-// time. The old token stays valid until the client has recovered with the new one. RenewReconnectionToken reports whether the hub
-// has the client, and the client is reliable and currently connected.
+// RenewReconnectionToken sends a reliable client a new reconnection token in a connected message, which the service may do at
+// any time. The old token stays valid until the client has recovered with the new one. RenewReconnectionToken returns false
+// unless the hub has the client, and the client is reliable and not cut off.
 func (s *Server) RenewReconnectionToken(hub, connectionID string) bool {
 	l := s.find(hub, connectionID)
 	return l != nil && l.RenewToken()

@@ -1,6 +1,7 @@
 package emulator_test
 
 import (
+	"net/http"
 	"testing"
 	"time"
 
@@ -50,12 +51,35 @@ func TestClientFaults(t *testing.T) {
 		}
 		require.Contains(t, c.ask(join), ackDuplicate)
 	})
+	t.Run("a delayed invocation is cancelled", func(t *testing.T) {
+		srv, c := start(t)
+		application(t, srv, nil, func(http.ResponseWriter, *http.Request) {})
+		require.NoError(t, srv.InjectClientFault(emulator.ClientFault{Operation: emulator.ClientInvoke, Delay: time.Minute}))
+		c.write(`{"type":"invoke","invocationId":"i","target":"event","event":"late"}`)
+		c.write(`{"type":"cancelInvocation","invocationId":"i"}`)
+		c.write(join)
+		require.Equal(t, `{"type":"pong"}`, c.ask(`{"type":"ping"}`))
+		srv.Advance(time.Minute)
+		require.Equal(t, 1.0, c.object()["ackId"], "there is no invokeResponse")
+		require.Zero(t, srv.EventCount("chat", "late"))
+	})
+	t.Run("a delayed request of a closed client is dropped", func(t *testing.T) {
+		srv, c := start(t)
+		member := dialJSON(t, srv, dialOptions{groups: []string{"g"}})
+		require.NoError(t, srv.InjectClientFault(emulator.ClientFault{Operation: emulator.ClientSendToGroup, Delay: time.Minute}))
+		c.write(`{"type":"sendToGroup","group":"g","data":"late"}`)
+		require.Equal(t, `{"type":"pong"}`, c.ask(`{"type":"ping"}`))
+		rest{t, srv}.must(204, "DELETE", "hubs/chat/connections/"+c.id)
+		srv.Advance(time.Minute)
+		member.expectNothing(srv)
+	})
 	t.Run("a request and all later requests are delayed", func(t *testing.T) {
 		srv, c := start(t)
 		require.NoError(t, srv.InjectClientFault(emulator.ClientFault{Delay: time.Minute}))
 		c.write(join)
 		c.write(leave)
 		require.Equal(t, `{"type":"pong"}`, c.ask(`{"type":"ping"}`))
+		require.NoError(t, srv.WaitForDelayed(t.Context(), 1))
 		srv.Advance(time.Minute)
 		require.Equal(t, 1.0, c.object()["ackId"])
 		require.Equal(t, 2.0, c.object()["ackId"])
@@ -128,16 +152,16 @@ func TestAConnectionIsClosedWithACode(t *testing.T) {
 		c.comeBack()
 		require.Equal(t, `{"type":"pong"}`, c.ask(`{"type":"ping"}`))
 		require.True(t, srv.CloseConnection("chat", c.id, 1008, "permanently"))
+		require.Empty(t, srv.Connections("chat"))
 		ce, frames = c.closed()
 		require.Equal(t, websocket.StatusPolicyViolation, ce.Code)
 		require.Equal(t, []string{`{"type":"system","event":"disconnected","message":"permanently"}`}, frames)
-		require.NoError(t, srv.WaitForConnections(t.Context(), "chat", 0))
 	}
 	plain := dialJSON(t, srv, dialOptions{})
 	require.True(t, srv.CloseConnection("chat", plain.id, 1001, "bye"))
+	require.Empty(t, srv.Connections("chat"))
 	ce, _ := plain.closed()
 	require.Equal(t, websocket.StatusGoingAway, ce.Code)
-	require.Empty(t, srv.Connections("chat"))
 }
 
 func TestANewReconnectionToken(t *testing.T) {

@@ -4,9 +4,9 @@
 //	server := emulator.StartT(t, nil) // closed when the test ends
 //	client, err := webpubsub.NewClientFromConnectionString(server.ConnectionString(), "chat", nil)
 //
-// A [Server] stands in for one Web PubSub resource: an endpoint, two access keys, and any number of hubs. It makes the service's
-// checks, such as of tokens, names and sizes, and responds with the service's status codes and error bodies. All state is in
-// memory. A Server must not be exposed to a network.
+// A [Server] stands in for one Web PubSub resource: an endpoint, two access keys, and any number of hubs. Hubs need not be
+// created. Like the service, a Server checks tokens, names and sizes, and responds with the service's status codes and error
+// bodies. All state is in memory. Do not expose a Server to a network: anyone who can reach it can fill its memory.
 //
 // A test can do things with a Server that the service does not allow:
 //

@@ -19,15 +19,15 @@ type Event struct {
 	Name         string // ce-eventName, such as "connected" or "order"
 	ID           string // ce-id: "0" for connect, then "1", "2" and so on within the connection
 
-	// ContentType and Body are those of the request to the application. Body holds the first 16 KiB. Keys and tokens are
-	// replaced by REDACTED.
+	// ContentType and Body are those of the request to the application. Body holds at most the first 16 KiB, with REDACTED in
+	// place of keys and tokens.
 	ContentType string
 	Body        []byte
 
 	Attempts int // the number of times the event was sent; 0 if the validation of the handler failed
 	Status   int // of the last response; 0 if there was none
 
-	// AnswerContentType and AnswerBody are those of the last response. Body's limit and redaction apply.
+	// AnswerContentType and AnswerBody are those of the last response. AnswerBody is limited and redacted like Body.
 	AnswerContentType string
 	AnswerBody        []byte
 
@@ -52,10 +52,10 @@ func (s *Server) Events() []Event {
 // hub, successfully or not. An event counts once, when it ends, however often it was sent. Both names are case-insensitive.
 func (s *Server) EventCount(hub, name string) int { return s.events.Count(hub, name) }
 
-// WaitForEvents waits until at least n events with a name, such as "connected" or "order", have ended for a hub since the server
-// started. An event ends when the application has responded, with any status, or when the last attempt has failed. The effect of
-// a response, such as a message to the client, follows immediately. Both names are case-insensitive. See also
-// [Server.WaitForConnections].
+// WaitForEvents waits until at least n events with a name, such as "connected" or "order", have ended for a hub since the
+// server started. An event ends when the application has responded, with a status that is not retried, or when the last attempt
+// has failed. The effect of a response, such as a message to the client, may come a moment later. Both names are
+// case-insensitive. See also [Server.WaitForConnections].
 func (s *Server) WaitForEvents(ctx context.Context, hub, name string, n int) error {
 	return s.wait(ctx, n, name+" events of hub "+hub, func() int { return min(n, s.EventCount(hub, name)) })
 }

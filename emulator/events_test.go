@@ -2,6 +2,7 @@ package emulator_test
 
 import (
 	"context"
+	"encoding/json"
 	"io"
 	"net/http"
 	"strings"
@@ -55,6 +56,21 @@ func TestEventsAreRecordedAndAwaited(t *testing.T) {
 	require.Equal(t, 400, all[3].Status)
 }
 
+func TestTheConnectEventHasTheHeadersOfTheHandshake(t *testing.T) {
+	s := emulator.StartT(t, nil)
+	listen(t, s, handlerFunc(func(http.ResponseWriter, *http.Request) {}), inProcess)
+	header := http.Header{"X-Agent": {"a", "b"}, "X-Asrs-Internal-Secret": {"no"}, "Authorization": {"Bearer no"}}
+	ws, _, err := websocket.Dial(t.Context(), dialOptions{}.url(t, s), &websocket.DialOptions{HTTPHeader: header, Host: "Chat.example.com", Subprotocols: []string{protocolJSON}})
+	require.NoError(t, err)
+	defer ws.CloseNow()
+	var body struct{ Headers map[string][]string }
+	require.NoError(t, json.Unmarshal(s.Events()[0].Body, &body))
+	require.Equal(t, map[string][]string{"Host": {"Chat.example.com"}, "X-Agent": {"a", "b"}, "Accept-Encoding": {"gzip"}, "Connection": {"Upgrade"},
+		"Upgrade": {"websocket"}, "User-Agent": {"Go-http-client/1.1"}, "Sec-WebSocket-Version": {"13"}, "Sec-WebSocket-Protocol": {protocolJSON},
+		"Sec-WebSocket-Key": body.Headers["Sec-WebSocket-Key"]}, body.Headers)
+	require.Len(t, body.Headers["Sec-WebSocket-Key"], 1)
+}
+
 func TestEventsAreRecordedUpToALimit(t *testing.T) {
 	s := emulator.StartT(t, nil)
 	listen(t, s, handlerFunc(func(http.ResponseWriter, *http.Request) {}), inProcess)
@@ -103,6 +119,7 @@ func TestDisconnectedCanOvertakeConnected(t *testing.T) {
 	c := dialJSON(t, s, dialOptions{user: "ann"})
 	require.NoError(t, c.ws.Close(websocket.StatusNormalClosure, ""))
 	require.Equal(t, []string{"0 connect", "2 disconnected"}, log.wait(t, 2))
+	require.NoError(t, s.WaitForDelayed(t.Context(), 1))
 	s.Advance(time.Minute)
 	require.Equal(t, "1 connected", log.wait(t, 3)[2])
 }

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log"
+	"strings"
 	"testing"
 	"time"
 
@@ -87,7 +88,7 @@ func ExampleServer_InjectFault() {
 	}})
 	defer srv.Close()
 
-	if err := srv.InjectFault(emulator.Fault{Operation: "SendToAll", Times: 2, Status: 503}); err != nil {
+	if err := srv.InjectFault(emulator.Fault{Operation: emulator.OperationSendToAll, Times: 2, Status: 503}); err != nil {
 		log.Fatal(err)
 	}
 	err := client.SendToAll(context.Background(), webpubsub.Text("hello"), nil)
@@ -130,7 +131,7 @@ func ExampleServer_InjectFault_cut() {
 	}
 	defer conn.Close()
 
-	if err := srv.InjectFault(emulator.Fault{Operation: "SendToAll", Cut: emulator.CutAfterEffect}); err != nil {
+	if err := srv.InjectFault(emulator.Fault{Operation: emulator.OperationSendToAll, Cut: emulator.CutAfterEffect}); err != nil {
 		log.Fatal(err)
 	}
 	if err := client.SendToAll(ctx, webpubsub.Text("hello"), nil); err != nil {
@@ -194,7 +195,44 @@ func ExampleServer_DropConnection() {
 	// removed: true
 }
 
-// A test does not need to sleep until a token expires.
+// A server with the address and the key of a closed one takes its place, as after a restart of the service. The clients
+// connect again. All other state is lost.
+func ExampleServer_Close_restart() {
+	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+	defer cancel()
+	srv, client := start(nil)
+	access, err := client.GetClientAccessToken(ctx, &webpubsub.ClientAccessTokenOptions{UserID: "ann"})
+	if err != nil {
+		log.Fatal(err)
+	}
+	conn, err := wsclient.Dial(ctx, wsclient.StaticURL(access.URL), nil)
+	if err != nil {
+		log.Fatal(err)
+	}
+	defer conn.Close()
+
+	addr, key := strings.TrimPrefix(srv.Endpoint(), "http://"), srv.AccessKey()
+	srv.Close()
+	srv, err = emulator.Start(&emulator.Options{Addr: addr, AccessKey: key})
+	if err != nil {
+		log.Fatal(err)
+	}
+	defer srv.Close()
+	if err := srv.WaitForUser(ctx, "chat", "ann", 1); err != nil {
+		log.Fatal(err)
+	}
+	if err := client.SendToUser(ctx, "ann", webpubsub.Text("welcome back"), nil); err != nil {
+		log.Fatal(err)
+	}
+	message, err := conn.Receive(ctx)
+	if err != nil {
+		log.Fatal(err)
+	}
+	fmt.Println(message.Text())
+	// Output: welcome back
+}
+
+// A test advances the server's clock until the token has expired, instead of sleeping.
 func ExampleServer_Advance() {
 	ctx := context.Background()
 	srv, client := start(nil)
@@ -210,7 +248,7 @@ func ExampleServer_Advance() {
 	// Output: 401
 }
 
-// A request of a client takes effect when the server has processed it. A test waits for the effect instead of sleeping.
+// A test waits until the client is in the group, instead of sleeping.
 func ExampleServer_WaitForGroup() {
 	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
 	defer cancel()
@@ -222,9 +260,7 @@ func ExampleServer_WaitForGroup() {
 		log.Fatal(err)
 	}
 	defer conn.Close()
-	if err := conn.JoinGroup(ctx, "room"); err != nil {
-		log.Fatal(err)
-	}
+	go func() { _ = conn.JoinGroup(ctx, "room") }() // the program under test joins in the background
 	if err := srv.WaitForGroup(ctx, "chat", "room", 1); err != nil {
 		log.Fatal(err)
 	}

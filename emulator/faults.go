@@ -14,24 +14,28 @@ import (
 const (
 	// OperationConnect is the handshake of a client.
 	OperationConnect Operation = faults.Connect
-	// OperationConnectedEvent is the delivery of the event connected to the application. A Fault can only delay it. During the
-	// delay, later events of the connection, including disconnected, are delivered first. The service does not guarantee the
-	// order of a connection's events, so an application must not depend on it.
+	// OperationConnectedEvent is the delivery of the connected event to the application. A Fault can only delay it: later
+	// events of the connection, including disconnected, may then arrive first. The service does not guarantee the order of a
+	// connection's events, so an application must not depend on it.
 	OperationConnectedEvent Operation = faults.ConnectedEvent
 )
 
-// UntilCleared is the Times of a fault that lasts until [Server.ClearFaults].
+// UntilCleared is the value of Fault.Times and ClientFault.Times for a fault that lasts until [Server.ClearFaults].
 const UntilCleared = -1
 
-// Fault describes how a REST request, a client's handshake or the event connected fails. The zero value has no effect.
+// Fault describes how a REST request, a client's handshake or the connected event fails. It needs a Status, a Delay or a Cut.
 type Fault struct {
-	// Operation selects the operation that fails: a REST operation, such as OperationSendToAll, or OperationConnect, or
-	// OperationConnectedEvent. "" selects all REST operations. OperationGetClientAccessToken needs Options.AcceptBearer,
-	// because service clients with an access key sign tokens without a request. For requests of connected clients, see
-	// [ClientFault].
+	// Operation selects the requests that fail:
+	//
+	//   - "": all REST requests;
+	//   - a REST operation, such as OperationSendToAll. OperationGetClientAccessToken needs Options.AcceptBearer, because
+	//     service clients with an access key sign tokens without a request;
+	//   - OperationConnect or OperationConnectedEvent.
+	//
+	// For requests of connected clients, see [ClientFault].
 	Operation Operation
 
-	// Times is the number of requests that fail: the next ones that match. 0 means 1. [UntilCleared] means all until
+	// Times is the number of matching requests that the fault affects. 0 means 1. [UntilCleared] means all until
 	// [Server.ClearFaults]. If several faults match a request, the one injected first applies.
 	Times int
 
@@ -44,7 +48,8 @@ type Fault struct {
 	// Delay delays the request, by the server's clock: see [Server.Advance].
 	Delay time.Duration
 
-	// Cut cuts the connection instead of sending a response. It cannot be combined with a Status.
+	// Cut cuts the connection instead of sending a response. It cannot be combined with a Status. OperationConnect allows only
+	// CutBeforeEffect.
 	Cut Cut
 }
 
@@ -73,8 +78,8 @@ func (s *Server) checkOperation(name Operation, others ...Operation) error {
 	return fmt.Errorf("there is no operation %q: the operations are %s", name, strings.Join(names, ", "))
 }
 
-// InjectFault makes the next requests that match f fail. It returns an error if f cannot happen; under [StartT], such an error
-// also fails the test. [Server.ClearFaults] removes the fault.
+// InjectFault makes the next requests that match f fail. It returns an error if f is invalid or cannot happen. After [StartT],
+// such an error also fails the test. [Server.ClearFaults] removes the fault.
 func (s *Server) InjectFault(f Fault) error {
 	err := s.injectFault(f)
 	if err != nil {
@@ -100,6 +105,8 @@ func (s *Server) injectFault(f Fault) error {
 	switch {
 	case f.Operation == OperationConnectedEvent && (f.Delay <= 0 || f.Status != 0 || f.Cut != CutNone):
 		return fmt.Errorf("emulator: Fault.Operation %s needs a Fault.Delay, and allows no Status and no Cut", OperationConnectedEvent)
+	case f.Status == 0 && f.RetryAfter == 0 && f.Delay == 0 && f.Cut == CutNone:
+		return fmt.Errorf("emulator: Fault has no effect: set Status, Delay or Cut")
 	case f.Times < UntilCleared:
 		return fmt.Errorf("emulator: Fault.Times is %d: it must be UntilCleared, 0 or positive", f.Times)
 	case f.Status != 0 && (f.Status < 400 || f.Status > 599):

@@ -1,6 +1,7 @@
 package emulator_test
 
 import (
+	"context"
 	"fmt"
 	"net/http"
 	"strings"
@@ -99,30 +100,31 @@ func TestAConnectionIsCut(t *testing.T) {
 }
 
 func TestADelayedRequestWaitsForTheClock(t *testing.T) {
-	var logged syncBuffer
-	srv := emulator.StartT(t, &emulator.Options{Logger: debugLog(&logged)})
+	srv := emulator.StartT(t, nil)
 	c := dialJSON(t, srv, dialOptions{})
 	require.NoError(t, srv.InjectFault(emulator.Fault{Operation: "SendToAll", Delay: time.Minute}))
 	answered := make(chan int, 1)
 	go func() {
 		answered <- rest{t, srv}.do("POST", "hubs/chat/:send", []byte("late"), "Content-Type", "text/plain").status
 	}()
-	logged.wait(t, "delay=1m0s")
+	require.NoError(t, srv.WaitForDelayed(t.Context(), 1))
 	c.expectNothing(srv)
 	srv.Advance(59 * time.Second)
 	require.Empty(t, answered)
 	srv.Advance(time.Second)
+	ended, cancel := context.WithCancel(t.Context())
+	cancel()
+	require.ErrorContains(t, srv.WaitForDelayed(ended, 1), "waiting for 1 delayed requests and events, there are 0")
 	require.Equal(t, 202, <-answered)
 	require.Equal(t, "late", c.object()["data"])
 }
 
 func TestCloseDoesNotWaitForADelay(t *testing.T) {
-	var logged syncBuffer
-	srv := emulator.StartT(t, &emulator.Options{Logger: debugLog(&logged)})
+	srv := emulator.StartT(t, nil)
 	require.NoError(t, srv.InjectFault(emulator.Fault{Delay: 24 * time.Hour}))
 	answered := make(chan int, 1)
 	go func() { answered <- rest{t, srv}.do("HEAD", "hubs/chat/users/ann", nil).status }()
-	logged.wait(t, "delay=24h0m0s")
+	require.NoError(t, srv.WaitForDelayed(t.Context(), 1))
 	srv.Close()
 	require.Equal(t, 404, <-answered)
 }
@@ -150,6 +152,7 @@ func TestInvalidFaults(t *testing.T) {
 		fault emulator.Fault
 		want  string
 	}{
+		"no effect":                      {emulator.Fault{Operation: "SendToAll", Times: 2}, "Fault has no effect"},
 		"an unknown operation":           {emulator.Fault{Operation: "SendToNobody", Status: 500}, `Fault.Operation: there is no operation "SendToNobody"`},
 		"a handshake in lower case":      {emulator.Fault{Operation: "connect", Status: 500}, "CloseUserConnections, Connect, "},
 		"a negative number of times":     {emulator.Fault{Times: -2, Status: 500}, "Fault.Times"},

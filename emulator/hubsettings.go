@@ -9,8 +9,8 @@ import (
 	"github.com/awps-go/webpubsub/emulator/internal/protocol"
 )
 
-// HubSettings configure a hub: where its events go, and whether anonymous clients may connect. The settings file of the emulator
-// program has them in JSON.
+// HubSettings configure a hub: where its events go, and whether anonymous clients may connect. The emulator programs read them
+// from a JSON file.
 type HubSettings struct {
 	// EventHandlers receive the events of the hub. An event goes only to the first handler that selects its kind.
 	EventHandlers []EventHandler `json:"eventHandlers"`
@@ -31,15 +31,16 @@ const (
 )
 
 // EventHandler is an application that receives the events of a hub: connect, connected, disconnected and user events. Each event
-// is an HTTP request like the service's: a CloudEvent in binary mode. The connection id is signed with both access keys.
+// is an HTTP request like the service's: a CloudEvent in binary mode. The connection ID is signed with both access keys.
 //
 // Before the first event, the server validates the handler with OPTIONS. If the status is 404, it repeats the request with GET.
 //
 //   - The header WebHook-Request-Origin is the host that the client connected to.
-//   - The handler accepts with a 2xx and a header WebHook-Allowed-Origin that is "*" or the requested host. A header with a list
-//     of hosts does not match; several headers may.
-//   - An accepted validation is repeated after a minute. A failed validation is repeated after 1, 2, 4 and so on up to 60 seconds.
-//     Until the handler accepts, connect fails with 500, and user events fail.
+//   - The handler accepts with a 2xx and a header WebHook-Allowed-Origin that is "*" or the requested host. The handler may
+//     send several such headers, but a header with a list of hosts does not match.
+//   - A success is valid for a minute, a failure for 1, 2, 4 and so on up to 60 seconds, by the server's clock: see
+//     [Server.Advance]. The next event after that starts a new validation in the background.
+//   - After a failure, no event is sent: connect fails with 500, and user events fail.
 //
 // Responses have the same meaning as for the service:
 //
@@ -49,8 +50,8 @@ const (
 //     500.
 //   - The body of a 2xx to a user event goes to the client that sent the event. After any other response the event fails. The
 //     reason is in the log and in [Server.Events]. The client does not receive it.
-//   - After 408, 5xx or no response, the server retries an event after 1, 3 and 5 seconds by the server's clock: see
-//     [Server.Advance]. All attempts must end within 100 seconds by the machine's clock.
+//   - After 408, 5xx or no response, the server retries an event after 1, 3 and 5 seconds by the server's clock. The attempts
+//     may take 100 seconds in total, by the machine's clock.
 type EventHandler struct {
 	// URLTemplate is the URL that events are posted to, such as "http://localhost:3000/eventhandler/{event}". {hub} is
 	// replaced by the hub's name in lower case, and {event} by the event's name, or by "validate" in the validation. The
@@ -73,8 +74,8 @@ type EventHandler struct {
 	UserEventPattern string `json:"userEventPattern"`
 }
 
-// SetHubSettings replaces the settings of a hub. Use it rather than Options.Hubs if creating a handler needs the running server,
-// for example its access key. Without handlers, the hub's events are sent to nobody.
+// SetHubSettings replaces the settings of a hub. Use it instead of Options.Hubs if a handler can be created only after the
+// server, for example because it needs the access key. Without handlers, the hub's events are sent to nobody.
 //
 // The settings are read for each event, so they apply to connected clients too. If a setting is not valid, SetHubSettings changes
 // nothing and returns an error that names the handler and the reason.

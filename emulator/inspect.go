@@ -17,11 +17,12 @@ import (
 
 // This file lets a test move the server's clock, inspect the server's state, and wait for a state.
 
-// Advance moves the server's clock forward. Before Advance returns, everything that is due by then has expired: tokens, messages,
+// Advance moves the server's clock forward. When Advance returns, everything due by the new time has expired: tokens, messages,
 // and the recovery windows of clients that were cut off. Advance panics if d is negative.
 //
 //   - If a client has cut its own connection, the server notices a moment later: use WaitForRecovering before Advance.
-//   - Requests that a fault delays continue, but Advance does not wait for them: use WaitForRequests after Advance.
+//   - Delayed requests and events that are due continue, but Advance does not wait for them. Use WaitForDelayed before Advance,
+//     and WaitForRequests or WaitForEvents after it.
 //   - Service clients sign tokens by the machine's clock. To the server, these tokens are older by the sum of all Advances.
 //     After a total of an hour and five minutes, requests of service clients are rejected. After the lifetime of a client access
 //     token, new tokens with the same lifetime are rejected. Let clients connect before Advance, and use the methods of Server
@@ -54,7 +55,7 @@ func (s *Server) Hubs() []string {
 	return names
 }
 
-// Connections returns the clients of a hub, in the order of their ids.
+// Connections returns the clients of a hub, including those that may still recover, in the order of their IDs.
 func (s *Server) Connections(hub string) []Connection {
 	infos := s.service.Hub(hub).Inspect()
 	all := make([]Connection, len(infos))
@@ -72,8 +73,8 @@ func (s *Server) Groups(hub string) []string {
 // Users returns the users of a hub who have connections, in alphabetical order.
 func (s *Server) Users(hub string) []string { return s.service.Hub(hub).Users() }
 
-// HasPermission reports whether a connection has a permission for a group, or for all groups if group is "". It returns an error
-// if the permission is unknown; under [StartT], such an error also fails the test.
+// HasPermission reports whether a connection exists and has a permission for a group, or for all groups if group is "". It
+// returns an error if the permission is unknown. After [StartT], such an error also fails the test.
 func (s *Server) HasPermission(hub, connectionID string, permission Permission, group string) (bool, error) {
 	p, ok := kernel.ParsePermission(string(permission))
 	if !ok {
@@ -88,9 +89,7 @@ func (s *Server) HasPermission(hub, connectionID string, permission Permission, 
 // DropConnection cuts a client's connection without a close frame, as a failing network does. It reports whether the hub has the
 // connection.
 //
-// When DropConnection returns, the recovery window of a reliable client has started, and any other client has left the hub. There
-// is one exception: if the server has stopped reading the client because too many of its events wait for the application,
-// DropConnection returns after a second, and the server notices later.
+// When DropConnection returns, the recovery window of a reliable client has started, and any other client has left the hub.
 func (s *Server) DropConnection(hub, connectionID string) bool {
 	c := s.service.Hub(hub).Find(connectionID)
 	if c == nil {
@@ -175,8 +174,8 @@ func (s *Server) wait(ctx context.Context, want int, what string, count func() i
 	return s.board.Wait(ctx, s.service.Life.Closing(), want, what, count)
 }
 
-// WaitForConnections waits until a hub has exactly n clients. It returns an error with the current number of clients if ctx ends
-// or the server is closed first.
+// WaitForConnections waits until a hub has exactly n clients, including those that may still recover. It returns an error with
+// the current number of clients if ctx ends or the server is closed first.
 func (s *Server) WaitForConnections(ctx context.Context, hub string, n int) error {
 	return s.wait(ctx, n, "connections in hub "+hub, func() int { return s.service.Hub(hub).Count(&kernel.Target{}) })
 }
@@ -213,4 +212,17 @@ func (s *Server) WaitForRequests(ctx context.Context, operation Operation, n int
 		return fmt.Errorf("emulator: WaitForRequests: %w", err)
 	}
 	return s.wait(ctx, n, string(operation)+" requests", func() int { return min(n, s.RequestCount(operation)) })
+}
+
+// WaitForDelayed waits until at least n requests and events are delayed by the server's clock. [Server.Advance] then ends the
+// delays. These are delayed:
+//
+//   - a request, a handshake or a connected event by the Delay of a [Fault], and a client's request by the Delay of a
+//     [ClientFault]
+//   - an event that failed, until it is sent again
+//   - an event that waits for an application's server to connect to the tunnel
+//
+// See also [Server.WaitForConnections].
+func (s *Server) WaitForDelayed(ctx context.Context, n int) error {
+	return s.wait(ctx, n, "delayed requests and events", func() int { return min(n, s.service.Delayed()) })
 }

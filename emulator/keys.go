@@ -7,7 +7,7 @@ import (
 	"sync"
 )
 
-// KeyType names one of the two access keys of a resource.
+// KeyType selects one of the two access keys of a [Server].
 type KeyType int
 
 const (
@@ -61,8 +61,8 @@ func (s *Server) connectionString(key KeyType) string {
 // From then on, the server rejects tokens signed with the old key, and signs events with the new key. AccessKey and the
 // connection strings use the new key. Connected clients stay connected.
 //
-// To rotate a key without an interruption, as in production, switch applications to the other key, regenerate this key, and switch
-// the applications to the new key.
+// To rotate a key without an interruption, as in production, switch the applications to the other key, regenerate this one, and
+// switch the applications back.
 func (s *Server) RegenerateKey(key KeyType) string {
 	if key != KeyTypePrimary && key != KeyTypeSecondary {
 		panic(fmt.Sprintf("emulator: RegenerateKey: unknown key type %d", key))

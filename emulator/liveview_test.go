@@ -300,7 +300,7 @@ func TestLiveViewShowsTheTraffic(t *testing.T) {
 	c.write(`{"type":"event","event":"hello","data":1}`)
 	require.Equal(t, "event", p.waitForTraffic("user event hello").Kind)
 	require.Equal(t, 401, upgradeStatus(t, srv.Endpoint()+"/client/hubs/chat"))
-	require.Equal(t, 401, p.waitForTraffic("refused: ").Status)
+	require.Equal(t, 401, p.waitForTraffic("rejected: ").Status)
 	rest{t, srv}.must(204, "DELETE", "hubs/chat/connections/"+c.id+"?reason=bye")
 	require.Equal(t, c.id, p.waitForTraffic("disconnected: Application server closed the connection. Reason: bye").ConnectionID)
 }

@@ -1,6 +1,7 @@
 package emulator
 
-// Operation names an operation of the server. REST operations have the names of the service client's methods.
+// Operation names an operation of the server. A REST operation has the name of the method of webpubsub.ServiceClient that sends
+// it.
 type Operation string
 
 // The operations of the REST API. OperationListConnectionsInGroup is the request behind ConnectionsInGroup and its pager.

@@ -32,8 +32,8 @@ import (
 
 // Options are the settings of a server. Tests can use the zero value or nil.
 type Options struct {
-	// Addr is the TCP address to listen on. The default is "127.0.0.1:0", a free port of the loopback interface. The
-	// emulator is not hardened for a network: think twice before you choose another interface.
+	// Addr is the TCP address to listen on. The default is "127.0.0.1:0", a free port of the loopback interface. Another
+	// interface exposes the server to a network, for which it is not hardened.
 	Addr string
 
 	// AccessKey is the primary access key, which signs tokens and events. The default is a random key. The key must not
@@ -45,32 +45,33 @@ type Options struct {
 	// both. The default is a random key. The rules of AccessKey apply.
 	SecondaryAccessKey string
 
-	// Hubs maps hub names, which are case-insensitive, to settings. Events of other hubs are sent to nobody. SetHubSettings
-	// changes settings later.
+	// Hubs maps hub names, which are case-insensitive, to settings. Other hubs have the zero HubSettings: no event handlers,
+	// and no anonymous clients. SetHubSettings changes settings later.
 	Hubs map[string]HubSettings
 
-	// AcceptBearer reports whether to accept a bearer token that is not signed with an access key. It is for service clients
-	// that authenticate with Microsoft Entra ID. The server calls it for REST requests and for connections to the tunnel. If
-	// nil, such tokens are rejected.
+	// AcceptBearer reports whether to accept a bearer token that is not signed with an access key, for example of a service
+	// client that authenticates with Microsoft Entra ID. The server calls AcceptBearer for REST requests and tunnel
+	// connections, also concurrently. If nil, such tokens are rejected.
 	//
-	// As in the service, only a request with such a token can generate a client access token (OperationGetClientAccessToken).
-	// A service client with an access key signs the token itself.
+	// As in the service, OperationGetClientAccessToken requires such a token. A service client with an access key signs client
+	// access tokens itself.
 	AcceptBearer func(token string) bool
 
 	// ConnectedAfterRecovery makes the server send another connected message to a reliable client that has recovered. The
-	// service's specification allows both, so a client must work either way. Microsoft's emulator does not send the message.
+	// service's specification allows this message but does not require it, so a client must work with and without it.
+	// Microsoft's emulator does not send it.
 	ConnectedAfterRecovery bool
 
 	// TLS makes the server use TLS, with HTTP/1.1 only. The endpoint then begins with https. The server creates a certificate
 	// for localhost and the loopback addresses, which [Server.HTTPClient] trusts.
 	TLS bool
 
-	// TLSConfig, if set, makes the server use TLS with the configured certificate, which is required. TLSConfig and TLS
-	// cannot both be set.
+	// TLSConfig, if set, makes the server use TLS with this configuration, which must have a certificate, and with HTTP/1.1
+	// only. TLS and TLSConfig are mutually exclusive.
 	TLSConfig *tls.Config
 
 	// Logger receives the server's log: rejected requests and frames at Info, all requests and connections at Debug. The log
-	// never contains keys or tokens. If nil, the server logs nothing, or under StartT logs Info to the test.
+	// never contains keys or tokens. If nil, Start logs nothing, and StartT logs to the test at Info.
 	Logger *slog.Logger
 }
 
@@ -99,8 +100,8 @@ type Server struct {
 	handshakes atomic.Int64 // that have ended
 }
 
-// Start starts a server. The caller must close it. Start returns an error if an option is not valid, or if the server cannot listen
-// on Options.Addr.
+// Start starts a server. The caller must call [Server.Close]. Nil opts mean the defaults. Start returns an error if an option
+// is not valid, or if the server cannot listen on Options.Addr.
 func Start(opts *Options) (*Server, error) {
 	var o Options
 	if opts != nil {
@@ -222,8 +223,8 @@ func (s *Server) GoString() string { return s.String() }
 // Endpoint returns the server's base URL, such as "http://127.0.0.1:41234", without a trailing slash.
 func (s *Server) Endpoint() string { return s.endpoint.String() }
 
-// Close stops the server. Clients receive a disconnected message and a close frame, event handlers are notified, and pending
-// requests are completed. When Close returns, the server has stopped all its goroutines, except those of an
+// Close stops the server. Clients receive a disconnected message and a close frame, event handlers receive the disconnected
+// events, and pending requests are completed. When Close returns, all goroutines of the server have ended, except those of an
 // [EventHandler].Handler that ignores its context.
 //
 //   - Close takes about a second longer if a client does not read, and another second if an event handler is slow.

@@ -21,11 +21,12 @@ const testWaitTimeout = 10 * time.Second
 
 // StartT starts a server for a test, and closes the server when the test ends. The server logs to the test unless opts has a Logger.
 //
-// StartT fails the test if the server cannot start. Later, InjectFault, InjectClientFault and HasPermission fail the test if they
-// return an error: a test whose fault cannot happen would pass without testing anything.
+// StartT fails the test if the server cannot start. Later, [Server.InjectFault], [Server.InjectClientFault] and
+// [Server.HasPermission] fail the test if they return an error. Otherwise, a test whose fault cannot happen would pass without
+// testing anything.
 //
-// If their context has no deadline, the server's WaitFor methods give up after 10 seconds. A failing test then names the state that
-// it waited for.
+// The server's WaitFor methods give up after 10 seconds if their context has no deadline, and return an error that names the
+// awaited state.
 func StartT(t TB, opts *Options) *Server {
 	t.Helper()
 	var o Options

@@ -9,7 +9,8 @@ import (
 
 // This file lets a test inspect and break the tunnel: the connections that an application's servers open to receive events.
 
-// Tunnel describes a connection over which an application's server receives the events of a hub, at the moment of the call.
+// Tunnel describes a tunnel connection, at the moment of the call. An application's server opens such connections to receive
+// the events of a hub.
 type Tunnel struct {
 	ID         string // as sent to the application's server when it connected
 	UserID     string // the subject of the token: the same for all connections of one server
@@ -17,9 +18,9 @@ type Tunnel struct {
 	Unanswered int    // the number of events sent that have no response yet
 }
 
-// Tunnels returns the connections to the tunnel of a hub, in the order in which they were opened. An application's server, such as
-// package tunnel or an official npm package, connects at /server/tunnel?hub={hub}. If an [EventHandler] has a URLTemplate such as
-// tunnel:///path, its events are sent through these connections in turn.
+// Tunnels returns the tunnel connections of a hub, in the order in which they were opened. An application's server, such as
+// package tunnel or an official npm package, connects at /server/tunnel?hub={hub}. If an [EventHandler] has a URLTemplate such
+// as tunnel:///path, its events are sent through these connections in turn.
 //
 //   - If there is no connection, an event waits 5 seconds by the emulator's clock, and then fails without a retry. A connect event
 //     rejects the client with 500.
@@ -37,42 +38,43 @@ func (s *Server) Tunnels(hub string) []Tunnel {
 	return all
 }
 
-// WaitForTunnels waits until the tunnel of a hub has exactly n connections. See [Server.WaitForConnections].
+// WaitForTunnels waits until a hub has exactly n tunnel connections. See [Server.WaitForConnections].
 func (s *Server) WaitForTunnels(ctx context.Context, hub string, n int) error {
 	return s.wait(ctx, n, "tunnels of hub "+hub, func() int { return s.tunnels.Count(hub) })
 }
 
-// TunnelTarget is where an application's server is to open a new connection to the tunnel.
+// TunnelTarget tells an application's server where to open a new tunnel connection.
 type TunnelTarget struct {
 	Endpoint string // the URL of the service; "" for the current endpoint
 	Target   string // the query parameter target of the new connection, a service instance; "" for none
 	Message  string // a reason, for the log of the application's server
 }
 
-// RebalanceTunnel sends a Rebalance frame over a tunnel's connection. The frame asks the application's server to open one more
-// connection. The service probably sends it when it scales out. RebalanceTunnel reports whether the connection exists.
+// RebalanceTunnel sends a Rebalance frame over a tunnel connection. The frame asks the application's server to open one more
+// connection. The service probably sends such frames when it scales out. RebalanceTunnel reports whether the connection exists.
 //
-// We know the Rebalance, Reconnect and Close frames from the official packages, and have never seen the service send them.
+// The official packages handle Rebalance, Reconnect and Close frames. We have never seen the service send them.
 func (s *Server) RebalanceTunnel(hub, tunnelID string, to TunnelTarget) bool {
 	return s.tunnels.Tell(hub, tunnelID, &tunnelframe.Rebalance{TargetID: to.Target, Endpoint: to.Endpoint, Message: to.Message})
 }
 
-// ReconnectTunnel sends a Reconnect frame over a tunnel's connection. The frame asks the application's server to replace the
-// connection. The service probably sends it before an instance stops. From then on, the emulator uses the connection only if there
-// is no other. ReconnectTunnel reports whether the connection exists. See also [Server.RebalanceTunnel].
+// ReconnectTunnel sends a Reconnect frame over a tunnel connection. The frame asks the application's server to replace the
+// connection. The service probably sends such frames before an instance stops. From then on, the emulator uses the connection
+// only if there is no other. ReconnectTunnel reports whether the connection exists. See also [Server.RebalanceTunnel].
 func (s *Server) ReconnectTunnel(hub, tunnelID string, to TunnelTarget) bool {
 	return s.tunnels.Tell(hub, tunnelID, &tunnelframe.Reconnect{TargetID: to.Target, Endpoint: to.Endpoint, Message: to.Message})
 }
 
-// CloseTunnel sends a Close frame over a tunnel's connection. The frame asks the application's server to close the connection
+// CloseTunnel sends a Close frame over a tunnel connection. The frame asks the application's server to close the connection
 // without opening another. The emulator sends no more events over the connection. CloseTunnel reports whether the connection
 // exists. See also [Server.RebalanceTunnel].
 func (s *Server) CloseTunnel(hub, tunnelID, message string) bool {
 	return s.tunnels.Tell(hub, tunnelID, &tunnelframe.Close{Message: message})
 }
 
-// DropTunnel cuts a tunnel's connection without a close frame, as a failing network does. It reports whether the connection
-// exists. When DropTunnel returns, the emulator has removed the connection, and the application's server may have opened another.
+// DropTunnel cuts a tunnel connection without a close frame, as a failing network does. It reports whether the connection
+// exists. When DropTunnel returns, the emulator has removed the connection, and the application's server may have opened
+// another.
 func (s *Server) DropTunnel(hub, tunnelID string) bool {
 	noticed, ok := s.tunnels.Drop(hub, tunnelID)
 	if !ok {

@@ -73,7 +73,7 @@ type receivedRequest struct {
 }
 
 // perRunValues matches the values in the body of a connect event that differ from run to run: port, key and time.
-var perRunValues = regexp.MustCompile(`(127\.0\.0\.1:)\d+|("exp":\[")\d+|("Sec-Websocket-Key":\[")[^"]*`)
+var perRunValues = regexp.MustCompile(`(127\.0\.0\.1:)\d+|("exp":\[")\d+|("Sec-WebSocket-Key":\[")[^"]*`)
 
 // recorder records the events that it receives, and responds like an application.
 type recorder struct {
@@ -344,7 +344,9 @@ func TestWithoutATunnelConnectFailsAndTheLogSaysWhatToDo(t *testing.T) {
 		}
 		status <- resp.StatusCode
 	}()
-	require.Equal(t, http.StatusInternalServerError, advanceUntil(s, status))
+	require.NoError(t, s.WaitForDelayed(t.Context(), 1))
+	s.Advance(5 * time.Second)
+	require.Equal(t, http.StatusInternalServerError, <-status)
 	require.NoError(t, s.Close()) // ends logging
 	require.Contains(t, log.String(), "an event waits for a server to connect to the tunnel")
 	require.Contains(t, log.String(), "no server has connected to the tunnel of hub chat within 5s: start a server that connects, such as one that calls tunnel.Serve")
@@ -374,7 +376,9 @@ func TestAnEventIsRetriedWhenItsTunnelIsCut(t *testing.T) {
 	before := waitForTunnels(t, s, 1)[0]
 	require.Equal(t, 1, before.Unanswered)
 	require.True(t, s.DropTunnel("chat", before.ID))
-	advanceUntil(s, again)
+	require.NoError(t, s.WaitForDelayed(t.Context(), 1))
+	s.Advance(time.Second)
+	<-again
 	require.Equal(t, "at last", c.text())
 	require.NotEqual(t, before.ID, waitForTunnels(t, s, 1)[0].ID)
 	require.Zero(t, s.Tunnels("chat")[0].Unanswered)

@@ -368,7 +368,9 @@ func TestEventsAreRetriedAfter1And3And5Seconds(t *testing.T) {
 	}()
 	last := <-tried
 	for _, wait := range []time.Duration{time.Second, 3 * time.Second, 5 * time.Second} {
-		next := advanceUntil(s, tried)
+		require.NoError(t, s.WaitForDelayed(t.Context(), 1))
+		s.Advance(wait)
+		next := <-tried
 		require.GreaterOrEqual(t, next.Sub(last), wait)
 		last = next
 	}
@@ -390,12 +392,11 @@ func TestAnEventThatSucceedsAfterRetriesIsDelivered(t *testing.T) {
 	}}, overHTTP)
 	c := dial(t, s, dialOptions{user: "ann"})
 	c.write("hello")
-	got := make(chan string, 1)
-	go func() {
-		_, data, err := c.ws.Read(t.Context())
-		got <- fmt.Sprint(string(data), err)
-	}()
-	require.Equal(t, "hello at try 4<nil>", advanceUntil(s, got))
+	for range 3 {
+		require.NoError(t, s.WaitForDelayed(t.Context(), 1))
+		s.Advance(5 * time.Second)
+	}
+	require.Equal(t, "hello at try 4", c.text())
 }
 
 func TestAReliableClientConnectsAndDisconnectsOnce(t *testing.T) {
@@ -550,17 +551,6 @@ func (b *syncBuffer) Write(p []byte) (int, error) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	return b.b.Write(p)
-}
-
-// wait waits until the buffer contains a text.
-func (b *syncBuffer) wait(t testing.TB, text string) {
-	t.Helper()
-	require.Eventually(t, func() bool { return strings.Contains(b.String(), text) }, patience, time.Millisecond)
-}
-
-// debugLog returns a logger that writes all levels to a buffer.
-func debugLog(b *syncBuffer) *slog.Logger {
-	return slog.New(slog.NewTextHandler(b, &slog.HandlerOptions{Level: slog.LevelDebug}))
 }
 
 func (b *syncBuffer) String() string {

@@ -41,7 +41,8 @@
 //     [Options.OnDisconnected].
 //   - A user event carries data from a client. Each frame of a client without a subprotocol is the event "message".
 //     Other clients choose the event name. [Options.OnUserEvent] may respond with a message to that client.
-//   - Group presence, if the service is configured to send it: [Options.OnGroupJoined], [Options.OnGroupLeft].
+//   - joined and left report that a client has joined or left a group, if the service is configured to send these
+//     events: [Options.OnGroupJoined], [Options.OnGroupLeft].
 //
 // The handler responds to an unknown system event with success and calls no callback. Each callback runs on the
 // goroutine of its HTTP request, with the request's context, so callbacks run concurrently. Connect and user events are
@@ -55,14 +56,15 @@
 //     response has its status and its reason. After a 4xx status other than 408 the service does not retry the event. A
 //     rejected connect fails the client's WebSocket handshake with that status. A rejected user event fails, and a
 //     client without a subprotocol is disconnected. For the other events the service only logs the rejection.
+//     The client of a rejected user event does not receive the reason, and may send the event again. To tell the client
+//     why, return a [UserEventResponse] with a message instead of an error.
 //   - Any other error, or a panic, means that the event could not be handled. The response has status 500, and the log
-//     has the error, or the panic and its stack. The service retries the event after 1, 3 and 5 seconds, then fails it
-//     as above. A callback must therefore be able to repeat everything it did before it returned the error. The only
-//     exception is a panic with [http.ErrAbortHandler], which the handler passes on to the server.
-//   - A response that can never be sent is a bug in the application: for example a state that does not encode or is too
-//     large, a subprotocol that the client did not offer, a user id or group that the service would change or reject,
-//     metadata with a comma, or a rejection with a success status. The response has status 422, which the service does
-//     not retry, and the log names the field.
+//     has the error, or the panic and its stack. The service retries the event after 1, 3 and 5 seconds, and then
+//     treats it as rejected. A callback must therefore be idempotent: a retry has the same Event.EventID. The exception
+//     is a panic with [http.ErrAbortHandler], which the handler passes on to the server.
+//   - An invalid response is a bug in the application. Examples are a state that is too large, a subprotocol that the
+//     client did not offer, a user ID that the service would change, or a rejection with a success status. The response
+//     then has status 422, which the service does not retry, and the log names the field.
 //
 // A response never contains the text of an error that is not a rejection. In all three cases, the response to an MQTT
 // client's connect event has a code for the CONNACK packet.
@@ -76,7 +78,7 @@
 //   - the body is complete, within the size limit, and of the declared content type,
 //   - the headers that identify the event appear once, have at most 8 KiB, and contain no control characters:
 //     ce-connectionId, ce-hub, ce-type, ce-eventName, ce-id and ce-specversion, and if present ce-userId,
-//     ce-subprotocol and the MQTT ids.
+//     ce-subprotocol and the MQTT IDs.
 //
 // The response to an invalid request describes the problem in one line.
 //
@@ -84,8 +86,8 @@
 // lines. The state may be any text (see [State]). The handler ignores ce-awpsversion, ce-source and unknown headers. A
 // missing or malformed ce-time becomes the zero time.
 //
-// The signature covers only the connection id, not the other headers or the body. It proves that the sender knows the
-// key or has seen an event of that connection, so serve the handler over HTTPS only.
+// The signature covers only the connection ID, not the other headers or the body. Anyone who has seen an event can
+// forge other events of the same connection, so serve the handler over HTTPS only.
 //
 // The service can be configured to send a token of its managed identity with its events. This package does not verify
 // that token. The application, or middleware in front of the handler, finds it in Event.Header under Authorization.

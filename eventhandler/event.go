@@ -17,7 +17,7 @@ type Event struct {
 	// Hub is the connection's hub, in lower case.
 	Hub string
 
-	// ConnectionID identifies the connection. For an MQTT client it is the client id.
+	// ConnectionID identifies the connection. For an MQTT client it is the client ID.
 	ConnectionID string
 
 	// UserID is the connection's user; empty if it has none. In a connect event it is the user in the client's token.
@@ -30,8 +30,8 @@ type Event struct {
 	// EventName is connect, connected, disconnected, joined or left, or the name of the user event.
 	EventName string
 
-	// EventID distinguishes the events of one connection. The service counts them: 0 is connect. A retried event has
-	// the same id.
+	// EventID is the number of the event within its connection, starting with "0" for connect. A retried event has the
+	// same EventID.
 	EventID string
 
 	// Time is when the event happened, in whole seconds. It is zero if the request has no time, or a time that is not
@@ -49,20 +49,20 @@ type Event struct {
 	// RawState is the connection's state as the service sends it. It may be any text that an event handler has set.
 	RawState string
 
-	// PhysicalConnectionID and SessionID are the ids of an MQTT client's network connection and MQTT session. SessionID is
+	// PhysicalConnectionID and SessionID are the IDs of an MQTT client's network connection and MQTT session. SessionID is
 	// empty in a connect event. Both are empty for other clients.
 	PhysicalConnectionID string
 	SessionID            string
 
 	// Header holds all headers of the service's request; do not change it. They include:
 	//
-	//   - X-Ms-Client-Request-Id, the service's request id
+	//   - X-Ms-Client-Request-Id, the service's request ID
 	//   - the cookies that earlier responses set
 	//   - mqtt-NAME for each user property, in a user event of an MQTT client
 	//   - Authorization, the service's token, if managed identity is configured for the event handler. This package
 	//     does not verify the token.
 	//
-	// In a [ConnectRequest], write r.Event.Header for these: r.Header holds the client's headers.
+	// In a [ConnectRequest], these are in r.Event.Header, because r.Header holds the client's headers.
 	//
 	// The headers may contain secrets, so do not log all of them.
 	Header http.Header
@@ -71,15 +71,15 @@ type Event struct {
 // IsMQTT reports whether the event is about an MQTT client.
 func (e *Event) IsMQTT() bool { return e.PhysicalConnectionID != "" }
 
-// ConnectRequest asks whether a client may connect. An MQTT client causes one with each CONNECT packet, even when it
-// resumes an existing session.
+// ConnectRequest asks whether a client may connect. Each CONNECT packet of an MQTT client causes a connect event, even
+// if the client resumes an existing session.
 type ConnectRequest struct {
 	Event
 
 	// Claims are the claims of the client's access token.
 	Claims map[string][]string
 
-	// Query is the query of the URL that the client connects to, without the service's own access_token.
+	// Query is the query of the URL that the client connects to, without access_token, which the service omits.
 	Query url.Values
 
 	// Header holds the headers of the client's WebSocket handshake, including cookies but not Authorization, which the
@@ -105,7 +105,7 @@ type ClientCertificate struct {
 	Content string `json:"content"`
 }
 
-// UnmarshalJSON decodes the body of a connect event.
+// UnmarshalJSON decodes the body of a connect event. It does not change r.Event.
 func (r *ConnectRequest) UnmarshalJSON(data []byte) error {
 	var body struct {
 		Claims             map[string][]string `json:"claims"`
@@ -166,11 +166,15 @@ const (
 type UserEventRequest struct {
 	Event
 
-	// ContentType is one of the constants above, without parameters. Data is then valid UTF-8 if it is text, and valid
-	// JSON if it is JSON.
+	// ContentType is the content type of Data, without parameters:
 	//
-	// An MQTT client may send any content type, and Data is not checked against it. Here the content type has no
-	// parameters (Event.Header has the full value). It is application/octet-stream if the client sent none.
+	//   - ContentTypeText: Data is valid UTF-8
+	//   - ContentTypeJSON: Data is valid JSON
+	//   - ContentTypeBinary: Data is any bytes
+	//   - ContentTypeProtobuf: Data is an encoded google.protobuf.Any; the handler does not check it
+	//
+	// An MQTT client may send any content type, or none, which means ContentTypeBinary. The handler does not check its
+	// Data. Event.Header has the content type with its parameters.
 	ContentType string
 
 	// Data is the payload of the event.
@@ -184,7 +188,7 @@ type UserEventRequest struct {
 func (r *UserEventRequest) Text() string { return string(r.Data) }
 
 // Message returns the data as a message of the same type, ready for a response or for a [webpubsub.ServiceClient]. The
-// message is binary unless the data is valid text or valid JSON. It shares r.Data.
+// message is binary unless the content type is text or JSON and the data is valid. It may share memory with r.Data.
 func (r *UserEventRequest) Message() webpubsub.Message {
 	switch {
 	case r.ContentType == ContentTypeText && utf8.Valid(r.Data):

@@ -205,7 +205,7 @@ func ExampleUserEventRequest_JSON() {
 		Item  string `json:"item"`
 		Count int    `json:"count"`
 	}
-	handler := eventhandler.Options{OnUserEvent: func(_ context.Context, r *eventhandler.UserEventRequest) (*eventhandler.UserEventResponse, error) {
+	options := eventhandler.Options{OnUserEvent: func(_ context.Context, r *eventhandler.UserEventRequest) (*eventhandler.UserEventResponse, error) {
 		var o order
 		if err := r.JSON(&o); err != nil {
 			return nil, err
@@ -217,15 +217,16 @@ func ExampleUserEventRequest_JSON() {
 	request := &eventhandler.UserEventRequest{ContentType: eventhandler.ContentTypeJSON}
 	request.EventName = "order"
 	request.Data = []byte(`{"item":"tea","count":2}`)
-	_, err := handler.OnUserEvent(context.Background(), request)
+	_, err := options.OnUserEvent(context.Background(), request)
 	fmt.Println(err)
 	request.Data = []byte(`{"item":["tea"]}`)
-	_, err = handler.OnUserEvent(context.Background(), request)
-	fmt.Println(err != nil)
+	_, err = options.OnUserEvent(context.Background(), request)
+	rejection, _ := errors.AsType[*eventhandler.RejectError](err)
+	fmt.Println("rejected with", rejection.Status)
 	// Output:
 	// 2 tea
 	// <nil>
-	// true
+	// rejected with 400
 }
 
 // UserEventRequest.Message forwards an event to a group as the client sent it.
@@ -239,12 +240,12 @@ func ExampleUserEventRequest_Message() {
 	if err != nil {
 		log.Fatal(err)
 	}
-	handler := eventhandler.Options{OnUserEvent: func(ctx context.Context, r *eventhandler.UserEventRequest) (*eventhandler.UserEventResponse, error) {
+	options := eventhandler.Options{OnUserEvent: func(ctx context.Context, r *eventhandler.UserEventRequest) (*eventhandler.UserEventResponse, error) {
 		return nil, client.SendToGroup(ctx, "lobby", r.Message(), nil)
 	}}
 
 	request := &eventhandler.UserEventRequest{ContentType: eventhandler.ContentTypeText, Data: []byte("hello")}
-	_, err = handler.OnUserEvent(context.Background(), request)
+	_, err = options.OnUserEvent(context.Background(), request)
 	fmt.Println(request.Message().ContentType(), err)
 	// Output: text/plain <nil>
 }

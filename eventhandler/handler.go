@@ -21,37 +21,39 @@ import (
 // defaultMaxBodyBytes leaves room for the service's largest message (about 1 MB) and for any connect event.
 const defaultMaxBodyBytes = 2 << 20
 
-// Options are the options of a [Handler]. A hub is required, and at least one key in one of the three forms.
+// Options are the options of a [Handler]. At least one hub and one key are required.
 type Options struct {
-	// Hub is the hub whose events the handler serves, in any case. Events of other hubs are rejected with 404.
+	// Hub is the hub whose events the handler serves. Hub names are case-insensitive. Events of other hubs are rejected
+	// with 404.
 	Hub string
 
-	// Hubs are further hubs, each in any case; [Event.Hub] tells them apart. Hub or Hubs must name at least one hub: no
-	// name stands for every hub.
+	// Hubs are further hubs. [Event.Hub] is the hub of an event. Hub or Hubs must name at least one hub. There is no
+	// wildcard.
 	Hubs []string
 
-	// AccessKeys, KeyCredentials and ConnectionStrings hold the keys of the service. An event is accepted if it is
-	// signed with one of these keys. The service signs with both its primary and its secondary key, so one key is
-	// enough unless keys are being rotated. KeyCredential.Update takes effect with the next event. Only the key of a
-	// connection string is used.
+	// AccessKeys, KeyCredentials and ConnectionStrings hold the keys of the service, in three forms. An event must be
+	// signed with one of these keys. The service signs with both its primary and its secondary key, so one key is enough
+	// unless keys are being rotated. KeyCredential.Update takes effect with the next event. The endpoint of a connection
+	// string is ignored.
 	AccessKeys        []string
 	KeyCredentials    []*azcore.KeyCredential
 	ConnectionStrings []string
 
-	// DangerouslyDisableSignatureVerification accepts every event as genuine: anyone who can reach the handler can act
-	// as any user. Use it only to inspect events on a developer's machine. It cannot be combined with a key.
+	// DangerouslyDisableSignatureVerification makes the handler accept events with any signature or none: anyone who can
+	// reach the handler can act as any user. Use it only to inspect events on a developer's machine. It cannot be combined
+	// with a key.
 	DangerouslyDisableSignatureVerification bool
 
 	// AllowedOrigins are the hosts of the services that may send events here, such as NAME.webpubsub.azure.com or
-	// *.webpubsub.azure.com, in any case. The whole host must match. * matches any run of characters, so "*" matches
-	// any host. A host without a port matches at every port.
+	// *.webpubsub.azure.com. They are case-insensitive and must match the whole host. * matches any run of characters, so
+	// "*" matches any host. A host without a port matches every port.
 	//
-	// The service asks for permission before its first event (CloudEvents calls this abuse protection), and names its
-	// host again with each event. With custom domains and replicas it may name several hosts. The validation response
-	// then allows the hosts that match, and an event is accepted if one of its hosts matches. Other services are
+	// The service asks for permission before its first event (CloudEvents calls this abuse protection), and names its host
+	// again with each event. With custom domains and replicas it may name several hosts. The validation response then
+	// allows the hosts that match, and an event is accepted if one of its hosts matches. Requests of other services are
 	// rejected with 403.
 	//
-	// Empty allows any host: the signature proves where an event comes from.
+	// Empty allows any host. The origin is not signed, so only the signature protects against forged events.
 	AllowedOrigins []string
 
 	// MaxBodyBytes is the size limit for request bodies. Larger bodies are rejected with 413. Zero means 2 MiB.
@@ -59,9 +61,9 @@ type Options struct {
 
 	// Logger receives a record for:
 	//
-	//   - each rejected request (Warn)
-	//   - each panic, and each returned error that is not a [RejectError] (Error)
-	//   - each response that may not do what its author expects (Warn)
+	//   - Debug: each ignored system event
+	//   - Warn: each rejected request, and each response that may not do what its author expects
+	//   - Error: each panic, each invalid response, and each returned error that is not a [RejectError]
 	//
 	// The records do not contain keys, signatures or bodies. If Logger is nil, nothing is logged and the errors of
 	// callbacks are lost.
@@ -75,7 +77,7 @@ type Options struct {
 	OnConnected func(ctx context.Context, r *ConnectedRequest) error
 
 	// OnUserEvent is called for each user event of a client. A nil response means success without a message. If
-	// OnUserEvent is nil, user events are rejected with 404, so clients learn that nobody receives them.
+	// OnUserEvent is nil, user events are rejected with 404, so that clients receive an error.
 	OnUserEvent func(ctx context.Context, r *UserEventRequest) (*UserEventResponse, error)
 
 	// OnDisconnected is called when a connection has ended permanently.
@@ -97,15 +99,15 @@ type Handler struct {
 	logger  *slog.Logger
 }
 
-// New returns a handler for the events of options.Hub and options.Hubs. It returns [webpubsub.ErrInvalidArgument] and
-// names the option if
+// New returns a handler for the events of options.Hub and options.Hubs. It returns [webpubsub.ErrInvalidArgument], in
+// an error that names the option, if
 //
 //   - no hub is given, or the name of a hub is not valid,
 //   - no key is given, a key is empty, or keys are combined with DangerouslyDisableSignatureVerification,
 //   - a connection string or an origin is not valid, or
 //   - MaxBodyBytes is negative.
 //
-// New copies the options, so later changes have no effect. Nil means zero options, which have no hub.
+// New copies the options, so later changes have no effect. Nil options are invalid, because they name no hub.
 func New(options *Options) (*Handler, error) {
 	if options == nil {
 		options = &Options{}
@@ -159,8 +161,8 @@ func invalid(option, problem string) error {
 	return fmt.Errorf("eventhandler: New: %w: Options.%s %s", webpubsub.ErrInvalidArgument, option, problem)
 }
 
-// ServeHTTP handles one request of the service: an event (POST), or a validation request (OPTIONS, or GET where
-// something in front of the handler blocks OPTIONS).
+// ServeHTTP handles one request of the service: an event (POST), or a validation request (OPTIONS, or GET if something
+// in front of the handler blocks OPTIONS).
 func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	var err error
 	switch r.Method {
@@ -295,8 +297,9 @@ func (h *Handler) respond(w http.ResponseWriter, r *http.Request, event *Event, 
 		if a == nil {
 			a = &answer{status: http.StatusNoContent, body: http.NoBody}
 		}
-		for _, warning := range a.warnings {
-			h.logger.LogAttrs(r.Context(), slog.LevelWarn, warning, append(attributes(r), slog.String("eventId", event.EventID))...)
+		if len(a.warnings) > 0 {
+			h.logger.LogAttrs(r.Context(), slog.LevelWarn, strings.Join(a.warnings, "; "),
+				append(attributes(r), slog.String("eventId", event.EventID))...)
 		}
 		body := &errorReader{r: a.body}
 		var first [512]byte

@@ -15,7 +15,7 @@ import (
 )
 
 // maxHeaderBytes is longer than any header of the service except the state: group names have up to 1,024 characters,
-// and ids are shorter.
+// and IDs are shorter.
 const maxHeaderBytes = 8 << 10
 
 // kind is the kind of an event.

@@ -38,18 +38,19 @@ func fault(format string, args ...any) error { return &faultError{fmt.Errorf(for
 
 // ConnectResponse accepts a client. Its zero value accepts the client as its access token describes it.
 //
-// An absent field keeps the value from the token. A field that is set replaces that value; nothing is merged. For an
-// MQTT client, the user, groups and roles take effect only if the client begins a new session.
+// A zero field keeps the token's value. Any other value replaces it: nothing is merged. For an MQTT client, the user,
+// groups and roles take effect only if the client begins a new session.
 //
-// Invalid values are a fault of the application, and fail the event with 422: see the package documentation.
+// An invalid value fails the event with 422: see the package documentation.
 type ConnectResponse struct {
 	// UserID is the connection's user. Empty keeps the user of the client's token.
 	//
-	// A user id is invalid if it would reach a client or handler as another id: if it begins or ends with a space,
-	// contains a control character, is only white space, is not valid UTF-8, or is "." or "..".
+	// A user ID must be valid UTF-8 without control characters. It must not begin or end with a space, be only white
+	// space, be "." or "..", or have one of these between slashes, because it would reach a client or handler as another
+	// ID.
 	UserID string
 
-	// NoUser removes the user that the client's token names. UserID must then be empty.
+	// NoUser removes the user of the client's token. NoUser and UserID are mutually exclusive.
 	NoUser bool
 
 	// Groups are the groups that the connection joins. A non-empty list replaces the groups of the client's token. A
@@ -60,8 +61,8 @@ type ConnectResponse struct {
 	// Roles are the roles of the connection: see [webpubsub.RoleSendToGroup] and the other role functions. Nil keeps
 	// the roles of the client's token, a list replaces them, and an empty list that is not nil removes all roles.
 	//
-	// A role is invalid if it begins with "webpubsub" but is not a role of the service. The service ignores any other
-	// unknown role; it is sent, and logged as a warning.
+	// An empty role is invalid, and so is a role that begins with "webpubsub" but is not a role of the service. The
+	// service ignores any other role: the handler sends it and logs a warning.
 	Roles []string
 
 	// Subprotocol is the WebSocket subprotocol to use: one of those that the client offers. If it is empty, the service
@@ -70,14 +71,14 @@ type ConnectResponse struct {
 	Subprotocol string
 
 	// SetState changes values of the connection's state by name. A nil value removes its name; other names keep their
-	// values. The encoded state may have up to 32 KiB.
+	// values. The state, encoded as base64, may have up to 32 KiB.
 	//
 	// If another handler has set a state in another form (see [Event.RawState]), SetState replaces the whole state and
 	// logs a warning.
 	SetState map[string]any
 
-	// SetRawState replaces the whole state with any text of up to 32 KiB of printable ASCII. The empty string removes
-	// the state, and nil keeps it. SetState must then be empty.
+	// SetRawState replaces the whole state with a text of up to 32 KiB of printable ASCII that neither begins nor ends
+	// with a space. The empty string removes the state, and nil keeps it. SetRawState and SetState are mutually exclusive.
 	SetRawState *string
 
 	// MQTTUserProperties are sent to an MQTT 5.0 client with its CONNACK packet.
@@ -158,7 +159,8 @@ type UserEventResponse struct {
 
 	// Metadata is delivered with the message to clients of the JSON and protobuf subprotocols. It has the limits of
 	// [webpubsub.SendToAllOptions]. Keys arrive in lower case. A value with a comma is invalid because the service
-	// would deliver only the part after the comma.
+	// would deliver only the part after the comma. With the zero Message, the metadata is not sent, and a warning is
+	// logged.
 	Metadata map[string]string
 
 	// SetState changes values of the connection's state, as in [ConnectResponse].
@@ -178,8 +180,8 @@ func (u *UserEventResponse) answer(r *UserEventRequest) (*answer, error) {
 	if err := a.setState(&r.Event, "UserEventResponse", u.SetState, u.SetRawState); err != nil {
 		return nil, err
 	}
-	if err := a.setMetadata(u.Metadata); err != nil {
-		return nil, err
+	if item, problem := metadata.Check(u.Metadata); problem != "" {
+		return nil, fault("UserEventResponse.Metadata%s %s", item, problem)
 	}
 	for i, property := range u.MQTTUserProperties {
 		switch {
@@ -192,6 +194,9 @@ func (u *UserEventResponse) answer(r *UserEventRequest) (*answer, error) {
 		}
 	}
 	if u.Message.IsZero() {
+		if len(u.Metadata) > 0 {
+			a.warnings = append(a.warnings, "UserEventResponse.Metadata is not sent without a Message")
+		}
 		return a, nil
 	}
 	body, err := u.Message.Reader()
@@ -204,17 +209,22 @@ func (u *UserEventResponse) answer(r *UserEventRequest) (*answer, error) {
 	}
 	a.status, a.body = http.StatusOK, body
 	a.header.Set("Content-Type", contentType)
+	for key, value := range u.Metadata {
+		a.header[metadata.Prefix+key] = []string{value}
+	}
 	return a, nil
 }
 
-// RejectError rejects an event; see [Reject].
+// RejectError rejects an event. [Reject] creates one. A callback returns a *RejectError, which may be wrapped.
 type RejectError struct {
 	// Status is the HTTP status of the response, 400 to 599. A rejected connect event fails the client's WebSocket
 	// handshake with this status. The service retries an event only after 408 and 5xx. Zero means the status that fits
-	// MQTTCode.
+	// MQTTCode. Status and MQTTCode must not both be zero.
 	Status int
 
-	// Reason is a text that is sent to the client.
+	// Reason is the text of the response. The client receives it only if its connect event is rejected: in the response to
+	// the handshake if the status is 4xx, or in the CONNACK packet of MQTT 5.0. After a rejected user event, the client
+	// learns only that the event failed.
 	Reason string
 
 	// MQTTCode is the code in the CONNACK packet for a rejected connect event: a return code of MQTT 3.1.1 (1 to 5) or
@@ -225,8 +235,8 @@ type RejectError struct {
 	MQTTUserProperties []MQTTUserProperty
 }
 
-// Reject returns a *[RejectError] with a status of 400 to 599 and a text that is sent to the client. A callback of
-// [Options] returns it to reject an event. Any other status is a fault of the application.
+// Reject returns a *[RejectError] with a status of 400 to 599 and a reason. A callback of [Options] returns it to
+// reject an event. Any other status fails the event with 422.
 func Reject(status int, reason string) error {
 	return &RejectError{Status: status, Reason: reason}
 }
@@ -292,16 +302,5 @@ func (a *answer) setState(event *Event, response string, values map[string]any, 
 		a.warnings = append(a.warnings, response+".SetState replaces a state that is not base64 of a JSON object")
 	}
 	a.header.Set(header, value)
-	return nil
-}
-
-// setMetadata sets the headers for metadata.
-func (a *answer) setMetadata(m map[string]string) error {
-	if item, problem := metadata.Check(m); problem != "" {
-		return fault("UserEventResponse.Metadata%s %s", item, problem)
-	}
-	for key, value := range m {
-		a.header[metadata.Prefix+key] = []string{value}
-	}
 	return nil
 }

@@ -51,7 +51,7 @@ func (o *Options) keys() ([]func() (string, error), error) {
 // maxSignatures limits the signatures in a request. The service sends two.
 const maxSignatures = 8
 
-// verify checks that one of the signatures is the HMAC-SHA256 of the connection id, made with one of the keys.
+// verify checks that one of the signatures is the HMAC-SHA256 of the connection ID, made with one of the keys.
 func (h *Handler) verify(signatures, connectionID string) error {
 	if h.options.DangerouslyDisableSignatureVerification {
 		return nil

@@ -15,12 +15,12 @@ import (
 //
 // # A hub with handlers in several languages
 //
-// To the service, the state is an opaque text. This package encodes it as base64 of one JSON object, like the
+// The service treats the state as opaque text. This package encodes it as base64 of one JSON object, like the
 // JavaScript middleware, so handlers in Go and JavaScript can share values.
 //
 // The .NET middleware also writes an object, but each value is a string: the base64 of the value's bytes. If one value
-// has another form, it treats the whole state as empty. A handler that shares a hub with .NET must read and set values
-// of type []byte, which encoding/json encodes as base64:
+// has another form, the .NET middleware treats the whole state as empty. A handler that shares a hub with .NET must
+// read and set values of type []byte, which encoding/json encodes as base64:
 //
 //	var count []byte                                      // "2" for the number 2
 //	ok, err := r.State.Get("count", &count)
@@ -30,7 +30,7 @@ import (
 type State map[string]json.RawMessage
 
 // Get decodes a value of the state into value, a pointer, like [json.Unmarshal]. If the state does not have the name,
-// it returns false and leaves value unchanged.
+// Get returns false and leaves value unchanged. If the value does not decode, Get returns an error.
 func (s State) Get(name string, value any) (bool, error) {
 	data, ok := s[name]
 	if !ok {

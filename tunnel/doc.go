@@ -9,7 +9,7 @@
 //	...
 //	mux := http.NewServeMux()
 //	mux.Handle("/eventhandler/", handler)
-//	err = tunnel.Serve(ctx, connectionString, "chat", mux, nil)
+//	err = tunnel.Serve(ctx, connectionString, "chat", mux, &tunnel.Options{Logger: slog.Default()})
 //
 // In the service, set the URL template of the hub's event handler to tunnel:///eventhandler/ or another path.
 //
@@ -17,10 +17,10 @@
 //
 // The handler receives each event as an HTTP request like those of net/http's server:
 //
-//   - The method, the path, the query, the header and the body are those of the event. A header field has one value per
-//     line. Content-Length is the length of the body.
+//   - The method, the path, the query, the header and the body are those of the event. Content-Length is the length of
+//     the body.
 //   - Host is the host of the event's URL.
-//   - RemoteAddr is the address of the peer of the connection: the service, or a proxy in front of it.
+//   - RemoteAddr is the address at the other end of the connection: that of the service, or of a proxy in front of it.
 //   - Proto is HTTP/1.1.
 //   - TLS is nil, even if the connection uses TLS, because the service made no TLS connection to this server. To
 //     authenticate events, verify their signatures; package eventhandler does that.
@@ -34,29 +34,33 @@
 //   - the length of the body differs from its Content-Length;
 //   - the handler panics. The panic is logged unless it is http.ErrAbortHandler.
 //
-// Events are served concurrently, up to [Options.MaxConcurrent]. More events wait. If the pending events use more than
-// 64 MiB of memory, the response to a new event is a 503. The service retries events after a 503 over HTTP.
+// Serve calls the handler concurrently, for up to [Options.MaxConcurrent] events. Further events wait. If the events
+// that wait or are being served use more than 64 MiB of memory, Serve responds to new events with 503. Over HTTP, the
+// service retries an event after a 503.
 //
 // # Connections
 //
-// A connection that is lost or that breaks the protocol is opened again with a new token, after a random delay of up to
-// 0.5 seconds at first and up to 30 seconds later. Responses to events of a lost connection cannot be sent. They are
-// dropped and logged.
+// Serve keeps one connection open, or more if the service requests them. If a connection is lost or the service breaks
+// the protocol, Serve opens the connection again with a new token, after the delay of [ReconnectOptions]. It cannot
+// send the responses to events of a lost connection: it drops and logs them.
 //
-// The service can control the connections:
+// The service can control the connections with messages:
 //
-//   - Rebalance opens another connection, to the instance of the service that the message names. Serve opens at most 32
-//     connections.
-//   - Reconnect opens a new connection. When it is up, the old connection is closed after its events are answered. If
-//     the old connection is lost before, it is not opened again.
-//   - Close closes the connection after its events are answered, and does not open it again. If it was the last
-//     connection, Serve returns [ErrClosed]. The official client stops too, but without an error.
+//   - After Rebalance, Serve opens another connection, to the instance of the service that the message names, but at
+//     most 32 connections in all.
+//   - After Reconnect, Serve opens a new connection. When it is up, Serve closes the old connection after its events
+//     are answered. If the old connection is lost before, Serve does not open it again.
+//   - After Close, Serve closes the connection after its events are answered, and does not open it again. If it was the
+//     last connection, Serve returns [ErrClosed]. The official client stops too, but without an error.
 //
-// Rebalance and Reconnect may name an endpoint. Serve sends a token to that endpoint only if its host is the host that
-// was passed to Serve, or has the same parent domain of at least three labels, such as webpubsub.azure.com. It never
-// switches from https to http. With any other endpoint, Rebalance is ignored, and Reconnect goes to the service's own
-// endpoint. If an instance cannot be reached three times in a row, Serve connects to the service's own endpoint
-// instead.
+// Rebalance and Reconnect may name an endpoint. Serve sends a token to that endpoint only if
+//
+//   - its host is the host that was passed to Serve, or both have the same parent domain of at least three labels, such
+//     as webpubsub.azure.com;
+//   - it uses https, or the endpoint that was passed to Serve does not.
+//
+// For any other endpoint, Serve ignores Rebalance, and after Reconnect connects to the service's own endpoint. Serve
+// also connects to the service's own endpoint after three failures in a row to connect to an instance.
 //
 // # Open questions
 //

@@ -11,10 +11,11 @@ import (
 	internalredact "github.com/awps-go/webpubsub/internal/redact"
 )
 
-// ErrClosed is returned by [Serve] if the service closed the last connection with a Close message.
+// ErrClosed means that the service closed the last connection with a Close message. [Serve] returns it, wrapped with
+// the text of the message.
 var ErrClosed = errors.New("tunnel: the service has closed the tunnel")
 
-// HandshakeError reports that the service rejected a connection. With errors.Is it matches:
+// HandshakeError reports that the service rejected a connection. It matches:
 //
 //   - [webpubsub.ErrUnauthorized] for status 401;
 //   - [webpubsub.ErrForbidden] for 403;
@@ -26,7 +27,7 @@ type HandshakeError struct {
 }
 
 func (e *HandshakeError) Error() string {
-	text := fmt.Sprintf("tunnel: the service refused the connection: %d %s", e.StatusCode, http.StatusText(e.StatusCode))
+	text := fmt.Sprintf("tunnel: the service rejected the connection: %d %s", e.StatusCode, http.StatusText(e.StatusCode))
 	switch e.StatusCode {
 	case http.StatusUnauthorized:
 		text += " (does the access key or the identity belong to this service? is the system clock right?)"

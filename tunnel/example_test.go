@@ -3,6 +3,7 @@ package tunnel_test
 import (
 	"context"
 	"log"
+	"log/slog"
 	"net/http"
 	"os"
 	"os/signal"
@@ -17,7 +18,7 @@ import (
 // This program responds to the events of clients without a public endpoint. In the service, the URL template of the
 // hub's event handler is tunnel:///eventhandler/.
 func ExampleServe() {
-	connectionString := os.Getenv("WebPubSubConnectionString")
+	connectionString := os.Getenv("WEBPUBSUB_CONNECTION_STRING")
 	events, err := eventhandler.New(&eventhandler.Options{
 		Hub:               "chat",
 		ConnectionStrings: []string{connectionString},
@@ -33,7 +34,7 @@ func ExampleServe() {
 
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
 	defer stop()
-	if err := tunnel.Serve(ctx, connectionString, "chat", mux, nil); err != nil {
+	if err := tunnel.Serve(ctx, connectionString, "chat", mux, &tunnel.Options{Logger: slog.Default()}); err != nil {
 		log.Fatal(err)
 	}
 }
@@ -44,7 +45,13 @@ func ExampleServeWithCredential() {
 	if err != nil {
 		log.Fatal(err)
 	}
-	var handler http.Handler // for example from package eventhandler
+	handler, err := eventhandler.New(&eventhandler.Options{
+		Hub:        "chat",
+		AccessKeys: []string{os.Getenv("WEBPUBSUB_ACCESS_KEY")}, // the service signs events with its access keys
+	})
+	if err != nil {
+		log.Fatal(err)
+	}
 
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
 	defer stop()

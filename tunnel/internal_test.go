@@ -308,3 +308,10 @@ func (l pipeListener) Accept() (net.Conn, error) {
 func (l pipeListener) Close() error { close(l.closed); return nil }
 
 func (l pipeListener) Addr() net.Addr { return &net.TCPAddr{} }
+
+func TestANilLoggerLogsNothing(t *testing.T) {
+	for _, options := range []*Options{nil, {}} {
+		o, _, _ := withDefaults(options)
+		require.False(t, o.Logger.Enabled(t.Context(), slog.LevelError))
+	}
+}

@@ -9,17 +9,22 @@ import (
 
 // Options are the options of [Serve] and [ServeWithCredential]. The zero value suits most applications.
 type Options struct {
-	// Logger receives a record when a connection is opened or lost, when the handler panics, and when a response cannot be
-	// sent. At level Debug it also receives a record for each event, with the path but not the query. Records contain no
-	// keys, tokens or bodies. Nil means slog.Default().
+	// Logger receives a record for:
+	//
+	//   - Debug: each event, with the path but not the query
+	//   - Info: each opened connection, and each request of the service to change connections
+	//   - Warn: each lost connection, and each event or response that was dropped
+	//   - Error: each panic, each invalid response, and each shutdown that took too long
+	//
+	// Records contain no keys, tokens or bodies. Nil logs nothing.
 	Logger *slog.Logger
 
-	// MaxConcurrent is the maximum number of events that are served at the same time, over all connections. More events
+	// MaxConcurrent is the maximum number of events that are served at the same time, over all connections. Further events
 	// wait. Zero means 256.
 	MaxConcurrent int
 
-	// MaxFrameBytes is the maximum size of a received frame. A larger frame closes its connection. The limit is 1 GiB.
-	// Zero means 2 MiB: the official package declares a maximum of 1 MiB but accepts larger frames.
+	// MaxFrameBytes is the maximum size of a received frame. A larger frame ends its connection. MaxFrameBytes must not
+	// exceed 1 GiB. Zero means 2 MiB: the official package declares a maximum of 1 MiB but accepts larger frames.
 	MaxFrameBytes int
 
 	// ShutdownTimeout is how long unanswered events may take after Serve's context has ended, or after the service
@@ -33,13 +38,13 @@ type Options struct {
 	// KeepAlive controls how a dead connection is detected.
 	KeepAlive KeepAliveOptions
 
-	// HTTPClient makes the connections. Set its Transport to use a proxy, a TLS configuration or a client certificate.
-	// Redirects are not followed. Nil means a client that uses the proxy from the environment.
+	// HTTPClient makes the WebSocket handshakes. Set its Transport to use a proxy, a TLS configuration or a client
+	// certificate. Redirects are not followed. Nil means a client that uses the proxy from the environment.
 	HTTPClient *http.Client
 
-	// ReverseProxyEndpoint is the URL of a reverse proxy in front of the service, such as API Management. It may have a
-	// path, which is then prepended. Tokens still name the service's own URL. If the service names another endpoint,
-	// connections to it bypass the proxy. Empty means no reverse proxy.
+	// ReverseProxyEndpoint is the URL of a reverse proxy in front of the service, such as API Management. Its path is
+	// prepended to the path of each request. The audience of the tokens remains the service's own URL. Connections to
+	// another endpoint that the service names bypass the proxy. Empty means no reverse proxy.
 	ReverseProxyEndpoint string
 
 	// TokenScope is the scope of tokens from a TokenCredential. Empty means https://webpubsub.azure.com/.default, the
@@ -51,15 +56,15 @@ type Options struct {
 }
 
 // ReconnectOptions control the delays before a connection is opened again. Each delay is random, between zero and a
-// bound. The bound starts at MinDelay and doubles with each failure up to MaxDelay. It starts at MinDelay again after a
+// bound. The bound starts at MinDelay and doubles with each attempt up to MaxDelay. It starts at MinDelay again after a
 // connection has been up for 30 seconds.
 type ReconnectOptions struct {
 	MinDelay time.Duration // zero means 500 milliseconds
 	MaxDelay time.Duration // zero means 30 seconds; if less than MinDelay, it is MinDelay
 }
 
-// KeepAliveOptions control how a dead connection is detected. That takes at most Interval plus Timeout. While a response of
-// more than 64 KiB is sent, a ping may take longer, and a write that takes 30 seconds ends the connection.
+// KeepAliveOptions control how a dead connection is detected. The detection takes at most Interval plus Timeout. While a
+// response of more than 64 KiB is sent, a ping may take longer, and a write that takes 30 seconds ends the connection.
 type KeepAliveOptions struct {
 	Interval time.Duration // between WebSocket pings; zero means 15 seconds
 	Timeout  time.Duration // to wait for the pong; zero means 15 seconds
@@ -94,7 +99,7 @@ func withDefaults(options *Options) (o Options, argument, problem string) {
 		return o, "options.MaxFrameBytes", "is more than 1 GiB"
 	}
 	if o.Logger == nil {
-		o.Logger = slog.Default()
+		o.Logger = slog.New(slog.DiscardHandler)
 	}
 	o.MaxConcurrent = cmp.Or(o.MaxConcurrent, 256)
 	o.MaxFrameBytes = cmp.Or(o.MaxFrameBytes, 2<<20)

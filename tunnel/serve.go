@@ -46,9 +46,10 @@ var maxPendingBytes int64 = 64 << 20
 //
 // When ctx ends, Serve responds to new events with 503. After all earlier events are answered, it closes the
 // connections and returns nil. If that takes longer than [Options.ShutdownTimeout], Serve ends the contexts of the
-// remaining events and returns an error.
+// remaining events, waits up to 5 seconds for their handlers, and returns an error.
 //
-// A service that cannot be reached is not an error, even at the start: Serve logs that and retries.
+// If the service cannot be reached, even at the start, Serve logs that and retries. To serve several hubs, call Serve
+// once for each.
 //
 // Serve returns other errors only in these cases:
 //
@@ -56,6 +57,7 @@ var maxPendingBytes int64 = 64 << 20
 //     is nil. Nothing was sent. A hub name is a letter, then up to 127 letters, digits and any of _ ` , . [ ].
 //   - [*HandshakeError] if the service rejected the first connection, for example with 401 for a wrong key. Once a
 //     connection has been up, Serve returns this error only after ten rejections during which no connection was up.
+//     Serve retries after 408, 425, 429 and 5xx, and does not count them as rejections.
 //   - [ErrClosed] if the service closed the last connection with a Close message.
 func Serve(ctx context.Context, connectionString, hub string, handler http.Handler, options *Options) error {
 	const operation = "Serve"
@@ -79,8 +81,8 @@ func Serve(ctx context.Context, connectionString, hub string, handler http.Handl
 // package. Its identity needs the role Web PubSub Service Owner.
 //
 // Tokens are sent only over TLS: for an http endpoint or reverse proxy, ServeWithCredential returns
-// [webpubsub.ErrInvalidArgument] unless [Options.InsecureAllowCredentialWithHTTP] is set. If the credential returns an
-// error that it marks as not retriable, ServeWithCredential treats the error like a rejected connection.
+// [webpubsub.ErrInvalidArgument] unless [Options.InsecureAllowCredentialWithHTTP] is set. ServeWithCredential treats a
+// non-retriable error of the credential, such as a wrong client secret, like a rejected connection.
 func ServeWithCredential(ctx context.Context, endpoint, hub string, credential azcore.TokenCredential, handler http.Handler, options *Options) error {
 	const operation = "ServeWithCredential"
 	o, argument, problem := withDefaults(options)

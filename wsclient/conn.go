@@ -68,6 +68,7 @@ const (
 	StateClosed                    // the Conn has ended
 )
 
+// String returns the name of the state, such as "connected".
 func (s State) String() string {
 	switch s {
 	case StateConnected:
@@ -82,7 +83,7 @@ func (s State) String() string {
 	return "unknown"
 }
 
-// Stats are the counters of a [Conn].
+// Stats are the counters of a [Conn] since [Dial].
 type Stats struct {
 	Received    uint64 // messages received, without duplicates and dropped messages
 	Duplicates  uint64 // messages ignored because they had arrived before
@@ -94,15 +95,15 @@ type Stats struct {
 	QueuedBytes int    // size of the frames of the waiting messages
 }
 
-// Dial connects to a hub and returns when the service has confirmed the connection. If the first attempt fails, Dial
-// returns its error, unless [Options.RetryInitial] is set. Each attempt takes at most 10 seconds. Nil options mean the
-// defaults.
+// Dial connects to a hub and returns when the service has confirmed the connection. It makes one attempt, of at most 10
+// seconds; [Options.RetryInitial] allows more. Nil options mean the defaults.
 //
-// The context applies only to Dial. The Conn lives until Close is called or it cannot reconnect; see [Conn.Done].
+// The context applies only to Dial. The caller must call [Conn.Close]. A Conn that cannot reconnect ends by itself: see
+// [Conn.Done].
 //
 // Dial returns:
 //
-//   - [ErrInvalidArgument] if an option or the URL is invalid;
+//   - [ErrInvalidArgument] if provider is nil, or an option or the URL is invalid;
 //   - a *[HandshakeError] if the server rejected the handshake;
 //   - a *[CloseError] if the service closed the connection before confirming it;
 //   - otherwise, the error of the provider, the network or the context.
@@ -186,12 +187,12 @@ func (c *Conn) Done() <-chan struct{} { return c.done }
 // Err returns nil until Done is closed. It then returns the reason why the Conn ended:
 //
 //   - [ErrClosed] after Close;
-//   - a *[CloseError] if the connection ended and [Options.OnServerClose] or [ReconnectOptions.Disabled] ruled out a
-//     new one;
+//   - a *[CloseError] if the connection ended, and [Options.OnServerClose] or [ReconnectOptions.Disabled] prevented a
+//     new connection;
 //   - a *[CloseError] that matches [ErrSlowConsumer] if the application received too slowly;
-//   - a *[HandshakeError] if the server rejected handshakes with 401, 403 or 404: one with [StaticURL], three with
-//     another URLProvider;
-//   - the error of the last attempt if [ReconnectOptions.MaxAttempts] attempts failed.
+//   - a *[HandshakeError] with status 401, 403 or 404. With [StaticURL], the first one ends the Conn; with another
+//     URLProvider, the third one since the last connection;
+//   - the error of the last attempt after [ReconnectOptions.MaxAttempts] failed attempts.
 func (c *Conn) Err() error {
 	select {
 	case <-c.done:

@@ -19,19 +19,18 @@
 //		fmt.Println(m.Group, m.Text())
 //	}
 //
-// An access token never has to be renewed. The service checks the token only when a connection is made, and the
-// connection stays open after the token expires. A [Conn] gets a URL with a fresh token from its [URLProvider] before
-// each new connection.
+// The service checks the access token only when a connection is made. The connection stays open after the token has
+// expired. Before each new connection, a [Conn] gets a URL with a fresh token from its [URLProvider].
 //
 // # While the connection is down
 //
 // A Conn outlives its WebSocket connections. When a connection breaks, the Conn replaces it in the background, and
 // calls wait instead of failing:
 //
-//   - With a reliable protocol, such as the default, the Conn first tries to recover the connection. The service keeps
-//     the client's messages for 30 seconds. After a recovery, no message is lost or duplicated.
-//   - Otherwise, or if the recovery fails, the Conn makes a new connection and rejoins its groups. Messages may have
-//     been lost, so the application should fetch its state again. See [ConnectedEvent.Resumed].
+//   - With a reliable protocol, such as the default, the Conn first tries to recover the connection for 30 seconds,
+//     while the service keeps the client's messages. After a recovery, no message is lost or duplicated.
+//   - With a plain protocol, or if the recovery fails, the Conn makes a new connection and rejoins its groups. Messages
+//     may have been lost, so the application should fetch its state again. See [ConnectedEvent.Resumed].
 //
 // Calls behave as follows if the connection is down, or breaks before the service has responded:
 //
@@ -40,15 +39,15 @@
 //     that was sent but not acknowledged is sent again. On a recovered connection, the service executes it only once.
 //     On a new connection, it may be executed twice; with the option AtMostOnce, the call returns [ErrOutcomeUnknown]
 //     instead. With the option NoAck, the call returns when the frame is written, and the frame may be lost.
-//   - [Conn.Invoke] waits for a connection and sends its request only once. If the connection then breaks, Invoke
-//     returns ErrOutcomeUnknown.
+//   - [Conn.Invoke] waits for a connection and sends its request only once. If the connection breaks before the
+//     response arrives, Invoke returns an error, which matches ErrOutcomeUnknown if the request may have been sent.
 //   - [Conn.OpenGroupStream] waits for a connection. An open stream continues after a recovery, and fails with a
-//     *[CloseError] if there is none.
+//     *[CloseError] if the connection is not recovered.
 //
 // A call stops waiting in two cases:
 //
-//   - Its context ends. The call returns the context's error, which also matches ErrOutcomeUnknown if the request may
-//     have been executed. The connection and other calls are not affected.
+//   - Its context ends. The call returns an error that matches ctx.Err(), and ErrOutcomeUnknown as well if the request
+//     may have been executed. The connection and other calls are not affected.
 //   - The Conn ends. The call returns [ErrClosed] after [Conn.Close], and otherwise the error of [Conn.Err]. Receive
 //     first returns the messages that arrived before.
 //
@@ -59,6 +58,6 @@
 //
 // # Dead connections
 //
-// The Conn sends a ping after 10 seconds without a frame. After 20 seconds it closes the connection and replaces it.
-// See [KeepAliveOptions].
+// After 10 seconds without a received frame, the Conn sends a ping. After 20 seconds without one, the Conn treats the
+// connection as broken. See [KeepAliveOptions].
 package wsclient

@@ -7,16 +7,15 @@ import (
 	"strings"
 )
 
-// Errors to test for with errors.Is. They are usually wrapped in another error.
+// Errors to test for with errors.Is, because they may be wrapped. Test for the error types with errors.As.
 var (
-	// ErrInvalidArgument means that an argument or option is invalid. The error text names it. Nothing was sent.
+	// ErrInvalidArgument means that an argument or option is invalid. The error text names the argument. Nothing was sent.
 	ErrInvalidArgument = errors.New("wsclient: invalid argument")
 
 	// ErrClosed means that the Conn was closed with [Conn.Close].
 	ErrClosed = errors.New("wsclient: closed")
 
-	// ErrSlowConsumer means that the application received too slowly: the Conn did not acknowledge messages beyond
-	// Options.Buffer, and the service closed the connection.
+	// ErrSlowConsumer means that the Conn has ended because the application received too slowly: see [BufferOptions].
 	ErrSlowConsumer = errors.New("wsclient: the application receives too slowly")
 
 	// ErrOutcomeUnknown means that the request was sent but no response arrived. The service may have executed the
@@ -54,7 +53,7 @@ const (
 
 // InvokeError reports that the service or the event handler failed to handle an invocation.
 type InvokeError struct {
-	// Name is the service's name for the kind of error.
+	// Name is the kind of error. The service chooses it.
 	Name string
 
 	// Message is the service's error text.
@@ -72,7 +71,7 @@ type StreamError struct {
 	// Message is the error text: the sender's for a "UserError", otherwise the service's.
 	Message string
 
-	// UserErrorCode is the code that the sender passed to CloseWithError, if any.
+	// UserErrorCode is the UserErrorCode of the *StreamError that the sender passed to CloseWithError, or empty.
 	UserErrorCode string
 }
 
@@ -97,15 +96,18 @@ func nameAndMessage(name, message string) string {
 
 // CloseError reports why a connection ended.
 type CloseError struct {
-	// Code is the WebSocket close code. The service sent it, or this package sent it because it could not read a frame
-	// (1003, 1007 or 1009). Code is 1006 if the connection broke without a close frame.
+	// Code is the WebSocket close code:
+	//
+	//   - 1006 if the connection broke without a close frame;
+	//   - 1003, 1007 or 1009 if one side could not read a frame of the other;
+	//   - otherwise, the code that the service sent.
 	Code int
 
 	// Reason is the text in the close frame.
 	Reason string
 
-	// Message is the text of the service's disconnected frame, if there was one, such as "Application server closed the
-	// connection. Reason: bye".
+	// Message is the text of the service's disconnected frame, such as "Application server closed the connection. Reason:
+	// bye". It is empty if there was no such frame.
 	Message string
 
 	err    error // the error of the network, or one of the package's errors
@@ -116,28 +118,28 @@ type CloseError struct {
 const codeAbnormal = 1006
 
 func (e *CloseError) Error() string {
-	var b strings.Builder
-	b.WriteString("wsclient: the connection ended")
+	text := "wsclient: the connection ended"
 	if e.Code != codeAbnormal {
-		fmt.Fprintf(&b, " with code %d", e.Code)
+		text += fmt.Sprintf(" with code %d", e.Code)
 	}
+	add := func(part string) { text = strings.TrimSuffix(text, ".") + ": " + part } // the service's texts end with a period
 	if e.Reason != "" {
-		b.WriteString(": " + e.Reason)
+		add(e.Reason)
 	}
 	if e.Message != "" && e.Message != e.Reason {
-		b.WriteString(": " + e.Message)
+		add(e.Message)
 	}
 	if e.err != nil {
-		b.WriteString(": " + withoutPrefix(e.err))
+		add(withoutPrefix(e.err))
 	}
-	return b.String()
+	return text
 }
 
 // Unwrap returns the error of the network, [ErrSlowConsumer], or nil.
 func (e *CloseError) Unwrap() error { return e.err }
 
-// HandshakeError reports that the server responded to the handshake with a status other than 101. In a browser
-// (GOOS=js) the status is not available, so a rejected handshake is a different error.
+// HandshakeError reports that the server responded to the handshake with a status other than 101. A browser (GOOS=js)
+// does not report the status: a rejected handshake then looks like a network error.
 type HandshakeError struct {
 	// StatusCode is the HTTP status. It is 401 if the token is invalid or has expired. A connect event handler may choose
 	// other statuses.

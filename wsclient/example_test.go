@@ -186,11 +186,11 @@ func ExampleConn_SendToGroup() {
 		AtMostOnce: true,
 	})
 	fmt.Println(err)
-	err = conn.SendToGroup(ctx, "another room", wsclient.Text("no permission"), nil)
-	fmt.Println(err != nil)
+	err = conn.SendToGroup(ctx, "another room", wsclient.Text("hello"), nil)
+	fmt.Println("forbidden:", errors.Is(err, wsclient.ErrForbidden))
 	// Output:
 	// <nil>
-	// true
+	// forbidden: true
 }
 
 func ExampleNegotiate() {

@@ -30,12 +30,15 @@ type SendToGroupOptions struct {
 	// Errors of the service, such as a missing permission, are not reported.
 	NoAck bool
 
-	// AtMostOnce prevents retries that could deliver the message twice. SendToGroup returns ErrOutcomeUnknown instead.
+	// AtMostOnce prevents retries that could deliver the message twice. SendToGroup returns an error instead:
+	//
+	//   - ErrOutcomeUnknown if the connection broke and could not be recovered;
+	//   - the *AckError if the service reported an InternalServerError.
 	AtMostOnce bool
 }
 
 // SendToGroup sends a message to the members of a group. The client needs the permission to send to the group, but need
-// not be a member.
+// not be a member. The name of a group has 1 to 1,024 UTF-16 code units, not all of them white space.
 //
 // SendToGroup returns when the service has acknowledged the message. It waits while the connection is down, until ctx
 // ends. If the connection breaks before the acknowledgement arrives, SendToGroup sends the message again:
@@ -50,8 +53,8 @@ type SendToGroupOptions struct {
 //   - [ErrInvalidArgument] if an argument is invalid;
 //   - an *[AckError] if the service rejected the message; it matches [ErrForbidden] if the client lacks the permission;
 //   - the error of ctx if ctx ended;
-//   - a *[CloseError] if the service closed the connection because it could not read a frame (1003, 1007 or 1009). The
-//     frame may be the one of this message, so it is not sent again;
+//   - a *[CloseError] if the service closed the connection because it could not read a frame (1003, 1007 or 1009).
+//     SendToGroup does not retry, because that frame may be this message's;
 //   - the error of [Conn.Err] if the Conn has ended.
 //
 // If the message may have been delivered despite the error, the error also matches [ErrOutcomeUnknown].
@@ -75,7 +78,8 @@ type SendEventOptions struct {
 	// Errors of the service and of the event handler are not reported.
 	NoAck bool
 
-	// AtMostOnce prevents retries that could deliver the event twice. SendEvent returns ErrOutcomeUnknown instead.
+	// AtMostOnce prevents retries that could deliver the event twice. SendEvent returns an error instead: see
+	// [SendToGroupOptions].
 	AtMostOnce bool
 }
 
@@ -86,7 +90,8 @@ type SendEventOptions struct {
 // from the server. To receive the response as a result, use [Conn.Invoke].
 //
 // SendEvent waits, retries and returns errors like [Conn.SendToGroup]. If the event handler still fails after the
-// retries, the error is an *[AckError] with the name InternalServerError.
+// retries, the error is an *[AckError] with the name InternalServerError. The service reports a rejected event in the same
+// way, so a rejected event is also sent again, unless AtMostOnce is set.
 func (c *Conn) SendEvent(ctx context.Context, event string, payload Payload, options *SendEventOptions) error {
 	const operation = "SendEvent"
 	o := valueOr(options)
@@ -148,9 +153,9 @@ func (g *groups) all() []string {
 
 // JoinGroup joins a group. The client needs the permission to join it.
 //
-// From now until [Conn.LeaveGroup], the Conn rejoins the group on each new connection, before it sends other requests.
+// Until [Conn.LeaveGroup], the Conn rejoins the group on each new connection, before it sends other requests.
 // [Options.NoRejoin] disables that. If the first JoinGroup for a group returns an *[AckError], the group is not
-// rejoined. If ctx ends before the acknowledgement arrives, the client may still be in the group or join it later: call
+// rejoined. If ctx ends before the acknowledgement arrives, the client may be in the group or may join it later: call
 // LeaveGroup to undo that.
 //
 // JoinGroup waits, retries and returns errors like [Conn.SendToGroup].
@@ -167,8 +172,8 @@ func (c *Conn) JoinGroup(ctx context.Context, group string) error {
 	return err
 }
 
-// LeaveGroup leaves a group. From now on, the Conn does not rejoin the group, even if LeaveGroup returns an error.
-// Leaving a group that the client is not in succeeds.
+// LeaveGroup leaves a group. The Conn does not rejoin the group on later connections, even if LeaveGroup returns an
+// error. Leaving a group that the client is not in succeeds.
 //
 // LeaveGroup waits, retries and returns errors like [Conn.SendToGroup].
 func (c *Conn) LeaveGroup(ctx context.Context, group string) error {

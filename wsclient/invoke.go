@@ -13,7 +13,7 @@ type InvokeOptions struct{}
 // Invoke sends an event to the application's event handler and returns the handler's response. Several calls may be in
 // flight at the same time. If the response is empty, Invoke returns the zero Payload.
 //
-// Invoke waits while the connection is down, until ctx ends. It sends the request only once and does not retry it.
+// Invoke waits while the connection is down, until ctx ends. It sends the request only once.
 //
 // Invoke returns:
 //
@@ -21,7 +21,7 @@ type InvokeOptions struct{}
 //   - errors.ErrUnsupported with the protobuf protocols, which have no public frames for invocations;
 //   - an *[InvokeError] if the service or the event handler reported an error;
 //   - the error of ctx if ctx ended, in which case Invoke also cancels the invocation at the service;
-//   - an error that the connection was lost, if it broke before the response arrived;
+//   - another error if the connection broke before the response arrived;
 //   - the error of [Conn.Err] if the Conn has ended.
 //
 // If the event may have been handled despite the error, the error also matches [ErrOutcomeUnknown].

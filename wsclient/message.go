@@ -11,7 +11,8 @@ import (
 	"google.golang.org/protobuf/types/known/anypb"
 )
 
-// DataType is the encoding of a [Payload].
+// DataType is the encoding of a [Payload]. A received Payload may have a newer data type of the service: its Data is
+// then the JSON value in the frame.
 type DataType string
 
 // The data types of the service.
@@ -28,7 +29,7 @@ const (
 // A Payload may be sent more than once, and from several goroutines at the same time.
 //
 // The service accepts frames of up to 1 MiB. Sending a Payload that needs a larger frame returns ErrInvalidArgument.
-// The JSON protocols encode binary data as base64, which makes the data a third larger.
+// The JSON protocols encode binary data as base64, so less than 768 KiB of it fits in a frame.
 type Payload struct {
 	DataType DataType
 	Data     []byte
@@ -87,8 +88,8 @@ func (p Payload) Text() string { return string(p.Data) }
 // JSON decodes the data into v with json.Unmarshal. It does not check the data type.
 func (p Payload) JSON(v any) error { return json.Unmarshal(p.Data, v) }
 
-// Protobuf decodes the data into m. It returns an error if the data type is not [DataProtobuf] or the message has a
-// different type than m.
+// Protobuf decodes the data into m. It returns an error if the data type is not [DataProtobuf] or the message is not of
+// m's type.
 func (p Payload) Protobuf(m proto.Message) error {
 	if p.DataType != DataProtobuf {
 		return fmt.Errorf("wsclient: a payload of type %q is not protobuf", p.DataType)
@@ -154,8 +155,8 @@ type Message struct {
 	// Metadata is the metadata that the sender added to the message, or nil.
 	Metadata map[string]string
 
-	// SequenceID is the number of the message among those of its connection ID, starting at 1. It is 0 if the protocol is
-	// not reliable.
+	// SequenceID counts the messages of a connection, starting at 1. A recovery continues the count, and a new connection
+	// restarts it. SequenceID is 0 with the plain protocols.
 	SequenceID uint64
 
 	// Stream is not nil if the message is a fragment of a group stream. See [StreamFragment].

@@ -41,13 +41,14 @@ func (p Protocol) protobuf() bool { return p == ProtobufReliable || p == Protobu
 // Options are the settings of a [Conn]. Nil and the zero value mean the defaults.
 //
 // Hooks run one at a time, in the order of their events, on a separate goroutine. A hook may call methods of the Conn
-// and may block: it delays only the hooks after it. No hook starts after Close, but a running hook may outlive Close.
+// and may block: it delays only the hooks after it. OnServerClose is the exception: the Conn waits for its result, and
+// so for the hooks before it. No hook starts after Close, but a running hook may outlive Close.
 type Options struct {
 	// Protocol is the subprotocol. The default is JSONReliable.
 	Protocol Protocol
 
 	// HTTPClient makes the handshakes. Set its Transport to use a proxy, a root certificate or a client certificate. The
-	// default is http.DefaultClient. It is ignored in a browser (GOOS=js).
+	// default is http.DefaultClient. HTTPClient is ignored in a browser (GOOS=js).
 	HTTPClient *http.Client
 
 	// Header is added to each handshake, including those of recoveries. It is ignored in a browser (GOOS=js).
@@ -57,9 +58,13 @@ type Options struct {
 	// URL is invalid unless Header contains Authorization.
 	Anonymous bool
 
-	// Logger receives records about the connection: losses at level Warn, state changes and failed attempts to connect at
-	// Info, failed attempts to recover and ignored frames at Debug. Records contain no tokens and no message data. Nil
-	// means no logging.
+	// Logger receives records about the connection:
+	//
+	//   - Warn: the end of a connection, a failed recovery or rejoin, dropped messages;
+	//   - Info: an established connection, a failed attempt to connect, the end of the Conn;
+	//   - Debug: a failed attempt to recover, an ignored frame.
+	//
+	// Records contain no tokens and no message data. Nil means no logging.
 	Logger *slog.Logger
 
 	// RetryInitial makes Dial retry, with the delays of Reconnect, until it connects or its context ends. It is meant for
@@ -83,7 +88,7 @@ type Options struct {
 	// a new one.
 	OnConnected func(ConnectedEvent)
 
-	// OnDisconnected is called when a connection has ended and will not be recovered, or its recovery failed. It is not
+	// OnDisconnected is called when a connection has ended for good: no recovery was possible, or it failed. It is not
 	// called after Close.
 	OnDisconnected func(DisconnectedEvent)
 
@@ -97,8 +102,9 @@ type Options struct {
 	// longer has the permission. The next new connection tries again.
 	OnRejoinFailed func(RejoinFailedEvent)
 
-	// OnSlowConsumer is called when Buffer is full and a protocol that is not reliable starts dropping messages. It is
-	// called again only after Receive has emptied the buffer. Stats counts the dropped messages.
+	// OnSlowConsumer is called when the Conn starts to drop messages because Buffer is full. This happens only with the
+	// plain protocols. OnSlowConsumer is called again only after Receive has emptied the buffer. Stats counts the dropped
+	// messages.
 	OnSlowConsumer func(SlowConsumerEvent)
 
 	// OnServerClose is called when the service closed the connection on purpose (code 1000), for example because an
@@ -112,17 +118,18 @@ type Options struct {
 
 // ReconnectOptions control new connections after a connection has ended.
 //
-// The delay before each attempt is random, so that many clients do not reconnect at the same time. It is between 0 and
-// a limit that starts at MinDelay and doubles with each attempt up to MaxDelay. After a connection has been up for 30
-// seconds, the limit starts at MinDelay again.
+// The delay before each attempt is random, between 0 and a bound, so that many clients do not reconnect at the same
+// time. The bound starts at MinDelay and doubles with each attempt up to MaxDelay. It starts at MinDelay again after a
+// connection has been up for 30 seconds.
 type ReconnectOptions struct {
 	// Disabled ends the Conn instead of making a new connection. A broken reliable connection is still recovered.
 	Disabled bool
 
-	// MinDelay is the limit of the first delay. The default is 0.5 seconds.
+	// MinDelay is the bound of the first delay. The default is 0.5 seconds.
 	MinDelay time.Duration
 
-	// MaxDelay is the largest limit. The default is 30 seconds, or MinDelay if that is longer.
+	// MaxDelay is the largest bound. The default is 30 seconds, or MinDelay if that is longer. It must not be less than
+	// MinDelay.
 	MaxDelay time.Duration
 
 	// MaxAttempts is the number of consecutive failed attempts after which the Conn ends. 0 means no limit.
@@ -137,7 +144,8 @@ type KeepAliveOptions struct {
 	// Timeout is the time without a received frame after which the connection is closed. It must be longer than Interval.
 	// The default is twice Interval.
 	//
-	// The service keeps a broken connection for 30 seconds. With a longer Timeout, it may be too late to recover it.
+	// A Timeout of 30 seconds or more may prevent recoveries, because the service keeps a broken connection only that
+	// long.
 	Timeout time.Duration
 }
 
@@ -146,7 +154,7 @@ type KeepAliveOptions struct {
 //   - With a reliable protocol, they are kept but not acknowledged. The service closes a connection that has 1,000
 //     messages or 16 MiB unacknowledged. The Conn then ends with [ErrSlowConsumer], and Receive still returns all
 //     messages that arrived before.
-//   - With the other protocols, they are dropped. Stats.Dropped counts them.
+//   - With a plain protocol, they are dropped. Stats.Dropped counts them.
 type BufferOptions struct {
 	// Messages is the maximum number of messages. The default is 4,096.
 	Messages int

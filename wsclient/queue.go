@@ -6,8 +6,8 @@ import (
 	"sync"
 )
 
-// Receive returns the next message. Messages from groups and from the server are returned in the order in which they
-// arrived. Several goroutines may call Receive at the same time; each message goes to one of them.
+// Receive returns the next message. It returns messages in the order in which they arrived. Several goroutines may call
+// Receive at the same time; each message goes to one of them.
 //
 // Receive waits while the connection is down. If ctx ends, Receive returns ctx.Err(), and the connection is not
 // affected. After the Conn has ended, Receive returns the messages that arrived before, and then the error of

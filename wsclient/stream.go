@@ -65,11 +65,11 @@ const (
 )
 
 // OpenGroupStream opens a stream to a group and returns when the service has accepted the stream. The client needs the
-// permission to send to the group. The context applies only to OpenGroupStream, not to the stream.
+// permission to send to the group. The context applies only to OpenGroupStream, not to the stream. The caller must
+// close the StreamWriter, or the stream stays open as long as the connection.
 //
-// OpenGroupStream waits while the connection is down, until ctx ends. A stream is tied to its connection ID. During a
-// recovery the stream pauses, and then sends its unacknowledged fragments again. If the connection ends without a
-// recovery, the stream fails with a *[CloseError].
+// OpenGroupStream waits while the connection is down, until ctx ends. After a recovery, the stream sends its
+// unacknowledged fragments again. If the connection is not recovered, the stream fails with a *[CloseError].
 //
 // OpenGroupStream returns:
 //
@@ -182,8 +182,9 @@ func (s *StreamWriter) Write(p []byte) (n int, err error) {
 	return n, nil
 }
 
-// Send sends a payload of any type as one fragment. It blocks and returns errors like [StreamWriter.Write], but only
-// until ctx ends. If it returns the error of ctx, nothing was sent.
+// Send sends a payload of any type as one fragment. Like [StreamWriter.Write], it blocks while too much is
+// unacknowledged, but only until ctx ends. If Send returns the error of ctx, nothing was sent. Send returns the other
+// errors of Write, and [ErrInvalidArgument] if the payload is invalid or too large for a frame.
 func (s *StreamWriter) Send(ctx context.Context, payload Payload) error {
 	const operation = "StreamWriter.Send"
 	if err := s.conn.checkPayload(operation, payload); err != nil {
@@ -232,13 +233,13 @@ func (s *StreamWriter) trySend(operation string, payload Payload) (sent bool, er
 }
 
 // Close ends the stream and returns when the service has confirmed that it received all fragments. If there is no
-// confirmation within 30 seconds, Close returns [ErrOutcomeUnknown]. If the stream is already closed, Close returns the
-// result of the first call.
+// confirmation within 30 seconds, Close returns [ErrOutcomeUnknown]. If the stream has already failed, Close returns
+// its error. Later calls return the result of the first call.
 func (s *StreamWriter) Close() error { return s.close(nil) }
 
-// CloseWithError ends the stream with an error and otherwise works like [StreamWriter.Close]. Receivers get a
-// *[StreamError] with the name "UserError" and the text of err. If err is a *StreamError, they get its Message and
-// UserErrorCode. CloseWithError(nil) is the same as Close.
+// CloseWithError ends the stream with an error and otherwise works like [StreamWriter.Close]. Receivers find a
+// *[StreamError] with the name "UserError" and the text of err in [StreamFragment.Err]. If err is a *StreamError, they
+// receive its Message and UserErrorCode. CloseWithError(nil) is the same as Close.
 func (s *StreamWriter) CloseWithError(err error) error {
 	if err == nil {
 		return s.close(nil)

@@ -167,7 +167,11 @@ func (c *Conn) replace(l *link, ce *CloseError) (*link, *receivedFrame, error) {
 	if closed {
 		return nil, nil, ErrClosed
 	}
-	c.log.Warn("the connection ended", "connection", s.id, "code", ce.Code, "reason", ce.Reason, "message", ce.Message, "error", ce.err)
+	record := []any{"connection", s.id, "code", ce.Code, "reason", ce.Reason, "message", ce.Message}
+	if ce.err != nil {
+		record = append(record, "error", ce.err)
+	}
+	c.log.Warn("the connection ended", record...)
 	// A recovery rejected with 1008 does not mean the same: the application may have closed the connection in the
 	// meantime.
 	if ce.Code == int(websocket.StatusPolicyViolation) && c.queue.reliable && c.queue.overLimit() {

@@ -13,12 +13,12 @@ import (
 	"github.com/awps-go/webpubsub/internal/redact"
 )
 
-// URLProvider returns the URL to connect to, with a fresh access token in the query, for example the URL that the
-// service client's GetClientAccessToken returns.
+// URLProvider returns the URL to connect to, with a fresh access token in its query. A server can return the URL from
+// GetClientAccessToken of its service client.
 //
-// A Conn calls its URLProvider before each new connection. It does not call it for recoveries or to renew the token of
-// an open connection. The context ends with the attempt to connect, after 10 seconds at most. The URLProvider must
-// return when the context ends.
+// A Conn calls its URLProvider before each new connection, but not for a recovery. Calls do not overlap. The context
+// ends with the attempt to connect, after at most 10 seconds. The URLProvider must return when the context ends, and
+// must not call [Conn.Close].
 type URLProvider func(ctx context.Context) (string, error)
 
 // staticKey is the context key under which StaticURL reports that its URL does not change.
@@ -101,6 +101,8 @@ func parseClientURL(text string, needToken bool) (*url.URL, error) {
 		return nil, invalid(operation, argument, "cannot be parsed: %w", redactError(withoutURL(err), text))
 	}
 	switch {
+	case text == "":
+		return nil, invalid(operation, argument, "is empty")
 	case u.Scheme != "ws" && u.Scheme != "wss":
 		return nil, invalid(operation, argument, "%s must begin with ws:// or wss://", safeURL(text))
 	case u.Hostname() == "":

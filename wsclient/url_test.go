@@ -21,11 +21,12 @@ import (
 func TestBadURLs(t *testing.T) {
 	for name, url := range map[string]string{
 		"http://host/client/hubs/chat must begin with ws:// or wss://": "http://host/client/hubs/chat?access_token=" + secretToken,
-		"ws:///client has no host":                                     "ws:///client?access_token=" + secretToken,
-		"ws://host/client has no access_token in its query":            "ws://host/client?other=" + secretToken,
-		"cannot be parsed: invalid character \" \" in host name":       "ws://ho st/?access_token=" + secretToken,
-		"cannot be parsed: invalid port \":x\" after host":             "ws://host:x?access_token=" + secretToken,
-		"cannot be parsed: net/url: invalid control character in URL":  "ws://host/\x00?access_token=" + secretToken,
+		"is empty":                 "",
+		"ws:///client has no host": "ws:///client?access_token=" + secretToken,
+		"ws://host/client has no access_token in its query":           "ws://host/client?other=" + secretToken,
+		"cannot be parsed: invalid character \" \" in host name":      "ws://ho st/?access_token=" + secretToken,
+		"cannot be parsed: invalid port \":x\" after host":            "ws://host:x?access_token=" + secretToken,
+		"cannot be parsed: net/url: invalid control character in URL": "ws://host/\x00?access_token=" + secretToken,
 	} {
 		t.Run(name, func(t *testing.T) {
 			_, err := Dial(testContext(t), StaticURL(url), &Options{RetryInitial: true})
@@ -254,4 +255,31 @@ func TestBadArguments(t *testing.T) {
 		require.NoError(t, sendTo("g", Text("a"), SendToGroupOptions{NoAck: true, // the rules of HTTP headers do not apply
 			Metadata: map[string]string{"Trace": "a, b", "trace": " "}})())
 	})
+}
+
+// TestCloseErrorText checks the punctuation, because the service's texts end with a period.
+func TestCloseErrorText(t *testing.T) {
+	full := "The reliable message buffer is full."
+	for text, err := range map[string]*CloseError{
+		"with code 1008: " + full: {Code: 1008, Reason: full, Message: full},
+		"with code 1008: The reliable message buffer is full: the application receives too slowly": {Code: 1008, Reason: full, err: ErrSlowConsumer},
+		"with code 1008: Bye: " + full: {Code: 1008, Reason: "Bye.", Message: full},
+		": EOF":                        {Code: 1006, err: io.EOF},
+	} {
+		if !strings.HasPrefix(text, ":") {
+			text = " " + text
+		}
+		require.EqualError(t, err, "wsclient: the connection ended"+text)
+	}
+}
+
+func TestALogRecordHasNoEmptyError(t *testing.T) {
+	logged := new(syncBuffer)
+	bubble(t, func(t *testing.T, s *service) {
+		conn, p := s.connect(Options{Logger: slog.New(slog.NewTextHandler(logged, nil)), OnServerClose: func(string) bool { return false }})
+		p.close(1000, "bye")
+		<-conn.Done()
+	})
+	require.Contains(t, logged.String(), `msg="the connection ended" connection=c1 code=1000 reason=bye`)
+	require.NotContains(t, logged.String(), "nil")
 }

@@ -30,12 +30,13 @@ func newBench(p *program) *cobra.Command {
 		Long: `Open clients, send messages to groups, to users or to all clients over REST, and report the deliveries: how many a second,
 with which latency, and how many were lost, duplicated or reordered.
 
-The run ends after --duration or --messages, whichever comes first. Latency is the time from the send to the client's
-receipt, measured with the clock of this machine. Each of the --senders sends its messages in sequence, and order is
+The run ends after --duration or --messages, whichever comes first. Latency is the time from sending a message to its
+receipt by a client, by the clock of this machine. Each of the --senders sends its messages in sequence, and order is
 checked for each sender separately. Progress goes to standard error, one line a second.
 
-The service bills connections and messages: with --target all, one message a second to 1,000 clients is 1,000 messages
-a second. Groups and users are unique to the run. With --target all, other clients of the hub receive the messages too.`,
+With --target groups or users, only the clients of the run receive the messages. With --target all, all clients of the
+hub receive them. The service bills connections and messages, and counts a message once for each client that receives
+it: one message a second to 1,000 clients is 1,000 messages a second.`,
 		Example: `  webpubsub bench --clients 500 --group-size 50 --rate 200 --duration 30s
   webpubsub bench --clients 100 --target all --messages 1000 --json | jq .deliveries`,
 		Args: argumentsOf("bench"),
@@ -49,15 +50,15 @@ func (f *benchFlags) addFlags(cmd *cobra.Command) {
 	flags := cmd.Flags()
 	flags.IntVar(&f.config.Clients, "clients", 100, "open `N` clients")
 	flags.IntVar(&f.config.ConnectRate, "connect-rate", 200, "open `N` clients a second; 0 means no limit")
-	flags.IntVar(&f.maxConnections, "max-connections", 1000, "reject --clients above `N`")
-	flags.StringVar(&f.target, "target", "groups", "send to groups, users or all")
-	flags.IntVar(&f.config.GroupSize, "group-size", 10, "put `N` clients into each group")
-	flags.IntVar(&f.config.Rate, "rate", 100, "send `N` messages a second; 0 means no limit")
+	flags.IntVar(&f.maxConnections, "max-connections", 1000, "reject --clients above `N`, in case of a typing error")
+	flags.StringVar(&f.target, "target", "groups", "the `TARGET` of each message: groups (one group), users (one user) or all")
+	flags.IntVar(&f.config.GroupSize, "group-size", 10, "with --target groups, put `N` clients into each group")
+	flags.IntVar(&f.config.Rate, "rate", 100, "send `N` messages a second, all senders together; 0 means no limit")
 	flags.IntVar(&f.config.Senders, "senders", 16, "send `N` messages concurrently")
 	flags.IntVar(&f.config.Messages, "messages", 0, "end after `N` messages; 0 means no limit")
 	flags.DurationVar(&f.config.Duration, "duration", 10*time.Second, "end after this time")
 	flags.DurationVar(&f.config.Drain, "drain", 5*time.Second, "stop waiting for missing messages if none arrives for this time")
-	flags.IntVar(&f.config.Size, "size", 128, "send messages of `N` bytes")
+	flags.IntVar(&f.config.Size, "size", 128, "send messages of `N` bytes, at least 64")
 	addProtocolFlag(cmd, &f.protocol)
 	flags.BoolVar(&f.quiet, "quiet", false, "do not print progress")
 	addJSONFlag(cmd, &f.asJSON)

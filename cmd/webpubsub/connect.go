@@ -37,11 +37,12 @@ func newConnect(p *program) *cobra.Command {
 		Long: `Connect to the hub as a client. Print each message with its time, origin and type, and print changes of the connection.
 A broken connection is recovered or replaced by a new one. Ctrl-C ends the command.
 
-With --to-group or --event, each line of standard input is sent to the group or as the event. The client has permission
-to send to the group of --to-group, unless --role is given. The client stays connected after the end of standard input.
+With --to-group, each line of standard input is sent to the group. The client receives the role that this requires, unless
+--role or --negotiate is given. With --event, each line is sent as the event. The client stays connected after the end of
+standard input.
 
 Messages go to standard output, and changes of the connection to standard error. With --json, both go to standard output,
-one JSON object a line. Its "event" is message, connected, recovering, recovered, disconnected or not-sent.`,
+one JSON object a line. The member "event" is message, connected, recovering, recovered, disconnected or not-sent.`,
 		Example: `  webpubsub connect --user alice --group room --to-group room
   webpubsub connect --group room --json | jq 'select(.event == "message") | .data'`,
 		Args: argumentsOf("connect"),

@@ -51,7 +51,7 @@ type closeFlags struct {
 }
 
 func (f *closeFlags) addReason(cmd *cobra.Command) {
-	cmd.Flags().StringVar(&f.reason, "reason", "", "a `TEXT` that is sent to the clients before they are disconnected")
+	cmd.Flags().StringVar(&f.reason, "reason", "", "a `TEXT` that each client receives before it is disconnected")
 }
 
 func (f *closeFlags) addExclude(cmd *cobra.Command) {

@@ -19,7 +19,7 @@ func newEmulator(p *program) *cobra.Command {
 		Long: `Run the emulator: Azure Web PubSub on this machine, for development and tests. It prints its connection string, logs to
 standard error, and ends with Ctrl-C. It keeps everything in memory. Do not expose it to a network.
 
-Each flag has an environment variable: WEBPUBSUB_EMULATOR_ADDR for --addr, and so on. The flag takes precedence.`,
+Each flag has an environment variable, such as WEBPUBSUB_EMULATOR_ACCESS_KEY for --access-key. The flag takes precedence.`,
 		Args: argumentsOf("emulator"),
 		RunE: action(func(cmd *cobra.Command, args []string) error {
 			if err := config.Complete(flags, cmd.Flags().Changed, p.env); err != nil {

@@ -10,7 +10,7 @@ import (
 
 func newGroup(p *program) *cobra.Command {
 	return family(&cobra.Command{Use: "group", Short: "Check groups and change their members"},
-		p.question("exist GROUP", "Report whether a group has a connection", "exists",
+		p.question("exist GROUP", "Report whether any connection is in a group", "exists",
 			func(ctx context.Context, client *webpubsub.ServiceClient, args []string) (bool, error) {
 				return client.GroupExists(ctx, args[0], nil)
 			}),
@@ -88,7 +88,7 @@ func newRemoveConnections(p *program) *cobra.Command {
 }
 
 func addGroupsFilter(cmd *cobra.Command, filter *string) {
-	cmd.Flags().StringVar(filter, "filter", "", "an OData `EXPRESSION`, such as \"userId in ('alice', 'bob')\" (default: every connection)")
+	cmd.Flags().StringVar(filter, "filter", "", "only connections that match an OData `EXPRESSION`, such as \"userId in ('alice', 'bob')\" (default: every connection)")
 }
 
 func newCloseGroupConnections(p *program) *cobra.Command {

@@ -38,18 +38,18 @@ hub's event handler must begin with tunnel:///, for example tunnel:///eventhandl
 If --to has a path, all events are sent to that path. If it has no path, or only /, the path of the URL template is kept,
 with the event's name in place of {event}. The query of the URL template is kept in both cases.
 
-Each event prints a line to standard output: time, event, user, response status, and duration. With --json the line is a
-JSON object. Changes of the connection are logged to standard error, at level info unless --log-level is given. If the
-event handler cannot be reached, the event fails with 502.
+For each event, the command prints a line to standard output: time, event, user, response status, and duration. With
+--json the line is a JSON object. Changes of the connection are logged to standard error, at level info unless
+--log-level is given. If the event handler cannot be reached, the event fails with 502.
 
-Ctrl-C ends the command after the in-flight events are finished. The tunnel is experimental: Microsoft does not document
-its protocol.`,
+After Ctrl-C, the command finishes the events that it has received, for up to 30 seconds, and ends. A second Ctrl-C ends
+it at once. The tunnel is experimental: Microsoft does not document its protocol.`,
 		Example: `  webpubsub listen --hub chat --to http://localhost:8080/eventhandler/
   webpubsub listen --hub chat --to http://localhost:8080 --json | jq 'select(.status >= 400)'`,
 		Args: argumentsOf("listen"),
 		RunE: action(func(cmd *cobra.Command, args []string) error { return f.run(p, cmd) }),
 	}
-	cmd.Flags().StringVar(&f.to, "to", "", "the `URL` of the event handler")
+	cmd.Flags().StringVar(&f.to, "to", "", "the `URL` of the event handler (required)")
 	cmd.Flags().BoolVar(&f.asJSON, "json", false, "print one JSON object a line")
 	return cmd
 }

@@ -210,7 +210,7 @@ func TestListenFailsAtOnceIfTheServiceRefuses(t *testing.T) {
 	server := emulator.StartT(t, nil)
 	wrongKey := []string{"WEBPUBSUB_CONNECTION_STRING=Endpoint=" + server.Endpoint() + ";AccessKey=the-wrong-key;", "WEBPUBSUB_HUB=" + hub}
 	line := fail(t, exitFailed, wrongKey, "listen", "--to", "http://localhost")
-	require.Regexp(t, `^webpubsub: listen: the service refused the connection: 401 Unauthorized`, line)
+	require.Regexp(t, `^webpubsub: listen: the service rejected the connection: 401 Unauthorized`, line)
 	require.NotContains(t, line, "eyJ")
 	require.NotContains(t, line, "the-wrong-key")
 }

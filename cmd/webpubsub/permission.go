@@ -17,15 +17,15 @@ func newPermission(p *program) *cobra.Command {
 
 PERMISSION is sendToGroup or joinLeaveGroup.`,
 	},
-		p.operation("grant"+arguments, "Grant a permission to a connection",
+		p.operation("grant"+arguments, "Grant a connection a permission in a group",
 			func(ctx context.Context, client *webpubsub.ServiceClient, args []string) error {
 				return client.GrantPermission(ctx, webpubsub.Permission(args[0]), args[1], &webpubsub.GrantPermissionOptions{TargetName: args[2]})
 			}),
-		p.operation("revoke"+arguments, "Revoke a permission from a connection",
+		p.operation("revoke"+arguments, "Revoke a permission of a connection in a group",
 			func(ctx context.Context, client *webpubsub.ServiceClient, args []string) error {
 				return client.RevokePermission(ctx, webpubsub.Permission(args[0]), args[1], &webpubsub.RevokePermissionOptions{TargetName: args[2]})
 			}),
-		p.question("check"+arguments, "Report whether a connection has a permission", "granted",
+		p.question("check"+arguments, "Report whether a connection has a permission in a group", "granted",
 			func(ctx context.Context, client *webpubsub.ServiceClient, args []string) (bool, error) {
 				return client.HasPermission(ctx, webpubsub.Permission(args[0]), args[1], &webpubsub.HasPermissionOptions{TargetName: args[2]})
 			}),

@@ -18,9 +18,9 @@ func newRequest(p *program) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "request METHOD PATH",
 		Short: "Send a signed request to the REST API",
-		Long: `Send a signed request to the REST API and print the body of the response. Use it for operations that have no command here.
-The api-version is added if PATH has none. A status other than 2xx is a failure. The command rejects generateToken:
-only "webpubsub token" prints tokens.`,
+		Long: `Send a signed request to the REST API and print the body of the response, for operations that have no command here. PATH
+contains the hub, so --hub is ignored. The api-version is added if PATH has none. A status other than 2xx is a failure.
+The command rejects generateToken: only "webpubsub token" prints tokens.`,
 		Example: `  webpubsub request GET '/api/hubs/chat/groups/room/connections?top=10'`,
 		Args:    argumentsOf("request METHOD PATH"),
 		RunE: action(func(cmd *cobra.Command, args []string) error {
@@ -53,7 +53,7 @@ only "webpubsub token" prints tokens.`,
 		}),
 	}
 	cmd.Flags().StringVar(&file, "file", "", "send the content of `FILE` as the body; - is standard input")
-	cmd.Flags().StringVar(&contentType, "content-type", "application/json", "the content type of the body")
+	cmd.Flags().StringVar(&contentType, "content-type", "application/json", "the content `TYPE` of the body")
 	return cmd
 }
 

@@ -31,10 +31,12 @@ func newRoot(p *program) *cobra.Command {
 
 Which service:
   WEBPUBSUB_CONNECTION_STRING     the connection string from the portal, or from "webpubsub emulator"
-  --connection-string-file FILE   a file with the connection string
-  --endpoint URL                  with Microsoft Entra ID: the environment, a managed identity, the Azure CLI, ...
+  --connection-string-file FILE   a file with the connection string, instead of the variable
+  --endpoint URL                  the URL of the service, to authenticate with Microsoft Entra ID instead: with environment
+                                  variables, a managed identity, the Azure CLI, ...
 
-The hub is --hub or WEBPUBSUB_HUB. The exit code is 0 for success, 1 for a failure, and 2 for a usage error.`,
+The hub is the one of --hub, otherwise of WEBPUBSUB_HUB. The exit code is 0 for success, 1 for a failure, and 2 for a
+usage error. The commands exist and check print true or false; their exit code is 0 in both cases.`,
 		Version:       version(),
 		SilenceErrors: true, // report prints them
 		SilenceUsage:  true,

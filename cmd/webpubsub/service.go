@@ -30,8 +30,8 @@ type program struct {
 
 func (p *program) addFlags(flags *pflag.FlagSet) {
 	flags.StringVar(&p.connectionStringFile, "connection-string-file", "",
-		"the `FILE` with the connection string (default: WEBPUBSUB_CONNECTION_STRING)")
-	flags.StringVar(&p.endpoint, "endpoint", "", "the `URL` of the service, for authentication with Microsoft Entra ID")
+		"the `FILE` with the connection string (default: the connection string in WEBPUBSUB_CONNECTION_STRING)")
+	flags.StringVar(&p.endpoint, "endpoint", "", "the `URL` of the service, to authenticate with Microsoft Entra ID")
 	flags.StringVar(&p.hub, "hub", "", "the `NAME` of the hub (default: WEBPUBSUB_HUB)")
 	flags.Int32Var(&p.retries, "retries", 3, "retry a request up to `N` times after a transient failure")
 	p.logLevel.Level = slog.LevelError
@@ -151,7 +151,8 @@ func (p *program) operation(use, short string, run func(ctx context.Context, cli
 // object with the answer under the key.
 func (p *program) question(use, short, key string, ask func(ctx context.Context, client *webpubsub.ServiceClient, args []string) (bool, error)) *cobra.Command {
 	var asJSON bool
-	cmd := &cobra.Command{Use: use, Short: short, Args: argumentsOf(use), RunE: action(func(cmd *cobra.Command, args []string) error {
+	long := short + ". Print true or false; the exit code is 0 in both cases."
+	cmd := &cobra.Command{Use: use, Short: short, Long: long, Args: argumentsOf(use), RunE: action(func(cmd *cobra.Command, args []string) error {
 		client, err := p.client(cmd.ErrOrStderr())
 		if err != nil {
 			return err

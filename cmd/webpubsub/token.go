@@ -18,7 +18,7 @@ func newToken(p *program) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "token",
 		Short: "Create a client access token and print the URL to connect to",
-		Long: `Create a client access token and print the URL that a client connects to. Anybody who has the URL can connect until the
+		Long: `Create a client access token and print the URL that a client connects to. Anyone who has the URL can connect until the
 token expires.`,
 		Args: argumentsOf("token"),
 		RunE: action(func(cmd *cobra.Command, args []string) error {

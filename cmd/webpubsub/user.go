@@ -10,7 +10,7 @@ import (
 
 func newUser(p *program) *cobra.Command {
 	return family(&cobra.Command{Use: "user", Short: "Check users and close their connections"},
-		p.question("exist USER", "Report whether a user has a connection", "exists",
+		p.question("exist USER", "Report whether a user has any connection", "exists",
 			func(ctx context.Context, client *webpubsub.ServiceClient, args []string) (bool, error) {
 				return client.UserExists(ctx, args[0], nil)
 			}),

@@ -33,7 +33,7 @@ const (
 // stalls event handlers. It checks that within a session no message is lost, duplicated or out of order, and that the test
 // caused the end of every session.
 func TestChaos(t *testing.T) {
-	c := &chaos{t: t, names: map[string]*chaosClient{}, handled: map[string]*history{}}
+	c := &chaos{t: t, handled: map[string]*history{}}
 	c.srv = emulator.StartT(t, &emulator.Options{Logger: slog.New(slog.DiscardHandler)})
 	c.service = newClient(t, c.srv.ConnectionString(), chaosHub, nil)
 	c.listen()
@@ -70,9 +70,8 @@ type chaos struct {
 	srv     *emulator.Server
 	service *webpubsub.ServiceClient
 	clients []*chaosClient
-	names   map[string]*chaosClient // by user
-	calm    atomic.Bool             // the handlers no longer stall
-	numbers atomic.Int64            // one sequence that numbers the messages and orders moments
+	calm    atomic.Bool  // the handlers no longer stall
+	numbers atomic.Int64 // one sequence that numbers the messages and orders moments
 	closes  atomic.Int64
 	caused  [chaosKinds]atomic.Int64
 

@@ -33,9 +33,9 @@ func (c *Config) Register(flags *flag.FlagSet) {
 	flags.StringVar(&c.addr, "addr", "127.0.0.1:8080", "the `HOST:PORT` to listen on; without a host it is 127.0.0.1, and port 0 is any free port")
 	flags.StringVar(&c.accessKey, "access-key", "", "the access `KEY` that signs tokens; set it to keep the same connection string after a restart (default: a new key each time)")
 	flags.BoolVar(&c.bearer, "accept-bearer", false, "accept any bearer token in REST requests without verifying it, for example one from Microsoft Entra ID")
-	flags.BoolVar(&c.connected, "connected-after-recovery", false, "send another connected message to a reliable client that has recovered; the service may do either")
+	flags.BoolVar(&c.connected, "connected-after-recovery", false, "send another connected message to a reliable client that has recovered; the service may or may not send it")
 	flags.TextVar(&c.logLevel, "log-level", slog.LevelInfo, "the lowest `LEVEL` to log to standard error: debug, info, warn or error")
-	flags.StringVar(&c.hubsFile, "hubs", "", "a JSON `FILE` with the event handlers of each hub, which is reloaded when it changes (default: no event handlers)")
+	flags.StringVar(&c.hubsFile, "hubs", "", "a JSON `FILE` with the settings of each hub, such as its event handlers; it is reloaded when it changes (default: no event handlers)")
 	flags.StringVar(&c.certFile, "tls-cert", "", "the PEM `FILE` of a TLS certificate (default: plain HTTP)")
 	flags.StringVar(&c.keyFile, "tls-key", "", "the PEM `FILE` of the certificate's private key")
 }

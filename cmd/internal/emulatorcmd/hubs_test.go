@@ -96,3 +96,20 @@ func TestTheHubSettingsFileIsReloaded(t *testing.T) {
 	calls, _ = check()
 	require.ElementsMatch(t, []string{"old=", "new="}, calls, "a hub that is no longer in the file has no handlers")
 }
+
+// TestTheReadmesFileIsValid reads the example of a settings file in the emulator's README.
+func TestTheReadmesFileIsValid(t *testing.T) {
+	readme, err := os.ReadFile("../../../emulator/README.md")
+	require.NoError(t, err)
+	_, rest, found := strings.Cut(strings.ReplaceAll(string(readme), "\r\n", "\n"), "```json\n")
+	require.True(t, found)
+	text, _, _ := strings.Cut(rest, "```")
+	file := filepath.Join(t.TempDir(), "hubs.json")
+	require.NoError(t, os.WriteFile(file, []byte(text), 0o600))
+	hubs, err := readHubs(file)
+	require.NoError(t, err)
+	server, err := emulator.Start(&emulator.Options{Hubs: hubs})
+	require.NoError(t, err)
+	defer server.Close()
+	require.Equal(t, []string{"connect", "connected", "disconnected"}, hubs["chat"].EventHandlers[0].SystemEvents)
+}

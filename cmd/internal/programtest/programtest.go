@@ -8,6 +8,7 @@ import (
 	"io"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"runtime"
 	"strings"
 	"sync"
@@ -48,13 +49,7 @@ func Start(t *testing.T, args []string, env ...string) *Process {
 	program, err := os.Executable()
 	require.NoError(t, err)
 	p := &Process{Cmd: exec.CommandContext(ctx, program, args...), Stderr: &Buffer{}}
-	for _, variable := range os.Environ() {
-		if !strings.HasPrefix(variable, "WEBPUBSUB_") && !strings.HasPrefix(variable, "AZURE_") {
-			p.Env = append(p.Env, variable)
-		}
-	}
-	// By default the race detector makes each program sleep for a second before it exits.
-	p.Env = append(append(p.Env, asProgram+"=1", "GORACE=atexit_sleep_ms=0"), env...)
+	p.Env = environment(env)
 	p.Cmd.Stderr = p.Stderr
 	p.Stdin, err = p.StdinPipe()
 	require.NoError(t, err)
@@ -64,6 +59,38 @@ func Start(t *testing.T, args []string, env ...string) *Process {
 	require.NoError(t, p.Cmd.Start())
 	t.Cleanup(func() { _, _ = p.Process.Kill(), p.Wait() })
 	return p
+}
+
+// environment returns the environment variables of a program that a test starts.
+func environment(env []string) (all []string) {
+	for _, variable := range os.Environ() {
+		if !strings.HasPrefix(variable, "WEBPUBSUB_") && !strings.HasPrefix(variable, "AZURE_") {
+			all = append(all, variable)
+		}
+	}
+	// By default the race detector makes each program sleep for a second before it exits.
+	return append(append(all, asProgram+"=1", "GORACE=atexit_sleep_ms=0"), env...)
+}
+
+// Shell returns a function that runs a command line in sh, where name is the program under test. The function returns the
+// output and the errors, as a terminal shows them.
+func Shell(t *testing.T, name string, env ...string) func(line string) string {
+	t.Helper()
+	program, err := os.Executable()
+	require.NoError(t, err)
+	folder := t.TempDir()
+	require.NoError(t, os.Symlink(program, filepath.Join(folder, name)))
+	variables := append(environment(env), "PATH="+folder+string(os.PathListSeparator)+os.Getenv("PATH"))
+	return func(line string) string {
+		t.Helper()
+		ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
+		defer cancel()
+		command := exec.CommandContext(ctx, "sh", "-c", line)
+		command.Env = variables
+		output, err := command.CombinedOutput()
+		require.NoError(t, err, "%s: %s", line, output)
+		return string(output)
+	}
 }
 
 // Line reads a line of standard output and returns it without its end.

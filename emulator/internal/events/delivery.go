@@ -226,7 +226,7 @@ func (u *Sender) sleep(ctx context.Context, d time.Duration) bool { return u.sta
 // called.
 func (u *Sender) startTimer(d time.Duration) (wait func(context.Context) bool) {
 	passed := make(chan struct{})
-	t := u.Service.Clock.AfterFunc(d, func() { close(passed) })
+	t := u.Service.Delay(d, func() { close(passed) })
 	return func(ctx context.Context) bool {
 		defer t.Stop()
 		select {

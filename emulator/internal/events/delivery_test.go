@@ -143,6 +143,7 @@ func TestAnEventWithAHeaderThatTheServiceCannotSendFails(t *testing.T) {
 	}{
 		"a state":               {"ü", "", nil, "ce-connectionState"},
 		"metadata":              {"", "", map[string]string{"k": "ü"}, "X-Webpubsub-Metadata-k"},
+		"metadata of two lines": {"", "", map[string]string{"k": "a\nb"}, "X-Webpubsub-Metadata-k"},
 		"a user with a newline": {"", "a\nb", nil, "ce-userId"},
 		"a user with a space":   {"", "a ", nil, "ce-userId"},
 	} {
@@ -168,6 +169,24 @@ func TestAnEventWithAHeaderThatTheServiceCannotSendFails(t *testing.T) {
 			require.ErrorContains(t, err, test.fault)
 			require.Equal(t, before, told, "the event must not be sent")
 		})
+	}
+}
+
+func TestTheWhiteSpaceAroundMetadataIsLost(t *testing.T) {
+	s := newSetup(t)
+	c := s.newConnection("a", "")
+	_, err := c.Connect(t.Context(), nil, nil, noRequest)
+	require.NoError(t, err)
+	got := make(chan http.Header, 1)
+	server := httptest.NewServer(application(func(_ http.ResponseWriter, r *http.Request) { got <- r.Header }))
+	defer server.Close()
+	s.listen(t, Handler{URLTemplate: server.URL, UserEventPattern: "*"})
+	c.Hub.Add(c, nil, func() {})
+	_, err = raise(t, c, "e", hub.Payload{Metadata: map[string]string{"a": " x, y\t", "b": " ", "c": ""}})
+	require.NoError(t, err)
+	header := <-got
+	for name, want := range map[string]string{"a": "x, y", "b": "", "c": ""} {
+		require.Equal(t, []string{want}, header.Values("X-WebPubSub-Metadata-"+name))
 	}
 }
 

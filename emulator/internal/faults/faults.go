@@ -78,7 +78,7 @@ func (l *List) Next(operation string) Fault {
 func (l *List) Apply(f Fault, w http.ResponseWriter) *wire.Error {
 	if f.Delay > 0 {
 		due := make(chan struct{})
-		t := l.service.Clock.AfterFunc(f.Delay, func() { close(due) })
+		t := l.service.Delay(f.Delay, func() { close(due) })
 		l.service.Log.Debug("a fault delays a request", "operation", f.Operation, "delay", f.Delay)
 		select {
 		case <-due:

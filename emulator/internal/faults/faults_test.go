@@ -28,8 +28,16 @@ func TestTheFirstMatchingFaultOccursTimesTimes(t *testing.T) {
 	require.Zero(t, l.Next("SendToAll"))
 }
 
+// changes is an observer that receives a value for each change.
+type changes chan struct{}
+
+func (c changes) Changed()               { c <- struct{}{} }
+func (changes) Watched() bool            { return false }
+func (changes) Traffic(hub.TrafficEvent) {}
+
 func TestADelayEndsByTheClockOrWhenTheServerCloses(t *testing.T) {
-	service := hub.NewService(slog.New(slog.DiscardHandler), &hub.Clock{}, nil)
+	delayed := make(changes, 1)
+	service := hub.NewService(slog.New(slog.DiscardHandler), &hub.Clock{}, delayed)
 	l := NewList(service)
 	answered := make(chan string)
 	delay := func() {
@@ -38,18 +46,16 @@ func TestADelayEndsByTheClockOrWhenTheServerCloses(t *testing.T) {
 		answered <- fmt.Sprintf("%d, Retry-After %s", err.Status, w.Header().Get("Retry-After"))
 	}
 	go delay()
-	for advanced := time.Duration(0); ; advanced += time.Minute { // the delay may start after the first advance
-		select {
-		case answer := <-answered:
-			require.Equal(t, "503, Retry-After 2", answer, "Retry-After must be in whole seconds, rounded up")
-			require.GreaterOrEqual(t, advanced, time.Hour)
-		case <-time.After(time.Millisecond):
-			service.Clock.Advance(time.Minute)
-			continue
-		}
-		break
-	}
+	<-delayed
+	require.Equal(t, 1, service.Delayed())
+	service.Clock.Advance(59 * time.Minute)
+	require.Equal(t, 1, service.Delayed())
+	require.Empty(t, answered)
+	service.Clock.Advance(time.Minute)
+	require.Equal(t, "503, Retry-After 2", <-answered, "Retry-After must be in whole seconds, rounded up")
+	require.Zero(t, service.Delayed())
 	go delay()
+	<-delayed
 	service.Life.BeginClose()
 	require.Equal(t, "503, Retry-After 2", <-answered)
 }

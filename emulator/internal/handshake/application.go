@@ -31,7 +31,7 @@ func (h *Handshaker) RefusedByApplication(w http.ResponseWriter, hubName string,
 		return &wire.Error{Status: http.StatusInternalServerError, Code: "InternalServerError", Message: "the connect event failed"}
 	}
 	if o := h.Service.Observer; o.Watched() {
-		o.Traffic(hub.TrafficEvent{Kind: "connection", Hub: hubName, Status: rejected.Status, Text: "refused by the application"})
+		o.Traffic(hub.TrafficEvent{Kind: "connection", Hub: hubName, Status: rejected.Status, Text: "rejected by the application"})
 	}
 	w.Header()["Content-Type"] = nil // keeps net/http from adding one
 	if rejected.ContentType != "" {

@@ -20,6 +20,7 @@ type Timer struct {
 	at    time.Time
 	run   func()
 	real  *time.Timer
+	delay bool // set by Service.Delay
 }
 
 // Now returns the service's current time.
@@ -30,16 +31,39 @@ func (c *Clock) Now() time.Time {
 }
 
 // AfterFunc runs f once d has passed, either in a new goroutine or in the one that calls Advance.
-func (c *Clock) AfterFunc(d time.Duration, f func()) *Timer {
+func (c *Clock) AfterFunc(d time.Duration, f func()) *Timer { return c.start(&Timer{run: f}, d) }
+
+// start starts a timer.
+func (c *Clock) start(t *Timer, d time.Duration) *Timer {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	t := &Timer{clock: c, at: time.Now().Add(c.offset + d), run: f}
+	t.clock, t.at = c, time.Now().Add(c.offset+d)
 	t.real = time.AfterFunc(d, t.fire)
 	if c.timers == nil {
 		c.timers = make(map[*Timer]struct{})
 	}
 	c.timers[t] = struct{}{}
 	return t
+}
+
+// Delay is like [Clock.AfterFunc], for a request or an event that continues after d. [Service.Delayed] counts it until then.
+func (s *Service) Delay(d time.Duration, f func()) *Timer {
+	t := s.Clock.start(&Timer{run: f, delay: true}, d)
+	s.Observer.Changed()
+	return t
+}
+
+// Delayed returns the number of timers of Delay that have neither fired nor been stopped.
+func (s *Service) Delayed() int {
+	s.Clock.mu.Lock()
+	defer s.Clock.mu.Unlock()
+	n := 0
+	for t := range s.Clock.timers {
+		if t.delay {
+			n++
+		}
+	}
+	return n
 }
 
 // fire runs the timer's function, unless the function already ran or the timer was stopped.

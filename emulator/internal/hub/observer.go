@@ -5,7 +5,7 @@ import "time"
 // Observer is notified of changes and of traffic in the service. The kernel may hold locks when it calls these methods, so
 // they must not block or call the kernel.
 type Observer interface {
-	// Changed reports that connections, groups, users or tunnels have changed.
+	// Changed reports that connections, groups, users, tunnels or delays have changed.
 	Changed()
 	// Watched reports whether anybody watches the traffic. If it returns false, callers skip Traffic.
 	Watched() bool

@@ -72,7 +72,7 @@ func (t *Tunnels) waitForConn(ctx context.Context, hub string) (*conn, error) {
 	const next = "start a server that connects, such as one that calls tunnel.Serve"
 	t.Service.Log.Info("an event waits for a server to connect to the tunnel", "hub", hub, "for", Wait, "next", next)
 	passed := make(chan struct{})
-	defer t.Service.Clock.AfterFunc(Wait, func() { close(passed) }).Stop()
+	defer t.Service.Delay(Wait, func() { close(passed) }).Stop()
 	for {
 		select {
 		case <-arrived:
