@@ -257,19 +257,20 @@ func receiveResponses(ws *websocket.Conn, events int) error {
 type slowConn struct {
 	net.Conn
 	buffered chan []byte
-	closed   chan struct{}
+	closed   context.Context
+	close    context.CancelFunc
 }
 
 func newSlowConn(conn net.Conn, rate int) *slowConn {
-	c := &slowConn{conn, make(chan []byte, 1024), make(chan struct{})}
+	c := &slowConn{Conn: conn, buffered: make(chan []byte, 1024)}
+	c.closed, c.close = context.WithCancel(context.Background())
 	go func() {
-		for {
+		for c.closed.Err() == nil {
 			select {
 			case b := <-c.buffered:
-				time.Sleep(time.Duration(len(b)) * time.Second / time.Duration(rate))
+				sleep(c.closed, time.Duration(len(b))*time.Second/time.Duration(rate))
 				_, _ = conn.Write(b) // fails once the connection is closed
-			case <-c.closed:
-				return
+			case <-c.closed.Done():
 			}
 		}
 	}()
@@ -280,13 +281,13 @@ func (c *slowConn) Write(b []byte) (int, error) {
 	select {
 	case c.buffered <- bytes.Clone(b): // the WebSocket library writes 4 KiB at once
 		return len(b), nil
-	case <-c.closed:
+	case <-c.closed.Done():
 		return 0, net.ErrClosed
 	}
 }
 
 func (c *slowConn) Close() error {
-	close(c.closed)
+	c.close()
 	return c.Conn.Close()
 }
 
