@@ -292,6 +292,19 @@ func TestRebalanceReconnectAndCloseUnderLoadLoseNothing(t *testing.T) {
 	waitForTunnels(t, s, 0)
 }
 
+// A token matters only when a server connects.
+func TestTheTunnelOutlivesItsToken(t *testing.T) {
+	s := emulator.StartT(t, nil)
+	setTunnelHandlerOfUserEvents(t, s)
+	h := &counter{}
+	serveTunnel(t, s, h)
+	waitForTunnels(t, s, 1)
+	s.Advance(2 * time.Hour) // the token was valid for one
+	clientsUnderLoad(t, s, 1, 3)
+	require.Len(t, h.bodies, 3)
+	require.Len(t, s.Tunnels("chat"), 1)
+}
+
 func TestCloseEndsTheTunnel(t *testing.T) {
 	s := emulator.StartT(t, nil)
 	ended := make(chan error, 1)

@@ -8,7 +8,9 @@ import (
 	"log/slog"
 	"net/http/httptrace"
 	"net/url"
+	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/coder/websocket"
@@ -22,6 +24,9 @@ const (
 
 	// writeTimeout limits the write of one frame. A service that does not read for this long is considered dead.
 	writeTimeout = 30 * time.Second
+
+	// fragmentSize is the maximum size of a WebSocket frame that this package sends.
+	fragmentSize = 64 << 10
 )
 
 // Reasons why a connection ends.
@@ -44,10 +49,13 @@ type connection struct {
 	requests context.Context // parent of the contexts of events; its cause is the reason why the connection ended
 	end      context.CancelCauseFunc
 
+	writing   chan struct{} // has an element while a frame is written
+	fragments atomic.Int64  // number of written fragments of large frames
+
 	closing chan error // the reason to close the connection after its events are answered; only the first is used
 
 	mu       sync.Mutex
-	replaced bool          // a Reconnect has arrived
+	replaced bool          // a Reconnect has arrived: another connection takes over
 	active   int           // number of unanswered events
 	closed   bool          // no new events are accepted
 	idle     chan struct{} // closed when active is 0; nil until untilIdle is called
@@ -62,7 +70,7 @@ func (s *server) dial(to destination) (*connection, error) {
 	if err != nil {
 		return nil, err
 	}
-	c := &connection{server: s, token: token, remoteAddr: s.endpoints.service.Host, closing: make(chan error, 1)}
+	c := &connection{server: s, token: token, remoteAddr: s.endpoints.service.Host, writing: make(chan struct{}, 1), closing: make(chan error, 1)}
 	traced := httptrace.WithClientTrace(ctx, &httptrace.ClientTrace{
 		GotConn: func(info httptrace.GotConnInfo) { c.remoteAddr = info.Conn.RemoteAddr().String() },
 	})
@@ -114,7 +122,7 @@ func (c *connection) wait(read <-chan error) error {
 	var reason error
 	select {
 	case err := <-read:
-		return err
+		return c.lostReason(err)
 	case <-c.server.ctx.Done():
 		reason = errStopped
 	case reason = <-c.closing:
@@ -136,6 +144,22 @@ func (c *connection) wait(read <-chan error) error {
 	}
 	c.ws.Close(websocket.StatusNormalClosure, "")
 	return reason
+}
+
+// lostReason returns the reason why a lost connection has ended: err, unless the service had announced the end.
+func (c *connection) lostReason(err error) error {
+	select {
+	case reason := <-c.closing: // wait may notice the loss first
+		return reason
+	default:
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.replaced {
+		c.log.Warn("the connection was lost before it was replaced", slog.Any("error", err))
+		return errReplaced // the connection that replaces it is being opened
+	}
+	return err
 }
 
 // untilIdle returns a channel that is closed when no event is being served. No new events are accepted after that.
@@ -206,10 +230,11 @@ func (c *connection) keepAlive() {
 			return
 		case <-ticker.C:
 		}
+		before := c.fragments.Load()
 		ctx, cancel := context.WithTimeout(c.requests, o.Timeout)
 		err := c.ws.Ping(ctx)
 		cancel()
-		if err != nil {
+		if err != nil && c.fragments.Load() == before { // a slow network is not a dead one
 			c.closeNow(errNoPong)
 			return
 		}
@@ -257,14 +282,39 @@ func (c *connection) readFrame(ctx context.Context) (tunnelframe.Message, int, e
 
 // write sends a frame. If that fails, it ends the connection.
 func (c *connection) write(frame []byte) error {
+	select {
+	case c.writing <- struct{}{}: // the timeout must not include the writes before this one
+		defer func() { <-c.writing }()
+	case <-c.requests.Done():
+		return context.Cause(c.requests)
+	}
 	ctx, cancel := context.WithTimeout(context.Background(), writeTimeout) // not the event's context, whose end would close the connection
 	defer cancel()
-	if err := c.ws.Write(ctx, websocket.MessageBinary, frame); err != nil {
+	if err := c.writeFragments(ctx, frame); err != nil {
 		err = redactError(err, c.token)
 		c.closeNow(err)
 		return err
 	}
 	return nil
+}
+
+// writeFragments writes a frame as a WebSocket message of several fragments if it is large. Pings and pongs can be sent
+// between fragments. Behind a large fragment on a slow network, they would time out.
+func (c *connection) writeFragments(ctx context.Context, frame []byte) error {
+	if len(frame) <= fragmentSize {
+		return c.ws.Write(ctx, websocket.MessageBinary, frame)
+	}
+	w, err := c.ws.Writer(ctx, websocket.MessageBinary)
+	if err != nil {
+		return err
+	}
+	for fragment := range slices.Chunk(frame, fragmentSize) {
+		if _, err := w.Write(fragment); err != nil {
+			return err
+		}
+		c.fragments.Add(1)
+	}
+	return w.Close()
 }
 
 // handle processes a message. It does not block longer than a write.

@@ -141,6 +141,31 @@ func TestRejectionsAfterAConnectionWasUp(t *testing.T) {
 	require.EqualValues(t, 11, s.dials.Load())
 }
 
+func TestRejectionsWhileAnotherConnectionIsUp(t *testing.T) {
+	var rejections atomic.Int32
+	rejected := make(chan struct{})
+	s := startService(t, func(s *service) {
+		check := s.check
+		s.check = func(r *http.Request) int {
+			if s.dials.Load() <= 2 {
+				return check(r)
+			}
+			if rejections.Add(1) == 20 {
+				close(rejected)
+			}
+			return 401
+		}
+	})
+	c := startClient(t, s, echo)
+	first := s.next(t)
+	first.send(&tunnelframe.Rebalance{})
+	s.next(t).ws.CloseNow()
+	receive(t, rejected)
+	require.Equal(t, 200, first.do(t, event("/")).StatusCode)
+	first.ws.CloseNow()
+	require.ErrorIs(t, c.wait(t), webpubsub.ErrUnauthorized)
+}
+
 func TestAnUnreachableServiceIsRetried(t *testing.T) {
 	s := startService(t)
 	connectionString := s.connectionString()
@@ -573,6 +598,21 @@ func TestReconnect(t *testing.T) {
 	require.Equal(t, 200, a.StatusCode)
 	require.Equal(t, websocket.StatusNormalClosure, websocket.CloseStatus(first.waitEnd(t)))
 	require.EqualValues(t, 2, s.dials.Load())
+}
+
+// A service that shuts down may send Reconnect and close the connection before the new one is up.
+func TestReconnectThenCut(t *testing.T) {
+	s := startService(t)
+	startClient(t, s, echo)
+	p := s.next(t)
+	for i := range 40 {
+		target := fmt.Sprint(i)
+		p.send(&tunnelframe.Reconnect{TargetID: target})
+		p.ws.CloseNow()
+		p = s.next(t)
+		require.Equal(t, target, p.request.URL.Query().Get("target"), "one connection takes over, and no other is opened")
+	}
+	require.EqualValues(t, 41, s.dials.Load())
 }
 
 func TestTargetThatCannotBeReached(t *testing.T) {

@@ -49,7 +49,7 @@
 //   - After Rebalance, Serve opens another connection, to the instance of the service that the message names, but at
 //     most 32 connections in all.
 //   - After Reconnect, Serve opens a new connection. When it is up, Serve closes the old connection after its events
-//     are answered.
+//     are answered. If the old connection is lost before, Serve does not open it again.
 //   - After Close, Serve closes the connection after its events are answered, and does not open it again. If it was the
 //     last connection, Serve returns [ErrClosed]. The official client stops too, but without an error.
 //
@@ -71,7 +71,8 @@
 //   - how long it waits for a response, whether it retries, and in which order it sends events;
 //   - how it distributes events to several servers, and to several connections of one server;
 //   - when it sends Rebalance, Reconnect and Close, with which endpoints, and what it then expects;
-//   - whether it enforces the frame limit of 1 MiB, and whether it accepts a response in several frames;
+//   - whether it enforces the frame limit of 1 MiB, and whether it accepts a response in several frames. This package
+//     sends a response in one frame, but as several WebSocket fragments if it is larger than 64 KiB;
 //   - which roles of an Entra identity suffice, besides Web PubSub Service Owner;
 //   - what happens to a connection whose token expires. This package assumes that the token matters only when
 //     connecting.

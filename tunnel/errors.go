@@ -5,10 +5,10 @@ import (
 	"fmt"
 	"net/http"
 	"net/url"
-	"regexp"
 	"strings"
 
 	"github.com/awps-go/webpubsub"
+	internalredact "github.com/awps-go/webpubsub/internal/redact"
 )
 
 // ErrClosed means that the service closed the last connection with a Close message. [Serve] returns it, wrapped with
@@ -95,30 +95,16 @@ func redactError(err error, token string) error {
 	return &redactedError{text: redact(text, token), cause: err}
 }
 
-// jwtPattern matches text that looks like a JWT, even if it is truncated.
-var jwtPattern = regexp.MustCompile(`eyJ[\w-]{6,}(\.[\w-]*)*`)
-
 // redact returns text without the token, on one line and truncated for a log. It also redacts a token that is truncated
 // at the end of text.
 func redact(text, token string) string {
-	const redacted = "REDACTED"
 	for _, secret := range []string{token, url.QueryEscape(token)} {
-		if secret == "" {
-			continue
-		}
-		text = strings.ReplaceAll(text, secret, redacted)
 		for n := min(len(secret), len(text)); n >= 8; n-- {
 			if rest, ok := strings.CutSuffix(text, secret[:n]); ok {
-				text = rest + redacted
+				text = rest + internalredact.Mark
 				break
 			}
 		}
 	}
-	text = jwtPattern.ReplaceAllString(text, redacted)
-	const limit = 300
-	text = strings.Join(strings.Fields(text), " ")
-	if len(text) > limit {
-		text = text[:limit] + "..."
-	}
-	return strings.ToValidUTF8(text, "")
+	return internalredact.Line(internalredact.Text(text, token), 300)
 }

@@ -1,15 +1,25 @@
 package tunnel
 
 import (
+	"bytes"
+	"context"
 	"encoding/json"
+	"io"
 	"log/slog"
+	"net"
+	"net/http"
 	"os"
 	"strings"
+	"sync"
 	"testing"
+	"testing/synctest"
 	"time"
 
+	"github.com/coder/websocket"
 	"github.com/golang-jwt/jwt/v5"
 	"github.com/stretchr/testify/require"
+
+	"github.com/awps-go/webpubsub/internal/tunnelframe"
 )
 
 func TestHandshakesOfTheOfficialPackage(t *testing.T) {
@@ -134,6 +144,8 @@ func TestRedactedText(t *testing.T) {
 		{"you sent opaque+token%2B%2Fof%3DEntra, no", opaque, "you sent REDACTED, no"},
 		{"you sent opaque+token%2B%2F", opaque, "you sent REDACTED"},
 		{"a\r\n\tb", "", "a b"},
+		{"\x1b[2Jall\u202e is\x00 well\xff", "", `\u001b[2Jall\u202e is\u0000 well\xff`},
+		{`{"AccessKey":"c2VjcmV0"}, Bearer abcdefgh`, "", `{"AccessKey":"REDACTED"}, Bearer REDACTED`},
 		{strings.Repeat("ä", 200), "", strings.Repeat("ä", 150) + "..."},
 	} {
 		require.Equal(t, c.want, redact(c.text, c.token))
@@ -160,6 +172,143 @@ func TestBackoff(t *testing.T) {
 	}
 	require.Greater(t, len(different), 10, "delays are random")
 }
+
+// The service may close the connection immediately after a Close message. The loss must not hide the message.
+func TestALossDoesNotHideTheReasonToClose(t *testing.T) {
+	c := &connection{closing: make(chan error, 1)}
+	c.closeWhenIdle(ErrClosed)
+	require.ErrorIs(t, c.lostReason(io.EOF), ErrClosed)
+	require.ErrorIs(t, c.lostReason(io.EOF), io.EOF)
+}
+
+// On a slow network, a large response takes long. The connection must survive that, and the pings of both sides in the
+// meantime.
+func TestLargeResponsesOnASlowNetwork(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		near, far := net.Pipe()
+		const events = 20
+		received := make(chan error, 1)
+		service := &http.Server{Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			ws, err := websocket.Accept(w, r, nil)
+			if err != nil {
+				received <- err
+				return
+			}
+			defer ws.CloseNow()
+			received <- receiveResponses(ws, events)
+			_, _, _ = ws.Read(context.Background()) // until the client closes the connection
+		})}
+		defer service.Close()
+		listener := pipeListener{conns: make(chan net.Conn, 1), closed: make(chan struct{})}
+		listener.conns <- far
+		go func() { _ = service.Serve(listener) }()
+
+		transport := &http.Transport{DisableKeepAlives: true, DialContext: func(context.Context, string, string) (net.Conn, error) { return newSlowConn(near, 200<<10), nil }}
+		ctx, cancel := context.WithCancel(t.Context())
+		served := make(chan error, 1)
+		go func() {
+			served <- Serve(ctx, "Endpoint=http://service;AccessKey=key;Version=1.0;", "chat", http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+				_, _ = w.Write(make([]byte, 1000<<10))
+			}), &Options{HTTPClient: &http.Client{Transport: transport}, Logger: slog.New(slog.NewTextHandler(t.Output(), nil))})
+		}()
+		require.NoError(t, <-received)
+		cancel()
+		require.NoError(t, <-served)
+	})
+}
+
+// receiveResponses sends events, and receives their responses while it pings each second.
+func receiveResponses(ws *websocket.Conn, events int) error {
+	ctx, cancel := context.WithCancel(context.Background())
+	var pinging sync.WaitGroup
+	defer func() { cancel(); pinging.Wait() }()
+	send := func(m tunnelframe.Message) error {
+		frame, err := tunnelframe.Encode(m, tunnelframe.MaxSize)
+		if err != nil {
+			return err
+		}
+		return ws.Write(ctx, websocket.MessageBinary, frame)
+	}
+	ws.SetReadLimit(tunnelframe.MaxSize)
+	if err := send(&tunnelframe.Connected{}); err != nil {
+		return err
+	}
+	for i := range events {
+		if err := send(&tunnelframe.Request{AckID: int64(i), Method: "POST", URL: "/"}); err != nil {
+			return err
+		}
+	}
+	pinging.Go(func() {
+		for ctx.Err() == nil {
+			_ = ws.Ping(ctx)
+			time.Sleep(time.Second)
+		}
+	})
+	for range events {
+		if _, _, err := ws.Read(context.Background()); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// slowConn is a connection that sends a number of bytes a second. Like the buffers of a real network, it accepts about
+// 4 MiB more.
+type slowConn struct {
+	net.Conn
+	buffered chan []byte
+	closed   context.Context
+	close    context.CancelFunc
+}
+
+func newSlowConn(conn net.Conn, rate int) *slowConn {
+	c := &slowConn{Conn: conn, buffered: make(chan []byte, 1024)}
+	c.closed, c.close = context.WithCancel(context.Background())
+	go func() {
+		for c.closed.Err() == nil {
+			select {
+			case b := <-c.buffered:
+				sleep(c.closed, time.Duration(len(b))*time.Second/time.Duration(rate))
+				_, _ = conn.Write(b) // fails once the connection is closed
+			case <-c.closed.Done():
+			}
+		}
+	}()
+	return c
+}
+
+func (c *slowConn) Write(b []byte) (int, error) {
+	select {
+	case c.buffered <- bytes.Clone(b): // the WebSocket library writes 4 KiB at once
+		return len(b), nil
+	case <-c.closed.Done():
+		return 0, net.ErrClosed
+	}
+}
+
+func (c *slowConn) Close() error {
+	c.close()
+	return c.Conn.Close()
+}
+
+// pipeListener is a listener that accepts the connections of a channel.
+type pipeListener struct {
+	conns  chan net.Conn
+	closed chan struct{}
+}
+
+func (l pipeListener) Accept() (net.Conn, error) {
+	select {
+	case conn := <-l.conns:
+		return conn, nil
+	case <-l.closed:
+		return nil, net.ErrClosed
+	}
+}
+
+func (l pipeListener) Close() error { close(l.closed); return nil }
+
+func (l pipeListener) Addr() net.Addr { return &net.TCPAddr{} }
 
 func TestANilLoggerLogsNothing(t *testing.T) {
 	for _, options := range []*Options{nil, {}} {

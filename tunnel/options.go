@@ -63,7 +63,8 @@ type ReconnectOptions struct {
 	MaxDelay time.Duration // zero means 30 seconds; if less than MinDelay, it is MinDelay
 }
 
-// KeepAliveOptions control how a dead connection is detected. The detection takes at most Interval plus Timeout.
+// KeepAliveOptions control how a dead connection is detected. The detection takes at most Interval plus Timeout. While a
+// response of more than 64 KiB is sent, a ping may take longer, and a write that takes 30 seconds ends the connection.
 type KeepAliveOptions struct {
 	Interval time.Duration // between WebSocket pings; zero means 15 seconds
 	Timeout  time.Duration // to wait for the pong; zero means 15 seconds

@@ -26,9 +26,9 @@ const (
 	// them, the connection goes to the service's own endpoint.
 	maxTargetFailures = 3
 
-	// maxRejections is the number of rejections after which Serve ends, if a connection was up before. In that
-	// case the credential was valid, and the rejections may come from a proxy or from an instance that is restarting. With
-	// the delays between them, ten rejections take about a minute.
+	// maxRejections is the number of rejections after which Serve ends, if a connection was up before and none is up
+	// now. In that case the credential was valid, and the rejections may come from a proxy or from an instance that is
+	// restarting. With the delays between them, ten rejections take about a minute.
 	maxRejections = 10
 
 	// pendingOverhead is the estimated memory of a pending event, in addition to its frame.
@@ -56,8 +56,8 @@ var maxPendingBytes int64 = 64 << 20
 //   - [webpubsub.ErrInvalidArgument] if the connection string, the hub or an option is invalid, or the handler or ctx
 //     is nil. Nothing was sent. A hub name is a letter, then up to 127 letters, digits and any of _ ` , . [ ].
 //   - [*HandshakeError] if the service rejected the first connection, for example with 401 for a wrong key. Once a
-//     connection has been up, Serve returns this error only after ten rejections without a connection in between. Serve
-//     retries after 408, 425, 429 and 5xx, and does not count them as rejections.
+//     connection has been up, Serve returns this error only after ten rejections during which no connection was up.
+//     Serve retries after 408, 425, 429 and 5xx, and does not count them as rejections.
 //   - [ErrClosed] if the service closed the last connection with a Close message.
 func Serve(ctx context.Context, connectionString, hub string, handler http.Handler, options *Options) error {
 	const operation = "Serve"
@@ -172,9 +172,10 @@ type server struct {
 	handlers   sync.WaitGroup // the goroutines that serve events
 	unanswered atomic.Int64   // number of events that were not answered before the shutdown timeout
 
-	wasUp atomic.Bool // a connection has been up
-
 	mu          sync.Mutex
+	wasUp       bool           // a connection has been up
+	up          int            // number of connections that are up
+	rejections  int            // number of rejections since a connection was last up
 	connections sync.WaitGroup // the goroutines that keep connections open
 	open        int            // number of connections that are kept open
 	failure     error          // why the server ended before its context
@@ -213,6 +214,27 @@ func (s *server) fail(err error) {
 	}
 }
 
+// addUp adds n to the number of connections that are up.
+func (s *server) addUp(n int) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.wasUp = true
+	s.up += n
+	s.rejections = 0
+}
+
+// rejected counts a rejection, and reports whether the server must give up. While another connection is up, the
+// server keeps serving events.
+func (s *server) rejected() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.up > 0 {
+		return false
+	}
+	s.rejections++
+	return !s.wasUp || s.rejections >= maxRejections
+}
+
 // keepOpen opens a connection in the background, and opens it again whenever it is lost, until the server ends or the
 // service closes it with a Close message. It calls ready when the connection is up for the first time, or when it is
 // given up. It returns false if there are too many connections.
@@ -245,26 +267,25 @@ func (s *server) keepOpen(to destination, ready func()) bool {
 // the server has ended.
 func (s *server) stayConnected(to destination, ready func()) error {
 	delays := backoff{options: s.options.Reconnect}
-	failures, rejections := 0, 0 // since the connection was last up
+	failures := 0 // since the connection was last up
 	for {
 		c, err := s.dial(to)
 		var up time.Duration
 		if err == nil {
-			s.wasUp.Store(true)
-			failures, rejections = 0, 0
+			failures = 0
+			s.addUp(1)
 			ready()
 			start := time.Now()
 			err = c.serve()
 			up = time.Since(start)
+			s.addUp(-1)
 			if errors.Is(err, ErrClosed) || errors.Is(err, errReplaced) {
 				return err
 			}
 		} else {
 			failures++
-			if isPermanent(err) && to.isOwn() {
-				if rejections++; rejections >= maxRejections || !s.wasUp.Load() {
-					s.fail(err)
-				}
+			if isPermanent(err) && to.isOwn() && s.rejected() {
+				s.fail(err)
 			}
 		}
 		if s.ctx.Err() != nil {

@@ -45,6 +45,7 @@ import (
 	"syscall"
 
 	"github.com/awps-go/webpubsub/cmd/internal/emulatorcmd"
+	"github.com/awps-go/webpubsub/internal/redact"
 )
 
 const usage = `webpubsub-emulator is Azure Web PubSub for local development. Do not expose it to a network:
@@ -69,15 +70,22 @@ func main() {
 
 // run runs the program until ctx ends or an error occurs, and returns the exit code.
 func run(ctx context.Context, args []string, env func(string) string, stdout, stderr io.Writer) int {
+	wrongUsage := func(err error) int {
+		fmt.Fprintf(stderr, "webpubsub-emulator: %s (-help lists the flags)\n", redact.Text(err.Error())) // quotes arguments
+		return exitUsage
+	}
 	config, err := parse(args, env, stderr)
 	switch {
 	case errors.Is(err, flag.ErrHelp):
 		return exitOK
 	case err != nil:
-		fmt.Fprintf(stderr, "webpubsub-emulator: %v (-help lists the flags)\n", err)
-		return exitUsage
+		return wrongUsage(err)
 	}
-	if err := emulatorcmd.Run(ctx, config, stdout, stderr); err != nil {
+	err = emulatorcmd.Run(ctx, config, stdout, stderr)
+	if _, ok := errors.AsType[*emulatorcmd.UsageError](err); ok {
+		return wrongUsage(err)
+	}
+	if err != nil {
 		fmt.Fprintf(stderr, "webpubsub-emulator: %v\n", err)
 		return exitFailed
 	}

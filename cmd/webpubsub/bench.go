@@ -94,9 +94,16 @@ func (f *benchFlags) run(p *program, cmd *cobra.Command) error {
 	case report.Interrupted:
 		return errors.New("bench: interrupted")
 	case report.Messages.Sent == 0:
-		return fmt.Errorf("bench: no message was sent: %s", report.Error)
+		return noMessageSent(report)
 	}
 	return nil
+}
+
+func noMessageSent(r *bench.Report) error {
+	if r.Messages.Failed == 0 {
+		return errors.New("bench: no message was sent: the time was over before the first")
+	}
+	return fmt.Errorf("bench: no message was sent: %s", r.Error)
 }
 
 // Upper limits, so that a typo gives a clear error.

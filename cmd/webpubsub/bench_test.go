@@ -187,6 +187,19 @@ func TestAnInterruptEndsBenchWithItsReport(t *testing.T) {
 	require.NoError(t, server.WaitForConnections(deadline(t), hub, 0), "each client must send a close frame")
 }
 
+func TestAnInterruptEndsSendsThatTheServiceDoesNotAnswer(t *testing.T) {
+	t.Parallel() // mostly waits
+	server := emulator.StartT(t, nil)
+	require.NoError(t, server.InjectFault(emulator.Fault{Operation: "SendToAll", Delay: time.Hour}))
+	p := programtest.Start(t, []string{"bench", "--json", "--quiet", "--clients", "1", "--target", "all", "--senders", "2", "--messages", "2",
+		"--rate", "0"}, on(server)...)
+	require.NoError(t, server.WaitForRequests(deadline(t), "SendToAll", 1)) // the other send arrived before this one
+	p.Interrupt(t)
+	code, stdout := p.Result(t)
+	require.Equal(t, exitFailed, code)
+	require.Contains(t, stdout, "context canceled")
+}
+
 func TestAnInterruptWhileClientsConnect(t *testing.T) {
 	server := emulator.StartT(t, nil)
 	p := programtest.Start(t, []string{"bench", "--quiet", "--clients", "1000", "--connect-rate", "1"}, on(server)...)

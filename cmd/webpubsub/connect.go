@@ -2,11 +2,13 @@ package main
 
 import (
 	"bufio"
+	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
+	"net/url"
 
 	"github.com/spf13/cobra"
 
@@ -129,6 +131,9 @@ func (f *connectFlags) run(p *program, cmd *cobra.Command) error {
 // provider returns the source of connection URLs: the application server, or a token created here.
 func (f *connectFlags) provider(p *program, cmd *cobra.Command) (wsclient.URLProvider, error) {
 	if f.negotiate != "" {
+		if u, err := url.Parse(f.negotiate); err != nil || u.Scheme != "http" && u.Scheme != "https" || u.Hostname() == "" {
+			return nil, usageErrorf("--negotiate must be a URL such as http://localhost:8080/negotiate")
+		}
 		return wsclient.Negotiate(f.negotiate, nil), nil
 	}
 	client, err := p.client(cmd.ErrOrStderr())
@@ -195,15 +200,49 @@ const maxLine = 1 << 20
 
 // sendLines sends the lines of standard input in sequence, until its end.
 func (f *connectFlags) sendLines(ctx context.Context, conn *wsclient.Conn, stdin io.Reader, out display) {
-	lines := bufio.NewScanner(stdin)
-	lines.Buffer(make([]byte, 0, 4096), maxLine)
-	for lines.Scan() {
-		if err := f.sendLine(ctx, conn, lines.Text()); err != nil && ctx.Err() == nil {
+	lines := bufio.NewReader(stdin)
+	for {
+		line, err := readLine(lines)
+		switch {
+		case errors.Is(err, errLongLine):
+		case errors.Is(err, io.EOF):
+			return
+		case err != nil:
+			if ctx.Err() == nil {
+				out.notSent(fmt.Errorf("reading standard input: %w", err))
+			}
+			return
+		default:
+			err = f.sendLine(ctx, conn, line)
+		}
+		if err != nil && ctx.Err() == nil {
 			out.notSent(err)
 		}
 	}
-	if err := lines.Err(); err != nil && ctx.Err() == nil {
-		out.notSent(fmt.Errorf("reading standard input: %w", err))
+}
+
+var errLongLine = errors.New("the line is longer than 1 MiB")
+
+// readLine reads a line and returns it without its end. It skips a line that is longer than maxLine and returns
+// errLongLine.
+func readLine(r *bufio.Reader) (string, error) {
+	var line []byte
+	for {
+		part, err := r.ReadSlice('\n')
+		if len(line) <= maxLine {
+			line = append(line, part...)
+		}
+		switch {
+		case errors.Is(err, bufio.ErrBufferFull):
+			continue
+		case err != nil && (!errors.Is(err, io.EOF) || len(line) == 0):
+			return "", err
+		}
+		line = bytes.TrimSuffix(bytes.TrimSuffix(line, []byte("\n")), []byte("\r"))
+		if len(line) > maxLine {
+			return "", errLongLine
+		}
+		return string(line), nil
 	}
 }
 

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"fmt"
@@ -175,6 +176,21 @@ func TestALineThatTheServiceRejectsIsReported(t *testing.T) {
 	end(t, server, p)
 }
 
+func TestALineThatIsTooLongIsReportedAndSkipped(t *testing.T) {
+	server := emulator.StartT(t, nil)
+	bob := newConn(t, server, "bob", "room")
+	p := connect(t, server, "--to-group", "room")
+	_, err := io.WriteString(p.Stdin, strings.Repeat("x", maxLine+1)+"\r\nhello\r\n\nlast")
+	require.NoError(t, err)
+	require.NoError(t, p.Stdin.Close())
+	for _, want := range []string{"hello", "", "last"} {
+		require.Equal(t, want, receive(t, bob).Text())
+	}
+	p.Stderr.WaitFor(t, "not sent: the line is longer than 1 MiB\n")
+	require.NoError(t, bob.Close())
+	end(t, server, p)
+}
+
 func TestAConnectionThatIsCutRecovers(t *testing.T) {
 	for _, asJSON := range []bool{false, true} {
 		server := emulator.StartT(t, nil)
@@ -278,4 +294,16 @@ func TestAnInterruptEndsConnectWhileItDials(t *testing.T) {
 	p.Interrupt(t)
 	code, _ := p.Result(t)
 	require.Equal(t, exitOK, code, "%s", p.Stderr)
+}
+
+// Messages come from strangers. One that claims to be JSON must not end the output.
+func TestInvalidJSONIsPrintedAsText(t *testing.T) {
+	for _, data := range []string{"", "{", "{}{}"} {
+		m := &wsclient.Message{Payload: wsclient.Payload{DataType: wsclient.DataJSON, Data: []byte(data)}}
+		var b bytes.Buffer
+		require.NoError(t, (&jsonDisplay{w: &b}).message(m))
+		var line struct{ Data string }
+		require.NoError(t, json.Unmarshal(b.Bytes(), &line))
+		require.Equal(t, data, line.Data)
+	}
 }

@@ -183,11 +183,11 @@ func (d *jsonDisplay) message(m *wsclient.Message) error {
 		Time: time.Now(), Event: "message", From: m.From, Group: m.Group, FromUserID: m.FromUserID,
 		DataType: m.DataType, Metadata: m.Metadata, SequenceID: m.SequenceID,
 	}
-	switch m.DataType {
-	case wsclient.DataText:
-		line.Data = m.Text()
-	case wsclient.DataJSON:
+	switch {
+	case m.DataType == wsclient.DataJSON && json.Valid(m.Data):
 		line.Data = json.RawMessage(m.Data)
+	case m.DataType == wsclient.DataText, m.DataType == wsclient.DataJSON:
+		line.Data = m.Text()
 	default:
 		line.Data = m.Data
 	}

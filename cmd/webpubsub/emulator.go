@@ -1,6 +1,7 @@
 package main
 
 import (
+	"errors"
 	"flag"
 
 	"github.com/spf13/cobra"
@@ -24,7 +25,11 @@ Each flag has an environment variable, such as WEBPUBSUB_EMULATOR_ACCESS_KEY for
 			if err := config.Complete(flags, cmd.Flags().Changed, p.env); err != nil {
 				return usageErrorf("%v", err)
 			}
-			return emulatorcmd.Run(cmd.Context(), &config, cmd.OutOrStdout(), cmd.ErrOrStderr())
+			err := emulatorcmd.Run(cmd.Context(), &config, cmd.OutOrStdout(), cmd.ErrOrStderr())
+			if _, ok := errors.AsType[*emulatorcmd.UsageError](err); ok {
+				return usageErrorf("%v", err)
+			}
+			return err
 		}),
 	}
 	cmd.Flags().AddGoFlagSet(flags)

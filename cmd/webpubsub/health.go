@@ -2,8 +2,12 @@ package main
 
 import (
 	"fmt"
+	"io"
 
+	"github.com/Azure/azure-sdk-for-go/sdk/azcore"
 	"github.com/spf13/cobra"
+
+	"github.com/awps-go/webpubsub"
 )
 
 func newHealth(p *program) *cobra.Command {
@@ -11,10 +15,11 @@ func newHealth(p *program) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "health",
 		Short: "Report whether the service is reachable and healthy",
-		Long:  "Report whether the service is reachable and healthy. The request needs no hub and no credentials.",
-		Args:  argumentsOf("health"),
+		Long: `Report whether the service is reachable and healthy. The command needs no hub, and no credentials with --endpoint: the
+service does not check them.`,
+		Args: argumentsOf("health"),
 		RunE: action(func(cmd *cobra.Command, args []string) error {
-			client, err := p.clientForHub(cmd.ErrOrStderr(), "health") // a client needs a hub, but this request does not
+			client, err := p.clientForHealth(cmd.ErrOrStderr())
 			if err != nil {
 				return err
 			}
@@ -30,4 +35,14 @@ func newHealth(p *program) *cobra.Command {
 	}
 	addJSONFlag(cmd, &asJSON)
 	return cmd
+}
+
+// clientForHealth returns a client for the request of health, which needs neither a hub nor credentials. A client needs
+// both.
+func (p *program) clientForHealth(stderr io.Writer) (*webpubsub.ServiceClient, error) {
+	const hub = "health"
+	if p.endpoint == "" || p.connectionStringFile != "" {
+		return p.clientForHub(stderr, hub)
+	}
+	return webpubsub.NewClientWithKeyCredential(p.endpoint, hub, azcore.NewKeyCredential("not-checked"), p.clientOptions(stderr))
 }

@@ -9,8 +9,7 @@ import (
 	"github.com/spf13/cobra"
 )
 
-// maxFile limits the input from a file or from standard input. The service accepts about 1 MB, and rejects more with
-// 413.
+// maxFile limits the input from a file or from standard input. The service accepts about 1 MB.
 const maxFile = 16 << 20
 
 // readFile returns the content of a file, or of standard input if the name is "-". It returns early after Ctrl-C.

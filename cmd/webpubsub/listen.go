@@ -16,6 +16,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/awps-go/webpubsub/internal/tunnelframe"
 	"github.com/awps-go/webpubsub/tunnel"
 )
 
@@ -86,6 +87,8 @@ func (f *listenFlags) target() (*url.URL, error) {
 		return nil, usageErrorf("--to must be a URL such as http://localhost:8080/eventhandler/")
 	case to.User != nil:
 		return nil, usageErrorf("--to must not have a user name or a password")
+	case strings.Contains(to.Path, "{"):
+		return nil, usageErrorf("--to must not have a placeholder: without a path, the path of the URL template is kept")
 	case to.Fragment != "":
 		return nil, usageErrorf("--to must not have a fragment")
 	}
@@ -114,9 +117,6 @@ func (p *program) serveTunnel(ctx context.Context, handler http.Handler, log *sl
 	return tunnel.Serve(ctx, connectionString, hub, handler, options)
 }
 
-// maxResponse limits the body of a response: a frame of the tunnel holds 1 MiB.
-const maxResponse = 1 << 20
-
 // listener forwards events and prints a line for each.
 type listener struct {
 	proxy  *httputil.ReverseProxy
@@ -133,6 +133,7 @@ type listener struct {
 func (l *listener) newProxy(to *url.URL) *httputil.ReverseProxy {
 	transport := http.DefaultTransport.(*http.Transport).Clone()
 	transport.DisableCompression = true // pass the response on unchanged
+	transport.MaxResponseHeaderBytes = 64 << 10
 	transport.MaxIdleConnsPerHost = 256 // the number of events that the tunnel serves concurrently
 	// Shorter than the idle timeout of servers (Node: 5 seconds), because a POST on a connection that is just being
 	// closed cannot be retried.
@@ -147,24 +148,34 @@ func (l *listener) newProxy(to *url.URL) *httputil.ReverseProxy {
 			}
 			r.Out.URL.RawQuery = strings.Trim(to.RawQuery+"&"+r.Out.URL.RawQuery, "&")
 		},
-		ModifyResponse: func(response *http.Response) error {
-			body, err := io.ReadAll(io.LimitReader(response.Body, maxResponse+1))
-			response.Body.Close()
-			switch {
-			case err != nil:
-				return fmt.Errorf("the response was cut off: %w", err)
-			case len(body) > maxResponse:
-				return errors.New("the response is larger than 1 MiB")
-			}
-			response.Body = io.NopCloser(bytes.NewReader(body))
-			return nil
-		},
+		ModifyResponse: readBody,
 		ErrorHandler: func(w http.ResponseWriter, r *http.Request, err error) {
 			w.(*statusRecorder).err = err
 			l.log.Error("the event handler at --to did not respond", slog.String("event", eventName(r)), slog.String("error", errorLine(err)))
 			http.Error(w, "the event handler cannot be reached", http.StatusBadGateway)
 		},
 	}
+}
+
+// readBody reads the body of a response. It returns an error if the response cannot be passed on.
+func readBody(response *http.Response) error {
+	if response.StatusCode == http.StatusSwitchingProtocols { // its body is the connection, which may stay open forever
+		return errors.New("the response is 101 Switching Protocols")
+	}
+	body, err := io.ReadAll(io.LimitReader(response.Body, tunnelframe.MaxSize+1))
+	response.Body.Close()
+	if err != nil {
+		return fmt.Errorf("the response was cut off: %w", err)
+	}
+	if len(body) > tunnelframe.MaxSize/2 {
+		frame := &tunnelframe.Response{StatusCode: response.StatusCode, Headers: response.Header, Body: body}
+		const rest = 1 << 10 // for the members that are unknown here
+		if _, err := tunnelframe.Encode(frame, tunnelframe.MaxSize-rest); err != nil {
+			return errors.New("the response is larger than 1 MiB")
+		}
+	}
+	response.Body = io.NopCloser(bytes.NewReader(body))
+	return nil
 }
 
 // ServeHTTP forwards an event.

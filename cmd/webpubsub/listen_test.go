@@ -16,6 +16,7 @@ import (
 	"github.com/awps-go/webpubsub/cmd/internal/programtest"
 	"github.com/awps-go/webpubsub/emulator"
 	"github.com/awps-go/webpubsub/eventhandler"
+	"github.com/awps-go/webpubsub/internal/tunnelframe"
 	"github.com/awps-go/webpubsub/wsclient"
 )
 
@@ -140,13 +141,15 @@ func TestAnEventWithoutAnAnswerIs502AndOneLogLine(t *testing.T) {
 	}))
 	defer cut.Close()
 	large := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		_, _ = w.Write(make([]byte, maxResponse+1)) // the reader may stop
+		_, _ = w.Write(make([]byte, tunnelframe.MaxSize-100)) // with its headers it is too large; the reader may stop
 	}))
 	defer large.Close()
+	switching := rawServer(t, "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: a\r\n\r\n")
 	for _, test := range []struct{ to, want string }{
 		{gone.URL, "refused"},
 		{cut.URL, "the response was cut off: unexpected EOF"},
 		{large.URL, "the response is larger than 1 MiB"},
+		{switching.URL, "the response is 101 Switching Protocols"},
 	} {
 		server := tunnelTo(t, "tunnel:///{event}")
 		p := listen(t, server, "--to", test.to+"/?key=secret-key", "--log-level", "error", "--json")

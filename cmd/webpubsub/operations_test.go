@@ -180,7 +180,7 @@ func TestRequest(t *testing.T) {
 	code, stdout := p.Result(t)
 	require.Equal(t, exitFailed, code)
 	require.Contains(t, stdout, `"NotFound"`)
-	require.Regexp(t, `^webpubsub: request: 404 Not Found \(client request id \S+\)\n$`, p.Stderr.String())
+	require.Regexp(t, `^webpubsub: request: 404 Not Found: NotFound \(client request id \S+\)\n$`, p.Stderr.String())
 }
 
 func TestTokenOfAUserWithRolesAndGroups(t *testing.T) {

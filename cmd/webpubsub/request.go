@@ -2,11 +2,14 @@ package main
 
 import (
 	"bytes"
+	"errors"
 	"fmt"
 	"io"
 	"net/http"
 	"strings"
 
+	"github.com/Azure/azure-sdk-for-go/sdk/azcore"
+	"github.com/Azure/azure-sdk-for-go/sdk/azcore/runtime"
 	"github.com/spf13/cobra"
 )
 
@@ -25,9 +28,6 @@ The command rejects generateToken: only "webpubsub token" prints tokens.`,
 			if err != nil {
 				return err
 			}
-			if strings.Contains(strings.ToLower(args[1]), "generatetoken") {
-				return usageErrorf("PATH: use webpubsub token to create a token")
-			}
 			var body []byte
 			if file != "" {
 				if body, err = readFile(cmd, file); err != nil {
@@ -37,6 +37,9 @@ The command rejects generateToken: only "webpubsub token" prints tokens.`,
 			req, err := http.NewRequestWithContext(cmd.Context(), args[0], args[1], bytes.NewReader(body))
 			if err != nil {
 				return usageErrorf("%v", err)
+			}
+			if strings.Contains(strings.ToLower(req.URL.Path), "generatetoken") {
+				return usageErrorf("PATH: use webpubsub token to create a token")
 			}
 			if file != "" {
 				req.Header.Set("Content-Type", contentType)
@@ -54,13 +57,31 @@ The command rejects generateToken: only "webpubsub token" prints tokens.`,
 	return cmd
 }
 
-// printResponse prints the body of a response.
+// printResponse prints the body of a response. A status other than 2xx is an error.
 func printResponse(w io.Writer, resp *http.Response) error {
-	if _, err := io.Copy(w, resp.Body); err != nil {
+	if resp.StatusCode/100 == 2 {
+		_, err := io.Copy(w, resp.Body)
 		return err
 	}
-	if resp.StatusCode/100 != 2 {
-		return fmt.Errorf("request: %s (client request id %s)", resp.Status, resp.Request.Header.Get("x-ms-client-request-id"))
+	body, err := io.ReadAll(io.LimitReader(resp.Body, maxFile))
+	if err != nil {
+		return err
 	}
-	return nil
+	if _, err := w.Write(body); err != nil {
+		return err
+	}
+	resp.Body = io.NopCloser(bytes.NewReader(body))
+	return responseError(resp)
+}
+
+// responseError returns the error for a response: its status, the service's error code, and a request id.
+func responseError(resp *http.Response) error {
+	text := fmt.Sprintf("request: %d %s", resp.StatusCode, http.StatusText(resp.StatusCode))
+	if failed, ok := errors.AsType[*azcore.ResponseError](runtime.NewResponseError(resp)); ok && failed.ErrorCode != "" {
+		text += ": " + failed.ErrorCode
+	}
+	if id := resp.Header.Get("x-ms-request-id"); id != "" {
+		return fmt.Errorf("%s (request id %s)", text, id)
+	}
+	return fmt.Errorf("%s (client request id %s)", text, resp.Request.Header.Get("x-ms-client-request-id"))
 }

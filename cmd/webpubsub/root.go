@@ -6,6 +6,7 @@ import (
 	"runtime/debug"
 
 	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
 )
 
 // run executes the command that the arguments name, and returns the exit code.
@@ -39,6 +40,8 @@ usage error. The commands exist and check print true or false; their exit code i
 		Version:       version(),
 		SilenceErrors: true, // report prints them
 		SilenceUsage:  true,
+
+		PersistentPreRunE: func(cmd *cobra.Command, _ []string) error { return rejectEmptyFlags(cmd.Flags()) },
 	}
 	p.addFlags(root.PersistentFlags())
 	family(root,
@@ -47,6 +50,17 @@ usage error. The commands exist and check print true or false; their exit code i
 		newBench(p), newEmulator(p),
 	)
 	return root
+}
+
+// rejectEmptyFlags rejects flags that were given without a value, for example because a shell variable is not set. An
+// empty filter would select every connection.
+func rejectEmptyFlags(flags *pflag.FlagSet) (err error) {
+	flags.Visit(func(f *pflag.Flag) {
+		if err == nil && f.Value.Type() == "string" && f.Value.String() == "" {
+			err = usageErrorf("--%s is empty", f.Name)
+		}
+	})
+	return err
 }
 
 // family makes a command the parent of others. Without a subcommand it prints the help, and the exit code is that of a

@@ -53,7 +53,7 @@ func (l *logLevel) Type() string          { return "LEVEL" }
 // lines, and the shell remembers them. The error does not repeat the connection string.
 func rejectConnectionStrings(args []string) error {
 	for _, arg := range args {
-		text := strings.ToLower(arg)
+		text := strings.ReplaceAll(strings.ToLower(arg), " ", "")
 		name, _, _ := strings.Cut(text, "=")
 		if name == "--connection-string" || strings.Contains(text, "endpoint=") && strings.Contains(text, "accesskey=") {
 			return usageErrorf("other users of this machine can see a connection string on the command line: " +
@@ -83,15 +83,13 @@ func (p *program) hubName() (string, error) {
 }
 
 func (p *program) clientForHub(stderr io.Writer, hub string) (*webpubsub.ServiceClient, error) {
-	options := &webpubsub.ClientOptions{
-		ClientOptions: azcore.ClientOptions{Retry: policy.RetryOptions{MaxRetries: p.retries}},
-		Logger:        p.logger(stderr),
-	}
-	if p.retries <= 0 {
-		options.Retry.MaxRetries = -1 // azcore's value for no retries
-	}
+	options := p.clientOptions(stderr)
 	if p.endpoint != "" {
-		return p.entraClient(hub, options)
+		credential, err := p.credential()
+		if err != nil {
+			return nil, err
+		}
+		return webpubsub.NewClient(p.endpoint, hub, credential, options)
 	}
 	connectionString, err := p.connectionString()
 	if err != nil {
@@ -100,12 +98,15 @@ func (p *program) clientForHub(stderr io.Writer, hub string) (*webpubsub.Service
 	return webpubsub.NewClientFromConnectionString(connectionString, hub, options)
 }
 
-func (p *program) entraClient(hub string, options *webpubsub.ClientOptions) (*webpubsub.ServiceClient, error) {
-	credential, err := p.credential()
-	if err != nil {
-		return nil, err
+func (p *program) clientOptions(stderr io.Writer) *webpubsub.ClientOptions {
+	options := &webpubsub.ClientOptions{
+		ClientOptions: azcore.ClientOptions{Retry: policy.RetryOptions{MaxRetries: p.retries}},
+		Logger:        p.logger(stderr),
 	}
-	return webpubsub.NewClient(p.endpoint, hub, credential, options)
+	if p.retries <= 0 {
+		options.Retry.MaxRetries = -1 // azcore's value for no retries
+	}
+	return options
 }
 
 // credential returns the credential for --endpoint.
@@ -122,7 +123,7 @@ func (p *program) connectionString() (string, error) {
 		if err != nil {
 			return "", usageErrorf("--connection-string-file: %v", err)
 		}
-		return strings.TrimSpace(string(text)), nil
+		return strings.TrimSpace(strings.TrimPrefix(string(text), "\ufeff")), nil // some editors add the mark
 	}
 	if text := p.env("WEBPUBSUB_CONNECTION_STRING"); text != "" {
 		return text, nil

@@ -2,6 +2,7 @@ package emulatorcmd
 
 import (
 	"flag"
+	"io"
 	"testing"
 
 	"github.com/stretchr/testify/require"
@@ -22,4 +23,12 @@ func TestAnAddressWithoutAHostIsLoopback(t *testing.T) {
 		require.NoError(t, config.Complete(flags, func(name string) bool { return name == "addr" }, nothing))
 		require.Equal(t, want, config.addr)
 	}
+}
+
+// A program in a pipe must end when the other side of the pipe has ended.
+func TestRunEndsIfItCannotPrint(t *testing.T) {
+	config := Config{addr: "127.0.0.1:0", hubsFile: "hubs.json"}
+	reader, stdout := io.Pipe()
+	require.NoError(t, reader.Close())
+	require.ErrorIs(t, Run(t.Context(), &config, stdout, io.Discard), io.ErrClosedPipe)
 }

@@ -4,6 +4,7 @@ package emulatorcmd
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"log/slog"
@@ -13,8 +14,11 @@ import (
 	"github.com/awps-go/webpubsub/emulator"
 )
 
+// UsageError is an error of Run for a setting that is not valid.
+type UsageError struct{ error }
+
 // Run starts an emulator, prints its connection string as the only line on stdout, and serves until ctx ends. It logs
-// to stderr.
+// to stderr. It returns a *UsageError if a setting is not valid.
 func Run(ctx context.Context, config *Config, stdout, stderr io.Writer) error {
 	log := slog.New(slog.NewTextHandler(stderr, &slog.HandlerOptions{Level: config.logLevel}))
 	options := emulator.Options{
@@ -25,15 +29,20 @@ func Run(ctx context.Context, config *Config, stdout, stderr io.Writer) error {
 		options.AcceptBearer = func(string) bool { return true }
 	}
 	server, err := emulator.Start(&options)
-	if err != nil {
+	switch _, isNetwork := errors.AsType[*net.OpError](err); {
+	case isNetwork:
 		return err
+	case err != nil:
+		return &UsageError{err}
 	}
 	defer server.Close()
 	if config.hubsFile != "" {
 		watcher := newHubsWatcher(config.hubsFile, config.hubs, server, log)
+		watching, stop := context.WithCancel(ctx)
 		var done sync.WaitGroup
-		done.Go(func() { watcher.run(ctx) })
-		defer done.Wait() // ctx has ended by then
+		done.Go(func() { watcher.run(watching) })
+		defer done.Wait()
+		defer stop()
 	}
 	log.Info("for local development only")
 	log.Info("live view in a browser", "url", server.Endpoint()+"/")

@@ -138,7 +138,7 @@ func (r *run) close() {
 }
 
 // graceful returns a context that ends shortly after ctx. If a handshake were aborted immediately, the service would
-// keep the client's connection for a while.
+// keep the client's connection for a while. If a send were aborted immediately, its outcome would be unknown.
 func graceful(ctx context.Context) (context.Context, context.CancelFunc) {
 	const grace = 2 * time.Second
 	later, cancel := context.WithCancel(context.WithoutCancel(ctx))

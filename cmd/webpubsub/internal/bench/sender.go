@@ -24,10 +24,12 @@ type sender struct {
 // accepted returns the number of messages to a target that the service accepted.
 func (s *sender) accepted(target int) int { return int(s.last[target]) - len(s.failed[target]) }
 
-// send sends messages until there are enough, the time is over, or ctx ends.
-func (r *run) send(ctx context.Context) {
-	ctx, cancel := context.WithTimeout(ctx, r.Duration)
+// send sends messages until there are enough, the time is over, or parent ends.
+func (r *run) send(parent context.Context) {
+	ctx, cancel := context.WithTimeout(parent, r.Duration)
 	defer cancel()
+	sending, stop := graceful(parent)
+	defer stop()
 	start := time.Now()
 	var wg sync.WaitGroup
 	for i := range r.Senders {
@@ -38,7 +40,7 @@ func (r *run) send(ctx context.Context) {
 				if !waitUntil(ctx, start, n, r.Rate) {
 					return
 				}
-				r.sendOne(s, n%r.targets)
+				r.sendOne(sending, s, n%r.targets)
 			}
 		})
 	}
@@ -48,10 +50,10 @@ func (r *run) send(ctx context.Context) {
 // sendTimeout limits one send, including its retries.
 const sendTimeout = time.Minute
 
-// sendOne sends the next message to a target. It is not canceled at the end of the run, because it would then be
+// sendOne sends the next message to a target. It is not canceled when the time is over, because it would then be
 // unknown whether the service accepted the message.
-func (r *run) sendOne(s *sender, target int) {
-	ctx, cancel := context.WithTimeout(context.Background(), sendTimeout)
+func (r *run) sendOne(ctx context.Context, s *sender, target int) {
+	ctx, cancel := context.WithTimeout(ctx, sendTimeout)
 	defer cancel()
 	s.last[target]++
 	message := webpubsub.Text(r.format(s.index, s.last[target]))
