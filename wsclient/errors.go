@@ -5,6 +5,8 @@ import (
 	"fmt"
 	"net/http"
 	"strings"
+
+	"github.com/awps-go/webpubsub/internal/redact"
 )
 
 // Errors to test for with errors.Is, because they may be wrapped. Test for the error types with errors.As.
@@ -84,7 +86,17 @@ func (e *StreamError) Is(target error) bool {
 	return target == ErrForbidden && e.Name == nameForbidden
 }
 
+// maxErrorText is the maximum length of a text of the service in an error's text, in bytes.
+const maxErrorText = 4 << 10
+
+// safeText returns a text of the service as part of an error's text or of a log record: without secrets, and on one line.
+func safeText(text string) string {
+	return redact.Line(redact.Excerpt([]byte(text), maxErrorText), maxErrorText)
+}
+
 func nameAndMessage(name, message string) string {
+	name, message = safeText(name), safeText(message)
+
 	switch {
 	case name == "":
 		name = "the service reported an error without a name"
@@ -124,10 +136,10 @@ func (e *CloseError) Error() string {
 	}
 	add := func(part string) { text = strings.TrimSuffix(text, ".") + ": " + part } // the service's texts end with a period
 	if e.Reason != "" {
-		add(e.Reason)
+		add(safeText(e.Reason))
 	}
 	if e.Message != "" && e.Message != e.Reason {
-		add(e.Message)
+		add(safeText(e.Message))
 	}
 	if e.err != nil {
 		add(withoutPrefix(e.err))
