@@ -77,14 +77,17 @@ const (
 
 var errLargeResponse = errors.New("the response body is larger than 16 MiB")
 
-// boundedTransport limits the size of response bodies. azcore itself reads whole bodies into memory.
+// boundedTransport limits the size of response bodies, and cleans errors. azcore itself reads whole bodies into memory.
 type boundedTransport struct {
 	policy.Transporter
 }
 
 func (t boundedTransport) Do(req *http.Request) (*http.Response, error) {
 	resp, err := t.Transporter.Do(req)
-	if err != nil || resp == nil || resp.Body == nil || resp.Body == http.NoBody {
+	if err != nil {
+		return resp, cleaned(err) // azcore logs it
+	}
+	if resp == nil || resp.Body == nil || resp.Body == http.NoBody {
 		return resp, err
 	}
 	if resp.StatusCode >= http.StatusMultipleChoices {

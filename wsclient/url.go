@@ -187,6 +187,9 @@ func (e *redactedError) Error() string { return e.text }
 func (e *redactedError) Is(target error) bool { return errors.Is(e.err, target) }
 func (e *redactedError) As(target any) bool   { return errors.As(e.err, target) }
 
+// GoString returns the same text as Error, because %#v would print the original error.
+func (e *redactedError) GoString() string { return e.text }
+
 // redactError removes the secrets of a URL from the text of an error.
 func redactError(err error, rawURL string) error {
 	text := redact.Text(err.Error(), secrets(rawURL)...)

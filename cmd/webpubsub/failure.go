@@ -9,6 +9,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/awps-go/webpubsub"
+	"github.com/awps-go/webpubsub/internal/redact"
 	"github.com/awps-go/webpubsub/wsclient"
 )
 
@@ -71,9 +72,9 @@ func isUsageError(err error) bool {
 
 // errorLine returns the text of an error on one line, without the package names at the start of our packages' errors.
 // Our packages keep secrets out of their errors, and rejectConnectionStrings keeps the secrets of the command line out
-// of cobra's errors.
+// of cobra's errors. errorLine redacts the other errors, such as those of net/http.
 func errorLine(err error) string {
-	text := " " + strings.Join(strings.Fields(err.Error()), " ")
+	text := " " + strings.Join(strings.Fields(redact.Text(err.Error())), " ")
 	text = strings.NewReplacer(" webpubsub: ", " ", " wsclient: ", " ", " tunnel: ", " ").Replace(text)
 	return printable(text[1:])
 }
