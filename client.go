@@ -4,7 +4,6 @@ import (
 	"cmp"
 	"context"
 	"log/slog"
-	"maps"
 	"net/http"
 	"reflect"
 	"slices"
@@ -226,7 +225,7 @@ func (c *ServiceClient) GetServiceStatus(ctx context.Context, options *GetServic
 // [BinaryStream] message.
 //
 // SendRequest returns every response, whatever its status, with the body in memory. An error means that there was no
-// response. If the status is 300 or above,
+// complete response, or that its body has more than 16 MiB. If the status is 300 or above, there is no such error:
 //   - only the first 64 KiB of the body are kept.
 //   - a body that broke off returns an error when it is read.
 //
@@ -274,14 +273,14 @@ func (r *request) setRequest(req *http.Request) {
 	}
 	r.setTarget(target)
 	r.method = cmp.Or(req.Method, http.MethodGet)
-	r.header = maps.Clone(req.Header)
-	for name := range r.header {
-		if strings.EqualFold(name, "Authorization") { // the client sets it, whatever its case here
-			delete(r.header, name)
-		}
+	r.header = make(http.Header, len(req.Header))
+	for name, values := range req.Header {
+		name = http.CanonicalHeaderKey(name)
+		r.header[name] = append(r.header[name], values...)
 	}
+	r.header.Del("Authorization") // the client sets it
 	if req.Body != nil && req.Body != http.NoBody {
 		r.stream, r.bodyArgument = req.Body, "req"
-		r.contentType = cmp.Or(req.Header.Get("Content-Type"), contentTypeBinary)
+		r.contentType = cmp.Or(r.header.Get("Content-Type"), contentTypeBinary)
 	}
 }

@@ -428,7 +428,7 @@ func TestSendRequest(t *testing.T) {
 	for _, target := range []string{"/api/new%2Fthing?a=b%20c", server.URL + "/api/new%2Fthing?a=b%20c"} {
 		req, err := http.NewRequest("PATCH", target, strings.NewReader("body"))
 		require.NoError(t, err)
-		req.Header.Set("Content-Type", "text/x-own")
+		req.Header["content-type"] = []string{"text/x-own"} // not the canonical case
 		req.Header.Set("X-Own", "1")
 		req.Header.Set("Accept", "text/plain")
 		req.Header.Set("Authorization", "Basic mine")
@@ -441,13 +441,16 @@ func TestSendRequest(t *testing.T) {
 		require.Equal(t, "short and stout", string(body))
 		require.Equal(t, "Basic mine", req.Header.Get("Authorization"), "the caller's request is not modified")
 	}
-	req, err := http.NewRequest("GET", "/api/health?api-version=2021-10-01", nil)
-	require.NoError(t, err)
-	_, err = client.SendRequest(context.Background(), req)
-	require.NoError(t, err)
+	for _, target := range []string{"/api/health?api-version=2021-10-01", "/api/health?API-Version=2021-10-01"} {
+		req, err := http.NewRequest("GET", target, nil)
+		require.NoError(t, err)
+		_, err = client.SendRequest(context.Background(), req)
+		require.NoError(t, err)
+	}
 
 	patch := sent{"PATCH", "/api/new%2Fthing?api-version=2024-12-01&a=b%20c", "text/x-own", "text/plain", "1", "body"}
-	require.Equal(t, []sent{patch, patch, {"GET", "/api/health?api-version=2021-10-01", "", "application/json", "", ""}}, got)
+	require.Equal(t, []sent{patch, patch, {"GET", "/api/health?api-version=2021-10-01", "", "application/json", "", ""},
+		{"GET", "/api/health?API-Version=2021-10-01", "", "application/json", "", ""}}, got)
 }
 
 // A RawQuery that was not written by net/url may have characters that are not allowed in a request line.

@@ -25,9 +25,9 @@
 //
 // HTTP clients, proxies and servers change some names in transit. Every operation, including
 // [ServiceClient.GetClientAccessToken], returns [ErrInvalidArgument] for these names:
-//   - names that are empty, or have leading or trailing white space.
+//   - names that are empty or all white space, or have leading or trailing spaces.
 //   - names with control characters, or that are not valid UTF-8.
-//   - the names . and .. (a single and a double dot).
+//   - the names . and .. (a single and a double dot), and names in which one of them is between slashes, such as a/../b.
 //
 // If you choose the names of groups and users, avoid the slash. It is sent as %2F, as in the official SDKs. According
 // to public sources, the service does not decode %2F in a path: SendToGroup for a/b reaches the group a%2Fb. So an
@@ -54,9 +54,10 @@
 //
 // ClientOptions.Retry configures retries, as in every client of the Azure SDK for Go. By default, a request is retried
 // up to three times after a connection failure or a response with 408, 429, 500, 502, 503 or 504. The delay grows,
-// unless the response has a Retry-After header. A certificate that cannot be verified is not retried. A retry can send a
-// message twice. A call has no time limit of its own, so pass a context with a deadline. If the context ends during
-// retries, errors.Is matches both the context's error and that of the last response.
+// unless the response has a Retry-After header. A certificate that cannot be verified is not retried, and neither is a
+// header that is not valid in HTTP, such as a token with a line break. A retry can send a message twice. A call has no
+// time limit of its own, so pass a context with a deadline. If the context ends during retries, errors.Is matches both
+// the context's error and that of the last response.
 //
 // # Responses, logging, tracing
 //

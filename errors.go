@@ -12,6 +12,7 @@ import (
 	"net"
 	"net/http"
 	"net/url"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -255,9 +256,16 @@ func isConnectionFailure(err error) bool {
 	if urlError, ok := errors.AsType[*url.Error](err); ok && !urlError.Timeout() {
 		err = urlError.Err
 	}
-	_, ok := errors.AsType[net.Error](err)
-	return ok || errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF)
+	if _, ok := errors.AsType[net.Error](err); ok || errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) {
+		return true
+	}
+	return slices.ContainsFunc(http2Failures, func(prefix string) bool { return strings.HasPrefix(err.Error(), prefix) })
 }
+
+// http2Failures are the texts of net/http's errors for HTTP/2 connections and streams that break off. net/http does not
+// export these errors.
+var http2Failures = []string{"stream error: ", "connection error: ", "http2: connection error: ", "http2: client conn",
+	"http2: closing connection", "http2: server sent GOAWAY", "http2: Transport received"}
 
 // unavailableError is an ErrUnavailable without a response.
 type unavailableError struct{ error }

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"log"
+	"log/slog"
 	"net"
 	"net/http"
 	"net/http/cookiejar"
@@ -319,7 +320,9 @@ type readerFunc func([]byte) (int, error)
 func (f readerFunc) Read(p []byte) (int, error) { return f(p) }
 
 func TestAPanicOnAGoroutineOfTheClientIsTheCallers(t *testing.T) {
+	log, records := logTo(t, slog.LevelInfo)
 	client := newTestClient(t, testEndpoint, func(o *ClientOptions) {
+		o.Logger = log
 		o.PerCallPolicies = []policy.Policy{policyFunc(func(*policy.Request) (*http.Response, error) { panic("a bug") })}
 	})
 	for name, stream := range map[string]io.Reader{
@@ -328,6 +331,13 @@ func TestAPanicOnAGoroutineOfTheClientIsTheCallers(t *testing.T) {
 		"a policy, with a stream that cannot": io.MultiReader(strings.NewReader("stream")),
 	} {
 		require.PanicsWithValue(t, "a bug", func() { _ = client.SendToAll(t.Context(), BinaryStream(stream), nil) }, name)
+	}
+	require.Panics(t, func() { _ = client.SendToAll(t.Context(), Text("hello"), nil) })
+	all := records()
+	require.Len(t, all, 4)
+	for _, record := range all {
+		require.Equal(t, "WARN", record["level"])
+		require.Equal(t, "the call panicked", record["error"])
 	}
 }
 

@@ -542,7 +542,7 @@ func ExampleWithLogger() {
 	if err != nil {
 		log.Fatal(err)
 	}
-	// Output: level=INFO msg="webpubsub: SendToAll" operation=SendToAll status=202 tries=1
+	// Output: level=INFO msg="webpubsub call" operation=SendToAll status=202 tries=1
 }
 
 func ExampleFormatFilter() {

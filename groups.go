@@ -116,7 +116,13 @@ func (c *ServiceClient) NewListConnectionsInGroupPager(group string, options *Li
 				Value    []GroupMember `json:"value"`
 				NextLink string        `json:"nextLink"`
 			}
-			if err := r.json(ctx, &response); err != nil {
+			err := r.json(ctx, &response, func() error {
+				if last != nil && response.NextLink == last.nextLink {
+					return errors.New("the link to the next page leads to the same page")
+				}
+				return nil
+			})
+			if err != nil {
 				return ListConnectionsInGroupPage{}, err
 			}
 			page := ListConnectionsInGroupPage{Members: response.Value, nextLink: response.NextLink}

@@ -28,8 +28,8 @@ const maxLoggedBody = 4 << 10
 //   - if the logger is enabled for Debug: the headers of the last request and its response, and the first 4 KiB of both
 //     bodies. The body of a stream is never logged.
 //
-// Keys, tokens, the Authorization header and access_token in URLs are never logged. Calls that send no request are not
-// logged: a call with an invalid argument, or [ServiceClient.GetClientAccessToken] with an access key.
+// Keys, tokens, the Authorization header and access_token in URLs are never logged. A call with an invalid argument is
+// not logged, and neither is [ServiceClient.GetClientAccessToken] with an access key.
 func WithLogger(ctx context.Context, log *slog.Logger) context.Context {
 	if ctx == nil {
 		return nil // every call rejects a nil context
@@ -74,10 +74,10 @@ func (r *request) endRecord(ctx context.Context, err error) {
 	if err != nil {
 		level = slog.LevelWarn
 	}
-	if !log.Enabled(ctx, level) {
+	if !log.Enabled(ctx, level) || errors.Is(err, ErrInvalidArgument) {
 		return
 	}
-	if _, ok := errors.AsType[*azcore.ResponseError](err); err != nil && !ok {
+	if _, ok := errors.AsType[*azcore.ResponseError](err); err != nil && !ok && !r.accepted {
 		resp = nil // the response belongs to an earlier attempt
 	}
 	debug := log.Enabled(ctx, slog.LevelDebug)
@@ -95,7 +95,7 @@ func (r *request) endRecord(ctx context.Context, err error) {
 	if debug {
 		attrs = append(attrs, r.details(ctx, req, resp)...)
 	}
-	log.LogAttrs(ctx, level, "webpubsub: "+r.operation, attrs...)
+	log.LogAttrs(ctx, level, "webpubsub call", attrs...)
 }
 
 // details returns the headers and bodies of the last attempt.

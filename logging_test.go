@@ -13,6 +13,8 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"testing/synctest"
+	"time"
 
 	"github.com/Azure/azure-sdk-for-go/sdk/azcore"
 	azlog "github.com/Azure/azure-sdk-for-go/sdk/azcore/log"
@@ -59,7 +61,7 @@ func TestACallIsOneRecord(t *testing.T) {
 	require.Len(t, all, 1)
 	record := all[0]
 	require.Equal(t, "INFO", record["level"])
-	require.Equal(t, "webpubsub: SendToGroup", record["msg"])
+	require.Equal(t, "webpubsub call", record["msg"])
 	require.Equal(t, "SendToGroup", record["operation"])
 	require.EqualValues(t, 202, record["status"])
 	require.EqualValues(t, 2, record["tries"])
@@ -95,6 +97,46 @@ func TestAnErrorIsAWarning(t *testing.T) {
 	require.Contains(t, all[0]["url"], "/api/hubs/chat/users/user1/groups/room")
 	require.NotContains(t, all[0], "requestHeaders")
 	require.Equal(t, "webpubsub: AddUserToGroup: 404 Not Found: Echo: answered (request id 4711)", all[0]["error"])
+}
+
+func TestAResponseThatCannotBeDecodedIsAWarning(t *testing.T) {
+	for name, test := range map[string]struct {
+		body string
+		call func(*ServiceClient) error
+	}{
+		"no JSON": {"<html>", func(c *ServiceClient) error {
+			_, err := c.NewListConnectionsInGroupPager("g", nil).NextPage(t.Context())
+			return err
+		}},
+		"no token": {"{}", func(c *ServiceClient) error {
+			_, err := c.GetClientAccessToken(t.Context(), nil)
+			return err
+		}},
+	} {
+		log, records := logTo(t, slog.LevelInfo)
+		options := &ClientOptions{Logger: log}
+		options.Transport = transportFunc(func(req *http.Request) (*http.Response, error) { return respond(req, 200, test.body), nil })
+		client, err := NewClient(testEndpoint, "chat", staticToken("token"), options)
+		require.NoError(t, err)
+		err = test.call(client)
+		require.Error(t, err)
+		all := records()
+		require.Len(t, all, 1)
+		require.Equal(t, "WARN", all[0]["level"], name)
+		require.Equal(t, err.Error(), all[0]["error"])
+		require.EqualValues(t, 200, all[0]["status"])
+	}
+}
+
+func TestInvalidArgumentsAreNotLogged(t *testing.T) {
+	log, records := logTo(t, slog.LevelInfo)
+	client := newTestClient(t, testEndpoint, func(o *ClientOptions) { o.Logger = log })
+	require.ErrorIs(t, client.SendToUser(t.Context(), "", Text("hello"), nil), ErrInvalidArgument)
+	large := io.LimitReader(readerFunc(func(p []byte) (int, error) { return len(p), nil }), maxStreamCopy+1)
+	require.ErrorIs(t, client.SendToAll(t.Context(), BinaryStream(large), nil), ErrInvalidArgument)
+	require.Empty(t, records())
+	require.ErrorIs(t, client.SendToAll(t.Context(), BinaryStream(readerFunc(func([]byte) (int, error) { return 0, errBroken })), nil), errBroken)
+	require.Len(t, records(), 1, "an error of the stream is logged")
 }
 
 func TestBodiesAtDebug(t *testing.T) {
@@ -280,15 +322,31 @@ func TestTheUserAgent(t *testing.T) {
 	}
 }
 
+// elsewhere is a handler in a time zone whose offset takes six bytes instead of one.
+type elsewhere struct{ slog.Handler }
+
+func (h elsewhere) Handle(ctx context.Context, r slog.Record) error {
+	r.Time = r.Time.In(time.FixedZone("", 20700)) // +05:45
+	return h.Handler.Handle(ctx, r)
+}
+
 func TestASuccessfulCallTakesLittleSpaceInALog(t *testing.T) {
 	for name, handler := range map[string]func(io.Writer) slog.Handler{
 		"text": func(w io.Writer) slog.Handler { return slog.NewTextHandler(w, nil) },
 		"JSON": func(w io.Writer) slog.Handler { return slog.NewJSONHandler(w, nil) },
 	} {
-		var out bytes.Buffer
-		client := newTestClient(t, echoServer(t, 200).URL, func(o *ClientOptions) { o.Logger = slog.New(handler(&out)) })
-		require.NoError(t, client.RemoveConnectionFromAllGroups(t.Context(), strings.Repeat("c", 500), nil)) // the longest name
-		require.Less(t, out.Len(), 200, "%s: %s", name, &out)
+		synctest.Test(t, func(t *testing.T) {
+			var out bytes.Buffer
+			client := newTestClient(t, testEndpoint, func(o *ClientOptions) {
+				o.Logger = slog.New(elsewhere{handler(&out)})
+				o.Transport = transportFunc(func(req *http.Request) (*http.Response, error) {
+					time.Sleep(10*time.Minute - 1) // a duration of as many digits as possible
+					return respond(req, http.StatusNoContent, ""), nil
+				})
+			})
+			require.NoError(t, client.RemoveConnectionFromAllGroups(t.Context(), strings.Repeat("c", 500), nil)) // the longest name
+			require.Less(t, out.Len(), 200, "%s: %s", name, &out)
+		})
 	}
 }
 

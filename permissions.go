@@ -40,6 +40,8 @@ func RoleJoinLeaveGroup(group string) string { return RoleJoinLeaveAnyGroup + ".
 //   - ** matches any sequence of characters.
 //   - ? matches one character other than a dot.
 //   - \ before one of these characters matches the character itself.
+//
+// A pattern with more than five unescaped asterisks is invalid: the service would ignore the role.
 func RoleSendToGroups(pattern string) string { return roleSendToGroups + pattern }
 
 // RoleJoinLeaveGroups returns the role that lets a connection join and leave the groups that match a pattern. See
@@ -55,6 +57,9 @@ func roleProblem(role string) string {
 			if problem := groupProblem(name); problem != "" {
 				return "has a group or pattern that " + problem
 			}
+			if (prefix == roleSendToGroups || prefix == roleJoinLeaveGroups) && asterisks(name) > maxAsterisks {
+				return "has a pattern with more than 5 asterisks, which the service ignores"
+			}
 			return ""
 		}
 	}
@@ -68,6 +73,22 @@ func roleProblem(role string) string {
 		}
 	}
 	return nameProblem(role)
+}
+
+// maxAsterisks is the service's limit for a pattern.
+const maxAsterisks = 5
+
+// asterisks returns the number of asterisks in a pattern that are not escaped.
+func asterisks(pattern string) (n int) {
+	for i := 0; i < len(pattern); i++ {
+		switch pattern[i] {
+		case '\\':
+			i++
+		case '*':
+			n++
+		}
+	}
+	return n
 }
 
 // GrantPermission grants a connection a permission for one group. options.TargetName, the group, is required.

@@ -7,6 +7,7 @@ import (
 	"crypto/rand"
 	"encoding/hex"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"maps"
@@ -35,15 +36,17 @@ type request struct {
 	header      http.Header
 	contentType string // empty: no body
 	data        []byte
-	stream      io.Reader // the body, if not in data
-	secret      bool      // the response must not be logged
-	noResult    bool      // a successful response has no content
-	err         error     // the first problem
+	stream      io.Reader               // the body, if not in data
+	secret      bool                    // the response must not be logged
+	noResult    bool                    // a successful response has no content
+	decode      func(body []byte) error // decodes a successful response; nil if the operation does not return JSON
+	err         error                   // the first problem
 
 	bodyArgument string // the name of the body's argument, for errors
 
-	record *record                       // nil: no logging
-	last   atomic.Pointer[http.Response] // the response to the last attempt that had one
+	record   *record                       // nil: no logging
+	last     atomic.Pointer[http.Response] // the response to the last attempt that had one
+	accepted bool                          // the last response is a success
 
 	// Buffers that are allocated together with the request.
 	pathBuffer [128]byte
@@ -131,7 +134,7 @@ func (r *request) checkEach(argument string, items []string, problem func(item s
 
 // nameProblem returns the problem with a connection ID, a user ID, a group or a role, phrased to follow the argument's
 // name, or "" if the name is valid. It rejects names that could change in transit, because clients, proxies and servers
-// trim white space and resolve dots. The rules are the same for every argument.
+// trim spaces and resolve dots. The rules are the same for every argument.
 func nameProblem(name string) string {
 	switch {
 	case name == "":
@@ -139,16 +142,29 @@ func nameProblem(name string) string {
 	case name == "." || name == "..":
 		// For example, /users/../:send would reach the whole hub.
 		return "is " + name + ", which cannot be a segment of a URL path"
+	case hasDots(name):
+		return "has . or .. between slashes, which proxies may resolve in a URL path"
 	case !utf8.ValidString(name):
 		return "is not valid UTF-8"
 	case strings.TrimSpace(name) == "":
 		return "is all white space"
-	case strings.TrimSpace(name) != name:
-		return "begins or ends with white space, which may be trimmed in transit"
+	case strings.Trim(name, " ") != name:
+		return "begins or ends with a space, which may be trimmed in transit"
 	case strings.ContainsFunc(name, unicode.IsControl):
 		return "has control characters"
 	}
 	return ""
+}
+
+// hasDots reports whether . or .. is a part of a name that is divided by slashes. The client sends a slash as %2F, but a
+// proxy may decode it. Then /users/a%2F..%2Fb/:send would reach the user b.
+func hasDots(name string) bool {
+	for part := range strings.FieldsFuncSeq(name, func(c rune) bool { return c == '/' || c == '\\' }) {
+		if part == "." || part == ".." {
+			return true
+		}
+	}
+	return false
 }
 
 // groupProblem is nameProblem for a group.
@@ -264,11 +280,11 @@ func (r *request) url() *url.URL {
 	return u
 }
 
-// queryValue returns the escaped value of a query parameter, and whether the parameter is present. url.ParseQuery would
-// drop parameters with a semicolon.
+// queryValue returns the escaped value of a query parameter, and whether the parameter is present. The case of the name
+// does not matter, as in the service. url.ParseQuery would drop parameters with a semicolon.
 func queryValue(query, name string) (value string, ok bool) {
 	for item := range strings.SplitSeq(query, "&") {
-		if key, value, _ := strings.Cut(item, "="); key == name {
+		if key, value, _ := strings.Cut(item, "="); strings.EqualFold(key, name) {
 			return value, true
 		}
 	}
@@ -305,20 +321,19 @@ func (r *request) exists(ctx context.Context) (bool, error) {
 	return err == nil && resp.StatusCode != http.StatusNotFound, err
 }
 
-// json is do for an operation that returns JSON.
-func (r *request) json(ctx context.Context, result any) error {
-	resp, err := r.do(ctx)
-	if err != nil {
-		return err
+// json is do for an operation that returns JSON. It decodes the response into result, and returns the error of valid if
+// the result cannot be used.
+func (r *request) json(ctx context.Context, result any, valid func() error) error {
+	r.decode = func(body []byte) error {
+		if len(body) > 0 {
+			if err := json.Unmarshal(bytes.TrimPrefix(body, []byte(byteOrderMark)), result); err != nil {
+				return fmt.Errorf("cannot decode the response: %w", err)
+			}
+		}
+		return valid()
 	}
-	body, err := runtime.Payload(resp)
-	if err == nil && len(body) > 0 {
-		err = json.Unmarshal(bytes.TrimPrefix(body, []byte(byteOrderMark)), result)
-	}
-	if err != nil {
-		return wrapError(r.operation, fmt.Errorf("cannot decode the response: %w", err))
-	}
-	return nil
+	_, err := r.do(ctx)
+	return err
 }
 
 // byteOrderMark may precede JSON that .NET has written.
@@ -346,7 +361,15 @@ func (r *request) send(ctx context.Context, accept func(status int) bool) (resp 
 	if r.record = c.startRecord(ctx); r.record != nil {
 		defer func() { r.endRecord(ctx, err) }()
 	}
+	err = errCallPanicked // for the span and the record, if the caller's code panics
+	resp, err = r.exchange(ctx, accept)
+	return resp, err
+}
 
+var errCallPanicked = errors.New("the call panicked")
+
+// exchange is send without the checks, the span and the record.
+func (r *request) exchange(ctx context.Context, accept func(status int) bool) (resp *http.Response, err error) {
 	// http.NewRequest would make the same request, but parse the URL again.
 	u, header := r.url(), make(http.Header, len(r.header)+5)
 	maps.Copy(header, r.header)
@@ -362,6 +385,7 @@ func (r *request) send(ctx context.Context, accept func(status int) bool) (resp 
 	if header.Get(clientRequestID) == "" { // one id for all attempts; azcore's own policy needs four times the allocations
 		header[clientRequestID] = []string{newRequestID()}
 	}
+	c := r.client
 	if own := header["User-Agent"]; len(own) == 0 && c.userAgent != nil {
 		header["User-Agent"] = c.userAgent
 	} else if c.userAgent != nil {
@@ -391,8 +415,18 @@ func (r *request) send(ctx context.Context, accept func(status int) bool) (resp 
 	if !accept(resp.StatusCode) {
 		return nil, newServiceError(r.operation, resp)
 	}
+	r.accepted = true
 	if r.noResult && resp.Body != http.NoBody {
 		r.discard(resp)
+	}
+	if r.decode != nil {
+		body, err := runtime.Payload(resp)
+		if err != nil {
+			return nil, r.callError(ctx, err)
+		}
+		if err := r.decode(body); err != nil {
+			return nil, wrapError(r.operation, err)
+		}
 	}
 	return resp, nil
 }

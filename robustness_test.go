@@ -8,10 +8,13 @@ import (
 	"fmt"
 	"io"
 	"log"
+	"log/slog"
+	"net"
 	"net/http"
 	"net/http/httptest"
 	"runtime"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"testing/synctest"
@@ -283,6 +286,29 @@ func TestAContextThatEndsDuringRetriesNamesTheLastResponse(t *testing.T) {
 	})
 }
 
+// lostConn is a connection whose other end has vanished since lost was closed.
+type lostConn struct {
+	net.Conn
+	lost, closed chan struct{}
+	once         sync.Once
+}
+
+func (c *lostConn) Read(p []byte) (int, error) {
+	n, err := c.Conn.Read(p)
+	select {
+	case <-c.lost:
+		<-c.closed
+		return 0, net.ErrClosed
+	default:
+		return n, err
+	}
+}
+
+func (c *lostConn) Close() error {
+	c.once.Do(func() { close(c.closed) })
+	return c.Conn.Close()
+}
+
 func TestUnavailable(t *testing.T) {
 	closed := httptest.NewServer(nil)
 	closed.Close()
@@ -296,6 +322,25 @@ func TestUnavailable(t *testing.T) {
 	trusted.Config.ErrorLog = log.New(io.Discard, "", 0)
 	trusted.StartTLS()
 	defer trusted.Close()
+	http2 := httptest.NewUnstartedServer(cutting.Config.Handler)
+	http2.EnableHTTP2 = true
+	http2.StartTLS()
+	defer http2.Close()
+	lost := make(chan struct{}) // closed when the server has received a request; the client then receives nothing more
+	losing := httptest.NewUnstartedServer(http.HandlerFunc(func(_ http.ResponseWriter, req *http.Request) {
+		close(lost)
+		<-req.Context().Done()
+	}))
+	losing.EnableHTTP2 = true
+	losing.StartTLS()
+	defer losing.Close()
+	losingClient := losing.Client()
+	losingTransport := losingClient.Transport.(*http.Transport)
+	losingTransport.HTTP2 = &http.HTTP2Config{SendPingTimeout: 10 * time.Millisecond, PingTimeout: 10 * time.Millisecond}
+	losingTransport.DialContext = func(ctx context.Context, network, address string) (net.Conn, error) {
+		conn, err := new(net.Dialer).DialContext(ctx, network, address)
+		return &lostConn{Conn: conn, lost: lost, closed: make(chan struct{})}, err
+	}
 	short := &http.Client{Timeout: 20 * time.Millisecond}
 	status := func(code int) string {
 		server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(code) }))
@@ -315,6 +360,8 @@ func TestUnavailable(t *testing.T) {
 		"a refused connection":                {closed.URL, nil, true},
 		"the same, with an http.Client":       {closed.URL, &http.Client{}, true},
 		"a connection that is cut":            {cutting.URL, nil, true},
+		"an HTTP/2 stream that is cut":        {http2.URL, http2.Client(), true},
+		"an HTTP/2 connection that is lost":   {losing.URL, losingClient, true},
 		"a timeout of the http.Client":        {silent.URL, short, true},
 		"a certificate that is not trusted":   {trusted.URL, &http.Client{}, false},
 		"a server that does not speak TLS":    {"https" + strings.TrimPrefix(cutting.URL, "http"), &http.Client{}, false},
@@ -338,6 +385,26 @@ func TestUnavailable(t *testing.T) {
 	err := newTestClient(t, silent.URL, nil).GetServiceStatus(ctx, nil)
 	require.ErrorIs(t, err, context.DeadlineExceeded)
 	require.NotErrorIs(t, err, ErrUnavailable, "the caller's deadline has passed")
+}
+
+func TestUnavailableInTheMiddleOfAResponse(t *testing.T) {
+	server := httptest.NewTLSServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		w.Header().Set("Content-Length", "100")
+		_, _ = io.WriteString(w, `{"token":`)
+		w.(http.Flusher).Flush()
+		panic(http.ErrAbortHandler)
+	}))
+	defer server.Close()
+	options := &ClientOptions{}
+	options.Transport = server.Client()
+	options.Retry.MaxRetries = -1
+	client, err := NewClient(server.URL, "chat", staticToken("token"), options)
+	require.NoError(t, err)
+	_, err = client.GetClientAccessToken(t.Context(), nil)
+	require.ErrorIs(t, err, ErrUnavailable)
+	require.EqualError(t, err, "webpubsub: GetClientAccessToken: unexpected EOF")
+	_, err = client.NewListConnectionsInGroupPager("g", nil).NextPage(t.Context())
+	require.ErrorIs(t, err, ErrUnavailable)
 }
 
 func TestRetryAfter(t *testing.T) {
@@ -422,14 +489,18 @@ func TestNamesAreCheckedEverywhere(t *testing.T) {
 		"RemoveConnectionFromAllGroups": func(n string) error { return client.RemoveConnectionFromAllGroups(ctx, n, nil) },
 	}
 	for argument, call := range arguments {
-		for _, bad := range []string{".", "..", " ", "\t", "\u00a0", " a", "a ", "a\n", "\u2003a", "a\tb", "a\x00b", "a\x7f", "a\u0085b", "\xff"} {
+		for _, bad := range []string{".", "..", "../a", "a/..", "a/./b", `a\..\b`, " ", "\t", "\u00a0", " a", "a ", "a\n", "\ta", "\u2003", "a\tb", "a\x00b", "a\x7f", "a\u0085b", "\xff"} {
 			sent.Store(0)
 			require.ErrorIs(t, call(bad), ErrInvalidArgument, "%s: %q", argument, bad)
 			require.Zero(t, sent.Load())
 		}
-		for _, good := range []string{"a b", "...", ".hidden", "a/b", "a%2Fb", "é日本😀", "*", "a,b", "~!@$^*()_-", "cafe\u0301", strings.Repeat("😀", 512)} {
+		for _, good := range []string{"a b", "...", ".hidden", "a/b", "a/.b", "a../b", "/", "\u2003a", "a\u2028", "a%2Fb", "é日本😀", "*", "a,b", "~!@$^*()_-", "cafe\u0301", strings.Repeat("😀", 512)} {
 			require.NoError(t, call(good), "%s: %q", argument, good)
 		}
+	}
+	require.NoError(t, token(ClientAccessTokenOptions{Roles: []string{RoleSendToGroups(`a*b*c*d**\*\\\*`), RoleSendToGroup("a*b*c*d*e*f*")}}))
+	for _, pattern := range []string{"a*b*c*d*e*f*", "a**b**c**", `\\*\\*\\*\\*\\*\\*`} {
+		require.ErrorIs(t, token(ClientAccessTokenOptions{Roles: []string{RoleJoinLeaveGroups(pattern)}}), ErrInvalidArgument, pattern)
 	}
 	require.NoError(t, token(ClientAccessTokenOptions{Roles: []string{"admin", RoleSendToAnyGroup, RoleJoinLeaveAnyGroup, "reader.of things"}}))
 	require.ErrorIs(t, client.SendToGroup(ctx, strings.Repeat("😀", 512)+"a", hello, nil), ErrInvalidArgument)
@@ -473,6 +544,80 @@ func TestEndpointAndHub(t *testing.T) {
 	require.NoError(t, err)
 	require.Equal(t, "https://name.webpubsub.azure.com", client.Endpoint())
 	require.Equal(t, "Chat", client.Hub())
+}
+
+// A list whose pages link to themselves would never end.
+func TestALinkToTheSamePageIsAnError(t *testing.T) {
+	requests := 0
+	client := newRecordingClient(t, func(req *http.Request) (*http.Response, error) {
+		if requests++; requests > 10 {
+			return nil, errors.New("too many requests")
+		}
+		return respond(req, 200, `{"value":[{"connectionId":"c"}],"nextLink":"/api/hubs/chat/groups/g/connections?continuationToken=c"}`), nil
+	})
+	members := 0
+	var last error
+	for _, err := range client.ConnectionsInGroup(t.Context(), "g", nil) {
+		if last = err; err == nil {
+			members++
+		}
+	}
+	require.EqualError(t, last, "webpubsub: ListConnectionsInGroup: the link to the next page leads to the same page")
+	require.Equal(t, 2, requests)
+	require.Equal(t, 1, members)
+}
+
+// net/http rejects these headers before it sends anything, so a retry would be in vain.
+func TestHeadersThatCannotBeSentAreNotRetried(t *testing.T) {
+	server := httptest.NewTLSServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) { t.Error("a request was sent") }))
+	defer server.Close()
+	attempts := 0
+	count := func(o *ClientOptions) {
+		o.Transport = transportFunc(func(req *http.Request) (*http.Response, error) {
+			attempts++
+			return server.Client().Do(req)
+		})
+	}
+	o := &ClientOptions{}
+	count(o)
+	entra, err := NewClient(server.URL, "chat", staticToken("read-from-a-file\n"), o)
+	require.NoError(t, err)
+	err = entra.SendToAll(t.Context(), Text("hello"), nil)
+	require.ErrorContains(t, err, "Authorization")
+	require.NotContains(t, err.Error(), "read-from-a-file")
+	require.Equal(t, 1, attempts)
+
+	attempts = 0
+	ctx := policy.WithHTTPHeader(t.Context(), http.Header{"X-Name": {"a\r\nb"}})
+	err = newTestClient(t, server.URL, count).SendToAll(ctx, Text("hello"), nil)
+	require.ErrorContains(t, err, "X-Name")
+	require.NotErrorIs(t, err, ErrUnavailable)
+	require.Equal(t, 1, attempts)
+}
+
+// Transports in tests often return a response without a body and without headers.
+func TestAResponseOfAFakeTransport(t *testing.T) {
+	for _, code := range []int{200, 202, 307, 404, 503} {
+		log, records := logTo(t, slog.LevelDebug)
+		client := newTestClient(t, testEndpoint, func(o *ClientOptions) {
+			o.Logger = log
+			o.Transport = transportFunc(func(*http.Request) (*http.Response, error) { return &http.Response{StatusCode: code}, nil })
+		})
+		err := client.SendToAll(t.Context(), Text("hello"), nil)
+		require.Equal(t, isSuccess(code), err == nil)
+		exists, err := client.UserExists(t.Context(), "user1", nil)
+		require.Equal(t, isSuccess(code), exists)
+		require.Equal(t, isSuccess(code) || code == 404, err == nil)
+		_, err = client.NewListConnectionsInGroupPager("g", nil).NextPage(t.Context())
+		require.Equal(t, isSuccess(code), err == nil)
+		req, err := http.NewRequest(http.MethodGet, "/api/health", nil)
+		require.NoError(t, err)
+		resp, err := client.SendRequest(t.Context(), req)
+		require.NoError(t, err)
+		require.Equal(t, code, resp.StatusCode)
+		require.NoError(t, resp.Body.Close())
+		require.Len(t, records(), 4)
+	}
 }
 
 func TestTheEndOfAList(t *testing.T) {

@@ -306,11 +306,11 @@ func (r *request) generateToken(ctx context.Context, o ClientAccessTokenOptions)
 	var response struct {
 		Token string `json:"token"`
 	}
-	if err := r.json(ctx, &response); err != nil {
-		return "", err
-	}
-	if response.Token == "" {
-		return "", wrapError(r.operation, errors.New("the response has no token"))
-	}
-	return response.Token, nil
+	err := r.json(ctx, &response, func() error {
+		if response.Token == "" {
+			return errors.New("the response has no token")
+		}
+		return nil
+	})
+	return response.Token, err
 }

@@ -3,13 +3,16 @@ package webpubsub
 import (
 	"crypto/tls"
 	"errors"
+	"fmt"
 	"io"
 	"net"
 	"net/http"
+	"strconv"
 	"sync"
 	"time"
 
 	"github.com/Azure/azure-sdk-for-go/sdk/azcore/policy"
+	"golang.org/x/net/http/httpguts"
 )
 
 // sharedTransport is the default transport of all clients. It differs from azcore's in two ways:
@@ -85,9 +88,15 @@ type boundedTransport struct {
 func (t boundedTransport) Do(req *http.Request) (*http.Response, error) {
 	resp, err := t.Transporter.Do(req)
 	if err != nil {
-		return resp, cleaned(err) // azcore logs it
+		if name := invalidHeader(req.Header); name != "" { // a retry would be in vain
+			err = &finalError{fmt.Errorf("the header %s has an invalid name or value", name)}
+		}
+		err = cleaned(err) // azcore logs it
 	}
-	if resp == nil || resp.Body == nil || resp.Body == http.NoBody {
+	if resp != nil && resp.Body == nil { // from a transport that is not net/http's
+		resp.Body = http.NoBody
+	}
+	if err != nil || resp == nil || resp.Body == http.NoBody {
 		return resp, err
 	}
 	if resp.StatusCode >= http.StatusMultipleChoices {
@@ -96,6 +105,22 @@ func (t boundedTransport) Do(req *http.Request) (*http.Response, error) {
 		resp.Body = &boundedBody{resp.Body, maxBody, &finalError{errLargeResponse}}
 	}
 	return resp, nil
+}
+
+// invalidHeader returns the name of a header that net/http rejects, or "". A token of a TokenCredential, a context from
+// policy.WithHTTPHeader or a policy of the caller can add such a header.
+func invalidHeader(header http.Header) string {
+	for name, values := range header {
+		if !httpguts.ValidHeaderFieldName(name) {
+			return strconv.Quote(name)
+		}
+		for _, value := range values {
+			if !httpguts.ValidHeaderFieldValue(value) {
+				return name
+			}
+		}
+	}
+	return ""
 }
 
 // boundedBody returns the first bytes of a body, then the error end.

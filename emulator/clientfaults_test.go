@@ -1,6 +1,7 @@
 package emulator_test
 
 import (
+	"net/http"
 	"testing"
 	"time"
 
@@ -49,6 +50,28 @@ func TestClientFaults(t *testing.T) {
 			c.comeBack()
 		}
 		require.Contains(t, c.ask(join), ackDuplicate)
+	})
+	t.Run("a delayed invocation is cancelled", func(t *testing.T) {
+		srv, c := start(t)
+		application(t, srv, nil, func(http.ResponseWriter, *http.Request) {})
+		require.NoError(t, srv.InjectClientFault(emulator.ClientFault{Operation: emulator.ClientInvoke, Delay: time.Minute}))
+		c.write(`{"type":"invoke","invocationId":"i","target":"event","event":"late"}`)
+		c.write(`{"type":"cancelInvocation","invocationId":"i"}`)
+		c.write(join)
+		require.Equal(t, `{"type":"pong"}`, c.ask(`{"type":"ping"}`))
+		srv.Advance(time.Minute)
+		require.Equal(t, 1.0, c.object()["ackId"], "there is no invokeResponse")
+		require.Zero(t, srv.EventCount("chat", "late"))
+	})
+	t.Run("a delayed request of a closed client is dropped", func(t *testing.T) {
+		srv, c := start(t)
+		member := dialJSON(t, srv, dialOptions{groups: []string{"g"}})
+		require.NoError(t, srv.InjectClientFault(emulator.ClientFault{Operation: emulator.ClientSendToGroup, Delay: time.Minute}))
+		c.write(`{"type":"sendToGroup","group":"g","data":"late"}`)
+		require.Equal(t, `{"type":"pong"}`, c.ask(`{"type":"ping"}`))
+		rest{t, srv}.must(204, "DELETE", "hubs/chat/connections/"+c.id)
+		srv.Advance(time.Minute)
+		member.expectNothing(srv)
 	})
 	t.Run("a request and all later requests are delayed", func(t *testing.T) {
 		srv, c := start(t)

@@ -2,6 +2,7 @@ package emulator_test
 
 import (
 	"context"
+	"encoding/json"
 	"io"
 	"net/http"
 	"strings"
@@ -53,6 +54,21 @@ func TestEventsAreRecordedAndAwaited(t *testing.T) {
 		AnswerContentType: "text/plain", AnswerBody: []byte("no tea; the key is REDACTED")}, order)
 	require.Equal(t, []byte{0, 255}, all[3].Body)
 	require.Equal(t, 400, all[3].Status)
+}
+
+func TestTheConnectEventHasTheHeadersOfTheHandshake(t *testing.T) {
+	s := emulator.StartT(t, nil)
+	listen(t, s, handlerFunc(func(http.ResponseWriter, *http.Request) {}), inProcess)
+	header := http.Header{"X-Agent": {"a", "b"}, "X-Asrs-Internal-Secret": {"no"}, "Authorization": {"Bearer no"}}
+	ws, _, err := websocket.Dial(t.Context(), dialOptions{}.url(t, s), &websocket.DialOptions{HTTPHeader: header, Host: "Chat.example.com", Subprotocols: []string{protocolJSON}})
+	require.NoError(t, err)
+	defer ws.CloseNow()
+	var body struct{ Headers map[string][]string }
+	require.NoError(t, json.Unmarshal(s.Events()[0].Body, &body))
+	require.Equal(t, map[string][]string{"Host": {"Chat.example.com"}, "X-Agent": {"a", "b"}, "Accept-Encoding": {"gzip"}, "Connection": {"Upgrade"},
+		"Upgrade": {"websocket"}, "User-Agent": {"Go-http-client/1.1"}, "Sec-WebSocket-Version": {"13"}, "Sec-WebSocket-Protocol": {protocolJSON},
+		"Sec-WebSocket-Key": body.Headers["Sec-WebSocket-Key"]}, body.Headers)
+	require.Len(t, body.Headers["Sec-WebSocket-Key"], 1)
 }
 
 func TestEventsAreRecordedUpToALimit(t *testing.T) {

@@ -49,7 +49,7 @@ const (
 //   - Any other status to connect rejects the client with the status alone. A missing or invalid response rejects the client with
 //     500.
 //   - The body of a 2xx to a user event goes to the client that sent the event. After any other response the event fails. The
-//     reason is in the log and in [Server.Events]. The client does not receive it.
+//     reason is in the log and in [Server.Events]. Only MQTT clients receive such a response.
 //   - After 408, 5xx or no response, the server retries an event after 1, 3 and 5 seconds by the server's clock. The attempts
 //     may take 100 seconds in total, by the machine's clock.
 type EventHandler struct {

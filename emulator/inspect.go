@@ -89,9 +89,7 @@ func (s *Server) HasPermission(hub, connectionID string, permission Permission, 
 // DropConnection cuts a client's connection without a close frame, as a failing network does. It reports whether the hub has the
 // connection.
 //
-// When DropConnection returns, the recovery window of a reliable client has started, and any other client has left the hub. The
-// exception is a client that the server has stopped reading, because too many of the client's events wait for the application.
-// DropConnection then returns after a second, and the server notices the cut later.
+// When DropConnection returns, the recovery window of a reliable client has started, and any other client has left the hub.
 func (s *Server) DropConnection(hub, connectionID string) bool {
 	c := s.service.Hub(hub).Find(connectionID)
 	if c == nil {

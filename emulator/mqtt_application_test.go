@@ -167,6 +167,32 @@ func TestAnMQTTClientIsServedWhileTheApplicationIsSlow(t *testing.T) {
 	require.Equal(t, "connected", soonFrom(t, requests).header.Get("ce-eventName"))
 }
 
+func TestTheUserPropertiesOfPendingMQTTEventsCount(t *testing.T) {
+	srv := emulator.StartT(t, nil)
+	release := make(chan struct{})
+	defer close(release)
+	mqttHandler(t, srv, func(_ http.ResponseWriter, r *http.Request) {
+		if r.Header.Get("ce-eventName") == "slow" {
+			<-release
+		}
+	})
+	c, _ := dialWire(t, srv, mqtt5, dialOptions{}, connectPacket("id"))
+	for range 100 { // more than the kernel queues; the others wait in the client's session
+		c.send(publishPacket(eventTopic+"slow", 0, "x"))
+	}
+	large := publishPacket(eventTopic+"slow", 0, "x")
+	for range 16 {
+		large.Properties.User = append(large.Properties.User, mqttpacket.UserProperty{Key: "a", Value: strings.Repeat("x", 60_000)})
+	}
+	for range 20 {
+		if !c.try(large) {
+			break
+		}
+	}
+	_, last := c.closed()
+	require.Equal(t, byte(0x97), last.Code)
+}
+
 func TestMQTTEventsBeforeDisconnectReachTheApplication(t *testing.T) {
 	both(t, func(t *testing.T, version mqttVersion) {
 		srv := emulator.StartT(t, nil)
@@ -323,4 +349,107 @@ func TestMQTTCodesOfAFailedConnect(t *testing.T) {
 			})
 		})
 	}
+}
+
+func TestAnMQTTEventIsAcknowledgedOnceToAClientThatReturns(t *testing.T) {
+	both(t, func(t *testing.T, version mqttVersion) {
+		for qos := byte(1); qos <= 2; qos++ {
+			srv := emulator.StartT(t, nil)
+			release := make(chan struct{})
+			requests := mqttHandler(t, srv, func(_ http.ResponseWriter, r *http.Request) {
+				if r.Header.Get("ce-eventName") == "slow" {
+					<-release
+				}
+			})
+			c, _ := dialWire(t, srv, version, dialOptions{}, keeping(connectPacket("id")))
+			event := publishPacket(eventTopic+"slow", qos, "x")
+			c.send(event)
+			for _, name := range []string{"connect", "connected", "slow"} {
+				require.Equal(t, name, soonFrom(t, requests).header.Get("ce-eventName"))
+			}
+			cut(t, srv)
+			c, _ = dialWire(t, srv, version, dialOptions{}, keeping(connectPacket("id")))
+			event.Dup = true // the client has no acknowledgement
+			c.send(event)
+			c.expectNothing() // and the server has read the event
+			close(release)
+			acknowledgements := 0
+			for answers := int(3 - qos); answers > 0 || acknowledgements == 0; { // QoS 1: two events, QoS 2: one
+				switch pk := c.read(); pk.Type {
+				case mqttpacket.Publish:
+					answers--
+				case mqttpacket.Puback, mqttpacket.Pubrec:
+					acknowledgements++
+				}
+			}
+			c.expectNothing()
+			require.Equal(t, 1, acknowledgements, "QoS %d", qos)
+		}
+	})
+}
+
+func TestAnMQTTClientThatSaidGoodbyeIsNotTooSlow(t *testing.T) {
+	for name, connect := range map[string]mqttpacket.Packet{"clean": connectPacket("id"), "persistent": keeping(connectPacket("id"))} {
+		t.Run(name, func(t *testing.T) {
+			srv := emulator.StartT(t, nil)
+			release := make(chan struct{})
+			requests := mqttHandler(t, srv, func(_ http.ResponseWriter, r *http.Request) {
+				if r.Header.Get("ce-eventName") == "slow" {
+					<-release
+				}
+			})
+			c, _ := dialWire(t, srv, mqtt5, dialOptions{roles: allRoles}, connect)
+			c.subscribe("room", 0)
+			c.send(publishPacket(eventTopic+"slow", 0, "x"))
+			for _, name := range []string{"connect", "connected", "slow"} {
+				require.Equal(t, name, soonFrom(t, requests).header.Get("ce-eventName"))
+			}
+			c.send(packetOf(mqttpacket.Disconnect))
+			_, _ = c.closed()
+			flood(t, srv, maxQueuedFrames+1, `"dataType":"text","data":"x"`)
+			close(release)
+			if name == "persistent" {
+				require.NoError(t, srv.WaitForRecovering(soon(t), "chat", 1))
+				return
+			}
+			for {
+				got := soonFrom(t, requests)
+				if got.header.Get("ce-eventName") == "disconnected" && got.header.Get("ce-connectionId") == "id" {
+					require.Contains(t, string(got.body), "the client said goodbye")
+					return
+				}
+			}
+		})
+	}
+}
+
+func TestTheContentTypeOfAnEmptyResponseReachesAnMQTTClient(t *testing.T) {
+	srv := emulator.StartT(t, nil)
+	mqttHandler(t, srv, func(w http.ResponseWriter, r *http.Request) {
+		if r.Header.Get("ce-eventName") == "hello" {
+			w.Header().Set("Content-Type", "image/png")
+		}
+	})
+	c, _ := dialWire(t, srv, mqtt5, dialOptions{}, connectPacket("id"))
+	c.send(publishPacket(eventTopic+"hello", 0, "x"))
+	_, response := c.readEventResponse()
+	require.Empty(t, response.Payload)
+	require.Equal(t, "image/png", response.Properties.ContentType)
+}
+
+func TestMQTTUserPropertiesOfTheApplicationAreNotShortened(t *testing.T) {
+	long := strings.Repeat("x", 60_000)
+	srv := emulator.StartT(t, nil)
+	mqttHandler(t, srv, func(w http.ResponseWriter, r *http.Request) {
+		if r.Header.Get("ce-eventName") == "connect" {
+			fmt.Fprintf(w, `{"mqtt":{"userProperties":[{"name":"a","value":%q}]}}`, long)
+			return
+		}
+		w.Header().Set("mqtt-a", long)
+	})
+	c, ack := dialWire(t, srv, mqtt5, dialOptions{}, connectPacket("id"))
+	require.Equal(t, []mqttpacket.UserProperty{{Key: "a", Value: long}}, ack.Properties.User)
+	c.send(publishPacket(eventTopic+"hello", 0, "x"))
+	_, response := c.readEventResponse()
+	require.Equal(t, mqttpacket.UserProperty{Key: "a", Value: long}, response.Properties.User[1])
 }

@@ -2,6 +2,7 @@ package emulator_test
 
 import (
 	"fmt"
+	"strings"
 	"testing"
 	"time"
 
@@ -277,4 +278,95 @@ func TestKeepAliveOfAnMQTTClientThatSendsSlowly(t *testing.T) {
 		<-time.After(100 * time.Millisecond)
 	}
 	c.expectReply(mqttpacket.Puback, 9, 0)
+}
+
+func TestAnMQTTClientMaySendConnectSlowly(t *testing.T) {
+	t.Parallel()
+	srv := emulator.StartT(t, nil)
+	c := openWire(t, srv, mqtt5, dialOptions{})
+	data := c.encode(connectPacket("id"))
+	c.write(data[:1])
+	for _, part := range [][]byte{data[1:10], data[10:]} { // in total, longer than the time limit of 5 s
+		<-time.After(2600 * time.Millisecond)
+		c.write(part)
+	}
+	c.expect(mqttpacket.Connack)
+}
+
+func TestMQTTReceiveMaximumOfANewConnectionIsRespected(t *testing.T) {
+	for _, qos := range []byte{1, 2} {
+		t.Run(fmt.Sprintf("QoS %d", qos), func(t *testing.T) {
+			srv := emulator.StartT(t, nil)
+			o := dialOptions{roles: allRoles}
+			c, _ := dialWire(t, srv, mqtt5, o, keeping(connectPacket("id")))
+			c.subscribe("room", qos)
+			for i := range 4 {
+				rest{t, srv}.text("hubs/chat/groups/room/:send", fmt.Sprint(i))
+				c.expect(mqttpacket.Publish)
+			}
+			cut(t, srv)
+			rest{t, srv}.text("hubs/chat/groups/room/:send", "4")
+			connect := keeping(connectPacket("id"))
+			connect.Properties.ReceiveMaximum = 2
+			c, _ = dialWire(t, srv, mqtt5, o, connect)
+			first, second := c.expect(mqttpacket.Publish), c.expect(mqttpacket.Publish)
+			require.Equal(t, []string{"0", "1"}, []string{string(first.Payload), string(second.Payload)})
+			c.expectNothing()
+			rest{t, srv}.must(204, "DELETE", "hubs/chat/connections/id") // the rest is sent before DISCONNECT
+			acknowledge := func(p *mqttpacket.Packet) {
+				if qos == 1 {
+					c.acknowledge(p.PacketID)
+					return
+				}
+				c.send(reply(mqttpacket.Pubrec, p.PacketID, 0))
+				c.expectReply(mqttpacket.Pubrel, p.PacketID, 0)
+				c.send(reply(mqttpacket.Pubcomp, p.PacketID, 0))
+			}
+			acknowledge(second)
+			for _, want := range []string{"2", "3", "4"} {
+				p := c.expect(mqttpacket.Publish)
+				require.Equal(t, want, string(p.Payload))
+				if want != "4" {
+					acknowledge(p)
+				}
+			}
+			require.Equal(t, byte(0x98), c.expect(mqttpacket.Disconnect).Code)
+		})
+	}
+}
+
+func TestAMessageOfAnMQTTClientThatReturnsStaysInOrder(t *testing.T) {
+	srv := emulator.StartT(t, nil)
+	observer := dialJSON(t, srv, dialOptions{groups: []string{"room"}})
+	observer.ws.SetReadLimit(-1)
+	o := dialOptions{roles: allRoles}
+	c, _ := dialWire(t, srv, mqtt5, o, keeping(connectPacket("id")))
+	// The server checks the JSON for some milliseconds. Meanwhile the client returns and sends the message again, and another one.
+	slow := publishPacket("room", 2, "["+strings.Repeat("0,", 400_000)+"0]")
+	slow.Properties.ContentType = "application/json"
+	again := slow
+	again.Dup, again.Payload = true, []byte("[0]") // short, so that it arrives in time; the server compares only the packet id
+	next := publishPacket("room", 2, "next")
+	next.PacketID = slow.PacketID + 1
+	for range 20 {
+		back := openWire(t, srv, mqtt5, o)
+		c.send(slow)
+		back.send(keeping(connectPacket("id")))
+		back.send(again)
+		back.send(next)
+		require.True(t, back.expect(mqttpacket.Connack).SessionPresent)
+		for received := map[uint16]bool{}; len(received) < 2; { // the first message may be acknowledged twice
+			received[back.expect(mqttpacket.Pubrec).PacketID] = true
+		}
+		back.send(reply(mqttpacket.Pubrel, slow.PacketID, 0))
+		back.send(reply(mqttpacket.Pubrel, next.PacketID, 0))
+		for completed := 0; completed < 2; {
+			if back.read().Type == mqttpacket.Pubcomp {
+				completed++
+			}
+		}
+		require.Equal(t, "json", observer.object()["dataType"])
+		require.Equal(t, "binary", observer.object()["dataType"])
+		c = back
+	}
 }

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"math"
 	"slices"
 	"strings"
 	"testing"
@@ -308,28 +309,31 @@ func TestMQTTPacketsThatCloseTheClient(t *testing.T) {
 	identified.Properties.SubscriptionIDs = []uint32{1}
 	retained := publishPacket("room", 0, "x")
 	retained.Retain = true
+	answered := publishPacket("room", 0, "x")
+	answered.Properties.ResponseTopic = "answers/#"
 	wire := &mqttWire{t: t, version: mqtt5}
 	for name, test := range map[string]struct {
 		data []byte
 		code byte
 	}{
-		"an unknown packet type":          {[]byte{0x00, 0x00}, 0x82},
-		"a packet that only servers send": {[]byte{0x20, 0x03, 0x00, 0x00, 0x00}, 0x82},
-		"reserved flags":                  {[]byte{0xC1, 0x00}, 0x81},
-		"a length without an end":         {[]byte{0xC0, 0x80, 0x80, 0x80, 0x80, 0x01}, 0x81},
-		"a length over the limit":         {[]byte{0x30, 0x81, 0x80, 0x40}, 0x95},
-		"a truncated subscription":        {[]byte{0x82, 0x06, 0x00, 0x01, 0x00, 0x00, 0x01, 'a'}, 0x81},
-		"a subscription without a filter": {[]byte{0x82, 0x03, 0x00, 0x01, 0x00}, 0x82},
-		"a topic that is not UTF-8":       {[]byte{0x30, 0x04, 0x00, 0x01, 0xFF, 0x00}, 0x81},
-		"a second CONNECT":                {wire.encode(connectPacket("again")), 0x82},
-		"an AUTH packet":                  {wire.encode(packetOf(mqttpacket.Auth)), 0x82},
-		"quality of service 3":            {[]byte{0x36, 0x06, 0x00, 0x01, 'a', 0x00, 0x01, 0x00}, 0x81},
-		"a message to retain":             {wire.encode(retained), 0x9A},
-		"a topic alias":                   {wire.encode(aliased), 0x94},
-		"a message to a wildcard":         {wire.encode(publishPacket("room/+", 1, "x")), 0x82},
-		"a message without a topic":       {wire.encode(publishPacket("", 1, "x")), 0x82},
-		"a subscription identifier":       {wire.encode(identified), 0x82},
-		"a forbidden message of QoS 0":    {wire.encode(publishPacket("forbidden", 0, "x")), 0x87},
+		"an unknown packet type":           {[]byte{0x00, 0x00}, 0x82},
+		"a packet that only servers send":  {[]byte{0x20, 0x03, 0x00, 0x00, 0x00}, 0x82},
+		"reserved flags":                   {[]byte{0xC1, 0x00}, 0x81},
+		"a length without an end":          {[]byte{0xC0, 0x80, 0x80, 0x80, 0x80, 0x01}, 0x81},
+		"a length over the limit":          {[]byte{0x30, 0x81, 0x80, 0x40}, 0x95},
+		"a truncated subscription":         {[]byte{0x82, 0x06, 0x00, 0x01, 0x00, 0x00, 0x01, 'a'}, 0x81},
+		"a subscription without a filter":  {[]byte{0x82, 0x03, 0x00, 0x01, 0x00}, 0x82},
+		"a topic that is not UTF-8":        {[]byte{0x30, 0x04, 0x00, 0x01, 0xFF, 0x00}, 0x81},
+		"a second CONNECT":                 {wire.encode(connectPacket("again")), 0x82},
+		"an AUTH packet":                   {wire.encode(packetOf(mqttpacket.Auth)), 0x82},
+		"quality of service 3":             {[]byte{0x36, 0x06, 0x00, 0x01, 'a', 0x00, 0x01, 0x00}, 0x81},
+		"a message to retain":              {wire.encode(retained), 0x9A},
+		"a topic alias":                    {wire.encode(aliased), 0x94},
+		"a message to a wildcard":          {wire.encode(publishPacket("room/+", 1, "x")), 0x82},
+		"a message without a topic":        {wire.encode(publishPacket("", 1, "x")), 0x82},
+		"a subscription identifier":        {wire.encode(identified), 0x82},
+		"a response topic with a wildcard": {wire.encode(answered), 0x82},
+		"a forbidden message of QoS 0":     {wire.encode(publishPacket("forbidden", 0, "x")), 0x87},
 	} {
 		t.Run(name, func(t *testing.T) {
 			c, _ := dialWire(t, srv, mqtt5, dialOptions{roles: []string{"webpubsub.sendToGroup.room"}}, connectPacket("bad"))
@@ -680,6 +684,11 @@ func TestMQTTMaximumPacketSizeOfClients(t *testing.T) {
 	rest{t, srv}.text("hubs/chat/groups/room/:send", strings.Repeat("x", 100))
 	rest{t, srv}.text("hubs/chat/groups/room/:send", "small")
 	require.Equal(t, "small", string(c.expect(mqttpacket.Publish).Payload))
+
+	connect.Properties.MaximumPacketSize = math.MaxUint32 // exceeds an int of 32 bits
+	c, _ = dialWire(t, srv, mqtt5, dialOptions{groups: []string{"room"}}, connect)
+	rest{t, srv}.text("hubs/chat/groups/room/:send", "hello")
+	require.Equal(t, "hello", string(c.expect(mqttpacket.Publish).Payload))
 }
 
 func TestMQTTReasonsAreOmittedOnRequest(t *testing.T) {
@@ -811,6 +820,26 @@ func TestMQTTClientsReceiveTheReasonWhenTheServerCloses(t *testing.T) {
 	require.Equal(t, closeReason, last.Properties.ReasonString)
 	ce, _ := old.closed()
 	require.Equal(t, closeReason, ce.Reason)
+	<-done
+}
+
+func TestClosingTheServerEndsTheWaitForAcknowledgementsOfMQTTClients(t *testing.T) {
+	srv := emulator.StartT(t, nil)
+	connect := connectPacket("id")
+	connect.Properties.ReceiveMaximum = 1
+	c, _ := dialWire(t, srv, mqtt5, dialOptions{groups: []string{"room"}}, connect)
+	for range 2 {
+		rest{t, srv}.text("hubs/chat/groups/room/:send", "hello")
+	}
+	c.expect(mqttpacket.Publish) // not acknowledged
+	rest{t, srv}.must(204, "DELETE", "hubs/chat/connections/id")
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		srv.Close()
+	}()
+	_, last := c.closed() // with a close frame
+	require.Equal(t, byte(0x98), last.Code)
 	<-done
 }
 

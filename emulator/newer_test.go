@@ -150,7 +150,12 @@ func TestGroupStreamsThatEndEarly(t *testing.T) {
 		sender, member string
 	}{
 		"idle": {"", func(srv *emulator.Server, _ *client) { srv.Advance(time.Minute) }, `"error":{"name":"IdleTimeout"`, `"error":{"name":"IdleTimeout"`},
-		"the permission is revoked": {`{"type":"streamData","streamId":"s","streamSequenceId":1,"data":1}`, func(srv *emulator.Server, c *client) {
+		"only fragments that are not accepted": {"", func(srv *emulator.Server, c *client) {
+			srv.Advance(40 * time.Second)
+			require.Contains(c.t, c.ask(`{"type":"streamData","streamId":"s","streamSequenceId":2,"dataType":"json","data":1}`), "streamNack")
+			srv.Advance(20 * time.Second)
+		}, `"error":{"name":"IdleTimeout"`, `"error":{"name":"IdleTimeout"`},
+		"the permission is revoked": {`{"type":"streamData","streamId":"s","streamSequenceId":1,"dataType":"json","data":1}`, func(srv *emulator.Server, c *client) {
 			rest{c.t, srv}.must(204, "DELETE", "hubs/chat/permissions/sendToGroup/connections/"+c.id+"?targetName=g")
 		}, `"error":{"name":"Forbidden"`, `"error":{"name":"Forbidden"`},
 		"the sender is cut off": {"", func(srv *emulator.Server, c *client) { srv.DropConnection("chat", c.id) }, "", `"error":{"name":"Cancelled"`},
@@ -159,7 +164,7 @@ func TestGroupStreamsThatEndEarly(t *testing.T) {
 		}, `"disconnected"`, `"error":{"name":"Cancelled"`},
 		"the sender closes":              {"", func(_ *emulator.Server, c *client) { c.ws.Close(websocket.StatusNormalClosure, "") }, "", `"error":{"name":"Cancelled"`},
 		"another group with the same id": {`{"type":"sendToGroup","group":"h","stream":{"streamId":"s"}}`, nil, `"error":{"name":"BadRequest"`, `"error":{"name":"BadRequest"`},
-		"data of an unknown stream":      {`{"type":"streamData","streamId":"x","streamSequenceId":1,"data":1}`, nil, `"streamId":"x","error":{"name":"StreamNotFound"`, ""},
+		"data of an unknown stream":      {`{"type":"streamData","streamId":"x","streamSequenceId":1,"dataType":"json","data":1}`, nil, `"streamId":"x","error":{"name":"StreamNotFound"`, ""},
 		"the end of an unknown stream":   {`{"type":"streamEnd","streamId":"x"}`, nil, `"streamId":"x","error":{"name":"StreamNotFound"`, ""},
 		"no permission":                  {`{"type":"sendToGroup","group":"other","stream":{"streamId":"x"}}`, nil, `"streamId":"x","error":{"name":"Forbidden"`, ""},
 	} {
@@ -185,7 +190,10 @@ func TestGroupStreamsThatEndEarly(t *testing.T) {
 	for _, frame := range []string{
 		`{"type":"sendToGroup","group":"g","data":1,"stream":{"streamId":"s"}}`, `{"type":"sendToGroup","group":"g","ackId":1,"stream":{"streamId":"s"}}`,
 		`{"type":"sendToGroup","group":"g","stream":{}}`, `{"type":"sendToGroup","group":"g","stream":{"streamId":""}}`, `{"type":"sendToGroup","group":"g","stream":null}`,
-		`{"type":"sendToGroup","group":"g","stream":{"streamId":"s","idleTimeoutMs":-1}}`, `{"type":"streamData","streamId":"s","streamSequenceId":0,"data":1}`,
+		`{"type":"sendToGroup","group":"g","stream":{"streamId":"s","idleTimeoutMs":-1}}`, `{"type":"streamData","streamId":"s","streamSequenceId":0,"dataType":"json","data":1}`,
+		`{"type":"sendToGroup","group":"g","stream":{"streamId":"s","idleTimeoutMs":0}}`, `{"type":"streamData","streamId":"s","streamSequenceId":null,"dataType":"json","data":1}`,
+		`{"type":"streamData","streamId":"s","streamSequenceId":1,"data":1}`, `{"type":"streamData","streamId":"s","dataType":"json","data":1}`, `{"type":"streamData","streamId":"s","dataType":"json"}`,
+		`{"type":"streamEnd","streamId":"s","error":{"name":"UserError"}}`,
 		`{"type":"streamData","streamId":"s","streamSequenceId":1}`, `{"type":"streamEnd"}`, `{"type":"streamEnd","streamId":"s","error":1}`, `{"type":"cancelInvocation"}`,
 	} {
 		srv := emulator.StartT(t, nil)

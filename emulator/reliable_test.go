@@ -3,6 +3,7 @@ package emulator_test
 import (
 	"context"
 	"fmt"
+	"net/http"
 	"slices"
 	"strconv"
 	"strings"
@@ -135,6 +136,53 @@ func TestAReliableClientRecoversBeforeTheServerNoticesTheCut(t *testing.T) {
 	c.expect(1, "one")
 	rest{t, srv}.text("hubs/chat/:send", "two")
 	c.expect(2, "two")
+}
+
+func TestOnlyMessagesWaitForAReliableClient(t *testing.T) {
+	srv := emulator.StartT(t, nil)
+	begun, release := make(chan struct{}), make(chan struct{})
+	application(t, srv, nil, func(w http.ResponseWriter, _ *http.Request) {
+		close(begun)
+		<-release
+		w.Header().Set("Content-Type", "text/plain")
+		fmt.Fprint(w, "the response")
+	})
+	c := dialReliable(t, srv, dialOptions{roles: []string{"webpubsub.joinLeaveGroup"}})
+	const event = `{"type":"event","event":"slow","data":1,"ackId":1}`
+	c.write(event)
+	<-begun
+	c.write(`{"type":"joinGroup","group":"g","ackId":2}`)
+	c.cut()
+	close(release)
+	require.NoError(t, srv.WaitForGroup(t.Context(), "chat", "g", 1))
+	c.comeBack()
+	c.expect(1, "the response")
+	require.Equal(t, `{"type":"pong"}`, c.ask(`{"type":"ping"}`), "acknowledgements do not wait")
+	require.Contains(t, c.ask(event), "Duplicate", "but the requests were executed")
+}
+
+func TestAReliableClientRecoversWhileItsRequestsFillTheQueue(t *testing.T) {
+	srv := emulator.StartT(t, nil)
+	begun, release := make(chan struct{}), make(chan struct{})
+	application(t, srv, nil, func(_ http.ResponseWriter, r *http.Request) {
+		if r.Header.Get("ce-eventName") == "slow" {
+			close(begun)
+			<-release
+		}
+	})
+	c := dialReliable(t, srv, dialOptions{})
+	c.write(`{"type":"event","event":"slow","data":1,"ackId":0}`)
+	<-begun
+	data := strings.Repeat("x", maxMessageSize-1000)
+	for i := range 18 { // one more than the queue's 16 MiB
+		_ = c.ws.Write(t.Context(), websocket.MessageText, fmt.Appendf(nil, `{"type":"event","event":"big","data":%q,"ackId":%d}`, data, i+1))
+	}
+	c.comeBack() // the server has not noticed that the old connection is gone
+	rest{t, srv}.text("hubs/chat/connections/"+c.id+"/:send", "after")
+	c.expect(1, "after")
+	close(release)
+	require.Contains(t, c.text(), `"ackId":0,"success":true`)
+	require.Contains(t, c.text(), `"ackId":1,"success":true`)
 }
 
 func TestAcknowledgingWhileMessagesAreSentAgain(t *testing.T) {

@@ -149,6 +149,7 @@ func TestRejectedSends(t *testing.T) {
 		"invalid JSON":              {"hubs/chat/connections/c/:send", "application/json", "{", nil, 400, operation, "Request"},
 		"empty JSON":                {"hubs/chat/:send", "application/json", "", nil, 400, operation, "Request"},
 		"two JSON texts":            {"hubs/chat/:send", "application/json", "{}{}", nil, 400, operation, "Request"},
+		"JSON that is too deep":     {"hubs/chat/:send", "application/json", strings.Repeat("[", 65) + strings.Repeat("]", 65), nil, 400, operation, "Request"},
 		"text that is not UTF-8":    {"hubs/chat/:send", "text/plain", "\xff", nil, 400, operation, "Request"},
 		"too many bytes":            {"hubs/chat/:send", "text/plain", strings.Repeat("x", maxMessageSize+1), nil, 400, operation, "Request"},
 		"a negative TTL":            {"hubs/chat/:send?messageTtlSeconds=-1", "text/plain", "x", nil, 400, validation, "messageTtlSeconds"},
@@ -192,6 +193,7 @@ func TestRejectedSends(t *testing.T) {
 		}
 	})
 	listener.expectNothing(srv)
+	api.send("hubs/chat/:send", "application/json", strings.Repeat("[", 64)+strings.Repeat("]", 64))
 	require.Equal(t, http.StatusAccepted, api.do("POST", "hubs/chat/:send",
 		[]byte(strings.Repeat("x", maxMessageSize)), "Content-Type", "text/plain").status, "the limit itself is allowed")
 }

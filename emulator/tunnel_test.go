@@ -73,7 +73,7 @@ type receivedRequest struct {
 }
 
 // perRunValues matches the values in the body of a connect event that differ from run to run: port, key and time.
-var perRunValues = regexp.MustCompile(`(127\.0\.0\.1:)\d+|("exp":\[")\d+|("Sec-Websocket-Key":\[")[^"]*`)
+var perRunValues = regexp.MustCompile(`(127\.0\.0\.1:)\d+|("exp":\[")\d+|("Sec-WebSocket-Key":\[")[^"]*`)
 
 // recorder records the events that it receives, and responds like an application.
 type recorder struct {

@@ -507,16 +507,18 @@ func TestClosingTheServerTellsTheApplicationWhileItIsStillServed(t *testing.T) {
 }
 
 func TestAHandlerInProcessThatPanicsOrExits(t *testing.T) {
-	for name, end := range map[string]func(){
-		"by runtime.Goexit, like t.Fatal": runtime.Goexit,
-		"by a panic":                      func() { panic("a secret of the application") },
-		"by http.ErrAbortHandler":         func() { panic(http.ErrAbortHandler) },
+	for name, end := range map[string]func(w http.ResponseWriter){
+		"by runtime.Goexit, like t.Fatal": func(http.ResponseWriter) { runtime.Goexit() },
+		"by a panic":                      func(http.ResponseWriter) { panic("a secret of the application") },
+		"by http.ErrAbortHandler":         func(http.ResponseWriter) { panic(http.ErrAbortHandler) },
+		"by an invalid status":            func(w http.ResponseWriter) { w.WriteHeader(0) },
+		"by a short body":                 func(w http.ResponseWriter) { w.Header().Set("Content-Length", "2"); io.WriteString(w, "x") },
 	} {
 		t.Run(name, func(t *testing.T) {
 			var logged syncBuffer
-			handler := &scripted{log: newEventLog(), answer: func(_ http.ResponseWriter, r *http.Request, _ int) {
+			handler := &scripted{log: newEventLog(), answer: func(w http.ResponseWriter, r *http.Request, _ int) {
 				if r.Header.Get("ce-eventName") == "x" {
-					end()
+					end(w)
 				}
 			}}
 			s := emulator.StartT(t, &emulator.Options{
@@ -612,6 +614,16 @@ func TestAHandlerInProcessRespondsLikeOneOverTheNetwork(t *testing.T) {
 			w.Header()["X-WebPubSub-Metadata-a"] = []string{" b "}
 			io.WriteString(w, "x")
 		}, `"metadata":{"a":"b"}`},
+		"metadata of two lines": {func(w http.ResponseWriter) {
+			w.Header().Set("Content-Type", "text/plain")
+			w.Header()["X-WebPubSub-Metadata-a"] = []string{"b\r\nc"}
+			io.WriteString(w, "x")
+		}, `"metadata":{"a":"b  c"}`},
+		"a header whose name HTTP does not allow": {func(w http.ResponseWriter) {
+			w.Header().Set("Content-Type", "text/plain")
+			w.Header()["X-WebPubSub-Metadata-a b"] = []string{"c"}
+			io.WriteString(w, "x")
+		}, `"data":"x"`},
 	} {
 		t.Run(name, func(t *testing.T) {
 			inEachWay(t, func(t *testing.T, by way) {

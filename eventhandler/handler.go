@@ -297,8 +297,9 @@ func (h *Handler) respond(w http.ResponseWriter, r *http.Request, event *Event, 
 		if a == nil {
 			a = &answer{status: http.StatusNoContent, body: http.NoBody}
 		}
-		for _, warning := range a.warnings {
-			h.logger.LogAttrs(r.Context(), slog.LevelWarn, warning, append(attributes(r), slog.String("eventId", event.EventID))...)
+		if len(a.warnings) > 0 {
+			h.logger.LogAttrs(r.Context(), slog.LevelWarn, strings.Join(a.warnings, "; "),
+				append(attributes(r), slog.String("eventId", event.EventID))...)
 		}
 		body := &errorReader{r: a.body}
 		var first [512]byte

@@ -1,6 +1,7 @@
 package eventhandler
 
 import (
+	"slices"
 	"strings"
 	"unicode/utf16"
 	"unicode/utf8"
@@ -15,8 +16,10 @@ import (
 // it can send to every name that an event handler sets.
 func nameProblem(name string) string {
 	switch {
-	case name == "." || name == "..": // clients, proxies and servers resolve dot segments
+	case isDots(name): // clients, proxies and servers resolve dot segments
 		return "is a dot segment, which no REST path can name"
+	case slices.ContainsFunc(strings.FieldsFunc(name, isSlash), isDots):
+		return "has a dot segment between slashes, which proxies may resolve in a REST path"
 	case !utf8.ValidString(name):
 		return "is not valid UTF-8"
 	case strings.ContainsFunc(name, isControl):
@@ -28,6 +31,9 @@ func nameProblem(name string) string {
 	}
 	return ""
 }
+
+func isSlash(r rune) bool     { return r == '/' || r == '\\' }
+func isDots(part string) bool { return part == "." || part == ".." }
 
 // maxGroupUnits is the service's limit for group names and patterns, in UTF-16 units.
 const maxGroupUnits = 1024

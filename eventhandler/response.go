@@ -46,7 +46,8 @@ type ConnectResponse struct {
 	// UserID is the connection's user. Empty keeps the user of the client's token.
 	//
 	// A user ID must be valid UTF-8 without control characters. It must not begin or end with a space, be only white
-	// space, or be "." or "..", because it would reach a client or handler as another ID.
+	// space, be "." or "..", or have one of these between slashes, because it would reach a client or handler as another
+	// ID.
 	UserID string
 
 	// NoUser removes the user of the client's token. NoUser and UserID are mutually exclusive.
@@ -158,7 +159,8 @@ type UserEventResponse struct {
 
 	// Metadata is delivered with the message to clients of the JSON and protobuf subprotocols. It has the limits of
 	// [webpubsub.SendToAllOptions]. Keys arrive in lower case. A value with a comma is invalid because the service
-	// would deliver only the part after the comma.
+	// would deliver only the part after the comma. With the zero Message, the metadata is not sent, and a warning is
+	// logged.
 	Metadata map[string]string
 
 	// SetState changes values of the connection's state, as in [ConnectResponse].
@@ -178,8 +180,8 @@ func (u *UserEventResponse) answer(r *UserEventRequest) (*answer, error) {
 	if err := a.setState(&r.Event, "UserEventResponse", u.SetState, u.SetRawState); err != nil {
 		return nil, err
 	}
-	if err := a.setMetadata(u.Metadata); err != nil {
-		return nil, err
+	if item, problem := metadata.Check(u.Metadata); problem != "" {
+		return nil, fault("UserEventResponse.Metadata%s %s", item, problem)
 	}
 	for i, property := range u.MQTTUserProperties {
 		switch {
@@ -192,6 +194,9 @@ func (u *UserEventResponse) answer(r *UserEventRequest) (*answer, error) {
 		}
 	}
 	if u.Message.IsZero() {
+		if len(u.Metadata) > 0 {
+			a.warnings = append(a.warnings, "UserEventResponse.Metadata is not sent without a Message")
+		}
 		return a, nil
 	}
 	body, err := u.Message.Reader()
@@ -204,6 +209,9 @@ func (u *UserEventResponse) answer(r *UserEventRequest) (*answer, error) {
 	}
 	a.status, a.body = http.StatusOK, body
 	a.header.Set("Content-Type", contentType)
+	for key, value := range u.Metadata {
+		a.header[metadata.Prefix+key] = []string{value}
+	}
 	return a, nil
 }
 
@@ -294,19 +302,5 @@ func (a *answer) setState(event *Event, response string, values map[string]any, 
 		a.warnings = append(a.warnings, response+".SetState replaces a state that is not base64 of a JSON object")
 	}
 	a.header.Set(header, value)
-	return nil
-}
-
-// setMetadata sets the headers for metadata.
-func (a *answer) setMetadata(m map[string]string) error {
-	if item, problem := metadata.Check(m); problem != "" {
-		return fault("UserEventResponse.Metadata%s %s", item, problem)
-	}
-	for key, value := range m {
-		if strings.Contains(value, ",") {
-			return fault("UserEventResponse.Metadata[%q] contains a comma: the service delivers only what follows the last one", key)
-		}
-		a.header[metadata.Prefix+key] = []string{value}
-	}
 	return nil
 }

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"encoding/base64"
+	"errors"
 	"log/slog"
 	"net/http"
 	"strings"
@@ -114,7 +115,7 @@ func TestNamesThatAreRefusedInAConnectResponse(t *testing.T) {
 
 func TestNamesThatAreRightInAConnectResponse(t *testing.T) {
 	a, log := answerOf(t, "sys.connect", "{}", &eventhandler.ConnectResponse{
-		UserID: "Zoë  a/b%2F..", Groups: []string{"a b", "a/b", "..a", "\u00a0a", strings.Repeat("🚀", 512)},
+		UserID: "Zoë  a/b%2F..", Groups: []string{"a b", "a/b", "..a", "a/.b", "\u00a0a", strings.Repeat("🚀", 512)},
 		Roles: []string{webpubsub.RoleSendToAnyGroup, webpubsub.RoleJoinLeaveAnyGroup, webpubsub.RoleSendToGroup("a.b"),
 			webpubsub.RoleJoinLeaveGroup("*"), webpubsub.RoleSendToGroups(`a*b*c*d**\*\*`), webpubsub.RoleJoinLeaveGroups("?")},
 	}, nil)
@@ -124,6 +125,21 @@ func TestNamesThatAreRightInAConnectResponse(t *testing.T) {
 	a, log = answerOf(t, "sys.connect", "{}", &eventhandler.ConnectResponse{Roles: []string{"reader"}}, nil)
 	require.Equal(t, `{"roles":["reader"]}`, a.body)
 	require.Contains(t, log, `level=WARN msg="the service ignores the role \"reader\""`)
+}
+
+// The application can send to every user and group that its event handler sets.
+func TestNamesThatTheHandlerSetsAreThoseOfTheClient(t *testing.T) {
+	client, err := webpubsub.NewClientFromConnectionString("Endpoint="+newServer(t, http.NotFoundHandler())+";AccessKey=k", "chat", nil)
+	require.NoError(t, err)
+	for _, name := range []string{"a b", "a/b", "a%2Fb", "...", ".hidden", "a/.b", "/", "*", "é日本😀", "a\u00a0b", "a\u200db",
+		".", "..", "../a", "a/..", "a/./b", `a\..\b`, " a", "a ", "\ta", "\u00a0a", "a\u3000", "\u2003", "a\x7f", "a\u0085b", "a\xff"} {
+		a, _ := answerOf(t, "sys.connect", "{}", &eventhandler.ConnectResponse{UserID: name}, nil)
+		_, err := client.UserExists(t.Context(), name, nil)
+		require.Equal(t, errors.Is(err, webpubsub.ErrInvalidArgument), a.status == http.StatusUnprocessableEntity, "user %q", name)
+		a, _ = answerOf(t, "sys.connect", "{}", &eventhandler.ConnectResponse{Groups: []string{name}}, nil)
+		_, err = client.GroupExists(t.Context(), name, nil)
+		require.Equal(t, errors.Is(err, webpubsub.ErrInvalidArgument), a.status == http.StatusUnprocessableEntity, "group %q", name)
+	}
 }
 
 func TestARawStateReplacesTheWhole(t *testing.T) {
@@ -136,6 +152,30 @@ func TestARawStateReplacesTheWhole(t *testing.T) {
 			require.Equal(t, []string{want}, a.header.Values("ce-connectionState"))
 			require.Equal(t, http.StatusNoContent, a.status)
 		})
+	}
+}
+
+// The service would send a response without a body but with metadata to the client, as an empty text.
+func TestMetadataWithoutAMessageIsNotSent(t *testing.T) {
+	metadata := map[string]string{"trace": "1"}
+	a, log := answerOf(t, "user.message", "1", nil, &eventhandler.UserEventResponse{Metadata: metadata})
+	require.Equal(t, http.StatusNoContent, a.status)
+	require.Empty(t, a.header.Values("X-WebPubSub-Metadata-trace"))
+	require.Contains(t, log, `level=WARN msg="UserEventResponse.Metadata is not sent without a Message"`)
+
+	a, log = answerOf(t, "user.message", "1", nil, &eventhandler.UserEventResponse{Message: webpubsub.Text(""), Metadata: metadata})
+	require.Equal(t, http.StatusOK, a.status)
+	require.Equal(t, "1", a.header.Get("X-WebPubSub-Metadata-trace"))
+	require.Empty(t, log)
+}
+
+func TestTheWarningsAboutAResponseAreOneRecord(t *testing.T) {
+	_, log := answerOf(t, "sys.connect", "{}", &eventhandler.ConnectResponse{
+		Roles: []string{"reader", "writer"}, SetState: map[string]any{"n": 1},
+	}, nil, with("ce-connectionState", "step-2"))
+	require.Equal(t, 1, strings.Count(log, "\n"), log)
+	for _, warning := range []string{"SetState replaces a state", `\"reader\"`, `\"writer\"`} {
+		require.Contains(t, log, warning)
 	}
 }
 

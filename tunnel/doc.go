@@ -9,7 +9,7 @@
 //	...
 //	mux := http.NewServeMux()
 //	mux.Handle("/eventhandler/", handler)
-//	err = tunnel.Serve(ctx, connectionString, "chat", mux, nil)
+//	err = tunnel.Serve(ctx, connectionString, "chat", mux, &tunnel.Options{Logger: slog.Default()})
 //
 // In the service, set the URL template of the hub's event handler to tunnel:///eventhandler/ or another path.
 //

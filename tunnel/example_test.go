@@ -3,6 +3,7 @@ package tunnel_test
 import (
 	"context"
 	"log"
+	"log/slog"
 	"net/http"
 	"os"
 	"os/signal"
@@ -33,7 +34,7 @@ func ExampleServe() {
 
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
 	defer stop()
-	if err := tunnel.Serve(ctx, connectionString, "chat", mux, nil); err != nil {
+	if err := tunnel.Serve(ctx, connectionString, "chat", mux, &tunnel.Options{Logger: slog.Default()}); err != nil {
 		log.Fatal(err)
 	}
 }

@@ -2,6 +2,7 @@ package tunnel
 
 import (
 	"encoding/json"
+	"log/slog"
 	"os"
 	"strings"
 	"testing"
@@ -158,4 +159,11 @@ func TestBackoff(t *testing.T) {
 		different[b.next(0)] = true
 	}
 	require.Greater(t, len(different), 10, "delays are random")
+}
+
+func TestANilLoggerLogsNothing(t *testing.T) {
+	for _, options := range []*Options{nil, {}} {
+		o, _, _ := withDefaults(options)
+		require.False(t, o.Logger.Enabled(t.Context(), slog.LevelError))
+	}
 }

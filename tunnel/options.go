@@ -16,7 +16,7 @@ type Options struct {
 	//   - Warn: each lost connection, and each event or response that was dropped
 	//   - Error: each panic, each invalid response, and each shutdown that took too long
 	//
-	// Records contain no keys, tokens or bodies. Nil means slog.Default().
+	// Records contain no keys, tokens or bodies. Nil logs nothing.
 	Logger *slog.Logger
 
 	// MaxConcurrent is the maximum number of events that are served at the same time, over all connections. Further events
@@ -98,7 +98,7 @@ func withDefaults(options *Options) (o Options, argument, problem string) {
 		return o, "options.MaxFrameBytes", "is more than 1 GiB"
 	}
 	if o.Logger == nil {
-		o.Logger = slog.Default()
+		o.Logger = slog.New(slog.DiscardHandler)
 	}
 	o.MaxConcurrent = cmp.Or(o.MaxConcurrent, 256)
 	o.MaxFrameBytes = cmp.Or(o.MaxFrameBytes, 2<<20)

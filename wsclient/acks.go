@@ -66,17 +66,17 @@ type call struct {
 	request    request
 	noAck      bool
 	atMostOnce bool
-	only       uint64      // the only session in which to send the request; 0 means any
-	wanted     func() bool // reports whether another attempt still makes sense; nil means always
+	only       uint64 // the only session in which to send the request, a rejoin; 0 means any
 
 	answer  chan *frame
 	epoch   uint64 // the session of the request's ackId
 	sent    bool   // the service may have executed the request in that session
+	earlier bool   // the service may have executed the request in an earlier session, with an effect that lasts
 	retries int
 }
 
-// errSuperseded is the error of a call for a session that has ended.
-var errSuperseded = errors.New("the connection has ended")
+// errSuperseded is the error of a rejoin if its session has ended or the application has left the group.
+var errSuperseded = errors.New("the group need not be rejoined")
 
 // do sends a request until it is acknowledged or cannot be retried.
 func (c *Conn) do(ctx context.Context, k *call) error {
@@ -134,7 +134,16 @@ func (c *Conn) ready(ctx context.Context, k *call) (*link, uint64, error) {
 
 // attemptCall writes the request of a call.
 func (c *Conn) attemptCall(k *call, l *link, epoch uint64) (*write, error) {
-	if k.epoch != epoch { // ackIds belong to a session
+	if k.only != 0 {
+		// LeaveGroup locks the mutex too, so its request is written after this one or prevents it.
+		c.groups.mu.Lock()
+		defer c.groups.mu.Unlock()
+		if _, wanted := c.groups.wanted[k.request.group]; !wanted {
+			return nil, errSuperseded
+		}
+	}
+	if k.epoch != epoch { // ackIds belong to a session, and so do groups
+		k.earlier = k.earlier || k.sent && k.request.kind != requestJoin && k.request.kind != requestLeave
 		k.request.ackID, k.epoch, k.sent = 0, epoch, false
 	}
 	if !k.noAck {
@@ -220,9 +229,6 @@ func (c *Conn) acknowledged(ctx context.Context, k *call, f *frame) (done bool, 
 	case <-c.quit:
 		return true, c.failed(k, c.endError())
 	}
-	if k.wanted != nil && !k.wanted() {
-		return true, nil
-	}
 	return false, nil
 }
 
@@ -232,12 +238,12 @@ func (c *Conn) failed(k *call, err error) error {
 	if k.request.ackID != 0 {
 		c.acks.forget(k.request.ackID)
 	}
-	return operationError(k.operation, err, k.sent)
+	return operationError(k.operation, err, k.sent || k.earlier)
 }
 
 // operationError wraps an error with the operation, and with ErrOutcomeUnknown if the request was sent.
 func operationError(operation string, err error, sent bool) error {
-	if errors.Is(err, ErrInvalidArgument) {
+	if errors.Is(err, ErrInvalidArgument) && !sent {
 		return err
 	}
 	return &callError{operation, err, sent && !errors.Is(err, ErrOutcomeUnknown)}

@@ -380,7 +380,7 @@ func TestACallerDoesNotWaitForAServiceThatReadsNothing(t *testing.T) {
 func TestAnAnswerConfirmsWhatWasWritten(t *testing.T) {
 	bubble(t, func(t *testing.T, s *service) {
 		conn, p := s.connect(Options{})
-		l := conn.current()
+		l, _ := conn.current()
 		require.Equal(t, int64(0), l.written)
 		for range 100 { // far more than maxUnread in all
 			done := send(conn, strings.Repeat("a", 1000), nil)
@@ -390,4 +390,164 @@ func TestAnAnswerConfirmsWhatWasWritten(t *testing.T) {
 		require.Equal(t, l.written, l.confirmed)
 		require.Greater(t, l.written, int64(100*1000))
 	})
+}
+
+// TestAGroupThatIsLeftDuringARejoin checks that a request to rejoin a group, which a recovery would repeat, is not sent after
+// LeaveGroup.
+func TestAGroupThatIsLeftDuringARejoin(t *testing.T) {
+	bubble(t, func(t *testing.T, s *service) {
+		conn, p := s.connect(Options{})
+		for _, group := range []string{"a", "left"} {
+			joined := join(conn, group)
+			p.ack(p.expect("joinGroup"))
+			require.NoError(t, <-joined)
+		}
+		p.close(websocket.StatusPolicyViolation, "")
+		p = s.next()
+		p.sendConnected("c2")
+		p.expect("joinGroup")
+		p.expect("joinGroup")
+		p.cut() // the service may have lost both
+		<-p.ended
+		synctest.Wait()
+		left := make(chan error)
+		go func() { left <- conn.LeaveGroup(context.Background(), "left") }()
+		synctest.Wait()
+		p = s.next()
+		p.send(`{"type":"pong"}`)
+		synctest.Wait()
+		for range 2 {
+			f := <-p.frames
+			for f.Type == "ping" {
+				f = <-p.frames
+			}
+			require.Contains(t, []string{"joinGroup a", "leaveGroup left"}, f.Type+" "+f.Group)
+			p.ack(f)
+			synctest.Wait()
+		}
+		require.NoError(t, <-left)
+		require.Empty(t, p.frames)
+	})
+}
+
+// TestTheFirstConnectionMayHaveExecutedIt checks that the error of a message's second attempt says that the first one, on a
+// connection that has ended, may have been executed.
+func TestTheFirstConnectionMayHaveExecutedIt(t *testing.T) {
+	lost := func(s *service) (*Conn, *peer) {
+		conn, p := s.connect(Options{Protocol: JSONPlain})
+		return conn, p
+	}
+	t.Run("a rejection", func(t *testing.T) {
+		bubble(t, func(t *testing.T, s *service) {
+			conn, p := lost(s)
+			done := send(conn, "a", nil)
+			p.expect("sendToGroup")
+			p.cut()
+			p = s.next()
+			p.sendConnected("c2")
+			p.nack(p.expect("sendToGroup"), "Forbidden")
+			err := <-done
+			require.ErrorIs(t, err, ErrForbidden)
+			require.ErrorIs(t, err, ErrOutcomeUnknown)
+		})
+	})
+	t.Run("a rejected rejoin", func(t *testing.T) {
+		bubble(t, func(t *testing.T, s *service) {
+			conn, p := lost(s)
+			done := join(conn, "room")
+			p.expect("joinGroup")
+			p.cut()
+			p = s.next()
+			p.sendConnected("c2")
+			p.ack(p.expect("joinGroup")) // the rejoin
+			p.nack(p.expect("joinGroup"), "Forbidden")
+			err := <-done
+			require.ErrorIs(t, err, ErrForbidden)
+			require.NotErrorIs(t, err, ErrOutcomeUnknown, "the first connection's groups are gone")
+		})
+	})
+	t.Run("a retry", func(t *testing.T) {
+		bubble(t, func(t *testing.T, s *service) {
+			conn, p := lost(s)
+			ctx, cancel := context.WithCancel(context.Background())
+			done := make(chan error)
+			go func() { done <- conn.SendEvent(ctx, "order", Text("a"), nil) }()
+			p.expect("event")
+			p.cut()
+			p = s.next()
+			p.sendConnected("c2")
+			p.nack(p.expect("event"), "InternalServerError")
+			synctest.Wait()
+			cancel()
+			require.ErrorIs(t, <-done, ErrOutcomeUnknown)
+		})
+	})
+}
+
+// TestInvokeWaitsForTheNextConnection checks that an invocation that was not sent, because the connection broke, waits for
+// the next one.
+func TestInvokeWaitsForTheNextConnection(t *testing.T) {
+	bubble(t, func(t *testing.T, s *service) {
+		conn, p := s.connect(Options{})
+		l, _ := conn.current()
+		l.mu.Lock()
+		l.dead = true // as after a write that failed, before the reader has noticed
+		l.mu.Unlock()
+		invoked := make(chan error, 1)
+		go func() { _, err := conn.Invoke(context.Background(), "price", JSON(1), nil); invoked <- err }()
+		synctest.Wait()
+		p.cut()
+		p = s.next()
+		p.send(`{"type":"pong"}`)
+		id := p.expect("invoke").InvocationID
+		p.send(fmt.Sprintf(`{"type":"invokeResponse","invocationId":%q,"success":true}`, id))
+		require.NoError(t, <-invoked)
+	})
+}
+
+// TestRejoinsAreRetriedTogether checks that the retries of many rejoins, after errors or a recovery, do not wait for each other.
+func TestRejoinsAreRetriedTogether(t *testing.T) {
+	const groups = 50
+	for name, fail := range map[string]func(s *service, p *peer, requests []clientFrame) *peer{
+		"errors": func(_ *service, p *peer, requests []clientFrame) *peer {
+			for _, f := range requests {
+				p.nack(f, "InternalServerError")
+			}
+			return p
+		},
+		"a recovery": func(s *service, p *peer, _ []clientFrame) *peer {
+			p.cut()
+			p = s.next()
+			p.send(`{"type":"pong"}`)
+			return p
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			bubble(t, func(t *testing.T, s *service) {
+				conn, p := s.connect(Options{})
+				for i := range groups {
+					joined := join(conn, fmt.Sprint("room", i))
+					p.ack(p.expect("joinGroup"))
+					require.NoError(t, <-joined)
+				}
+				p.close(websocket.StatusPolicyViolation, "")
+				p = s.next()
+				p.sendConnected("c2")
+				var requests []clientFrame
+				for range groups {
+					requests = append(requests, p.expect("joinGroup"))
+				}
+				p = fail(s, p, requests)
+				time.Sleep(2 * firstRetryDelay)
+				synctest.Wait()
+				retries := 0
+				for len(p.frames) > 0 {
+					if f := <-p.frames; f.Type == "joinGroup" {
+						retries++
+					}
+				}
+				require.Equal(t, groups, retries)
+			})
+		})
+	}
 }

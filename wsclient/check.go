@@ -23,8 +23,8 @@ const (
 	maxMetadata      = 8 << 10 // bytes of all keys and values together
 )
 
-// eventName is the service's pattern for event names.
-var eventName = regexp.MustCompile(`^(?i:[a-z][a-z0-9_.-]{0,127})$`)
+// eventName is the service's pattern for event names. It lists both cases, because (?i) also matches the Kelvin sign as k.
+var eventName = regexp.MustCompile(`^[A-Za-z][A-Za-z0-9_.-]{0,127}$`)
 
 func checkGroup(operation, group string) error {
 	switch {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"io"
 	"net/http"
+	"runtime"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -191,5 +192,186 @@ func TestAnIdleClientHasOneGoroutine(t *testing.T) {
 		p.expect("sequenceAck")
 		synctest.Wait()
 		require.Equal(t, 1, goroutinesOf("wsclient.(*Conn).run", "wsclient.(*link)", "wsclient.(*hooks)", "net/http.(*persistConn)"))
+	})
+}
+
+// TestCloseDuringAnUnfinishedFarewell checks that a service that announces the end during a recovery, and then falls silent,
+// does not stop the client.
+func TestCloseDuringAnUnfinishedFarewell(t *testing.T) {
+	farewell := `{"type":"system","event":"disconnected","message":"bye"}`
+	t.Run("Close", func(t *testing.T) {
+		bubble(t, func(t *testing.T, s *service) {
+			conn, p := s.connect(Options{})
+			s.silent = true
+			p.cut()
+			p = s.next()
+			p.send(farewell)
+			synctest.Wait()
+			start := time.Now()
+			require.NoError(t, conn.Close())
+			require.LessOrEqual(t, time.Since(start), closeTimeout)
+			p.cut()
+		})
+	})
+	t.Run("the next attempt", func(t *testing.T) {
+		bubble(t, func(t *testing.T, s *service) {
+			conn, p := s.connect(Options{})
+			p.cut()
+			p = s.next()
+			p.send(farewell)
+			start := time.Now()
+			p = s.next()
+			require.LessOrEqual(t, time.Since(start), attemptTimeout+maxRecoveryDelay)
+			p.send(`{"type":"pong"}`)
+			synctest.Wait()
+			require.Equal(t, StateConnected, conn.State())
+		})
+	})
+}
+
+// TestAProviderThatEndsItsGoroutine checks that a provider that calls runtime.Goexit, like a failing assertion of a test
+// does, does not block the Conn.
+func TestAProviderThatEndsItsGoroutine(t *testing.T) {
+	bubble(t, func(t *testing.T, s *service) {
+		first := true
+		conn, p := s.connectTo(func(context.Context) (string, error) {
+			if !first {
+				runtime.Goexit()
+			}
+			first = false
+			return serviceURL, nil
+		}, Options{Protocol: JSONPlain, Reconnect: ReconnectOptions{MaxAttempts: 2}})
+		p.cut()
+		<-conn.Done()
+		require.EqualError(t, conn.Err(), "wsclient: the URL provider failed: it called runtime.Goexit")
+		require.NoError(t, conn.Close())
+	})
+}
+
+// TestHooksThatEndTheirGoroutine checks that hooks that call runtime.Goexit, like a failing assertion does, stop neither the other
+// hooks nor the Conn.
+func TestHooksThatEndTheirGoroutine(t *testing.T) {
+	bubble(t, func(t *testing.T, s *service) {
+		ended := make(chan int, 1)
+		conn, p := s.connect(Options{
+			OnConnected:    func(ConnectedEvent) { runtime.Goexit() },
+			OnDisconnected: func(d DisconnectedEvent) { ended <- d.Err.Code },
+			OnServerClose:  func(string) bool { runtime.Goexit(); return true },
+		})
+		p.close(websocket.StatusNormalClosure, "")
+		require.Equal(t, 1000, <-ended)
+		<-conn.Done()
+		require.ErrorAs(t, conn.Err(), new(*CloseError))
+	})
+}
+
+// TestAProviderThatIgnoresItsContext checks that a provider that hangs delays neither Dial nor Close, nor the next attempt.
+func TestAProviderThatIgnoresItsContext(t *testing.T) {
+	bubble(t, func(t *testing.T, s *service) {
+		release := make(chan struct{})
+		defer close(release)
+		asked := make(chan struct{}, 10)
+		hang := func(ctx context.Context) (string, error) {
+			asked <- struct{}{}
+			<-release
+			return "", ctx.Err()
+		}
+		ctx, cancel := context.WithTimeout(context.Background(), time.Second)
+		defer cancel()
+		start := time.Now()
+		_, err := Dial(ctx, hang, nil)
+		require.ErrorIs(t, err, context.DeadlineExceeded)
+		require.Equal(t, time.Second+providerGrace, time.Since(start))
+
+		<-asked
+		first := true
+		conn, p := s.connectTo(func(ctx context.Context) (string, error) {
+			if first {
+				first = false
+				return serviceURL, nil
+			}
+			return hang(ctx)
+		}, Options{Protocol: JSONPlain})
+		p.cut()
+		<-asked
+		start = time.Now()
+		<-asked
+		require.LessOrEqual(t, time.Since(start), attemptTimeout+providerGrace+time.Second)
+		start = time.Now()
+		require.NoError(t, conn.Close())
+		require.Equal(t, providerGrace, time.Since(start))
+	})
+}
+
+// TestAProviderThatCloses checks that a provider may call Close, for example because the user has logged out.
+func TestAProviderThatCloses(t *testing.T) {
+	bubble(t, func(t *testing.T, s *service) {
+		var conn *Conn
+		ready := make(chan struct{})
+		first := true
+		conn, p := s.connectTo(func(context.Context) (string, error) {
+			if first {
+				first = false
+				return serviceURL, nil
+			}
+			<-ready
+			return "", conn.Close()
+		}, Options{Protocol: JSONPlain})
+		close(ready)
+		p.cut()
+		<-conn.Done()
+		require.ErrorIs(t, conn.Err(), ErrClosed)
+	})
+}
+
+// TestAProviderThatPanics checks that the caller of Dial can recover from a panic of its provider.
+func TestAProviderThatPanics(t *testing.T) {
+	require.Panics(t, func() {
+		_, _ = Dial(testContext(t), func(context.Context) (string, error) { panic("no URL") }, nil)
+	})
+}
+
+// failingSocket is a socket whose writes fail.
+type failingSocket struct{ socket }
+
+func (failingSocket) Write(context.Context, websocket.MessageType, []byte) error {
+	return io.ErrClosedPipe
+}
+
+// TestAFailedWriteDoesNotHideTheCloseCode checks that the reader still gets the last frames and the close code of a service that
+// closed the socket right after them. Writes fail then, possibly before the reader has read the frames.
+func TestAFailedWriteDoesNotHideTheCloseCode(t *testing.T) {
+	bubble(t, func(t *testing.T, s *service) {
+		conn, _ := s.connect(Options{})
+		l, err := conn.open(context.Background(), serviceURL)
+		require.NoError(t, err)
+		l.ws = failingSocket{l.ws}
+		p := s.next()
+		done := make(chan error, 1)
+		l.write([]byte("{}"), done)
+		require.Error(t, <-done)
+		l.writeNow([]byte("{}"), done)
+		require.Error(t, <-done, "writes fail from then on")
+		go func() {
+			p.send(message(1))
+			p.close(websocket.StatusNormalClosure, "bye")
+		}()
+		f, _, err := l.read()
+		require.NoError(t, err)
+		require.Equal(t, "1", f.message.Text())
+		_, _, err = l.read()
+		require.Equal(t, 1000, l.closeError(err).Code)
+		l.closeNow()
+
+		l, err = conn.open(context.Background(), serviceURL)
+		require.NoError(t, err)
+		l.ws = failingSocket{l.ws}
+		p = s.next()
+		start := time.Now()
+		l.write([]byte("{}"), done)
+		_, _, err = l.read() // nothing comes
+		require.Error(t, err)
+		require.Equal(t, drainTimeout, time.Since(start))
+		p.cut()
 	})
 }

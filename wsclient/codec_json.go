@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/base64"
 	"encoding/json"
+	"errors"
 	"strconv"
 	"time"
 	"unicode/utf8"
@@ -68,6 +69,9 @@ func (jsonCodec) decode(data []byte) (frame, error) {
 func decodeGeneric(data []byte) (frame, error) {
 	var j jsonFrame
 	if err := json.Unmarshal(data, &j); err != nil {
+		if errors.As(err, new(*json.UnmarshalTypeError)) && j.isUnknown() {
+			return frame{}, nil
+		}
 		return frame{}, unreadable("a frame that is not valid JSON, or has a field of the wrong type")
 	}
 	switch j.Type {
@@ -104,6 +108,17 @@ func decodeGeneric(data []byte) (frame, error) {
 		return frame{}, unreadable("a frame without a type")
 	}
 	return frame{}, nil
+}
+
+// isUnknown reports whether the frame is of a kind that decodeGeneric does not know. Its fields may have any type.
+func (j *jsonFrame) isUnknown() bool {
+	switch j.Type {
+	case "system":
+		return j.Event != "" && j.Event != "connected" && j.Event != "disconnected"
+	case "", "message", "ack", "invokeResponse", "streamAck", "streamNack", "streamClosed":
+		return false
+	}
+	return true
 }
 
 func (f *jsonFailure) failure() failure {

@@ -207,6 +207,8 @@ func (s *scanner) value(raw *[]byte) bool {
 		case inString && c == '\\':
 			i++
 			continue
+		case inString && c < ' ':
+			return false
 		case c == '"':
 			inString = !inString
 		case inString:

@@ -161,3 +161,31 @@ func TestPayloads(t *testing.T) {
 	require.NoError(t, err)
 	require.Contains(t, string(data), base64.StdEncoding.EncodeToString([]byte{1, 2}))
 }
+
+// TestUnknownFramesMayHaveAnyFields checks that a frame of a kind that the package does not know is ignored, whatever its
+// fields are.
+func TestUnknownFramesMayHaveAnyFields(t *testing.T) {
+	for _, text := range []string{
+		`{"type":"fromTheFuture","message":{"text":"a"},"error":"no","metadata":[1],"success":"yes"}`,
+		`{"message":{"text":"a"},"stream":5,"type":"fromTheFuture"}`,
+		`{"type":"system","event":"fromTheFuture","message":{"text":"a"}}`,
+	} {
+		f, err := jsonCodec{}.decode([]byte(text))
+		require.NoError(t, err, text)
+		require.Equal(t, frameUnknown, f.kind)
+	}
+	for _, text := range []string{`{"type":5}`, `{"type":"ack","ackId":"1"}`, `{"type":"system","event":"connected","connectionId":5}`} {
+		_, err := jsonCodec{}.decode([]byte(text))
+		require.Error(t, err, text)
+	}
+}
+
+// TestInvalidStrings checks that the fast decoder leaves strings with raw control characters to encoding/json.
+func TestInvalidStrings(t *testing.T) {
+	for _, data := range []string{"\"a\tb\"", "\"a\t\"b\"c\""} {
+		for _, dataType := range []string{"text", "json"} {
+			_, err := jsonCodec{}.decode([]byte(`{"type":"message","from":"server","dataType":"` + dataType + `","data":` + data + `}`))
+			require.Error(t, err, "%s", data)
+		}
+	}
+}

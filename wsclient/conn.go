@@ -141,8 +141,8 @@ func newConn(provider URLProvider, o Options) *Conn {
 		state:    StateReconnecting,
 	}
 	c.ctx, c.cancel = context.WithCancel(context.Background())
-	c.sequence.send = func(id uint64) {
-		if l := c.current(); l != nil {
+	c.sequence.send = func(epoch, id uint64) {
+		if l, current := c.current(); l != nil && epoch == current { // the IDs of a new session begin again
 			l.send(&request{kind: requestSequenceAck, sequenceID: id})
 		}
 	}
@@ -153,11 +153,10 @@ func newConn(provider URLProvider, o Options) *Conn {
 // returns the messages that have already arrived.
 //
 // Close works in every state: it also stops a recovery, an attempt to connect, or the wait before the next attempt. It
-// waits up to 5 seconds for the service's close frame, then closes the socket. Only a URLProvider that ignores its
-// context can delay Close further.
+// waits up to 5 seconds for the service's close frame, then closes the socket.
 //
-// When Close returns, all goroutines of the Conn have ended, except a running hook. Close may be called more than once
-// and from a hook. It always returns nil.
+// When Close returns, all goroutines of the Conn have ended, except a running hook and a URLProvider that ignores its
+// context. Close may be called more than once, and from a hook or URLProvider. It always returns nil.
 func (c *Conn) Close() error {
 	c.mu.Lock()
 	first := !c.closed
@@ -239,11 +238,11 @@ func (c *Conn) Stats() Stats {
 	return s
 }
 
-// current returns the link to write to, or nil while the connection is down.
-func (c *Conn) current() *link {
+// current returns the link to write to, or nil while the connection is down, and the session.
+func (c *Conn) current() (l *link, epoch uint64) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	return c.link
+	return c.link, c.session.epoch
 }
 
 // isClosed reports whether Close was called.

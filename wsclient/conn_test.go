@@ -1,6 +1,8 @@
 package wsclient
 
 import (
+	"net/http"
+	"strings"
 	"testing"
 	"time"
 
@@ -105,4 +107,45 @@ func TestTheEmulatorsFaults(t *testing.T) {
 		&webpubsub.RevokePermissionOptions{TargetName: "room"}))
 	require.ErrorIs(t, conn.SendToGroup(ctx, "room", Text("c"), nil), ErrForbidden)
 	require.EqualValues(t, 3, conn.Stats().Connections)
+}
+
+// TestExtremeMessages checks the smallest and largest messages with each codec. JSON escapes each character of the largest
+// text with six bytes.
+func TestExtremeMessages(t *testing.T) {
+	h := startHub(t)
+	const largest = 1 << 20
+	report := make([]byte, 7<<20) // in base64, less than the 16 MiB that may be unacknowledged
+	require.NoError(t, h.SetHubSettings(hubName, emulator.HubSettings{EventHandlers: []emulator.EventHandler{{UserEventPattern: "*",
+		Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			if r.Method == http.MethodOptions { // the validation
+				w.Header().Set("WebHook-Allowed-Origin", "*")
+				return
+			}
+			w.Header().Set("Content-Type", "application/octet-stream")
+			_, _ = w.Write(report)
+		})}}}))
+	for _, p := range []Protocol{JSONReliable, ProtobufReliable} {
+		conn := h.dial(t, &Options{Protocol: p})
+		for _, m := range []struct {
+			sent webpubsub.Message
+			want Payload
+		}{
+			{webpubsub.JSON(nil), Payload{DataType: DataJSON, Data: []byte("null")}},
+			{webpubsub.Text(""), Text("")},
+			{webpubsub.Binary(nil), Binary([]byte{})},
+			{webpubsub.Text(strings.Repeat("\x01", largest)), Text(strings.Repeat("\x01", largest))},
+			{webpubsub.Binary(make([]byte, largest)), Binary(make([]byte, largest))},
+		} {
+			require.NoError(t, h.service.SendToConnection(testContext(t), conn.ConnectionID(), m.sent, nil))
+			got := receive(t, conn)
+			require.Equal(t, m.want.DataType, got.DataType)
+			require.Equal(t, string(m.want.Data), got.Text())
+		}
+		require.EqualValues(t, 1, conn.Stats().Connections)
+		require.NoError(t, conn.Close())
+	}
+	conn := h.dial(t, nil) // nothing is unacknowledged
+	require.NoError(t, conn.SendEvent(testContext(t), "report", Text("a"), nil))
+	require.Len(t, receive(t, conn).Data, len(report))
+	require.EqualValues(t, 1, conn.Stats().Connections)
 }

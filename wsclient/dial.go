@@ -12,9 +12,12 @@ import (
 	"github.com/awps-go/webpubsub/internal/redact"
 )
 
+// hasCloseCodes reports whether the WebSocket library returns the code of the service's close frame.
+const hasCloseCodes = true
+
 // dialWebSocket makes a WebSocket connection. The returned function closes the socket immediately, without a close
 // frame.
-func dialWebSocket(ctx context.Context, target string, o *Options) (*websocket.Conn, func(), error) {
+func dialWebSocket(ctx context.Context, target string, o *Options) (socket, func(), error) {
 	client := *o.HTTPClient
 	socket := &socketKeeper{next: client.Transport}
 	if socket.next == nil {

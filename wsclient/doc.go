@@ -54,7 +54,8 @@
 // # Slow receivers
 //
 // The Conn keeps reading from the connection even if the application is slow. Messages wait for Receive in a buffer.
-// See [BufferOptions] for what happens when the buffer is full.
+// See [BufferOptions] for what happens when the buffer is full. An application that only sends must receive too, for
+// example in a loop that ignores the messages, unless nobody sends messages to its client.
 //
 // # Dead connections
 //

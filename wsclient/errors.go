@@ -51,6 +51,8 @@ const (
 	nameForbidden     = "Forbidden"
 	nameInternalError = "InternalServerError"
 	nameDuplicate     = "Duplicate"
+
+	nameStreamNotFound = "StreamNotFound"
 )
 
 // InvokeError reports that the service or the event handler failed to handle an invocation.
@@ -86,25 +88,24 @@ func (e *StreamError) Is(target error) bool {
 	return target == ErrForbidden && e.Name == nameForbidden
 }
 
-// maxErrorText is the maximum length of a text of the service in an error's text, in bytes.
-const maxErrorText = 4 << 10
-
 // safeText returns a text of the service as part of an error's text or of a log record: without secrets, and on one line.
 func safeText(text string) string {
 	return redact.Line(redact.Excerpt([]byte(text), maxErrorText), maxErrorText)
 }
 
 func nameAndMessage(name, message string) string {
-	name, message = safeText(name), safeText(message)
 
 	switch {
 	case name == "":
 		name = "the service reported an error without a name"
 	case message == "":
-		return name
+		return safeText(name)
 	}
-	return name + ": " + message
+	return safeText(name + ": " + message)
 }
+
+// maxErrorText is the number of bytes of the service's text in the text of an error.
+const maxErrorText = 1 << 10
 
 // CloseError reports why a connection ended.
 type CloseError struct {
@@ -113,6 +114,9 @@ type CloseError struct {
 	//   - 1006 if the connection broke without a close frame;
 	//   - 1003, 1007 or 1009 if one side could not read a frame of the other;
 	//   - otherwise, the code that the service sent.
+	//
+	// In a browser (GOOS=js) the service's close code is not available. Code is then 1000 if the service sent a
+	// disconnected frame, 1008 if it rejected a recovery, and otherwise 1006.
 	Code int
 
 	// Reason is the text in the close frame.

@@ -138,13 +138,6 @@ func (g *groups) remove(group string) {
 	delete(g.wanted, group)
 }
 
-func (g *groups) contains(group string) bool {
-	g.mu.Lock()
-	defer g.mu.Unlock()
-	_, wanted := g.wanted[group]
-	return wanted
-}
-
 func (g *groups) all() []string {
 	g.mu.Lock()
 	defer g.mu.Unlock()
@@ -198,8 +191,7 @@ func (c *Conn) beginRejoins(l *link, epoch uint64) []rejoin {
 	}
 	var all []rejoin
 	for _, group := range c.groups.all() {
-		k := &call{operation: "JoinGroup", only: epoch, wanted: func() bool { return c.groups.contains(group) },
-			request: request{kind: requestJoin, group: group}}
+		k := &call{operation: "JoinGroup", only: epoch, request: request{kind: requestJoin, group: group}}
 		if w, err := c.attemptCall(k, l, epoch); err == nil {
 			all = append(all, rejoin{k, w})
 		}
@@ -214,18 +206,34 @@ func (c *Conn) finishRejoins(l *link, all []rejoin) {
 	}
 	c.goroutines.spawn(func() {
 		for _, r := range all {
-			done, err := c.await(c.ctx, r.call, l, r.write)
-			if !done {
-				err = c.do(c.ctx, r.call)
+			select {
+			case f := <-r.answer:
+				if f.success {
+					l.confirm(r.write)
+					continue
+				}
+				r.answer <- f // for await
+			case <-l.gone:
+			case <-c.quit:
+				return
 			}
-			if err == nil || errors.Is(err, errSuperseded) || c.ctx.Err() != nil {
-				continue
-			}
-			group := r.request.group
-			c.log.Warn("a group could not be rejoined", "group", group, "error", err)
-			if hook := c.options.OnRejoinFailed; hook != nil {
-				c.hooks.add(func() { hook(RejoinFailedEvent{c, group, err}) })
-			}
+			c.goroutines.spawn(func() { c.finishRejoin(l, r) }) // retries of many groups must not wait for each other
 		}
 	})
+}
+
+// finishRejoin retries a request from beginRejoins, if that makes sense, and reports its failure.
+func (c *Conn) finishRejoin(l *link, r rejoin) {
+	done, err := c.await(c.ctx, r.call, l, r.write)
+	if !done {
+		err = c.do(c.ctx, r.call)
+	}
+	if err == nil || errors.Is(err, errSuperseded) || c.ctx.Err() != nil {
+		return
+	}
+	group := r.request.group
+	c.log.Warn("a group could not be rejoined", "group", group, "error", err)
+	if hook := c.options.OnRejoinFailed; hook != nil {
+		c.hooks.add(func() { hook(RejoinFailedEvent{c, group, err}) })
+	}
 }

@@ -25,11 +25,26 @@ func (h *hooks) add(f func()) {
 	}
 }
 
+// start runs a hook immediately, on a goroutine of its own. It does nothing after close.
+func (h *hooks) start(f func()) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if !h.closed {
+		go f()
+	}
+}
+
 func (h *hooks) run() {
+	finished := false
+	defer func() {
+		if !finished { // a hook called runtime.Goexit, like a test's FailNow
+			go h.run()
+		}
+	}()
 	for {
 		h.mu.Lock()
 		if len(h.queue) == 0 {
-			h.queue, h.running = nil, false
+			h.queue, h.running, finished = nil, false, true
 			h.mu.Unlock()
 			return
 		}

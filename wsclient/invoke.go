@@ -21,7 +21,7 @@ type InvokeOptions struct{}
 //   - errors.ErrUnsupported with the protobuf protocols, which have no public frames for invocations;
 //   - an *[InvokeError] if the service or the event handler reported an error;
 //   - the error of ctx if ctx ended, in which case Invoke also cancels the invocation at the service;
-//   - another error if the connection broke before the response arrived;
+//   - another error if the connection broke after the request was sent and before the response arrived;
 //   - the error of [Conn.Err] if the Conn has ended.
 //
 // If the event may have been handled despite the error, the error also matches [ErrOutcomeUnknown].
@@ -29,11 +29,6 @@ func (c *Conn) Invoke(ctx context.Context, event string, payload Payload, option
 	const operation = "Invoke"
 	if err := cmp.Or(checkEvent(operation, event), c.checkPayload(operation, payload)); err != nil {
 		return Payload{}, err
-	}
-	k := &call{operation: operation}
-	l, _, err := c.ready(ctx, k)
-	if err != nil {
-		return Payload{}, operationError(operation, err, false)
 	}
 	id, answer := c.invokes.register()
 	defer c.invokes.forget(id)
@@ -44,26 +39,34 @@ func (c *Conn) Invoke(ctx context.Context, event string, payload Payload, option
 	case len(data) > maxFrame:
 		return Payload{}, tooLarge(operation, len(data))
 	}
-	c.sent.Add(1)
-	w := l.write(data, nil)
-	select {
-	case f := <-answer:
-		return invoked(f)
-	case <-l.gone:
+	for {
+		l, _, err := c.ready(ctx, &call{})
+		if err != nil {
+			return Payload{}, operationError(operation, err, false)
+		}
+		c.sent.Add(1)
+		w := l.write(data, nil)
 		select {
-		case f := <-answer: // it arrived before the link ended
+		case f := <-answer:
 			return invoked(f)
-		default:
-			return Payload{}, operationError(operation, errLinkLost, !w.withdraw())
+		case <-l.gone:
+			select {
+			case f := <-answer: // it arrived before the link ended
+				return invoked(f)
+			default:
+			}
+			if !w.withdraw() {
+				return Payload{}, operationError(operation, errLinkLost, true)
+			}
+		case <-ctx.Done():
+			sent := !w.withdraw()
+			if sent {
+				l.send(&request{kind: requestCancelInvocation, invocationID: id})
+			}
+			return Payload{}, operationError(operation, ctx.Err(), sent)
+		case <-c.quit:
+			return Payload{}, operationError(operation, c.endError(), !w.withdraw())
 		}
-	case <-ctx.Done():
-		sent := !w.withdraw()
-		if sent {
-			l.send(&request{kind: requestCancelInvocation, invocationID: id})
-		}
-		return Payload{}, operationError(operation, ctx.Err(), sent)
-	case <-c.quit:
-		return Payload{}, operationError(operation, c.endError(), !w.withdraw())
 	}
 }
 

@@ -27,9 +27,12 @@ func (k *keepAlive) watch(l *link, options KeepAliveOptions) {
 }
 
 func (k *keepAlive) check(l *link, options KeepAliveOptions) {
-	silent := time.Since(l.since) - time.Duration(l.lastFrame.Load())
+	silent := time.Since(l.since) - time.Duration(l.lastReceived.Load())
 	next := options.Interval - silent
 	switch {
+	case silent >= options.Timeout && l.busy.Load():
+		// The ping waits behind a large frame. The write has a timeout of its own.
+		next = options.Timeout - options.Interval
 	case silent >= options.Timeout:
 		l.timedOut.Store(true)
 		l.closeNow()

@@ -2,8 +2,14 @@ package wsclient
 
 import (
 	"context"
+	"encoding/binary"
 	"fmt"
+	"io"
+	"math"
 	"net/http"
+	"slices"
+	"strings"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -351,5 +357,135 @@ func TestAServerCloseDuringARecovery(t *testing.T) {
 		p.close(websocket.StatusNormalClosure, "")
 		s.next().sendConnected("c2")
 		e.expect(t, "connected c1 false", "recovering c1", "disconnected c1 1000", "connected c2 false")
+	})
+}
+
+// TestAHookThatWaitsDoesNotDelayTheDecision checks that OnServerClose is asked while another hook waits for the connection
+// whose fate OnServerClose decides.
+func TestAHookThatWaitsDoesNotDelayTheDecision(t *testing.T) {
+	bubble(t, func(t *testing.T, s *service) {
+		sent := make(chan error, 1)
+		_, p := s.connect(Options{
+			OnConnected: func(e ConnectedEvent) {
+				if e.First {
+					sent <- e.Conn.SendToGroup(context.Background(), "room", Text("hello"), nil)
+				}
+			},
+			OnServerClose: func(string) bool { return true },
+		})
+		p.expect("sendToGroup")
+		p.close(websocket.StatusNormalClosure, "")
+		p = s.next()
+		p.sendConnected("c2")
+		p.ack(p.expect("sendToGroup"))
+		require.NoError(t, <-sent)
+	})
+}
+
+// TestARecoveryThatIsAnotherConnection checks that a service or proxy that ignores the parameters of a recovery, and makes a
+// new connection, is not mistaken for one that recovered: its sequence IDs begin again, and the client is in no group.
+func TestARecoveryThatIsAnotherConnection(t *testing.T) {
+	bubble(t, func(t *testing.T, s *service) {
+		o, e := recordEvents(Options{})
+		conn, p := s.connect(o)
+		joined := join(conn, "room")
+		p.ack(p.expect("joinGroup"))
+		require.NoError(t, <-joined)
+		p.send(message(1))
+		receive(t, conn)
+		p.cut()
+		p = s.next()
+		p.sendConnected("c2")
+		<-p.ended
+		p = s.next()
+		require.Empty(t, p.request.URL.Query().Get("awps_connection_id"))
+		p.sendConnected("c3")
+		p.ack(p.expect("joinGroup"))
+		p.send(message(1))
+		receive(t, conn)
+		e.expect(t, "connected c1 false", "recovering c1", "disconnected c1 1006", "connected c3 false")
+	})
+}
+
+// TestALongMessageIsNoSilence checks that a message that takes longer to arrive than KeepAlive.Timeout does not look like a dead
+// connection. After a recovery it would arrive as slowly again.
+func TestALongMessageIsNoSilence(t *testing.T) {
+	bubble(t, func(t *testing.T, s *service) {
+		conn, p := s.connect(Options{})
+		text := strings.Repeat("a", 1_000_000)
+		frame := []byte(`{"type":"message","from":"server","dataType":"text","data":"` + text + `","sequenceId":1}`)
+		data := append([]byte{0x81, 127}, binary.BigEndian.AppendUint64(nil, uint64(len(frame)))...) // the header of a text frame
+		data = append(data, frame...)
+		var sender sync.WaitGroup
+		defer sender.Wait()
+		sender.Go(func() {
+			for part := range slices.Chunk(data, 10_000) { // 40 seconds
+				if _, err := p.raw.Write(part); err != nil {
+					return
+				}
+				time.Sleep(400 * time.Millisecond)
+			}
+		})
+		require.Equal(t, text, receive(t, conn).Text())
+		require.Zero(t, conn.Stats().Recoveries)
+	})
+}
+
+// TestALongWriteIsNoSilence checks that a frame that the service reads slowly does not look like a dead connection.
+func TestALongWriteIsNoSilence(t *testing.T) {
+	bubble(t, func(t *testing.T, s *service) {
+		s.silent = true
+		conn, p := s.connect(Options{})
+		p.stuck.Store(true)
+		done := send(conn, strings.Repeat("a", 1_000_000), &SendToGroupOptions{NoAck: true})
+		start := time.Now()
+		var reader sync.WaitGroup
+		defer reader.Wait()
+		reader.Go(func() {
+			for buf := make([]byte, 11_250); ; time.Sleep(250 * time.Millisecond) { // 22 seconds
+				if _, err := io.ReadFull(p.raw, buf); err != nil {
+					return
+				}
+			}
+		})
+		require.NoError(t, <-done)
+		require.Greater(t, time.Since(start), 20*time.Second)
+		require.Equal(t, StateConnected, conn.State())
+		require.Zero(t, conn.Stats().Recoveries)
+		p.cut()
+	})
+}
+
+// TestExtremeDelays checks delays whose doubling overflows.
+func TestExtremeDelays(t *testing.T) {
+	for _, minimum := range []time.Duration{1, 1<<34 + 1, math.MaxInt64} {
+		c := &Conn{options: Options{Reconnect: ReconnectOptions{MinDelay: minimum, MaxDelay: math.MaxInt64}}, attempt: 30}
+		longest := time.Duration(0)
+		for range 100 {
+			c.attempt = 30
+			longest = max(longest, c.nextDelay())
+		}
+		require.Greater(t, longest, min(minimum, math.MaxInt64>>30)<<30/4)
+		c.attempt = math.MaxInt
+		c.nextDelay()
+	}
+}
+
+// TestAStaticURLAtFirst checks that a provider that once used StaticURL is not taken for a StaticURL later.
+func TestAStaticURLAtFirst(t *testing.T) {
+	bubble(t, func(t *testing.T, s *service) {
+		first := true
+		conn, p := s.connectTo(func(ctx context.Context) (string, error) {
+			if first {
+				first = false
+				return StaticURL(serviceURL)(ctx)
+			}
+			return freshURL(ctx)
+		}, Options{})
+		attempts := 0
+		s.setHandshakeStatus(func(*http.Request) int { attempts++; return http.StatusUnauthorized })
+		p.close(websocket.StatusPolicyViolation, "")
+		<-conn.Done()
+		require.Equal(t, maxRejections, attempts)
 	})
 }

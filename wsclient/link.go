@@ -5,6 +5,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
+	"net"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -13,16 +15,25 @@ import (
 )
 
 const (
-	// maxReceived is the maximum size of a received frame. Data may have 1 MiB, which base64 makes a third larger, and the
-	// frame has other fields too.
-	maxReceived = 4 << 20
+	// maxReceived is the maximum size of a received frame. Most messages have at most 1 MiB, but JSON may escape each byte of a
+	// text with six. An event handler may respond with 16 MiB, which base64 makes a third larger.
+	maxReceived = 32 << 20
 
-	// writeTimeout limits the write of one frame. A peer that does not read for this long is considered dead.
+	// writeTimeout limits the write of one frame, together with the time that slowestLink needs for the frame. A peer that
+	// does not read for this long is considered dead.
 	writeTimeout = 10 * time.Second
+
+	// slowestLink is the slowest rate, in bytes per second, at which frames can be sent. With it, a frame of 1 MiB has 26
+	// seconds: more, and a dead link would be noticed too late to recover the connection.
+	slowestLink = 64 << 10
 
 	// maxUnread limits the bytes that the service may not have read yet when a caller writes a frame on its own goroutine. The
 	// buffers of any connection hold this much, so the write does not block and the call observes its context.
 	maxUnread = 4 << 10
+
+	// drainTimeout is how long the reader may continue after a write has failed. A service that closes the socket right after
+	// its last frames makes writes fail before the reader has seen these frames and the close code.
+	drainTimeout = time.Second
 
 	// closeTimeout limits the close handshake.
 	closeTimeout = 5 * time.Second
@@ -37,17 +48,20 @@ var errLinkLost = errors.New("the connection was lost")
 // frames and exists only while frames are queued, so an idle link needs only one goroutine. The contexts of callers are not
 // used for reads and writes, because the WebSocket library closes the connection when such a context ends.
 type link struct {
-	ws          *websocket.Conn
+	ws          socket
 	closeSocket func() // closes the socket immediately; without a close frame, the connection can be recovered
 	codec       codec
 	spawn       func(func()) bool
 	secrets     []string // the link's tokens, which the service may repeat in a text; used only by the reader
 
 	since             time.Time     // when the link was opened
-	lastFrame         atomic.Int64  // when the last frame arrived, in nanoseconds after since
+	lastReceived      atomic.Int64  // when the last part of a frame arrived, in nanoseconds after since
+	body              bodyReader    // used only by the reader
 	gone              chan struct{} // closed when the reader has stopped
-	disconnectMessage string        // the text of the disconnected frame; used only by the reader
+	disconnected      bool          // the disconnected frame has arrived; used only by the reader
+	disconnectMessage string        // its text
 	timedOut          atomic.Bool   // keepAlive closed the link
+	busy              atomic.Bool   // a frame is being written
 	alive             keepAlive
 
 	mu        sync.Mutex // guards everything below
@@ -59,8 +73,17 @@ type link struct {
 	watchdog  *time.Timer // closes the socket when a write takes too long
 }
 
+// socket is a *websocket.Conn or, in a browser, a wrapper of one.
+type socket interface {
+	Subprotocol() string
+	SetReadLimit(n int64)
+	Reader(ctx context.Context) (websocket.MessageType, io.Reader, error)
+	Write(ctx context.Context, typ websocket.MessageType, p []byte) error
+	Close(code websocket.StatusCode, reason string) error
+}
+
 // newLink returns a link that owns ws.
-func newLink(ws *websocket.Conn, closeSocket func(), c codec, spawn func(func()) bool) *link {
+func newLink(ws socket, closeSocket func(), c codec, spawn func(func()) bool) *link {
 	ws.SetReadLimit(maxReceived)
 	return &link{ws: ws, closeSocket: closeSocket, codec: c, spawn: spawn, since: time.Now(), gone: make(chan struct{})}
 }
@@ -84,16 +107,31 @@ func (l *link) read() (frame, int, error) {
 			buffers.Put(buf)
 		}
 	}()
-	if _, err := buf.ReadFrom(r); err != nil {
+	l.body = bodyReader{l, r}
+	if _, err := buf.ReadFrom(&l.body); err != nil {
 		return frame{}, 0, err
 	}
-	l.lastFrame.Store(int64(time.Since(l.since)))
 	if typ != l.codec.messageType() {
 		return frame{}, 0, &unreadableError{websocket.StatusUnsupportedData,
 			"a frame of type " + typ.String() + ", which the protocol does not use"}
 	}
 	f, err := l.codec.decode(buf.Bytes())
 	return f, buf.Len(), err
+}
+
+// bodyReader reads the body of a frame. It records the time of each part, because a large frame can take longer to arrive than
+// the timeout of keepAlive.
+type bodyReader struct {
+	link *link
+	body io.Reader
+}
+
+func (r *bodyReader) Read(p []byte) (int, error) {
+	n, err := r.body.Read(p)
+	if n > 0 {
+		r.link.lastReceived.Store(int64(time.Since(r.link.since)))
+	}
+	return n, err
 }
 
 // closeError converts the error of the last read into a CloseError.
@@ -108,6 +146,8 @@ func (l *link) closeError(err error) *CloseError {
 		ce.Code, ce.Reason = int(bad.code), bad.Error()
 	case errors.Is(err, websocket.ErrMessageTooBig):
 		ce.Code, ce.Reason = int(websocket.StatusMessageTooBig), fmt.Sprintf("the service sent a frame of more than %d bytes", maxReceived)
+	case !hasCloseCodes && l.disconnected && errors.Is(err, net.ErrClosed):
+		ce.Code, ce.byPeer = int(websocket.StatusNormalClosure), true // as after a close by an application server
 	case l.timedOut.Load():
 		ce.err = errors.New("keep-alive timeout: no frame arrived for too long")
 	default:
@@ -236,11 +276,13 @@ func (l *link) begin(w *write) bool {
 	}
 	l.written += int64(len(w.data))
 	w.end = l.written
+	timeout := writeTimeout + time.Duration(len(w.data)/slowestLink)*time.Second
 	if l.watchdog == nil {
-		l.watchdog = time.AfterFunc(writeTimeout, l.closeSocket)
+		l.watchdog = time.AfterFunc(timeout, l.closeSocket)
 	} else {
-		l.watchdog.Reset(writeTimeout)
+		l.watchdog.Reset(timeout)
 	}
+	l.busy.Store(true)
 	return true
 }
 
@@ -248,9 +290,11 @@ func (l *link) begin(w *write) bool {
 func (l *link) put(w *write) bool {
 	err := l.ws.Write(context.Background(), l.codec.messageType(), w.data)
 	l.watchdog.Stop()
+	l.busy.Store(false)
 	if err != nil {
 		w.finish(errLinkLost)
-		l.closeNow() // makes the reader stop
+		l.fail()
+		time.AfterFunc(drainTimeout, l.closeSocket)
 		return false
 	}
 	w.finish(nil)
@@ -265,12 +309,17 @@ func (l *link) abandon() {
 	l.queue = nil
 }
 
-// closeNow closes the link without a close frame and fails the queued writes.
-func (l *link) closeNow() {
+// fail fails the queued writes and those to come.
+func (l *link) fail() {
 	l.mu.Lock()
 	l.dead = true
 	l.abandon()
 	l.mu.Unlock()
+}
+
+// closeNow closes the link without a close frame and fails the queued writes.
+func (l *link) closeNow() {
+	l.fail()
 	l.alive.stop()
 	l.closeSocket()
 }

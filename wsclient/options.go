@@ -41,8 +41,8 @@ func (p Protocol) protobuf() bool { return p == ProtobufReliable || p == Protobu
 // Options are the settings of a [Conn]. Nil and the zero value mean the defaults.
 //
 // Hooks run one at a time, in the order of their events, on a separate goroutine. A hook may call methods of the Conn
-// and may block: it delays only the hooks after it. OnServerClose is the exception: the Conn waits for its result, and
-// so for the hooks before it. No hook starts after Close, but a running hook may outlive Close.
+// and may block: it delays only the hooks after it. OnServerClose is the exception: the Conn waits for its result, but
+// it does not wait for other hooks. No hook starts after Close, but a running hook may outlive Close.
 type Options struct {
 	// Protocol is the subprotocol. The default is JSONReliable.
 	Protocol Protocol
@@ -114,6 +114,9 @@ type Options struct {
 	//
 	// If OnServerClose is nil or returns true, the Conn makes a new connection. If it returns false, the Conn ends with a
 	// *CloseError.
+	//
+	// The Conn waits for the result, so OnServerClose must not wait for the connection. It runs on a goroutine of its own,
+	// possibly at the same time as another hook.
 	OnServerClose func(reason string) bool
 }
 

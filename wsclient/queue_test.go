@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"runtime"
 	"strconv"
+	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -300,5 +301,74 @@ func TestMessagesEndsWithOneError(t *testing.T) {
 		}
 		require.Equal(t, []string{"1"}, texts, "messages that arrived are returned after Close too")
 		require.EqualError(t, last, ErrClosed.Error())
+	})
+}
+
+// TestAnAcknowledgementOfAnEarlierSession checks that an acknowledgement that is delayed until a new session is not sent: the
+// IDs of the new session begin again.
+func TestAnAcknowledgementOfAnEarlierSession(t *testing.T) {
+	bubble(t, func(t *testing.T, s *service) {
+		conn, p := s.connect(Options{})
+		p.close(websocket.StatusPolicyViolation, "")
+		p = s.next()
+		p.sendConnected("c2")
+		synctest.Wait()
+		conn.sequence.send(1, 900)
+		conn.sequence.send(2, 1)
+		require.EqualValues(t, 1, p.expect("sequenceAck").SequenceID)
+	})
+}
+
+// TestSlowConsumerWithAnyCloseCode checks that the limit of the service explains the end of a session, whatever close code the
+// service uses.
+func TestSlowConsumerWithAnyCloseCode(t *testing.T) {
+	for _, test := range []struct {
+		messages, size int
+		slow           bool
+	}{
+		{serviceLimit, 1, true},
+		{serviceLimit - 2, 1, false}, // the session ended for another reason
+		{17, 1 << 20, true},
+	} {
+		t.Run(fmt.Sprintf("%d messages of %d bytes", test.messages, test.size), func(t *testing.T) {
+			bubble(t, func(t *testing.T, s *service) {
+				conn, p := s.connect(Options{Buffer: BufferOptions{Messages: 1}})
+				data := strings.Repeat("a", test.size)
+				for id := range test.messages + 1 { // the first one is within the buffer, and acknowledged
+					p.send(fmt.Sprintf(`{"type":"message","from":"server","dataType":"text","data":%q,"sequenceId":%d}`, data, id+1))
+				}
+				p.expect("sequenceAck")
+				p.close(websocket.StatusTryAgainLater, "")
+				p = s.next()
+				p.close(websocket.StatusPolicyViolation, "The connection could not be recovered.")
+				if !test.slow {
+					s.next().sendConnected("c2")
+					return
+				}
+				<-conn.Done()
+				require.ErrorIs(t, conn.Err(), ErrSlowConsumer)
+				for range test.messages + 1 {
+					receive(t, conn)
+				}
+			})
+		})
+	}
+	t.Run("the limit is that of a session", func(t *testing.T) {
+		bubble(t, func(t *testing.T, s *service) {
+			conn, p := s.connect(Options{Buffer: BufferOptions{Messages: 1}})
+			data := strings.Repeat("a", 1<<20)
+			for session := range 2 {
+				for id := range 8 {
+					p.send(fmt.Sprintf(`{"type":"message","from":"server","dataType":"text","data":%q,"sequenceId":%d}`, data, id+1))
+				}
+				p.close(websocket.StatusTryAgainLater, "")
+				p = s.next()
+				p.close(websocket.StatusPolicyViolation, "The connection could not be recovered.")
+				p = s.next()
+				p.sendConnected(fmt.Sprintf("c%d", session+2))
+			}
+			synctest.Wait()
+			require.NoError(t, conn.Err())
+		})
 	})
 }

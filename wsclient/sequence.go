@@ -14,9 +14,15 @@ const (
 	ackDelay    = 500 * time.Millisecond
 )
 
+// The service ends a connection with more than these unacknowledged.
+const (
+	serviceLimit      = 1000     // messages
+	serviceLimitBytes = 15 << 20 // 16 MiB, less the message that exceeds it
+)
+
 // sequence tracks which messages of a session were received and which were acknowledged.
 type sequence struct {
-	send func(id uint64) // sends a sequenceAck if there is a link
+	send func(epoch, id uint64) // sends a sequenceAck if the session has a link
 
 	mu       sync.Mutex // guards everything below
 	epoch    uint64     // the session
@@ -25,6 +31,7 @@ type sequence struct {
 	acked    uint64     // highest ID that was acknowledged
 	count    int        // number of messages between acked and ackable
 	bytes    int        // size of their frames
+	withheld int        // size of the frames after ackable
 	timer    *time.Timer
 	armed    bool // the timer is running
 	stopped  bool
@@ -34,17 +41,18 @@ type sequence struct {
 func (s *sequence) reset(epoch uint64) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.epoch, s.received, s.ackable, s.acked, s.count, s.bytes = epoch, 0, 0, 0, 0, 0
+	s.epoch, s.received, s.ackable, s.acked, s.count, s.bytes, s.withheld = epoch, 0, 0, 0, 0, 0, 0
 }
 
-// receive records a received message. It returns false if the message is a duplicate.
-func (s *sequence) receive(id uint64) bool {
+// receive records a received message and the size of its frame. It returns false if the message is a duplicate.
+func (s *sequence) receive(id uint64, size int) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if id <= s.received {
 		return false
 	}
 	s.received = id
+	s.withheld += size
 	return true
 }
 
@@ -58,6 +66,7 @@ func (s *sequence) release(r released) {
 	s.ackable = max(s.ackable, r.id)
 	s.count += r.count
 	s.bytes += r.bytes
+	s.withheld -= r.bytes
 	if s.count < ackMessages && s.bytes < ackBytes {
 		s.startTimer()
 		s.mu.Unlock()
@@ -65,7 +74,7 @@ func (s *sequence) release(r released) {
 	}
 	id := s.takeAck()
 	s.mu.Unlock()
-	s.send(id)
+	s.send(r.epoch, id)
 	runtime.Gosched() // lets the writer goroutine run: in a burst, this goroutine would keep reading for a long time
 }
 
@@ -85,13 +94,13 @@ func (s *sequence) startTimer() {
 func (s *sequence) fire() {
 	s.mu.Lock()
 	s.armed = false
-	id := uint64(0)
+	epoch, id := s.epoch, uint64(0)
 	if s.ackable > s.acked && !s.stopped {
 		id = s.takeAck()
 	}
 	s.mu.Unlock()
 	if id > 0 {
-		s.send(id)
+		s.send(epoch, id)
 	}
 }
 
@@ -107,6 +116,13 @@ func (s *sequence) ackNow() uint64 {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return s.takeAck()
+}
+
+// reachedServiceLimit reports whether so many messages of the session are unacknowledged that the service ends it.
+func (s *sequence) reachedServiceLimit() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.received-s.acked >= serviceLimit || s.withheld >= serviceLimitBytes
 }
 
 func (s *sequence) stop() {

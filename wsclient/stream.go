@@ -6,6 +6,7 @@ import (
 	"crypto/rand"
 	"errors"
 	"io"
+	"math"
 	"sync"
 	"time"
 )
@@ -44,8 +45,8 @@ type StreamOptions struct {
 	DataType DataType
 
 	// IdleTimeout is how long the service keeps a stream that sends nothing. 0 means the service's default of 5 minutes.
-	// The minimum is 1 second. The StreamWriter sends keep-alives three times per IdleTimeout, so the timeout takes effect
-	// only if the connection breaks.
+	// The minimum is 1 second, the maximum 2^32-1 milliseconds. The StreamWriter sends keep-alives three times per
+	// IdleTimeout, so the timeout takes effect only if the connection breaks.
 	IdleTimeout time.Duration
 }
 
@@ -56,6 +57,9 @@ const (
 
 	streamFragmentSize   = 512 << 10 // largest fragment of Write, in bytes
 	defaultStreamTimeout = 5 * time.Minute
+	maxStreamTimeout     = math.MaxUint32 * time.Millisecond
+
+	maxStreamError = 4 << 10 // bytes of the text of an error, and of its code
 
 	// streamCloseTimeout limits the wait for the service to confirm the end of a stream.
 	streamCloseTimeout = 30 * time.Second
@@ -94,16 +98,16 @@ func (c *Conn) OpenGroupStream(ctx context.Context, group string, options *Strea
 		return nil, invalid(operation, "options.DataType", "must be DataBinary or DataText")
 	case o.IdleTimeout != 0 && o.IdleTimeout < time.Second:
 		return nil, invalid(operation, "options.IdleTimeout", "is less than 1 second")
+	case o.IdleTimeout > maxStreamTimeout:
+		return nil, invalid(operation, "options.IdleTimeout", "is longer than %v", maxStreamTimeout)
 	}
-	k := &call{operation: operation}
-	l, epoch, err := c.ready(ctx, k)
+	_, epoch, err := c.ready(ctx, &call{})
 	if err != nil {
 		return nil, operationError(operation, err, false)
 	}
-	s := &StreamWriter{conn: c, group: group, options: o, epoch: epoch, base: 1, next: 1,
-		opened: make(chan struct{}), closed: make(chan struct{}), room: make(chan struct{}, 1)}
+	s := c.newStream(group, o, epoch)
 	c.streams.add(s)
-	if err := s.open(l); err != nil {
+	if err := s.open(); err != nil {
 		s.fail(err)
 		return nil, operationError(operation, err, false)
 	}
@@ -120,6 +124,11 @@ func (c *Conn) OpenGroupStream(ctx context.Context, group string, options *Strea
 		s.fail(c.endError())
 		return nil, operationError(operation, c.endError(), false)
 	}
+}
+
+func (c *Conn) newStream(group string, o StreamOptions, epoch uint64) *StreamWriter {
+	return &StreamWriter{conn: c, group: group, options: o, epoch: epoch, base: 1, next: 1,
+		opened: make(chan struct{}), closed: make(chan struct{}), room: make(chan struct{}, 1)}
 }
 
 // StreamWriter sends a stream to a group. Create one with [Conn.OpenGroupStream]. Its methods are safe for concurrent
@@ -144,6 +153,7 @@ type StreamWriter struct {
 	next     uint64     // number of the next fragment
 	ended    bool       // Close or CloseWithError was called
 	endFrame []byte
+	endAgain bool // the end was sent again after a recovery
 	over     bool
 	err      error // the error with which the stream is over; nil if it ended normally
 	timer    *time.Timer
@@ -239,7 +249,7 @@ func (s *StreamWriter) Close() error { return s.close(nil) }
 
 // CloseWithError ends the stream with an error and otherwise works like [StreamWriter.Close]. Receivers find a
 // *[StreamError] with the name "UserError" and the text of err in [StreamFragment.Err]. If err is a *StreamError, they
-// receive its Message and UserErrorCode. CloseWithError(nil) is the same as Close.
+// receive its Message and UserErrorCode. Texts are cut after 4 KiB. CloseWithError(nil) is the same as Close.
 func (s *StreamWriter) CloseWithError(err error) error {
 	if err == nil {
 		return s.close(nil)
@@ -248,6 +258,7 @@ func (s *StreamWriter) CloseWithError(err error) error {
 	if se, ok := errors.AsType[*StreamError](err); ok {
 		end.Message, end.UserErrorCode = se.Message, se.UserErrorCode
 	}
+	end.Message, end.UserErrorCode = shorten(end.Message, maxStreamError), shorten(end.UserErrorCode, maxStreamError)
 	return s.close(end)
 }
 
@@ -264,9 +275,18 @@ func (s *StreamWriter) close(end *StreamError) error {
 		s.fail(ErrOutcomeUnknown)
 	}
 	if err := s.failure(); err != nil {
-		return operationError(operation, err, false)
+		return operationError(operation, err, s.mayHaveEnded(err))
 	}
 	return nil
+}
+
+// mayHaveEnded reports whether the stream may have ended normally despite the error: its end was sent twice, and the
+// service, asked again, no longer knew the stream.
+func (s *StreamWriter) mayHaveEnded(err error) bool {
+	se, ok := errors.AsType[*StreamError](err)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return ok && se.Name == nameStreamNotFound && s.endAgain
 }
 
 // end sends the end of the stream if that has not been done yet.
@@ -292,13 +312,24 @@ func (s *StreamWriter) failure() error {
 	return s.err
 }
 
-// open sends the first request to open the stream.
-func (s *StreamWriter) open(l *link) error {
+// open sends the first request to open the stream. The stream is already registered, so resume may have sent it, or will if
+// there is no link.
+func (s *StreamWriter) open() error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	if s.link != nil {
+		return nil
+	}
+	l, epoch := s.conn.current()
+	if epoch != s.epoch {
+		return sessionLost()
+	}
 	s.link = l
 	return s.writeOpen()
 }
+
+// sessionLost returns the error of a stream whose session has ended.
+func sessionLost() error { return &CloseError{Code: codeAbnormal, err: errLinkLost} }
 
 // writeOpen sends a request to open the stream. The caller holds s.mu.
 func (s *StreamWriter) writeOpen() error {
@@ -349,12 +380,13 @@ func (s *StreamWriter) wake() {
 	}
 }
 
-// acknowledge removes the fragments before the one that the service expects next.
-func (s *StreamWriter) acknowledge(expected uint64) {
+// acknowledge removes the fragments before the one that the service expects next. It returns false if that one has been
+// removed before.
+func (s *StreamWriter) acknowledge(expected uint64) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.over {
-		return
+		return true
 	}
 	if !s.accepted {
 		s.accepted = true
@@ -362,7 +394,7 @@ func (s *StreamWriter) acknowledge(expected uint64) {
 		s.timer = time.AfterFunc(s.keepAliveInterval(), s.keepAlive)
 	}
 	if expected <= s.base || expected > s.next {
-		return
+		return expected >= s.base || expected == 0
 	}
 	n := int(expected - s.base)
 	for i := range n {
@@ -371,12 +403,16 @@ func (s *StreamWriter) acknowledge(expected uint64) {
 	}
 	s.unacked, s.base = s.unacked[n:], expected
 	s.wake()
+	return true
 }
 
 // handleNack sends the unacknowledged fragments again. After a gap, the service sends a nack for every fragment that
 // follows, so nacks for the same fragment are ignored for streamRetryDelay.
 func (s *StreamWriter) handleNack(f *frame) {
-	s.acknowledge(f.expected)
+	if !s.acknowledge(f.expected) {
+		s.fail(&StreamError{Name: f.failure.name, Message: "the service expects a fragment that it has acknowledged"})
+		return
+	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.over || s.resent == f.expected && time.Since(s.resentAt) < streamRetryDelay {
@@ -408,10 +444,14 @@ func (s *StreamWriter) writeUnacked() {
 func (s *StreamWriter) resume(l *link) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	if s.link == l { // opened in the meantime
+		return
+	}
 	s.link = l
 	if !s.accepted {
-		_ = s.writeOpen() // cannot fail: the same request was encoded before
+		_ = s.writeOpen() // cannot fail: open has encoded, or will encode, the same request
 	}
+	s.endAgain = s.ended
 	s.writeUnacked()
 }
 
@@ -491,7 +531,7 @@ func (all *streams) resume(l *link) {
 func (all *streams) endOlder(epoch uint64) {
 	for _, s := range all.list() {
 		if s.epoch < epoch {
-			s.fail(errLinkLost)
+			s.fail(sessionLost())
 		}
 	}
 }

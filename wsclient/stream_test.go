@@ -10,6 +10,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/coder/websocket"
 	"github.com/stretchr/testify/require"
 )
 
@@ -216,4 +217,103 @@ func TestStreamIsReceived(t *testing.T) {
 	h := startHub(t)
 	_, err := h.dial(t, &Options{Protocol: ProtobufReliable}).OpenGroupStream(testContext(t), "room", nil)
 	require.ErrorIs(t, err, errors.ErrUnsupported)
+}
+
+// TestStreamOpensDuringARecovery checks that a stream that is opened while a recovery completes uses the new link, and that
+// its request is sent once.
+func TestStreamOpensDuringARecovery(t *testing.T) {
+	for _, early := range []bool{true, false} {
+		t.Run(fmt.Sprintf("registered before the recovery %v", early), func(t *testing.T) {
+			bubble(t, func(t *testing.T, s *service) {
+				conn, p := s.connect(Options{})
+				w := conn.newStream("room", StreamOptions{DataType: DataText}, 1)
+				if early {
+					conn.streams.add(w)
+				}
+				p.cut()
+				p = s.next()
+				p.send(`{"type":"pong"}`)
+				synctest.Wait()
+				if !early {
+					conn.streams.add(w)
+				}
+				require.NoError(t, w.open())
+				l, _ := conn.current()
+				w.resume(l) // as if the recovery had completed only now
+				p.streamAck(p.expect("sendToGroup").Stream.StreamID, 1)
+				<-w.opened
+				_, err := w.Write([]byte("a"))
+				require.NoError(t, err)
+				require.EqualValues(t, 1, p.expect("streamData").Fragment)
+			})
+		})
+	}
+	bubble(t, func(t *testing.T, s *service) {
+		conn, p := s.connect(Options{})
+		w := conn.newStream("room", StreamOptions{DataType: DataText}, 1)
+		p.close(websocket.StatusPolicyViolation, "")
+		s.next().sendConnected("c2")
+		synctest.Wait()
+		conn.streams.add(w)
+		require.ErrorAs(t, w.open(), new(*CloseError))
+	})
+}
+
+// TestStreamEndOverARecovery checks the end of a stream whose confirmation is lost: the service no longer knows the stream.
+func TestStreamEndOverARecovery(t *testing.T) {
+	bubble(t, func(t *testing.T, s *service) {
+		conn, p := s.connect(Options{})
+		w := openStream(t, conn, p, nil)
+		closed := closeStream(w.Close)
+		p.expect("streamEnd")
+		p.cut()
+		p = s.next()
+		p.send(`{"type":"pong"}`)
+		p.expect("streamEnd")
+		p.send(withID(`{"type":"streamClosed","streamId":"$","error":{"name":"StreamNotFound","message":"no"}}`, w.ID()))
+		err := <-closed
+		require.ErrorAs(t, err, new(*StreamError))
+		require.ErrorIs(t, err, ErrOutcomeUnknown)
+
+		w = openStream(t, conn, p, nil)
+		closed = closeStream(w.Close)
+		p.expect("streamEnd")
+		p.send(withID(`{"type":"streamClosed","streamId":"$","error":{"name":"StreamNotFound","message":"no"}}`, w.ID()))
+		require.NotErrorIs(t, <-closed, ErrOutcomeUnknown)
+	})
+}
+
+// TestStreamErrorsFitIntoAFrame checks that a long error text does not end the connection.
+func TestStreamErrorsFitIntoAFrame(t *testing.T) {
+	bubble(t, func(t *testing.T, s *service) {
+		conn, p := s.connect(Options{})
+		w := openStream(t, conn, p, nil)
+		long := "a" + strings.Repeat("é", 1<<20)
+		closeStream(func() error { return w.CloseWithError(&StreamError{Message: long, UserErrorCode: long}) })
+		f := p.expect("streamEnd")
+		require.Less(t, len(f.raw), maxFrame)
+		require.True(t, strings.HasPrefix(long, f.Error.Message))
+		require.Len(t, f.Error.Message, maxStreamError-1, "a character is not split")
+		p.send(withID(`{"type":"streamClosed","streamId":"$"}`, w.ID()))
+	})
+}
+
+// TestStreamThatTheServiceForgot checks that a stream fails if the service asks again for fragments that it acknowledged, because
+// the StreamWriter no longer has them.
+func TestStreamThatTheServiceForgot(t *testing.T) {
+	bubble(t, func(t *testing.T, s *service) {
+		conn, p := s.connect(Options{})
+		w := openStream(t, conn, p, nil)
+		for range 3 {
+			_, err := w.Write([]byte("a"))
+			require.NoError(t, err)
+		}
+		p.streamAck(w.ID(), 3)
+		p.send(withID(`{"type":"streamNack","streamId":"$","name":"InvalidSequenceId","expectedSequenceId":1}`, w.ID()))
+		<-w.closed
+		_, err := w.Write([]byte("a"))
+		var se *StreamError
+		require.ErrorAs(t, err, &se)
+		require.Equal(t, "InvalidSequenceId", se.Name)
+	})
 }

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"net/url"
+	"runtime/debug"
 	"strings"
 	"time"
 
@@ -29,6 +30,9 @@ const (
 
 	// resetDelayAfter is how long a connection must have been up to reset the reconnect delay.
 	resetDelayAfter = 30 * time.Second
+
+	// providerGrace is how long a provider may take to return after its context has ended.
+	providerGrace = time.Second
 
 	// maxRejections is the number of rejected URLs after which the Conn ends.
 	maxRejections = 3
@@ -112,12 +116,12 @@ func (c *Conn) handle(l *link, f *frame, size int) {
 		c.acks.resolve(&kept)
 	case frameConnected: // later in a connection, it may carry a new reconnection token
 		c.mu.Lock()
-		if f.reconnectionToken != "" && f.connectionID == c.session.id {
+		if f.reconnectionToken != "" && f.connectionID == c.session.id && c.queue.reliable {
 			c.session.token = f.reconnectionToken
 		}
 		c.mu.Unlock()
 	case frameDisconnected:
-		l.disconnectMessage = f.reason
+		l.disconnected, l.disconnectMessage = true, f.reason
 	case frameInvokeResponse:
 		kept := *f
 		c.invokes.resolve(&kept)
@@ -130,7 +134,7 @@ func (c *Conn) handle(l *link, f *frame, size int) {
 
 // deliver adds a message to the queue unless it is a duplicate.
 func (c *Conn) deliver(l *link, m *Message, size int) {
-	if m.SequenceID != 0 && c.queue.reliable && !c.sequence.receive(m.SequenceID) {
+	if m.SequenceID != 0 && c.queue.reliable && !c.sequence.receive(m.SequenceID, size) {
 		c.duplicates.Add(1)
 		if id := c.sequence.ackNow(); id > 0 {
 			l.send(&request{kind: requestSequenceAck, sequenceID: id})
@@ -193,6 +197,10 @@ func (c *Conn) replace(l *link, ce *CloseError) (*link, *receivedFrame, error) {
 			ce = rejection
 		}
 	}
+	// The close code of a session with too many unacknowledged messages is not documented.
+	if ce.Code != int(websocket.StatusNormalClosure) && c.queue.reliable && c.queue.overLimit() && c.sequence.reachedServiceLimit() {
+		ce.err = ErrSlowConsumer
+	}
 	c.endSession(ce)
 	if hook := c.options.OnDisconnected; hook != nil {
 		c.hooks.add(func() { hook(DisconnectedEvent{c, s.id, ce}) })
@@ -240,7 +248,11 @@ func (c *Conn) wantsReconnect(ce *CloseError) bool {
 		reason = ce.Reason
 	}
 	answer := make(chan bool, 1)
-	c.hooks.add(func() { answer <- hook(reason) })
+	// Not queued behind the other hooks: one of them may wait for the connection.
+	c.hooks.start(func() {
+		defer close(answer) // in case the hook calls runtime.Goexit
+		answer <- hook(reason)
+	})
 	select {
 	case wanted := <-answer:
 		return wanted
@@ -284,8 +296,14 @@ func (c *Conn) recover(s session, ce *CloseError, broken time.Time) (*link, *rec
 	}
 }
 
+// errOtherConnection means that the service, or a proxy, ignored the parameters of a recovery.
+var errOtherConnection = errors.New("the service made a new connection instead of recovering the old one")
+
 // isUnrecoverable reports whether err means that the session cannot be recovered. Other errors may be temporary.
 func isUnrecoverable(err error) bool {
+	if errors.Is(err, errOtherConnection) {
+		return true
+	}
 	if ce, ok := errors.AsType[*CloseError](err); ok {
 		return !canRecover(ce)
 	}
@@ -310,18 +328,28 @@ func (c *Conn) tryRecover(s session) (*link, *receivedFrame, error) {
 	}
 	stop := context.AfterFunc(ctx, l.closeNow)
 	f, size, err := l.read()
+	if err == nil && f.kind == frameDisconnected {
+		l.disconnected, l.disconnectMessage = true, f.reason
+		if _, _, err = l.read(); err == nil { // it should read the close frame
+			err = errors.New("the service disconnected the client")
+		}
+	}
 	if !stop() && err == nil {
 		err = ctx.Err()
 	}
 	if err != nil {
 		l.closeNow()
-		return nil, nil, l.closeError(err)
+		ce := l.closeError(err)
+		if !hasCloseCodes && ce.Code == codeAbnormal && ctx.Err() == nil {
+			ce.Code = int(websocket.StatusPolicyViolation) // most likely: the socket opened, and was closed without a frame
+		}
+		return nil, nil, ce
 	}
-	if f.kind == frameDisconnected {
-		l.disconnectMessage = f.reason
-		_, _, err := l.read() // reads the close frame
-		l.closeNow()
-		return nil, nil, l.closeError(errors.Join(err, errors.New("the service disconnected the client")))
+	if f.kind == frameConnected && f.connectionID != s.id {
+		if !c.goroutines.spawn(func() { l.close(websocket.StatusNormalClosure, "") }) {
+			l.closeNow()
+		}
+		return nil, nil, errOtherConnection
 	}
 	return l, &receivedFrame{f, size}, nil
 }
@@ -390,11 +418,11 @@ func (c *Conn) giveUp(err error) bool {
 // connections at the same time do not reconnect at the same time.
 func (c *Conn) nextDelay() time.Duration {
 	limit := c.options.Reconnect.MaxDelay
-	if shifted := c.options.Reconnect.MinDelay << min(c.attempt, 30); shifted > 0 {
-		limit = min(limit, shifted)
+	if shift := min(c.attempt, 62); c.options.Reconnect.MinDelay <= limit>>shift {
+		limit = c.options.Reconnect.MinDelay << shift
 	}
 	c.attempt++
-	return rand.N(limit + 1)
+	return rand.N(limit)
 }
 
 // sleep waits for d. It returns false early if the Conn ends.
@@ -413,7 +441,7 @@ func (c *Conn) sleep(d time.Duration) bool {
 func (c *Conn) connect(ctx context.Context) (*link, session, error) {
 	ctx, cancel := context.WithTimeout(ctx, attemptTimeout)
 	defer cancel()
-	target, err := c.provider(context.WithValue(ctx, staticKey{}, &c.static))
+	target, err := c.askProvider(ctx)
 	if err != nil {
 		return nil, session{}, fmt.Errorf("wsclient: the URL provider failed: %w", redactError(err, ""))
 	}
@@ -436,6 +464,42 @@ func (c *Conn) connect(ctx context.Context) (*link, session, error) {
 		s.token = ""
 	}
 	return l, s, nil
+}
+
+// askProvider calls the provider. It gives up on a provider that ignores its context.
+func (c *Conn) askProvider(ctx context.Context) (string, error) {
+	type result struct {
+		url      string
+		static   bool
+		err      error
+		panicked string
+	}
+	answer := make(chan result, 1)
+	go func() {
+		r := result{err: errors.New("it called runtime.Goexit")} // like a test's FailNow; replaced if the provider returns
+		defer func() {
+			if p := recover(); p != nil {
+				r.panicked = fmt.Sprintf("%v\n\n%s", p, debug.Stack())
+			}
+			answer <- r
+		}()
+		r.url, r.err = c.provider(context.WithValue(ctx, staticKey{}, &r.static))
+	}()
+	var giveUp <-chan time.Time
+	for ended := ctx.Done(); ; {
+		select {
+		case r := <-answer:
+			if r.panicked != "" { // where the caller of Dial can recover
+				panic(r.panicked)
+			}
+			c.static = r.static
+			return r.url, r.err
+		case <-ended:
+			ended, giveUp = nil, time.After(providerGrace) // most providers return now, with a better error
+		case <-giveUp:
+			return "", ctx.Err()
+		}
+	}
 }
 
 // open dials target and returns the new link.
@@ -471,7 +535,7 @@ func (c *Conn) awaitConnected(ctx context.Context, l *link) (frame, error) {
 		case err != nil:
 			return f, l.closeError(err)
 		case f.kind == frameDisconnected:
-			l.disconnectMessage = f.reason
+			l.disconnected, l.disconnectMessage = true, f.reason
 		case f.kind == frameConnected && f.connectionID == "":
 			return f, unreadable("a connected frame without a connectionId")
 		case f.kind == frameConnected:

@@ -16,9 +16,9 @@ import (
 // URLProvider returns the URL to connect to, with a fresh access token in its query. A server can return the URL from
 // GetClientAccessToken of its service client.
 //
-// A Conn calls its URLProvider before each new connection, but not for a recovery. Calls do not overlap. The context
-// ends with the attempt to connect, after at most 10 seconds. The URLProvider must return when the context ends, and
-// must not call [Conn.Close].
+// A Conn calls its URLProvider before each new connection, but not for a recovery. The context ends with the attempt to
+// connect, after at most 10 seconds. The URLProvider should return when the context ends. One second later the Conn
+// stops waiting for it, and may call it again. Otherwise calls do not overlap.
 type URLProvider func(ctx context.Context) (string, error)
 
 // staticKey is the context key under which StaticURL reports that its URL does not change.

@@ -220,6 +220,12 @@ func TestBadArguments(t *testing.T) {
 			{"SendEvent: event must be a letter, then up to 127 letters, digits, and any of _ . -", event("1a")},
 			{"SendEvent: event must be a letter, then up to 127 letters, digits, and any of _ . -", event("a\n")},
 			{"SendEvent: event must be a letter, then up to 127 letters, digits, and any of _ . -", event(long[:129])},
+			{"SendEvent: event must be a letter, then up to 127 letters, digits, and any of _ . -", event("\u212Aelvin")}, // not a K
+			{"SendEvent: event must be a letter, then up to 127 letters, digits, and any of _ . -", event("me\u017F\u017Fage")},
+			{"OpenGroupStream: options.IdleTimeout is longer than 1193h2m47.295s", func() error {
+				_, err := conn.OpenGroupStream(ctx, "room", &StreamOptions{IdleTimeout: 1 << 32 * time.Millisecond})
+				return err
+			}},
 			{"Invoke: event is empty", func() error { _, err := conn.Invoke(ctx, "", Text("a"), nil); return err }},
 			{"SendToGroup: payload is the zero Payload; make one with Text, JSON, Binary or Protobuf", sendTo("g", Payload{}, SendToGroupOptions{})},
 			{"SendToGroup: payload is text that is not valid UTF-8; send it with Binary", sendTo("g", Text("\xff"), SendToGroupOptions{})},
@@ -255,6 +261,24 @@ func TestBadArguments(t *testing.T) {
 		require.NoError(t, sendTo("g", Text("a"), SendToGroupOptions{NoAck: true, // the rules of HTTP headers do not apply
 			Metadata: map[string]string{"Trace": "a, b", "trace": " "}})())
 	})
+}
+
+// TestErrorsHaveOneLine checks that text of the service, of the event handler, or of another client cannot add lines to a log or
+// control a terminal.
+func TestErrorsHaveOneLine(t *testing.T) {
+	const text = "a\n\x1b[2J\u202eb"
+	for _, err := range []error{
+		&AckError{Name: text, Message: text},
+		&InvokeError{Name: text, Message: text},
+		&StreamError{Name: text, Message: text},
+		&CloseError{Code: 1000, Reason: text, Message: text + text},
+	} {
+		require.NotContains(t, err.Error(), "\n")
+		require.NotContains(t, err.Error(), "\x1b")
+		require.NotContains(t, err.Error(), "\u202e")
+		require.Contains(t, err.Error(), `a \u001b[2J\u202eb`)
+	}
+	require.Less(t, len((&StreamError{Name: "UserError", Message: strings.Repeat("a", 1<<20)}).Error()), 2*maxErrorText)
 }
 
 // TestCloseErrorText checks the punctuation, because the service's texts end with a period.

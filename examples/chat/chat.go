@@ -27,6 +27,7 @@ const (
 	historyLength = 50   // messages in a room's history
 	maxTextLength = 2000 // characters in a message
 	maxRooms      = 1000
+	maxSilenced   = 1000 // muted and removed users of a room
 )
 
 var (
@@ -462,6 +463,8 @@ func (c *Chat) changeAsHost(name, host, user string, change func(*room)) error {
 		return eventhandler.Reject(http.StatusForbidden, "only the host of "+name+" can do that")
 	case user == host || !isName(user):
 		return eventhandler.Reject(http.StatusBadRequest, "choose another user")
+	case len(r.muted)+len(r.banned) >= maxSilenced && !r.muted[user]: // a muted user can be unmuted
+		return eventhandler.Reject(http.StatusForbidden, "too many users are muted or removed in "+name)
 	}
 	change(r)
 	return nil

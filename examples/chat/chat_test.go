@@ -1,12 +1,14 @@
 package main
 
 import (
+	"bufio"
 	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
 	"log/slog"
+	"net"
 	"net/http"
 	"net/http/cookiejar"
 	"net/http/httptest"
@@ -282,6 +284,29 @@ func TestNobodyCanTakeAllRooms(t *testing.T) {
 	chat.mu.Unlock()
 	_, err := chat.enter("one-more", "eve")
 	require.ErrorContains(t, err, "there are too many rooms")
+}
+
+func TestAHostCannotTakeAllMemory(t *testing.T) {
+	_, chat, _ := startChatWith(t, false, nil)
+	_, err := chat.enter("lobby", "eve")
+	require.NoError(t, err)
+	set := func(names func(*room) map[string]bool, user string, on bool) error {
+		return chat.changeAsHost("lobby", "eve", user, func(r *room) {
+			if names(r)[user] = true; !on {
+				delete(names(r), user)
+			}
+		})
+	}
+	muted := func(r *room) map[string]bool { return r.muted }
+	banned := func(r *room) map[string]bool { return r.banned }
+	for i := range maxSilenced / 2 {
+		require.NoError(t, set(muted, fmt.Sprint("muted", i), true))
+		require.NoError(t, set(banned, fmt.Sprint("banned", i), true))
+	}
+	require.ErrorContains(t, set(muted, "ann", true), "too many users are muted or removed in lobby")
+	require.ErrorContains(t, set(banned, "ann", true), "too many users are muted or removed in lobby")
+	require.NoError(t, set(muted, "muted0", false), "a muted user can still be unmuted")
+	require.NoError(t, set(muted, "ann", true))
 }
 
 // interceptor is a transport that calls a function once, before the next PUT whose path has the prefix.
@@ -650,6 +675,30 @@ func TestASessionThatExpiresEndsItsConnections(t *testing.T) {
 	isFree(t, page, "ann")
 }
 
+func TestStrangersWhoLogInOftenDoNotKeepOthersOut(t *testing.T) {
+	page, chat, _ := startChatWith(t, false, nil)
+	_, ann, _ := join(t, page, "ann", "lobby")
+	chat.sessions.mu.Lock()
+	for i := range maxSessions - 1 {
+		chat.sessions.byID[fmt.Sprint(i)] = &session{name: fmt.Sprint("stranger", i), expiry: time.NewTimer(time.Hour)}
+	}
+	chat.sessions.mu.Unlock()
+	_, ben, _ := join(t, page, "ben", "lobby")
+	ben.send("say", map[string]any{"text": "hi"})
+	require.Equal(t, "hi", ann.expect("message")["text"], "a session with a connection stays")
+	require.Len(t, chat.sessions.byID, maxSessions)
+
+	// A session whose user is connected is not ended.
+	chat.sessions.mu.Lock()
+	for _, session := range chat.sessions.byID {
+		session.name = "ann"
+	}
+	chat.sessions.mu.Unlock()
+	status, body := newBrowser(t, page).post("/api/login", `{"name":"carol"}`)
+	require.Equal(t, http.StatusServiceUnavailable, status)
+	require.Equal(t, "The chat is full.\n", body)
+}
+
 // isFree waits until somebody else can log in under a name. The name is free once its connections are closed.
 func isFree(t *testing.T, page, name string) {
 	t.Helper()
@@ -791,6 +840,54 @@ func TestTheProgramServesThePage(t *testing.T) {
 
 	c := config{addr: "127.0.0.1:0", connectionString: "Endpoint=x"}
 	require.ErrorIs(t, run(t.Context(), c, slog.Default(), func(string) {}), webpubsub.ErrInvalidArgument)
+}
+
+// The service does not follow redirects.
+func TestTheEventHandlerIsNotRedirected(t *testing.T) {
+	page := startChat(t, false)
+	for _, path := range []string{"/eventhandler", "/eventhandler/", "/eventhandler/connect"} {
+		req, err := http.NewRequest(http.MethodOptions, page+path, nil)
+		require.NoError(t, err)
+		req.Header.Set("WebHook-Request-Origin", "name.webpubsub.azure.com")
+		resp, err := (&http.Transport{DisableKeepAlives: true}).RoundTrip(req)
+		require.NoError(t, err)
+		require.NoError(t, resp.Body.Close())
+		require.Equal(t, http.StatusOK, resp.StatusCode, path)
+	}
+}
+
+func TestTheProgramEndsAfterTheRequestsInProgress(t *testing.T) {
+	ctx, stop := context.WithCancel(t.Context())
+	defer stop()
+	started, ended := make(chan string, 1), make(chan error, 1)
+	go func() {
+		ended <- run(ctx, config{addr: "127.0.0.1:0"}, slog.New(slog.DiscardHandler), func(url string) { started <- url })
+	}()
+	address := strings.Trim(strings.TrimPrefix(<-started, "http://"), "/")
+	conn, err := net.Dial("tcp", address)
+	require.NoError(t, err)
+	defer conn.Close()
+	const body = `{"name":"ann"}`
+	fmt.Fprintf(conn, "POST /api/login HTTP/1.1\r\nHost: %s\r\nContent-Length: %d\r\nExpect: 100-continue\r\n\r\n", address, len(body))
+	reader := bufio.NewReader(conn)
+	line, err := reader.ReadString('\n')
+	require.NoError(t, err)
+	require.Contains(t, line, "100 Continue", "login is reading the body")
+	_, err = reader.ReadString('\n')
+	require.NoError(t, err)
+
+	stop()
+	select {
+	case err := <-ended:
+		t.Fatal("the program has ended during a request:", err)
+	case <-time.After(100 * time.Millisecond): // not long enough to fail a program that waits
+	}
+	fmt.Fprint(conn, body)
+	resp, err := http.ReadResponse(reader, nil)
+	require.NoError(t, err)
+	resp.Body.Close()
+	require.Equal(t, http.StatusNoContent, resp.StatusCode)
+	require.NoError(t, <-ended)
 }
 
 func TestTheProgramReceivesTheServicesEventsThroughATunnel(t *testing.T) {

@@ -106,15 +106,18 @@ func run(ctx context.Context, c config, log *slog.Logger, started func(url strin
 	} else {
 		tunnelEnded <- nil
 	}
+	stopped := make(chan struct{})
 	context.AfterFunc(ctx, func() {
+		defer close(stopped)
 		ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
 		defer cancel()
 		_ = server.Shutdown(ctx)
 	})
 	url := "http://" + listener.Addr().String() + "/"
 	started(url)
-	err = server.Serve(listener)
+	err = server.Serve(listener) // returns before the requests in progress have ended
 	cancel()
+	<-stopped
 	if tunnelErr := <-tunnelEnded; tunnelErr != nil {
 		return tunnelErr
 	}

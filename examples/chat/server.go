@@ -27,6 +27,7 @@ func newServer(s *sessions, events http.Handler) http.Handler {
 	api.HandleFunc("POST /api/negotiate", s.negotiate)
 
 	mux := http.NewServeMux()
+	mux.Handle("/eventhandler", events) // without this pattern, net/http would redirect this path
 	mux.Handle("/eventhandler/", events)
 	mux.Handle("/api/", http.NewCrossOriginProtection().Handler(api)) // pages of other sites may not log in or negotiate
 	mux.Handle("/", secure(http.FileServerFS(page)))
@@ -56,6 +57,9 @@ func (s *sessions) login(w http.ResponseWriter, r *http.Request) {
 	}
 	old, _ := s.of(r)
 	cookie, status := s.add(body.Name, old)
+	if status == http.StatusServiceUnavailable && s.makeRoom(r.Context()) {
+		cookie, status = s.add(body.Name, old)
+	}
 	switch status {
 	case http.StatusConflict:
 		http.Error(w, body.Name+" is taken.", status)

@@ -18,6 +18,7 @@ const (
 	cookieName      = "chat_session"
 	sessionLifetime = 24 * time.Hour
 	maxSessions     = 10_000
+	makeRoomTries   = 10
 	endTimeout      = 30 * time.Second // for ending a session outside of a request
 )
 
@@ -94,6 +95,25 @@ func (s *sessions) add(name, old string) (cookie string, status int) {
 		}
 	})}
 	return cookie, http.StatusNoContent
+}
+
+// makeRoom ends a session whose user has no connection, so that strangers who log in many times do not keep others out.
+// It tries a few sessions, chosen at random, and reports whether it has ended one.
+func (s *sessions) makeRoom(ctx context.Context) bool {
+	candidates := map[string]string{} // id -> name
+	s.mu.Lock()
+	for id, found := range s.byID { // in random order
+		if candidates[id] = found.name; len(candidates) == makeRoomTries {
+			break
+		}
+	}
+	s.mu.Unlock()
+	for id, name := range candidates {
+		if connected, err := s.service.UserExists(ctx, name, nil); err == nil && !connected {
+			return s.end(ctx, id) == nil
+		}
+	}
+	return false
 }
 
 // end ends a session, if it exists, and closes its user's connections. If the connections cannot be closed, the session

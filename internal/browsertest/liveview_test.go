@@ -244,3 +244,16 @@ func TestOtherPagesCannotReadTheLiveView(t *testing.T) {
 		require.False(t, connects(p, "evil.example"))
 	})
 }
+
+// The names of groups and the ids of MQTT clients are the same on the page if they differ only in what is redacted.
+func TestLiveViewShowsItemsOfTheSameNameOnce(t *testing.T) {
+	srv := emulator.StartT(t, &emulator.Options{AccessKey: "the primary key", SecondaryAccessKey: "the secondary key"})
+	p := newPage(t, startBrowser(t), "the live view")
+	p.do(chromedp.Navigate(srv.Endpoint()))
+	join(t, srv, "chat", "", &webpubsub.ClientAccessTokenOptions{Groups: []string{"the primary key", "the secondary key"}})
+	for n := 1; n <= 3; n++ {
+		p.waitForText(".hub .summary", fmt.Sprintf("%d connection", n))
+		require.Equal(t, 2, evaluate[int](p, `document.querySelectorAll(".groups li").length`))
+		join(t, srv, "chat", "", &webpubsub.ClientAccessTokenOptions{UserID: fmt.Sprint(n)})
+	}
+}

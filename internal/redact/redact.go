@@ -469,6 +469,9 @@ func (v *view) valueAfter(i int, k kind, nameQuoted bool) span {
 		return span{}
 	}
 	first := v.text[start]
+	if colon && nameQuoted && first == '[' {
+		return span{start + 1, v.arrayEnd(start + 1)}
+	}
 	if k == auth {
 		if isQuote(first) {
 			start++
@@ -490,8 +493,6 @@ func (v *view) valueAfter(i int, k kind, nameQuoted bool) span {
 				return span{start, end}
 			}
 		}
-	case colon && nameQuoted && first == '[':
-		return span{start + 1, v.closing(start+1, ']')}
 	case colon && nameQuoted:
 		return span{start, v.until(start, ",}]")}
 	}
@@ -522,6 +523,16 @@ func (v *view) closing(i int, quote byte) int {
 	for ; i < len(v.text) && v.text[i] != quote; i++ {
 		if v.text[i] == '\\' {
 			i++
+		}
+	}
+	return min(i, len(v.text))
+}
+
+// arrayEnd returns the end of an array of strings: the position of the closing bracket or, if there is none, the end of the text.
+func (v *view) arrayEnd(i int) int {
+	for ; i < len(v.text) && v.text[i] != ']'; i++ {
+		if v.text[i] == '"' {
+			i = v.closing(i+1, '"')
 		}
 	}
 	return min(i, len(v.text))

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"slices"
 	"time"
 
 	"github.com/awps-go/webpubsub/emulator/internal/hub"
@@ -51,7 +50,7 @@ func (s *socket) sendInvokeResponse(r *request, reply *hub.Payload) {
 	}
 }
 
-// cancelInvocation cancels an invocation, whether it is queued or the application is handling it.
+// cancelInvocation cancels an invocation, whether it is queued, delayed by a fault, or the application is handling it.
 func (s *socket) cancelInvocation(id string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -59,9 +58,12 @@ func (s *socket) cancelInvocation(id string) {
 		cancel()
 		return
 	}
-	s.requests.waiting = slices.DeleteFunc(s.requests.waiting, func(r *request) bool {
-		return r.Kind == protocol.RequestInvoke && r.InvocationID == id
-	})
+	matches := func(r *request) bool { return r.Kind == protocol.RequestInvoke && r.InvocationID == id }
+	if r := s.requests.delayed; r != nil && matches(r) {
+		r.canceled = true
+		return
+	}
+	s.requests.remove(matches)
 }
 
 // defaultIdleTimeout is how long an idle stream stays open if the client sets no timeout.
@@ -162,6 +164,7 @@ func (s *socket) streamData(r *request) {
 		return
 	case r.Fragment > st.expected:
 		s.enqueue(protocol.StreamNack(st.id, st.expected))
+		return // only accepted activity keeps a stream open
 	case r.Fragment == 0: // keep-alive
 	case r.Fragment < st.expected: // a duplicate
 		s.enqueue(protocol.StreamAck(st.id, st.expected))

@@ -61,6 +61,7 @@ func (s *socket) attach(ws *websocket.Conn, nc *wire.Conn, token string, sendCon
 		return "the connection is closed"
 	}
 	r.deadline = nil
+	s.requests.cut = false
 	var connected *hub.Frame
 	if sendConnected {
 		connected = s.codec.Connected(&s.Connection, r.newest())

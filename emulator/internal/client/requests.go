@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"slices"
 	"sync"
 	"time"
 
@@ -15,7 +16,8 @@ import (
 // request is a client's request, and the fault to inject into it.
 type request struct {
 	*protocol.Request
-	fault Fault
+	fault    Fault
+	canceled bool // while it is delayed; guarded by socket.mu
 }
 
 // requestQueue holds the requests of one client that wait, for example while the application handles an event of the client.
@@ -24,9 +26,11 @@ type request struct {
 type requestQueue struct {
 	busy      bool // a request is being executed
 	waiting   []*request
+	delayed   *request  // waits until its fault's delay has passed; may be nil
 	bytes     int       // total size of the waiting payloads
 	drained   sync.Cond // signaled when the queue becomes shorter
 	whenEmpty func()    // called once no request is left; may be nil
+	cut       bool      // the network connection was cut: its reader must end, so it queues its last requests despite the limits
 }
 
 const (
@@ -36,6 +40,18 @@ const (
 )
 
 func (q *requestQueue) full() bool { return len(q.waiting) >= maxRequests || q.bytes > maxRequestBytes }
+
+// remove drops the waiting requests that match accepts.
+func (q *requestQueue) remove(match func(*request) bool) {
+	q.waiting = slices.DeleteFunc(q.waiting, func(r *request) bool {
+		if !match(r) {
+			return false
+		}
+		q.bytes -= len(r.Payload.Data)
+		return true
+	})
+	q.drained.Broadcast()
+}
 
 // drop drops the waiting requests.
 func (q *requestQueue) drop() {
@@ -69,7 +85,7 @@ func (s *socket) handleOrQueue(req *protocol.Request) {
 	if q.drained.L == nil {
 		q.drained.L = &s.mu
 	}
-	for q.busy && q.full() && !s.outbox.Closing() {
+	for q.busy && q.full() && !q.cut && !s.outbox.Closing() {
 		s.outbox.Unheard = true
 		q.drained.Wait()
 	}
@@ -136,8 +152,15 @@ func (s *socket) handle(r *request) bool {
 	if r.fault.Delay == 0 {
 		return s.execute(r)
 	}
+	s.mu.Lock()
+	s.requests.delayed = r
+	s.mu.Unlock()
 	s.Hub.Service.Delay(r.fault.Delay, func() {
-		if s.execute(r) {
+		s.mu.Lock()
+		s.requests.delayed = nil
+		canceled := r.canceled || s.outbox.Closing()
+		s.mu.Unlock()
+		if canceled || s.execute(r) {
 			s.handleQueued()
 		}
 	})

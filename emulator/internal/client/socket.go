@@ -219,6 +219,8 @@ func (s *socket) Drop() (noticed func() bool) {
 	defer s.mu.Unlock()
 	if nc := s.nc; nc != nil {
 		nc.Close()
+		s.requests.cut = true
+		s.requests.drained.Broadcast()
 		return func() bool { return !nc.Tracked() }
 	}
 	s.dropped = s.recovery == nil || s.recovery.deadline == nil

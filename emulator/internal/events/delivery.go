@@ -42,10 +42,14 @@ func (u *Sender) send(ctx context.Context, d *delivery, accept func(*answer) err
 		if err == nil && d.answer.ok() {
 			u.log(slog.LevelDebug, "event", d, nil, "")
 		} else {
-			u.log(slog.LevelInfo, "event failed", d, err, d.consequence())
+			u.log(slog.LevelInfo, "event failed", d, err, d.consequence(err))
 		}
 	}
-	u.record(u.newRecord(d, err))
+	failure := err
+	if err == nil && !d.answer.ok() { // accept has no objection, but the event has failed
+		failure = d.answer.rejection()
+	}
+	u.record(u.newRecord(d, failure))
 	u.Service.Observer.Changed()
 	return err
 }
@@ -58,7 +62,7 @@ func (u *Sender) attempts(ctx context.Context, d *delivery) error {
 		err = u.validate(ctx, d.handler, d.origin)
 	}
 	if err != nil {
-		u.log(slog.LevelInfo, "event cannot be sent", d, err, d.consequence())
+		u.log(slog.LevelInfo, "event cannot be sent", d, err, d.consequence(err))
 		u.show(d, "not sent")
 		return err
 	}
@@ -71,35 +75,41 @@ func (u *Sender) attempts(ctx context.Context, d *delivery) error {
 		retry := err == nil && d.answer.temporary() || err != nil && !isFinal(err)
 		if !retry || d.attempts > len(eventRetries) {
 			if err != nil {
-				u.log(slog.LevelInfo, "event failed", d, err, d.consequence())
+				u.log(slog.LevelInfo, "event failed", d, err, d.consequence(err))
 			}
 			return err
 		}
 		wait := eventRetries[d.attempts-1]
 		u.log(slog.LevelInfo, "event failed", d, err, "retry in "+wait.String())
 		if !u.sleep(deadline.ctx, wait) {
-			return u.interrupted(deadline)
+			err = deadline.err()
+			if err == nil {
+				err = errClosing
+			}
+			u.log(slog.LevelInfo, "event failed", d, err, d.consequence(err))
+			return err
 		}
 	}
 }
 
-// interrupted returns the reason why the wait for a retry ended early.
-func (u *Sender) interrupted(deadline *deadline) error {
-	if err := deadline.err(); err != nil {
-		return err
-	}
-	return &finalError{"the server is closing"}
-}
+// errClosing is returned if the server closes while an event or a validation waits for a retry.
+var errClosing = &finalError{"the server is closing"}
 
-// consequence describes the effect of a failed event for the log.
-func (d *delivery) consequence() string {
+// consequence describes, for the log, the effect of an event that failed with an error.
+func (d *delivery) consequence(err error) string {
+	_, isMQTT := d.connection.Link.(protocol.MQTTLink)
+	rejected, responded := errors.AsType[*hub.Rejection](err)
 	switch {
-	case d.ceType == systemConnect && d.answer != nil && !d.answer.ok():
-		return "no retry; the client is rejected with status " + strconv.Itoa(d.answer.status)
+	case d.ceType == systemConnect && isMQTT:
+		return "no retry; the client is rejected"
+	case d.ceType == systemConnect && responded:
+		return "no retry; the client is rejected with status " + strconv.Itoa(rejected.Status)
 	case d.ceType == systemConnect:
 		return "no retry; the client is rejected with status 500"
 	case strings.HasPrefix(d.ceType, "azure.webpubsub.sys."):
 		return "no retry; the client is not affected"
+	case isMQTT && d.answer != nil && err == nil:
+		return "no retry; the client receives the response"
 	default:
 		return "no retry; the client's event fails, and the client is not told why"
 	}

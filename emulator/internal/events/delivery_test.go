@@ -2,6 +2,7 @@ package events
 
 import (
 	"context"
+	"encoding/json"
 	"fmt"
 	"io"
 	"net/http"
@@ -15,6 +16,7 @@ import (
 
 	"github.com/awps-go/webpubsub/emulator/internal/faults"
 	"github.com/awps-go/webpubsub/emulator/internal/hub"
+	"github.com/awps-go/webpubsub/emulator/internal/protocol"
 )
 
 // application returns a handler that allows every origin and responds to events by answer.
@@ -143,6 +145,7 @@ func TestAnEventWithAHeaderThatTheServiceCannotSendFails(t *testing.T) {
 	}{
 		"a state":               {"ü", "", nil, "ce-connectionState"},
 		"metadata":              {"", "", map[string]string{"k": "ü"}, "X-Webpubsub-Metadata-k"},
+		"metadata of two lines": {"", "", map[string]string{"k": "a\nb"}, "X-Webpubsub-Metadata-k"},
 		"a user with a newline": {"", "a\nb", nil, "ce-userId"},
 		"a user with a space":   {"", "a ", nil, "ce-userId"},
 	} {
@@ -168,6 +171,24 @@ func TestAnEventWithAHeaderThatTheServiceCannotSendFails(t *testing.T) {
 			require.ErrorContains(t, err, test.fault)
 			require.Equal(t, before, told, "the event must not be sent")
 		})
+	}
+}
+
+func TestTheWhiteSpaceAroundMetadataIsLost(t *testing.T) {
+	s := newSetup(t)
+	c := s.newConnection("a", "")
+	_, err := c.Connect(t.Context(), nil, nil, noRequest)
+	require.NoError(t, err)
+	got := make(chan http.Header, 1)
+	server := httptest.NewServer(application(func(_ http.ResponseWriter, r *http.Request) { got <- r.Header }))
+	defer server.Close()
+	s.listen(t, Handler{URLTemplate: server.URL, UserEventPattern: "*"})
+	c.Hub.Add(c, nil, func() {})
+	_, err = raise(t, c, "e", hub.Payload{Metadata: map[string]string{"a": " x, y\t", "b": " ", "c": ""}})
+	require.NoError(t, err)
+	header := <-got
+	for name, want := range map[string]string{"a": "x, y", "b": "", "c": ""} {
+		require.Equal(t, []string{want}, header.Values("X-WebPubSub-Metadata-"+name))
 	}
 }
 
@@ -413,4 +434,153 @@ func TestAHandlerThatFailsItsValidationReceivesNoEvents(t *testing.T) {
 	var rejection *hub.Rejection
 	require.NotErrorAs(t, err, &rejection, "the client must not receive the validation's status")
 	require.Zero(t, s.sender.Events()[0].Attempts)
+}
+
+// awaitLog waits until the log contains a text.
+func (s *setup) awaitLog(t *testing.T, text string) {
+	t.Helper()
+	require.Eventually(t, func() bool { return strings.Contains(s.log.String(), text) }, patience, time.Millisecond)
+}
+
+func TestClosingTheServerWhileAnEventWaitsForARetryIsLogged(t *testing.T) {
+	s := newSetup(t)
+	s.listen(t, Handler{Handler: application(func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(503) }),
+		SystemEvents: []string{"connect"}})
+	failed := make(chan error, 1)
+	go func() {
+		_, err := s.newConnection("a", "").Connect(t.Context(), nil, nil, noRequest)
+		failed <- err
+	}()
+	s.awaitLog(t, "retry in 1s")
+	s.service.Life.BeginClose()
+	require.EqualError(t, within(t, failed), "the server is closing")
+	lines := strings.Split(strings.TrimSpace(s.log.String()), "\n")
+	last := lines[len(lines)-1]
+	require.Contains(t, last, `error="the server is closing"`)
+	require.Contains(t, last, "no retry; the client is rejected with status 500", "the client does not receive the handler's status")
+}
+
+func TestClosingTheServerWhileAValidationWaitsForARetryIsNotTheHandlersFault(t *testing.T) {
+	app := &validated{status: 503, allowed: "*"}
+	s := newSetup(t)
+	s.listen(t, Handler{Handler: app, SystemEvents: []string{"connect"}})
+	failed := make(chan error, 1)
+	go func() { failed <- s.sender.validate(t.Context(), s.sender.hubs["chat"][0], "o") }()
+	require.Eventually(t, func() bool { return app.count() == 1 }, patience, time.Millisecond)
+	s.service.Life.BeginClose()
+	require.EqualError(t, within(t, failed), "the validation of the event handler failed: the server is closing")
+	require.NotContains(t, s.log.String(), "does not accept events")
+}
+
+// mqttLink is an MQTT client that ignores everything.
+type mqttLink struct{ link }
+
+func (mqttLink) Identity() (physicalID, sessionID string) { return "physical", "session" }
+func (mqttLink) Disconnection() *protocol.MQTTDisconnect  { return &protocol.MQTTDisconnect{} }
+
+func TestTheLogDescribesTheEffectOfAFailedEventOnAnMQTTClient(t *testing.T) {
+	s := newSetup(t)
+	s.listen(t, Handler{Handler: application(func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(400) })})
+	c := s.newConnection("a", "")
+	c.Link = mqttLink{}
+	_, err := c.Connect(t.Context(), nil, nil, noRequest)
+	require.Error(t, err)
+	require.Contains(t, s.log.String(), `next="no retry; the client is rejected"`)
+	c.Hub.Add(c, nil, func() {})
+	for name, next := range map[string]string{"text/plain": "no retry; the client receives the response",
+		"t\n": "no retry; the client's event fails, and the client is not told why"} {
+		done := make(chan struct{})
+		c.Raise(&hub.UserEvent{Name: "e", Detail: &protocol.MQTTEvent{ContentType: name}}, func(*hub.Payload, error) { close(done) })
+		within(t, done)
+		require.Contains(t, s.log.String(), next)
+	}
+}
+
+func TestTheWhiteSpaceAroundMQTTUserPropertiesIsLost(t *testing.T) {
+	s := newSetup(t)
+	c := s.newConnection("a", "")
+	c.Link = mqttLink{}
+	_, err := c.Connect(t.Context(), nil, nil, noRequest)
+	require.NoError(t, err)
+	got := make(chan http.Header, 1)
+	s.listen(t, Handler{Handler: application(func(_ http.ResponseWriter, r *http.Request) { got <- r.Header }), UserEventPattern: "*"})
+	c.Hub.Add(c, nil, func() {})
+	detail := &protocol.MQTTEvent{ContentType: "text/plain", UserProperties: []protocol.MQTTUserProperty{{Name: "a", Value: " x, y\t"}, {Name: "a", Value: " "}}}
+	var failed error
+	done := make(chan struct{})
+	c.Raise(&hub.UserEvent{Name: "e", Detail: detail}, func(_ *hub.Payload, err error) { failed = err; close(done) })
+	within(t, done)
+	require.NoError(t, failed)
+	require.Equal(t, []string{"x, y", ""}, (<-got).Values("mqtt-a"))
+}
+
+func TestARecordedConnectEventHidesTheClientsSecrets(t *testing.T) {
+	s := newSetup(t)
+	s.listen(t, Handler{Handler: application(func(http.ResponseWriter, *http.Request) {}), SystemEvents: []string{"connect"}})
+	_, err := s.newConnection("a", "").Connect(t.Context(), nil, nil, func() *hub.ConnectRequest {
+		return &hub.ConnectRequest{Query: map[string][]string{"api_key": {"hunter]2"}},
+			Header: map[string][]string{"Cookie": {"session=hunter2"}, "Proxy-Authorization": {"Basic hunter2"}, "Host": {"name.example"}}}
+	})
+	require.NoError(t, err)
+	body := string(s.sender.Events()[0].Body)
+	require.NotContains(t, body, "hunter")
+	require.NotContains(t, body, "]2")
+	require.Contains(t, body, "name.example")
+	require.True(t, json.Valid([]byte(strings.ReplaceAll(body, "REDACTED", ""))), body)
+}
+
+func TestEveryFailedEventIsRecordedWithAnError(t *testing.T) {
+	s := newSetup(t)
+	s.listen(t, Handler{Handler: application(func(w http.ResponseWriter, r *http.Request) {
+		if r.Header.Get("ce-eventName") != "connect" {
+			w.WriteHeader(400)
+		}
+	})})
+	c := s.newConnection("a", "")
+	c.Link = mqttLink{}
+	_, err := c.Connect(t.Context(), nil, nil, noRequest)
+	require.NoError(t, err)
+	c.Hub.Add(c, nil, func() {})
+	done := make(chan struct{})
+	c.Raise(&hub.UserEvent{Name: "e", Detail: &protocol.MQTTEvent{ContentType: "text/plain"}}, func(*hub.Payload, error) { close(done) })
+	within(t, done)
+	c.End("bye")
+	require.Eventually(t, func() bool { return len(s.sender.Events()) == 4 }, patience, time.Millisecond)
+	for _, e := range s.sender.Events() {
+		want := "400: the event handler answered 400"
+		if e.Name == "connect" {
+			want = ""
+		}
+		require.Equal(t, want, e.Error, e.Name)
+	}
+}
+
+func TestAHandlerInProcessCannotWriteMoreThanItDeclares(t *testing.T) {
+	var failed error
+	s := newSetup(t)
+	s.listen(t, Handler{Handler: application(func(w http.ResponseWriter, _ *http.Request) {
+		w.Header().Set("Content-Length", "1")
+		w.Header().Set("Content-Type", "text/plain")
+		io.WriteString(w, "x")
+		_, failed = io.WriteString(w, "y")
+	}), UserEventPattern: "*"})
+	reply, err := raise(t, s.enter(t, "a"), "e", hub.Payload{})
+	require.NoError(t, err)
+	require.Equal(t, "x", string(reply.Data))
+	require.ErrorIs(t, failed, http.ErrContentLength)
+}
+
+func TestAHandlerInProcessReceivesTheURLOfAServer(t *testing.T) {
+	var got journal
+	app := application(func(_ http.ResponseWriter, r *http.Request) { got.add(r.URL.String() + " " + r.RequestURI) })
+	server := httptest.NewServer(app)
+	defer server.Close()
+	s := newSetup(t)
+	for _, h := range []Handler{{Handler: app, URLTemplate: "http://localhost/a%2Fb/{event}?code=1"}, {URLTemplate: server.URL + "/a%2Fb/{event}?code=1"}} {
+		h.UserEventPattern = "*"
+		s.listen(t, h)
+		_, err := raise(t, s.enter(t, "a"), "e", hub.Payload{})
+		require.NoError(t, err)
+	}
+	require.Equal(t, []string{"/a%2Fb/e?code=1 /a%2Fb/e?code=1", "/a%2Fb/e?code=1 /a%2Fb/e?code=1"}, got.entries())
 }

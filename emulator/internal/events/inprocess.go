@@ -10,6 +10,9 @@ import (
 	"net/textproto"
 	"runtime/debug"
 	"strconv"
+	"strings"
+
+	"golang.org/x/net/http/httpguts"
 )
 
 // inProcess is an [http.RoundTripper] that calls a handler directly, so a test needs no second port.
@@ -18,8 +21,8 @@ type inProcess struct {
 	log     *slog.Logger // receives panics, like http.Server.ErrorLog
 }
 
-// errNoResponse is returned if a handler panics or calls runtime.Goexit (for example by t.FailNow). net/http's server would
-// cut the connection.
+// errNoResponse is returned if a handler panics, calls runtime.Goexit (for example by t.FailNow), or writes less than it has
+// declared. net/http's server would cut the connection.
 var errNoResponse = errors.New("the event handler ended without a response")
 
 // RoundTrip calls the handler in a separate goroutine. A handler may call runtime.Goexit, which must not end the caller's
@@ -28,6 +31,7 @@ func (t inProcess) RoundTrip(r *http.Request) (*http.Response, error) {
 	in := r.Clone(r.Context())
 	in.RequestURI = r.URL.RequestURI()
 	in.Host = r.URL.Host
+	in.URL.Scheme, in.URL.Host, in.URL.User = "", "", nil // a server's requests have only the path and the query
 	in.RemoteAddr = "127.0.0.1:0"
 	if in.Body == nil {
 		in.Body = http.NoBody
@@ -49,8 +53,9 @@ func (t inProcess) RoundTrip(r *http.Request) (*http.Response, error) {
 		}()
 		w := &answerWriter{header: make(http.Header)} // used by this goroutine only, until the handler has returned
 		t.handler.ServeHTTP(w, in)
-		w.end()
-		o.w = w
+		if w.end() {
+			o.w = w
+		}
 	}()
 	select {
 	case <-r.Context().Done():
@@ -74,12 +79,19 @@ func (t inProcess) RoundTrip(r *http.Request) (*http.Response, error) {
 	}
 }
 
-// received returns a header the way a peer would receive it over the network: canonical names and trimmed values.
+// newlines replaces line breaks in header values, like net/http when it sends a header.
+var newlines = strings.NewReplacer("\n", " ", "\r", " ")
+
+// received returns a header the way a peer would receive it over the network: canonical names, and trimmed values of one line.
+// It omits headers with invalid names, which net/http does not send.
 func received(header http.Header) http.Header {
 	h := make(http.Header, len(header))
 	for name, values := range header {
+		if !httpguts.ValidHeaderFieldName(name) {
+			continue
+		}
 		for _, value := range values {
-			h.Add(name, textproto.TrimString(value))
+			h.Add(name, textproto.TrimString(newlines.Replace(value)))
 		}
 	}
 	return h
@@ -96,17 +108,36 @@ type answerWriter struct {
 func (w *answerWriter) Header() http.Header { return w.header }
 
 func (w *answerWriter) WriteHeader(status int) {
-	if w.status == 0 && status >= 200 {
+	if status < 100 || status > 999 {
+		panic(fmt.Sprintf("invalid WriteHeader code %d", status)) // like net/http
+	}
+	if w.status == 0 && status >= 200 { // others are informational
 		w.status, w.sent = status, w.header.Clone()
 	}
 }
 
 func (w *answerWriter) Write(p []byte) (int, error) {
 	w.WriteHeader(http.StatusOK)
-	if w.status == http.StatusNoContent || w.status == http.StatusNotModified {
+	declared, ok := w.declaredLength()
+	switch {
+	case len(p) == 0:
+		return 0, nil
+	case !w.bodyAllowed():
 		return 0, http.ErrBodyNotAllowed
+	case ok && w.body.Len()+len(p) > declared:
+		return 0, http.ErrContentLength
 	}
 	return w.body.Write(p)
+}
+
+func (w *answerWriter) bodyAllowed() bool {
+	return w.status != http.StatusNoContent && w.status != http.StatusNotModified
+}
+
+// declaredLength returns the length of the body according to the handler, if the handler has set one.
+func (w *answerWriter) declaredLength() (int, bool) {
+	n, err := strconv.Atoi(w.sent.Get("Content-Length"))
+	return n, err == nil && n >= 0
 }
 
 // Flush implements [http.Flusher]. Flushing before the first write disables the detection of the content type, like in
@@ -118,11 +149,16 @@ func (w *answerWriter) Flush() {
 	}
 }
 
-// end completes the response after the handler has returned. It detects the content type of a body that has none.
-func (w *answerWriter) end() {
+// end completes the response after the handler has returned. It detects the content type of a body that has none. It returns
+// false if the body is shorter than the handler has declared, for which net/http's server cuts the connection.
+func (w *answerWriter) end() bool {
 	w.WriteHeader(http.StatusOK)
+	if declared, ok := w.declaredLength(); ok && w.bodyAllowed() && w.body.Len() < declared {
+		return false
+	}
 	_, typed := w.sent["Content-Type"]
 	if w.sent = received(w.sent); !typed && w.body.Len() > 0 && w.sent.Get("Content-Encoding") == "" {
 		w.sent.Set("Content-Type", http.DetectContentType(w.body.Bytes()))
 	}
+	return true
 }

@@ -26,7 +26,7 @@ func (u *Sender) mqttUserEvent(ctx context.Context, h *handler, c *hub.Connectio
 	request := userEvent(e)
 	request.contentType, request.metadata = detail.ContentType, nil
 	for _, p := range detail.UserProperties {
-		request.header = append(request.header, field{mqttHeader + p.Name, p.Value})
+		request.header = append(request.header, field{mqttHeader + p.Name, strings.Trim(p.Value, " \t")}) // HTTP trims it anyway
 	}
 	d := u.newDelivery(h, c, c.NextEventID(), request)
 	for _, p := range detail.UserProperties {
@@ -47,10 +47,7 @@ func (u *Sender) mqttUserEvent(ctx context.Context, h *handler, c *hub.Connectio
 
 // mqttAnswer converts a response to the form that the MQTT client receives.
 func mqttAnswer(a *answer) *protocol.MQTTAnswer {
-	answer := &protocol.MQTTAnswer{Status: a.status, Body: a.body}
-	if len(a.body) > 0 {
-		answer.ContentType = a.contentType()
-	}
+	answer := &protocol.MQTTAnswer{Status: a.status, ContentType: a.contentType(), Body: a.body}
 	for _, name := range slices.Sorted(maps.Keys(a.header)) {
 		if key, ok := strings.CutPrefix(strings.ToLower(name), mqttHeader); ok && key != "" {
 			for _, value := range a.header[name] {

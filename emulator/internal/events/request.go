@@ -110,8 +110,8 @@ func (u *Sender) fields(d *delivery) (http.Header, error) {
 	if state, set := c.State(); set {
 		list = append(list, field{headerState, state})
 	}
-	for _, key := range slices.Sorted(maps.Keys(d.metadata)) { // if keys differ only in case, the last one is sent
-		list = append(list, field{protocol.MetadataHeader + key, d.metadata[key]})
+	for _, key := range slices.Sorted(maps.Keys(d.metadata)) { // of keys that differ only in case, which only protobuf clients can send, one is sent
+		list = append(list, field{protocol.MetadataHeader + key, strings.Trim(d.metadata[key], " \t")}) // HTTP trims it anyway
 	}
 	header := make(http.Header)
 	for _, f := range list {

@@ -74,7 +74,10 @@ func newHandler(hub string, e Handler, client *http.Client, log *slog.Logger) (*
 		}
 	}
 	_, rest, _ := strings.Cut(h.template, "://")
-	host, _, _ := strings.Cut(rest, "/")
+	host := rest
+	if i := strings.IndexAny(rest, "/?#"); i >= 0 {
+		host = rest[:i]
+	}
 	u, err := h.url(eventValidate)
 	switch {
 	case h.template == "":

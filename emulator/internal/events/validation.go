@@ -43,7 +43,7 @@ func (u *Sender) validate(ctx context.Context, h *handler, origin string) error 
 		if !u.Service.Life.Go(func() { u.refresh(h, v, origin, running) }) {
 			v.running = nil
 			v.mu.Unlock()
-			return &finalError{"the server is closing"}
+			return errClosing
 		}
 	}
 	known, fault, running := v.known, v.fault, v.running
@@ -77,7 +77,7 @@ func (u *Sender) refresh(h *handler, v *validation, origin string, running chan 
 	v.known, v.fault, v.running = true, fault, nil
 	v.expires = u.Service.Clock.Now().Add(v.validFor)
 	close(running)
-	if fault != nil {
+	if fault != nil && !u.Service.Life.IsClosing() {
 		u.Service.Log.Info("an event handler does not accept events from this server", "hub", h.hub, "origin", origin,
 			"error", fault, "next", fmt.Sprintf("no event is sent; the first event after %s validates the handler again", v.validFor))
 	}
@@ -110,8 +110,11 @@ func (u *Sender) requestValidation(ctx context.Context, h *handler, method, orig
 	for attempt := 0; ; attempt++ {
 		a, err := u.attemptValidation(ctx, h, method, target.String(), origin)
 		retry := err == nil && a.temporary() || err != nil && !isFinal(err)
-		if !retry || attempt == len(eventRetries) || !u.sleep(ctx, eventRetries[attempt]) {
+		if !retry || attempt == len(eventRetries) {
 			return a, err
+		}
+		if !u.sleep(ctx, eventRetries[attempt]) {
+			return nil, errClosing
 		}
 	}
 }

@@ -40,7 +40,9 @@ func newSetup(t *testing.T) *setup {
 		Keys: func() [2]string { return [2]string{"primary", "secondary"} }})
 	service.Application = sender
 	t.Cleanup(func() {
-		service.Life.BeginClose()
+		if !service.Life.IsClosing() {
+			service.Life.BeginClose()
+		}
 		service.Life.Stop()
 		service.Life.Wait()
 		sender.CloseIdleConnections()

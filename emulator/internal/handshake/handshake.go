@@ -95,10 +95,15 @@ func Query(r *http.Request, name string) (value string, found bool) { return tok
 func Describe(r *http.Request) *hub.ConnectRequest {
 	query := r.URL.Query()
 	maps.DeleteFunc(query, func(name string, _ []string) bool { return strings.EqualFold(name, token.QueryName) })
-	header := maps.Clone(r.Header)
-	maps.DeleteFunc(header, func(name string, _ []string) bool {
-		return name == "Authorization" || strings.HasPrefix(name, "X-Asrs-Internal-")
-	})
+	header := map[string][]string{"Host": {r.Host}} // net/http keeps it outside of the header
+	for name, values := range r.Header {
+		switch suffix, webSocket := strings.CutPrefix(name, "Sec-Websocket-"); {
+		case webSocket:
+			header["Sec-WebSocket-"+suffix] = values // as clients write it
+		case name != "Authorization" && !strings.HasPrefix(name, "X-Asrs-Internal-"):
+			header[name] = values
+		}
+	}
 	return &hub.ConnectRequest{Claims: token.ShowClaims(r), Query: query, Header: header, Subprotocols: Offered(r),
 		Certificates: wire.ConnOf(r).PeerCertificates()}
 }
@@ -162,5 +167,5 @@ func IsWebSocket(r *http.Request) bool {
 	key, err := base64.StdEncoding.DecodeString(r.Header.Get("Sec-WebSocket-Key"))
 	return r.Method == http.MethodGet && r.ProtoAtLeast(1, 1) && err == nil && len(key) == 16 &&
 		strings.EqualFold(r.Header.Get("Upgrade"), "websocket") && r.Header.Get("Sec-WebSocket-Version") == "13" &&
-		strings.Contains(strings.ToLower(r.Header.Get("Connection")), "upgrade")
+		strings.Contains(strings.ToLower(strings.Join(r.Header.Values("Connection"), ",")), "upgrade")
 }

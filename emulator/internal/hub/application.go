@@ -228,16 +228,20 @@ func (q *eventQueue) add(n *notification) {
 	q.append(n)
 }
 
-// append queues a notification. It reports false if the queue is closed or was never begun. The caller holds q.mu.
+// append queues a notification. It reports false if the queue is closed or was never begun, or if the service has stopped. The
+// caller holds q.mu.
 func (q *eventQueue) append(n *notification) bool {
 	if q.closed || q.service == nil {
 		return false
 	}
-	q.pending = append(q.pending, n)
-	if !q.running && q.service.Life.Go(q.run) {
+	if !q.running {
+		if !q.service.Life.Go(q.run) { // waits for q.mu
+			return false
+		}
 		q.running = true
 		q.service.Life.notifying.Add(1)
 	}
+	q.pending = append(q.pending, n)
 	return true
 }
 

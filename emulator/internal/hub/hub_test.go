@@ -152,6 +152,25 @@ func TestNothingFollowsDisconnected(t *testing.T) {
 	require.Equal(t, []string{"connect 0", "connected 1", "disconnected 2: the connection was lost"}, app.all())
 }
 
+func TestAnEventAfterTheServiceHasStoppedIsDropped(t *testing.T) {
+	app := &recorder{}
+	s := NewService(slog.New(slog.DiscardHandler), &Clock{}, nobody{})
+	s.Application = app
+	c, _ := connect(t, s, "a")
+	waitForEvents(s)
+	s.Life.BeginClose()
+	s.Life.Stop()
+	result := raise(c, "late")
+	s.Life.Wait()
+	select {
+	case err := <-result:
+		require.ErrorIs(t, err, ErrGone)
+	default:
+		t.Fatal("the event has no result")
+	}
+	require.Equal(t, []string{"connect 0", "connected 1"}, app.all())
+}
+
 func TestEventsThatWaitAtTheEndAreDropped(t *testing.T) {
 	for name, lost := range map[string]bool{"the service ends it": false, "the client is gone": true} {
 		t.Run(name, func(t *testing.T) {

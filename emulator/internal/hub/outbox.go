@@ -45,12 +45,13 @@ type Outbox struct {
 	// acknowledgements may be unread too, so the limits for unacknowledged messages are higher.
 	Unheard bool
 
-	clock   *Clock
-	queue   []*Frame // not written yet
-	bytes   int      // total size of queue
-	closing bool
-	goodbye Goodbye
-	replay  *replay // nil unless the client is reliable
+	clock     *Clock
+	queue     []*Frame // not written yet
+	bytes     int      // total size of queue
+	suspended bool     // the client is cut off
+	closing   bool
+	goodbye   Goodbye
+	replay    *replay // nil unless the client is reliable
 }
 
 // Goodbye holds the texts and the code that close a connection.
@@ -88,10 +89,10 @@ func NewOutbox(clock *Clock, number func(data []byte, id uint64) []byte) Outbox 
 	return o
 }
 
-// Put queues a frame. It ignores the frame if the outbox is closed. If the client is too far behind, Put drops all queued
+// Put queues a frame. It ignores the frame if the outbox is closed, or if it is suspended and the frame is not a message. If the client is too far behind, Put drops all queued
 // frames and returns a fault; the caller must then close the outbox with the fault's reason.
 func (o *Outbox) Put(f *Frame) (fault *Fault) {
-	if o.closing {
+	if o.closing || o.suspended && !f.message {
 		return nil
 	}
 	full := func() bool { return len(o.queue) >= MaxQueuedFrames || o.bytes+len(f.Data) > MaxQueuedBytes }
@@ -246,8 +247,10 @@ func (o *Outbox) Acknowledge(id uint64) {
 	r.resend = max(0, r.resend-n)
 }
 
-// Suspend drops the queued frames that are not messages, after a reliable client was cut off.
+// Suspend drops the queued frames that are not messages, after a reliable client was cut off. Until Resume, Put drops them too:
+// only messages are reliable.
 func (o *Outbox) Suspend() {
+	o.suspended = true
 	o.queue = slices.DeleteFunc(o.queue, func(f *Frame) bool { return !f.message })
 	o.bytes = 0
 	for _, f := range o.queue {
@@ -257,7 +260,10 @@ func (o *Outbox) Suspend() {
 
 // Resume continues after a reliable client has reconnected. Next then returns the connected frame, if it is not nil, then
 // the unacknowledged messages, and then the queue.
-func (o *Outbox) Resume(connected *Frame) { o.replay.connected, o.replay.resend = connected, 0 }
+func (o *Outbox) Resume(connected *Frame) {
+	o.suspended = false
+	o.replay.connected, o.replay.resend = connected, 0
+}
 
 // Close closes the outbox. The goodbye is for the caller to send once Next returns nil. If the outbox is already closed,
 // Close does nothing and returns false.

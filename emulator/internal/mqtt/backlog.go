@@ -61,7 +61,8 @@ func (c *session) Deliver(m *hub.Message) {
 
 // deliver queues a message. The caller holds c.mu.
 func (c *session) deliver(d delivery) {
-	if c.closing || c.conn == nil && d.qos == 0 { // quality of service 0: not kept for a client that is away
+	gone := c.conn == nil || c.conn.closing
+	if c.closing || gone && (d.qos == 0 || c.lifetime == 0) { // quality of service 0: not kept for a client that is away
 		return
 	}
 	waiting := func() int { return len(c.queue) + len(c.inflight) }
@@ -111,6 +112,9 @@ func (c *session) overflow(reason string) {
 // returns nil if there is none or if the client must acknowledge others first. The caller holds c.mu.
 func (c *session) nextMessage(n *conn) []byte {
 	for c.resend < len(c.inflight) {
+		if c.resend >= n.window() { // lower than that of the previous connection
+			return nil
+		}
 		d := c.inflight[c.resend]
 		if d.received {
 			c.resend++
@@ -152,8 +156,10 @@ func (c *session) nextMessage(n *conn) []byte {
 	return nil
 }
 
-// blocked reports whether queued messages wait for acknowledgements of the client. The caller holds c.mu.
-func (c *session) blocked(n *conn) bool { return c.conn == n && len(c.queue) > 0 }
+// blocked reports whether messages wait for acknowledgements of the client. The caller holds c.mu.
+func (c *session) blocked(n *conn) bool {
+	return c.conn == n && (len(c.queue) > 0 || c.resend < len(c.inflight))
+}
 
 // copyOf returns this client's copy of a message's packet. The caller holds c.mu.
 func (c *session) copyOf(d delivery, dup bool) []byte {
@@ -201,6 +207,7 @@ func (c *session) handleAck(n *conn, pk *mqttpacket.Packet) {
 	if c.conn != n {
 		return
 	}
+	messages, bytes := len(c.inflight), c.bytes
 	i := c.inflightIndex(pk.PacketID)
 	switch {
 	case pk.Type == mqttpacket.Pubrec && i < 0:
@@ -219,6 +226,12 @@ func (c *session) handleAck(n *conn, pk *mqttpacket.Packet) {
 		pk.Type == mqttpacket.Pubrec && c.inflight[i].qos == 2,
 		pk.Type == mqttpacket.Pubcomp && c.inflight[i].received:
 		c.forget(i)
+	}
+	if len(c.inflight) != messages || c.bytes != bytes {
+		select {
+		case n.acked <- struct{}{}:
+		default:
+		}
 	}
 	c.startWriter(n)
 }

@@ -26,6 +26,8 @@ type conn struct {
 	in         *bufio.Reader // reads stream
 	physicalID string        // the connection's id in events
 	session    *session      // nil before CONNECT is accepted; used by the reader only
+	gone       chan struct{} // closed when the reader has ended
+	acked      chan struct{} // receives after the client has acknowledged a message; see awaitAcks
 
 	limits
 
@@ -82,7 +84,7 @@ func (c *session) queueControl(n *conn, pk *mqttpacket.Packet) {
 func (c *session) encode(n *conn, pk *mqttpacket.Packet) []byte {
 	pk.Version = byte(c.version)
 	p := &pk.Properties
-	p.ReasonString = protocol.MQTTString(p.ReasonString)
+	p.ReasonString = protocol.MQTTReason(p.ReasonString)
 	if n.noProblemInfo && pk.Type != mqttpacket.Disconnect && pk.Type != mqttpacket.Connack {
 		p.ReasonString = ""
 	}
@@ -195,20 +197,37 @@ func (c *session) closeConn(n *conn, last *mqttpacket.Packet, code int, reason s
 		last.Type = mqttpacket.Disconnect
 		n.disconnectPacket = c.encode(n, last)
 	}
-	ackTimeout := wire.HandshakeTimeout
-	if c.Hub.Service.Life.IsClosing() {
-		ackTimeout = wire.CloseTimeout / 2
-	}
-	if c.blocked(n) {
-		timer := time.AfterFunc(ackTimeout, func() {
-			c.mu.Lock()
-			defer c.mu.Unlock()
-			n.closeNow = true
-			c.startWriter(n)
-		})
-		n.stream.onEnd = func() { timer.Stop() }
+	if c.blocked(n) && !c.Hub.Service.Life.Go(func() { c.awaitAcks(n) }) {
+		n.closeNow = true
 	}
 	n.nc.LimitWrites(wire.HandshakeTimeout) // a client that does not read is cut off
+	c.startWriter(n)
+}
+
+// awaitAcks waits for the acknowledgements of a client whose connection is closing, and closes the connection if none arrives
+// in time.
+func (c *session) awaitAcks(n *conn) {
+	timer := time.NewTimer(wire.HandshakeTimeout)
+	defer timer.Stop()
+	closing := c.Hub.Service.Life.Closing()
+	for waiting := true; waiting; {
+		select {
+		case <-n.acked:
+			if closing != nil { // a closing server waits for a limited time in total
+				timer.Reset(wire.HandshakeTimeout)
+			}
+		case <-closing:
+			closing = nil
+			timer.Reset(wire.CloseTimeout / 2)
+		case <-timer.C:
+			waiting = false
+		case <-n.gone:
+			return
+		}
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	n.closeNow = true
 	c.startWriter(n)
 }
 
@@ -232,11 +251,13 @@ func (c *session) read(n *conn) {
 			c.connEnded(n, err)
 			return
 		}
+		c.handling.Lock()
 		if !c.isClosing(n) {
 			c.handle(n, pk)
 		} else if isAcknowledgement(pk.Type) { // queued messages may wait for it
 			c.handleAck(n, pk)
 		}
+		c.handling.Unlock()
 	}
 }
 
@@ -265,11 +286,8 @@ func (c *session) connEnded(n *conn, err error) {
 	c.mu.Lock()
 	n.ended = true
 	expected := n.closing
-	onEnd := n.stream.onEnd
 	c.mu.Unlock()
-	if onEnd != nil {
-		onEnd()
-	}
+	close(n.gone)
 	if !expected {
 		reason := handshake.LostReason(err)
 		c.Hub.Service.Log.Debug("MQTT client connection lost", "hub", c.Hub.Name, "connection", c.ID, "reason", reason)
@@ -286,7 +304,6 @@ type byteStream struct {
 	message    io.Reader // the rest of the current message; nil = none
 	acceptText bool      // do not reject text messages
 	onRead     func()    // called after bytes have arrived; may be nil
-	onEnd      func()    // called when the connection has ended; may be nil
 }
 
 func (s *byteStream) Read(p []byte) (int, error) {

@@ -17,7 +17,7 @@ const statusProperty = "azure-status-code"
 // pings and acknowledgements while the application is slow.
 type eventQueue struct {
 	pending     []func() // each function raises one event
-	bytes       int      // the size of the pending payloads
+	bytes       int      // the size of the pending payloads and properties
 	raising     bool     // a goroutine raises events
 	outstanding int      // the number of events that are pending or wait for the application's response
 	changed     sync.Cond
@@ -41,7 +41,10 @@ func (c *session) raise(n *conn, pk *mqttpacket.Packet, name string) {
 	if t, ok := protocol.ParseContentType(contentType); ok {
 		e.Type = t // for the traffic view; the application receives the content type unchanged
 	}
-	size := len(pk.Payload)
+	size := len(pk.Payload) + len(pk.Properties.CorrelationData)
+	for _, p := range pk.Properties.User {
+		size += len(p.Key) + len(p.Value)
+	}
 	q := &c.events
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -52,7 +55,7 @@ func (c *session) raise(n *conn, pk *mqttpacket.Packet, name string) {
 	q.outstanding++
 	q.bytes += size
 	q.pending = append(q.pending, func() {
-		c.Raise(e, func(_ *hub.Payload, err error) { c.eventDone(pk, detail, err) })
+		c.Raise(e, func(_ *hub.Payload, err error) { c.eventDone(n, pk, detail, err) })
 		c.mu.Lock()
 		q.bytes -= size
 		c.mu.Unlock()
@@ -83,7 +86,7 @@ func (c *session) raiseEvents() {
 
 // eventDone notifies the client of the outcome of an event: by a message on the topic {topic}/succeeded or {topic}/failed, which
 // needs no subscription, and then by the acknowledgement.
-func (c *session) eventDone(pk *mqttpacket.Packet, detail *protocol.MQTTEvent, err error) {
+func (c *session) eventDone(n *conn, pk *mqttpacket.Packet, detail *protocol.MQTTEvent, err error) {
 	a := detail.Answer
 	var fault *mqttpacket.Fault
 	if a == nil { // the application has not responded
@@ -111,7 +114,7 @@ func (c *session) eventDone(pk *mqttpacket.Packet, detail *protocol.MQTTEvent, e
 	c.mu.Lock()
 	c.deliver(delivery{frame: frame, qos: pk.QoS})
 	c.mu.Unlock()
-	c.acknowledge(pk, fault)
+	c.acknowledge(n, pk, fault)
 
 	c.mu.Lock()
 	c.events.outstanding--

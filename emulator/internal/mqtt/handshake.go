@@ -8,6 +8,7 @@ import (
 	"crypto/rand"
 	"errors"
 	"fmt"
+	"math"
 	"net/http"
 	"net/url"
 	"slices"
@@ -60,7 +61,7 @@ func (s Server) connect(w http.ResponseWriter, r *http.Request, hubName string) 
 	}
 	p := &pendingClient{server: s, hub: s.Service.Hub(hubName), user: claims.User(),
 		host: handshake.Host(r), roles: claims.AllRoles(), groups: claims.Groups, request: handshake.Describe(r)}
-	n := &conn{physicalID: rand.Text()}
+	n := &conn{physicalID: rand.Text(), gone: make(chan struct{}), acked: make(chan struct{}, 1)}
 	if n.ws, n.nc = s.Upgrade(w, r, protocol.MQTTSubprotocol, n.sendPong); n.ws == nil {
 		return nil
 	}
@@ -84,14 +85,16 @@ type pendingClient struct {
 func (h *pendingClient) run(n *conn) {
 	ws, nc := n.ws, n.nc
 	defer nc.Untrack()
-	ctx, cancel := context.WithTimeout(h.server.Service.Life.Context(), wire.HandshakeTimeout)
-	defer cancel()
-	stopTimeout := context.AfterFunc(ctx, func() { nc.Close() })
+	stopClosing := context.AfterFunc(h.server.Service.Life.Context(), func() { nc.Close() })
+	timeout := time.AfterFunc(wire.HandshakeTimeout, func() { nc.Close() })
 	ws.SetReadLimit(-1) // packets have their own limit; a WebSocket message may hold any number of packets
-	n.stream = &byteStream{ws: ws}
+	// Each progress restarts the time limit, so that a slow client is not cut off.
+	n.stream = &byteStream{ws: ws, onRead: func() { timeout.Reset(wire.HandshakeTimeout) }}
 	n.in = bufio.NewReader(n.stream)
 	pk, err := mqttpacket.Read(n.in, mqttpacket.V311, protocol.MaxMQTTPacket)
-	stopTimeout()
+	n.stream.onRead = nil
+	timeout.Stop()
+	stopClosing()
 
 	var c *session
 	if err == nil {
@@ -143,11 +146,11 @@ func (h *pendingClient) reject(n *conn, pk *mqttpacket.Packet, r *rejection) {
 	connack := &mqttpacket.Packet{Type: mqttpacket.Connack, Version: mqttpacket.V311, Code: r.code311}
 	if pk.Version >= mqttpacket.V5 {
 		connack.Version, connack.Code = mqttpacket.V5, r.code
-		connack.Properties = mqttpacket.Properties{ReasonString: protocol.MQTTString(r.reason), User: protocol.FromMQTTUserProperties(r.properties)}
+		connack.Properties = mqttpacket.Properties{ReasonString: protocol.MQTTReason(r.reason), User: protocol.FromMQTTUserProperties(r.properties)}
 	}
 	if connack.Code != 0 {
 		data := mqttpacket.Encode(connack)
-		if limit := int(pk.Properties.MaximumPacketSize); limit > 0 && len(data) > limit {
+		if limit := int(min(pk.Properties.MaximumPacketSize, math.MaxInt32)); limit > 0 && len(data) > limit {
 			connack.Properties = mqttpacket.Properties{}
 			data = mqttpacket.Encode(connack)
 		}
@@ -163,7 +166,7 @@ func (h *pendingClient) accept(pk *mqttpacket.Packet, n *conn) (*session, error)
 		return nil, err
 	}
 	p, v := &pk.Connect, &pk.Properties
-	n.receiveMaximum, n.maxPacket = int(v.ReceiveMaximum), int(v.MaximumPacketSize)
+	n.receiveMaximum, n.maxPacket = int(v.ReceiveMaximum), int(min(v.MaximumPacketSize, math.MaxInt32))
 	n.noProblemInfo = v.RequestProblemInfo != nil && *v.RequestProblemInfo == 0
 	n.keepAlive = time.Duration(keepAlive(p)) * time.Second * 3 / 2
 

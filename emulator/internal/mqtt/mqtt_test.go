@@ -3,14 +3,61 @@ package mqtt
 import (
 	"bufio"
 	"bytes"
+	"log/slog"
 	"testing"
+	"testing/synctest"
+	"time"
 
 	"github.com/stretchr/testify/require"
 
 	"github.com/awps-go/webpubsub/emulator/internal/hub"
 	"github.com/awps-go/webpubsub/emulator/internal/mqttpacket"
 	"github.com/awps-go/webpubsub/emulator/internal/protocol"
+	"github.com/awps-go/webpubsub/emulator/internal/watch"
+	"github.com/awps-go/webpubsub/emulator/internal/wire"
 )
+
+func TestAClientThatAcknowledgesSteadilyIsNotClosedTooEarly(t *testing.T) {
+	begin := func() (*session, *conn) {
+		clock := &hub.Clock{}
+		service := hub.NewService(slog.New(slog.DiscardHandler), clock, watch.NewBoard(clock))
+		c := &session{Connection: hub.Connection{Hub: service.Hub("chat")}}
+		n := &conn{writing: true, gone: make(chan struct{}), acked: make(chan struct{}, 1)}
+		go c.awaitAcks(n)
+		return c, n
+	}
+	expect := func(closeNow bool, c *session, n *conn) {
+		t.Helper()
+		synctest.Wait()
+		c.mu.Lock()
+		defer c.mu.Unlock()
+		require.Equal(t, closeNow, n.closeNow)
+	}
+	synctest.Test(t, func(*testing.T) {
+		c, n := begin()
+		for range 10 {
+			time.Sleep(wire.HandshakeTimeout - time.Second)
+			n.acked <- struct{}{}
+			expect(false, c, n)
+		}
+		time.Sleep(wire.HandshakeTimeout)
+		expect(true, c, n)
+	})
+	synctest.Test(t, func(*testing.T) {
+		c, n := begin()
+		c.Hub.Service.Life.BeginClose()
+		time.Sleep(wire.CloseTimeout / 4)
+		n.acked <- struct{}{}
+		expect(false, c, n)
+		time.Sleep(wire.CloseTimeout / 4) // acknowledgements do not delay a closing server
+		expect(true, c, n)
+	})
+	synctest.Test(t, func(*testing.T) {
+		c, n := begin()
+		close(n.gone)
+		expect(false, c, n)
+	})
+}
 
 // FuzzMQTTPackets runs untrusted packets through the checks and conversions that need no connection.
 func FuzzMQTTPackets(f *testing.F) {

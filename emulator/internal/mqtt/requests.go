@@ -70,6 +70,8 @@ func checkPublish(pk *mqttpacket.Packet) *mqttpacket.Fault {
 		return mqttpacket.NewFault(mqttpacket.ProtocolError, "PUBLISH has no topic")
 	case strings.ContainsAny(pk.Topic, "+#"):
 		return mqttpacket.NewFault(mqttpacket.ProtocolError, "the topic %.64q of PUBLISH has a wildcard", pk.Topic)
+	case strings.ContainsAny(pk.Properties.ResponseTopic, "+#"):
+		return mqttpacket.NewFault(mqttpacket.ProtocolError, "the response topic %.64q of PUBLISH has a wildcard", pk.Properties.ResponseTopic)
 	case len(pk.Properties.SubscriptionIDs) > 0:
 		return mqttpacket.NewFault(mqttpacket.ProtocolError, "PUBLISH from a client must not have a subscription identifier")
 	case pk.Retain:
@@ -149,12 +151,13 @@ func (c *session) publishDone(n *conn, pk *mqttpacket.Packet, fault *mqttpacket.
 		}
 		c.Hub.Service.Log.Info("an MQTT client's PUBLISH failed", "hub", c.Hub.Name, "connection", c.ID, "code", fault.Code, "reason", fault.Reason)
 	}
-	c.acknowledge(pk, fault)
+	c.acknowledge(n, pk, fault)
 }
 
 // acknowledge sends PUBACK or PUBREC, as the quality of service requires. It sends nothing to a client that is away, which will
-// send its packet again.
-func (c *session) acknowledge(pk *mqttpacket.Packet, fault *mqttpacket.Fault) {
+// send its packet again. If the client has returned, it has already done so: a PUBACK for the packet of the old connection n
+// would be a second one, which acknowledges whatever packet has the id by then.
+func (c *session) acknowledge(n *conn, pk *mqttpacket.Packet, fault *mqttpacket.Fault) {
 	if pk.QoS == 0 {
 		return
 	}
@@ -172,7 +175,7 @@ func (c *session) acknowledge(pk *mqttpacket.Packet, fault *mqttpacket.Fault) {
 			delete(c.received, pk.PacketID) // no PUBREL follows a fault
 		}
 	}
-	if c.conn != nil {
+	if c.conn != nil && (c.conn == n || pk.QoS == 2) {
 		c.queueControl(c.conn, ack)
 	}
 }
@@ -269,14 +272,14 @@ func (c *session) handleDisconnect(n *conn, pk *mqttpacket.Packet) {
 	how := &protocol.MQTTDisconnect{InitiatedByClient: true, DisconnectPacket: &protocol.MQTTDisconnectPacket{Code: pk.Code,
 		UserProperties: protocol.ToMQTTUserProperties(pk.Properties.User)}}
 	reason := "the client said goodbye"
-	if pk.Code != mqttpacket.Success {
+	switch {
+	case pk.Properties.ReasonString != "":
+		reason = text.Shorten(pk.Properties.ReasonString, protocol.MaxMQTTReason)
+	case pk.Code != mqttpacket.Success:
 		reason += fmt.Sprintf(": reason code 0x%02X", pk.Code)
 	}
-	if pk.Properties.ReasonString != "" {
-		reason += ": " + text.Shorten(pk.Properties.ReasonString, protocol.MaxMQTTReason)
-	}
 	c.mu.Lock()
-	if expiry := pk.Properties.SessionExpiry; expiry != nil {
+	if expiry := pk.Properties.SessionExpiry; expiry != nil && c.conn == n {
 		if c.lifetime == 0 && *expiry > 0 {
 			c.mu.Unlock()
 			c.fail(n, mqttpacket.NewFault(mqttpacket.ProtocolError, "DISCONNECT must not set a session expiry interval if CONNECT's was 0"))

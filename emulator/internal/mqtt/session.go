@@ -18,6 +18,10 @@ type session struct {
 	sessionID string // the session's id in events
 	tokenUser string // the user of the first connection's token, even if the application set another user
 
+	// handling is held while a packet is handled, so that a new connection's packets come after the old connection's. It is
+	// acquired before mu.
+	handling sync.Mutex
+
 	mu            sync.Mutex    // guards everything below, and the guarded fields of conns
 	conn          *conn         // nil while the client is away
 	physicalID    string        // the physicalID of conn, or of the last conn
@@ -125,7 +129,8 @@ func (c *session) detach(n *conn, reason string, how *protocol.MQTTDisconnect) {
 	}
 	c.conn = nil
 	c.dropQueued(func(d delivery) bool { return d.qos == 0 })
-	c.deadline = c.Hub.Service.Clock.AfterFunc(c.lifetime, func() { c.End("the client did not come back in time: " + reason) })
+	// As documented, the application receives the reason of the last disconnection.
+	c.deadline = c.Hub.Service.Clock.AfterFunc(c.lifetime, func() { c.End(reason) })
 	c.startWill()
 	c.mu.Unlock()
 	c.Hub.Service.Observer.Changed()
@@ -136,6 +141,8 @@ func (c *session) detach(n *conn, reason string, how *protocol.MQTTDisconnect) {
 // settings it adopts. If the previous connection still exists, resume closes it. resume returns false if the session has ended.
 func (c *session) resume(back *session, n *conn, announce func(resumed bool)) bool {
 	defer c.Hub.Service.Observer.Changed()
+	c.handling.Lock()
+	defer c.handling.Unlock()
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.closing || c.deadline != nil && !c.deadline.Stop() {

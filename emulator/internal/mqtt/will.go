@@ -1,6 +1,7 @@
 package mqtt
 
 import (
+	"strings"
 	"time"
 
 	"github.com/awps-go/webpubsub/emulator/internal/hub"
@@ -27,6 +28,9 @@ func newWill(w *mqttpacket.Will) (*will, *mqttpacket.Fault) {
 	group, fault := protocol.MQTTGroup(w.Topic)
 	if fault != nil {
 		return nil, mqttpacket.NewFault(mqttpacket.TopicNameInvalid, "the topic of the will: %s", fault.Reason)
+	}
+	if topic := w.Properties.ResponseTopic; strings.ContainsAny(topic, "+#") {
+		return nil, mqttpacket.NewFault(mqttpacket.ProtocolError, "the response topic %.64q of the will has a wildcard", topic)
 	}
 	if len(w.Payload) > maxWillPayload {
 		return nil, mqttpacket.NewFault(mqttpacket.QuotaExceeded, "the payload of the will is longer than %d bytes", maxWillPayload)

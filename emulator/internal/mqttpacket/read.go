@@ -32,7 +32,7 @@ func Read(in *bufio.Reader, version byte, limit int) (*Packet, error) {
 	} else if flags != pk.Type.flags() {
 		return nil, NewFault(MalformedPacket, "malformed packet: the flags of %s are invalid", pk.Type)
 	}
-	length, err := readLength(in)
+	length, err := readLength(in, version)
 	if err != nil {
 		return nil, err
 	}
@@ -61,8 +61,8 @@ func Read(in *bufio.Reader, version byte, limit int) (*Packet, error) {
 	return pk, nil
 }
 
-// readLength reads the remaining length, the last field of the fixed header.
-func readLength(in io.ByteReader) (int, error) {
+// readLength reads the remaining length, the last field of the fixed header. MQTT 3.1.1 does not require its shortest encoding.
+func readLength(in io.ByteReader, version byte) (int, error) {
 	length := 0
 	for shift := 0; shift < 28; shift += 7 {
 		b, err := in.ReadByte()
@@ -71,6 +71,9 @@ func readLength(in io.ByteReader) (int, error) {
 		}
 		length |= int(b&127) << shift
 		if b < 128 {
+			if b == 0 && shift > 0 && version >= V5 {
+				return 0, NewFault(MalformedPacket, "malformed packet: the encoding of the length is longer than necessary")
+			}
 			return length, nil
 		}
 	}

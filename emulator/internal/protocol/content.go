@@ -2,6 +2,7 @@ package protocol
 
 import (
 	"encoding/json"
+	"fmt"
 	"mime"
 	"slices"
 	"unicode/utf8"
@@ -39,8 +40,36 @@ func Unfit(p *hub.Payload) string {
 		return "UTF-8"
 	case p.Type == hub.DataJSON && !json.Valid(p.Data):
 		return "JSON"
+	case p.Type == hub.DataJSON && tooDeep(p.Data):
+		return fmt.Sprintf("JSON with at most %d levels", maxJSONDepth)
 	case p.Type == hub.DataProtobuf && proto.Unmarshal(p.Data, &anypb.Any{}) != nil:
 		return "google.protobuf.Any"
 	}
 	return ""
+}
+
+// maxJSONDepth is the maximum nesting of objects and arrays, in a message and in a client's frame. It is the default of .NET's
+// JSON parser, which Microsoft's emulator uses.
+const maxJSONDepth = 64
+
+// tooDeep reports whether valid JSON is nested too deep.
+func tooDeep(data []byte) bool {
+	depth := 0
+	for i := 0; i < len(data); i++ {
+		switch data[i] {
+		case '"':
+			for i++; data[i] != '"'; i++ {
+				if data[i] == '\\' {
+					i++
+				}
+			}
+		case '{', '[':
+			if depth++; depth > maxJSONDepth {
+				return true
+			}
+		case '}', ']':
+			depth--
+		}
+	}
+	return false
 }

@@ -21,6 +21,8 @@ func readFields(data []byte) (fields, error) {
 		return nil, errors.New("the frame is not valid UTF-8")
 	case !json.Valid(data):
 		return nil, fmt.Errorf("the frame is not valid JSON: %w", json.Unmarshal(data, new(any)))
+	case tooDeep(data):
+		return nil, fmt.Errorf("the frame's JSON has more than %d levels", maxJSONDepth)
 	}
 	f := make(fields, 8)
 	if !eachMember(data, func(name string, value []byte) { f[name] = value }) {

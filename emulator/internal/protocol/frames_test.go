@@ -2,36 +2,46 @@ package protocol
 
 import (
 	"encoding/json"
+	"errors"
 	"strings"
 	"testing"
 
 	"github.com/stretchr/testify/require"
 	"google.golang.org/protobuf/encoding/protojson"
+	"google.golang.org/protobuf/encoding/protowire"
 
 	"github.com/awps-go/webpubsub/emulator/internal/hub"
 	"github.com/awps-go/webpubsub/internal/pb"
 )
 
+// nested returns JSON with n levels, and brackets in a string that do not count.
+func nested(n int) string {
+	return strings.Repeat(`{"[{\"{":[`, n/2) + strings.Repeat("[", n%2) + strings.Repeat("]", n%2) + strings.Repeat("]}", n/2)
+}
+
 func textPayload(s string) hub.Payload { return hub.Payload{Type: hub.DataText, Data: []byte(s)} }
 
 func TestValidJSONFrames(t *testing.T) {
 	for frame, want := range map[string]Request{
-		` { "type" : "ping" , "x":[{"type":"event"}] } `:                               {Kind: RequestPing},
-		`{"type":"PiNg","ackId":3}`:                                                    {Kind: RequestPing, AckID: new(uint64(3))},
-		`{"type":"SEQUENCEACK","sequenceId":18446744073709551615}`:                     {Kind: RequestSequenceAck, SequenceID: 1<<64 - 1},
-		`{"type":"joinGroup","group":"a\"b\\","ackId":0}`:                              {Kind: RequestJoin, Group: `a"b\`, AckID: new(uint64(0))},
-		`{"type":"leavegroup","group":"\ud83d\ude00","ackId":null}`:                    {Kind: RequestLeave, Group: "😀"},
-		`{"type":"joinGroup","Group":"no","group":"x","group":"g"}`:                    {Kind: RequestJoin, Group: "g"},
-		`{"type":"sendToGroup","group":"g","data":{"a": 1}}`:                           {Kind: RequestSend, Group: "g", Payload: hub.Payload{Data: []byte(`{"a": 1}`)}},
-		`{"type":"sendToGroup","group":"g","data":"x","ttlSeconds":null}`:              {Kind: RequestSend, Group: "g", Payload: hub.Payload{Data: []byte(`"x"`)}},
-		`{"type":"sendToGroup","group":"g","data":[true,null,"]"] }`:                   {Kind: RequestSend, Group: "g", Payload: hub.Payload{Data: []byte(`[true,null,"]"]`)}},
-		`{"type":"sendToGroup","group":"g","data":-1.5e3,"ttlSeconds":300}`:            {Kind: RequestSend, Group: "g", Payload: hub.Payload{Data: []byte(`-1.5e3`)}, TTLSeconds: 300},
-		`{"type":"sendToGroup","group":"g","dataType":"Text","data":"","noEcho":true}`: {Kind: RequestSend, Group: "g", Payload: textPayload(""), NoEcho: true},
-		`{"type":"event","event":"E.1_-","dataType":"BINARY","data":"AP8="}`:           {Kind: RequestEvent, Event: "E.1_-", Payload: hub.Payload{Type: hub.DataBinary, Data: []byte{0, 255}}},
-		`{"type":"event","event":"e","data":1,"noEcho":null,"group":1}`:                {Kind: RequestEvent, Event: "e", Payload: hub.Payload{Data: []byte("1")}},
-		`{"type":"event","event":"e","metadata":{"Trace":"1","trace":""}}`:             {Kind: RequestEvent, Event: "e", Payload: hub.Payload{Type: hub.DataText, Metadata: map[string]string{"Trace": "1", "trace": ""}}},
-		`{"type":"event","event":"e","metadata":{},"dataType":"json"}`:                 {Kind: RequestEvent, Event: "e", Payload: hub.Payload{Type: hub.DataText, Metadata: map[string]string{}}},
-		`{"type":"event","event":"e","metadata":null,"data":false}`:                    {Kind: RequestEvent, Event: "e", Payload: hub.Payload{Data: []byte("false")}},
+		` { "type" : "ping" , "x":[{"type":"event"}] } `:                                                         {Kind: RequestPing},
+		`{"type":"PiNg","ackId":3}`:                                                                              {Kind: RequestPing, AckID: new(uint64(3))},
+		`{"type":"SEQUENCEACK","sequenceId":18446744073709551615}`:                                               {Kind: RequestSequenceAck, SequenceID: 1<<64 - 1},
+		`{"type":"joinGroup","group":"a\"b\\","ackId":0}`:                                                        {Kind: RequestJoin, Group: `a"b\`, AckID: new(uint64(0))},
+		`{"type":"leavegroup","group":"\ud83d\ude00","ackId":null}`:                                              {Kind: RequestLeave, Group: "😀"},
+		`{"type":"joinGroup","Group":"no","group":"x","group":"g"}`:                                              {Kind: RequestJoin, Group: "g"},
+		`{"type":"sendToGroup","group":"g","data":{"a": 1}}`:                                                     {Kind: RequestSend, Group: "g", Payload: hub.Payload{Data: []byte(`{"a": 1}`)}},
+		`{"type":"sendToGroup","group":"g","data":"x","ttlSeconds":null}`:                                        {Kind: RequestSend, Group: "g", Payload: hub.Payload{Data: []byte(`"x"`)}},
+		`{"type":"sendToGroup","group":"g","data":[true,null,"]"] }`:                                             {Kind: RequestSend, Group: "g", Payload: hub.Payload{Data: []byte(`[true,null,"]"]`)}},
+		`{"type":"sendToGroup","group":"g","data":-1.5e3,"ttlSeconds":300}`:                                      {Kind: RequestSend, Group: "g", Payload: hub.Payload{Data: []byte(`-1.5e3`)}, TTLSeconds: 300},
+		`{"type":"sendToGroup","group":"g","dataType":"Text","data":"","noEcho":true}`:                           {Kind: RequestSend, Group: "g", Payload: textPayload(""), NoEcho: true},
+		`{"type":"event","event":"E.1_-","dataType":"BINARY","data":"AP8="}`:                                     {Kind: RequestEvent, Event: "E.1_-", Payload: hub.Payload{Type: hub.DataBinary, Data: []byte{0, 255}}},
+		`{"type":"event","event":"e","data":1,"noEcho":null,"group":1}`:                                          {Kind: RequestEvent, Event: "e", Payload: hub.Payload{Data: []byte("1")}},
+		`{"type":"sendToGroup","group":"g","metadata":{"Trace":"1","trace":""}}`:                                 {Kind: RequestSend, Group: "g", Payload: hub.Payload{Type: hub.DataText, Metadata: map[string]string{"Trace": "1", "trace": ""}}},
+		`{"type":"event","event":"e","metadata":{"trace":"1","TRACE":"2","Trace":"3"}}`:                          {Kind: RequestEvent, Event: "e", Payload: hub.Payload{Type: hub.DataText, Metadata: map[string]string{"Trace": "3"}}},
+		`{"type":"invoke","invocationId":"i","target":"event","event":"e","metadata":{"k":"1","K":"2","l":"3"}}`: {Kind: RequestInvoke, InvocationID: "i", Event: "e", Payload: hub.Payload{Type: hub.DataText, Metadata: map[string]string{"K": "2", "l": "3"}}},
+		`{"type":"event","event":"e","metadata":{},"dataType":"json"}`:                                           {Kind: RequestEvent, Event: "e", Payload: hub.Payload{Type: hub.DataText, Metadata: map[string]string{}}},
+		`{"type":"event","event":"e","data":` + nested(63) + `}`:                                                 {Kind: RequestEvent, Event: "e", Payload: hub.Payload{Data: []byte(nested(63))}},
+		`{"type":"event","event":"e","metadata":null,"data":false}`:                                              {Kind: RequestEvent, Event: "e", Payload: hub.Payload{Data: []byte("false")}},
 	} {
 		for _, isText := range []bool{true, false} {
 			got, err := JSON{}.Decode(isText, []byte(frame))
@@ -62,6 +72,7 @@ func TestInvalidJSONFrames(t *testing.T) {
 		"a ttl of 301": send(`"data":1,"ttlSeconds":301`), "a ttl below zero": send(`"data":1,"ttlSeconds":-1`), "a ttl that is a string": send(`"data":1,"ttlSeconds":"1"`), "a broken ttl": send(`"data":1,"ttlSeconds":1.5`),
 		"metadata that is a list": send(`"data":1,"metadata":[]`), "metadata of a number": send(`"data":1,"metadata":{"a":1}`), "metadata of null": send(`"data":1,"metadata":{"a":null}`),
 		"a duplicate metadata key": send(`"data":1,"metadata":{"a":"1","a":"2"}`), "a duplicate, escaped": send(`"data":1,"metadata":{"a":"1","\u0061":"2"}`), "a metadata key with a space": send(`"data":1,"metadata":{"a b":"1"}`),
+		"data that is too deep": send(`"data":` + nested(64)), "an unknown member that is too deep": `{"type":"ping","x":` + nested(64) + `}`,
 		"an empty metadata key": send(`"data":1,"metadata":{"":"1"}`), "metadata outside ASCII": send(`"data":1,"metadata":{"a":"ü"}`),
 		"a long metadata key": send(`"data":1,"metadata":{"` + strings.Repeat("k", 257) + `":"1"}`), "a long metadata value": send(`"data":1,"metadata":{"a":"` + strings.Repeat("v", 1025) + `"}`),
 		"much metadata": send(`"data":1,"metadata":{` + strings.TrimSuffix(strings.Repeat(`"a":"`+strings.Repeat("v", 1000)+`",`, 9), ",") + `}`),
@@ -96,6 +107,7 @@ func TestProtobufFramesFollowTheSameRules(t *testing.T) {
 		`{"eventMessage":{"event":"e"}}`, `{"eventMessage":{"event":"e","data":{},"metadata":{}}}`, `{"sendToGroupMessage":{"group":"g","data":{"jsonData":"null"}}}`,
 		`{"sendToGroupMessage":{"group":"g","data":{"jsonData":"{"}}}`, `{"sendToGroupMessage":{"group":"g","data":{"textData":"x"},"ttlSeconds":301}}`,
 		`{"sendToGroupMessage":{"group":"g","data":{"textData":"x"},"metadata":{"a b":"v"}}}`,
+		`{"sendToGroupMessage":{"group":"g","data":{"jsonData":"` + strings.Repeat("[", 65) + strings.Repeat("]", 65) + `"}}}`,
 	} {
 		_, err := decode(t, frame)
 		var bad *FrameError
@@ -105,6 +117,35 @@ func TestProtobufFramesFollowTheSameRules(t *testing.T) {
 	}
 	_, err := Protobuf{Name: ProtobufSubprotocol}.Decode(true, []byte("x"))
 	require.Equal(t, &FrameError{1003, "The protobuf.webpubsub.azure.v1 subprotocol requires binary messages.", "the client sent a text frame"}, err)
+}
+
+func TestProtobufStreamsAreRejected(t *testing.T) {
+	// Fields that package pb does not define: one of the future, and a StreamStartInfo.
+	unknown := func(stream protowire.Number) []byte {
+		b := protowire.AppendVarint(protowire.AppendTag(nil, 100, protowire.VarintType), 1)
+		return protowire.AppendBytes(protowire.AppendTag(b, stream, protowire.BytesType), []byte("\x0a\x01s"))
+	}
+	for name, tt := range map[string]struct {
+		send, event protowire.Number
+		valid       bool
+	}{
+		"a stream":      {7, 5, false},
+		"another field": {5, 7, true}, // 5 has another type in a send, so it is unknown
+	} {
+		send := &pb.SendToGroupMessage{Group: "g", Metadata: map[string]string{"k": "v"}}
+		send.ProtoReflect().SetUnknown(unknown(tt.send))
+		event := &pb.EventMessage{Event: "e", Metadata: map[string]string{"k": "v"}}
+		event.ProtoReflect().SetUnknown(unknown(tt.event))
+		for _, m := range []*pb.UpstreamMessage{{Message: &pb.UpstreamMessage_SendToGroupMessage{SendToGroupMessage: send}},
+			{Message: &pb.UpstreamMessage_EventMessage{EventMessage: event}}} {
+			_, err := Protobuf{}.Decode(false, marshalProtobuf(m))
+			require.Equal(t, tt.valid, err == nil, "%s: %v", name, err)
+			if bad, ok := errors.AsType[*FrameError](err); ok {
+				require.Equal(t, 1007, bad.Code)
+				require.Contains(t, bad.Detail, "stream")
+			}
+		}
+	}
 }
 
 func TestFramesForJSONClients(t *testing.T) {

@@ -68,6 +68,9 @@ func decodeJSON(data []byte) (r Request, err error) {
 		if err == nil {
 			err = r.check()
 		}
+		if err == nil && kind == RequestInvoke {
+			r.mergeMetadata(f)
+		}
 		return r, err
 	default:
 		r.Group, err = f.text("group")
@@ -86,7 +89,26 @@ func decodeJSON(data []byte) (r Request, err error) {
 	if err == nil {
 		err = r.check()
 	}
+	if err == nil && kind == RequestEvent {
+		r.mergeMetadata(f)
+	}
 	return r, err
+}
+
+// mergeMetadata removes the metadata of an event whose key, apart from case, occurs again later in the frame. Events carry
+// metadata in HTTP headers, whose names are case-insensitive.
+func (r *Request) mergeMetadata(f fields) {
+	if len(r.Payload.Metadata) < 2 {
+		return
+	}
+	keys := make(map[string]string)
+	eachMember(f["metadata"], func(key string, _ []byte) {
+		lower := strings.ToLower(key)
+		if earlier, twice := keys[lower]; twice {
+			delete(r.Payload.Metadata, earlier)
+		}
+		keys[lower] = key
+	})
 }
 
 // readSend reads the members that only sendToGroup has.

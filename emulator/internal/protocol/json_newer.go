@@ -3,7 +3,9 @@ package protocol
 import (
 	"errors"
 	"fmt"
+	"slices"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/awps-go/webpubsub/emulator/internal/hub"
@@ -28,14 +30,26 @@ func (r *Request) readInvocationOrStream(f fields) (err error) {
 	if r.Kind == RequestStreamEnd {
 		return r.readStreamEnd(f)
 	}
+	return r.readFragment(f)
+}
+
+// readFragment reads a fragment of a stream. Without any of its members, the request is a keep-alive.
+func (r *Request) readFragment(f fields) error {
+	members := []string{"streamSequenceId", "dataType", "data"}
+	missing := slices.DeleteFunc(slices.Clone(members), func(name string) bool { _, ok := f[name]; return ok })
+	switch len(missing) {
+	case len(members):
+		return nil
+	case 0:
+	default:
+		return fmt.Errorf("%s is missing: a fragment needs %s", missing[0], strings.Join(members, ", "))
+	}
 	number, err := f.number("streamSequenceId", 64)
-	switch {
-	case err != nil:
+	if err == nil && (number == nil || *number == 0) {
+		err = errors.New("streamSequenceId is null or 0: fragments are numbered from 1")
+	}
+	if err != nil {
 		return err
-	case number == nil && f["data"] == nil:
-		return nil // keep-alive
-	case number == nil || *number == 0:
-		return errors.New("streamSequenceId is missing or 0: fragments are numbered from 1")
 	}
 	r.Fragment = *number
 	return r.readPayload(f)
@@ -71,6 +85,9 @@ func (r *Request) readStreamEnd(f fields) error {
 	if !eachMember(raw, func(name string, value []byte) { failure[name] = value }) {
 		return errors.New("error is not an object")
 	}
+	if _, there := failure["name"]; there {
+		return errors.New("error: name is not allowed, because the service sets it")
+	}
 	r.StreamError = &hub.StreamFailure{Name: StreamUserError}
 	for name, to := range map[string]*string{"message": &r.StreamError.Message, "userErrorCode": &r.StreamError.UserErrorCode} {
 		if !absent(failure[name]) {
@@ -103,6 +120,9 @@ func (r *Request) readStreamStart(f fields) (err error) {
 		return err
 	}
 	if idle != nil {
+		if *idle == 0 {
+			return errors.New("idleTimeoutMs must be greater than 0")
+		}
 		r.IdleTimeout = time.Duration(*idle) * time.Millisecond
 	}
 	r.Payload.Metadata, err = f.strings("metadata")

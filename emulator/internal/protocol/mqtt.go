@@ -44,10 +44,13 @@ const (
 const MaxMQTTReason = 1 << 10
 
 // MQTTString returns a text in a form that is valid in a packet. It replaces invalid UTF-8 and NUL, and shortens the text to
-// MaxMQTTReason.
+// 65,535 bytes, the maximum of MQTT.
 func MQTTString(s string) string {
-	return text.Shorten(strings.ReplaceAll(strings.ToValidUTF8(s, "\uFFFD"), "\x00", "\uFFFD"), MaxMQTTReason)
+	return text.Shorten(strings.ReplaceAll(strings.ToValidUTF8(s, "\uFFFD"), "\x00", "\uFFFD"), math.MaxUint16)
 }
+
+// MQTTReason returns a text in a form that is valid as a reason string, and shortens it to MaxMQTTReason.
+func MQTTReason(s string) string { return text.Shorten(MQTTString(s), MaxMQTTReason) }
 
 // MQTTOrigin is the part of a message from an MQTT client that only MQTT clients receive.
 type MQTTOrigin struct {

@@ -1,7 +1,6 @@
 package protocol
 
 import (
-	"encoding/json"
 	"errors"
 	"fmt"
 	"strings"
@@ -46,11 +45,17 @@ func decodeProtobuf(data []byte) (r Request, err error) {
 		send := m.SendToGroupMessage
 		r = Request{Kind: RequestSend, Group: send.GetGroup(), AckID: send.AckId, NoEcho: send.GetNoEcho(),
 			TTLSeconds: send.GetTtlSeconds()}
-		err = r.readProtobuf(send.GetData(), send.GetMetadata()) // fails for a send that opens a stream, which has no data
+		err = r.readProtobuf(send.GetData(), send.GetMetadata())
+		if hasField(send, sendStreamField) {
+			err = errStream
+		}
 	case *pb.UpstreamMessage_EventMessage:
 		event := m.EventMessage
 		r = Request{Kind: RequestEvent, Event: event.GetEvent(), AckID: event.AckId}
 		err = r.readProtobuf(event.GetData(), event.GetMetadata())
+		if hasField(event, eventStreamField) {
+			err = errStream
+		}
 	case *pb.UpstreamMessage_SequenceAckMessage:
 		return Request{Kind: RequestSequenceAck, SequenceID: m.SequenceAckMessage.GetSequenceId()}, nil
 	case *pb.UpstreamMessage_PingMessage:
@@ -64,6 +69,27 @@ func decodeProtobuf(data []byte) (r Request, err error) {
 	return r, err
 }
 
+// The field numbers of the stream that a SendToGroupMessage or an EventMessage opens.
+const (
+	sendStreamField  = 7
+	eventStreamField = 5
+)
+
+var errStream = errors.New("the message opens a stream, which protobuf clients cannot: the other frames of a stream are not public")
+
+// hasField reports whether a message has a field that its type does not define.
+func hasField(m proto.Message, number protowire.Number) bool {
+	unknown := m.ProtoReflect().GetUnknown()
+	for len(unknown) > 0 {
+		n, _, length := protowire.ConsumeField(unknown)
+		if n == number {
+			return true
+		}
+		unknown = unknown[length:] // valid, because proto.Unmarshal has checked it
+	}
+	return false
+}
+
 // readProtobuf reads the payload of a request. Metadata without data counts as empty text.
 func (r *Request) readProtobuf(data *pb.MessageData, metadata map[string]string) error {
 	p := &r.Payload
@@ -75,8 +101,11 @@ func (r *Request) readProtobuf(data *pb.MessageData, metadata map[string]string)
 		p.Type, p.Data = hub.DataBinary, d.BinaryData
 	case *pb.MessageData_JsonData:
 		p.Type, p.Data = hub.DataJSON, []byte(d.JsonData)
-		if !json.Valid(p.Data) || strings.TrimSpace(d.JsonData) == "null" {
-			return errors.New("json_data is null or not valid JSON")
+		if what := Unfit(p); what != "" {
+			return fmt.Errorf("json_data is not valid %s", what)
+		}
+		if strings.TrimSpace(d.JsonData) == "null" {
+			return errors.New("json_data is null")
 		}
 	case *pb.MessageData_ProtobufData:
 		p.Type, p.Data = hub.DataProtobuf, marshalProtobuf(d.ProtobufData)

@@ -99,7 +99,9 @@ func (c *call) payload() (p hub.Payload, err error) {
 	}
 	switch what := protocol.Unfit(&p); {
 	case what != "" && p.Type == hub.DataJSON:
-		return p, wire.BadRequest("Request", invalidJSON)
+		e := wire.BadRequest("Request", invalidJSON)
+		e.Hint = "the body is not valid " + what
+		return p, e
 	case what != "":
 		return p, wire.BadRequest("Request", "the body is not valid %s", what)
 	}

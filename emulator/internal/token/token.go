@@ -29,6 +29,8 @@ const clockSkew = 5 * time.Minute
 // Claims are the claims that the service reads from a token. The types decode without intermediate values because decoding is
 // a considerable part of the cost of a request.
 type Claims struct {
+	otherClaims // first, see its comment
+
 	Audience  stringList `json:"aud"`
 	Expires   timestamp  `json:"exp"`
 	NotBefore timestamp  `json:"nbf"`
@@ -39,13 +41,39 @@ type Claims struct {
 	Groups    stringList `json:"webpubsub.group"`
 
 	// .NET's names for sub and role.
-	NameIdentifier     string     `json:"nameidentifier"`
-	NameIdentifierLong string     `json:"http://schemas.xmlsoap.org/ws/2005/05/identity/claims/nameidentifier"`
-	RolesLong          stringList `json:"http://schemas.microsoft.com/ws/2008/06/identity/claims/role"`
+	NameID             firstString `json:"nameid"`
+	NameIdentifier     string      `json:"nameidentifier"`
+	NameIdentifierLong string      `json:"http://schemas.xmlsoap.org/ws/2005/05/identity/claims/nameidentifier"`
+	RolesLong          stringList  `json:"http://schemas.microsoft.com/ws/2008/06/identity/claims/role"`
 }
 
+// otherClaims receives the claims whose names differ from those of Claims only in case, such as "Role". They belong to the
+// application, because the names of claims are case-sensitive. encoding/json is not: it stores a value in the field with exactly
+// its name, or else in the first field with its name in any case, which is one of these.
+type otherClaims struct {
+	OtherAud      ignored `json:"AUD"`
+	OtherExp      ignored `json:"EXP"`
+	OtherNbf      ignored `json:"NBF"`
+	OtherIat      ignored `json:"IAT"`
+	OtherIss      ignored `json:"ISS"`
+	OtherSub      ignored `json:"SUB"`
+	OtherRole     ignored `json:"ROLE"`
+	OtherGroup    ignored `json:"WEBPUBSUB.GROUP"`
+	OtherNameID   ignored `json:"NAMEID"`
+	OtherName     ignored `json:"NAMEIDENTIFIER"`
+	OtherLongName ignored `json:"HTTP://SCHEMAS.XMLSOAP.ORG/WS/2005/05/IDENTITY/CLAIMS/NAMEIDENTIFIER"`
+	OtherLongRole ignored `json:"HTTP://SCHEMAS.MICROSOFT.COM/WS/2008/06/IDENTITY/CLAIMS/ROLE"`
+}
+
+// ignored decodes from any JSON, and keeps nothing.
+type ignored struct{}
+
+func (*ignored) UnmarshalJSON([]byte) error { return nil }
+
 // User returns the user of a client's token, or "" if there is none.
-func (c *Claims) User() string { return cmp.Or(c.Subject, c.NameIdentifier, c.NameIdentifierLong) }
+func (c *Claims) User() string {
+	return cmp.Or(c.Subject, string(c.NameID), c.NameIdentifier, c.NameIdentifierLong)
+}
 
 // AllRoles returns the roles of a client's token.
 func (c *Claims) AllRoles() []string { return slices.Concat(c.Roles, c.RolesLong) }
@@ -85,6 +113,17 @@ func (l *stringList) UnmarshalJSON(b []byte) error {
 		return nil
 	}
 	return json.Unmarshal(b, &(*l)[0])
+}
+
+// firstString is a string, or the first one of a list. Any other JSON counts as "".
+type firstString string
+
+func (s *firstString) UnmarshalJSON(b []byte) error {
+	var all stringList
+	if json.Unmarshal(b, &all) == nil && len(all) > 0 {
+		*s = firstString(all[0])
+	}
+	return nil
 }
 
 // ErrNoToken is returned if a request has no access token.
@@ -336,7 +375,7 @@ func (a *Authority) AuthorizeClient(r *http.Request, prefix, hub string) (*Claim
 	}
 	for _, aud := range c.Audience {
 		for _, u := range urls {
-			if a.isClientURL(strings.TrimSuffix(aud, "/"), r.Host, u) {
+			if a.isClientURL(aud, r.Host, u) {
 				return c, nil
 			}
 		}
@@ -417,15 +456,22 @@ type clientClaims struct {
 	Groups   []string `json:"webpubsub.group,omitempty"`
 }
 
+// longClaims are claims and .NET's long names for them. If a token has several claims with the same long name, the first counts.
+var longClaims = [...]struct{ name, long string }{
+	{"sub", "http://schemas.xmlsoap.org/ws/2005/05/identity/claims/nameidentifier"},
+	{"nameid", "http://schemas.xmlsoap.org/ws/2005/05/identity/claims/nameidentifier"},
+	{"role", "http://schemas.microsoft.com/ws/2008/06/identity/claims/role"},
+}
+
 // ShowClaims returns every claim of a client's token in the form of the connect event. The token must have been verified. The
-// result is empty without a token.
+// result is empty without a token. Like the service, ShowClaims repeats the user and the roles under their long names.
 func ShowClaims(r *http.Request) map[string][]string {
 	token := clientToken(r)
 	if token == "" {
 		return map[string][]string{} // an anonymous client
 	}
 	var all jwt.MapClaims
-	if _, _, err := jwt.NewParser().ParseUnverified(token, &all); err != nil {
+	if _, _, err := jwt.NewParser(jwt.WithJSONNumber()).ParseUnverified(token, &all); err != nil {
 		return nil
 	}
 	shown := make(map[string][]string, len(all))
@@ -438,10 +484,15 @@ func ShowClaims(r *http.Request) map[string][]string {
 			shown[name] = append(shown[name], claimText(v))
 		}
 	}
+	for _, c := range longClaims {
+		if values := shown[c.name]; values != nil && shown[c.long] == nil {
+			shown[c.long] = values
+		}
+	}
 	return shown
 }
 
-// claimText returns a claim's value as text: a string unchanged, anything else as JSON. A whole number has no fraction.
+// claimText returns a claim's value as text: a string unchanged, anything else as JSON. A number keeps all its digits.
 func claimText(v any) string {
 	if s, ok := v.(string); ok {
 		return s

@@ -1,6 +1,7 @@
 package token
 
 import (
+	"encoding/json"
 	"net/http"
 	"net/http/httptest"
 	"strings"
@@ -111,10 +112,16 @@ func TestTheUserAndRolesOfAClientsToken(t *testing.T) {
 	}{
 		"nothing":                   {jwt.MapClaims{}, "", nil},
 		"a subject":                 {jwt.MapClaims{"sub": "ann", "nameidentifier": "bob"}, "ann", nil},
+		"a name id":                 {jwt.MapClaims{"nameid": "bob", "nameidentifier": "carl", "NameID": "dan"}, "bob", nil},
+		"a subject and a name id":   {jwt.MapClaims{"nameid": []string{"bob", "carl"}, "sub": "ann"}, "ann", nil},
+		"several name ids":          {jwt.MapClaims{"nameid": []string{"bob", "carl"}}, "bob", nil},
+		"a name id of another type": {jwt.MapClaims{"nameid": 1}, "", nil},
 		"a name identifier":         {jwt.MapClaims{"nameidentifier": "bob"}, "bob", nil},
 		"one role":                  {jwt.MapClaims{"role": "a"}, "", []string{"a"}},
 		"roles":                     {jwt.MapClaims{"role": []string{"a", "b"}}, "", []string{"a", "b"}},
 		"one role by its long name": {jwt.MapClaims{longRole: "a"}, "", []string{"a"}},
+		"claims in other case":      {jwt.MapClaims{"sub": "ann", "Sub": "bob", "SUB": 1, "role": "a", "Role": "b", "ROLE": true, "NameIdentifier": "bob", "WebPubSub.Group": ".", "Aud": 1, "Exp": "soon", "Iss": 1}, "ann", []string{"a"}},
+		"only in other case":        {jwt.MapClaims{"Sub": "bob", "Role": "b", strings.ToUpper(longRole): "b", "NAMEIDENTIFIER": "bob"}, "", nil},
 		"roles by both names":       {jwt.MapClaims{"role": "a", longRole: []string{"b", "c"}}, "", []string{"a", "b", "c"}},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -131,6 +138,20 @@ func TestTheUserAndRolesOfAClientsToken(t *testing.T) {
 		_, err := a.AuthorizeClient(httptest.NewRequest("GET", "/client/hubs/h?access_token="+sign(t, testKey, claims), nil), wire.ClientPath, "h")
 		require.Error(t, err, name)
 	}
+}
+
+func TestClaimsForTheApplicationAreComplete(t *testing.T) {
+	const longUser = "http://schemas.xmlsoap.org/ws/2005/05/identity/claims/nameidentifier"
+	const longRole = "http://schemas.microsoft.com/ws/2008/06/identity/claims/role"
+	claims := jwt.MapClaims{"role": []string{"a", "b"}, "id": json.Number("9007199254740993"), "price": json.Number("1.50"), "admin": true, "sub": "ann", "Sub": "bob", "nameid": "carl",
+		"tags": []any{"a", json.Number("1234567890123456789")}, "tenant": map[string]any{"id": 1}, "nothing": nil}
+	r := httptest.NewRequest("GET", "/client/hubs/h?access_token="+sign(t, testKey, claims), nil)
+	require.Equal(t, map[string][]string{"id": {"9007199254740993"}, "price": {"1.50"}, "admin": {"true"}, "sub": {"ann"}, "Sub": {"bob"}, "nameid": {"carl"},
+		"tags": {"a", "1234567890123456789"}, "tenant": {`{"id":1}`}, "nothing": {"null"}, "role": {"a", "b"},
+		longUser: {"ann"}, longRole: {"a", "b"}}, ShowClaims(r), "the user and the roles are repeated under their long names")
+	claims = jwt.MapClaims{"nameid": "bob", longRole: "a", "role": "b"}
+	r = httptest.NewRequest("GET", "/client/hubs/h?access_token="+sign(t, testKey, claims), nil)
+	require.Equal(t, map[string][]string{"nameid": {"bob"}, longUser: {"bob"}, longRole: {"a"}, "role": {"b"}}, ShowClaims(r))
 }
 
 func TestTheTokenInTheQueryTakesPrecedence(t *testing.T) {

@@ -49,8 +49,8 @@ func (c *Conn) PeerCertificates() [][]byte {
 	return all
 }
 
-// writePart is the size of the parts that a write is split into, in bytes. The write deadline is renewed after each part, so
-// that a slow peer that makes progress is not cut off.
+// writePart is the size of the parts that a write is split into, in bytes. The write deadline is renewed before each part, so
+// that neither a slow peer that makes progress nor a peer to which nothing was written for a while is cut off.
 const writePart = 64 << 10
 
 func (c *Conn) Write(b []byte) (n int, err error) {
@@ -60,12 +60,12 @@ func (c *Conn) Write(b []byte) (n int, err error) {
 	for first := true; err == nil && (first || len(b) > 0); first = false {
 		part := b[:min(len(b), writePart)]
 		b = b[len(part):]
-		var written int
-		written, err = c.Conn.Write(part)
-		n += written
 		c.mu.Lock()
 		c.setWriteDeadline()
 		c.mu.Unlock()
+		var written int
+		written, err = c.Conn.Write(part)
+		n += written
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -78,7 +78,8 @@ func (c *Conn) Write(b []byte) (n int, err error) {
 // Silence discards all data in both directions from now on. The connection stays open.
 func (c *Conn) Silence() { c.silent.Store(true) }
 
-// LimitWrites cuts off a peer that reads nothing for d. The time starts again after each part of a write.
+// LimitWrites cuts off a peer that reads nothing for d. The time starts again before each part of a write, so time without a
+// write does not count.
 func (c *Conn) LimitWrites(d time.Duration) {
 	c.mu.Lock()
 	defer c.mu.Unlock()

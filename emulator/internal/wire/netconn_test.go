@@ -15,10 +15,12 @@ type deadlines struct {
 	net.Conn
 	written []int
 	set     []time.Time
+	before  []int // for each write, how many deadlines had been set before it
 }
 
 func (d *deadlines) Write(b []byte) (int, error) {
 	d.written = append(d.written, len(b))
+	d.before = append(d.before, len(d.set))
 	return len(b), nil
 }
 
@@ -45,6 +47,7 @@ func TestEachPartOfAWriteRenewsTheDeadline(t *testing.T) {
 	_, err = c.Write(make([]byte, 2*writePart))
 	require.NoError(t, err)
 	require.Len(t, d.set, 3)
+	require.Equal(t, []int{2, 3}, d.before[4:], "the time before a write must not count")
 	require.True(t, d.set[2].After(d.set[1]) && d.set[1].After(d.set[0]))
 
 	c.FinishWrites(time.Second)

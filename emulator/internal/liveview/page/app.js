@@ -38,7 +38,11 @@ function reconcile(list, items, key, render) {
     if (e === before) before = e.nextSibling;
     else list.insertBefore(e, before);
   }
-  for (const e of old.values()) e.remove();
+  while (before) { // the rest is stale; two items may have the same key if they differ in what is redacted
+    const next = before.nextSibling;
+    before.remove();
+    before = next;
+  }
 }
 
 // The state: hubs, their connections and their groups.
