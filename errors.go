@@ -18,6 +18,7 @@ import (
 	"time"
 
 	"github.com/Azure/azure-sdk-for-go/sdk/azcore"
+	"github.com/Azure/azure-sdk-for-go/sdk/azcore/policy"
 	"github.com/Azure/azure-sdk-for-go/sdk/azcore/runtime"
 	"github.com/awps-go/webpubsub/internal/redact"
 )
@@ -318,3 +319,16 @@ func (e *cleanError) As(target any) bool   { return errors.As(e.cause, target) }
 
 // GoString returns the same text as Error, because %#v would print the cause.
 func (e *cleanError) GoString() string { return e.text }
+
+// cleanCredential is a credential whose errors are cleaned. They may repeat a response with secrets, and azcore logs them.
+type cleanCredential struct {
+	azcore.TokenCredential
+}
+
+func (c cleanCredential) GetToken(ctx context.Context, options policy.TokenRequestOptions) (azcore.AccessToken, error) {
+	token, err := c.TokenCredential.GetToken(ctx, options)
+	if err != nil {
+		return azcore.AccessToken{}, cleaned(err)
+	}
+	return token, nil
+}

@@ -22,8 +22,8 @@ type MQTTConnect struct {
 	Username string `json:"username"`
 
 	// Password holds the bytes that the client sent, which need not be text. It is empty if the client sent none. (The
-	// service sends the password in base64.) It is omitted when an MQTTConnect is printed or encoded as JSON.
-	Password string `json:"-"`
+	// service sends the password in base64.)
+	Password string `json:"password"`
 
 	// UserProperties are the user properties of the packet.
 	UserProperties []MQTTUserProperty `json:"userProperties"`

@@ -777,8 +777,6 @@ func secretsInOptions(t *testing.T) {
 	for _, verb := range []string{"%v", "%+v", "%#v"} {
 		o.Write("options", fmt.Appendf(nil, verb+" "+verb, &handlers, settings))
 	}
-	data, _ := json.Marshal(eventhandler.ConnectRequest{MQTT: &eventhandler.MQTTConnect{Password: markedPassword}})
-	o.Write("options", data)
 	o.logger("options").Info("options", "options", emulator.Options{AccessKey: markedKey})
 	o.check(t, "options")
 }
