@@ -103,7 +103,7 @@ func NewClient(endpoint, hub string, credential azcore.TokenCredential, options 
 	if audience == "" {
 		return nil, invalid(operation, "options.Cloud", "must be the public cloud or China, or set an audience for the service %q", ServiceName)
 	}
-	bearer := runtime.NewBearerTokenPolicy(credential, []string{strings.TrimSuffix(audience, "/") + "/.default"},
+	bearer := runtime.NewBearerTokenPolicy(cleanCredential{credential}, []string{strings.TrimSuffix(audience, "/") + "/.default"},
 		&policy.BearerTokenOptions{InsecureAllowCredentialWithHTTP: o.InsecureAllowCredentialWithHTTP})
 	return newClient(operation, endpoint, hub, nil, bearer, o)
 }

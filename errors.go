@@ -18,6 +18,7 @@ import (
 	"time"
 
 	"github.com/Azure/azure-sdk-for-go/sdk/azcore"
+	"github.com/Azure/azure-sdk-for-go/sdk/azcore/policy"
 	"github.com/Azure/azure-sdk-for-go/sdk/azcore/runtime"
 	"github.com/awps-go/webpubsub/internal/redact"
 )
@@ -287,6 +288,11 @@ func (e *interruptedError) Unwrap() []error { return []error{e.error, e.last} }
 
 // wrapError adds the operation's name to an error of the context, the network or the credential.
 func wrapError(operation string, err error) error {
+	return fmt.Errorf("webpubsub: %s: %w", operation, cleaned(err))
+}
+
+// cleaned returns the error without secrets and control characters in its text.
+func cleaned(err error) error {
 	// An http.Client's error contains the URL. Redact a copy, because others may hold the same error.
 	if urlError, ok := err.(*url.Error); ok { //nolint:errorlint // a wrapped error cannot be replaced by a copy
 		clean := *urlError
@@ -296,7 +302,7 @@ func wrapError(operation string, err error) error {
 	if text := redact.Line(redact.Text(err.Error()), 4<<10); text != err.Error() {
 		err = &cleanError{text, err}
 	}
-	return fmt.Errorf("webpubsub: %s: %w", operation, err)
+	return err
 }
 
 // cleanError replaces the text of an error that contains secrets or control characters.
@@ -306,4 +312,23 @@ type cleanError struct {
 }
 
 func (e *cleanError) Error() string { return e.text }
-func (e *cleanError) Unwrap() error { return e.cause }
+
+// Is and As examine the cause. There is no Unwrap method, because programs that report errors print each wrapped error.
+func (e *cleanError) Is(target error) bool { return errors.Is(e.cause, target) }
+func (e *cleanError) As(target any) bool   { return errors.As(e.cause, target) }
+
+// GoString returns the same text as Error, because %#v would print the cause.
+func (e *cleanError) GoString() string { return e.text }
+
+// cleanCredential is a credential whose errors are cleaned. They may repeat a response with secrets, and azcore logs them.
+type cleanCredential struct {
+	azcore.TokenCredential
+}
+
+func (c cleanCredential) GetToken(ctx context.Context, options policy.TokenRequestOptions) (azcore.AccessToken, error) {
+	token, err := c.TokenCredential.GetToken(ctx, options)
+	if err != nil {
+		return azcore.AccessToken{}, cleaned(err)
+	}
+	return token, nil
+}

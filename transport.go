@@ -80,7 +80,7 @@ const (
 
 var errLargeResponse = errors.New("the response body is larger than 16 MiB")
 
-// boundedTransport limits the size of response bodies. azcore itself reads whole bodies into memory.
+// boundedTransport limits the size of response bodies, and cleans errors. azcore itself reads whole bodies into memory.
 type boundedTransport struct {
 	policy.Transporter
 }
@@ -91,6 +91,7 @@ func (t boundedTransport) Do(req *http.Request) (*http.Response, error) {
 		if name := invalidHeader(req.Header); name != "" { // a retry would be in vain
 			err = &finalError{fmt.Errorf("the header %s has an invalid name or value", name)}
 		}
+		err = cleaned(err) // azcore logs it
 	}
 	if resp != nil && resp.Body == nil { // from a transport that is not net/http's
 		resp.Body = http.NoBody

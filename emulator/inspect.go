@@ -1,7 +1,6 @@
 package emulator
 
 import (
-	"bytes"
 	"context"
 	"fmt"
 	"maps"
@@ -10,6 +9,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/awps-go/webpubsub/emulator/internal/events"
 	kernel "github.com/awps-go/webpubsub/emulator/internal/hub"
 	"github.com/awps-go/webpubsub/emulator/internal/wire"
 	"github.com/awps-go/webpubsub/internal/redact"
@@ -117,10 +117,10 @@ func count(is bool) int {
 type Request struct {
 	Operation   string // the service client's name for it, such as "SendToAll"; "" if the request matches no operation
 	Method      string
-	Path        string      // as sent, with the query
+	Path        string      // as sent, with the query, but with "REDACTED" in place of credentials
 	Header      http.Header // as sent, with "REDACTED" in place of credentials
 	ContentType string      // the Content-Type header
-	Body        []byte      // the first 16 KiB of the body; nil if the request was rejected before its body was read
+	Body        []byte      // the first 16 KiB of the body, with "REDACTED" in place of keys and tokens; nil if it was not read
 	Status      int         // of the response; 0 if a Fault cut the connection
 	Time        time.Time   // of the response, by the server's clock
 }
@@ -131,8 +131,11 @@ func (s *Server) Requests() []Request {
 	served, keys := s.api.Requests(), s.keys.secrets()
 	all := make([]Request, len(served))
 	for i, r := range served {
-		all[i] = Request{Operation: r.Operation, Method: r.Method, Path: r.Path, Header: make(http.Header, len(r.Header)),
-			ContentType: r.Header.Get("Content-Type"), Body: bytes.Clone(r.Body), Status: r.Status, Time: r.Time}
+		all[i] = Request{Operation: r.Operation, Method: r.Method, Path: redact.URL(r.Path, keys...), Header: make(http.Header, len(r.Header)),
+			ContentType: r.Header.Get("Content-Type"), Status: r.Status, Time: r.Time}
+		if r.Body != nil {
+			all[i].Body = events.Recorded(r.Body, keys)
+		}
 		for name, values := range r.Header {
 			all[i].Header[name] = redactHeader(name, values, keys...)
 		}

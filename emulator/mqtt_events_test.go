@@ -41,7 +41,7 @@ func mqttApplication(t *testing.T, s *emulator.Server, log *eventLog, by way, re
 	handler, err := eventhandler.New(&eventhandler.Options{
 		Hub: "chat", AccessKeys: []string{s.AccessKey()},
 		OnConnect: func(_ context.Context, r *eventhandler.ConnectRequest) (*eventhandler.ConnectResponse, error) {
-			record(&r.Event, fmt.Sprintf("%v %v %+v", r.Subprotocols, r.Query, *r.MQTT))
+			record(&r.Event, fmt.Sprintf("%v %v %+v %s", r.Subprotocols, r.Query, *r.MQTT, r.MQTT.Password))
 			if reject != nil {
 				return nil, reject()
 			}
@@ -102,8 +102,8 @@ func TestTheApplicationReceivesAllEventsOfAnMQTTClient(t *testing.T) {
 			ReasonString: "tired", User: paho.UserProperties{{Key: "b", Value: "3"}}}}))
 		<-c.Done()
 		require.Equal(t, []string{
-			`0 connect of id, user "ann", physical1, : [mqtt] map[room:[1]] {ProtocolVersion:5 Username:name Password:secret ` +
-				`UserProperties:[{Name:a Value:1} {Name:a Value:2}]}`,
+			`0 connect of id, user "ann", physical1, : [mqtt] map[room:[1]] {ProtocolVersion:5 Username:name Password:REDACTED ` +
+				`UserProperties:[{Name:a Value:1} {Name:a Value:2}]} secret`,
 			`1 connected of id, user "Ann", physical1, session2: `,
 			`2 order of id, user "Ann", physical1, session2: text/plain tea map[] state=1`,
 			`3 order of id, user "Ann", physical1, session2: text/plain fail map[] state=1`,

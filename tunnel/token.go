@@ -3,12 +3,15 @@ package tunnel
 import (
 	"context"
 	"crypto/rand"
+	"errors"
 	"fmt"
 	"time"
 
 	"github.com/Azure/azure-sdk-for-go/sdk/azcore"
 	"github.com/Azure/azure-sdk-for-go/sdk/azcore/policy"
 	"github.com/golang-jwt/jwt/v5"
+
+	redaction "github.com/awps-go/webpubsub/internal/redact"
 )
 
 // tokenLifetime is the same as in the official package. Each connection has a new token, which matters only when
@@ -39,11 +42,30 @@ func credentialTokens(credential azcore.TokenCredential, scope string) tokenSour
 	return func(ctx context.Context, _ string) (string, error) {
 		token, err := credential.GetToken(ctx, policy.TokenRequestOptions{Scopes: []string{scope}})
 		if err != nil {
-			return "", fmt.Errorf("tunnel: the credential returned no token: %w", err)
+			return "", fmt.Errorf("tunnel: the credential returned no token: %w", cleanCredentialError(err))
 		}
 		return token.Token, nil
 	}
 }
+
+// credentialError is an error of a credential, whose text may repeat a response with secrets and control characters.
+type credentialError struct {
+	text  string
+	cause error
+}
+
+func cleanCredentialError(err error) error {
+	return &credentialError{text: redaction.Line(redaction.Text(err.Error()), 4<<10), cause: err}
+}
+
+func (e *credentialError) Error() string { return e.text }
+
+// Is and As examine the cause. There is no Unwrap method, because programs that report errors print each wrapped error.
+func (e *credentialError) Is(target error) bool { return errors.Is(e.cause, target) }
+func (e *credentialError) As(target any) bool   { return errors.As(e.cause, target) }
+
+// GoString returns the same text as Error, because %#v would print the cause.
+func (e *credentialError) GoString() string { return e.text }
 
 // newGUID returns a random UUID (version 4).
 func newGUID() string {

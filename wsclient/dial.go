@@ -24,6 +24,11 @@ func dialWebSocket(ctx context.Context, target string, o *Options) (socket, func
 		socket.next = http.DefaultTransport
 	}
 	client.Transport = socket
+	if client.CheckRedirect == nil {
+		// Browsers do not follow redirects of a handshake either. The other URL would receive the headers and, as the
+		// Referer, the tokens.
+		client.CheckRedirect = func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }
+	}
 	ws, resp, err := websocket.Dial(ctx, target, &websocket.DialOptions{
 		HTTPClient:   &client,
 		HTTPHeader:   o.Header,

@@ -88,14 +88,20 @@ func (e *StreamError) Is(target error) bool {
 	return target == ErrForbidden && e.Name == nameForbidden
 }
 
+// safeText returns a text of the service as part of an error's text or of a log record: without secrets, and on one line.
+func safeText(text string) string {
+	return redact.Line(redact.Excerpt([]byte(text), maxErrorText), maxErrorText)
+}
+
 func nameAndMessage(name, message string) string {
+
 	switch {
 	case name == "":
 		name = "the service reported an error without a name"
 	case message == "":
-		return redact.Line(name, maxErrorText)
+		return safeText(name)
 	}
-	return redact.Line(name+": "+message, maxErrorText)
+	return safeText(name + ": " + message)
 }
 
 // maxErrorText is the number of bytes of the service's text in the text of an error.
@@ -134,10 +140,10 @@ func (e *CloseError) Error() string {
 	}
 	add := func(part string) { text = strings.TrimSuffix(text, ".") + ": " + part } // the service's texts end with a period
 	if e.Reason != "" {
-		add(redact.Line(e.Reason, maxErrorText))
+		add(safeText(e.Reason))
 	}
 	if e.Message != "" && e.Message != e.Reason {
-		add(redact.Line(e.Message, maxErrorText))
+		add(safeText(e.Message))
 	}
 	if e.err != nil {
 		add(withoutPrefix(e.err))

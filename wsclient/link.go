@@ -52,6 +52,7 @@ type link struct {
 	closeSocket func() // closes the socket immediately; without a close frame, the connection can be recovered
 	codec       codec
 	spawn       func(func()) bool
+	secrets     []string // the link's tokens, which the service may repeat in a text; used only by the reader
 
 	since             time.Time     // when the link was opened
 	lastReceived      atomic.Int64  // when the last part of a frame arrived, in nanoseconds after since
@@ -152,6 +153,7 @@ func (l *link) closeError(err error) *CloseError {
 	default:
 		ce.err = err
 	}
+	ce.Reason, ce.Message = hide(ce.Reason, l.secrets), hide(ce.Message, l.secrets)
 	return ce
 }
 

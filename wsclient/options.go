@@ -48,7 +48,8 @@ type Options struct {
 	Protocol Protocol
 
 	// HTTPClient makes the handshakes. Set its Transport to use a proxy, a root certificate or a client certificate. The
-	// default is http.DefaultClient. HTTPClient is ignored in a browser (GOOS=js).
+	// default is http.DefaultClient. A redirect is a *HandshakeError, unless its CheckRedirect is set. HTTPClient is
+	// ignored in a browser (GOOS=js).
 	HTTPClient *http.Client
 
 	// Header is added to each handshake, including those of recoveries. It is ignored in a browser (GOOS=js).

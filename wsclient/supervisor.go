@@ -171,7 +171,7 @@ func (c *Conn) replace(l *link, ce *CloseError) (*link, *receivedFrame, error) {
 	if closed {
 		return nil, nil, ErrClosed
 	}
-	record := []any{"connection", s.id, "code", ce.Code, "reason", ce.Reason, "message", ce.Message}
+	record := []any{"connection", s.id, "code", ce.Code, "reason", safeText(ce.Reason), "message", safeText(ce.Message)}
 	if ce.err != nil {
 		record = append(record, "error", ce.err)
 	}
@@ -458,6 +458,7 @@ func (c *Conn) connect(ctx context.Context) (*link, session, error) {
 		l.closeNow()
 		return nil, session{}, err
 	}
+	l.secrets = append(l.secrets, f.reconnectionToken)
 	s := session{id: f.connectionID, userID: f.userID, token: f.reconnectionToken, url: u}
 	if !c.options.Protocol.reliable() {
 		s.token = ""
@@ -517,7 +518,9 @@ func (c *Conn) open(ctx context.Context, target string) (*link, error) {
 		closeSocket()
 		return nil, fmt.Errorf("wsclient: %s chose the subprotocol %q instead of %s", safeURL(target), got, want)
 	}
-	return newLink(ws, closeSocket, c.codec, c.goroutines.spawn), nil
+	l := newLink(ws, closeSocket, c.codec, c.goroutines.spawn)
+	l.secrets = secrets(target)
+	return l, nil
 }
 
 // awaitConnected reads frames up to the connected frame.

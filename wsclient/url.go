@@ -49,7 +49,7 @@ func Negotiate(negotiateURL string, client *http.Client) URLProvider {
 	return func(ctx context.Context) (string, error) {
 		target, err := negotiate(ctx, negotiateURL, client)
 		if err != nil {
-			return "", fmt.Errorf("negotiate at %s: %w", safeURL(negotiateURL), err)
+			return "", fmt.Errorf("negotiate at %s: %w", safeURL(negotiateURL), redactError(err, negotiateURL))
 		}
 		return target, nil
 	}
@@ -61,7 +61,7 @@ func negotiate(ctx context.Context, negotiateURL string, client *http.Client) (s
 		return "", withoutURL(err)
 	}
 	req.Header.Set("Accept", "application/json")
-	resp, err := client.Do(req)
+	resp, err := withoutReferer(client).Do(req)
 	if err != nil {
 		return "", withoutURL(err)
 	}
@@ -84,6 +84,23 @@ func negotiate(ctx context.Context, negotiateURL string, client *http.Client) (s
 		return "", errors.New("the response has no url")
 	}
 	return answer.URL, nil
+}
+
+// withoutReferer returns a copy of the client that does not tell the target of a redirect the URL of the request, whose
+// query may contain a key.
+func withoutReferer(client *http.Client) *http.Client {
+	copied := *client
+	copied.CheckRedirect = func(req *http.Request, via []*http.Request) error {
+		req.Header.Del("Referer")
+		switch {
+		case client.CheckRedirect != nil:
+			return client.CheckRedirect(req, via)
+		case len(via) >= 10: // like net/http
+			return errors.New("stopped after 10 redirects")
+		}
+		return nil
+	}
+	return &copied
 }
 
 // The names of query parameters.
@@ -164,11 +181,19 @@ type redactedError struct {
 }
 
 func (e *redactedError) Error() string { return e.text }
-func (e *redactedError) Unwrap() error { return e.err }
+
+// Is and As examine the original error. There is no Unwrap method, because programs that report errors print each
+// wrapped error, and the text of the original one contains a secret.
+func (e *redactedError) Is(target error) bool { return errors.Is(e.err, target) }
+func (e *redactedError) As(target any) bool   { return errors.As(e.err, target) }
+
+// GoString returns the same text as Error, because %#v would print the original error.
+func (e *redactedError) GoString() string { return e.text }
 
 // redactError removes the secrets of a URL from the text of an error.
 func redactError(err error, rawURL string) error {
-	if text := redact.Text(err.Error(), secrets(rawURL)...); text != err.Error() {
+	text := redact.Text(err.Error(), secrets(rawURL)...)
+	if text = redact.Line(text, maxErrorText); text != err.Error() {
 		return &redactedError{text, err}
 	}
 	return err
@@ -186,4 +211,14 @@ func secrets(rawURL string) []string {
 		}
 	}
 	return found
+}
+
+// hide returns the text without the secrets. It changes nothing else: the application may depend on the text.
+func hide(text string, secrets []string) string {
+	for _, secret := range secrets {
+		if secret != "" && strings.Contains(text, secret) {
+			return redact.Text(text, secrets...)
+		}
+	}
+	return text
 }

@@ -71,7 +71,8 @@ func isUsageError(err error) bool {
 }
 
 // errorLine returns the text of an error on one line, without the package names at the start of our packages' errors.
-// It hides secrets: usage errors quote arguments, such as the URL of a client with its token.
+// It hides secrets: usage errors quote arguments, such as the URL of a client with its token, and errors of net/http quote
+// responses.
 func errorLine(err error) string {
 	text := " " + strings.Join(strings.Fields(redact.Text(err.Error())), " ")
 	text = strings.NewReplacer(" webpubsub: ", " ", " wsclient: ", " ", " tunnel: ", " ").Replace(text)

@@ -49,7 +49,7 @@ The command rejects generateToken: only "webpubsub token" prints tokens.`,
 				return err
 			}
 			defer resp.Body.Close()
-			return printResponse(cmd.OutOrStdout(), resp)
+			return printResponse(forTerminal(cmd.OutOrStdout()), resp)
 		}),
 	}
 	cmd.Flags().StringVar(&file, "file", "", "send the content of `FILE` as the body; - is standard input")

@@ -137,6 +137,7 @@ func search(text string, known []string) (spans []span) {
 		spans = v.tokens(spans)
 		spans = v.bearers(spans)
 		spans = v.users(spans)
+		spans = v.proxies(spans)
 		spans = v.named(spans)
 		for i := found; i < len(spans); i++ {
 			spans[i] = span{v.source(spans[i].start), v.source(spans[i].end)}
@@ -332,7 +333,8 @@ func (v *view) users(spans []span) []span {
 		}
 		start, at := i+3, 0
 		end := start
-		for ; end < len(v.text) && !isSpace(v.text[end]) && strings.IndexByte(`/?#\"'<>`, v.text[end]) < 0; end++ {
+		spaces := v.isQuotedScheme(i) // a quoted URL may have spaces, as in: parse "http://name:pass word@host"
+		for ; end < len(v.text) && (!isSpace(v.text[end]) || spaces && v.text[end] == ' ') && strings.IndexByte(`/?#\"'<>`, v.text[end]) < 0; end++ {
 			if v.text[end] == '@' {
 				at = end
 			}
@@ -343,6 +345,39 @@ func (v *view) users(spans []span) []span {
 		i = end - 1
 	}
 	return spans
+}
+
+// isQuotedScheme reports whether the URL scheme that ends at i follows a quote.
+func (v *view) isQuotedScheme(i int) bool {
+	const longest = 16
+	start := i
+	for start > 0 && i-start < longest && isAlphanumeric(v.text[start-1]) {
+		start--
+	}
+	return start < i && start > 0 && isQuote(v.text[start-1])
+}
+
+// proxies finds the URLs of proxies in net/http's error for an invalid one:
+//
+//	invalid proxy address "name:password@host": parse "name:password@host": first path segment in URL cannot contain colon
+func (v *view) proxies(spans []span) []span {
+	const before, between = `invalid proxy address "`, `": parse "`
+	text := string(v.text)
+	for at := 0; ; {
+		i := strings.Index(text[at:], before)
+		if i < 0 {
+			return spans
+		}
+		at += i + len(before)
+		end := v.closing(at, '"')
+		spans = append(spans, span{at, end})
+		if at = end; strings.HasPrefix(text[at:], between) {
+			at += len(between)
+			end = v.closing(at, '"')
+			spans = append(spans, span{at, end})
+			at = end
+		}
+	}
 }
 
 // named finds values with the name of a secret before them, separated by = or :, with or without quotes.

@@ -26,6 +26,13 @@ func TestTextHidesSecretsAndLeavesTheRest(t *testing.T) {
 		"Hello, group a/b at 12:30, x=1&y=2; 100% sure":  "Hello, group a/b at 12:30, x=1&y=2; 100% sure",
 		"https://name.webpubsub.azure.com/api/hubs/chat": "https://name.webpubsub.azure.com/api/hubs/chat",
 
+		// Proxies.
+		`parse "http://a:b c@host:1": net/url: invalid userinfo`:                 `parse "http://REDACTED@host:1": net/url: invalid userinfo`,
+		`see http://a and mail b@c, or "http://a" and b@c`:                       `see http://a and mail b@c, or "http://a" and b@c`,
+		`invalid proxy address "a:b%zz@c:1": parse "a:b%zz@c:1": first path`:     `invalid proxy address "REDACTED": parse "REDACTED": first path`,
+		`invalid proxy address "a:b%zz@c:1`:                                      `invalid proxy address "REDACTED`,
+		`Get "http://h/": invalid proxy address "a:\"b": parse "a:\"b": no, "c"`: `Get "http://h/": invalid proxy address "REDACTED": parse "REDACTED": no, "c"`,
+
 		// By name.
 		"wss://a/client?access_token=abc&b=c":                   "wss://a/client?access_token=REDACTED&b=c",
 		"?awps_reconnection_token=abc&awps_connection_id=c":     "?awps_reconnection_token=REDACTED&awps_connection_id=c",

@@ -35,6 +35,7 @@ import (
 	"github.com/awps-go/webpubsub/emulator"
 	"github.com/awps-go/webpubsub/eventhandler"
 	"github.com/awps-go/webpubsub/internal/pb"
+	"github.com/awps-go/webpubsub/tunnel"
 	"github.com/awps-go/webpubsub/wsclient"
 )
 
@@ -264,7 +265,10 @@ func (r *recorder) connectedTo() []string {
 func TestNoSecretLeavesTheProcess(t *testing.T) {
 	t.Run("with the emulator and the event handler", secretsWithTheEmulator)
 	t.Run("with a service that echoes credentials", secretsWithAHostileService)
+	t.Run("with a tunnel to a hostile service", secretsOfATunnel)
+	t.Run("in errors that errors wrap", secretsInWrappedErrors)
 	t.Run("in arguments", secretsInArguments)
+	t.Run("in options", secretsInOptions)
 	t.Run("Entra tokens go over TLS only", entraTokensGoOverTLSOnly)
 }
 
@@ -367,6 +371,16 @@ func secretsWithTheEmulator(t *testing.T) {
 		}
 		connectClients(t, o, srv, trusting)
 		stopWatching()
+		for _, request := range srv.Requests() {
+			o.Write("a recorded request", request.Body)
+			request.Body = nil // its base64 would look like a token
+			o.value("a recorded request", request)
+		}
+		for _, event := range srv.Events() {
+			o.Write("a recorded event", append(event.Body, event.AnswerBody...))
+			event.Body, event.AnswerBody = nil, nil
+			o.value("a recorded event", event)
+		}
 		require.Equal(t, []string{strings.TrimPrefix(strings.TrimPrefix(srv.Endpoint(), "https://"), "http://")}, r.connectedTo(),
 			"a client connects only to its service")
 		if config == nil {
@@ -380,7 +394,7 @@ func secretsWithTheEmulator(t *testing.T) {
 		o.value("the emulator", srv)
 	}
 	o.check(t, "azcore's log", "the client's log", "the call's log", "the emulator's log", "the event handler's log", "an error",
-		"an event", "an answer to a client", "the live view", "an access token")
+		"an event", "an answer to a client", "the live view", "an access token", "a recorded request", "a recorded event")
 }
 
 // startFailingHandlers registers event handlers that fail in every way, and records the events and answers.
@@ -641,6 +655,130 @@ func secretsWithAHostileService(t *testing.T) {
 	}
 	require.Equal(t, []string{service.Listener.Addr().String()}, r.connectedTo(), "a client connects only to its service")
 	o.check(t, "azcore's log", "the client's log", "an error", "an error, its response")
+}
+
+// secretsOfATunnel serves a tunnel whose service repeats the token, and redirects to other hosts.
+func secretsOfATunnel(t *testing.T) {
+	o := newOutputs(t)
+	elsewhere := httptest.NewServer(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
+		t.Errorf("a request reached another host: %s", r.URL)
+	}))
+	defer elsewhere.Close()
+	var respond func(w http.ResponseWriter, r *http.Request, token string)
+	service := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		respond(w, r, r.URL.Query().Get("access_token"))
+	}))
+	service.Config.ErrorLog = slog.NewLogLogger(slog.DiscardHandler, slog.LevelInfo)
+	defer service.Close()
+	transport := &http.Transport{DisableKeepAlives: true}
+	options := &tunnel.Options{Logger: o.logger("the tunnel's log"), HTTPClient: &http.Client{Transport: transport},
+		Reconnect: tunnel.ReconnectOptions{MinDelay: time.Millisecond, MaxDelay: time.Millisecond}}
+	o.value("a tunnel's options", options)
+	for _, final := range []func(w http.ResponseWriter, r *http.Request, token string){
+		func(w http.ResponseWriter, _ *http.Request, token string) {
+			http.Error(w, strings.Repeat("x", 1000)+token+"\x1b[31m", http.StatusUnauthorized)
+		},
+		func(w http.ResponseWriter, _ *http.Request, token string) {
+			http.Error(w, `{"error":"https://host/?access_token=`+token+`"}`, http.StatusForbidden)
+		},
+		func(w http.ResponseWriter, r *http.Request, _ string) {
+			http.Redirect(w, r, elsewhere.URL+"/?"+r.URL.RawQuery, http.StatusTemporaryRedirect)
+		},
+	} {
+		attempts := 0
+		respond = func(w http.ResponseWriter, r *http.Request, token string) {
+			o.secret(token)
+			switch attempts++; attempts {
+			case 1:
+				cut(w, "HTTP/1.1 "+token+"\x1b\r\n\r\n")
+			case 2:
+				cut(w, token+"\r\n\r\n")
+			case 3:
+				http.Error(w, token, http.StatusServiceUnavailable)
+			case 4:
+				cut(w, "HTTP/1.1 101 Switching Protocols\r\n"+token+"\r\n\r\n")
+			default:
+				final(w, r, token)
+			}
+		}
+		ctx, cancel := waitContext()
+		err := tunnel.Serve(ctx, "Endpoint="+service.URL+";AccessKey="+markedKey, "soak", http.NotFoundHandler(), options)
+		cancel()
+		require.Error(t, err)
+		require.NotContains(t, err.Error(), "\x1b")
+		o.error("an error of a tunnel", err)
+	}
+	credential := failingCredential("POST https://login/?client_secret=" + markedPassword + " \x1b[31mfailed")
+	err := tunnel.ServeWithCredential(context.Background(), service.URL, "soak", credential, http.NotFoundHandler(),
+		&tunnel.Options{InsecureAllowCredentialWithHTTP: true, Logger: o.logger("the tunnel's log")})
+	require.Error(t, err)
+	require.NotContains(t, err.Error(), "\x1b")
+	o.error("an error of a tunnel", err)
+	o.check(t, "the tunnel's log", "an error of a tunnel", "a tunnel's options")
+}
+
+// failingCredential is a credential that fails permanently, and its error.
+type failingCredential string
+
+func (e failingCredential) Error() string { return string(e) }
+func (e failingCredential) NonRetriable() {}
+
+func (e failingCredential) GetToken(context.Context, policy.TokenRequestOptions) (azcore.AccessToken, error) {
+	return azcore.AccessToken{}, e
+}
+
+// secretsInWrappedErrors uses errors of the credential and of the network whose texts have secrets.
+func secretsInWrappedErrors(t *testing.T) {
+	o := newOutputs(t)
+	cause := errors.New(`invalid proxy address "user:` + markedPassword + `%zz@proxy:1": no`)
+	transport := &http.Transport{Proxy: func(*http.Request) (*url.URL, error) { return nil, cause }}
+	for name, transport := range map[string]*http.Client{
+		"the proxy": {Transport: transport},
+		"a header": {Transport: roundTripFunc(func(*http.Request) (*http.Response, error) {
+			return nil, fmt.Errorf("malformed %q: %w", "Authorization: Bearer "+markedEntra, cause)
+		})},
+	} {
+		options := &webpubsub.ClientOptions{Logger: o.logger("the client's log")}
+		options.Transport, options.Retry.MaxRetries = transport, -1
+		client, err := webpubsub.NewClientFromConnectionString("Endpoint=http://127.0.0.1:1;AccessKey="+markedKey, "soak", options)
+		require.NoError(t, err)
+		err = client.SendToAll(t.Context(), webpubsub.Text("x"), nil)
+		require.ErrorIs(t, err, cause, name)
+		o.error("an error", err)
+	}
+	options := &webpubsub.ClientOptions{Logger: o.logger("the client's log")}
+	client, err := webpubsub.NewClient("https://127.0.0.1:1", "soak", failingCredential("client_secret="+markedPassword), options)
+	require.NoError(t, err)
+	o.error("an error", client.SendToAll(t.Context(), webpubsub.Text("x"), nil))
+	o.check(t, "an error", "the client's log")
+}
+
+type roundTripFunc func(*http.Request) (*http.Response, error)
+
+func (f roundTripFunc) RoundTrip(r *http.Request) (*http.Response, error) { return f(r) }
+
+// secretsInOptions prints the options that hold secrets.
+func secretsInOptions(t *testing.T) {
+	o := newOutputs(t)
+	connectionString := "Endpoint=https://name.webpubsub.azure.com;AccessKey=" + markedKey
+	handlers := emulator.EventHandler{URLTemplate: "https://host/{event}?code=" + url.QueryEscape(markedFunction)}
+	settings := emulator.HubSettings{EventHandlers: []emulator.EventHandler{handlers}}
+	for _, options := range []any{
+		emulator.Options{AccessKey: markedKey, SecondaryAccessKey: markedSecondary, Hubs: map[string]emulator.HubSettings{"soak": settings}},
+		eventhandler.Options{AccessKeys: []string{markedKey}, ConnectionStrings: []string{connectionString}},
+		eventhandler.MQTTConnect{Username: "user", Password: markedPassword},
+		eventhandler.ConnectRequest{MQTT: &eventhandler.MQTTConnect{Password: markedPassword}},
+		wsclient.Options{Header: http.Header{"Authorization": {"Bearer " + markedEntra}, "X-Api-Key": {markedPassword}}},
+	} {
+		for _, verb := range []string{"%v", "%+v", "%#v", "%s"} {
+			o.Write("options", fmt.Appendf(nil, verb+" "+verb, options, struct{ Options any }{options}))
+		}
+	}
+	for _, verb := range []string{"%v", "%+v", "%#v"} {
+		o.Write("options", fmt.Appendf(nil, verb+" "+verb, &handlers, settings))
+	}
+	o.logger("options").Info("options", "options", emulator.Options{AccessKey: markedKey})
+	o.check(t, "options")
 }
 
 func secretsInArguments(t *testing.T) {

@@ -33,10 +33,10 @@ func (u *Sender) newRecord(d *delivery, err error) Record {
 	secrets := u.secrets()
 	c := d.connection
 	r := Record{Time: d.time, Type: d.ceType, Hub: strings.ToLower(c.Hub.Name), ConnectionID: c.ID, UserID: c.UserID, Name: d.name,
-		ID: d.id, ContentType: d.contentType, Body: recorded(d.body, secrets), Attempts: d.attempts}
+		ID: d.id, ContentType: d.contentType, Body: Recorded(d.body, secrets), Attempts: d.attempts}
 	if a := d.answer; a != nil {
 		r.Status, r.AnswerContentType = a.status, a.contentType()
-		r.AnswerBody = recorded(a.body, secrets)
+		r.AnswerBody = Recorded(a.body, secrets)
 	}
 	if err != nil {
 		r.Error = redact.Text(err.Error(), secrets...)
@@ -44,8 +44,8 @@ func (u *Sender) newRecord(d *delivery, err error) Record {
 	return r
 }
 
-// recorded returns the beginning of a body, without secrets.
-func recorded(body []byte, secrets []string) []byte {
+// Recorded returns the first 16 KiB of a body, without secrets.
+func Recorded(body []byte, secrets []string) []byte {
 	if utf8.Valid(body) {
 		return []byte(redact.Excerpt(body, maxRecordedBody, secrets...))
 	}

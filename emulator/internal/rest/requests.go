@@ -17,8 +17,9 @@ type Request struct {
 	Body      []byte      // the beginning of the part that was read
 }
 
-// maxBody bounds the part of a body that is logged, in bytes.
-const maxBody = 16 << 10
+// maxBody bounds the part of a body that is logged, in bytes: the 16 KiB that are shown, and 16 KiB without which a secret at
+// their end would not be recognized.
+const maxBody = 32 << 10
 
 // logRequest adds a request to the log.
 func (a *API) logRequest(r Request) {
