@@ -111,6 +111,12 @@ func (c *Connection) Left(reason string) { c.leave(reason, reason, false) }
 func (c *Connection) Lost(detail string) { c.leave("", detail, true) }
 
 func (c *Connection) leave(reason, detail string, cancel bool) {
+	// The disconnected event counts as queued before anybody can see that the connection is gone, so that a close of the
+	// service waits for the event.
+	life := c.Hub.Service.Life
+	life.notifying.Add(1)
+	defer c.Hub.Service.Observer.Changed()
+	defer life.notifying.Add(-1)
 	if !c.Hub.remove(c) {
 		return
 	}

@@ -103,6 +103,29 @@ func newTestService(t *testing.T, app Application) *Service {
 	return s
 }
 
+// onChange is an observer that calls a function for each change.
+type onChange func()
+
+func (f onChange) Changed()           { f() }
+func (onChange) Watched() bool        { return false }
+func (onChange) Traffic(TrafficEvent) {}
+
+// A test may wait until a connection is gone, and then close the server. The close must wait for the disconnected event.
+func TestTheServiceIsTellingWhileAConnectionLeaves(t *testing.T) {
+	app := &recorder{}
+	s := newTestService(t, app)
+	c, _ := connect(t, s, "a")
+	waitForEvents(s)
+	s.Observer = onChange(func() {
+		if !c.Member() && !slices.Contains(app.all(), "disconnected 2: bye") {
+			require.True(t, s.Life.Telling(), "the connection is gone, and the event is neither handled nor queued")
+		}
+	})
+	c.Left("bye")
+	waitForEvents(s)
+	require.Contains(t, app.all(), "disconnected 2: bye")
+}
+
 // waitForEvents waits until the application has handled every queued event.
 func waitForEvents(s *Service) {
 	for s.Life.Telling() {

@@ -18,7 +18,7 @@ type Lifetime struct {
 	ctx       context.Context // canceled by Stop
 	cancel    context.CancelFunc
 	wg        sync.WaitGroup // counts every goroutine of the service
-	notifying atomic.Int64   // number of connections whose event queue is running
+	notifying atomic.Int64   // number of connections whose event queue is running, or about to receive disconnected
 
 	mu      sync.Mutex // guards stopped
 	stopped bool       // no new goroutines
