@@ -10,6 +10,7 @@ import (
 	"net/url"
 	"regexp"
 	"strings"
+	"sync/atomic"
 	"testing"
 
 	"github.com/stretchr/testify/require"
@@ -21,12 +22,12 @@ import (
 // with arguments that have secrets.
 func TestNoCommandPrintsSecrets(t *testing.T) {
 	const key = "MarkedKey+/0123456789abcdef="
-	n := 0
+	var requests atomic.Int64
 	service := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		_, _ = io.Copy(io.Discard, r.Body)
 		credential := strings.TrimPrefix(r.Header.Get("Authorization"), "Bearer ") + r.URL.Query().Get("access_token") + r.URL.Query().Get("code")
 		w.Header().Set("x-ms-error-code", "Bad")
-		switch n++; n % 4 {
+		switch requests.Add(1) % 4 {
 		case 0:
 			http.Error(w, "\x1b[31mno: access_token="+credential, http.StatusUnauthorized)
 		case 1:
