@@ -112,7 +112,15 @@ func (f *connectFlags) run(p *program, cmd *cobra.Command) error {
 	}
 	ctx, cancel := context.WithCancel(cmd.Context())
 	defer cancel()
-	conn, err := wsclient.Dial(ctx, provider, f.options(protocol, out, p, cmd))
+	printed := make(chan struct{}) // closed when the end of a connection has been printed
+	options := f.options(protocol, out, p, cmd)
+	options.OnDisconnected = func(e wsclient.DisconnectedEvent) {
+		out.disconnected(e)
+		if f.noReconnect { // there is only one connection
+			close(printed)
+		}
+	}
+	conn, err := wsclient.Dial(ctx, provider, options)
 	switch {
 	case err != nil && ctx.Err() != nil: // Ctrl-C
 		return nil
@@ -125,7 +133,7 @@ func (f *connectFlags) run(p *program, cmd *cobra.Command) error {
 	if f.toGroup != "" || f.event != "" {
 		go f.sendLines(ctx, conn, cmd.InOrStdin(), out)
 	}
-	return f.receive(ctx, conn, out)
+	return f.receive(ctx, conn, out, printed)
 }
 
 // provider returns the source of connection URLs: the application server, or a token created here.
@@ -169,20 +177,26 @@ func (f *connectFlags) options(protocol wsclient.Protocol, out display, p *progr
 				out.connected(e, protocol)
 			}
 		},
-		OnRecovering:   out.recovering,
-		OnRecovered:    out.recovered,
-		OnDisconnected: out.disconnected,
+		OnRecovering: out.recovering,
+		OnRecovered:  out.recovered,
 	}
 }
 
-// receive prints messages until there are enough, ctx ends, or the connection has ended.
-func (f *connectFlags) receive(ctx context.Context, conn *wsclient.Conn, out display) error {
+// receive prints messages until there are enough, ctx ends, or the connection has ended. With --no-reconnect, printed is closed
+// when the end of the connection has been printed.
+func (f *connectFlags) receive(ctx context.Context, conn *wsclient.Conn, out display, printed <-chan struct{}) error {
 	n := 0
 	for message, err := range conn.Messages(ctx) {
 		switch {
 		case err != nil && ctx.Err() != nil: // Ctrl-C
 			return nil
 		case err != nil:
+			if f.noReconnect { // the error is the last line
+				select {
+				case <-printed:
+				case <-ctx.Done():
+				}
+			}
 			return fmt.Errorf("connect: %w", err)
 		}
 		if err := out.message(message); err != nil {
