@@ -29,8 +29,11 @@ const clockSkew = 5 * time.Minute
 // Claims are the claims that the service reads from a token. The types decode without intermediate values because decoding is
 // a considerable part of the cost of a request.
 type Claims struct {
-	otherClaims // first, see its comment
+	otherClaims // first, and embedded like the others, see its comment
+	knownClaims
+}
 
+type knownClaims struct {
 	Audience  stringList `json:"aud"`
 	Expires   timestamp  `json:"exp"`
 	NotBefore timestamp  `json:"nbf"`
@@ -49,7 +52,8 @@ type Claims struct {
 
 // otherClaims receives the claims whose names differ from those of Claims only in case, such as "Role". They belong to the
 // application, because the names of claims are case-sensitive. encoding/json is not: it stores a value in the field with exactly
-// its name, or else in the first field with its name in any case, which is one of these.
+// its name, or else in the first field with its name in any case, which is one of these. Since Go 1.27, the fields of an embedded
+// struct come after those of the struct itself, so both are embedded.
 type otherClaims struct {
 	OtherAud      ignored `json:"AUD"`
 	OtherExp      ignored `json:"EXP"`
