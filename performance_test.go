@@ -204,6 +204,9 @@ func TestASeekableStreamIsNotCopied(t *testing.T) {
 
 // The client's optimizations must not disable features of azcore.
 func TestAzcoreStillRetriesTracesLogsAndNamesItself(t *testing.T) {
+	if !inOwnProcess(t) {
+		return
+	}
 	var agents []string
 	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, req *http.Request) {
 		agents = append(agents, req.UserAgent())

@@ -141,7 +141,11 @@ func TestAReliableClientRecoversBeforeTheServerNoticesTheCut(t *testing.T) {
 func TestOnlyMessagesWaitForAReliableClient(t *testing.T) {
 	srv := emulator.StartT(t, nil)
 	begun, release := make(chan struct{}), make(chan struct{})
-	application(t, srv, nil, func(w http.ResponseWriter, _ *http.Request) {
+	application(t, srv, nil, func(w http.ResponseWriter, r *http.Request) {
+		if r.Header.Get("ce-eventName") != "slow" {
+			w.WriteHeader(http.StatusNoContent)
+			return
+		}
 		close(begun)
 		<-release
 		w.Header().Set("Content-Type", "text/plain")
@@ -152,9 +156,10 @@ func TestOnlyMessagesWaitForAReliableClient(t *testing.T) {
 	c.write(event)
 	<-begun
 	c.write(`{"type":"joinGroup","group":"g","ackId":2}`)
+	c.write(`{"type":"event","event":"last","data":1}`)
 	c.cut()
 	close(release)
-	require.NoError(t, srv.WaitForGroup(t.Context(), "chat", "g", 1))
+	require.NoError(t, srv.WaitForEvents(t.Context(), "chat", "last", 1)) // then the acknowledgements before it have been dropped
 	c.comeBack()
 	c.expect(1, "the response")
 	require.Equal(t, `{"type":"pong"}`, c.ask(`{"type":"ping"}`), "acknowledgements do not wait")
