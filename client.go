@@ -13,8 +13,8 @@ import (
 	"github.com/Azure/azure-sdk-for-go/sdk/azcore/cloud"
 	"github.com/Azure/azure-sdk-for-go/sdk/azcore/policy"
 	"github.com/Azure/azure-sdk-for-go/sdk/azcore/runtime"
-	"github.com/awps-go/webpubsub/internal/hubname"
 	"github.com/awps-go/webpubsub/internal/keycredential"
+	"github.com/awps-go/webpubsub/internal/names"
 	"golang.org/x/net/http/httpguts"
 )
 
@@ -139,7 +139,7 @@ func newClient(operation, serviceURL, hub string, key *accessKey, bearer policy.
 		return nil, invalid(operation, "endpoint", "must be https with a TokenCredential, "+
 			"unless options.InsecureAllowCredentialWithHTTP is set")
 	}
-	if problem := hubname.Problem(hub); problem != "" {
+	if problem := names.HubProblem(hub); problem != "" {
 		return nil, invalid(operation, "hub", "%s", problem)
 	}
 	version := cmp.Or(options.APIVersion, defaultAPIVersion)

@@ -4,6 +4,8 @@ import (
 	"context"
 	"net/http"
 	"strings"
+
+	"github.com/awps-go/webpubsub/internal/names"
 )
 
 // Permission is something that a connection is allowed to do with one group. See [ServiceClient.GrantPermission].
@@ -57,7 +59,7 @@ func roleProblem(role string) string {
 			if problem := groupProblem(name); problem != "" {
 				return "has a group or pattern that " + problem
 			}
-			if (prefix == roleSendToGroups || prefix == roleJoinLeaveGroups) && asterisks(name) > maxAsterisks {
+			if (prefix == roleSendToGroups || prefix == roleJoinLeaveGroups) && names.Asterisks(name) > names.MaxAsterisks {
 				return "has a pattern with more than 5 asterisks, which the service ignores"
 			}
 			return ""
@@ -73,22 +75,6 @@ func roleProblem(role string) string {
 		}
 	}
 	return nameProblem(role)
-}
-
-// maxAsterisks is the service's limit for a pattern.
-const maxAsterisks = 5
-
-// asterisks returns the number of asterisks in a pattern that are not escaped.
-func asterisks(pattern string) (n int) {
-	for i := 0; i < len(pattern); i++ {
-		switch pattern[i] {
-		case '\\':
-			i++
-		case '*':
-			n++
-		}
-	}
-	return n
 }
 
 // GrantPermission grants a connection a permission for one group. options.TargetName, the group, is required.

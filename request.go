@@ -18,11 +18,11 @@ import (
 	"sync/atomic"
 	"time"
 	"unicode"
-	"unicode/utf16"
 	"unicode/utf8"
 
 	"github.com/Azure/azure-sdk-for-go/sdk/azcore/runtime"
 	"github.com/awps-go/webpubsub/internal/metadata"
+	"github.com/awps-go/webpubsub/internal/names"
 )
 
 // request is one call of a REST operation. An operation sets the path, query and body with the methods below, which
@@ -139,10 +139,10 @@ func nameProblem(name string) string {
 	switch {
 	case name == "":
 		return "is empty"
-	case name == "." || name == "..":
+	case names.IsDots(name):
 		// For example, /users/../:send would reach the whole hub.
 		return "is " + name + ", which cannot be a segment of a URL path"
-	case hasDots(name):
+	case names.HasDots(name):
 		return "has . or .. between slashes, which proxies may resolve in a URL path"
 	case !utf8.ValidString(name):
 		return "is not valid UTF-8"
@@ -156,32 +156,12 @@ func nameProblem(name string) string {
 	return ""
 }
 
-// hasDots reports whether . or .. is a part of a name that is divided by slashes. The client sends a slash as %2F, but a
-// proxy may decode it. Then /users/a%2F..%2Fb/:send would reach the user b.
-func hasDots(name string) bool {
-	for part := range strings.FieldsFuncSeq(name, func(c rune) bool { return c == '/' || c == '\\' }) {
-		if part == "." || part == ".." {
-			return true
-		}
-	}
-	return false
-}
-
 // groupProblem is nameProblem for a group.
 func groupProblem(name string) string {
-	const limit = 1024
-	if len(name) > limit && utf16Len(name) > limit {
+	if len(name) > names.MaxGroupUnits && names.Units(name) > names.MaxGroupUnits {
 		return "is longer than 1,024 UTF-16 code units"
 	}
 	return nameProblem(name)
-}
-
-// utf16Len returns the number of UTF-16 code units in a text.
-func utf16Len(text string) (n int) {
-	for _, c := range text {
-		n += utf16.RuneLen(c) // an invalid byte counts as U+FFFD
-	}
-	return n
 }
 
 // param adds a parameter to the query.

@@ -15,7 +15,7 @@ import (
 	"github.com/Azure/azure-sdk-for-go/sdk/azcore"
 
 	"github.com/awps-go/webpubsub"
-	"github.com/awps-go/webpubsub/internal/hubname"
+	"github.com/awps-go/webpubsub/internal/names"
 )
 
 // defaultMaxBodyBytes leaves room for the service's largest message (about 1 MB) and for any connect event.
@@ -143,13 +143,13 @@ func New(options *Options) (*Handler, error) {
 func (o *Options) hubs() (map[string]bool, error) {
 	hubs := map[string]bool{}
 	if o.Hub != "" || len(o.Hubs) == 0 {
-		if problem := hubname.Problem(o.Hub); problem != "" {
+		if problem := names.HubProblem(o.Hub); problem != "" {
 			return nil, invalid("Hub", problem)
 		}
 		hubs[strings.ToLower(o.Hub)] = true
 	}
 	for i, hub := range o.Hubs {
-		if problem := hubname.Problem(hub); problem != "" {
+		if problem := names.HubProblem(hub); problem != "" {
 			return nil, invalid(fmt.Sprintf("Hubs[%d]", i), problem)
 		}
 		hubs[strings.ToLower(hub)] = true

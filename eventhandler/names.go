@@ -1,12 +1,12 @@
 package eventhandler
 
 import (
-	"slices"
 	"strings"
-	"unicode/utf16"
+	"unicode"
 	"unicode/utf8"
 
 	"github.com/awps-go/webpubsub"
+	"github.com/awps-go/webpubsub/internal/names"
 )
 
 // The functions below describe the problem with a name, in words that follow the name. They return "" for a valid name.
@@ -16,13 +16,13 @@ import (
 // it can send to every name that an event handler sets.
 func nameProblem(name string) string {
 	switch {
-	case isDots(name): // clients, proxies and servers resolve dot segments
+	case names.IsDots(name): // clients, proxies and servers resolve dot segments
 		return "is a dot segment, which no REST path can name"
-	case slices.ContainsFunc(strings.FieldsFunc(name, isSlash), isDots):
+	case names.HasDots(name):
 		return "has a dot segment between slashes, which proxies may resolve in a REST path"
 	case !utf8.ValidString(name):
 		return "is not valid UTF-8"
-	case strings.ContainsFunc(name, isControl):
+	case strings.ContainsFunc(name, unicode.IsControl):
 		return "contains a control character, which HTTP headers cannot carry"
 	case strings.TrimSpace(name) == "" && name != "":
 		return "is only white space"
@@ -32,18 +32,12 @@ func nameProblem(name string) string {
 	return ""
 }
 
-func isSlash(r rune) bool     { return r == '/' || r == '\\' }
-func isDots(part string) bool { return part == "." || part == ".." }
-
-// maxGroupUnits is the service's limit for group names and patterns, in UTF-16 units.
-const maxGroupUnits = 1024
-
 // groupProblem describes the problem with a group name.
 func groupProblem(name string) string {
 	switch {
 	case name == "":
 		return "is empty"
-	case utf16Len(name) > maxGroupUnits:
+	case names.Units(name) > names.MaxGroupUnits:
 		return "is longer than 1,024 UTF-16 units"
 	}
 	return nameProblem(name)
@@ -82,37 +76,15 @@ func isServiceRole(role string) bool {
 
 // patternProblem describes the problem with the pattern of a role.
 func patternProblem(pattern string) string {
-	const maxStars = 5
-	stars := 0
-	for i := 0; i < len(pattern); i++ {
-		switch pattern[i] {
-		case '\\': // escapes the next character
-			i++
-		case '*':
-			stars++
-		}
-	}
 	switch {
 	case pattern == "":
 		return "has an empty pattern"
 	case !utf8.ValidString(pattern):
 		return "has a pattern that is not valid UTF-8"
-	case utf16Len(pattern) > maxGroupUnits:
+	case names.Units(pattern) > names.MaxGroupUnits:
 		return "has a pattern longer than 1,024 UTF-16 units"
-	case stars > maxStars:
+	case names.Asterisks(pattern) > names.MaxAsterisks:
 		return "has a pattern with more than 5 asterisks"
 	}
 	return ""
 }
-
-// utf16Len returns the length in UTF-16 units, which is how the service measures names.
-func utf16Len(text string) int {
-	n := 0
-	for _, r := range text {
-		n += utf16.RuneLen(r)
-	}
-	return n
-}
-
-// isControl reports whether r is a control character of ASCII or Latin-1.
-func isControl(r rune) bool { return r < ' ' || r >= 0x7F && r <= 0x9F }

@@ -9,6 +9,7 @@ import (
 	"net/http"
 	"strings"
 	"time"
+	"unicode"
 	"unicode/utf8"
 
 	"github.com/awps-go/webpubsub/internal/metadata"
@@ -44,7 +45,7 @@ func headerProblem(name, value string) error {
 		return requestErrorf(http.StatusBadRequest, "the header %s is longer than %d bytes", name, maxHeaderBytes)
 	case !utf8.ValidString(value):
 		return requestErrorf(http.StatusBadRequest, "the header %s is not valid UTF-8", name)
-	case strings.ContainsFunc(value, isControl):
+	case strings.ContainsFunc(value, unicode.IsControl):
 		return requestErrorf(http.StatusBadRequest, "the header %s contains a control character", name)
 	}
 	return nil

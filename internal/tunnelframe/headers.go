@@ -41,29 +41,17 @@ func (s *scanner) headers() map[string][]string {
 	quotes := strings.Count(s.rest, `"`)
 	all := make([]string, 0, quotes/2) // all values; the values of each header are a subslice
 	parsed := make(map[string][]string, quotes/4)
-	s.expect('{')
-	for first := true; !s.skip('}'); first = false {
-		if !first {
-			s.expect(',')
-		}
-		name := s.text()
-		s.expect(':')
+	s.object(func(name string) {
 		s.expect('[')
 		start := len(all)
-		for !s.skip(']') {
+		for !s.failed && !s.skip(']') {
 			if len(all) > start {
 				s.expect(',')
 			}
 			all = append(all, s.text())
-			if s.failed {
-				return nil
-			}
 		}
 		parsed[name] = all[start:len(all):len(all)]
-		if s.failed {
-			return nil
-		}
-	}
+	})
 	return parsed
 }
 
@@ -71,6 +59,21 @@ func (s *scanner) headers() map[string][]string {
 type scanner struct {
 	rest   string
 	failed bool
+}
+
+// object reads an object. It calls member after each name, to read the value.
+func (s *scanner) object(member func(name string)) {
+	s.expect('{')
+	for first := true; !s.failed && !s.skip('}'); first = false {
+		if !first {
+			s.expect(',')
+		}
+		name := s.text()
+		s.expect(':')
+		if !s.failed {
+			member(name)
+		}
+	}
 }
 
 func (s *scanner) space() { s.rest = strings.TrimLeft(s.rest, " \t\r\n") }

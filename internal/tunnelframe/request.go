@@ -12,22 +12,13 @@ import (
 func parseRequest(text string, r *Request) bool {
 	s := scanner{rest: text}
 	seen := map[string]bool{}
-	s.expect('{')
-	for first := true; !s.skip('}'); first = false {
-		if !first {
-			s.expect(',')
-		}
-		name := s.text()
-		s.expect(':')
-		if s.failed || seen[name] {
-			return false
-		}
+	s.object(func(name string) {
+		s.failed = seen[name]
 		seen[name] = true
-		s.member(name, r)
-		if s.failed {
-			return false
+		if !s.failed {
+			s.member(name, r)
 		}
-	}
+	})
 	s.space()
 	return !s.failed && s.rest == ""
 }

@@ -58,11 +58,7 @@ func tooDeep(data []byte) bool {
 	for i := 0; i < len(data); i++ {
 		switch data[i] {
 		case '"':
-			for i++; data[i] != '"'; i++ {
-				if data[i] == '\\' {
-					i++
-				}
-			}
+			i = endOfString(data, i)
 		case '{', '[':
 			if depth++; depth > maxJSONDepth {
 				return true

@@ -59,17 +59,23 @@ func skipSpace(data []byte, i int) int {
 	return i
 }
 
+// endOfString returns the index of the closing quote of the string that begins at i.
+func endOfString(data []byte, i int) int {
+	for i++; data[i] != '"'; i++ {
+		if data[i] == '\\' {
+			i++
+		}
+	}
+	return i
+}
+
 // skipValue returns the index after the value at i.
 func skipValue(data []byte, i int) int {
 	depth := 0
 	for ; i < len(data); i++ {
 		switch data[i] {
 		case '"':
-			for i++; data[i] != '"'; i++ {
-				if data[i] == '\\' {
-					i++
-				}
-			}
+			i = endOfString(data, i)
 		case '{', '[':
 			depth++
 			continue
