@@ -13,6 +13,7 @@ import (
 	"net/http/cookiejar"
 	"net/http/httptest"
 	"net/url"
+	"os"
 	"strings"
 	"sync"
 	"testing"
@@ -853,6 +854,37 @@ func TestTheEventHandlerIsNotRedirected(t *testing.T) {
 		require.NoError(t, err)
 		require.NoError(t, resp.Body.Close())
 		require.Equal(t, http.StatusOK, resp.StatusCode, path)
+	}
+}
+
+func TestSlowAndIdleConnectionsEnd(t *testing.T) {
+	read, idle := readTimeout, idleTimeout
+	readTimeout, idleTimeout = 100*time.Millisecond, 100*time.Millisecond
+	ctx, stop := context.WithCancel(t.Context())
+	started, ended := make(chan string, 1), make(chan error, 1)
+	go func() {
+		ended <- run(ctx, config{addr: "127.0.0.1:0"}, slog.New(slog.DiscardHandler), func(url string) { started <- url })
+	}()
+	t.Cleanup(func() {
+		stop()
+		require.NoError(t, <-ended)
+		readTimeout, idleTimeout = read, idle
+	})
+	address := strings.Trim(strings.TrimPrefix(<-started, "http://"), "/")
+	for name, request := range map[string]string{
+		"a body that does not arrive": "POST /api/login HTTP/1.1\r\nHost: chat\r\nContent-Length: 10\r\n\r\n{",
+		"an idle connection":          "GET / HTTP/1.1\r\nHost: chat\r\n\r\n",
+	} {
+		t.Run(name, func(t *testing.T) {
+			conn, err := net.Dial("tcp", address)
+			require.NoError(t, err)
+			defer conn.Close()
+			require.NoError(t, conn.SetDeadline(time.Now().Add(10*time.Second)))
+			_, err = io.WriteString(conn, request)
+			require.NoError(t, err)
+			_, err = io.Copy(io.Discard, conn) // until the server closes the connection
+			require.NotErrorIs(t, err, os.ErrDeadlineExceeded)
+		})
 	}
 }
 

@@ -52,6 +52,9 @@ type config struct {
 	tunnel           bool   // receive the service's events through a tunnel, which needs no public endpoint
 }
 
+// How long a client may take to send a request, and how long a connection may be idle. Only a test changes them.
+var readTimeout, idleTimeout = 30 * time.Second, 2 * time.Minute
+
 // run serves the chat until ctx ends. started is called with the URL of the page.
 func run(ctx context.Context, c config, log *slog.Logger, started func(url string)) error {
 	connectionString := c.connectionString
@@ -92,9 +95,9 @@ func run(ctx context.Context, c config, log *slog.Logger, started func(url strin
 		Handler: newServer(sessions, events),
 		// Clients may send a request very slowly, or not at all.
 		ReadHeaderTimeout: 10 * time.Second,
-		ReadTimeout:       30 * time.Second,
+		ReadTimeout:       readTimeout,
 		WriteTimeout:      2 * time.Minute, // longer than the service waits for the response to an event
-		IdleTimeout:       2 * time.Minute,
+		IdleTimeout:       idleTimeout,
 	}
 	ctx, cancel := context.WithCancel(ctx)
 	tunnelEnded := make(chan error, 1)
