@@ -270,6 +270,11 @@ func FuzzRESTPaths(f *testing.F) {
 		if err != nil || !strings.HasPrefix(req.URL.Path, "/api/") {
 			return
 		}
+		// net/http sends a raw space of a query, and its server rejects the request line before the emulator sees the request. It
+		// then closes the connection, and what it has not read of a long line resets the connection.
+		if strings.Contains(req.URL.RequestURI(), " ") {
+			return
+		}
 		// RequestURI is the URL as sent, without the fragment.
 		req.Header.Set("Authorization", "Bearer "+sign(t, srv.AccessKey(), jwt.MapClaims{
 			"aud": srv.Endpoint() + req.URL.RequestURI(), "exp": time.Now().Add(time.Minute).Unix()}))
