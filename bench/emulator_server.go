@@ -85,13 +85,19 @@ func (b *bare) connect(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	defer c.CloseNow()
-	if c.Write(r.Context(), websocket.MessageText, []byte(`{"type":"system","event":"connected"}`)) != nil {
+	if b.add(r.Context(), c) != nil {
 		return
 	}
-	b.mu.Lock()
-	b.connections = append(b.connections, c)
-	b.mu.Unlock()
 	_, _, _ = c.Read(context.Background()) // returns when the client is gone, because the client sends nothing
+}
+
+// add adds a connection and sends the connected message. It holds the lock for both, so a client that has the message gets every
+// later broadcast.
+func (b *bare) add(ctx context.Context, c *websocket.Conn) error {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.connections = append(b.connections, c)
+	return c.Write(ctx, websocket.MessageText, []byte(`{"type":"system","event":"connected"}`))
 }
 
 func (b *bare) send(w http.ResponseWriter, r *http.Request, to []*websocket.Conn) {
