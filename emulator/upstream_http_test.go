@@ -284,7 +284,9 @@ func TestTheSecondaryKey(t *testing.T) {
 type scripted struct {
 	log    *eventLog
 	answer func(w http.ResponseWriter, r *http.Request, try int)
-	tries  map[string]int
+
+	mu    sync.Mutex
+	tries map[string]int
 }
 
 func (h *scripted) ServeHTTP(w http.ResponseWriter, r *http.Request) {
@@ -292,12 +294,19 @@ func (h *scripted) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		w.Header().Set("WebHook-Allowed-Origin", "*")
 		return
 	}
+	h.answer(w, r, h.try(r.Header.Get("ce-id")))
+	h.log.add("%s %s", r.Header.Get("ce-id"), r.Header.Get("ce-time"))
+}
+
+// try counts the tries of an event.
+func (h *scripted) try(id string) int {
+	h.mu.Lock()
+	defer h.mu.Unlock()
 	if h.tries == nil {
 		h.tries = map[string]int{}
 	}
-	h.tries[r.Header.Get("ce-id")]++
-	h.answer(w, r, h.tries[r.Header.Get("ce-id")])
-	h.log.add("%s %s", r.Header.Get("ce-id"), r.Header.Get("ce-time"))
+	h.tries[id]++
+	return h.tries[id]
 }
 
 func TestEventsAreRetried(t *testing.T) {

@@ -674,9 +674,8 @@ func (h *counting) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	echo(w, r)
 }
 
-// load sends events over the connections that next returns, 64 at a time. It checks that each event was served once and
-// has the right response.
-func load(t *testing.T, h *counting, events int, next func() *peer) {
+// load sends events with post, 64 at a time. It checks that each event was served once and has the right response.
+func load(t *testing.T, h *counting, events int, post func(*tunnelframe.Request) (*peer, <-chan *tunnelframe.Response)) {
 	t.Helper()
 	numbers := make(chan int)
 	var senders sync.WaitGroup
@@ -684,8 +683,8 @@ func load(t *testing.T, h *counting, events int, next func() *peer) {
 		senders.Go(func() {
 			for i := range numbers {
 				path := fmt.Sprintf("/%d", i)
-				p := next()
-				a, err := p.wait(p.post(event(path)))
+				p, response := post(event(path))
+				a, err := p.wait(response)
 				if err != nil {
 					t.Errorf("event %d: %v", i, err)
 				} else if want := path + ": body of " + path; string(a.Body) != want {
@@ -712,7 +711,7 @@ func TestTenThousandEvents(t *testing.T) {
 	h := &counting{}
 	startClient(t, s, h, quiet)
 	p := s.next(t)
-	load(t, h, 10_000, func() *peer { return p })
+	load(t, h, 10_000, func(event *tunnelframe.Request) (*peer, <-chan *tunnelframe.Response) { return p, p.post(event) })
 	require.Empty(t, p.unexpected)
 	require.EqualValues(t, 1, s.dials.Load())
 }
@@ -725,8 +724,8 @@ func TestRebalanceAndReconnectUnderLoad(t *testing.T) {
 	peers := []*peer{s.next(t)}
 	all := peers
 	sent := 0
-	load(t, h, 2_500, func() *peer {
-		mu.Lock()
+	load(t, h, 2_500, func(event *tunnelframe.Request) (*peer, <-chan *tunnelframe.Response) {
+		mu.Lock() // also while an event is posted, so that none follows a Reconnect
 		defer mu.Unlock()
 		switch sent++; sent {
 		case 500, 1000:
@@ -737,7 +736,8 @@ func TestRebalanceAndReconnectUnderLoad(t *testing.T) {
 			peers = append(peers[1:], s.next(t))
 		}
 		all = append(all, peers[len(peers)-1])
-		return peers[sent%len(peers)]
+		p := peers[sent%len(peers)]
+		return p, p.post(event)
 	})
 	for _, p := range all {
 		require.Empty(t, p.unexpected)
