@@ -145,14 +145,14 @@ func TestAnMQTTClientIsServedWhileTheApplicationIsSlow(t *testing.T) {
 		}
 	})
 	connect := connectPacket("id")
-	connect.Connect.KeepAlive = 1
+	connect.Connect.KeepAlive = 2
 	c, _ := dialWire(t, srv, mqtt5, dialOptions{roles: allRoles}, connect)
 	c.subscribe("room", 1)
 	const events = 500
 	for i := range events {
 		c.send(publishPacket(eventTopic+"slow", 0, fmt.Sprint(i)))
 	}
-	for range 20 { // 2 s: more than the keep-alive of 1 s allows without packets
+	for range 35 { // 3.5 s: more than the keep-alive of 2 s allows without packets
 		<-time.After(100 * time.Millisecond)
 		c.expectNothing()
 		rest{t, srv}.text("hubs/chat/groups/room/:send", "hello")

@@ -47,8 +47,14 @@ func TestChaos(t *testing.T) {
 	for _, s := range c.clients {
 		senders.Go(func() { s.sendAll(ctx) })
 	}
+	// Each kind once, however slow the machine is. The closes are last, so they come first, before a cut can hide their reason.
+	for kind := chaosStall - 1; kind >= 0; kind-- {
+		for c.caused[kind].Load() == 0 && !t.Failed() {
+			c.causeFault(ctx, kind, c.clients[r.IntN(len(c.clients))], r)
+		}
+	}
 	for ctx.Err() == nil && !t.Failed() {
-		c.causeFault(ctx, c.clients[r.IntN(len(c.clients))], r)
+		c.causeFault(ctx, r.IntN(chaosStall), c.clients[r.IntN(len(c.clients))], r)
 		pause(ctx, time.Duration(r.Int64N(int64(2*chaosFaults))))
 	}
 	senders.Wait()
@@ -307,9 +313,8 @@ func (s *chaosClient) fault() string {
 	return session.id
 }
 
-// causeFault causes a random fault of a client.
-func (c *chaos) causeFault(ctx context.Context, s *chaosClient, r *rand.Rand) {
-	kind := r.IntN(chaosStall)
+// causeFault causes a fault of a client, unless the client is not connected.
+func (c *chaos) causeFault(ctx context.Context, kind int, s *chaosClient, r *rand.Rand) {
 	id := s.conn.ConnectionID()
 	switch kind {
 	case chaosSlow, chaosLazy, chaosClose, chaosRenew:
