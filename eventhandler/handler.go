@@ -64,7 +64,7 @@ type Options struct {
 	//   - Debug: each ignored system event
 	//   - Warn: each rejected request, each response that may not do what its author expects, and each event whose
 	//     request was canceled, for example because its client has gone
-	//   - Error: each panic, each invalid response, and each returned error that is not a [RejectError]
+	//   - Error: each panic, each invalid response, and each other returned error that is not a [RejectError]
 	//
 	// The records do not contain keys, signatures or bodies. If Logger is nil, nothing is logged and the errors of
 	// callbacks are lost.
