@@ -55,9 +55,10 @@
 // ClientOptions.Retry configures retries, as in every client of the Azure SDK for Go. By default, a request is retried
 // up to three times after a connection failure or a response with 408, 429, 500, 502, 503 or 504. The delay grows,
 // unless the response has a Retry-After header. A certificate that cannot be verified is not retried, and neither is a
-// header that is not valid in HTTP, such as a token with a line break. A retry can send a message twice. A call has no
-// time limit of its own, so pass a context with a deadline. If the context ends during retries, errors.Is matches both
-// the context's error and that of the last response.
+// header that is not valid in HTTP, such as a token with a line break. Without a Transport of your own, a connection
+// that an HTTP proxy rejects, for example with 407, is not retried either. A retry can send a message twice. A call has
+// no time limit of its own, so pass a context with a deadline. If the context ends during retries, errors.Is matches
+// both the context's error and that of the last response.
 //
 // # Responses, logging, tracing
 //

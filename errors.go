@@ -8,10 +8,12 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"math"
 	"net"
 	"net/http"
 	"net/url"
+	"regexp"
 	"slices"
 	"strconv"
 	"strings"
@@ -145,6 +147,9 @@ func newServiceError(operation string, resp *http.Response) *serviceError {
 	}
 
 	code, text := errorFields(body)
+	if text == "" {
+		text = line(challengeReason(resp.Header))
+	}
 	if cause != nil {
 		text = "the response body could not be read: " + line(redact.Text(cause.Error(), token))
 	}
@@ -156,7 +161,7 @@ func newServiceError(operation string, resp *http.Response) *serviceError {
 // errorFields returns the code and the message of an error body:
 //   - {"code","message"} from the service.
 //   - {"error":{"code","message"}} from gateways.
-//   - {"title","detail"}, a problem of RFC 9457, from other servers.
+//   - {"title","detail"}, a problem of RFC 9457, from other servers. ASP.NET adds {"errors": {name: [message]}}.
 //
 // For any other body, the message is the body itself.
 func errorFields(body []byte) (code, text string) {
@@ -168,7 +173,8 @@ func errorFields(body []byte) (code, text string) {
 	}
 	var parsed struct {
 		fields
-		Error json.RawMessage `json:"error"`
+		Error  json.RawMessage `json:"error"`
+		Errors json.RawMessage `json:"errors"`
 	}
 	body = bytes.TrimPrefix(body, []byte(byteOrderMark))
 	if err := json.Unmarshal(body, &parsed); err != nil {
@@ -181,11 +187,34 @@ func errorFields(body []byte) (code, text string) {
 	text = parsed.Message
 	if text == "" {
 		text = strings.Trim(parsed.Title+": "+parsed.Detail, ": ")
+		var invalid map[string][]string
+		_ = json.Unmarshal(parsed.Errors, &invalid) // another form is ignored
+		for _, name := range slices.Sorted(maps.Keys(invalid)) {
+			text += " " + name + ": " + strings.Join(invalid[name], " ")
+		}
 	}
 	if text == "" && parsed.Code == "" {
 		text = string(body)
 	}
 	return parsed.Code, line(text)
+}
+
+var (
+	challengeDescription = regexp.MustCompile(`(?i)\berror_description="((?:[^"\\]|\\.)*)"`)
+	challengeError       = regexp.MustCompile(`(?i)(?:^|[\s,])error="((?:[^"\\]|\\.)*)"`)
+	quotedPair           = regexp.MustCompile(`\\(.)`)
+)
+
+// challengeReason returns the reason in a WWW-Authenticate header (RFC 6750), or "". It is the only reason in a 401 with
+// an empty body.
+func challengeReason(header http.Header) string {
+	challenges := strings.Join(header.Values("WWW-Authenticate"), ", ")
+	for _, pattern := range []*regexp.Regexp{challengeDescription, challengeError} {
+		if match := pattern.FindStringSubmatch(challenges); match != nil {
+			return quotedPair.ReplaceAllString(match[1], "$1")
+		}
+	}
+	return ""
 }
 
 // line formats untrusted text for use in an error text: on one line, and cut at 300 bytes, because it may be an HTML

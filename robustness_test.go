@@ -12,7 +12,9 @@ import (
 	"net"
 	"net/http"
 	"net/http/httptest"
+	"net/url"
 	"runtime"
+	"strconv"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -24,6 +26,7 @@ import (
 
 	"github.com/Azure/azure-sdk-for-go/sdk/azcore"
 	"github.com/Azure/azure-sdk-for-go/sdk/azcore/policy"
+	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 )
 
@@ -593,6 +596,45 @@ func TestHeadersThatCannotBeSentAreNotRetried(t *testing.T) {
 	require.ErrorContains(t, err, "X-Name")
 	require.NotErrorIs(t, err, ErrUnavailable)
 	require.Equal(t, 1, attempts)
+}
+
+// Without our hook, net/http's error is only the text of the proxy's status, such as "Bad Gateway".
+func TestAProxyThatRejectsTheConnection(t *testing.T) {
+	for status, test := range map[string]struct {
+		attempts    int
+		unavailable bool
+	}{
+		"407 Proxy Authentication Required": {1, false},
+		"403 Forbidden":                     {1, false},
+		"429 Too Many Requests":             {2, true},
+		"502 Bad Gateway":                   {2, true},
+		"503 Service Unavailable":           {2, true},
+	} {
+		t.Run(status, func(t *testing.T) {
+			var attempts atomic.Int64
+			proxy := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, req *http.Request) {
+				assert.Equal(t, "CONNECT contoso.webpubsub.azure.com:443", req.Method+" "+req.RequestURI)
+				attempts.Add(1)
+				code, _ := strconv.Atoi(status[:3])
+				w.WriteHeader(code)
+			}))
+			defer proxy.Close()
+			proxyURL, err := url.Parse(proxy.URL)
+			require.NoError(t, err)
+			proxyURL.User = url.UserPassword("user", "proxy-password")
+			transport := sharedTransport().Clone() // which reads the proxy from the environment, once for the process
+			transport.Proxy = http.ProxyURL(proxyURL)
+			defer transport.CloseIdleConnections()
+			client := newTestClient(t, testEndpoint, func(o *ClientOptions) {
+				o.Transport = roundTripper{transport}
+				o.Retry.MaxRetries = 1
+			})
+			err = client.SendToAll(t.Context(), Text("hello"), nil)
+			require.EqualError(t, err, "webpubsub: SendToAll: proxyconnect tcp: the proxy "+proxyURL.Host+" responded with "+status)
+			require.Equal(t, test.unavailable, errors.Is(err, ErrUnavailable))
+			require.Equal(t, int64(test.attempts), attempts.Load())
+		})
+	}
 }
 
 // Transports in tests often return a response without a body and without headers.

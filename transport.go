@@ -1,12 +1,14 @@
 package webpubsub
 
 import (
+	"context"
 	"crypto/tls"
 	"errors"
 	"fmt"
 	"io"
 	"net"
 	"net/http"
+	"net/url"
 	"strconv"
 	"sync"
 	"time"
@@ -15,10 +17,11 @@ import (
 	"golang.org/x/net/http/httpguts"
 )
 
-// sharedTransport is the default transport of all clients. It differs from azcore's in two ways:
+// sharedTransport is the default transport of all clients. It differs from azcore's in three ways:
 //   - It keeps more idle connections. With azcore's limit of 10 per host, every burst of sends opens new connections.
 //   - Each connection has a write buffer of 64 KiB. Large messages then take half the CPU time that they take with
 //     net/http's 4 KiB.
+//   - An error of a proxy names the proxy.
 var sharedTransport = sync.OnceValue(func() *http.Transport {
 	const idle = 1024
 	dialer := &net.Dialer{Timeout: 30 * time.Second, KeepAlive: 30 * time.Second}
@@ -35,8 +38,25 @@ var sharedTransport = sync.OnceValue(func() *http.Transport {
 		TLSClientConfig:       &tls.Config{MinVersion: tls.VersionTLS12},
 		WriteBufferSize:       64 << 10,
 		DisableCompression:    true, // responses are empty or a few hundred bytes
+
+		OnProxyConnectResponse: checkProxyResponse,
 	}
 })
+
+// checkProxyResponse returns an error if a proxy does not connect to the service. net/http's own error would be only
+// the text of the status, such as "Bad Gateway".
+func checkProxyResponse(_ context.Context, proxy *url.URL, _ *http.Request, resp *http.Response) error {
+	if resp.StatusCode == http.StatusOK {
+		return nil
+	}
+	err := error(&net.OpError{Op: "proxyconnect", Net: "tcp", Err: fmt.Errorf("the proxy %s responded with %s", proxy.Host, resp.Status)})
+	switch {
+	case resp.StatusCode == http.StatusRequestTimeout, resp.StatusCode == http.StatusTooManyRequests:
+	case resp.StatusCode >= 400 && resp.StatusCode <= 499: // a retry would be in vain
+		err = &finalError{err}
+	}
+	return err
+}
 
 // transport returns the client's transport, which is the caller's or the shared one. The transport limits the size of
 // response bodies and does not follow redirects. attemptPolicy follows them, with the CheckRedirect of the caller's

@@ -62,8 +62,9 @@ type Options struct {
 	// Logger receives a record for:
 	//
 	//   - Debug: each ignored system event
-	//   - Warn: each rejected request, and each response that may not do what its author expects
-	//   - Error: each panic, each invalid response, and each returned error that is not a [RejectError]
+	//   - Warn: each rejected request, each response that may not do what its author expects, and each event whose
+	//     request was canceled, for example because its client has gone
+	//   - Error: each panic, each invalid response, and each other returned error that is not a [RejectError]
 	//
 	// The records do not contain keys, signatures or bodies. If Logger is nil, nothing is logged and the errors of
 	// callbacks are lost.
@@ -320,14 +321,18 @@ func (h *Handler) respond(w http.ResponseWriter, r *http.Request, event *Event, 
 		return
 	}
 	if begun { // abort, so that the service does not mistake a partial response for a whole one
-		h.logError(r, event, "response aborted", err)
+		h.logError(r, event, slog.LevelError, "response aborted", err)
 		panic(http.ErrAbortHandler)
 	}
+	level := slog.LevelError
 	status, message := http.StatusInternalServerError, "event failed; the service retries it"
 	if _, permanent := errors.AsType[*faultError](err); permanent {
 		status, message = faultStatus, "event failed: the response cannot be sent; the service does not retry it"
+	} else if errors.Is(err, context.Canceled) && errors.Is(r.Context().Err(), context.Canceled) {
+		// Nobody receives the response. The service cancels a request when its client has gone.
+		level, message = slog.LevelWarn, "event aborted: its request was canceled"
 	}
-	h.logError(r, event, message, err)
+	h.logError(r, event, level, message, err)
 	writeFailure(w, status, "the event handler failed", mqttVersion)
 }
 
@@ -379,12 +384,12 @@ type panicError struct {
 
 func (e *panicError) Error() string { return fmt.Sprintf("panic: %v", e.value) }
 
-func (h *Handler) logError(r *http.Request, event *Event, message string, err error) {
+func (h *Handler) logError(r *http.Request, event *Event, level slog.Level, message string, err error) {
 	attrs := append(attributes(r), slog.String("eventId", event.EventID), slog.Any("error", err))
 	if panicked, ok := errors.AsType[*panicError](err); ok {
 		attrs = append(attrs, slog.String("stack", string(panicked.stack)))
 	}
-	h.logger.LogAttrs(r.Context(), slog.LevelError, message, attrs...)
+	h.logger.LogAttrs(r.Context(), level, message, attrs...)
 }
 
 // attributes returns the log attributes that identify a request. Values are cut to 200 bytes because anybody may have

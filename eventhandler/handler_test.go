@@ -423,6 +423,49 @@ func TestFunctionsGetTheContextOfTheRequest(t *testing.T) {
 	require.ErrorIs(t, <-ended, context.Canceled)
 }
 
+// The service cancels the request of an event whose client has gone. That is not a fault of the application.
+func TestACanceledRequestIsLoggedAsSuch(t *testing.T) {
+	for name, test := range map[string]struct {
+		err  func(context.Context) error
+		want string
+	}{
+		"the context's error": {func(ctx context.Context) error { return fmt.Errorf("query: %w", ctx.Err()) },
+			`level=WARN msg="event aborted: its request was canceled"`},
+		"another error": {func(context.Context) error { return errors.New("the database is down") },
+			`level=ERROR msg="event failed; the service retries it"`},
+		"the error of another context": {func(context.Context) error { return context.DeadlineExceeded },
+			`level=ERROR msg="event failed; the service retries it"`},
+	} {
+		t.Run(name, func(t *testing.T) {
+			var log bytes.Buffer
+			arrived, served := make(chan struct{}), make(chan struct{})
+			handler, err := eventhandler.New(&eventhandler.Options{
+				Hub: "chat", AccessKeys: []string{testKey}, Logger: slog.New(slog.NewTextHandler(&log, nil)),
+				OnUserEvent: func(ctx context.Context, _ *eventhandler.UserEventRequest) (*eventhandler.UserEventResponse, error) {
+					close(arrived)
+					<-ctx.Done()
+					return nil, test.err(ctx)
+				},
+			})
+			require.NoError(t, err)
+			url := newServer(t, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+				defer close(served)
+				handler.ServeHTTP(w, r)
+			}))
+			ctx, cancel := context.WithCancel(t.Context())
+			go func() {
+				<-arrived
+				cancel()
+			}()
+			_, err = http.DefaultClient.Do(newEvent(url, "user.message", "text/plain", "hi").WithContext(ctx)) //nolint:bodyclose // there is no response
+			require.ErrorIs(t, err, context.Canceled)
+			<-served
+			require.Contains(t, log.String(), test.want)
+			require.Equal(t, 1, strings.Count(log.String(), "\n"))
+		})
+	}
+}
+
 func TestUserEventJSON(t *testing.T) {
 	event := func(contentType, data string) *eventhandler.UserEventRequest {
 		return &eventhandler.UserEventRequest{ContentType: contentType, Data: []byte(data)}
