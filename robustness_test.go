@@ -14,7 +14,6 @@ import (
 	"net/http/httptest"
 	"net/url"
 	"runtime"
-	"strconv"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -609,14 +608,19 @@ func TestAProxyThatRejectsTheConnection(t *testing.T) {
 		"429 Too Many Requests":             {2, true},
 		"502 Bad Gateway":                   {2, true},
 		"503 Service Unavailable":           {2, true},
+		"502 Bad\x1b[31m Gateway":           {2, true},
 	} {
 		t.Run(status, func(t *testing.T) {
 			var attempts atomic.Int64
 			proxy := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, req *http.Request) {
 				assert.Equal(t, "CONNECT contoso.webpubsub.azure.com:443", req.Method+" "+req.RequestURI)
 				attempts.Add(1)
-				code, _ := strconv.Atoi(status[:3])
-				w.WriteHeader(code)
+				conn, _, err := w.(http.Hijacker).Hijack()
+				if !assert.NoError(t, err) {
+					return
+				}
+				defer conn.Close()
+				_, _ = fmt.Fprintf(conn, "HTTP/1.1 %s\r\nContent-Length: 0\r\n\r\n", status)
 			}))
 			defer proxy.Close()
 			proxyURL, err := url.Parse(proxy.URL)
@@ -630,7 +634,8 @@ func TestAProxyThatRejectsTheConnection(t *testing.T) {
 				o.Retry.MaxRetries = 1
 			})
 			err = client.SendToAll(t.Context(), Text("hello"), nil)
-			require.EqualError(t, err, "webpubsub: SendToAll: proxyconnect tcp: the proxy "+proxyURL.Host+" responded with "+status)
+			require.EqualError(t, err, "webpubsub: SendToAll: proxyconnect tcp: the proxy "+proxyURL.Host+" responded with "+line(status))
+			require.NotContains(t, err.Error(), "\x1b")
 			require.Equal(t, test.unavailable, errors.Is(err, ErrUnavailable))
 			require.Equal(t, int64(test.attempts), attempts.Load())
 		})
