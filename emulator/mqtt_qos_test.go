@@ -45,6 +45,19 @@ func (c *mqttWire) subscribe(topic string, qos byte) {
 	require.Equal(c.t, []byte{qos}, c.expect(mqttpacket.Suback).Codes)
 }
 
+// dialSender connects another client. The function that it returns publishes a message with QoS 2.
+func dialSender(t *testing.T, srv *emulator.Server) func(topic, text string) {
+	t.Helper()
+	c, _ := dialWire(t, srv, mqtt5, dialOptions{roles: allRoles}, connectPacket("sender"))
+	return func(topic, text string) {
+		t.Helper()
+		c.send(publishPacket(topic, 2, text))
+		c.expectReply(mqttpacket.Pubrec, 9, 0)
+		c.send(reply(mqttpacket.Pubrel, 9, 0))
+		c.expectReply(mqttpacket.Pubcomp, 9, 0)
+	}
+}
+
 // cut cuts the connection of the client "id", and waits until the server has noticed. The server keeps the session.
 func cut(t *testing.T, srv *emulator.Server) {
 	t.Helper()
@@ -106,8 +119,9 @@ func TestMQTTSubscribersReceiveMessagesOfQoS2Once(t *testing.T) {
 		}
 		c, _ = dialWire(t, srv, version, o, keeping(connectPacket("id")))
 		c.subscribe("room", 2)
+		publish := dialSender(t, srv)
 		for _, text := range []string{"one", "two"} {
-			rest{t, srv}.text("hubs/chat/groups/room/:send", text)
+			publish("room", text)
 			p := c.expect(mqttpacket.Publish)
 			require.Equal(t, []any{text, byte(2), false}, []any{string(p.Payload), p.QoS, p.Dup})
 		}
@@ -166,8 +180,9 @@ func TestMQTTReceiveMaximumCountsPendingExchangesOfQoS2(t *testing.T) {
 	connect.Properties.ReceiveMaximum = 1
 	c, _ := dialWire(t, srv, mqtt5, dialOptions{roles: allRoles}, connect)
 	c.subscribe("room", 2)
+	publish := dialSender(t, srv)
 	for i := range 3 {
-		rest{t, srv}.text("hubs/chat/groups/room/:send", fmt.Sprint(i))
+		publish("room", fmt.Sprint(i))
 	}
 	for i := range 3 {
 		p := c.expect(mqttpacket.Publish)
@@ -196,8 +211,9 @@ func TestQueuedMQTTMessagesArriveBeforeDisconnect(t *testing.T) {
 			c, _ := dialWire(t, srv, mqtt5, dialOptions{roles: allRoles}, connect)
 			c.subscribe("1", 1)
 			c.subscribe("2", 2)
+			publish := dialSender(t, srv)
 			for i := range 6 {
-				rest{t, srv}.text(fmt.Sprintf("hubs/chat/groups/%d/:send", 1+i%2), fmt.Sprint(i))
+				publish(fmt.Sprint(1+i%2), fmt.Sprint(i))
 			}
 			end.by(srv)
 			for i := range 6 {
@@ -300,12 +316,13 @@ func TestMQTTReceiveMaximumOfANewConnectionIsRespected(t *testing.T) {
 			o := dialOptions{roles: allRoles}
 			c, _ := dialWire(t, srv, mqtt5, o, keeping(connectPacket("id")))
 			c.subscribe("room", qos)
+			publish := dialSender(t, srv)
 			for i := range 4 {
-				rest{t, srv}.text("hubs/chat/groups/room/:send", fmt.Sprint(i))
+				publish("room", fmt.Sprint(i))
 				c.expect(mqttpacket.Publish)
 			}
 			cut(t, srv)
-			rest{t, srv}.text("hubs/chat/groups/room/:send", "4")
+			publish("room", "4")
 			connect := keeping(connectPacket("id"))
 			connect.Properties.ReceiveMaximum = 2
 			c, _ = dialWire(t, srv, mqtt5, o, connect)

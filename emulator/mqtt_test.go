@@ -143,7 +143,7 @@ func TestMQTTClientsTalkToOthers(t *testing.T) {
 		ContentType: "application/json", User: paho.UserProperties{{Key: "k", Value: "v"}}}})
 	require.NoError(t, err)
 	require.Equal(t, map[string]any{"type": "message", "from": "group", "group": "room", "fromUserId": "new", "dataType": "json",
-		"data": map[string]any{"a": 1.0}, "metadata": map[string]any{"k": "v"}}, web.object())
+		"data": map[string]any{"a": 1.0}}, web.object())
 	require.Equal(t, `{"a":1}`, raw.text())
 	m := newer.message()
 	require.Equal(t, "room", m.Topic)
@@ -156,12 +156,11 @@ func TestMQTTClientsTalkToOthers(t *testing.T) {
 	require.Equal(t, "AQI=", web.object()["data"])
 	require.Equal(t, []byte{1, 2}, newer.message().Payload)
 
-	rest{t, srv}.text("hubs/chat/groups/room/:send", "hello", "X-WebPubSub-Metadata-Key", "value")
+	rest{t, srv}.text("hubs/chat/groups/room/:send", "hello")
 	m = newer.message()
 	require.Equal(t, "room", m.Topic)
 	require.Equal(t, "hello", string(m.Payload))
 	require.Equal(t, "text/plain", m.Properties.ContentType)
-	require.Equal(t, paho.UserProperties{{Key: "key", Value: "value"}}, m.Properties.User)
 	require.Equal(t, []byte{1, 2}, (<-oldMessages).Payload())
 	require.Equal(t, "hello", string((<-oldMessages).Payload()))
 }

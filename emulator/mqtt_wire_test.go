@@ -471,9 +471,34 @@ func TestMQTTPropertiesArePassedOn(t *testing.T) {
 	require.Equal(t, byte(0), got.QoS)
 	require.Equal(t, "hello", string(got.Payload))
 	require.Equal(t, want, got.Properties)
-	m := web.object()
-	require.Equal(t, "text", m["dataType"])
-	require.Equal(t, map[string]any{"a": "2"}, m["metadata"], "only valid metadata, and the last of two values")
+	require.Equal(t, map[string]any{"type": "message", "from": "group", "group": "room", "fromUserId": nil, "dataType": "binary",
+		"data": "aGVsbG8="}, web.object(), "of another protocol: the data only")
+}
+
+// As documented, only the content type and the expiry interval of a message cross protocols.
+func TestMQTTContentTypesAcrossProtocols(t *testing.T) {
+	srv := emulator.StartT(t, nil)
+	c, _ := dialWire(t, srv, mqtt5, dialOptions{roles: allRoles}, connectPacket("m5"))
+	web := dialJSON(t, srv, dialOptions{groups: []string{"room"}, roles: allRoles})
+	for contentType, want := range map[string]string{"application/json": "json", "text/plain": "text", "application/x-protobuf": "protobuf",
+		"application/octet-stream": "binary", "": "binary", "text/plain; charset=utf-8": "text", "text/html": "binary"} {
+		for _, format := range []*byte{nil, new(byte(0)), new(byte(1))} {
+			pk := publishPacket("room", 0, "")
+			if contentType == "application/json" {
+				pk.Payload = []byte("1")
+			}
+			pk.Properties = mqttpacket.Properties{ContentType: contentType, PayloadFormat: format}
+			c.send(pk)
+			require.Equal(t, want, web.object()["dataType"], "content type %q", contentType)
+		}
+	}
+
+	c.send(subscribePacket("room"))
+	c.expect(mqttpacket.Suback)
+	for dataType, want := range map[string]string{"json": "application/json", "text": "text/plain", "binary": "application/octet-stream"} {
+		web.write(`{"type":"sendToGroup","group":"room","dataType":"` + dataType + `","data":"aGVsbG8=","metadata":{"a":"b"},"ttlSeconds":60}`)
+		require.Equal(t, mqttpacket.Properties{ContentType: want, MessageExpiry: new(uint32(60))}, c.expect(mqttpacket.Publish).Properties)
+	}
 }
 
 func TestMQTTNoLocal(t *testing.T) {
@@ -492,6 +517,7 @@ func TestMQTTNoLocal(t *testing.T) {
 func TestMQTTQoSIsTheLowerOne(t *testing.T) {
 	srv := emulator.StartT(t, nil)
 	both(t, func(t *testing.T, version mqttVersion) {
+		web := dialJSON(t, srv, dialOptions{roles: allRoles})
 		c, _ := dialWire(t, srv, version, dialOptions{roles: allRoles, groups: []string{"given"}}, connectPacket("id"))
 		s := subscribePacket("0", "1", "2")
 		for i := range s.Filters {
@@ -499,8 +525,11 @@ func TestMQTTQoSIsTheLowerOne(t *testing.T) {
 		}
 		c.send(s)
 		require.Equal(t, []byte{0, 1, 2}, c.expect(mqttpacket.Suback).Codes)
-		for topic, want := range map[string]byte{"0": 0, "1": 1, "2": 2, "given": 1} {
+		// As documented, messages of clients of other protocols have at most 1.
+		for topic, want := range map[string]byte{"0": 0, "1": 1, "2": 1, "given": 1} {
 			rest{t, srv}.text("hubs/chat/groups/"+topic+"/:send", "from the application")
+			require.Equal(t, want, c.expect(mqttpacket.Publish).QoS, "topic %s", topic)
+			web.write(`{"type":"sendToGroup","group":"` + topic + `","data":1}`)
 			require.Equal(t, want, c.expect(mqttpacket.Publish).QoS, "topic %s", topic)
 			c.send(publishPacket(topic, 0, "at most once"))
 			require.Equal(t, byte(0), c.expect(mqttpacket.Publish).QoS, "topic %s", topic)

@@ -45,7 +45,7 @@ func (c *session) Deliver(m *hub.Message) {
 		c.Hub.Service.Log.Info("a message was not delivered: the group's name is not a valid MQTT topic", "hub", c.Hub.Name, "connection", c.ID, "group", m.Group)
 		return
 	}
-	d := delivery{frame: m.FrameFor(c.version), qos: 2}
+	d := delivery{frame: m.FrameFor(c.version), qos: 1} // as documented for messages that are not from MQTT clients
 	if o, ok := m.Origin.(*protocol.MQTTOrigin); ok {
 		d.qos = o.QoS
 	}

@@ -1,10 +1,8 @@
 package protocol
 
 import (
-	"maps"
 	"math"
 	"mime"
-	"slices"
 	"strings"
 
 	"github.com/awps-go/webpubsub/emulator/internal/hub"
@@ -102,20 +100,13 @@ func (v MQTTVersion) Encode(m *hub.Message) *hub.Frame {
 	return &hub.Frame{Data: mqttpacket.Encode(pk)}
 }
 
-// mqttProperties returns the properties of a message's PUBLISH packet.
+// mqttProperties returns the properties of a message's PUBLISH packet. As documented, only the content type and the expiry
+// interval of a message cross protocols: metadata does not become user properties.
 func mqttProperties(m *hub.Message) mqttpacket.Properties {
 	if o, ok := m.Origin.(*MQTTOrigin); ok {
 		return o.Properties
 	}
-	p := mqttpacket.Properties{ContentType: ContentTypes[m.Type]}
-	if m.Type == hub.DataJSON || m.Type == hub.DataText {
-		p.PayloadFormat = new(byte(1))
-	}
-	for _, key := range slices.Sorted(maps.Keys(m.Metadata)) {
-		value := strings.ReplaceAll(m.Metadata[key], "\x00", "\uFFFD") // MQTT does not allow NUL
-		p.User = append(p.User, mqttpacket.UserProperty{Key: key, Value: value})
-	}
-	return p
+	return mqttpacket.Properties{ContentType: ContentTypes[m.Type]}
 }
 
 // MQTTForwarded returns the properties of a client's PUBLISH packet that are forwarded to the recipients.
@@ -124,48 +115,23 @@ func MQTTForwarded(p *mqttpacket.Properties) mqttpacket.Properties {
 		CorrelationData: p.CorrelationData, User: p.User}
 }
 
-// MQTTPayload returns the payload of a client's packet for clients of other protocols. Without properties, as in MQTT 3.1.1,
-// the data is binary. MQTTPayload returns a fault if the data does not have the format that the properties declare.
+// MQTTPayload returns the payload of a client's packet for clients of other protocols. The content type decides the type of the
+// data; without one, as in MQTT 3.1.1, and for all other content types, the data is binary. As documented, user properties do
+// not cross protocols. MQTTPayload returns a fault if the data does not have the format that the properties declare.
 func MQTTPayload(properties *mqttpacket.Properties, data []byte) (hub.Payload, *mqttpacket.Fault) {
-	p := hub.Payload{Type: hub.DataBinary, Data: data, Metadata: mqttMetadata(properties.User)}
-	if format := properties.PayloadFormat; format != nil && *format == 1 {
-		p.Type = hub.DataText
+	p := hub.Payload{Type: hub.DataBinary, Data: data}
+	if t, ok := ParseContentType(properties.ContentType); ok {
+		p.Type = t
 	}
 	what := Unfit(&p)
-	if t, ok := ParseContentType(properties.ContentType); ok && what == "" {
-		p.Type = t
-		what = Unfit(&p)
+	if format := properties.PayloadFormat; what == "" && format != nil && *format == 1 {
+		what = Unfit(&hub.Payload{Type: hub.DataText, Data: data})
 	}
 	if what != "" {
 		return p, mqttpacket.NewFault(mqttpacket.PayloadFormatInvalid,
 			"the payload is not valid %s, which its properties declare", what)
 	}
 	return p, nil
-}
-
-// mqttMetadata returns the user properties that are valid as metadata, up to the size limit. If a name is repeated, the last
-// value counts. MQTT clients receive all properties.
-func mqttMetadata(properties []mqttpacket.UserProperty) map[string]string {
-	var metadata map[string]string
-	total := 0
-	for _, p := range properties {
-		if CheckMetadata(map[string]string{p.Key: p.Value}) != "" {
-			continue
-		}
-		size := len(p.Key) + len(p.Value)
-		if old, ok := metadata[p.Key]; ok {
-			size -= len(p.Key) + len(old)
-		}
-		if total+size > maxMetadata {
-			continue
-		}
-		if metadata == nil {
-			metadata = make(map[string]string)
-		}
-		metadata[p.Key] = p.Value
-		total += size
-	}
-	return metadata
 }
 
 // MQTTExpiry returns the time until a frame expires, in seconds, rounded up and at least 1. It returns 0 if the frame never
