@@ -90,9 +90,25 @@ func (c checker) expect(n *node, want kind, part, outer *node) error {
 		return err
 	}
 	if got&want == 0 {
+		if want == kindBool && n.op != opUserID && n.op != opProtocol && n.isNullInCheck() {
+			got = kindNull // as in the documentation's error text for "not length(userId) gt 5"
+		}
 		return c.fault(part, "Type '"+got.String()+"', expect '"+want.String()+"'.", notHint(part, got))
 	}
 	return nil
+}
+
+// isNullInCheck reports whether n is null for the connection with which the service checks filters.
+func (n *node) isNullInCheck() bool {
+	switch n.op {
+	case opNull, opUserID, opProtocol:
+		return true
+	case opLength, opToLower, opToUpper, opTrim, opSubstring:
+		return n.args[0].isNullInCheck()
+	case opConcat:
+		return n.args[0].isNullInCheck() && n.args[1].isNullInCheck()
+	}
+	return false
 }
 
 func notHint(part *node, got kind) string {
