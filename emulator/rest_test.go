@@ -88,6 +88,21 @@ func TestInvalidNamesAreRejected(t *testing.T) {
 	require.NotEmpty(t, r.header.Get("Content-Length"))
 }
 
+// The text is the service's, from MicrosoftDocs/azure-docs#96904.
+func TestAnInvalidHubIsRejectedInTheServicesWords(t *testing.T) {
+	log, lines := logged()
+	api := rest{t, emulator.StartT(t, &emulator.Options{Logger: log})}
+	var e struct {
+		Message string
+		Errors  map[string][]string
+	}
+	require.NoError(t, json.Unmarshal([]byte(api.must(400, "POST", "hubs/my-hub/:send").body), &e))
+	const text = "The field hub must match the regular expression '^[A-Za-z][A-Za-z0-9_`,.[\\]]{0,127}$'."
+	require.Equal(t, text, e.Message)
+	require.Equal(t, map[string][]string{"hub": {text}}, e.Errors)
+	require.Contains(t, lines(), "my-hub", "the log says which hub")
+}
+
 // logged returns a logger and a function that returns the logged lines.
 func logged() (*slog.Logger, func() string) {
 	var mu sync.Mutex

@@ -1,6 +1,7 @@
 package rest
 
 import (
+	"fmt"
 	"net/url"
 	"regexp"
 	"slices"
@@ -55,7 +56,8 @@ func (c *call) checkNames() error {
 		switch name {
 		case "{hub}":
 			if !protocol.HubPattern.MatchString(value) {
-				err = wire.Invalid("hub", "the hub name %.140q does not match %s", value, protocol.HubPattern)
+				err = wire.Invalid("hub", "The field hub must match the regular expression '%s'.", protocol.HubPattern)
+				err.Hint = fmt.Sprintf("the hub of this request is %.140q", value)
 			}
 		case "{group}":
 			if fault := protocol.CheckGroup(value); fault != "" {
