@@ -170,25 +170,26 @@ func TestAnUnreachableServiceIsRetried(t *testing.T) {
 	s := startService(t)
 	connectionString := s.connectionString()
 	s.Close()
-	var tried sync.WaitGroup
-	tried.Add(3)
+	tried := make(chan struct{})
 	ctx, cancel := context.WithCancel(t.Context())
 	client := &http.Client{Transport: roundTripper(func(r *http.Request) (*http.Response, error) {
-		if ctx.Err() == nil {
-			tried.Done()
+		select {
+		case tried <- struct{}{}:
+		case <-ctx.Done():
 		}
 		return http.DefaultTransport.RoundTrip(r)
 	})}
 	c := startServe(t, func(_ context.Context, o *tunnel.Options) error {
 		return tunnel.Serve(ctx, connectionString, "chat", echo, o)
-	}, func(o *tunnel.Options) { o.HTTPClient = client; o.Reconnect.MaxDelay = time.Millisecond })
+	}, func(o *tunnel.Options) { o.HTTPClient = client })
 	defer func() {
 		cancel()
 		require.NoError(t, c.wait(t))
 		require.Contains(t, c.log.String(), "connection refused")
 	}()
-	tried.Wait()
-	cancel()
+	for range 3 {
+		receive(t, tried)
+	}
 }
 
 type roundTripper func(*http.Request) (*http.Response, error)
@@ -318,6 +319,9 @@ func TestArguments(t *testing.T) {
 		"large MaxFrameBytes":     {serve(good, "chat", echo, &tunnel.Options{MaxFrameBytes: 1<<30 + 1}), "options.MaxFrameBytes"},
 		"negative timeout":        {serve(good, "chat", echo, &tunnel.Options{ShutdownTimeout: -1}), "options.ShutdownTimeout"},
 		"negative delay":          {serve(good, "chat", echo, &tunnel.Options{Reconnect: tunnel.ReconnectOptions{MinDelay: -1}}), "options.Reconnect.MinDelay"},
+		"negative largest delay":  {serve(good, "chat", echo, &tunnel.Options{Reconnect: tunnel.ReconnectOptions{MaxDelay: -1}}), "options.Reconnect.MaxDelay"},
+		"delays in wrong order":   {serve(good, "chat", echo, &tunnel.Options{Reconnect: tunnel.ReconnectOptions{MinDelay: 5, MaxDelay: 4}}), "options.Reconnect.MaxDelay is less than MinDelay"},
+		"less than default delay": {serve(good, "chat", echo, &tunnel.Options{Reconnect: tunnel.ReconnectOptions{MaxDelay: time.Millisecond}}), "options.Reconnect.MaxDelay is less than MinDelay"},
 		"negative interval":       {serve(good, "chat", echo, &tunnel.Options{KeepAlive: tunnel.KeepAliveOptions{Interval: -1}}), "options.KeepAlive.Interval"},
 		"no endpoint":             {tunnel.ServeWithCredential(t.Context(), "", "chat", &credential{}, echo, nil), "endpoint"},
 		"bad endpoint":            {tunnel.ServeWithCredential(t.Context(), "name", "chat", &credential{}, echo, nil), "endpoint"},

@@ -60,7 +60,7 @@ type Options struct {
 // connection has been up for 30 seconds.
 type ReconnectOptions struct {
 	MinDelay time.Duration // zero means 500 milliseconds
-	MaxDelay time.Duration // zero means 30 seconds; if less than MinDelay, it is MinDelay
+	MaxDelay time.Duration // zero means 30 seconds, or MinDelay if that is longer; it must not be less than MinDelay
 }
 
 // KeepAliveOptions control how a dead connection is detected. The detection takes at most Interval plus Timeout. While a
@@ -105,7 +105,10 @@ func withDefaults(options *Options) (o Options, argument, problem string) {
 	o.MaxFrameBytes = cmp.Or(o.MaxFrameBytes, 2<<20)
 	o.ShutdownTimeout = cmp.Or(o.ShutdownTimeout, 30*time.Second)
 	o.Reconnect.MinDelay = cmp.Or(o.Reconnect.MinDelay, 500*time.Millisecond)
-	o.Reconnect.MaxDelay = max(cmp.Or(o.Reconnect.MaxDelay, 30*time.Second), o.Reconnect.MinDelay)
+	o.Reconnect.MaxDelay = cmp.Or(o.Reconnect.MaxDelay, max(30*time.Second, o.Reconnect.MinDelay))
+	if o.Reconnect.MaxDelay < o.Reconnect.MinDelay {
+		return o, "options.Reconnect.MaxDelay", "is less than MinDelay"
+	}
 	o.KeepAlive.Interval = cmp.Or(o.KeepAlive.Interval, 15*time.Second)
 	o.KeepAlive.Timeout = cmp.Or(o.KeepAlive.Timeout, 15*time.Second)
 	if o.TokenScope == "" {

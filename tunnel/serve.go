@@ -57,8 +57,13 @@ var maxPendingBytes int64 = 64 << 20
 //     is nil. Nothing was sent. A hub name is a letter, then up to 127 letters, digits and any of _ ` , . [ ].
 //   - [*HandshakeError] if the service rejected the first connection, for example with 401 for a wrong key. Once a
 //     connection has been up, Serve returns this error only after ten rejections during which no connection was up.
-//     Serve retries after 408, 425, 429 and 5xx, and does not count them as rejections.
+//     With the default delays, that takes about a minute. Serve retries after 408, 425, 429 and 5xx, and does not count
+//     them as rejections.
 //   - [ErrClosed] if the service closed the last connection with a Close message.
+//
+// If the access key is regenerated while Serve runs, Serve cannot open a lost connection again. It returns the
+// [*HandshakeError] with status 401 after ten rejections, as described above. Then call Serve with the new connection
+// string, or let the program end, so that it is started again with the new configuration.
 func Serve(ctx context.Context, connectionString, hub string, handler http.Handler, options *Options) error {
 	const operation = "Serve"
 	parsed, err := webpubsub.ParseConnectionString(connectionString)

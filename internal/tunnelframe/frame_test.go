@@ -2,6 +2,7 @@ package tunnelframe_test
 
 import (
 	"bytes"
+	"encoding/base64"
 	"encoding/binary"
 	"encoding/hex"
 	"encoding/json"
@@ -88,6 +89,35 @@ func TestFramesOfTheOfficialPackage(t *testing.T) {
 			require.NoError(t, err)
 			require.Equal(t, string(frame), string(encoded))
 		})
+	}
+}
+
+// TestFramesOfTheService decodes frames that the service encoded. They are in a test of the official package:
+// github.com/Azure/azure-webpubsub, sdk/server-proxies/tests/TunnelMessageProtocol.test.ts.
+func TestFramesOfTheService(t *testing.T) {
+	channel := "a"
+	headers := map[string][]string{"a": {"b"}}
+	for encoded, want := range map[string]tunnelframe.Message{
+		"WQAAAJMK2VR7IlR5cGUiOjEwLCJDb25uZWN0aW9uSWQiOiJhIiwiVXNlcklkIjoiYiIsIlJlY29ubmVjdGlvblRva2VuIjoiYyIsIlRyYWNpbmdJZCI6bnVsbH3A": &tunnelframe.Connected{
+			ConnectionID: "a", UserID: "b", ReconnectionToken: "c"},
+		"WgAAAJMK2VV7IlR5cGUiOjEwLCJDb25uZWN0aW9uSWQiOiJhIiwiVXNlcklkIjpudWxsLCJSZWNvbm5lY3Rpb25Ub2tlbiI6ImIiLCJUcmFjaW5nSWQiOm51bGx9wA==": &tunnelframe.Connected{
+			ConnectionID: "a", ReconnectionToken: "b"},
+		"WgAAAJMK2VV7IlR5cGUiOjEwLCJDb25uZWN0aW9uSWQiOiJhIiwiVXNlcklkIjoiYiIsIlJlY29ubmVjdGlvblRva2VuIjpudWxsLCJUcmFjaW5nSWQiOm51bGx9wA==": &tunnelframe.Connected{
+			ConnectionID: "a", UserID: "b"},
+		"TAAAAJMI2Ud7IlR5cGUiOjgsIlRhcmdldElkIjoiYSIsIkVuZHBvaW50IjoiYiIsIk1lc3NhZ2UiOiJjIiwiVHJhY2luZ0lkIjpudWxsfcA=": &tunnelframe.Rebalance{TargetID: "a", Endpoint: "b", Message: "c"},
+		"TAAAAJMG2Ud7IlR5cGUiOjYsIlRhcmdldElkIjoiYSIsIkVuZHBvaW50IjoiYiIsIk1lc3NhZ2UiOiJjIiwiVHJhY2luZ0lkIjpudWxsfcA=": &tunnelframe.Reconnect{TargetID: "a", Endpoint: "b", Message: "c"},
+		"LgAAAJMF2Sl7IlR5cGUiOjUsIk1lc3NhZ2UiOiJhIiwiVHJhY2luZ0lkIjpudWxsfcA=":                                         &tunnelframe.Status{Message: "a"},
+		"LgAAAJMH2Sl7IlR5cGUiOjcsIk1lc3NhZ2UiOiJhIiwiVHJhY2luZ0lkIjpudWxsfcA=":                                         &tunnelframe.Close{Message: "a"},
+		"igAAAJMB2X97IlR5cGUiOjEsIkFja0lkIjoxLCJIdHRwTWV0aG9kIjoiSEVBRCIsIlVybCI6ImEiLCJIZWFkZXJzIjp7ImEiOlsiYiJdfSwiTG9jYWxSb3V0aW5nIjp0cnVlLCJDaGFubmVsTmFtZSI6ImEiLCJUcmFjaW5nSWQiOm51bGx9xAVIZWxsbw==": &tunnelframe.Request{
+			AckID: 1, LocalRouting: true, ChannelName: &channel, Method: "HEAD", URL: "a", Headers: headers, TracingID: json.RawMessage("null"), Body: []byte("Hello")},
+		"kgAAAJMC2Yd7IlR5cGUiOjIsIkFja0lkIjoxLCJTdGF0dXNDb2RlIjoyMDAsIkhlYWRlcnMiOnsiYSI6WyJiIl19LCJMb2NhbFJvdXRpbmciOnRydWUsIkNoYW5uZWxOYW1lIjoiYSIsIk5vdENvbXBsZXRlZCI6ZmFsc2UsIlRyYWNpbmdJZCI6bnVsbH3EBUhlbGxv": &tunnelframe.Response{
+			AckID: 1, LocalRouting: true, StatusCode: 200, ChannelName: &channel, Headers: headers, Body: []byte("Hello")},
+	} {
+		frame, err := base64.StdEncoding.DecodeString(encoded)
+		require.NoError(t, err)
+		decoded, err := tunnelframe.Decode(frame, tunnelframe.MaxSize)
+		require.NoError(t, err)
+		require.Equal(t, want, decoded)
 	}
 }
 
