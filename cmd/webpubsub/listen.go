@@ -22,8 +22,9 @@ import (
 
 // listenFlags are the flags of listen.
 type listenFlags struct {
-	to     string
-	asJSON bool
+	to      string
+	timeout time.Duration
+	asJSON  bool
 }
 
 func newListen(p *program) *cobra.Command {
@@ -40,7 +41,8 @@ with the event's name in place of {event}. The query of the URL template is kept
 
 For each event, the command prints a line to standard output: time, event, user, response status, and duration. With
 --json the line is a JSON object. Changes of the connection are logged to standard error, at level info unless
---log-level is given. If the event handler cannot be reached, the event fails with 502.
+--log-level is given. If the event handler cannot be reached, the event fails with 502. If it does not respond within
+--timeout, the event fails with 504.
 
 After Ctrl-C, the command finishes the events that it has received, for up to 30 seconds, and ends. A second Ctrl-C ends
 it at once. The tunnel is experimental: Microsoft does not document its protocol.`,
@@ -50,6 +52,7 @@ it at once. The tunnel is experimental: Microsoft does not document its protocol
 		RunE: action(func(cmd *cobra.Command, args []string) error { return f.run(p, cmd) }),
 	}
 	cmd.Flags().StringVar(&f.to, "to", "", "the `URL` of the event handler (required)")
+	cmd.Flags().DurationVar(&f.timeout, "timeout", 100*time.Second, "how long the event handler may take to respond to an event")
 	cmd.Flags().BoolVar(&f.asJSON, "json", false, "print one JSON object a line")
 	return cmd
 }
@@ -59,12 +62,15 @@ func (f *listenFlags) run(p *program, cmd *cobra.Command) error {
 	if err != nil {
 		return err
 	}
+	if f.timeout <= 0 {
+		return usageErrorf("--timeout must be positive")
+	}
 	if !cmd.Flags().Changed("log-level") {
 		p.logLevel.Level = slog.LevelInfo
 	}
 	ctx, cancel := context.WithCancelCause(cmd.Context())
 	defer cancel(nil)
-	l := &listener{out: cmd.OutOrStdout(), asJSON: f.asJSON, log: p.logger(cmd.ErrOrStderr()), fail: cancel}
+	l := &listener{out: cmd.OutOrStdout(), asJSON: f.asJSON, timeout: f.timeout, log: p.logger(cmd.ErrOrStderr()), fail: cancel}
 	l.proxy = l.newProxy(to)
 	defer context.AfterFunc(ctx, func() { l.log.Info("shutting down: waiting for in-flight events") })()
 	if err := p.serveTunnel(ctx, l, l.log); err != nil {
@@ -119,10 +125,11 @@ func (p *program) serveTunnel(ctx context.Context, handler http.Handler, log *sl
 
 // listener forwards events and prints a line for each.
 type listener struct {
-	proxy  *httputil.ReverseProxy
-	log    *slog.Logger
-	fail   context.CancelCauseFunc // ends the command with an error
-	asJSON bool
+	proxy   *httputil.ReverseProxy
+	timeout time.Duration // for the response to an event
+	log     *slog.Logger
+	fail    context.CancelCauseFunc // ends the command with an error
+	asJSON  bool
 
 	mu  sync.Mutex
 	out io.Writer
@@ -150,9 +157,16 @@ func (l *listener) newProxy(to *url.URL) *httputil.ReverseProxy {
 		},
 		ModifyResponse: readBody,
 		ErrorHandler: func(w http.ResponseWriter, r *http.Request, err error) {
+			status, text := http.StatusBadGateway, "the event handler cannot be reached"
+			switch cause := context.Cause(r.Context()); {
+			case errors.Is(cause, errTimeout):
+				err, status, text = cause, http.StatusGatewayTimeout, cause.Error()
+			case cause != nil:
+				err = fmt.Errorf("the tunnel's connection has ended: %w", cause)
+			}
 			w.(*statusRecorder).err = err
 			l.log.Error("the event handler at --to did not respond", slog.String("event", eventName(r)), slog.String("error", errorLine(err)))
-			http.Error(w, "the event handler cannot be reached", http.StatusBadGateway)
+			http.Error(w, text, status)
 		},
 	}
 }
@@ -178,11 +192,16 @@ func readBody(response *http.Response) error {
 	return nil
 }
 
+// errTimeout is the cause of a context that ended because of --timeout.
+var errTimeout = errors.New("the event handler did not respond in time")
+
 // ServeHTTP forwards an event.
 func (l *listener) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	start := time.Now()
 	a := &statusRecorder{ResponseWriter: w}
-	l.proxy.ServeHTTP(a, r)
+	ctx, cancel := context.WithTimeoutCause(r.Context(), l.timeout, fmt.Errorf("%w: --timeout is %v", errTimeout, l.timeout))
+	defer cancel()
+	l.proxy.ServeHTTP(a, r.WithContext(ctx))
 	line := listenedEvent{
 		Time: start, Event: eventName(r), Hub: r.Header.Get("Ce-Hub"), UserID: r.Header.Get("Ce-Userid"),
 		ConnectionID: r.Header.Get("Ce-Connectionid"), Status: a.status,

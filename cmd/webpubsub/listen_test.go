@@ -173,6 +173,66 @@ func TestAnEventWithoutAnAnswerIs502AndOneLogLine(t *testing.T) {
 	}
 }
 
+// The service may have a time limit that is longer, or none.
+func TestAnEventHandlerThatTakesTooLongIs504(t *testing.T) {
+	for _, name := range []string{"silent", "stuck in its response"} {
+		t.Run(name, func(t *testing.T) {
+			server := emulator.StartT(t, nil)
+			require.NoError(t, server.SetHubSettings(hub, emulator.HubSettings{EventHandlers: []emulator.EventHandler{{
+				URLTemplate: "tunnel:///", UserEventPattern: "*",
+			}}}))
+			end := make(chan struct{})
+			app := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+				if name != "silent" {
+					_, _ = io.WriteString(w, "half of the resp")
+					_ = http.NewResponseController(w).Flush() // the test does not depend on it
+				}
+				<-end
+			}))
+			defer app.Close()
+			defer close(end)
+			p := listen(t, server, "--to", app.URL, "--timeout", "50ms", "--log-level", "error", "--json")
+			conn := dialAs(t, server, "alice")
+			require.NoError(t, conn.SendEvent(t.Context(), "order", wsclient.Text("tea"), &wsclient.SendEventOptions{NoAck: true}))
+			line := jsonLine(t, p)
+			require.EqualValues(t, http.StatusGatewayTimeout, line["status"])
+			const text = "the event handler did not respond in time: --timeout is 50ms"
+			require.Equal(t, text, line["error"])
+			endListen(t, p)
+			require.Contains(t, p.Stderr.String(), `level=ERROR msg="the event handler at --to did not respond" event=order error="`+text+`"`)
+		})
+	}
+}
+
+// If the tunnel's connection ends during an event, the event handler is not to blame.
+func TestAnEventWhoseTunnelIsCutNamesTheReason(t *testing.T) {
+	server := tunnelTo(t, "tunnel:///{event}")
+	began := make(chan struct{}, 10)
+	app := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		_, _ = io.Copy(io.Discard, r.Body) // or net/http does not notice the cut
+		began <- struct{}{}
+		<-r.Context().Done()
+	}))
+	defer app.Close()
+	p := listen(t, server, "--to", app.URL, "--json")
+	provider := user(t, server, "alice")
+	ctx, cancel := context.WithCancel(t.Context())
+	refused := make(chan struct{})
+	go func() { // until it is canceled, because the service retries the event
+		_, _ = wsclient.Dial(ctx, provider, nil)
+		close(refused)
+	}()
+	<-began
+	require.True(t, server.DropTunnel(hub, server.Tunnels(hub)[0].ID))
+	line := jsonLine(t, p)
+	require.EqualValues(t, http.StatusBadGateway, line["status"])
+	require.Regexp(t, `^the tunnel's connection has ended: `, line["error"])
+	cancel()
+	<-refused
+	p.Interrupt(t)
+	_, _ = p.Result(t)
+}
+
 func TestAnInterruptWaitsForTheEventsUnderWay(t *testing.T) {
 	server := tunnelTo(t, "tunnel:///{event}")
 	began, answer := make(chan struct{}), make(chan struct{})

@@ -88,6 +88,7 @@ func TestAWrongCallIsOneLineAndTwo(t *testing.T) {
 		{[]string{"listen", "--to", "localhost:8080"}, "--to must be a URL such as http://localhost:8080/eventhandler/"},
 		{[]string{"listen", "--to", "http://me:secret-key@localhost/"}, "--to must not have a user name or a password"},
 		{[]string{"listen", "--to", "http://localhost/eventhandler/{event}"}, "--to must not have a placeholder: without a path, the path of the URL template is kept"},
+		{[]string{"listen", "--to", "http://localhost/", "--timeout", "0s"}, "--timeout must be positive"},
 		{[]string{"listen", "--to", "http://localhost/#a"}, "--to must not have a fragment"},
 		{[]string{"listen", "--to", "http://localhost/", "--hub", "1"}, "invalid argument hub"},
 		{[]string{"listen", "--to", "http://localhost/", "--endpoint", "http://example.com"}, "invalid argument endpoint"},
