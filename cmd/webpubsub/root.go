@@ -16,6 +16,7 @@ func run(ctx context.Context, args []string, env func(string) string, stdin io.R
 	root.SetIn(stdin)
 	root.SetOut(stdout)
 	root.SetErr(stderr)
+	checkDefaultCommands(root)
 	if err := rejectConnectionStrings(args); err != nil {
 		return report(stderr, root, err)
 	}
@@ -41,7 +42,12 @@ usage error. The commands exist and check print true or false; their exit code i
 		SilenceErrors: true, // report prints them
 		SilenceUsage:  true,
 
-		PersistentPreRunE: func(cmd *cobra.Command, _ []string) error { return rejectEmptyFlags(cmd.Flags()) },
+		PersistentPreRunE: func(cmd *cobra.Command, _ []string) error {
+			if p.retries < 0 {
+				return usageErrorf("--retries must be at least 0")
+			}
+			return rejectEmptyFlags(cmd.Flags())
+		},
 	}
 	p.addFlags(root.PersistentFlags())
 	family(root,
@@ -50,6 +56,27 @@ usage error. The commands exist and check print true or false; their exit code i
 		newBench(p), newEmulator(p),
 	)
 	return root
+}
+
+// checkDefaultCommands makes cobra's own commands, help and completion, fail if they are called wrongly, like the others. The
+// output of root must be set already.
+func checkDefaultCommands(root *cobra.Command) {
+	root.InitDefaultHelpCmd()
+	root.InitDefaultCompletionCmd()
+	for _, cmd := range root.Commands() {
+		switch cmd.Name() {
+		case "help":
+			cmd.Args = func(_ *cobra.Command, args []string) error {
+				found, rest, err := root.Find(args)
+				if err == nil && len(rest) > 0 {
+					err = unknownCommand(found, rest[0])
+				}
+				return err
+			}
+		case "completion":
+			family(cmd)
+		}
+	}
 }
 
 // rejectEmptyFlags rejects flags that were given without a value, for example because a shell variable is not set. An
@@ -68,7 +95,7 @@ func rejectEmptyFlags(flags *pflag.FlagSet) (err error) {
 func family(parent *cobra.Command, commands ...*cobra.Command) *cobra.Command {
 	parent.Args = func(cmd *cobra.Command, args []string) error {
 		if len(args) > 0 {
-			return usageErrorf("unknown command %q", cmd.CommandPath()+" "+args[0])
+			return unknownCommand(cmd, args[0])
 		}
 		return nil
 	}
@@ -82,6 +109,10 @@ func family(parent *cobra.Command, commands ...*cobra.Command) *cobra.Command {
 	parent.DisableFlagsInUseLine = true
 	parent.AddCommand(commands...)
 	return parent
+}
+
+func unknownCommand(parent *cobra.Command, name string) error {
+	return usageErrorf("unknown command %q", parent.CommandPath()+" "+name)
 }
 
 // version returns the version of the module that contains the program.

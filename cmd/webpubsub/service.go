@@ -103,7 +103,7 @@ func (p *program) clientOptions(stderr io.Writer) *webpubsub.ClientOptions {
 		ClientOptions: azcore.ClientOptions{Retry: policy.RetryOptions{MaxRetries: p.retries}},
 		Logger:        p.logger(stderr),
 	}
-	if p.retries <= 0 {
+	if p.retries == 0 {
 		options.Retry.MaxRetries = -1 // azcore's value for no retries
 	}
 	return options
@@ -123,7 +123,11 @@ func (p *program) connectionString() (string, error) {
 		if err != nil {
 			return "", usageErrorf("--connection-string-file: %v", err)
 		}
-		return strings.TrimSpace(strings.TrimPrefix(string(text), "\ufeff")), nil // some editors add the mark
+		connectionString := strings.TrimSpace(strings.TrimPrefix(string(text), "\ufeff")) // some editors add the mark
+		if connectionString == "" {
+			return "", usageErrorf("--connection-string-file: %s is empty", p.connectionStringFile)
+		}
+		return connectionString, nil
 	}
 	if text := p.env("WEBPUBSUB_CONNECTION_STRING"); text != "" {
 		return text, nil

@@ -21,6 +21,8 @@ import (
 func TestHelpAndVersion(t *testing.T) {
 	require.Contains(t, succeed(t, nil, "--help"), "WEBPUBSUB_CONNECTION_STRING")
 	require.Contains(t, succeed(t, nil, "connect", "--help"), "--to-group GROUP")
+	require.Equal(t, succeed(t, nil, "send", "all", "--help"), succeed(t, nil, "help", "send", "all"))
+	require.Equal(t, succeed(t, nil, "--help"), succeed(t, nil, "help"))
 	require.Regexp(t, `^webpubsub version \S+\n$`, succeed(t, nil, "--version"))
 	require.Contains(t, succeed(t, nil, "completion", "bash"), "__start_webpubsub")
 	require.Equal(t, "sendToGroup\njoinLeaveGroup\n:4\n", completions(t, "permission", "grant", ""))
@@ -37,7 +39,7 @@ func completions(t *testing.T, args ...string) string {
 }
 
 func TestWithoutACommandItPrintsHelpAndWasCalledWrongly(t *testing.T) {
-	for _, args := range [][]string{nil, {"send"}, {"group"}, {"connection"}, {"user"}, {"permission"}} {
+	for _, args := range [][]string{nil, {"send"}, {"group"}, {"connection"}, {"user"}, {"permission"}, {"completion"}} {
 		p := programtest.Start(t, args)
 		code, stdout := p.Result(t)
 		require.Equal(t, exitUsage, code)
@@ -54,6 +56,9 @@ func TestAWrongCallIsOneLineAndTwo(t *testing.T) {
 	}{
 		{[]string{"sned"}, `unknown command "webpubsub sned" (see webpubsub --help)`},
 		{[]string{"send", "everybody", "hi"}, `unknown command "webpubsub send everybody" (see webpubsub send --help)`},
+		{[]string{"help", "sned"}, `unknown command "webpubsub sned" (see webpubsub help --help)`},
+		{[]string{"help", "send", "everybody"}, `unknown command "webpubsub send everybody" (see webpubsub help --help)`},
+		{[]string{"completion", "csh"}, `unknown command "webpubsub completion csh" (see webpubsub completion --help)`},
 		{[]string{"send", "all", "hi", "ho"}, `unexpected argument "ho"`},
 		{[]string{"send", "group"}, "the argument GROUP is missing"},
 		{[]string{"send", "all", "--loud", "hi"}, "unknown flag: --loud (see webpubsub send all --help)"},
@@ -104,6 +109,8 @@ func TestAWrongCallIsOneLineAndTwo(t *testing.T) {
 		{[]string{"--hub", "1", "send", "all", "hi"}, "invalid argument hub"},
 		{[]string{"--endpoint", "https://example.com", "--connection-string-file", "x", "token"}, "--endpoint and --connection-string-file cannot be used together"},
 		{[]string{"--endpoint", "https://example.com", "--connection-string-file", "x", "health"}, "--endpoint and --connection-string-file cannot be used together"},
+		{[]string{"--connection-string-file", os.DevNull, "token"}, "--connection-string-file: " + os.DevNull + " is empty"},
+		{[]string{"--retries", "-1", "health"}, "--retries must be at least 0"},
 		{[]string{"--connection-string-file", "nowhere", "token"}, "--connection-string-file: open nowhere: "},
 	} {
 		line := fail(t, exitUsage, env, test.args...)
