@@ -153,7 +153,8 @@ func (l *listener) newProxy(to *url.URL) *httputil.ReverseProxy {
 			if to.Path != "" && to.Path != "/" {
 				r.Out.URL.Path, r.Out.URL.RawPath = to.Path, to.RawPath
 			}
-			r.Out.URL.RawQuery = strings.Trim(to.RawQuery+"&"+r.Out.URL.RawQuery, "&")
+			// Out lacks parameters that net/url cannot parse, such as code=a;b.
+			r.Out.URL.RawQuery = strings.Trim(to.RawQuery+"&"+r.In.URL.RawQuery, "&")
 		},
 		ModifyResponse: readBody,
 		ErrorHandler: func(w http.ResponseWriter, r *http.Request, err error) {

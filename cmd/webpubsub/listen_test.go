@@ -90,14 +90,14 @@ func TestListenForwardsEventsToAnEventHandler(t *testing.T) {
 
 func TestThePathOfAForwardedEvent(t *testing.T) {
 	for _, test := range []struct{ to, want string }{
-		{"", "/from/order%2F1?code=1"},
-		{"/", "/from/order%2F1?code=1"},
-		{"?key=2", "/from/order%2F1?key=2&code=1"},
-		{"/api/web%2Fhook", "/api/web%2Fhook?code=1"},
-		{"/api/?key=2", "/api/?key=2&code=1"},
+		{"", "/from/order%2F1?code=1;%zz"},
+		{"/", "/from/order%2F1?code=1;%zz"},
+		{"?key=2", "/from/order%2F1?key=2&code=1;%zz"},
+		{"/api/web%2Fhook", "/api/web%2Fhook?code=1;%zz"},
+		{"/api/?key=2", "/api/?key=2&code=1;%zz"},
 	} {
 		t.Run(test.to, func(t *testing.T) {
-			server := tunnelTo(t, "tunnel:///from/order%2F1?code=1")
+			server := tunnelTo(t, "tunnel:///from/order%2F1?code=1;%zz")
 			type request struct{ host, uri, encoding string }
 			requests := make(chan request, 1)
 			app := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
