@@ -22,6 +22,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/awps-go/webpubsub"
+	"github.com/awps-go/webpubsub/internal/redact"
 	"github.com/awps-go/webpubsub/internal/tunnelframe"
 	"github.com/awps-go/webpubsub/tunnel"
 )
@@ -264,9 +265,10 @@ func (nonRetriableError) NonRetriable() {}
 
 func TestCredentialThatFails(t *testing.T) {
 	s := startService(t)
-	c := &credential{err: nonRetriableError{errors.New("no such tenant")}}
+	c := &credential{err: nonRetriableError{errors.New("DefaultAzureCredential: no such tenant")}}
 	err := serveWithCredential(t, s, c, func(o *tunnel.Options) { o.InsecureAllowCredentialWithHTTP = true }).wait(t)
 	require.ErrorIs(t, err, c.err)
+	require.Equal(t, "tunnel: cannot get a token from the credential: DefaultAzureCredential: no such tenant", redact.Text(err.Error()), "the text survives a program's redaction")
 	require.Zero(t, s.dials.Load())
 }
 

@@ -42,7 +42,7 @@ func credentialTokens(credential azcore.TokenCredential, scope string) tokenSour
 	return func(ctx context.Context, _ string) (string, error) {
 		token, err := credential.GetToken(ctx, policy.TokenRequestOptions{Scopes: []string{scope}})
 		if err != nil {
-			return "", fmt.Errorf("tunnel: the credential returned no token: %w", cleanCredentialError(err))
+			return "", fmt.Errorf("tunnel: cannot get a token from the credential: %w", cleanCredentialError(err))
 		}
 		return token.Token, nil
 	}
