@@ -22,6 +22,11 @@ standard error, and ends with Ctrl-C. It keeps everything in memory. Do not expo
 Each flag has an environment variable, such as WEBPUBSUB_EMULATOR_ACCESS_KEY for --access-key. The flag takes precedence.`,
 		Args: argumentsOf("emulator"),
 		RunE: action(func(cmd *cobra.Command, args []string) error {
+			for _, name := range []string{"connection-string-file", "endpoint", "hub", "retries"} {
+				if cmd.Flags().Changed(name) { // such as --hub instead of --hubs
+					return usageErrorf("--%s is not a flag of the emulator", name)
+				}
+			}
 			if err := config.Complete(flags, cmd.Flags().Changed, p.env); err != nil {
 				return usageErrorf("%v", err)
 			}

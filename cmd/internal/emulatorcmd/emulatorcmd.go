@@ -29,8 +29,10 @@ func Run(ctx context.Context, config *Config, stdout, stderr io.Writer) error {
 		options.AcceptBearer = func(string) bool { return true }
 	}
 	server, err := emulator.Start(&options)
-	switch _, isNetwork := errors.AsType[*net.OpError](err); {
-	case isNetwork:
+	_, isNetwork := errors.AsType[*net.OpError](err)
+	_, isAddress := errors.AsType[*net.AddrError](err) // such as an invalid port
+	switch {
+	case isNetwork && !isAddress:
 		return err
 	case err != nil:
 		return &UsageError{err}
