@@ -184,6 +184,7 @@ func TestAnInterruptEndsBenchWithItsReport(t *testing.T) {
 	require.NoError(t, json.Unmarshal([]byte(stdout), &r))
 	require.True(t, r.Interrupted)
 	require.GreaterOrEqual(t, r.Messages.Sent, int64(5))
+	require.Zero(t, r.Deliveries.Lost, "messages in flight are not lost")
 	require.NoError(t, server.WaitForConnections(deadline(t), hub, 0), "each client must send a close frame")
 }
 

@@ -123,8 +123,11 @@ func newID() string {
 	return hex.EncodeToString(id[:])
 }
 
-// drain waits until every message has arrived, or until nothing has arrived for r.Drain.
-func (r *run) drain(ctx context.Context) {
+// drain waits until every message has arrived, or until nothing has arrived for r.Drain. After an interrupt it still waits for
+// a short time, because otherwise messages in flight would be reported as lost.
+func (r *run) drain(parent context.Context) {
+	ctx, stop := graceful(parent)
+	defer stop()
 	const interval = 20 * time.Millisecond
 	ticker := time.NewTicker(interval)
 	defer ticker.Stop()
