@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -58,7 +59,11 @@ func report(stderr io.Writer, cmd *cobra.Command, err error) int {
 		fmt.Fprintf(stderr, "webpubsub: %s (see %s --help)\n", errorLine(err), cmd.CommandPath())
 		return exitUsage
 	default:
-		fmt.Fprintf(stderr, "webpubsub: %s\n", errorLine(err))
+		text := errorLine(err)
+		if errors.Is(err, context.Canceled) { // by Ctrl-C
+			text = strings.ReplaceAll(text, context.Canceled.Error(), "interrupted")
+		}
+		fmt.Fprintf(stderr, "webpubsub: %s\n", text)
 		return exitFailed
 	}
 }

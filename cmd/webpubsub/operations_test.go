@@ -1,6 +1,8 @@
 package main
 
 import (
+	"net/http"
+	"net/http/httptest"
 	"strings"
 	"testing"
 
@@ -60,6 +62,26 @@ func TestAnInterruptEndsTheWaitForStandardInput(t *testing.T) {
 	require.Equal(t, exitFailed, code)
 	require.Equal(t, "webpubsub: interrupted before the end of the input\n", p.Stderr.String())
 	require.Zero(t, server.RequestCount("SendToAll"))
+}
+
+func TestAnInterruptEndsARequest(t *testing.T) {
+	requests, end := make(chan struct{}, 10), make(chan struct{})
+	silent := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		requests <- struct{}{}
+		<-end
+	}))
+	defer silent.Close()
+	defer close(end)
+	env := []string{"WEBPUBSUB_CONNECTION_STRING=Endpoint=" + silent.URL + ";AccessKey=key;", "WEBPUBSUB_HUB=" + hub}
+	for _, args := range [][]string{{"send", "all", "hi"}, {"group", "list-connections", "room"}, {"request", "GET", "/api/hubs/chat/x"}} {
+		p := programtest.Start(t, args, env...)
+		<-requests
+		p.Interrupt(t)
+		code, stdout := p.Result(t)
+		require.Equal(t, exitFailed, code)
+		require.Empty(t, stdout)
+		require.Regexp(t, `^webpubsub: \w+: interrupted\n$`, p.Stderr.String())
+	}
 }
 
 func TestYesOrNoCommands(t *testing.T) {
