@@ -475,6 +475,33 @@ func TestDeadConnections(t *testing.T) {
 	require.Contains(t, c.log.String(), "no response to a ping")
 }
 
+// The service sends nothing while there are no events. Two reports of the official package are about such connections:
+//
+//   - Its pings were not frames of the tunnel, so idle connections were replaced every 160 seconds
+//     (https://github.com/Azure/azure-webpubsub/issues/1020).
+//   - It requested an empty subprotocol (https://github.com/Azure/azure-webpubsub/pull/880).
+func TestIdleConnectionsStayUp(t *testing.T) {
+	pings := make(chan struct{}, 100)
+	s := startService(t, func(s *service) {
+		s.pinged = func() {
+			select {
+			case pings <- struct{}{}:
+			default:
+			}
+		}
+	})
+	startClient(t, s, echo, func(o *tunnel.Options) {
+		o.KeepAlive = tunnel.KeepAliveOptions{Interval: time.Millisecond, Timeout: 20 * time.Second}
+	})
+	p := s.next(t)
+	require.NotContains(t, p.request.Header, "Sec-Websocket-Protocol")
+	for range 20 {
+		receive(t, pings)
+	}
+	require.Equal(t, 200, p.do(t, event("/")).StatusCode, "the service has received no frames but the response")
+	require.EqualValues(t, 1, s.dials.Load())
+}
+
 func TestShutdownWaitsForEvents(t *testing.T) {
 	handler := newBlocking()
 	s := startService(t)

@@ -39,6 +39,8 @@ type service struct {
 	// check returns the status with which to reject a handshake, or 0 to accept it. The default checks the token's
 	// signature and audience.
 	check func(r *http.Request) (status int)
+
+	pinged func() // called for each ping; may be nil
 }
 
 // startService starts a service after applying edits to it.
@@ -70,7 +72,12 @@ func (s *service) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		http.Error(w, "no, "+r.URL.Query().Get("access_token"), status)
 		return
 	}
-	ws, err := websocket.Accept(w, r, nil)
+	ws, err := websocket.Accept(w, r, &websocket.AcceptOptions{OnPingReceived: func(context.Context, []byte) bool {
+		if s.pinged != nil {
+			s.pinged()
+		}
+		return true
+	}})
 	if err != nil {
 		return
 	}
