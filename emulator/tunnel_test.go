@@ -349,7 +349,7 @@ func TestWithoutATunnelConnectFailsAndTheLogSaysWhatToDo(t *testing.T) {
 	require.Equal(t, http.StatusInternalServerError, <-status)
 	require.NoError(t, s.Close()) // ends logging
 	require.Contains(t, log.String(), "an event waits for a server to connect to the tunnel")
-	require.Contains(t, log.String(), "no server has connected to the tunnel of hub chat within 5s: start a server that connects, such as one that calls tunnel.Serve")
+	require.Contains(t, log.String(), "no server has connected to the tunnel of hub chat within 5s: start a server that connects, such as one that calls tunnel.Serve, or run webpubsub listen")
 	require.Equal(t, 1, strings.Count(log.String(), "an event waits"), "the event is not retried")
 }
 

@@ -69,7 +69,7 @@ func (t *Tunnels) waitForConn(ctx context.Context, hub string) (*conn, error) {
 	if c != nil {
 		return c, nil
 	}
-	const next = "start a server that connects, such as one that calls tunnel.Serve"
+	const next = "start a server that connects, such as one that calls tunnel.Serve, or run webpubsub listen"
 	t.Service.Log.Info("an event waits for a server to connect to the tunnel", "hub", hub, "for", Wait, "next", next)
 	passed := make(chan struct{})
 	defer t.Service.Delay(Wait, func() { close(passed) }).Stop()
