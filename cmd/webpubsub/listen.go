@@ -142,9 +142,9 @@ func (l *listener) newProxy(to *url.URL) *httputil.ReverseProxy {
 	transport.DisableCompression = true // pass the response on unchanged
 	transport.MaxResponseHeaderBytes = 64 << 10
 	transport.MaxIdleConnsPerHost = 256 // the number of events that the tunnel serves concurrently
-	// Shorter than the idle timeout of servers (Node: 5 seconds), because a POST on a connection that is just being
-	// closed cannot be retried.
-	transport.IdleConnTimeout = 2 * time.Second
+	// Shorter than the idle timeout of servers (gunicorn: 2 seconds, Node: 5 seconds), because a POST on a connection that
+	// is just being closed cannot be retried.
+	transport.IdleConnTimeout = time.Second
 	return &httputil.ReverseProxy{
 		Transport: transport,
 		Rewrite: func(r *httputil.ProxyRequest) {
