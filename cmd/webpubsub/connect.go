@@ -124,6 +124,8 @@ func (f *connectFlags) run(p *program, cmd *cobra.Command) error {
 	switch {
 	case err != nil && ctx.Err() != nil: // Ctrl-C
 		return nil
+	case err != nil && f.negotiate != "" && errors.Is(err, wsclient.ErrInvalidArgument):
+		return fmt.Errorf("connect: --negotiate: %v", err) //nolint:errorlint // not wrapped: a wrong URL of the application is not a usage error
 	case err != nil:
 		return fmt.Errorf("connect: %w", err)
 	}

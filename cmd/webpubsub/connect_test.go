@@ -260,6 +260,8 @@ func TestConnectFailsIfTheServiceRefuses(t *testing.T) {
 	require.NotContains(t, line, "eyJ")
 	require.NoError(t, server.InjectFault(emulator.Fault{Operation: emulator.OperationConnect, Status: 503}))
 	require.Regexp(t, `^webpubsub: connect: .*503`, fail(t, exitFailed, on(server), "connect"))
+	require.Contains(t, fail(t, exitFailed, nil, "connect", "--negotiate", negotiate(t, "http://127.0.0.1:1/client?access_token=secret-token")),
+		"webpubsub: connect: --negotiate: Dial: url http://127.0.0.1:1/client must begin with ws:// or wss://")
 	gone := httptest.NewServer(nil)
 	gone.Close()
 	line = fail(t, exitFailed, nil, "connect", "--negotiate", gone.URL+"?access_token=secret-token")
