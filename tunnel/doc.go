@@ -11,7 +11,9 @@
 //	mux.Handle("/eventhandler/", handler)
 //	err = tunnel.Serve(ctx, connectionString, "chat", mux, &tunnel.Options{Logger: slog.Default()})
 //
-// In the service, set the URL template of the hub's event handler to tunnel:///eventhandler/ or another path.
+// In the service, set the URL template of the hub's event handler to tunnel:///eventhandler/ or another path that the mux
+// serves. For tunnel:///eventhandler, register "/eventhandler" too: a mux with only "/eventhandler/" would redirect the
+// event, which then fails.
 //
 // # Events
 //
