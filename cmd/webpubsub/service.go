@@ -118,6 +118,14 @@ func (p *program) credential() (azcore.TokenCredential, error) {
 }
 
 func (p *program) connectionString() (string, error) {
+	text, err := p.givenConnectionString()
+	if lower := strings.ToLower(text); strings.Contains(lower, "endpoint") && !strings.Contains(lower, "accesskey") {
+		return "", usageErrorf("AccessKey is missing in the connection string; for Microsoft Entra ID, use --endpoint URL")
+	}
+	return text, err
+}
+
+func (p *program) givenConnectionString() (string, error) {
 	if p.connectionStringFile != "" {
 		text, err := os.ReadFile(p.connectionStringFile)
 		if err != nil {

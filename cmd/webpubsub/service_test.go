@@ -128,6 +128,10 @@ func TestTheServiceAndTheHubMustBeNamed(t *testing.T) {
 	require.Contains(t, fail(t, exitUsage, nil, "token"), "the hub is missing: use --hub NAME, or set WEBPUBSUB_HUB")
 	require.Contains(t, fail(t, exitUsage, nil, "token", "--hub", "chat"), "the service is missing: set WEBPUBSUB_CONNECTION_STRING")
 	require.Contains(t, fail(t, exitUsage, []string{"WEBPUBSUB_CONNECTION_STRING=AccessKey=abcdefgh"}, "token", "--hub", "chat"), "Endpoint is missing")
+	for _, args := range [][]string{{"token"}, {"health"}, {"listen", "--to", "http://localhost"}} {
+		require.Contains(t, fail(t, exitUsage, []string{"WEBPUBSUB_CONNECTION_STRING=Endpoint=https://example.com;AuthType=azure;Version=1.0;", "WEBPUBSUB_HUB=" + hub}, args...),
+			"AccessKey is missing in the connection string; for Microsoft Entra ID, use --endpoint URL (see webpubsub "+args[0])
+	}
 }
 
 func TestAConnectionStringOnTheCommandLineIsRefused(t *testing.T) {
