@@ -2,7 +2,9 @@ package emulator_test
 
 import (
 	"bufio"
+	"bytes"
 	"context"
+	"encoding/binary"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -102,6 +104,26 @@ func TestAFrameOverTheLimitClosesAClientOfAnyProtocolAndNobodyElse(t *testing.T)
 		})
 	}
 	bystander.expectNothing(srv)
+}
+
+func TestAClientThatSendsInvalidFramesIsLoggedOnce(t *testing.T) {
+	for name, first := range map[string]int{"invalid frames": 1, "a frame over the limit first": maxMessageSize + 1} {
+		t.Run(name, func(t *testing.T) {
+			logged := new(syncBuffer)
+			srv := emulator.StartT(t, &emulator.Options{Logger: slog.New(slog.NewTextHandler(logged, nil))})
+			c := handshake(t, srv)
+			frames := binary.BigEndian.AppendUint64([]byte{0x81, 0x80 | 127}, uint64(first))
+			frames = append(append(frames, 0, 0, 0, 0), bytes.Repeat([]byte("x"), first)...)
+			for range 100 {
+				frames = append(frames, 0x81, 0x81, 0, 0, 0, 0, 'x')
+			}
+			_, err := c.Write(append(frames, 0x88, 0x80, 0, 0, 0, 0)) // with a close frame at the end
+			require.NoError(t, err)
+			_, err = io.Copy(io.Discard, c) // until the server has handled all frames
+			require.NoError(t, err)
+			require.Equal(t, 1, strings.Count(logged.String(), "closing a client that sent an invalid frame"), logged)
+		})
+	}
 }
 
 func TestAClientThatNeverReadsIsCutOffWhenTheServerCloses(t *testing.T) {
