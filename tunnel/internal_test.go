@@ -186,7 +186,7 @@ func TestALossDoesNotHideTheReasonToClose(t *testing.T) {
 func TestLargeResponsesOnASlowNetwork(t *testing.T) {
 	for name, network := range map[string]struct{ rate, buffers, events int }{
 		"200 KiB/s": {200 << 10, 1024, 20},
-		"16 KiB/s":  {16 << 10, 16, 4},
+		"24 KiB/s":  {24 << 10, 16, 4}, // more than 30 seconds for a response
 	} {
 		t.Run(name, func(t *testing.T) { testLargeResponses(t, network.rate, network.buffers, network.events) })
 	}
