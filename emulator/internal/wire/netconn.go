@@ -38,7 +38,7 @@ func (c *Conn) Read(b []byte) (int, error) {
 	for c.silent.Load() && err == nil {
 		n, err = c.Conn.Read(b)
 	}
-	if err == io.EOF && c.socket.Load() {
+	if err == io.EOF && c.socket.Load() { //nolint:errorlint // a Reader returns io.EOF itself
 		err = io.ErrUnexpectedEOF
 	}
 	return n, err
