@@ -82,7 +82,8 @@ func TestRecoveryWithoutAConnectedFrame(t *testing.T) {
 // A frame of which only the beginning has arrived is not a message, wherever the cut is. After the recovery it arrives again.
 func TestACutInTheMiddleOfAFrame(t *testing.T) {
 	const text = `{"type":"message","from":"server","dataType":"text","data":"a","sequenceId":1}`
-	whole := append([]byte{0x81, byte(len(text))}, text...)
+	const half = len(text) / 2
+	whole := slices.Concat([]byte{0x01, byte(half)}, []byte(text[:half]), []byte{0x80, byte(len(text) - half)}, []byte(text[half:])) // two fragments
 	for _, protocol := range []Protocol{JSONReliable, JSONPlain} {
 		for n := 1; n < len(whole); n++ {
 			bubble(t, func(t *testing.T, s *service) {
