@@ -2,7 +2,9 @@ package emulator_test
 
 import (
 	"bufio"
+	"bytes"
 	"context"
+	"encoding/binary"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -104,6 +106,50 @@ func TestAFrameOverTheLimitClosesAClientOfAnyProtocolAndNobodyElse(t *testing.T)
 	bystander.expectNothing(srv)
 }
 
+func TestAClientThatSendsInvalidFramesIsLoggedOnce(t *testing.T) {
+	for name, first := range map[string]int{"invalid frames": 1, "a frame over the limit first": maxMessageSize + 1} {
+		t.Run(name, func(t *testing.T) {
+			logged := new(syncBuffer)
+			srv := emulator.StartT(t, &emulator.Options{Logger: slog.New(slog.NewTextHandler(logged, nil))})
+			c := handshake(t, srv)
+			frames := binary.BigEndian.AppendUint64([]byte{0x81, 0x80 | 127}, uint64(first))
+			frames = append(append(frames, 0, 0, 0, 0), bytes.Repeat([]byte("x"), first)...)
+			for range 100 {
+				frames = append(frames, 0x81, 0x81, 0, 0, 0, 0, 'x')
+			}
+			_, err := c.Write(append(frames, 0x88, 0x80, 0, 0, 0, 0)) // with a close frame at the end
+			require.NoError(t, err)
+			_, err = io.Copy(io.Discard, c) // until the server has handled all frames
+			require.NoError(t, err)
+			require.Equal(t, 1, strings.Count(logged.String(), "closing a client that sent an invalid frame"), logged)
+		})
+	}
+}
+
+// Wherever the connection of a client is cut, the beginning of a frame is not a message.
+func TestACutInTheMiddleOfAFrame(t *testing.T) {
+	for name, header := range map[string]string{"raw": "", "JSON": "Sec-WebSocket-Protocol: " + protocolJSON + "\r\n"} {
+		t.Run(name, func(t *testing.T) {
+			logged := new(syncBuffer)
+			srv := emulator.StartT(t, &emulator.Options{Logger: slog.New(slog.NewTextHandler(logged, nil))})
+			application(t, srv, []string{"disconnected"}, func(http.ResponseWriter, *http.Request) {})
+			const event = `{"type":"event","event":"e","data":1}`
+			frame := append([]byte{0x81, 0x80 | byte(len(event)), 0, 0, 0, 0}, event...)
+			for n := 1; n < len(frame); n++ {
+				c := handshakeWith(t, srv, header)
+				_, err := c.Write(frame[:n])
+				require.NoError(t, err)
+				require.NoError(t, c.Close())
+				require.NoError(t, srv.WaitForEvents(t.Context(), "chat", "disconnected", n))
+			}
+			for _, e := range srv.Events() {
+				require.Equal(t, "disconnected", e.Name)
+			}
+			require.NotContains(t, logged.String(), "invalid frame")
+		})
+	}
+}
+
 func TestAClientThatNeverReadsIsCutOffWhenTheServerCloses(t *testing.T) {
 	srv := emulator.StartT(t, nil)
 	stuck := dialJSON(t, srv, dialOptions{})
@@ -114,8 +160,14 @@ func TestAClientThatNeverReadsIsCutOffWhenTheServerCloses(t *testing.T) {
 	require.NotEmpty(t, stuck.id)
 }
 
-// handshake opens a WebSocket and returns its TCP connection, for tests of invalid WebSocket traffic.
+// handshake opens the WebSocket of a JSON client and returns its TCP connection, for tests of invalid WebSocket traffic.
 func handshake(t *testing.T, srv *emulator.Server) net.Conn {
+	t.Helper()
+	return handshakeWith(t, srv, "Sec-WebSocket-Protocol: "+protocolJSON+"\r\n")
+}
+
+// handshakeWith is handshake with another header line, or none.
+func handshakeWith(t *testing.T, srv *emulator.Server, header string) net.Conn {
 	t.Helper()
 	c, err := net.Dial("tcp", host(srv))
 	require.NoError(t, err)
@@ -123,7 +175,7 @@ func handshake(t *testing.T, srv *emulator.Server) net.Conn {
 	require.NoError(t, c.SetDeadline(time.Now().Add(patience)))
 	target := strings.TrimPrefix(dialOptions{}.httpURL(t, srv), srv.Endpoint())
 	fmt.Fprintf(c, "GET %s HTTP/1.1\r\nHost: %s\r\nConnection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\n"+
-		"Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Protocol: %s\r\n\r\n", target, host(srv), protocolJSON)
+		"Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n%s\r\n", target, host(srv), header)
 	resp, err := http.ReadResponse(bufio.NewReader(c), nil)
 	require.NoError(t, err)
 	require.Equal(t, 101, resp.StatusCode)

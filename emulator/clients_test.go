@@ -178,6 +178,24 @@ func TestPingsOfAClientThatStoppedReading(t *testing.T) {
 	}
 }
 
+// Each ping arrives while the client reads nothing. The requests after a ping must not wait until the pong is written.
+func TestRequestsAfterPingsOfAClientThatStoppedReading(t *testing.T) {
+	srv := emulator.StartT(t, nil)
+	application(t, srv, nil, func(http.ResponseWriter, *http.Request) {})
+	nc := handshake(t, srv)
+	require.NoError(t, srv.WaitForConnections(t.Context(), "chat", 1))
+	for range 14 { // more than the network buffers
+		rest{t, srv}.text("hubs/chat/:send", strings.Repeat("x", maxMessageSize))
+	}
+	const event = `{"type":"event","event":"e","data":1}`
+	ping, text := []byte{0x89, 0x80, 0, 0, 0, 0}, append([]byte{0x81, 0x80 | byte(len(event)), 0, 0, 0, 0}, event...)
+	for i := range 20 {
+		_, err := nc.Write(append(ping, text...))
+		require.NoError(t, err)
+		require.NoError(t, srv.WaitForEvents(t.Context(), "chat", "e", i+1))
+	}
+}
+
 func TestAClientThatBreaksWebSocketsRulesIsRemoved(t *testing.T) {
 	srv := emulator.StartT(t, nil)
 	nc := handshake(t, srv)

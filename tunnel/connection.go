@@ -22,7 +22,7 @@ const (
 	// dialTimeout limits the time until the first frame: getting a token, connecting, the handshake and the frame.
 	dialTimeout = 30 * time.Second
 
-	// writeTimeout limits the write of one frame. A service that does not read for this long is considered dead.
+	// writeTimeout limits the write of one fragment. A service that does not read for this long is considered dead.
 	writeTimeout = 30 * time.Second
 
 	// fragmentSize is the maximum size of a WebSocket frame that this package sends.
@@ -34,6 +34,7 @@ var (
 	errReplaced = errors.New("tunnel: the connection was replaced by another")
 	errStopped  = errors.New("tunnel: the server has stopped")
 	errNoPong   = errors.New("tunnel: no response to a ping")
+	errNotRead  = fmt.Errorf("tunnel: the service did not read for %v", writeTimeout)
 )
 
 // connection is one WebSocket connection to the service.
@@ -288,9 +289,14 @@ func (c *connection) write(frame []byte) error {
 	case <-c.requests.Done():
 		return context.Cause(c.requests)
 	}
-	ctx, cancel := context.WithTimeout(context.Background(), writeTimeout) // not the event's context, whose end would close the connection
-	defer cancel()
-	if err := c.writeFragments(ctx, frame); err != nil {
+	ctx, cancel := context.WithCancelCause(context.Background()) // not the event's context, whose end would close the connection
+	defer cancel(nil)
+	timer := time.AfterFunc(writeTimeout, func() { cancel(errNotRead) })
+	defer timer.Stop()
+	if err := c.writeFragments(ctx, timer, frame); err != nil {
+		if cause := context.Cause(ctx); cause != nil {
+			err = cause
+		}
 		err = redactError(err, c.token)
 		c.closeNow(err)
 		return err
@@ -299,8 +305,8 @@ func (c *connection) write(frame []byte) error {
 }
 
 // writeFragments writes a frame as a WebSocket message of several fragments if it is large. Pings and pongs can be sent
-// between fragments. Behind a large fragment on a slow network, they would time out.
-func (c *connection) writeFragments(ctx context.Context, frame []byte) error {
+// between fragments. Behind a large fragment on a slow network, they would time out. Each fragment restarts the timer.
+func (c *connection) writeFragments(ctx context.Context, timer *time.Timer, frame []byte) error {
 	if len(frame) <= fragmentSize {
 		return c.ws.Write(ctx, websocket.MessageBinary, frame)
 	}
@@ -313,6 +319,7 @@ func (c *connection) writeFragments(ctx context.Context, frame []byte) error {
 			return err
 		}
 		c.fragments.Add(1)
+		timer.Reset(writeTimeout)
 	}
 	return w.Close()
 }

@@ -181,12 +181,20 @@ func TestALossDoesNotHideTheReasonToClose(t *testing.T) {
 	require.ErrorIs(t, c.lostReason(io.EOF), io.EOF)
 }
 
-// On a slow network, a large response takes long. The connection must survive that, and the pings of both sides in the
-// meantime.
+// On a slow network, a large response takes long, even longer than the time limit for writes. The connection must survive
+// that, and the pings of both sides in the meantime.
 func TestLargeResponsesOnASlowNetwork(t *testing.T) {
+	for name, network := range map[string]struct{ rate, buffers, events int }{
+		"200 KiB/s": {200 << 10, 1024, 20},
+		"24 KiB/s":  {24 << 10, 16, 4}, // more than 30 seconds for a response
+	} {
+		t.Run(name, func(t *testing.T) { testLargeResponses(t, network.rate, network.buffers, network.events) })
+	}
+}
+
+func testLargeResponses(t *testing.T, rate, buffers, events int) {
 	synctest.Test(t, func(t *testing.T) {
 		near, far := net.Pipe()
-		const events = 20
 		received := make(chan error, 1)
 		service := &http.Server{Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 			ws, err := websocket.Accept(w, r, nil)
@@ -203,7 +211,7 @@ func TestLargeResponsesOnASlowNetwork(t *testing.T) {
 		listener.conns <- far
 		go func() { _ = service.Serve(listener) }()
 
-		transport := &http.Transport{DisableKeepAlives: true, DialContext: func(context.Context, string, string) (net.Conn, error) { return newSlowConn(near, 200<<10), nil }}
+		transport := &http.Transport{DisableKeepAlives: true, DialContext: func(context.Context, string, string) (net.Conn, error) { return newSlowConn(near, rate, buffers), nil }}
 		ctx, cancel := context.WithCancel(t.Context())
 		served := make(chan error, 1)
 		go func() {
@@ -252,8 +260,8 @@ func receiveResponses(ws *websocket.Conn, events int) error {
 	return nil
 }
 
-// slowConn is a connection that sends a number of bytes a second. Like the buffers of a real network, it accepts about
-// 4 MiB more.
+// slowConn is a connection that sends a number of bytes a second. Like the buffers of a real network, it accepts 4 KiB more
+// for each of its buffers.
 type slowConn struct {
 	net.Conn
 	buffered chan []byte
@@ -261,8 +269,8 @@ type slowConn struct {
 	close    context.CancelFunc
 }
 
-func newSlowConn(conn net.Conn, rate int) *slowConn {
-	c := &slowConn{Conn: conn, buffered: make(chan []byte, 1024)}
+func newSlowConn(conn net.Conn, rate, buffers int) *slowConn {
+	c := &slowConn{Conn: conn, buffered: make(chan []byte, buffers)}
 	c.closed, c.close = context.WithCancel(context.Background())
 	go func() {
 		for c.closed.Err() == nil {

@@ -53,9 +53,24 @@ type socketKeeper struct {
 func (k *socketKeeper) RoundTrip(req *http.Request) (*http.Response, error) {
 	resp, err := k.next.RoundTrip(req)
 	if err == nil && resp.StatusCode == http.StatusSwitchingProtocols {
+		if body, ok := resp.Body.(io.ReadWriteCloser); ok {
+			resp.Body = socketBody{body}
+		}
 		k.body = resp.Body
 	}
 	return resp, err
+}
+
+// socketBody is the socket of a WebSocket connection. At its end, Read returns io.ErrUnexpectedEOF, because the WebSocket
+// library takes io.EOF within a frame for the end of the message, and would return the beginning as a whole message.
+type socketBody struct{ io.ReadWriteCloser }
+
+func (b socketBody) Read(p []byte) (int, error) {
+	n, err := b.ReadWriteCloser.Read(p)
+	if err == io.EOF { //nolint:errorlint // a Reader returns io.EOF itself
+		err = io.ErrUnexpectedEOF
+	}
+	return n, err
 }
 
 // readBody returns the beginning of the response body of a failed handshake, redacted and on one line.

@@ -79,6 +79,33 @@ func TestRecoveryWithoutAConnectedFrame(t *testing.T) {
 	})
 }
 
+// A frame of which only the beginning has arrived is not a message, wherever the cut is. After the recovery it arrives again.
+func TestACutInTheMiddleOfAFrame(t *testing.T) {
+	const text = `{"type":"message","from":"server","dataType":"text","data":"a","sequenceId":1}`
+	const half = len(text) / 2
+	whole := slices.Concat([]byte{0x01, byte(half)}, []byte(text[:half]), []byte{0x80, byte(len(text) - half)}, []byte(text[half:])) // two fragments
+	for _, protocol := range []Protocol{JSONReliable, JSONPlain} {
+		for n := 1; n < len(whole); n++ {
+			bubble(t, func(t *testing.T, s *service) {
+				o, e := recordEvents(Options{Protocol: protocol})
+				conn, p := s.connect(o)
+				_, err := p.raw.Write(whole[:n])
+				require.NoError(t, err)
+				p.cut()
+				if protocol == JSONPlain {
+					e.expect(t, "connected c1 false", "disconnected c1 1006")
+					return
+				}
+				p = s.next()
+				require.Equal(t, "c1", p.request.URL.Query().Get("awps_connection_id"), "cut after %d bytes", n)
+				p.send(text)
+				e.expect(t, "connected c1 false", "recovering c1", "recovered c1")
+				require.Equal(t, "a", receive(t, conn).Text())
+			})
+		}
+	}
+}
+
 func TestAnOpenSocketIsNotARecovery(t *testing.T) {
 	bubble(t, func(t *testing.T, s *service) {
 		o, e := recordEvents(Options{})

@@ -1,6 +1,6 @@
 // Package readmetest tests the documentation. It compiles every Go block of every Markdown file in the repository, runs the
 // complete programs and the tests among the blocks on the emulator, follows every link inside the repository, and checks the
-// README's figures about dependencies.
+// README's figures about dependencies, the table of the emulator's rooms, the picture of the parts and the notes of a release.
 //
 // There are three kinds of Go blocks:
 //

@@ -417,6 +417,8 @@ var (
 	weakNames = []string{"token", "signature"}
 )
 
+var withoutPunctuation = strings.NewReplacer("_", "", "-", "", ".", "")
+
 // nameBefore returns the kind of the name before the separator at i, and whether the name is quoted.
 func (v *view) nameBefore(i int) (k kind, quoted bool) {
 	const longest = 64
@@ -431,8 +433,11 @@ func (v *view) nameBefore(i int) (k kind, quoted bool) {
 	for start > 0 && end-start < longest && isName(v.text[start-1]) {
 		start--
 	}
+	if start == end {
+		return harmless, quoted
+	}
 	name := strings.ToLower(string(v.text[start:end]))
-	plain := strings.NewReplacer("_", "", "-", "", ".", "").Replace(name)
+	plain := withoutPunctuation.Replace(name)
 	hasSuffix := func(suffix string) bool { return strings.HasSuffix(plain, suffix) }
 	switch {
 	case v.text[i] == ':' && !quoted && strings.HasPrefix(plain, "get"):

@@ -1,15 +1,17 @@
-// Command thirdparty writes THIRD_PARTY.md, the list of the modules that this repository depends on and their licences:
+// Command thirdparty writes THIRD_PARTY.md, the list of the modules that this repository depends on and their licences, and the
+// licences of the npm packages that its tests and benchmarks install:
 //
 //	go run .          writes the file
 //	go run . -check   fails if the file is out of date
 //
-// It fails if the licence of a module is not in the list of accepted licences. It is a separate module, so that its dependency
+// It fails if the licence of a module or npm package is not in the list of accepted licences. It is a separate module, so that its dependency
 // is not a dependency of the client.
 package main
 
 import (
 	"bytes"
 	"cmp"
+	"encoding/json"
 	"errors"
 	"flag"
 	"fmt"
@@ -29,7 +31,7 @@ const ours = "github.com/awps-go/webpubsub"
 
 // accepted are the licences that a dependency may have. All are permissive. The list is the same for the dependencies of
 // applications and of our tests.
-var accepted = []string{"Apache-2.0", "BSD-2-Clause", "BSD-3-Clause", "ISC", "MIT"}
+var accepted = []string{"0BSD", "Apache-2.0", "BSD-2-Clause", "BSD-3-Clause", "ISC", "MIT"}
 
 // chosen are the modules that offer a choice of licences, with the file of the licence that we use. The Eclipse modules offer
 // the Eclipse Public License or the Eclipse Distribution License, which is BSD-3-Clause.
@@ -70,6 +72,9 @@ var (
 		{name: "`internal/thirdparty`", module: "internal/thirdparty", packages: []string{"./..."}, tests: true},
 	}
 )
+
+// npmFolders are the folders with a package-lock.json. Only tests and benchmarks install these packages.
+var npmFolders = []string{"bench/js", "interop"}
 
 func main() {
 	check := flag.Bool("check", false, "fail if THIRD_PARTY.md is out of date, instead of writing it")
@@ -131,7 +136,42 @@ func describe(root string) ([]byte, error) {
 	text.WriteString("\n## Examples, tests and benchmarks only\n\n" +
 		"These modules are not part of a program that imports a package of ours.\n\n")
 	table(&text, second)
+	text.WriteString("\n## npm packages\n\n" +
+		"Only our tests and benchmarks install these packages. The names, versions and licences are in each `package-lock.json`.\n\n" +
+		"| folder | licences of all packages |\n| --- | --- |\n")
+	for _, folder := range npmFolders {
+		licences, err := npmLicences(filepath.Join(root, folder, "package-lock.json"))
+		if err != nil {
+			return nil, err
+		}
+		fmt.Fprintf(&text, "| `%s` | %s |\n", folder, strings.Join(licences, ", "))
+	}
 	return text.Bytes(), nil
+}
+
+// npmLicences returns the licences of the packages in a package-lock.json, sorted.
+func npmLicences(file string) (licences []string, err error) {
+	text, err := os.ReadFile(file)
+	if err != nil {
+		return nil, err
+	}
+	var lock struct {
+		Packages map[string]struct{ License string } // by folder; "" is the project itself
+	}
+	if err := json.Unmarshal(text, &lock); err != nil {
+		return nil, fmt.Errorf("%s: %w", file, err)
+	}
+	for folder, p := range lock.Packages {
+		switch {
+		case folder == "":
+		case !slices.Contains(accepted, p.License):
+			return nil, fmt.Errorf("%s: %s: the licence %q is not accepted; accepted licences: %s", file, folder, p.License, strings.Join(accepted, ", "))
+		case !slices.Contains(licences, p.License):
+			licences = append(licences, p.License)
+		}
+	}
+	slices.Sort(licences)
+	return licences, nil
 }
 
 func table(w io.Writer, modules map[string]*module) {

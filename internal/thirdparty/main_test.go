@@ -3,6 +3,7 @@ package main
 import (
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 )
@@ -46,6 +47,33 @@ func TestLicenceIn(t *testing.T) {
 			}
 			if licence != tc.licence || notice != tc.notice {
 				t.Fatalf("licence %q, notice %t", licence, notice)
+			}
+		})
+	}
+}
+
+func TestNPMLicences(t *testing.T) {
+	for _, tc := range []struct {
+		name, packages string
+		licences       []string
+		err            string
+	}{
+		{name: "accepted licences", packages: `"": {"license": "none"}, "node_modules/b": {"license": "MIT"}, "node_modules/a": {"license": "ISC"}, "node_modules/c": {"license": "MIT"}`,
+			licences: []string{"ISC", "MIT"}},
+		{name: "a licence that is not accepted", packages: `"node_modules/a": {"license": "AGPL-3.0"}`, err: `node_modules/a: the licence "AGPL-3.0" is not accepted`},
+		{name: "no licence", packages: `"node_modules/a": {}`, err: `the licence "" is not accepted`},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			file := filepath.Join(t.TempDir(), "package-lock.json")
+			if err := os.WriteFile(file, []byte(`{"packages": {`+tc.packages+`}}`), 0o600); err != nil {
+				t.Fatal(err)
+			}
+			licences, err := npmLicences(file)
+			if tc.err == "" && err != nil || tc.err != "" && (err == nil || !strings.Contains(err.Error(), tc.err)) {
+				t.Fatalf("error %v, want %q", err, tc.err)
+			}
+			if !slices.Equal(licences, tc.licences) {
+				t.Fatalf("licences %q", licences)
 			}
 		})
 	}

@@ -5,6 +5,7 @@ import (
 	"log/slog"
 	"net"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/stretchr/testify/require"
@@ -71,6 +72,28 @@ func TestACutEndsTheWaitForRoomInTheQueue(t *testing.T) {
 		t.Fatal("the reader still waits")
 	}
 	require.Len(t, s.requests.waiting, 2)
+}
+
+// While the queue is full, the client's acknowledgements are not read. The client must not be closed for them.
+func TestAClientIsUnheardWhileItsQueueIsFull(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := busySocket()
+		unheard := func() bool {
+			synctest.Wait()
+			s.mu.Lock()
+			defer s.mu.Unlock()
+			return s.outbox.Unheard
+		}
+		event := protocol.Request{Kind: protocol.RequestEvent, Payload: hub.Payload{Data: make([]byte, maxRequestBytes+1)}}
+		s.handleOrQueue(&event)
+		require.False(t, unheard())
+		go s.handleOrQueue(&event)
+		require.True(t, unheard())
+		s.mu.Lock()
+		s.requests.drop()
+		s.mu.Unlock()
+		require.False(t, unheard())
+	})
 }
 
 func TestACancelledInvocationMakesRoomInTheQueue(t *testing.T) {

@@ -2,6 +2,7 @@ package tunnel
 
 import (
 	"context"
+	"crypto/rand"
 	"errors"
 	"fmt"
 	"sync"
@@ -23,7 +24,7 @@ const (
 	maxFrame = 2 << 20
 	// maxResponse bounds the body of a response that arrives in parts, in bytes. It exceeds the limit for a response to an event.
 	maxResponse = 17 << 20
-	// writeTimeout bounds the write of one frame. A server that does not read for this long is considered gone.
+	// writeTimeout bounds the write of one part of a frame. A server that does not read for this long is considered gone.
 	writeTimeout = 30 * time.Second
 )
 
@@ -63,6 +64,11 @@ var (
 	errLost    = errors.New("the tunnel connection was lost before the response arrived")
 	errTooLong = &FinalError{fmt.Sprintf("the response is longer than %d bytes", maxResponse)}
 )
+
+func newConn(t *Tunnels, ws *websocket.Conn, nc *wire.Conn) *conn {
+	nc.LimitWrites(writeTimeout)
+	return &conn{tunnels: t, id: rand.Text(), ws: ws, nc: nc, waiting: make(map[int64]*exchange), ended: make(chan struct{})}
+}
 
 func (c *conn) info() Info {
 	c.mu.Lock()
@@ -123,9 +129,7 @@ func (c *conn) write(m tunnelframe.Message) error {
 	if err != nil {
 		return &FinalError{fmt.Sprintf("the event does not fit into a frame of %d bytes", maxFrame)}
 	}
-	ctx, cancel := context.WithTimeout(context.Background(), writeTimeout) // not the event's: its end would close the connection
-	defer cancel()
-	if c.ws.Write(ctx, websocket.MessageBinary, frame) != nil {
+	if c.ws.Write(context.Background(), websocket.MessageBinary, frame) != nil { // the end of the event's context would close the connection
 		c.nc.Close() // the reader notices
 		return errLost
 	}

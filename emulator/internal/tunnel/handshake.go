@@ -1,7 +1,6 @@
 package tunnel
 
 import (
-	"crypto/rand"
 	"net/http"
 
 	"github.com/awps-go/webpubsub/emulator/internal/handshake"
@@ -26,8 +25,8 @@ func (t *Tunnels) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	if ws == nil {
 		return
 	}
-	c := &conn{tunnels: t, id: rand.Text(), hub: t.Service.Hub(name).Name, user: user, target: query.Get("target"), ws: ws, nc: nc,
-		waiting: make(map[int64]*exchange), ended: make(chan struct{})}
+	c := newConn(t, ws, nc)
+	c.hub, c.user, c.target = t.Service.Hub(name).Name, user, query.Get("target")
 	if c.write(&tunnelframe.Connected{ConnectionID: c.id, UserID: user}) != nil {
 		ws.CloseNow()
 		nc.Untrack()

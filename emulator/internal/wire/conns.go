@@ -97,6 +97,7 @@ func (s *Conns) Track(c *Conn) bool {
 		return false
 	}
 	s.sockets[c] = struct{}{}
+	c.socket.Store(true)
 	s.life.Add()
 	return true
 }

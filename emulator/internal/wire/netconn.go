@@ -17,23 +17,29 @@ type Conn struct {
 	net.Conn
 	conns *Conns
 
-	mu           sync.Mutex    // guards everything below, except silent
+	mu           sync.Mutex    // guards everything below, except the atomic fields
 	closing      bool          // the close frame has been or is being written
 	closeTimeout time.Duration // time for the peer to respond to the close frame
 	partTimeout  time.Duration // time for the peer to read one part of a write; 0 = no limit
 	lastWrite    time.Time     // time when all writes must be complete; zero = no limit
 
 	silent atomic.Bool // no data passes in either direction
+	socket atomic.Bool // it is a WebSocket connection
 }
 
 func newConn(c net.Conn, all *Conns) *Conn {
 	return &Conn{Conn: c, conns: all, closeTimeout: HandshakeTimeout}
 }
 
+// Read reads from the connection. At the end of a WebSocket connection it returns io.ErrUnexpectedEOF, because the WebSocket
+// library takes io.EOF within a frame for the end of the message, and would return the beginning as a whole message.
 func (c *Conn) Read(b []byte) (int, error) {
 	n, err := c.Conn.Read(b)
 	for c.silent.Load() && err == nil {
 		n, err = c.Conn.Read(b)
+	}
+	if err == io.EOF && c.socket.Load() { //nolint:errorlint // a Reader returns io.EOF itself
+		err = io.ErrUnexpectedEOF
 	}
 	return n, err
 }
