@@ -134,11 +134,10 @@ func (c *Conn) ready(ctx context.Context, k *call) (*link, uint64, error) {
 
 // attemptCall writes the request of a call.
 func (c *Conn) attemptCall(k *call, l *link, epoch uint64) (*write, error) {
-	if k.only != 0 {
-		// LeaveGroup locks the mutex too, so its request is written after this one or prevents it.
-		c.groups.mu.Lock()
+	if k.request.kind == requestJoin || k.request.kind == requestLeave {
+		c.groups.mu.Lock() // until the request is written, so that the order of these requests is known
 		defer c.groups.mu.Unlock()
-		if _, wanted := c.groups.wanted[k.request.group]; !wanted {
+		if !c.groups.beforeWrite(k) {
 			return nil, errSuperseded
 		}
 	}

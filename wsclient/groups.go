@@ -4,7 +4,6 @@ import (
 	"cmp"
 	"context"
 	"errors"
-	"maps"
 	"slices"
 	"sync"
 	"time"
@@ -111,45 +110,111 @@ func valueOr[T any](options *T) (o T) {
 	return o
 }
 
-// groups is the set of groups to rejoin on a new connection. JoinGroup adds a group before it sends the request,
-// because the acknowledgement may get lost.
+// groups holds the groups to rejoin on a new connection.
+//
+// JoinGroup makes a group wanted before it sends the request, because the acknowledgement may get lost. The requests for
+// groups are written while mu is locked, and the service executes them in that order. So the last one written decides
+// whether the group is wanted.
 type groups struct {
-	mu     sync.Mutex // guards wanted
-	wanted map[string]struct{}
+	mu      sync.Mutex // guards everything below
+	members map[string]*membership
 }
 
-// add adds a group and reports whether it was not in the set before.
-func (g *groups) add(group string) bool {
+// membership is what calls have requested for a group. It exists while the group is wanted or JoinGroup is running.
+type membership struct {
+	wanted  bool // the group is rejoined on a new connection
+	kept    bool // a JoinGroup succeeded, or may have, so one that fails does not change wanted
+	joining int  // number of running JoinGroup calls
+}
+
+// beginJoin makes a group wanted until endJoin.
+func (g *groups) beginJoin(group string) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	if _, wanted := g.wanted[group]; wanted {
-		return false
+	m := g.members[group]
+	if m == nil {
+		if g.members == nil {
+			g.members = make(map[string]*membership)
+		}
+		m = new(membership)
+		g.members[group] = m
 	}
-	if g.wanted == nil {
-		g.wanted = make(map[string]struct{})
+	m.wanted = true
+	m.joining++
+}
+
+// endJoin ends beginJoin. A rejected group remains wanted if another JoinGroup succeeded or still may.
+func (g *groups) endJoin(group string, rejected bool) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	m := g.members[group]
+	m.joining--
+	switch {
+	case !rejected:
+		m.kept = m.wanted // not wanted if LeaveGroup was called in the meantime
+	case m.joining == 0 && !m.kept:
+		m.wanted = false
 	}
-	g.wanted[group] = struct{}{}
+	g.tidy(group, m)
+}
+
+// leave makes a group unwanted.
+func (g *groups) leave(group string) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	g.drop(group)
+}
+
+// drop makes a group unwanted. The caller holds g.mu.
+func (g *groups) drop(group string) {
+	if m := g.members[group]; m != nil {
+		m.wanted, m.kept = false, false
+		g.tidy(group, m)
+	}
+}
+
+// tidy removes a membership that is no longer needed. The caller holds g.mu.
+func (g *groups) tidy(group string, m *membership) {
+	if !m.wanted && m.joining == 0 {
+		delete(g.members, group)
+	}
+}
+
+// beforeWrite updates the group of a request that is about to be written. It returns false for a request to rejoin a group
+// that is no longer wanted. The caller holds g.mu.
+func (g *groups) beforeWrite(k *call) bool {
+	m := g.members[k.request.group]
+	switch {
+	case k.request.kind == requestLeave:
+		g.drop(k.request.group) // a JoinGroup may have been written since LeaveGroup was called
+	case k.only != 0:
+		return m != nil && m.wanted
+	default:
+		m.wanted = true // a LeaveGroup may have been called since JoinGroup was called
+	}
 	return true
 }
 
-func (g *groups) remove(group string) {
-	g.mu.Lock()
-	defer g.mu.Unlock()
-	delete(g.wanted, group)
-}
-
+// all returns the groups that are wanted.
 func (g *groups) all() []string {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	return slices.Sorted(maps.Keys(g.wanted))
+	var wanted []string
+	for group, m := range g.members {
+		if m.wanted {
+			wanted = append(wanted, group)
+		}
+	}
+	slices.Sort(wanted)
+	return wanted
 }
 
 // JoinGroup joins a group. The client needs the permission to join it.
 //
 // Until [Conn.LeaveGroup], the Conn rejoins the group on each new connection, before it sends other requests.
-// [Options.NoRejoin] disables that. If the first JoinGroup for a group returns an *[AckError], the group is not
-// rejoined. If ctx ends before the acknowledgement arrives, the client may be in the group or may join it later: call
-// LeaveGroup to undo that.
+// [Options.NoRejoin] disables that. If JoinGroup returns an *[AckError], the group is not rejoined, unless an earlier or
+// a concurrent JoinGroup for it succeeds. If ctx ends before the acknowledgement arrives, the client may be in the group
+// or may join it later: call LeaveGroup to undo that.
 //
 // JoinGroup waits, retries and returns errors like [Conn.SendToGroup].
 func (c *Conn) JoinGroup(ctx context.Context, group string) error {
@@ -157,16 +222,15 @@ func (c *Conn) JoinGroup(ctx context.Context, group string) error {
 	if err := checkGroup(operation, group); err != nil {
 		return err
 	}
-	added := c.groups.add(group)
+	c.groups.beginJoin(group)
 	err := c.do(ctx, &call{operation: operation, request: request{kind: requestJoin, group: group}})
-	if added && errors.As(err, new(*AckError)) {
-		c.groups.remove(group)
-	}
+	c.groups.endJoin(group, errors.As(err, new(*AckError)))
 	return err
 }
 
 // LeaveGroup leaves a group. The Conn does not rejoin the group on later connections, even if LeaveGroup returns an
-// error. Leaving a group that the client is not in succeeds.
+// error. If a JoinGroup for the group runs at the same time, the request that is sent last decides. Leaving a group that
+// the client is not in succeeds.
 //
 // LeaveGroup waits, retries and returns errors like [Conn.SendToGroup].
 func (c *Conn) LeaveGroup(ctx context.Context, group string) error {
@@ -174,7 +238,7 @@ func (c *Conn) LeaveGroup(ctx context.Context, group string) error {
 	if err := checkGroup(operation, group); err != nil {
 		return err
 	}
-	c.groups.remove(group)
+	c.groups.leave(group)
 	return c.do(ctx, &call{operation: operation, request: request{kind: requestLeave, group: group}})
 }
 
