@@ -49,6 +49,9 @@ func (protobufCodec) decode(data []byte) (frame, error) {
 	return frame{}, nil
 }
 
+// payloadOf converts the data of a message. Data of a kind that the schema does not list is delivered like a newer data
+// type of a JSON message. If it ended the session instead, each such message to a group would disconnect all members that
+// use this package, and they would lose other messages.
 func payloadOf(data *pb.MessageData) (Payload, error) {
 	switch d := data.GetData().(type) {
 	case *pb.MessageData_TextData:
@@ -64,7 +67,10 @@ func payloadOf(data *pb.MessageData) (Payload, error) {
 		}
 		return Payload{DataType: DataProtobuf, Data: wrapped}, nil
 	}
-	return Payload{}, unreadable("a message without data")
+	if unknown := data.ProtoReflect().GetUnknown(); len(unknown) > 0 {
+		return Payload{DataType: DataUnknown, Data: unknown}, nil
+	}
+	return Payload{}, nil // such as the end of a group stream
 }
 
 func (protobufCodec) encode(r *request) ([]byte, error) {

@@ -1,11 +1,15 @@
 package wsclient
 
 import (
+	"context"
 	"encoding/base64"
 	"encoding/json"
 	"testing"
+	"testing/synctest"
+	"time"
 	"unicode/utf8"
 
+	"github.com/coder/websocket"
 	"github.com/stretchr/testify/require"
 	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/types/known/anypb"
@@ -112,7 +116,7 @@ func FuzzDecodeProtobuf(f *testing.F) {
 	}
 	f.Fuzz(func(t *testing.T, data []byte) {
 		got, err := protobufCodec{}.decode(data)
-		if err != nil || got.kind != frameMessage {
+		if err != nil || got.kind != frameMessage || got.message.DataType == DataUnknown || got.message.DataType == "" {
 			return
 		}
 		_, err = protobufCodec{}.encode(&request{kind: requestSend, group: got.message.Group, payload: got.message.Payload, ackID: 1})
@@ -141,6 +145,37 @@ func TestProtobufBytes(t *testing.T) {
 	got, err := protobufCodec{}.decode([]byte("\x12\x13\x0a\x05group\x12\x01g\x1a\x04\x22\x02{}\x20\xac\x02"))
 	require.NoError(t, err)
 	require.Equal(t, &Message{From: FromGroup, Group: "g", SequenceID: 300, Payload: Payload{DataType: DataJSON, Data: []byte("{}")}}, got.message)
+}
+
+// TestProtobufDataOfAnUnknownKind checks that a message whose data is of a kind that the package does not know is
+// received, and counted, like other messages. Otherwise each such message would disconnect the client.
+func TestProtobufDataOfAnUnknownKind(t *testing.T) {
+	bubble(t, func(t *testing.T, s *service) {
+		dialed := s.dial(context.Background(), freshURL, Options{Protocol: ProtobufReliable})
+		p := s.next()
+		p.write(websocket.MessageBinary, []byte("\x1a\x0b\x0a\x09\x0a\x02c1\x1a\x03tok"))
+		d := <-dialed
+		require.NoError(t, d.err)
+		defer d.conn.Close()
+		for _, frame := range []string{
+			"\x12\x0f\x0a\x06server\x1a\x03\x4a\x01x\x20\x01", // field 9
+			"\x12\x0c\x0a\x06server\x1a\x00\x20\x02",          // no data
+			"\x12\x0a\x0a\x06server\x20\x03",
+			"\x12\x0f\x0a\x06server\x1a\x03\x0a\x01a\x20\x04", // text
+		} {
+			p.write(websocket.MessageBinary, []byte(frame))
+		}
+		require.Equal(t, &Message{From: FromServer, SequenceID: 1, Payload: Payload{DataType: DataUnknown, Data: []byte("\x4a\x01x")}},
+			receive(t, d.conn))
+		require.Equal(t, &Message{From: FromServer, SequenceID: 2}, receive(t, d.conn))
+		require.Equal(t, &Message{From: FromServer, SequenceID: 3}, receive(t, d.conn))
+		require.Equal(t, "a", receive(t, d.conn).Text())
+		time.Sleep(ackDelay)
+		synctest.Wait()
+		require.Equal(t, []byte("\x42\x02\x08\x04"), (<-p.frames).raw, "a sequenceAck of all four")
+		require.EqualValues(t, 1, d.conn.Stats().Connections)
+		require.ErrorIs(t, d.conn.SendToGroup(context.Background(), "g", Payload{DataType: DataUnknown}, nil), ErrInvalidArgument)
+	})
 }
 
 func TestPayloads(t *testing.T) {

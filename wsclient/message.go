@@ -11,8 +11,8 @@ import (
 	"google.golang.org/protobuf/types/known/anypb"
 )
 
-// DataType is the encoding of a [Payload]. A received Payload may have a newer data type of the service: its Data is
-// then the JSON value in the frame.
+// DataType is the encoding of a [Payload]. A received Payload may have a newer data type of the service. With the JSON
+// protocols, its Data is then the JSON value in the frame. With the protobuf protocols, its type is [DataUnknown].
 type DataType string
 
 // The data types of the service.
@@ -22,6 +22,10 @@ const (
 	DataBinary   DataType = "binary"   // bytes
 	DataProtobuf DataType = "protobuf" // an encoded google.protobuf.Any
 )
+
+// DataUnknown is the type of a payload received with a protobuf protocol whose data is of a kind that this package does
+// not know. Data is then the encoded field of the service's MessageData, with its field number. It cannot be sent.
+const DataUnknown DataType = "unknown"
 
 // Payload is the data of a message, event or response, with its type. Create one with [Text], [JSON], [Binary] or
 // [Protobuf]. Sending the zero Payload returns [ErrInvalidArgument].
@@ -138,7 +142,8 @@ const (
 
 // Message is a received message.
 type Message struct {
-	// Payload is the data and its type.
+	// Payload is the data and its type. It is the zero Payload if the message has no data, like the last message of a
+	// stream.
 	Payload
 
 	// From is [FromGroup] if the message was sent to a group. It is [FromServer] for all other messages: messages to all
