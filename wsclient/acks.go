@@ -172,6 +172,10 @@ func tooLarge(operation string, size int) error {
 
 // await waits for the outcome of an attempt. It reports whether the call is done; if not, another attempt is needed.
 func (c *Conn) await(ctx context.Context, k *call, l *link, w *write) (done bool, err error) {
+	gone := l.gone
+	if k.noAck {
+		gone = nil // the outcome of the write decides, because a frame that was written must not be sent again
+	}
 	select {
 	case f := <-k.answer:
 		l.confirm(w)
@@ -190,7 +194,7 @@ func (c *Conn) await(ctx context.Context, k *call, l *link, w *write) (done bool
 		case <-c.quit:
 		}
 		return false, nil
-	case <-l.gone:
+	case <-gone:
 		select {
 		case f := <-k.answer: // it arrived before the link ended
 			return c.acknowledged(ctx, k, f)

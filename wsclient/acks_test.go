@@ -174,6 +174,30 @@ func TestNoAck(t *testing.T) {
 	})
 }
 
+// TestAFrameWithoutAcknowledgementIsWrittenOnce checks that a frame that was written just before the connection broke is not
+// written again. Without an ackId, the service could not recognize it.
+func TestAFrameWithoutAcknowledgementIsWrittenOnce(t *testing.T) {
+	bubble(t, func(t *testing.T, s *service) {
+		conn, _ := s.connect(Options{})
+		broken := &link{gone: make(chan struct{})}
+		close(broken.gone)
+		for range 100 { // the caller may notice the end of the connection first
+			for _, outcome := range []error{nil, errLinkLost} {
+				w := &write{done: make(chan error, 1)}
+				w.state.Store(writeBegun)
+				w.finish(outcome)
+				done, err := conn.await(context.Background(), &call{noAck: true, atMostOnce: true}, broken, w)
+				require.True(t, done)
+				if outcome == nil {
+					require.NoError(t, err)
+				} else {
+					require.ErrorIs(t, err, ErrOutcomeUnknown)
+				}
+			}
+		}
+	})
+}
+
 func TestLeftGroupsAreNotRejoined(t *testing.T) {
 	bubble(t, func(t *testing.T, s *service) {
 		conn, p := s.connect(Options{Protocol: JSONPlain})
