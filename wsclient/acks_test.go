@@ -311,6 +311,15 @@ func TestInvoke(t *testing.T) {
 		require.Equal(t, "3", p.expect("cancelInvocation").InvocationID)
 		require.ErrorIs(t, (<-done).err, context.Canceled)
 
+		for _, response := range []string{`"success":true`, `"success":true,"dataType":"text","data":null,"error":null`,
+			`"success":true,"dataType":null,"data":null`} {
+			done = invoke(context.Background())
+			p.send(fmt.Sprintf(`{"type":"invokeResponse","invocationId":%q,%s}`, p.expect("invoke").InvocationID, response))
+			r = <-done
+			require.NoError(t, r.err)
+			require.Equal(t, Payload{}, r.answer)
+		}
+
 		done = invoke(context.Background())
 		p.expect("invoke")
 		p.cut()

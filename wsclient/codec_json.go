@@ -91,7 +91,7 @@ func decodeGeneric(data []byte) (frame, error) {
 		}
 	case "invokeResponse":
 		f := frame{kind: frameInvokeResponse, invocationID: j.InvocationID, success: j.Success, failure: j.Error.failure()}
-		if j.Data == nil {
+		if !j.hasData() {
 			return f, nil
 		}
 		var err error
@@ -137,12 +137,17 @@ func (j *jsonFrame) toMessage() (frame, error) {
 			m.Stream.Err = &StreamError{Name: s.Error.Name, Message: s.Error.Message, UserErrorCode: s.Error.UserErrorCode}
 		}
 	}
-	if j.Data == nil && j.Stream != nil { // the end of a stream may have no data
+	if !j.hasData() && j.Stream != nil { // the end of a stream may have no data
 		return frame{kind: frameMessage, message: m}, nil
 	}
 	var err error
 	m.Payload, err = j.payload()
 	return frame{kind: frameMessage, message: m}, err
+}
+
+// hasData reports whether a frame that may lack data has some. A null means that it has none, except as JSON.
+func (j *jsonFrame) hasData() bool {
+	return j.Data != nil && (DataType(j.DataType) == DataJSON || string(j.Data) != "null")
 }
 
 // payload decodes the data according to dataType.

@@ -94,11 +94,10 @@ func safeText(text string) string {
 }
 
 func nameAndMessage(name, message string) string {
-
-	switch {
-	case name == "":
+	if name == "" {
 		name = "the service reported an error without a name"
-	case message == "":
+	}
+	if message == "" {
 		return safeText(name)
 	}
 	return safeText(name + ": " + message)

@@ -455,6 +455,18 @@ func (s *StreamWriter) resume(l *link) {
 	s.writeUnacked()
 }
 
+// finish handles the service's confirmation of the end of the stream.
+func (s *StreamWriter) finish() {
+	s.mu.Lock()
+	ended := s.ended
+	s.mu.Unlock()
+	if !ended {
+		s.fail(&StreamError{Name: nameStreamNotFound, Message: "the service ended the stream before the sender did"})
+		return
+	}
+	s.fail(nil)
+}
+
 // fail ends the stream with an error. A nil error means that the stream ended normally.
 func (s *StreamWriter) fail(err error) {
 	s.conn.streams.remove(s)
@@ -515,7 +527,7 @@ func (all *streams) handle(f *frame) {
 	case f.kind == frameStreamNack:
 		s.handleNack(f)
 	case f.success:
-		s.fail(nil)
+		s.finish()
 	default:
 		s.fail(&StreamError{Name: f.failure.name, Message: f.failure.message})
 	}

@@ -317,3 +317,42 @@ func TestStreamThatTheServiceForgot(t *testing.T) {
 		require.Equal(t, "InvalidSequenceId", se.Name)
 	})
 }
+
+// TestStreamThatTheServiceEnds checks that a stream fails if the service closes it, without an error, before the sender ends it.
+func TestStreamThatTheServiceEnds(t *testing.T) {
+	const closed = `{"type":"streamClosed","streamId":"$"}`
+	bubble(t, func(t *testing.T, s *service) {
+		conn, p := s.connect(Options{})
+		opened := make(chan error, 1)
+		go func() { _, err := conn.OpenGroupStream(context.Background(), "room", nil); opened <- err }()
+		p.send(withID(closed, p.expect("sendToGroup").Stream.StreamID))
+		var se *StreamError
+		require.ErrorAs(t, <-opened, &se)
+		require.Equal(t, "StreamNotFound", se.Name)
+
+		w := openStream(t, conn, p, nil)
+		_, err := w.Write([]byte("a"))
+		require.NoError(t, err)
+		p.send(withID(closed, w.ID()))
+		<-w.closed
+		_, err = w.Write([]byte("b"))
+		require.ErrorAs(t, err, &se)
+		require.ErrorAs(t, w.Close(), &se, "the service did not confirm the first fragment")
+	})
+}
+
+// TestStreamMessagesWithoutData checks that a message at the end of a stream has no data if the service sends null.
+func TestStreamMessagesWithoutData(t *testing.T) {
+	bubble(t, func(t *testing.T, s *service) {
+		conn, p := s.connect(Options{})
+		for i, data := range []string{`"dataType":null,"data":null`, `"dataType":"text","data":null`, `"data":null`, `"group":"room"`} {
+			p.send(fmt.Sprintf(`{"type":"message","from":"group","group":"room",%s,"sequenceId":%d,
+				"stream":{"streamId":"1","streamSequenceId":2,"endOfStream":true,"error":null}}`, data, i+1))
+			m := receive(t, conn)
+			require.Equal(t, Payload{}, m.Payload, data)
+			require.Equal(t, &StreamFragment{StreamID: "1", Number: 2, End: true}, m.Stream)
+		}
+		p.send(`{"type":"message","from":"group","group":"room","dataType":"json","data":null,"stream":{"streamId":"1","streamSequenceId":3}}`)
+		require.Equal(t, Payload{DataType: DataJSON, Data: []byte("null")}, receive(t, conn).Payload)
+	})
+}

@@ -537,7 +537,7 @@ func (c *Conn) awaitConnected(ctx context.Context, l *link) (frame, error) {
 		case f.kind == frameDisconnected:
 			l.disconnected, l.disconnectMessage = true, f.reason
 		case f.kind == frameConnected && f.connectionID == "":
-			return f, unreadable("a connected frame without a connectionId")
+			return f, l.closeError(unreadable("a connected frame without a connectionId"))
 		case f.kind == frameConnected:
 			if !stop() {
 				return f, ctx.Err()

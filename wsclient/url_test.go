@@ -109,6 +109,17 @@ func TestDialFails(t *testing.T) {
 		require.ErrorAs(t, err, &ce)
 		require.EqualError(t, err, "wsclient: the connection ended with code 1008: policy: go away")
 
+		for frame, want := range map[string]string{
+			`{`: "a frame that is not valid JSON, or has a field of the wrong type",
+			`{"type":"system","event":"connected","userId":null}`: "a connected frame without a connectionId",
+		} {
+			dialed = dial(freshURL, Options{})
+			s.next().send(frame)
+			err = (<-dialed).err
+			require.ErrorAs(t, err, &ce)
+			require.EqualError(t, err, "wsclient: the connection ended with code 1007: the service sent "+want)
+		}
+
 		attempts := 0
 		s.setHandshakeStatus(func(*http.Request) int {
 			if attempts++; attempts < 4 {
@@ -278,6 +289,9 @@ func TestErrorsHaveOneLine(t *testing.T) {
 		require.NotContains(t, err.Error(), "\u202e")
 		require.Contains(t, err.Error(), `a \u001b[2J\u202eb`)
 	}
+	require.EqualError(t, &AckError{}, "wsclient: the service reported an error without a name")
+	require.EqualError(t, &AckError{Message: "no"}, "wsclient: the service reported an error without a name: no")
+	require.EqualError(t, &AckError{Name: "Forbidden"}, "wsclient: Forbidden")
 	require.Less(t, len((&StreamError{Name: "UserError", Message: strings.Repeat("a", 1<<20)}).Error()), 2*maxErrorText)
 }
 
