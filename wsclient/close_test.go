@@ -258,6 +258,7 @@ func TestHooksThatEndTheirGoroutine(t *testing.T) {
 			OnDisconnected: func(d DisconnectedEvent) { ended <- d.Err.Code },
 			OnServerClose:  func(string) bool { runtime.Goexit(); return true },
 		})
+		p.send(`{"type":"system","event":"disconnected","message":"bye"}`)
 		p.close(websocket.StatusNormalClosure, "")
 		require.Equal(t, 1000, <-ended)
 		<-conn.Done()

@@ -373,6 +373,49 @@ func TestAFlappingRecovery(t *testing.T) {
 	})
 }
 
+// TestACloseWithoutAReason checks that a connection that was closed with code 1000, but without the disconnected frame that
+// comes before a close on purpose, is recovered, and that OnServerClose decides if that is not possible.
+func TestACloseWithoutAReason(t *testing.T) {
+	for _, refused := range []bool{false, true} {
+		t.Run(fmt.Sprintf("refused %v", refused), func(t *testing.T) {
+			bubble(t, func(t *testing.T, s *service) {
+				o, e := recordEvents(Options{})
+				reasons := make(chan string, 1)
+				o.OnServerClose = func(reason string) bool { reasons <- reason; return false }
+				conn, p := s.connect(o)
+				p.close(websocket.StatusNormalClosure, "restart")
+				p = s.next()
+				require.Equal(t, "c1", p.request.URL.Query().Get("awps_connection_id"))
+				if !refused {
+					p.send(`{"type":"message","from":"server","dataType":"text","data":"a","sequenceId":1}`)
+					require.Equal(t, "a", receive(t, conn).Text())
+					e.expect(t, "connected c1 false", "recovering c1", "recovered c1", "connected c1 true")
+					require.Empty(t, reasons)
+					return
+				}
+				p.close(websocket.StatusPolicyViolation, "The connection could not be recovered.")
+				<-conn.Done()
+				require.Equal(t, "restart", <-reasons)
+				require.EqualError(t, conn.Err(), "wsclient: the connection ended with code 1000: restart")
+				e.expect(t, "connected c1 false", "recovering c1", "disconnected c1 1000")
+			})
+		})
+	}
+}
+
+// TestTheReasonSurvivesARejectedRecovery checks that OnDisconnected gets the text of the service's disconnected frame if the
+// connection then broke instead of being closed.
+func TestTheReasonSurvivesARejectedRecovery(t *testing.T) {
+	bubble(t, func(t *testing.T, s *service) {
+		ends := make(chan *CloseError, 1)
+		_, p := s.connect(Options{OnDisconnected: func(d DisconnectedEvent) { ends <- d.Err }})
+		p.send(`{"type":"system","event":"disconnected","message":"bye"}`)
+		p.cut()
+		s.next().close(websocket.StatusPolicyViolation, "The connection could not be recovered.")
+		require.EqualError(t, <-ends, "wsclient: the connection ended with code 1008: The connection could not be recovered: bye")
+	})
+}
+
 // TestAServerCloseDuringARecovery checks that a close by the server ends the session during a recovery too.
 func TestAServerCloseDuringARecovery(t *testing.T) {
 	bubble(t, func(t *testing.T, s *service) {
@@ -401,6 +444,7 @@ func TestAHookThatWaitsDoesNotDelayTheDecision(t *testing.T) {
 			OnServerClose: func(string) bool { return true },
 		})
 		p.expect("sendToGroup")
+		p.send(`{"type":"system","event":"disconnected","message":"bye"}`)
 		p.close(websocket.StatusNormalClosure, "")
 		p = s.next()
 		p.sendConnected("c2")

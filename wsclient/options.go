@@ -112,6 +112,9 @@ type Options struct {
 	// application server called CloseConnection. The reason is the service's text, such as "Application server closed the
 	// connection. Reason: bye".
 	//
+	// If the service did not send such a text, the close may not have been on purpose. With a reliable protocol, the Conn
+	// then tries to recover the connection first, and calls OnServerClose only if that fails.
+	//
 	// If OnServerClose is nil or returns true, the Conn makes a new connection. If it returns false, the Conn ends with a
 	// *CloseError.
 	//

@@ -207,7 +207,7 @@ func TestAcknowledgementsOfMessages(t *testing.T) {
 	t.Run("a new connection starts at 1, even if older messages are queued", func(t *testing.T) {
 		bubble(t, func(t *testing.T, s *service) {
 			conn, p := s.connect(Options{Buffer: BufferOptions{Messages: 2}})
-			p.send(message(1), message(2), message(3))
+			p.send(message(1), message(2), message(3), `{"type":"system","event":"disconnected","message":"bye"}`)
 			p.close(websocket.StatusNormalClosure, "")
 			p = s.next()
 			p.sendConnected("c2")

@@ -181,7 +181,9 @@ func (c *Conn) replace(l *link, ce *CloseError) (*link, *receivedFrame, error) {
 	if ce.Code == int(websocket.StatusPolicyViolation) && c.queue.reliable && c.queue.overLimit() {
 		ce.err = ErrSlowConsumer
 	}
-	if s.token != "" && canRecover(ce) {
+	// Before a close on purpose, the service sends a disconnected frame. Without one, code 1000 may be that of a proxy or of
+	// an instance of the service that shuts down.
+	if s.token != "" && (canRecover(ce) || isNormal(ce) && !l.disconnected) {
 		if broken.Sub(l.since) >= immediateRecoveryAfter {
 			c.recoveryLimit = 0
 		}
@@ -194,11 +196,11 @@ func (c *Conn) replace(l *link, ce *CloseError) (*link, *receivedFrame, error) {
 		}
 		c.log.Warn("the connection could not be recovered", "connection", s.id, "error", err)
 		if rejection, ok := errors.AsType[*CloseError](err); ok && !canRecover(rejection) {
-			ce = rejection
+			ce = afterRejection(ce, rejection)
 		}
 	}
 	// The close code of a session with too many unacknowledged messages is not documented.
-	if ce.Code != int(websocket.StatusNormalClosure) && c.queue.reliable && c.queue.overLimit() && c.sequence.reachedServiceLimit() {
+	if !isNormal(ce) && c.queue.reliable && c.queue.overLimit() && c.sequence.reachedServiceLimit() {
 		ce.err = ErrSlowConsumer
 	}
 	c.endSession(ce)
@@ -208,12 +210,28 @@ func (c *Conn) replace(l *link, ce *CloseError) (*link, *receivedFrame, error) {
 	switch {
 	case errors.Is(ce, ErrSlowConsumer), c.options.Reconnect.Disabled:
 		return nil, nil, ce
-	case ce.Code == int(websocket.StatusNormalClosure) && !c.wantsReconnect(ce):
+	case isNormal(ce) && !c.wantsReconnect(ce):
 		return nil, nil, ce
 	}
 	next, err := c.reconnect()
 	return next, nil, err
 }
+
+// afterRejection returns the reason for the end of a session that ended with ce and whose recovery was rejected. A rejection
+// says only that the service does not keep the session, so what the service said before the connection ended is kept.
+func afterRejection(ce, rejection *CloseError) *CloseError {
+	switch {
+	case rejection.Message != "":
+		return rejection
+	case isNormal(ce):
+		return ce
+	}
+	rejection.Message = ce.Message
+	return rejection
+}
+
+// isNormal reports whether the service closed a connection with code 1000.
+func isNormal(ce *CloseError) bool { return ce.Code == int(websocket.StatusNormalClosure) }
 
 // canRecover reports whether the service may still keep a connection that ended with ce.
 func canRecover(ce *CloseError) bool {
