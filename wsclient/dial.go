@@ -6,6 +6,8 @@ import (
 	"context"
 	"io"
 	"net/http"
+	"strconv"
+	"time"
 
 	"github.com/coder/websocket"
 
@@ -38,7 +40,8 @@ func dialWebSocket(ctx context.Context, target string, o *Options) (socket, func
 		return ws, func() { socket.body.Close() }, nil
 	}
 	if resp != nil && resp.StatusCode != http.StatusSwitchingProtocols {
-		return nil, nil, &HandshakeError{StatusCode: resp.StatusCode, Body: readBody(resp, target)}
+		return nil, nil, &HandshakeError{StatusCode: resp.StatusCode, Body: readBody(resp, target),
+			retryAfter: retryAfter(resp.Header.Get("Retry-After"))}
 	}
 	return nil, nil, redactError(withoutURL(err), target)
 }
@@ -71,6 +74,17 @@ func (b socketBody) Read(p []byte) (int, error) {
 		err = io.ErrUnexpectedEOF
 	}
 	return n, err
+}
+
+// retryAfter returns the delay in a Retry-After header: a number of seconds, or a date. It returns 0 for anything else.
+func retryAfter(header string) time.Duration {
+	if seconds, err := strconv.ParseUint(header, 10, 31); err == nil {
+		return time.Duration(seconds) * time.Second
+	}
+	if date, err := http.ParseTime(header); err == nil {
+		return max(0, time.Until(date))
+	}
+	return 0
 }
 
 // readBody returns the beginning of the response body of a failed handshake, redacted and on one line.

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net/http"
 	"strings"
+	"time"
 
 	"github.com/awps-go/webpubsub/internal/redact"
 )
@@ -162,6 +163,8 @@ type HandshakeError struct {
 
 	// Body is the beginning of the response body, at most 1 KiB, without control characters and tokens.
 	Body string
+
+	retryAfter time.Duration // from the Retry-After header; 0 if there is none
 }
 
 func (e *HandshakeError) Error() string {

@@ -261,6 +261,43 @@ func TestReconnectDelays(t *testing.T) {
 	})
 }
 
+// TestRetryAfter checks that the client waits as long as the server asks when it rejects a new connection, but not when it
+// rejects a recovery.
+func TestRetryAfter(t *testing.T) {
+	for header, want := range map[string]time.Duration{"5": 5 * time.Second, "3600": 10 * time.Second, "-1": 0, "soon": 0} {
+		t.Run(header, func(t *testing.T) {
+			bubble(t, func(t *testing.T, s *service) {
+				o := Options{Reconnect: ReconnectOptions{MinDelay: time.Millisecond, MaxDelay: 10 * time.Second}}
+				_, p := s.connect(o)
+				s.retryAfter = header
+				var recoveries, attempts []time.Time
+				s.setHandshakeStatus(func(r *http.Request) int {
+					if r.URL.Query().Has("awps_connection_id") {
+						recoveries = append(recoveries, time.Now())
+					} else {
+						attempts = append(attempts, time.Now())
+						if len(attempts) == 3 {
+							return 0
+						}
+					}
+					return http.StatusTooManyRequests
+				})
+				p.cut()
+				s.next().sendConnected("c2")
+				require.Greater(t, len(recoveries), 14)
+				for i := 1; i < 3; i++ {
+					require.GreaterOrEqual(t, attempts[i].Sub(attempts[i-1]), want)
+					require.Less(t, attempts[i].Sub(attempts[i-1]), want+time.Second)
+				}
+			})
+		})
+	}
+	bubble(t, func(t *testing.T, _ *service) { // the time of a bubble begins with a whole second
+		require.Equal(t, 5*time.Second, retryAfter(time.Now().Add(5*time.Second).UTC().Format(http.TimeFormat)))
+		require.Zero(t, retryAfter(time.Now().Add(-time.Hour).UTC().Format(http.TimeFormat)))
+	})
+}
+
 func TestRejectedURLsEndTheClient(t *testing.T) {
 	for _, test := range []struct {
 		name     string
@@ -534,11 +571,11 @@ func TestExtremeDelays(t *testing.T) {
 		longest := time.Duration(0)
 		for range 100 {
 			c.attempt = 30
-			longest = max(longest, c.nextDelay())
+			longest = max(longest, c.nextDelay(nil))
 		}
 		require.Greater(t, longest, min(minimum, math.MaxInt64>>30)<<30/4)
 		c.attempt = math.MaxInt
-		c.nextDelay()
+		c.nextDelay(nil)
 	}
 }
 

@@ -90,6 +90,8 @@ type service struct {
 
 	mu     sync.Mutex
 	status func(r *http.Request) int // the status of the response to a handshake; 0 accepts it
+
+	retryAfter string // a header of the response; set it before the handshake
 }
 
 func newService(t testing.TB) *service {
@@ -120,6 +122,7 @@ func (s *service) serve(w http.ResponseWriter, r *http.Request) {
 	s.mu.Unlock()
 	if status != nil {
 		if code := status(r); code != 0 {
+			w.Header().Set("Retry-After", s.retryAfter)
 			http.Error(w, "no: "+r.URL.Query().Get("access_token")+"\x01", code)
 			return
 		}

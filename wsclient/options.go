@@ -128,6 +128,9 @@ type Options struct {
 // The delay before each attempt is random, between 0 and a bound, so that many clients do not reconnect at the same
 // time. The bound starts at MinDelay and doubles with each attempt up to MaxDelay. It starts at MinDelay again after a
 // connection has been up for 30 seconds.
+//
+// If the server rejects a handshake with a Retry-After header, the delay is longer by that time, but at most by MaxDelay.
+// Recoveries ignore the header, because the service keeps a broken connection only for 30 seconds.
 type ReconnectOptions struct {
 	// Disabled ends the Conn instead of making a new connection. A broken reliable connection is still recovered.
 	Disabled bool

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math"
 	"math/rand/v2"
 	"net/url"
 	"runtime/debug"
@@ -383,7 +384,7 @@ func (c *Conn) first(ctx context.Context) (*link, session, error) {
 			return nil, session{}, err
 		}
 		c.log.Info("an attempt to connect failed", "error", err)
-		t := time.NewTimer(c.nextDelay())
+		t := time.NewTimer(c.nextDelay(err))
 		select {
 		case <-t.C:
 		case <-ctx.Done():
@@ -398,11 +399,13 @@ func (c *Conn) first(ctx context.Context) (*link, session, error) {
 
 // reconnect retries until it has a new connection, or the Conn must end.
 func (c *Conn) reconnect() (*link, error) {
+	var failure error
 	for {
-		if !c.sleep(c.nextDelay()) {
+		if !c.sleep(c.nextDelay(failure)) {
 			return nil, ErrClosed
 		}
 		l, s, err := c.connect(c.ctx)
+		failure = err
 		if err == nil {
 			if !c.publish(l, s) {
 				return nil, ErrClosed
@@ -432,15 +435,19 @@ func (c *Conn) giveUp(err error) bool {
 	return limit > 0 && c.failures >= limit
 }
 
-// nextDelay returns the delay before the next attempt to connect. The delay is random, so that clients that lost their
-// connections at the same time do not reconnect at the same time.
-func (c *Conn) nextDelay() time.Duration {
+// nextDelay returns the delay before the next attempt to connect, after one that failed with failure. The delay is random,
+// so that clients that lost their connections at the same time do not reconnect at the same time.
+func (c *Conn) nextDelay(failure error) time.Duration {
 	limit := c.options.Reconnect.MaxDelay
 	if shift := min(c.attempt, 62); c.options.Reconnect.MinDelay <= limit>>shift {
 		limit = c.options.Reconnect.MinDelay << shift
 	}
 	c.attempt++
-	return rand.N(limit)
+	delay := rand.N(limit)
+	if he, ok := errors.AsType[*HandshakeError](failure); ok {
+		delay += min(he.retryAfter, c.options.Reconnect.MaxDelay, math.MaxInt64-delay)
+	}
+	return delay
 }
 
 // sleep waits for d. It returns false early if the Conn ends.
