@@ -134,8 +134,9 @@ func (c *Conn) ready(ctx context.Context, k *call) (*link, uint64, error) {
 
 // attemptCall writes the request of a call.
 func (c *Conn) attemptCall(k *call, l *link, epoch uint64) (*write, error) {
-	if k.request.kind == requestJoin || k.request.kind == requestLeave {
-		c.groups.mu.Lock() // until the request is written, so that the order of these requests is known
+	isForGroups := k.request.kind == requestJoin || k.request.kind == requestLeave
+	if isForGroups {
+		c.groups.mu.Lock() // until the request is queued, so that the order of these requests is known
 		defer c.groups.mu.Unlock()
 		if !c.groups.beforeWrite(k) {
 			return nil, errSuperseded
@@ -162,6 +163,9 @@ func (c *Conn) attemptCall(k *call, l *link, epoch uint64) (*write, error) {
 	var done chan error
 	if k.noAck {
 		done = make(chan error, 1)
+	}
+	if isForGroups {
+		return l.write(data, done), nil // does not block while the mutex is locked
 	}
 	return l.writeNow(data, done), nil
 }

@@ -113,7 +113,7 @@ func valueOr[T any](options *T) (o T) {
 // groups holds the groups to rejoin on a new connection.
 //
 // JoinGroup makes a group wanted before it sends the request, because the acknowledgement may get lost. The requests for
-// groups are written while mu is locked, and the service executes them in that order. So the last one written decides
+// groups are queued for writing while mu is locked, and the service executes them in that order. So the last one decides
 // whether the group is wanted.
 type groups struct {
 	mu      sync.Mutex // guards everything below

@@ -2,8 +2,10 @@ package wsclient
 
 import (
 	"context"
+	"sync"
 	"testing"
 	"testing/synctest"
+	"time"
 
 	"github.com/coder/websocket"
 	"github.com/stretchr/testify/require"
@@ -169,4 +171,24 @@ func leave(conn *Conn, group string) chan error {
 	done := make(chan error, 1)
 	go func() { done <- conn.LeaveGroup(context.Background(), group) }()
 	return done
+}
+
+// TestGroupCallsDoNotWaitForABlockedWrite checks that a service that reads nothing does not keep JoinGroup and LeaveGroup from
+// observing their contexts.
+func TestGroupCallsDoNotWaitForABlockedWrite(t *testing.T) {
+	bubble(t, func(t *testing.T, s *service) {
+		s.silent = true
+		conn, p := s.connect(Options{})
+		p.stuck.Store(true)
+		ctx, cancel := context.WithTimeout(context.Background(), time.Second)
+		defer cancel()
+		start := time.Now()
+		var calls sync.WaitGroup
+		for _, group := range []string{"a", "b", "c"} {
+			calls.Go(func() { require.ErrorIs(t, conn.JoinGroup(ctx, group), context.DeadlineExceeded) })
+			calls.Go(func() { require.ErrorIs(t, conn.LeaveGroup(ctx, group), context.DeadlineExceeded) })
+		}
+		calls.Wait()
+		require.Equal(t, time.Second, time.Since(start))
+	})
 }
