@@ -69,8 +69,8 @@ func (e *InvokeError) Error() string { return "wsclient: " + nameAndMessage(e.Na
 
 // StreamError reports why a group stream ended early. It matches [ErrForbidden] if Name is "Forbidden".
 type StreamError struct {
-	// Name is the kind of error. Senders receive "StreamNotFound", "Forbidden", "BadRequest", "InternalServerError" or
-	// "IdleTimeout". Receivers may also receive "UserError" or "Cancelled".
+	// Name is the kind of error. Senders receive "StreamNotFound", "Forbidden", "BadRequest", "InternalServerError",
+	// "IdleTimeout" or, from this package, "ProtocolViolation". Receivers may also receive "UserError" or "Cancelled".
 	Name string
 
 	// Message is the error text: the sender's for a "UserError", otherwise the service's.

@@ -380,8 +380,8 @@ func (s *StreamWriter) wake() {
 	}
 }
 
-// acknowledge removes the fragments before the one that the service expects next. It returns false if that one has been
-// removed before.
+// acknowledge removes the fragments before the one that the service expects next, which must not be ahead. It returns false
+// if that one has been removed before.
 func (s *StreamWriter) acknowledge(expected uint64) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -393,8 +393,8 @@ func (s *StreamWriter) acknowledge(expected uint64) bool {
 		close(s.opened)
 		s.timer = time.AfterFunc(s.keepAliveInterval(), s.keepAlive)
 	}
-	if expected <= s.base || expected > s.next {
-		return expected >= s.base || expected == 0
+	if expected <= s.base {
+		return expected == s.base || expected == 0
 	}
 	n := int(expected - s.base)
 	for i := range n {
@@ -453,6 +453,20 @@ func (s *StreamWriter) resume(l *link) {
 	}
 	s.endAgain = s.ended
 	s.writeUnacked()
+}
+
+// isAhead reports whether the service expects a fragment after the next one.
+func (s *StreamWriter) isAhead(expected uint64) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return !s.over && expected > s.next
+}
+
+// reject ends the stream because the service violated the protocol.
+func (s *StreamWriter) reject(problem string) {
+	const name = "ProtocolViolation"
+	_ = s.end(&StreamError{Message: problem, UserErrorCode: name})
+	s.fail(&StreamError{Name: name, Message: problem})
 }
 
 // finish handles the service's confirmation of the end of the stream.
@@ -522,6 +536,8 @@ func (all *streams) handle(f *frame) {
 	all.mu.Unlock()
 	switch {
 	case s == nil:
+	case f.kind != frameStreamClosed && s.isAhead(f.expected):
+		s.reject("the service acknowledged a fragment that was not sent")
 	case f.kind == frameStreamAck:
 		s.acknowledge(f.expected)
 	case f.kind == frameStreamNack:

@@ -356,3 +356,24 @@ func TestStreamMessagesWithoutData(t *testing.T) {
 		require.Equal(t, Payload{DataType: DataJSON, Data: []byte("null")}, receive(t, conn).Payload)
 	})
 }
+
+// TestStreamWithAWrongAcknowledgement checks that a stream fails if the service acknowledges a fragment that was not sent.
+func TestStreamWithAWrongAcknowledgement(t *testing.T) {
+	bubble(t, func(t *testing.T, s *service) {
+		conn, p := s.connect(Options{})
+		for _, frame := range []string{`{"type":"streamAck","streamId":"$","expectedSequenceId":3}`,
+			`{"type":"streamNack","streamId":"$","name":"InvalidSequenceId","expectedSequenceId":3}`} {
+			w := openStream(t, conn, p, nil)
+			_, err := w.Write([]byte("a"))
+			require.NoError(t, err)
+			p.expect("streamData")
+			p.send(withID(frame, w.ID()))
+			<-w.closed
+			require.Equal(t, "ProtocolViolation", p.expect("streamEnd").Error.UserErrorCode)
+			_, err = w.Write([]byte("b"))
+			var se *StreamError
+			require.ErrorAs(t, err, &se)
+			require.Equal(t, "ProtocolViolation", se.Name)
+		}
+	})
+}
