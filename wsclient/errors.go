@@ -168,7 +168,10 @@ type HandshakeError struct {
 }
 
 func (e *HandshakeError) Error() string {
-	text := fmt.Sprintf("wsclient: the handshake failed: %d %s", e.StatusCode, http.StatusText(e.StatusCode))
+	text := fmt.Sprintf("wsclient: the handshake failed: %d", e.StatusCode)
+	if name := http.StatusText(e.StatusCode); name != "" { // a connect event handler may choose any status
+		text += " " + name
+	}
 	if e.Body != "" {
 		text += ": " + e.Body
 	}

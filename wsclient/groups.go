@@ -114,7 +114,8 @@ func valueOr[T any](options *T) (o T) {
 //
 // JoinGroup makes a group wanted before it sends the request, because the acknowledgement may get lost. The requests for
 // groups are queued for writing while mu is locked, and the service executes them in that order. So the last one decides
-// whether the group is wanted.
+// whether the group is wanted. A request that is sent again after a recovery counts as the last one, although the service
+// may have executed it before. That matters only if JoinGroup and LeaveGroup for the group run at the same time.
 type groups struct {
 	mu      sync.Mutex // guards everything below
 	members map[string]*membership

@@ -289,6 +289,7 @@ func TestErrorsHaveOneLine(t *testing.T) {
 		require.NotContains(t, err.Error(), "\u202e")
 		require.Contains(t, err.Error(), `a \u001b[2J\u202eb`)
 	}
+	require.EqualError(t, &HandshakeError{StatusCode: 499, Body: "no"}, "wsclient: the handshake failed: 499: no")
 	require.EqualError(t, &AckError{}, "wsclient: the service reported an error without a name")
 	require.EqualError(t, &AckError{Message: "no"}, "wsclient: the service reported an error without a name: no")
 	require.EqualError(t, &AckError{Name: "Forbidden"}, "wsclient: Forbidden")
