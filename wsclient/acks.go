@@ -13,12 +13,12 @@ import (
 type acks struct {
 	mu      sync.Mutex // guards everything below
 	last    uint64     // the last ID assigned; IDs start at 1 because the service once rejected 0
-	waiting map[uint64]chan *frame
+	waiting map[uint64]*call
 }
 
 // register assigns an ID to a request, or keeps the given ID for another attempt. Call it before writing the request:
 // the acknowledgement may arrive before the write returns.
-func (a *acks) register(id uint64, answer chan *frame) uint64 {
+func (a *acks) register(id uint64, k *call) uint64 {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	if id == 0 {
@@ -26,19 +26,19 @@ func (a *acks) register(id uint64, answer chan *frame) uint64 {
 		id = a.last
 	}
 	if a.waiting == nil {
-		a.waiting = make(map[uint64]chan *frame)
+		a.waiting = make(map[uint64]*call)
 	}
-	a.waiting[id] = answer
+	a.waiting[id] = k
 	return id
 }
 
-func (a *acks) resolve(f *frame) {
+// take removes a request that was acknowledged, and returns it. It returns nil if no request waits with that ID.
+func (a *acks) take(id uint64) *call {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	if answer := a.waiting[f.ackID]; answer != nil {
-		delete(a.waiting, f.ackID)
-		answer <- f // never blocks: each registration receives at most one acknowledgement
-	}
+	k := a.waiting[id]
+	delete(a.waiting, id)
+	return k
 }
 
 func (a *acks) forget(id uint64) {
@@ -150,7 +150,7 @@ func (c *Conn) attemptCall(k *call, l *link, epoch uint64) (*write, error) {
 		if k.answer == nil {
 			k.answer = make(chan *frame, maxRetries+1)
 		}
-		k.request.ackID = c.acks.register(k.request.ackID, k.answer)
+		k.request.ackID = c.acks.register(k.request.ackID, k)
 	}
 	data, err := c.codec.encode(&k.request)
 	if err != nil {
@@ -217,7 +217,7 @@ func (c *Conn) await(ctx context.Context, k *call, l *link, w *write) (done bool
 
 // acknowledged handles an acknowledgement. It reports whether the call is done; if not, another attempt is needed.
 func (c *Conn) acknowledged(ctx context.Context, k *call, f *frame) (done bool, err error) {
-	if f.success || f.failure.name == nameDuplicate { // a duplicate has already been executed
+	if f.isSuccess() {
 		return true, nil
 	}
 	k.sent = false // the service has responded, so the outcome is known

@@ -484,7 +484,7 @@ func TestTheFirstConnectionMayHaveExecutedIt(t *testing.T) {
 			require.ErrorIs(t, err, ErrOutcomeUnknown)
 		})
 	})
-	t.Run("a rejected rejoin", func(t *testing.T) {
+	t.Run("a rejected join", func(t *testing.T) {
 		bubble(t, func(t *testing.T, s *service) {
 			conn, p := lost(s)
 			done := join(conn, "room")
@@ -492,7 +492,6 @@ func TestTheFirstConnectionMayHaveExecutedIt(t *testing.T) {
 			p.cut()
 			p = s.next()
 			p.sendConnected("c2")
-			p.ack(p.expect("joinGroup")) // the rejoin
 			p.nack(p.expect("joinGroup"), "Forbidden")
 			err := <-done
 			require.ErrorIs(t, err, ErrForbidden)

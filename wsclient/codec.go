@@ -62,6 +62,9 @@ type frame struct {
 	expected uint64 // frameStreamAck, frameStreamNack: number of the next fragment that the service expects
 }
 
+// isSuccess reports whether an acknowledgement says that the request was executed, now or before.
+func (f *frame) isSuccess() bool { return f.success || f.failure.name == nameDuplicate }
+
 // failure is the error in a frame. The zero value means no error.
 type failure struct {
 	name, message string

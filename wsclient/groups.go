@@ -112,10 +112,9 @@ func valueOr[T any](options *T) (o T) {
 
 // groups holds the groups to rejoin on a new connection.
 //
-// JoinGroup makes a group wanted before it sends the request, because the acknowledgement may get lost. The requests for
-// groups are queued for writing while mu is locked, and the service executes them in that order. So the last one decides
-// whether the group is wanted. A request that is sent again after a recovery counts as the last one, although the service
-// may have executed it before. That matters only if JoinGroup and LeaveGroup for the group run at the same time.
+// The requests for groups are queued for writing while mu is locked, and the service executes them in that order. So the last
+// one decides whether the group is wanted. A request that is sent again after a recovery counts as the last one, although the
+// service may have executed it before. That matters only if JoinGroup and LeaveGroup for the group run at the same time.
 type groups struct {
 	mu      sync.Mutex // guards everything below
 	members map[string]*membership
@@ -123,12 +122,12 @@ type groups struct {
 
 // membership is what calls have requested for a group. It exists while the group is wanted or JoinGroup is running.
 type membership struct {
-	wanted  bool // the group is rejoined on a new connection
-	kept    bool // a JoinGroup succeeded, or may have, so one that fails does not change wanted
-	joining int  // number of running JoinGroup calls
+	wanted  bool // no LeaveGroup followed the last JoinGroup
+	kept    bool // the group is wanted, and a JoinGroup succeeded or may have; a new connection rejoins it
+	joining int  // number of running JoinGroup calls; each sends its own request on a new connection
 }
 
-// beginJoin makes a group wanted until endJoin.
+// beginJoin makes a group wanted, before the request is sent because the acknowledgement may get lost.
 func (g *groups) beginJoin(group string) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
@@ -142,6 +141,16 @@ func (g *groups) beginJoin(group string) {
 	}
 	m.wanted = true
 	m.joining++
+}
+
+// joined records a successful acknowledgement. The reader calls it, so the group is known before the next connection, even if
+// JoinGroup has not returned yet.
+func (g *groups) joined(group string) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if m := g.members[group]; m != nil {
+		m.kept = m.wanted // not wanted if LeaveGroup was called in the meantime
+	}
 }
 
 // endJoin ends beginJoin. A rejected group remains wanted if another JoinGroup succeeded or still may.
@@ -189,25 +198,25 @@ func (g *groups) beforeWrite(k *call) bool {
 	case k.request.kind == requestLeave:
 		g.drop(k.request.group) // a JoinGroup may have been written since LeaveGroup was called
 	case k.only != 0:
-		return m != nil && m.wanted
+		return m != nil && m.kept
 	default:
 		m.wanted = true // a LeaveGroup may have been called since JoinGroup was called
 	}
 	return true
 }
 
-// all returns the groups that are wanted.
+// all returns the groups to rejoin.
 func (g *groups) all() []string {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	var wanted []string
+	var kept []string
 	for group, m := range g.members {
-		if m.wanted {
-			wanted = append(wanted, group)
+		if m.kept {
+			kept = append(kept, group)
 		}
 	}
-	slices.Sort(wanted)
-	return wanted
+	slices.Sort(kept)
+	return kept
 }
 
 // JoinGroup joins a group. The client needs the permission to join it.

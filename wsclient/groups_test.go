@@ -2,6 +2,7 @@ package wsclient
 
 import (
 	"context"
+	"fmt"
 	"sync"
 	"testing"
 	"testing/synctest"
@@ -101,6 +102,53 @@ func TestAGroupIsRejoinedIfAnyJoinSucceeded(t *testing.T) {
 			})
 		})
 	}
+}
+
+// TestAJoinThatWaitsIsSentOnce checks that a JoinGroup that waits for a new connection joins the group itself: the group is
+// not rejoined as well, and its rejection is not reported twice.
+func TestAJoinThatWaitsIsSentOnce(t *testing.T) {
+	for _, sent := range []bool{false, true} {
+		t.Run(fmt.Sprintf("sent before %v", sent), func(t *testing.T) {
+			bubble(t, func(t *testing.T, s *service) {
+				o, e := recordEvents(Options{Protocol: JSONPlain})
+				conn, p := s.connect(o)
+				var joined chan error
+				if sent {
+					joined = join(conn, "room")
+					p.expect("joinGroup")
+				}
+				p.cut()
+				<-p.ended
+				synctest.Wait()
+				if !sent {
+					joined = join(conn, "room")
+				}
+				p = s.next()
+				p.sendConnected("c2")
+				p.nack(p.expect("joinGroup"), "Forbidden")
+				require.ErrorIs(t, <-joined, ErrForbidden)
+				synctest.Wait()
+				require.Empty(t, p.frames)
+				e.expect(t, "connected c1 false", "disconnected c1 1006", "connected c2 false")
+				require.Empty(t, e.all)
+				require.Empty(t, rejoined(s, p))
+			})
+		})
+	}
+}
+
+// TestAnAcknowledgedJoinIsRejoinedAtOnce checks that a group is rejoined on the next connection even if JoinGroup has not seen
+// its acknowledgement yet.
+func TestAnAcknowledgedJoinIsRejoinedAtOnce(t *testing.T) {
+	bubble(t, func(t *testing.T, s *service) {
+		conn, _ := s.connect(Options{})
+		conn.groups.beginJoin("room")
+		k := &call{request: request{kind: requestJoin, group: "room"}, answer: make(chan *frame, 1)}
+		id := conn.acks.register(0, k)
+		conn.handle(nil, &frame{kind: frameAck, ackID: id, failure: failure{name: nameDuplicate}}, 0)
+		require.Equal(t, []string{"room"}, conn.groups.all())
+		require.Len(t, k.answer, 1)
+	})
 }
 
 // TestTheLastRequestDecidesAboutAGroup checks that the groups to rejoin are those that the service has the client in, if

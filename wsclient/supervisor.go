@@ -113,8 +113,13 @@ func (c *Conn) handle(l *link, f *frame, size int) {
 	case frameMessage:
 		c.deliver(l, f.message, size)
 	case frameAck:
-		kept := *f // copied, so that f does not escape to the heap for messages
-		c.acks.resolve(&kept)
+		if k := c.acks.take(f.ackID); k != nil {
+			if k.request.kind == requestJoin && f.isSuccess() {
+				c.groups.joined(k.request.group)
+			}
+			kept := *f        // copied, so that f does not escape to the heap for messages
+			k.answer <- &kept // never blocks: each attempt receives at most one acknowledgement
+		}
 	case frameConnected: // later in a connection, it may carry a new reconnection token
 		c.mu.Lock()
 		if f.reconnectionToken != "" && f.connectionID == c.session.id && c.queue.reliable {
