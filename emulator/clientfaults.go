@@ -33,7 +33,7 @@ var clientOperations = []ClientOperation{ClientJoinGroup, ClientLeaveGroup, Clie
 // ClientFault describes how requests of connected clients fail. Set at most one of Unacknowledged, Error and Cut; Delay may be
 // set with any of them, or alone. A ClientFault does not affect MQTT clients.
 type ClientFault struct {
-	// Operation selects requests by their kind. "" selects all kinds.
+	// Operation selects requests by their kind. "" selects all kinds, and the fragments and the ends of streams.
 	Operation ClientOperation
 
 	// ConnectionID selects the requests of one client, by the ID in its connected message. "" selects all clients of all hubs.
@@ -47,12 +47,13 @@ type ClientFault struct {
 	// still responds to pings.
 	Delay time.Duration
 
-	// Unacknowledged executes the request without acknowledging it. If the client repeats the ackId, the second acknowledgement
-	// has the error Duplicate.
+	// Unacknowledged executes the request without acknowledging it, or without the response to an invocation or stream. If the
+	// client repeats the ackId, the second acknowledgement has the error Duplicate.
 	Unacknowledged bool
 
 	// Error, if not "", is the name of the error in the acknowledgement, such as "InternalServerError". The request is not
-	// executed. A client without a subprotocol receives no acknowledgements: its connection is closed with 1011.
+	// executed. An invocation or a stream fails with this error. A client without a subprotocol receives no acknowledgements: its
+	// connection is closed with 1011.
 	Error string
 
 	// Cut cuts the connection instead of acknowledging the request. A reliable client may recover.

@@ -13,6 +13,12 @@ import (
 
 func TestClientFaults(t *testing.T) {
 	const join, leave = `{"type":"joinGroup","group":"g","ackId":1}`, `{"type":"leaveGroup","group":"g","ackId":2}`
+	const (
+		openStream      = `{"type":"sendToGroup","group":"g","stream":{"streamId":"s"}}`
+		streamKeepAlive = `{"type":"streamData","streamId":"s"}`
+		streamData      = `{"type":"streamData","streamId":"s","streamSequenceId":1,"dataType":"text","data":"hi"}`
+		streamEnd       = `{"type":"streamEnd","streamId":"s"}`
+	)
 	start := func(t *testing.T) (*emulator.Server, *reliableClient) {
 		srv := emulator.StartT(t, nil)
 		return srv, dialReliable(t, srv, dialOptions{roles: []string{"webpubsub.joinLeaveGroup", "webpubsub.sendToGroup"}})
@@ -83,6 +89,51 @@ func TestClientFaults(t *testing.T) {
 		srv.Advance(time.Minute)
 		require.Equal(t, 1.0, c.object()["ackId"])
 		require.Equal(t, 2.0, c.object()["ackId"])
+	})
+	t.Run("a stream cannot be opened", func(t *testing.T) {
+		srv, c := start(t)
+		require.NoError(t, srv.InjectClientFault(emulator.ClientFault{Operation: emulator.ClientSendToGroup, Error: "Forbidden"}))
+		require.Equal(t, `{"type":"streamClosed","streamId":"s","error":{"name":"Forbidden","message":"A fault that was asked for."}}`, c.ask(openStream))
+		require.Contains(t, c.ask(openStream), `"streamAck"`)
+	})
+	t.Run("the responses of a stream are dropped", func(t *testing.T) {
+		srv, c := start(t)
+		member := dialJSON(t, srv, dialOptions{groups: []string{"g"}})
+		for _, frame := range []string{openStream, streamData, streamEnd} {
+			require.NoError(t, srv.InjectClientFault(emulator.ClientFault{Unacknowledged: true}))
+			c.write(frame)
+			require.Equal(t, `{"type":"pong"}`, c.ask(`{"type":"ping"}`), frame)
+		}
+		require.Equal(t, "hi", member.object()["data"])
+		require.Contains(t, member.object()["stream"], "endOfStream")
+	})
+	t.Run("an open stream fails", func(t *testing.T) {
+		srv, c := start(t)
+		member := dialJSON(t, srv, dialOptions{groups: []string{"g"}})
+		require.Contains(t, c.ask(openStream), `"streamAck"`)
+		require.NoError(t, srv.InjectClientFault(emulator.ClientFault{Error: "InternalServerError"}))
+		require.Contains(t, c.ask(streamData), `"name":"InternalServerError"`)
+		require.Contains(t, member.object()["stream"], "error", "the members are told")
+		require.Contains(t, c.ask(streamData), `"name":"StreamNotFound"`)
+	})
+	t.Run("the connection is cut after each request of a stream", func(t *testing.T) {
+		srv, c := start(t)
+		member := dialJSON(t, srv, dialOptions{groups: []string{"g"}})
+		for _, frame := range []string{openStream, streamKeepAlive, streamData, streamEnd} {
+			require.NoError(t, srv.InjectClientFault(emulator.ClientFault{Cut: emulator.CutAfterEffect}))
+			c.write(frame)
+			_, _, err := c.ws.Read(t.Context())
+			require.Equal(t, websocket.StatusCode(-1), websocket.CloseStatus(err), frame)
+			c.comeBack()
+		}
+		require.Equal(t, "hi", member.object()["data"])
+		require.Contains(t, member.object()["stream"], "endOfStream")
+	})
+	t.Run("the response to an invocation that failed is dropped", func(t *testing.T) {
+		srv, c := start(t)
+		require.NoError(t, srv.InjectClientFault(emulator.ClientFault{Operation: emulator.ClientInvoke, Unacknowledged: true}))
+		c.write(`{"type":"invoke","invocationId":"i","target":"event","event":"nobody"}`)
+		require.Contains(t, c.ask(join), `"ackId":1`, "there is no invokeResponse")
 	})
 	t.Run("a raw client's frame fails", func(t *testing.T) {
 		srv, _ := start(t)

@@ -35,19 +35,9 @@ func (s *socket) invoke(r *request) {
 			s.logFailedEvent(r, err)
 			s.respond(r, &protocol.AckError{Name: protocol.AckInternal, Message: internalError})
 		default:
-			s.sendInvokeResponse(r, reply)
+			s.answer(r, protocol.InvokeResponse(r.InvocationID, reply, nil))
 		}
 	})
-}
-
-// sendInvokeResponse sends the response to an invocation that succeeded.
-func (s *socket) sendInvokeResponse(r *request, reply *hub.Payload) {
-	if !r.fault.Unacknowledged && !r.fault.CutAfterEffect {
-		s.enqueue(protocol.InvokeResponse(r.InvocationID, reply, nil))
-	}
-	if r.fault.CutAfterEffect {
-		s.Drop()
-	}
 }
 
 // cancelInvocation cancels an invocation, whether it is queued, delayed by a fault, or the application is handling it.
@@ -83,7 +73,7 @@ type stream struct {
 // that was cut off may repeat its request.
 func (s *socket) openStream(r *request) {
 	if !s.Allows(hub.SendToGroup, r.Group) {
-		s.closeStream(r.StreamID, protocol.StreamForbidden, forbiddenMessage("send to", r.Group))
+		s.answer(r, s.endStream(r.StreamID, protocol.StreamForbidden, forbiddenMessage("send to", r.Group)))
 		return
 	}
 	s.mu.Lock()
@@ -102,10 +92,10 @@ func (s *socket) openStream(r *request) {
 	switch {
 	case st == nil:
 	case st.group != r.Group:
-		s.closeStream(r.StreamID, protocol.StreamBadRequest, "The stream is already open for another group.")
+		s.answer(r, s.endStream(r.StreamID, protocol.StreamBadRequest, "The stream is already open for another group."))
 	default:
 		s.restartIdleTimer(st)
-		s.enqueue(protocol.StreamAck(st.id, st.expected))
+		s.answer(r, protocol.StreamAck(st.id, st.expected))
 	}
 }
 
@@ -118,18 +108,18 @@ func (s *socket) restartIdleTimer(st *stream) {
 	}
 	if s.streams[st.id] == st {
 		st.idle = s.Hub.Service.Clock.AfterFunc(st.timeout, func() {
-			s.closeStream(st.id, protocol.StreamIdleTimeout, fmt.Sprintf("The stream was idle for %d ms.", st.timeout.Milliseconds()))
+			s.enqueue(s.endStream(st.id, protocol.StreamIdleTimeout, fmt.Sprintf("The stream was idle for %d ms.", st.timeout.Milliseconds())))
 		})
 	}
 }
 
-// closeStream closes a stream with an error, and notifies the client and the members of the group. If the stream is not
-// open, only the client is notified.
-func (s *socket) closeStream(id, name, message string) {
+// endStream ends a stream with an error, if it is open, and notifies the members of the group. It returns the frame that
+// notifies the sender.
+func (s *socket) endStream(id, name, message string) *hub.Frame {
 	if st, open := s.removeStream(id); open {
 		s.publishEnd(st, &hub.StreamFailure{Name: name, Message: message})
 	}
-	s.enqueue(protocol.StreamClosed(id, &protocol.AckError{Name: name, Message: message}))
+	return protocol.StreamClosed(id, &protocol.AckError{Name: name, Message: message})
 }
 
 // removeStream removes an open stream and returns a copy of it. It returns false if the stream is not open.
@@ -160,16 +150,19 @@ func (s *socket) streamData(r *request) {
 	s.mu.Unlock()
 	switch {
 	case st == nil:
-		s.closeStream(r.StreamID, protocol.StreamNotFound, "There is no such stream.")
+		s.answer(r, s.endStream(r.StreamID, protocol.StreamNotFound, "There is no such stream."))
 		return
 	case r.Fragment > st.expected:
-		s.enqueue(protocol.StreamNack(st.id, st.expected))
+		s.answer(r, protocol.StreamNack(st.id, st.expected))
 		return // only accepted activity keeps a stream open
-	case r.Fragment == 0: // keep-alive
+	case r.Fragment == 0: // a keep-alive has no response
+		if r.fault.CutAfterEffect {
+			s.Drop()
+		}
 	case r.Fragment < st.expected: // a duplicate
-		s.enqueue(protocol.StreamAck(st.id, st.expected))
+		s.answer(r, protocol.StreamAck(st.id, st.expected))
 	case !s.Allows(hub.SendToGroup, st.group):
-		s.closeStream(st.id, protocol.StreamForbidden, forbiddenMessage("send to", st.group))
+		s.answer(r, s.endStream(st.id, protocol.StreamForbidden, forbiddenMessage("send to", st.group)))
 		return
 	default:
 		m := &hub.Message{Group: st.group, Payload: r.Payload, Stream: &hub.StreamFragment{ID: st.id, Number: st.expected}}
@@ -178,7 +171,7 @@ func (s *socket) streamData(r *request) {
 		s.mu.Lock()
 		st.expected++
 		s.mu.Unlock()
-		s.enqueue(protocol.StreamAck(st.id, st.expected))
+		s.answer(r, protocol.StreamAck(st.id, st.expected))
 	}
 	s.restartIdleTimer(st)
 }
@@ -187,11 +180,11 @@ func (s *socket) streamData(r *request) {
 func (s *socket) streamEnd(r *request) {
 	st, open := s.removeStream(r.StreamID)
 	if !open {
-		s.closeStream(r.StreamID, protocol.StreamNotFound, "There is no such stream.")
+		s.answer(r, s.endStream(r.StreamID, protocol.StreamNotFound, "There is no such stream."))
 		return
 	}
 	s.publishEnd(st, r.StreamError)
-	s.enqueue(protocol.StreamClosed(st.id, nil))
+	s.answer(r, protocol.StreamClosed(st.id, nil))
 }
 
 // dropStreams ends all streams of a client that is gone, and notifies the members of the groups. The caller holds s.mu.

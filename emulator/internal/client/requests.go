@@ -307,23 +307,31 @@ func (s *socket) respond(r *request, err *protocol.AckError) {
 	}
 	switch {
 	case r.Kind == protocol.RequestInvoke:
-		s.enqueue(protocol.InvokeResponse(r.InvocationID, nil, err))
+		s.answer(r, protocol.InvokeResponse(r.InvocationID, nil, err))
+	case r.StreamID != "" && err != nil:
+		s.answer(r, s.endStream(r.StreamID, err.Name, err.Message))
 	case r.AckID != nil:
 		if err == nil {
 			s.mu.Lock()
 			s.acked.add(*r.AckID)
 			s.mu.Unlock()
 		}
-		if r.fault.Unacknowledged || r.fault.CutAfterEffect {
-			break
-		}
-		s.enqueue(s.codec.Ack(*r.AckID, err))
+		s.answer(r, s.codec.Ack(*r.AckID, err))
+	case r.fault.CutAfterEffect:
+		s.Drop()
 	case err != nil && err.Name == protocol.AckForbidden:
 		s.Hub.Service.Log.Info("a client's request failed, but the client is not notified because the request has no ackId",
 			"hub", s.Hub.Name, "connection", s.ID, "type", r.Kind.String(), "error", err)
 	}
-	if r.fault.CutAfterEffect {
+}
+
+// answer sends the frame that responds to a request, unless the request's fault loses the response or cuts the connection.
+func (s *socket) answer(r *request, frame *hub.Frame) {
+	switch {
+	case r.fault.CutAfterEffect:
 		s.Drop()
+	case !r.fault.Unacknowledged:
+		s.enqueue(frame)
 	}
 }
 
