@@ -3,6 +3,7 @@ package emulator
 import (
 	"bytes"
 	"context"
+	"fmt"
 	"time"
 )
 
@@ -57,5 +58,9 @@ func (s *Server) EventCount(hub, name string) int { return s.events.Count(hub, n
 // has failed. The effect of a response, such as a message to the client, may come a moment later. Both names are
 // case-insensitive. See also [Server.WaitForConnections].
 func (s *Server) WaitForEvents(ctx context.Context, hub, name string, n int) error {
-	return s.wait(ctx, n, name+" events of hub "+hub, func() int { return min(n, s.EventCount(hub, name)) })
+	err := s.wait(ctx, n, name+" events of hub "+hub, func() int { return min(n, s.EventCount(hub, name)) })
+	if err != nil && !s.events.Receives(hub, name) {
+		err = fmt.Errorf("%w; no event handler of hub %s receives this event", err, hub)
+	}
+	return err
 }

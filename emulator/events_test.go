@@ -102,6 +102,31 @@ func TestWaitsHaveADefaultTimeoutUnderStartT(t *testing.T) {
 	require.Error(t, own.WaitForConnections(t.Context(), "chat", 1), "the server is closed")
 }
 
+// The error of a wait says why the awaited state may never come.
+func TestTheErrorOfAWaitNamesLikelyReasons(t *testing.T) {
+	s := emulator.StartT(t, nil)
+	emulator.SetWaitTimeout(s, time.Millisecond)
+	const nobody = "no event handler of hub chat receives this event"
+	require.ErrorContains(t, s.WaitForEvents(t.Context(), "chat", "order", 1), nobody)
+	fails := handlerFunc(func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusServiceUnavailable) })
+	require.NoError(t, s.SetHubSettings("chat", emulator.HubSettings{EventHandlers: []emulator.EventHandler{{Handler: fails, UserEventPattern: "*"}}}))
+	require.ErrorContains(t, s.WaitForEvents(t.Context(), "chat", "connected", 1), nobody)
+	err := s.WaitForEvents(t.Context(), "CHAT", "Order", 1)
+	require.NotContains(t, err.Error(), nobody)
+	require.NotContains(t, err.Error(), "delayed")
+
+	dialJSON(t, s, dialOptions{}).write(`{"type":"event","event":"order","data":1}`)
+	emulator.SetWaitTimeout(s, patience)
+	require.NoError(t, s.WaitForDelayed(t.Context(), 1))
+	emulator.SetWaitTimeout(s, time.Millisecond)
+	err = s.WaitForEvents(t.Context(), "chat", "order", 1)
+	require.ErrorIs(t, err, context.DeadlineExceeded)
+	require.ErrorContains(t, err, "delayed by the server's clock until Advance: 1 requests or events")
+	require.ErrorContains(t, s.WaitForUser(t.Context(), "chat", "ann", 1), "connections of user ann to hub chat, there are 0")
+	require.ErrorContains(t, s.WaitForGroup(t.Context(), "chat", "g", 1), "connections in group g of hub chat, there are 0")
+	require.NotContains(t, s.WaitForDelayed(t.Context(), 9).Error(), "Advance")
+}
+
 func TestDisconnectedCanOvertakeConnected(t *testing.T) {
 	s := emulator.StartT(&failureRecorder{TB: t}, nil)
 	for _, f := range []emulator.Fault{

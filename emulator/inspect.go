@@ -167,14 +167,22 @@ func (s *Server) RequestCount(operation Operation) int {
 	return s.api.Count(string(operation))
 }
 
-// wait waits until count returns want, ctx ends or the server closes. An error names what was awaited.
+// delayedThings is what WaitForDelayed counts.
+const delayedThings = "delayed requests and events"
+
+// wait waits until count returns want, ctx ends or the server closes. An error names what was awaited, and says whether
+// something is delayed: a test that has not called Advance may be waiting for its effect.
 func (s *Server) wait(ctx context.Context, want int, what string, count func() int) error {
 	if _, limited := ctx.Deadline(); !limited && s.waitTimeout > 0 {
 		var cancel context.CancelFunc
 		ctx, cancel = context.WithTimeout(ctx, s.waitTimeout)
 		defer cancel()
 	}
-	return s.board.Wait(ctx, s.service.Life.Closing(), want, what, count)
+	err := s.board.Wait(ctx, s.service.Life.Closing(), want, what, count)
+	if delayed := s.service.Delayed(); err != nil && delayed > 0 && what != delayedThings {
+		err = fmt.Errorf("%w; delayed by the server's clock until Advance: %d requests or events", err, delayed)
+	}
+	return err
 }
 
 // WaitForConnections waits until a hub has exactly n clients, including those that may still recover. It returns an error with
@@ -185,12 +193,12 @@ func (s *Server) WaitForConnections(ctx context.Context, hub string, n int) erro
 
 // WaitForGroup waits until exactly n connections of a hub are in a group. See [Server.WaitForConnections].
 func (s *Server) WaitForGroup(ctx context.Context, hub, group string, n int) error {
-	return s.wait(ctx, n, "connections in group "+group, func() int { return s.service.Hub(hub).Count(&kernel.Target{Group: group}) })
+	return s.wait(ctx, n, "connections in group "+group+" of hub "+hub, func() int { return s.service.Hub(hub).Count(&kernel.Target{Group: group}) })
 }
 
 // WaitForUser waits until a user has exactly n connections to a hub. See [Server.WaitForConnections].
 func (s *Server) WaitForUser(ctx context.Context, hub, userID string, n int) error {
-	return s.wait(ctx, n, "connections of user "+userID, func() int { return s.service.Hub(hub).Count(&kernel.Target{User: userID}) })
+	return s.wait(ctx, n, "connections of user "+userID+" to hub "+hub, func() int { return s.service.Hub(hub).Count(&kernel.Target{User: userID}) })
 }
 
 // WaitForRecovering waits until exactly n clients of a hub, reliable or MQTT, are cut off and may still recover. See
@@ -227,5 +235,5 @@ func (s *Server) WaitForRequests(ctx context.Context, operation Operation, n int
 //
 // See also [Server.WaitForConnections].
 func (s *Server) WaitForDelayed(ctx context.Context, n int) error {
-	return s.wait(ctx, n, "delayed requests and events", func() int { return min(n, s.service.Delayed()) })
+	return s.wait(ctx, n, delayedThings, func() int { return min(n, s.service.Delayed()) })
 }

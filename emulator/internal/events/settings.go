@@ -165,6 +165,16 @@ func (h *hubHandlers) Listens(hub string) bool {
 	return h.find(hub, func(*handler) bool { return true }) != nil
 }
 
+// Receives reports whether a handler of a hub receives the events with a name: system events if a system event has the name.
+func (h *hubHandlers) Receives(hub, name string) bool {
+	match := receivesUser(name)
+	switch name = strings.ToLower(name); name {
+	case eventConnect, eventConnected, eventDisconnected:
+		match = receivesSystem(name)
+	}
+	return h.find(hub, match) != nil
+}
+
 func receivesSystem(event string) func(*handler) bool {
 	return func(h *handler) bool { return slices.Contains(h.system, event) }
 }
