@@ -230,7 +230,7 @@ func (s *Server) WaitForRequests(ctx context.Context, operation Operation, n int
 //
 //   - a request, a handshake or a connected event by the Delay of a [Fault], and a client's request by the Delay of a
 //     [ClientFault]
-//   - an event that failed, until it is sent again
+//   - an event, or the validation of an event handler, that failed, until it is sent again
 //   - an event that waits for an application's server to connect to the tunnel
 //
 // See also [Server.WaitForConnections].

@@ -10,6 +10,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"log"
 	"log/slog"
 	"maps"
 	"net"
@@ -661,6 +662,22 @@ func TestAResponseOverTheLimitIsNotRetried(t *testing.T) {
 	require.Contains(t, c.ask(`{"type":"event","event":"x","dataType":"text","data":"x","ackId":1}`), `"message":"Internal server error"`)
 	require.Len(t, log.wait(t, 3), 3, "connect, connected and x")
 	require.Contains(t, s.Events()[2].Error, "longer than 16777216 bytes")
+}
+
+// A validation that fails is repeated for nine seconds. The log explains the wait from the beginning.
+func TestAFailedValidationIsLoggedBeforeItIsRepeated(t *testing.T) {
+	server := httptest.NewUnstartedServer(http.NotFoundHandler())
+	server.Config.ErrorLog = log.New(io.Discard, "", 0)
+	server.StartTLS() // with a certificate that the emulator does not trust
+	t.Cleanup(server.Close)
+	logger, lines := logged()
+	s := emulator.StartT(t, &emulator.Options{Logger: logger})
+	require.NoError(t, s.SetHubSettings("chat", emulator.HubSettings{EventHandlers: []emulator.EventHandler{{URLTemplate: server.URL, UserEventPattern: "*"}}}))
+	dialJSON(t, s, dialOptions{}).write(`{"type":"event","event":"e","data":1}`)
+	require.NoError(t, s.WaitForDelayed(t.Context(), 1))
+	require.Contains(t, lines(), "the validation of an event handler failed")
+	require.Contains(t, lines(), "failed to verify certificate")
+	require.Contains(t, lines(), "retry in 1s")
 }
 
 func TestValidation(t *testing.T) {

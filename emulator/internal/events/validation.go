@@ -7,6 +7,8 @@ import (
 	"strings"
 	"sync"
 	"time"
+
+	"github.com/awps-go/webpubsub/internal/redact"
 )
 
 const (
@@ -113,6 +115,12 @@ func (u *Sender) requestValidation(ctx context.Context, h *handler, method, orig
 		if !retry || attempt == len(eventRetries) {
 			return a, err
 		}
+		reason := err
+		if reason == nil {
+			reason = fmt.Errorf("status %d", a.status)
+		}
+		u.Service.Log.Info("the validation of an event handler failed", "hub", h.hub, "origin", origin, "attempt", attempt+1,
+			"error", redact.Text(reason.Error(), u.secrets()...), "next", "retry in "+eventRetries[attempt].String())
 		if !u.sleep(ctx, eventRetries[attempt]) {
 			return nil, errClosing
 		}
