@@ -1,6 +1,7 @@
 package emulator_test
 
 import (
+	"io"
 	"net/http"
 	"net/url"
 	"strings"
@@ -93,6 +94,27 @@ func TestARejectionStatesTheReasonAndPrintsNoToken(t *testing.T) {
 	require.NotContains(t, body.String(), token)
 	require.NotContains(t, body.String(), srv.AccessKey())
 	require.Equal(t, "Unauthorized", resp.Header.Get("x-ms-error-code"))
+}
+
+// A test whose credential is a fake one learns which option it needs, or that the option rejects the token.
+func TestARejectionNamesTheOptionForOtherTokens(t *testing.T) {
+	for want, accept := range map[string]func(string) bool{
+		"the access token is malformed: the emulator's option AcceptBearer accepts tokens other than those of access keys": nil,
+		"the access token is malformed, and the emulator's option AcceptBearer rejects it":                                 func(string) bool { return false },
+	} {
+		srv := emulator.StartT(t, &emulator.Options{AcceptBearer: accept})
+		for _, path := range []string{":send", ":generateToken"} {
+			req, _ := http.NewRequest("POST", srv.Endpoint()+"/api/hubs/chat/"+path, nil)
+			req.Header.Set("Authorization", "Bearer fake")
+			resp, err := restClient.Do(req)
+			require.NoError(t, err)
+			body, err := io.ReadAll(resp.Body)
+			resp.Body.Close()
+			require.NoError(t, err)
+			require.Equal(t, 401, resp.StatusCode)
+			require.Contains(t, string(body), want)
+		}
+	}
 }
 
 func TestClientsConnectOnlyWithATokenForTheirHub(t *testing.T) {

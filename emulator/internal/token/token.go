@@ -9,6 +9,7 @@ import (
 	"encoding/base64"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"math"
 	"net/http"
 	"net/url"
@@ -133,6 +134,8 @@ func (s *firstString) UnmarshalJSON(b []byte) error {
 // ErrNoToken is returned if a request has no access token.
 var ErrNoToken = errors.New("the request carries no access token")
 
+var errMalformed = errors.New("the access token is malformed")
+
 // Options are the settings of an Authority.
 type Options struct {
 	Key, SecondaryKey string
@@ -220,7 +223,7 @@ func tokenFault(err error) error {
 	case errors.Is(err, jwt.ErrTokenSignatureInvalid):
 		return errors.New("the access token is not signed with this resource's access key, or not with HS256")
 	default:
-		return errors.New("the access token is malformed")
+		return errMalformed
 	}
 }
 
@@ -239,10 +242,7 @@ func (a *Authority) AuthorizeRequest(r *http.Request) error {
 	token := bearer(r)
 	c, err := a.verify(token)
 	if err != nil {
-		if a.accepts(token) {
-			return nil
-		}
-		return err
+		return a.acceptBearer(token, err)
 	}
 	path := r.RequestURI
 	if !strings.HasPrefix(path, "/") { // the absolute form, as sent to a proxy
@@ -263,15 +263,26 @@ func (a *Authority) AuthorizeEntra(r *http.Request) error {
 	if _, err := a.verify(token); err == nil {
 		return errors.New("the service accepts :generateToken with tokens of Microsoft Entra ID only: with an access key, " +
 			"the client signs client access tokens itself")
-	} else if !a.accepts(token) {
-		return err
+	} else {
+		return a.acceptBearer(token, err)
 	}
-	return nil
 }
 
-// accepts reports whether AcceptBearer accepts a token.
-func (a *Authority) accepts(token string) bool {
-	return token != "" && a.AcceptBearer != nil && a.AcceptBearer(token)
+// acceptBearer returns nil if AcceptBearer accepts a token that failed verification with err. Otherwise it returns err, and says
+// what the option would do or has done.
+func (a *Authority) acceptBearer(token string, err error) error {
+	switch {
+	case token == "":
+		return err
+	case a.AcceptBearer == nil:
+		if errors.Is(err, errMalformed) {
+			err = fmt.Errorf("%w: the emulator's option AcceptBearer accepts tokens other than those of access keys", err)
+		}
+		return err
+	case !a.AcceptBearer(token):
+		return fmt.Errorf("%w, and the emulator's option AcceptBearer rejects it", err)
+	}
+	return nil
 }
 
 // isFor reports whether an audience covers a path on a host. The audience may name the path itself or a path below it. It is
@@ -393,10 +404,7 @@ func (a *Authority) AuthorizeTunnel(r *http.Request) (subject string, err error)
 	token := clientToken(r)
 	c, err := a.verify(token)
 	if err != nil {
-		if a.accepts(token) {
-			return "", nil
-		}
-		return "", err
+		return "", a.acceptBearer(token, err)
 	}
 	query := slices.DeleteFunc(strings.Split(r.URL.RawQuery, "&"), func(pair string) bool { return strings.HasPrefix(pair, QueryName+"=") })
 	path, wanted := r.URL.EscapedPath()+"?"+strings.Join(query, "&"), strings.Replace(a.Endpoint.Scheme, "http", "ws", 1)
