@@ -7,6 +7,8 @@ import (
 	"time"
 
 	"github.com/awps-go/webpubsub/emulator/internal/client"
+	kernel "github.com/awps-go/webpubsub/emulator/internal/hub"
+	"github.com/awps-go/webpubsub/emulator/internal/protocol"
 )
 
 // This file injects faults into the connections of clients. Faults of HTTP requests, including handshakes, are in faults.go.
@@ -60,8 +62,8 @@ type ClientFault struct {
 	Cut Cut
 }
 
-// InjectClientFault makes the next requests of connected clients that match f fail. It returns an error if f is invalid or has
-// no effect. After [StartT], such an error also fails the test. [Server.ClearFaults] removes the fault.
+// InjectClientFault makes the next requests of connected clients that match f fail. It returns an error if f is invalid or cannot
+// happen. After [StartT], such an error also fails the test. [Server.ClearFaults] removes the fault.
 func (s *Server) InjectClientFault(f ClientFault) error {
 	err := s.injectClientFault(f)
 	if err != nil {
@@ -88,6 +90,8 @@ func (s *Server) injectClientFault(f ClientFault) error {
 		return fmt.Errorf("emulator: ClientFault has no effect: set Unacknowledged, Error, Cut or Delay")
 	case effects > 1:
 		return fmt.Errorf("emulator: ClientFault.Unacknowledged, Error and Cut are mutually exclusive")
+	case f.ConnectionID != "" && s.isMQTT(f.ConnectionID):
+		return fmt.Errorf("emulator: ClientFault.ConnectionID %q is an MQTT client, which client faults do not affect", f.ConnectionID)
 	}
 	s.clientFaults.Inject(client.Fault{Operation: string(f.Operation), ConnectionID: f.ConnectionID, Times: cmp.Or(f.Times, 1),
 		Delay: f.Delay, Unacknowledged: f.Unacknowledged, Error: f.Error,
@@ -95,35 +99,51 @@ func (s *Server) injectClientFault(f ClientFault) error {
 	return nil
 }
 
-// link is implemented by the connections that a test can break: those of all clients but MQTT clients.
-type link interface {
+// isMQTT reports whether a hub has an MQTT client with a connection ID. The IDs of other clients are random.
+func (s *Server) isMQTT(connectionID string) bool {
+	return slices.ContainsFunc(s.service.Hubs(), func(h *kernel.Hub) bool {
+		c := h.Find(connectionID)
+		if c == nil {
+			return false
+		}
+		_, ok := c.Link.(protocol.MQTTLink)
+		return ok
+	})
+}
+
+// silencer is implemented by the connections of all clients.
+type silencer interface {
 	// Silence stops all traffic in both directions. It reports whether there was a connection.
 	Silence() bool
+}
+
+// link is implemented by the connections of all clients but MQTT clients.
+type link interface {
 	// CloseWith closes the connection with a code. It reports whether there was a connection.
 	CloseWith(code int, reason string) bool
 	// RenewToken sends a reliable client a new reconnection token. It reports whether the client is reliable and connected.
 	RenewToken() bool
 }
 
-// find returns the link of a client, or nil if there is no such client or it is an MQTT client.
-func (s *Server) find(hub, connectionID string) link {
+// find returns the link of a client as an L, or false if there is no such client or its link is not an L.
+func find[L any](s *Server, hub, connectionID string) (l L, found bool) {
 	if c := s.service.Hub(hub).Find(connectionID); c != nil {
-		l, _ := c.Link.(link)
-		return l
+		l, found = c.Link.(L)
 	}
-	return nil
+	return l, found
 }
 
 // SilenceConnection makes a client's connection half-open, as if the network between them had failed silently. From then on, the
 // server reads nothing from the client, and the client receives nothing.
 //
 // The client stays connected to the hub. [Server.DropConnection] makes the server notice the failure. A reliable client may
-// recover over another connection at any time.
+// recover over another connection at any time. From an MQTT client, the server expects packets: it cuts the connection when one and
+// a half times the keep alive have passed, by the machine's clock.
 //
-// SilenceConnection reports whether the hub has the client and the client has a connection. It returns false for MQTT clients.
+// SilenceConnection reports whether the hub has the client and the client has a connection.
 func (s *Server) SilenceConnection(hub, connectionID string) bool {
-	l := s.find(hub, connectionID)
-	return l != nil && l.Silence()
+	l, found := find[silencer](s, hub, connectionID)
+	return found && l.Silence()
 }
 
 // CloseConnection closes a client's connection with a close frame that has the code and the first 123 bytes of the reason.
@@ -140,14 +160,14 @@ func (s *Server) CloseConnection(hub, connectionID string, code int, reason stri
 	if !registered && (code < 3000 || code > 4999) {
 		panic(fmt.Sprintf("emulator: CloseConnection: code %d is not allowed in a close frame", code))
 	}
-	l := s.find(hub, connectionID)
-	return l != nil && l.CloseWith(code, reason)
+	l, found := find[link](s, hub, connectionID)
+	return found && l.CloseWith(code, reason)
 }
 
 // RenewReconnectionToken sends a reliable client a new reconnection token in a connected message, which the service may do at
 // any time. The old token stays valid until the client has recovered with the new one. RenewReconnectionToken returns false
 // unless the hub has the client, and the client is reliable and not cut off.
 func (s *Server) RenewReconnectionToken(hub, connectionID string) bool {
-	l := s.find(hub, connectionID)
-	return l != nil && l.RenewToken()
+	l, found := find[link](s, hub, connectionID)
+	return found && l.RenewToken()
 }

@@ -9,6 +9,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/awps-go/webpubsub/emulator"
+	"github.com/awps-go/webpubsub/emulator/internal/mqttpacket"
 )
 
 func TestClientFaults(t *testing.T) {
@@ -166,6 +167,10 @@ func TestInvalidClientFaults(t *testing.T) {
 		require.ErrorContains(t, err, want)
 		require.Equal(t, err.Error(), tb.take(), "the error fails the test")
 	}
+	require.NoError(t, srv.InjectClientFault(emulator.ClientFault{ConnectionID: "pump1", Error: "x"}), "the client may have left")
+	dialWire(t, srv, mqtt5, dialOptions{}, connectPacket("pump1"))
+	require.ErrorContains(t, srv.InjectClientFault(emulator.ClientFault{ConnectionID: "pump1", Error: "x"}), `"pump1" is an MQTT client`)
+	tb.take()
 	for _, code := range []int{0, 999, 1004, 1005, 1006, 1015, 2999, 5000} {
 		require.Panics(t, func() { srv.CloseConnection("chat", "x", code, "") }, code)
 	}
@@ -189,6 +194,29 @@ func TestAHalfOpenConnection(t *testing.T) {
 	require.True(t, srv.DropConnection("chat", c.id))
 	require.True(t, srv.Connections("chat")[0].Recovering)
 	require.False(t, srv.SilenceConnection("chat", c.id), "the client has no connection")
+}
+
+func TestAHalfOpenConnectionOfAnMQTTClient(t *testing.T) {
+	both(t, func(t *testing.T, version mqttVersion) {
+		srv := emulator.StartT(t, nil)
+		o := dialOptions{roles: allRoles}
+		c, _ := dialWire(t, srv, version, o, keeping(connectPacket("id")))
+		c.send(subscribePacket("room"))
+		c.expect(mqttpacket.Suback)
+		require.True(t, srv.SilenceConnection("chat", "id"))
+		c.send(subscribePacket("other"))
+		rest{t, srv}.text("hubs/chat/groups/room/:send", "one")
+		require.False(t, srv.Connections("chat")[0].Recovering, "the server does not notice")
+		c, ack := dialWire(t, srv, version, o, keeping(connectPacket("id")))
+		require.True(t, ack.SessionPresent)
+		require.Equal(t, "one", string(c.expect(mqttpacket.Publish).Payload))
+		require.Equal(t, []string{"room"}, srv.Groups("chat"))
+
+		require.True(t, srv.SilenceConnection("chat", "id"))
+		require.True(t, srv.DropConnection("chat", "id"))
+		require.NoError(t, srv.WaitForRecovering(t.Context(), "chat", 1))
+		require.False(t, srv.SilenceConnection("chat", "id"), "the client has no connection")
+	})
 }
 
 func TestAConnectionIsClosedWithACode(t *testing.T) {

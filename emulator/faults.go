@@ -79,7 +79,7 @@ func (s *Server) checkOperation(name Operation, others ...Operation) error {
 }
 
 // InjectFault makes the next requests that match f fail. It returns an error if f is invalid or cannot happen. After [StartT],
-// such an error also fails the test. [Server.ClearFaults] removes the fault.
+// such an error also fails the test. [Server.ClearFaults] removes the fault. [Server.Close] logs the faults that have not happened.
 func (s *Server) InjectFault(f Fault) error {
 	err := s.injectFault(f)
 	if err != nil {
@@ -134,4 +134,15 @@ func (s *Server) injectFault(f Fault) error {
 func (s *Server) ClearFaults() {
 	s.faults.Clear()
 	s.clientFaults.Clear()
+}
+
+// logPendingFaults logs the faults that have not happened. A test whose fault has not happened may have tested nothing.
+func (s *Server) logPendingFaults() {
+	const message = "an injected fault has not happened"
+	for _, f := range s.faults.Pending() {
+		s.service.Log.Info(message, "operation", f.Operation, "times", f.Times)
+	}
+	for _, f := range s.clientFaults.Pending() {
+		s.service.Log.Info(message, "clientOperation", f.Operation, "connection", f.ConnectionID, "times", f.Times)
+	}
 }

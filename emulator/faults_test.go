@@ -195,3 +195,27 @@ func TestDroppingAConnection(t *testing.T) {
 	reliable.comeBack()
 	require.NoError(t, srv.WaitForRecovering(t.Context(), "chat", 0))
 }
+
+// A test whose fault has not happened may have tested nothing, so the log names the fault.
+func TestFaultsThatHaveNotHappenedAreLogged(t *testing.T) {
+	logger, lines := logged()
+	srv := emulator.StartT(t, &emulator.Options{Logger: logger})
+	for _, f := range []emulator.Fault{
+		{Operation: emulator.OperationSendToAll, Times: 2, Status: 500},
+		{Operation: emulator.OperationGroupExists, Status: 500},
+		{Operation: emulator.OperationUserExists, Times: emulator.UntilCleared, Status: 500},
+		{Operation: emulator.OperationConnectionExists, Times: emulator.UntilCleared, Status: 500},
+	} {
+		require.NoError(t, srv.InjectFault(f))
+	}
+	require.NoError(t, srv.InjectClientFault(emulator.ClientFault{Operation: emulator.ClientInvoke, ConnectionID: "gone", Error: "x"}))
+	api := rest{t, srv}
+	api.must(500, "POST", "hubs/chat/:send")
+	api.must(500, "HEAD", "hubs/chat/groups/g")
+	api.must(500, "HEAD", "hubs/chat/users/ann")
+	require.NoError(t, srv.Close())
+	require.Contains(t, lines(), `msg="an injected fault has not happened" operation=SendToAll times=1`)
+	require.Contains(t, lines(), `msg="an injected fault has not happened" operation=ConnectionExists times=-1`)
+	require.Contains(t, lines(), `msg="an injected fault has not happened" clientOperation=invoke connection=gone times=1`)
+	require.Equal(t, 3, strings.Count(lines(), "has not happened"))
+}

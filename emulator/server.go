@@ -232,6 +232,7 @@ func (s *Server) Endpoint() string { return s.endpoint.String() }
 //   - Further calls do nothing. The error is always nil.
 func (s *Server) Close() error {
 	s.closed.Do(func() {
+		s.logPendingFaults()
 		life := s.service.Life
 		life.BeginClose()
 		s.conns.RefuseSockets()

@@ -11,7 +11,7 @@ import (
 type Fault struct {
 	Operation       string // "" = any
 	ConnectionID    string // "" = any
-	Times           int    // remaining number of times
+	Times           int    // remaining number of times; negative = no limit
 	Delay           time.Duration
 	Unacknowledged  bool
 	Error           string
@@ -41,6 +41,20 @@ func (l *FaultList) Clear() {
 	defer l.mu.Unlock()
 	l.all = nil
 	l.waiting.Store(0)
+}
+
+// Pending returns the faults that have not happened as often as they should. A fault without a limit is pending until its first
+// use.
+func (l *FaultList) Pending() []Fault {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	var pending []Fault
+	for _, f := range l.all {
+		if f.Times >= -1 {
+			pending = append(pending, *f)
+		}
+	}
+	return pending
 }
 
 // Next returns the fault to inject into a connection's next request and counts it, or returns the zero Fault. The list may

@@ -21,7 +21,7 @@ const (
 // Fault is an injected fault. The fields are documented at the emulator's type Fault.
 type Fault struct {
 	Operation       string // "" = any REST operation
-	Times           int    // how many more times it occurs
+	Times           int    // how many more times it occurs; negative = no limit
 	Status          int
 	RetryAfter      time.Duration
 	Delay           time.Duration
@@ -52,6 +52,19 @@ func (l *List) Clear() {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.all = nil
+}
+
+// Pending returns the faults that have not occurred as often as they should. A fault without a limit is pending until its first use.
+func (l *List) Pending() []Fault {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	var pending []Fault
+	for _, f := range l.all {
+		if f.Times >= -1 {
+			pending = append(pending, *f)
+		}
+	}
+	return pending
 }
 
 // Next returns the fault for a request of an operation, and counts it as used. It returns the zero Fault if none matches.

@@ -71,6 +71,17 @@ func (c *session) Drop() (noticed func() bool) {
 	return func() bool { return !nc.Tracked() }
 }
 
+// Silence stops all traffic in both directions, and keeps the network connection open. It returns false if there is none.
+func (c *session) Silence() bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.conn == nil {
+		return false
+	}
+	c.conn.nc.Silence()
+	return true
+}
+
 // endSession ends the session. The caller holds c.mu, and removes the client from its hub.
 func (c *session) endSession(code byte, closeCode int, reason string) {
 	if c.closing {
