@@ -125,6 +125,7 @@ func TestTheErrorOfAWaitNamesLikelyReasons(t *testing.T) {
 	require.ErrorContains(t, s.WaitForUser(t.Context(), "chat", "ann", 1), "connections of user ann to hub chat, there are 0")
 	require.ErrorContains(t, s.WaitForGroup(t.Context(), "chat", "g", 1), "connections in group g of hub chat, there are 0")
 	require.NotContains(t, s.WaitForDelayed(t.Context(), 9).Error(), "Advance")
+	require.ErrorContains(t, s.WaitForRequests(t.Context(), emulator.OperationGetClientAccessToken, 1), "sign tokens without a request")
 }
 
 func TestDisconnectedCanOvertakeConnected(t *testing.T) {

@@ -222,7 +222,11 @@ func (s *Server) WaitForRequests(ctx context.Context, operation Operation, n int
 	if err := s.checkOperation(operation, OperationConnect); err != nil {
 		return fmt.Errorf("emulator: WaitForRequests: %w", err)
 	}
-	return s.wait(ctx, n, string(operation)+" requests", func() int { return min(n, s.RequestCount(operation)) })
+	err := s.wait(ctx, n, string(operation)+" requests", func() int { return min(n, s.RequestCount(operation)) })
+	if err != nil && operation == OperationGetClientAccessToken && s.acceptsKeysOnly {
+		err = fmt.Errorf("%w; with an access key, service clients sign tokens without a request", err)
+	}
+	return err
 }
 
 // WaitForDelayed waits until at least n requests and events are delayed by the server's clock. [Server.Advance] then ends the

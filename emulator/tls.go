@@ -58,6 +58,7 @@ func newHTTPClient(config *tls.Config) *http.Client {
 }
 
 // HTTPClient returns an HTTP client that trusts the certificates of Options.TLS and Options.TLSConfig, except those that a callback
-// of TLSConfig returns. Use it as the Transport of a service client, or as the HTTPClient of a WebSocket client. [Server.Close]
-// closes the client's idle connections.
+// of TLSConfig returns. Use it as the Transport of a service client, or as the HTTPClient of a WebSocket client. Its Transport is an
+// *http.Transport, whose TLSClientConfig is for other clients, such as MQTT clients. [Server.Close] closes the client's idle
+// connections.
 func (s *Server) HTTPClient() *http.Client { return s.httpClient }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/tls"
 	"net/http"
+	"strings"
 	"testing"
 
 	"github.com/Azure/azure-sdk-for-go/sdk/azcore"
@@ -30,6 +31,10 @@ func TestTLSWithAGeneratedCertificate(t *testing.T) {
 	m, err := conn.Receive(t.Context())
 	require.NoError(t, err)
 	require.Equal(t, "hi", m.Text())
+
+	other, err := tls.Dial("tcp", strings.TrimPrefix(srv.Endpoint(), "https://"), srv.HTTPClient().Transport.(*http.Transport).TLSClientConfig)
+	require.NoError(t, err, "another client trusts the certificate with the configuration of HTTPClient")
+	other.Close()
 
 	_, err = http.Get(srv.Endpoint() + "/api/health")
 	var unknown *tls.CertificateVerificationError
