@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"io"
 	"net/http"
+	"reflect"
 	"strings"
 	"testing"
 	"time"
@@ -92,7 +93,25 @@ func TestEventsAreRecordedUpToALimit(t *testing.T) {
 func TestWaitsHaveADefaultTimeoutUnderStartT(t *testing.T) {
 	s := emulator.StartT(t, nil)
 	require.Equal(t, 10*time.Second, emulator.SetWaitTimeout(s, time.Millisecond))
-	require.ErrorIs(t, s.WaitForEvents(t.Context(), "chat", "never", 1), context.DeadlineExceeded)
+	waits := 0
+	for method, v := range reflect.ValueOf(s).Methods() {
+		if !strings.HasPrefix(method.Name, "WaitFor") {
+			continue
+		}
+		waits++
+		args := []reflect.Value{reflect.ValueOf(t.Context())}
+		for i := 1; i < v.Type().NumIn(); i++ {
+			switch kind := v.Type().In(i); kind.Kind() {
+			case reflect.Int:
+				args = append(args, reflect.ValueOf(1))
+			default:
+				args = append(args, reflect.ValueOf("SendToAll").Convert(kind)) // a hub, a group or an operation
+			}
+		}
+		err, _ := v.Call(args)[0].Interface().(error)
+		require.ErrorIs(t, err, context.DeadlineExceeded, method.Name)
+	}
+	require.Equal(t, 8, waits)
 	own, err := emulator.Start(nil)
 	require.NoError(t, err)
 	ctx, cancel := context.WithCancel(t.Context())

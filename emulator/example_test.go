@@ -269,3 +269,63 @@ func ExampleServer_WaitForGroup() {
 	}
 	// Output: ann json.webpubsub.azure.v1 [room]
 }
+
+// The acknowledgement is lost with the connection. The client recovers and repeats its request, which the service executes once.
+func ExampleServer_InjectClientFault() {
+	ctx := context.Background()
+	srv, client := start(nil)
+	defer srv.Close()
+	access, err := client.GetClientAccessToken(ctx, &webpubsub.ClientAccessTokenOptions{
+		Groups: []string{"room"}, Roles: []string{webpubsub.RoleSendToGroup("room")}})
+	if err != nil {
+		log.Fatal(err)
+	}
+	conn, err := wsclient.Dial(ctx, wsclient.StaticURL(access.URL), nil)
+	if err != nil {
+		log.Fatal(err)
+	}
+	defer conn.Close()
+
+	if err := srv.InjectClientFault(emulator.ClientFault{Operation: emulator.ClientSendToGroup, Cut: emulator.CutAfterEffect}); err != nil {
+		log.Fatal(err)
+	}
+	for _, text := range []string{"one", "two"} {
+		if err := conn.SendToGroup(ctx, "room", wsclient.Text(text), nil); err != nil {
+			log.Fatal(err)
+		}
+		message, err := conn.Receive(ctx)
+		if err != nil {
+			log.Fatal(err)
+		}
+		fmt.Println(message.Text())
+	}
+	// Output:
+	// one
+	// two
+}
+
+// HTTPClient trusts the certificate that Options.TLS creates.
+func ExampleServer_HTTPClient() {
+	ctx := context.Background()
+	srv, err := emulator.Start(&emulator.Options{TLS: true})
+	if err != nil {
+		log.Fatal(err)
+	}
+	defer srv.Close()
+	client, err := webpubsub.NewClientFromConnectionString(srv.ConnectionString(), "chat",
+		&webpubsub.ClientOptions{ClientOptions: azcore.ClientOptions{Transport: srv.HTTPClient()}})
+	if err != nil {
+		log.Fatal(err)
+	}
+	access, err := client.GetClientAccessToken(ctx, nil)
+	if err != nil {
+		log.Fatal(err)
+	}
+	conn, err := wsclient.Dial(ctx, wsclient.StaticURL(access.URL), &wsclient.Options{HTTPClient: srv.HTTPClient()})
+	if err != nil {
+		log.Fatal(err)
+	}
+	defer conn.Close()
+	fmt.Println(access.URL[:6], client.SendToAll(ctx, webpubsub.Text("hello"), nil))
+	// Output: wss:// <nil>
+}

@@ -2,8 +2,10 @@ package emulator_test
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"log"
+	"time"
 
 	"github.com/awps-go/webpubsub"
 	"github.com/awps-go/webpubsub/emulator"
@@ -62,4 +64,46 @@ func ExampleServer_SetHubSettings() {
 	}
 	fmt.Println(message.Text())
 	// Output: ann said hello
+}
+
+// The event handler fails once. The service repeats the event after a second, which a test skips with Advance.
+func ExampleServer_WaitForDelayed() {
+	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+	defer cancel()
+	srv, client := start(nil)
+	defer srv.Close()
+	failures := 1
+	handler, err := eventhandler.New(&eventhandler.Options{
+		Hub: "chat", ConnectionStrings: []string{srv.ConnectionString()},
+		OnUserEvent: func(context.Context, *eventhandler.UserEventRequest) (*eventhandler.UserEventResponse, error) {
+			if failures > 0 {
+				failures--
+				return nil, errors.New("the database is down")
+			}
+			return nil, nil
+		},
+	})
+	if err != nil {
+		log.Fatal(err)
+	}
+	if err := srv.SetHubSettings("chat", emulator.HubSettings{EventHandlers: []emulator.EventHandler{{Handler: handler, UserEventPattern: "order"}}}); err != nil {
+		log.Fatal(err)
+	}
+	conn, err := connect(ctx, client, webpubsub.ClientAccessTokenOptions{})
+	if err != nil {
+		log.Fatal(err)
+	}
+	defer conn.Close()
+
+	go func() { _ = conn.SendEvent(ctx, "order", wsclient.Text("tea"), nil) }() // returns after the retry
+	if err := srv.WaitForDelayed(ctx, 1); err != nil {
+		log.Fatal(err)
+	}
+	srv.Advance(time.Second)
+	if err := srv.WaitForEvents(ctx, "chat", "order", 1); err != nil {
+		log.Fatal(err)
+	}
+	order := srv.Events()[0]
+	fmt.Println(order.Name, string(order.Body), order.Attempts, order.Status)
+	// Output: order tea 2 204
 }
