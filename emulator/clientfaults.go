@@ -136,9 +136,9 @@ func find[L any](s *Server, hub, connectionID string) (l L, found bool) {
 // SilenceConnection makes a client's connection half-open, as if the network between them had failed silently. From then on, the
 // server reads nothing from the client, and the client receives nothing.
 //
-// The client stays connected to the hub. [Server.DropConnection] makes the server notice the failure. A reliable client may
-// recover over another connection at any time. From an MQTT client, the server expects packets: it cuts the connection when one and
-// a half times the keep alive have passed, by the machine's clock.
+// The client stays connected to the hub, even if it closes the connection. [Server.DropConnection] makes the server notice the
+// failure. A reliable client may recover over another connection at any time. From an MQTT client, the server expects packets: it
+// cuts the connection when one and a half times the keep alive have passed, by the machine's clock.
 //
 // SilenceConnection reports whether the hub has the client and the client has a connection.
 func (s *Server) SilenceConnection(hub, connectionID string) bool {

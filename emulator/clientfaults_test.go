@@ -196,6 +196,26 @@ func TestAHalfOpenConnection(t *testing.T) {
 	require.False(t, srv.SilenceConnection("chat", c.id), "the client has no connection")
 }
 
+// A client that notices the failure connects again. The server still has the old connection, as if the network had failed.
+func TestAHalfOpenConnectionOutlivesItsClient(t *testing.T) {
+	srv := emulator.StartT(t, nil)
+	old := dialJSON(t, srv, dialOptions{user: "ann"})
+	require.True(t, srv.SilenceConnection("chat", old.id))
+	require.NoError(t, old.ws.CloseNow())
+	c := dialJSON(t, srv, dialOptions{user: "ann"})
+	require.Equal(t, `{"type":"pong"}`, c.ask(`{"type":"ping"}`))
+	require.NoError(t, srv.WaitForUser(t.Context(), "chat", "ann", 2))
+	rest{t, srv}.text("hubs/chat/connections/"+old.id+"/:send", "lost")
+	require.NoError(t, srv.WaitForUser(t.Context(), "chat", "ann", 2))
+	require.True(t, srv.DropConnection("chat", old.id))
+	require.NoError(t, srv.WaitForUser(t.Context(), "chat", "ann", 1))
+
+	require.True(t, srv.SilenceConnection("chat", c.id))
+	require.NoError(t, c.ws.CloseNow())
+	rest{t, srv}.must(204, "DELETE", "hubs/chat/connections/"+c.id)
+	require.NoError(t, srv.WaitForUser(t.Context(), "chat", "ann", 0))
+}
+
 func TestAHalfOpenConnectionOfAnMQTTClient(t *testing.T) {
 	both(t, func(t *testing.T, version mqttVersion) {
 		srv := emulator.StartT(t, nil)

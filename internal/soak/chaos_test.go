@@ -482,6 +482,9 @@ func (c *chaos) listen() {
 func (c *chaos) audit() {
 	ctx, cancel := waitContext()
 	defer cancel()
+	for _, left := range c.srv.Connections(chaosHub) { // half-open connections of clients with a plain protocol
+		c.srv.DropConnection(chaosHub, left.ID)
+	}
 	require.NoError(c.t, c.srv.WaitForConnections(ctx, chaosHub, 0))
 	var f struct{ sessions, closes, told, expected, lost, delivered, duplicated, disordered, gaps, falseEnds int }
 	var recoveries uint64

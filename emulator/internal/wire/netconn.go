@@ -4,8 +4,10 @@ package wire
 
 import (
 	"crypto/tls"
+	"errors"
 	"io"
 	"net"
+	"os"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -18,6 +20,8 @@ type Conn struct {
 	conns *Conns
 
 	mu           sync.Mutex    // guards everything below, except the atomic fields
+	readDeadline time.Time     // zero = none
+	void         net.Conn      // replaces a silent connection that the peer has closed: nothing ever arrives; nil = not silent
 	closing      bool          // the close frame has been or is being written
 	closeTimeout time.Duration // time for the peer to respond to the close frame
 	partTimeout  time.Duration // time for the peer to read one part of a write; 0 = no limit
@@ -38,10 +42,48 @@ func (c *Conn) Read(b []byte) (int, error) {
 	for c.silent.Load() && err == nil {
 		n, err = c.Conn.Read(b)
 	}
-	if err == io.EOF && c.socket.Load() { //nolint:errorlint // a Reader returns io.EOF itself
-		err = io.ErrUnexpectedEOF
+	if !c.silent.Load() || errors.Is(err, net.ErrClosed) || errors.Is(err, os.ErrDeadlineExceeded) {
+		if err == io.EOF && c.socket.Load() { //nolint:errorlint // a Reader returns io.EOF itself
+			err = io.ErrUnexpectedEOF
+		}
+		return n, err
 	}
-	return n, err
+	c.mu.Lock() // the peer has closed the connection, which a silent connection does not notice either
+	void := c.void
+	c.mu.Unlock()
+	return void.Read(b)
+}
+
+func (c *Conn) SetReadDeadline(t time.Time) error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.setReadDeadline(t)
+}
+
+// setReadDeadline is SetReadDeadline for a caller that holds c.mu.
+func (c *Conn) setReadDeadline(t time.Time) error {
+	c.readDeadline = t
+	if c.void != nil {
+		_ = c.void.SetReadDeadline(t)
+	}
+	return c.Conn.SetReadDeadline(t)
+}
+
+func (c *Conn) SetDeadline(t time.Time) error {
+	if err := c.SetReadDeadline(t); err != nil {
+		return err
+	}
+	return c.SetWriteDeadline(t)
+}
+
+func (c *Conn) Close() error {
+	err := c.Conn.Close()
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.void != nil {
+		c.void.Close()
+	}
+	return err
 }
 
 // PeerCertificates returns the peer's TLS certificates in DER, or nil if there are none.
@@ -76,13 +118,21 @@ func (c *Conn) Write(b []byte) (n int, err error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.closing {
-		c.SetReadDeadline(time.Now().Add(c.closeTimeout))
+		_ = c.setReadDeadline(time.Now().Add(c.closeTimeout))
 	}
 	return n, err
 }
 
-// Silence discards all data in both directions from now on. The connection stays open.
-func (c *Conn) Silence() { c.silent.Store(true) }
+// Silence discards all data in both directions from now on. The connection stays open, even if the peer closes it.
+func (c *Conn) Silence() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.void == nil {
+		c.void, _ = net.Pipe()
+		_ = c.void.SetReadDeadline(c.readDeadline)
+	}
+	c.silent.Store(true)
+}
 
 // LimitWrites cuts off a peer that reads nothing for d. The time starts again before each part of a write, so time without a
 // write does not count.
@@ -127,7 +177,7 @@ func (c *Conn) LimitClosing(d time.Duration) {
 	defer c.mu.Unlock()
 	c.closeTimeout = d
 	if c.closing {
-		c.SetReadDeadline(time.Now().Add(d))
+		_ = c.setReadDeadline(time.Now().Add(d))
 	}
 }
 

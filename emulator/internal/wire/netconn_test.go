@@ -2,6 +2,7 @@ package wire
 
 import (
 	"net"
+	"os"
 	"testing"
 	"time"
 
@@ -68,14 +69,37 @@ func TestASilentConnectionDiscardsData(t *testing.T) {
 	require.Equal(t, 5, n)
 	require.Empty(t, d.written)
 
+	for what, end := range map[string]func(*Conn){
+		"Close":    func(c *Conn) { c.Close() },
+		"deadline": func(c *Conn) { _ = c.SetReadDeadline(time.Now()) },
+	} {
+		local, remote := net.Pipe()
+		c = newConn(local, NewConns(hub.NewLifetime(), nil))
+		c.Silence()
+		ended := make(chan error, 1)
+		go func() {
+			_, err := c.Read(make([]byte, 10))
+			ended <- err
+		}()
+		_, err = remote.Write([]byte("hello"))
+		require.NoError(t, err, "the data must be discarded")
+		require.NoError(t, remote.Close())
+		select {
+		case err := <-ended:
+			require.Fail(t, "a silent connection must not notice that the peer closes it", "%v", err)
+		case <-time.After(10 * time.Millisecond):
+		}
+		end(c)
+		require.Error(t, <-ended, what)
+	}
+}
+
+func TestASilentConnectionKeepsItsReadDeadline(t *testing.T) {
 	local, remote := net.Pipe()
-	c = newConn(local, NewConns(hub.NewLifetime(), nil))
+	c := newConn(local, NewConns(hub.NewLifetime(), nil))
+	require.NoError(t, c.SetDeadline(time.Now().Add(20*time.Millisecond)))
 	c.Silence()
-	go func() {
-		_, _ = remote.Write([]byte("hello")) // must be discarded
-		remote.Close()
-	}()
-	n, err = c.Read(make([]byte, 10))
-	require.Error(t, err)
-	require.Zero(t, n)
+	require.NoError(t, remote.Close())
+	_, err := c.Read(make([]byte, 10))
+	require.ErrorIs(t, err, os.ErrDeadlineExceeded)
 }
