@@ -596,6 +596,32 @@ func TestClosingTheServerDoesNotWaitForAHandlerInProcessThatIgnoresItsContext(t 
 	}
 }
 
+// What a handler has left to a goroutine fails like over the network: the context has ended, and the body is closed.
+func TestARequestEndsWithItsHandler(t *testing.T) {
+	inEachWay(t, func(t *testing.T, by way) {
+		s := emulator.StartT(t, nil)
+		requests := make(chan *http.Request, 1)
+		listen(t, s, &scripted{log: newEventLog(), answer: func(w http.ResponseWriter, r *http.Request, try int) {
+			if r.Header.Get("ce-eventName") == "x" {
+				requests <- r
+				w.WriteHeader(http.StatusServiceUnavailable) // the event waits for its retry
+			}
+		}}, by)
+		dialJSON(t, s, dialOptions{}).write(`{"type":"event","event":"x","dataType":"text","data":"x"}`)
+		require.NoError(t, s.WaitForDelayed(t.Context(), 1))
+		r := <-requests
+		select {
+		case <-r.Context().Done():
+		case <-time.After(patience):
+			require.Fail(t, "the context of a request must end with its handler")
+		}
+		if by != throughTunnel { // package tunnel is the server there, and keeps the body
+			_, err := r.Body.Read(make([]byte, 1))
+			require.ErrorIs(t, err, http.ErrBodyReadAfterClose)
+		}
+	})
+}
+
 func TestAHandlerInProcessRespondsLikeOneOverTheNetwork(t *testing.T) {
 	for name, test := range map[string]struct {
 		answer func(w http.ResponseWriter)

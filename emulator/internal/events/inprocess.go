@@ -2,6 +2,7 @@ package events
 
 import (
 	"bytes"
+	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -11,6 +12,7 @@ import (
 	"runtime/debug"
 	"strconv"
 	"strings"
+	"sync"
 
 	"golang.org/x/net/http/httpguts"
 )
@@ -28,7 +30,8 @@ var errNoResponse = errors.New("the event handler ended without a response")
 // RoundTrip calls the handler in a separate goroutine. A handler may call runtime.Goexit, which must not end the caller's
 // goroutine, or outlive its context, which must not block the caller.
 func (t inProcess) RoundTrip(r *http.Request) (*http.Response, error) {
-	in := r.Clone(r.Context())
+	ctx, end := context.WithCancel(r.Context()) // ends with the handler, like in net/http
+	in := r.Clone(ctx)
 	in.RequestURI = r.URL.RequestURI()
 	in.Host = r.URL.Host
 	in.URL.Scheme, in.URL.Host, in.URL.User = "", "", nil // a server's requests have only the path and the query
@@ -36,6 +39,8 @@ func (t inProcess) RoundTrip(r *http.Request) (*http.Response, error) {
 	if in.Body == nil {
 		in.Body = http.NoBody
 	}
+	body := &requestBody{r: in.Body}
+	in.Body = body
 	in.Header = received(r.Header)
 	type outcome struct {
 		w        *answerWriter // nil = there is no response
@@ -46,6 +51,8 @@ func (t inProcess) RoundTrip(r *http.Request) (*http.Response, error) {
 	go func() {
 		var o outcome
 		defer func() {
+			end()
+			body.Close()
 			if o.panicked = recover(); o.panicked != nil {
 				o.stack = debug.Stack()
 			}
@@ -77,6 +84,29 @@ func (t inProcess) RoundTrip(r *http.Request) (*http.Response, error) {
 			Header: w.sent, Body: io.NopCloser(&w.body), ContentLength: int64(w.body.Len()), Request: r,
 		}, nil
 	}
+}
+
+// requestBody is the body of a request. Like in net/http, it cannot be read after the handler has returned.
+type requestBody struct {
+	mu     sync.Mutex // guards everything below
+	r      io.Reader
+	closed bool
+}
+
+func (b *requestBody) Read(p []byte) (int, error) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.closed {
+		return 0, http.ErrBodyReadAfterClose
+	}
+	return b.r.Read(p)
+}
+
+func (b *requestBody) Close() error {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.closed = true
+	return nil
 }
 
 // newlines replaces line breaks in header values, like net/http when it sends a header.
