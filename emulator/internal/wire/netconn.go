@@ -102,10 +102,11 @@ func (c *Conn) PeerCertificates() [][]byte {
 const writePart = 64 << 10
 
 func (c *Conn) Write(b []byte) (n int, err error) {
-	if c.silent.Load() {
-		return len(b), nil
+	silent := c.silent.Load()
+	if silent {
+		n, b = len(b), nil
 	}
-	for first := true; err == nil && (first || len(b) > 0); first = false {
+	for first := !silent; err == nil && (first || len(b) > 0); first = false {
 		part := b[:min(len(b), writePart)]
 		b = b[len(part):]
 		c.mu.Lock()

@@ -103,3 +103,27 @@ func TestASilentConnectionKeepsItsReadDeadline(t *testing.T) {
 	_, err := c.Read(make([]byte, 10))
 	require.ErrorIs(t, err, os.ErrDeadlineExceeded)
 }
+
+// The close frame of a silent connection is discarded, but the peer's time to respond to it begins. Close would otherwise wait
+// for seconds.
+func TestASilentConnectionLimitsTheTimeToClose(t *testing.T) {
+	local, remote := net.Pipe()
+	defer remote.Close()
+	c := newConn(local, NewConns(hub.NewLifetime(), nil))
+	c.LimitClosing(time.Millisecond)
+	c.Silence()
+	c.StartClosing()
+	_, err := c.Write([]byte("close frame"))
+	require.NoError(t, err)
+	ended := make(chan error, 1)
+	go func() {
+		_, err := c.Read(make([]byte, 1))
+		ended <- err
+	}()
+	select {
+	case err := <-ended:
+		require.ErrorIs(t, err, os.ErrDeadlineExceeded)
+	case <-time.After(10 * time.Second):
+		require.Fail(t, "the time must be limited")
+	}
+}
