@@ -157,6 +157,7 @@ func TestDisconnectedCanOvertakeConnected(t *testing.T) {
 		require.ErrorContains(t, s.InjectFault(f), "needs a Fault.Delay")
 	}
 	require.NoError(t, s.InjectFault(emulator.Fault{Operation: emulator.OperationConnectedEvent, Delay: time.Minute}))
+	dialJSON(t, s, dialOptions{hub: "other"}) // has no event handler, and does not use up the fault
 	log := newEventLog()
 	listen(t, s, handlerFunc(func(_ http.ResponseWriter, r *http.Request) {
 		log.add("%s", r.Header.Get("ce-id")+" "+r.Header.Get("ce-eventName"))

@@ -88,6 +88,9 @@ func (u *Sender) Connect(ctx context.Context, c *hub.Connection, r *hub.ConnectR
 
 // Connected reports that a client is connected.
 func (u *Sender) Connected(ctx context.Context, c *hub.Connection) {
+	if u.find(c.Hub.Name, receivesSystem(eventConnected)) == nil {
+		return // without using up a fault
+	}
 	e := systemEvent(eventConnected, struct{}{})
 	if f := u.Faults.Next(faults.ConnectedEvent); f.Delay > 0 {
 		u.notifyLater(c, e, f.Delay)
