@@ -108,7 +108,7 @@ func TestWaitsHaveADefaultTimeoutUnderStartT(t *testing.T) {
 				args = append(args, reflect.ValueOf("SendToAll").Convert(kind)) // a hub, a group or an operation
 			}
 		}
-		err, _ := v.Call(args)[0].Interface().(error)
+		err, _ := reflect.TypeAssert[error](v.Call(args)[0])
 		require.ErrorIs(t, err, context.DeadlineExceeded, method.Name)
 	}
 	require.Equal(t, 8, waits)

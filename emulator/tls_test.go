@@ -34,7 +34,7 @@ func TestTLSWithAGeneratedCertificate(t *testing.T) {
 
 	other, err := tls.Dial("tcp", strings.TrimPrefix(srv.Endpoint(), "https://"), srv.HTTPClient().Transport.(*http.Transport).TLSClientConfig)
 	require.NoError(t, err, "another client trusts the certificate with the configuration of HTTPClient")
-	other.Close()
+	require.NoError(t, other.Close())
 
 	_, err = http.Get(srv.Endpoint() + "/api/health")
 	var unknown *tls.CertificateVerificationError

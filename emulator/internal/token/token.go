@@ -260,12 +260,12 @@ func (a *Authority) AuthorizeRequest(r *http.Request) error {
 // AuthorizeEntra checks the token of a REST request that accepts only tokens of Microsoft Entra ID.
 func (a *Authority) AuthorizeEntra(r *http.Request) error {
 	token := bearer(r)
-	if _, err := a.verify(token); err == nil {
+	_, err := a.verify(token)
+	if err == nil {
 		return errors.New("the service accepts :generateToken with tokens of Microsoft Entra ID only: with an access key, " +
 			"the client signs client access tokens itself")
-	} else {
-		return a.acceptBearer(token, err)
 	}
+	return a.acceptBearer(token, err)
 }
 
 // acceptBearer returns nil if AcceptBearer accepts a token that failed verification with err. Otherwise it returns err, and says

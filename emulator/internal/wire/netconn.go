@@ -64,7 +64,7 @@ func (c *Conn) SetReadDeadline(t time.Time) error {
 func (c *Conn) setReadDeadline(t time.Time) error {
 	c.readDeadline = t
 	if c.void != nil {
-		_ = c.void.SetReadDeadline(t)
+		c.void.SetReadDeadline(t)
 	}
 	return c.Conn.SetReadDeadline(t)
 }
@@ -130,7 +130,7 @@ func (c *Conn) Silence() {
 	defer c.mu.Unlock()
 	if c.void == nil {
 		c.void, _ = net.Pipe()
-		_ = c.void.SetReadDeadline(c.readDeadline)
+		c.void.SetReadDeadline(c.readDeadline)
 	}
 	c.silent.Store(true)
 }

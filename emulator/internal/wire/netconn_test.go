@@ -71,7 +71,7 @@ func TestASilentConnectionDiscardsData(t *testing.T) {
 
 	for what, end := range map[string]func(*Conn){
 		"Close":    func(c *Conn) { c.Close() },
-		"deadline": func(c *Conn) { _ = c.SetReadDeadline(time.Now()) },
+		"deadline": func(c *Conn) { c.SetReadDeadline(time.Now()) },
 	} {
 		local, remote := net.Pipe()
 		c = newConn(local, NewConns(hub.NewLifetime(), nil))
