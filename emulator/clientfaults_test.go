@@ -199,7 +199,12 @@ func TestAHalfOpenConnection(t *testing.T) {
 // A client that notices the failure connects again. The server still has the old connection, as if the network had failed.
 func TestAHalfOpenConnectionOutlivesItsClient(t *testing.T) {
 	srv := emulator.StartT(t, nil)
+	log := newEventLog()
+	listen(t, srv, handlerFunc(func(_ http.ResponseWriter, r *http.Request) {
+		log.add("%s", r.Header.Get("ce-connectionId")+" "+r.Header.Get("ce-eventName"))
+	}), inProcess)
 	old := dialJSON(t, srv, dialOptions{user: "ann"})
+	require.NoError(t, srv.WaitForEvents(t.Context(), "chat", "connected", 1))
 	require.True(t, srv.SilenceConnection("chat", old.id))
 	require.NoError(t, old.ws.CloseNow())
 	c := dialJSON(t, srv, dialOptions{user: "ann"})
@@ -207,8 +212,10 @@ func TestAHalfOpenConnectionOutlivesItsClient(t *testing.T) {
 	require.NoError(t, srv.WaitForUser(t.Context(), "chat", "ann", 2))
 	rest{t, srv}.text("hubs/chat/connections/"+old.id+"/:send", "lost")
 	require.NoError(t, srv.WaitForUser(t.Context(), "chat", "ann", 2))
+	require.NoError(t, srv.WaitForEvents(t.Context(), "chat", "connected", 2))
 	require.True(t, srv.DropConnection("chat", old.id))
 	require.NoError(t, srv.WaitForUser(t.Context(), "chat", "ann", 1))
+	require.Equal(t, []string{old.id + " connect", old.id + " connected", c.id + " connect", c.id + " connected", old.id + " disconnected"}, log.wait(t, 5))
 
 	require.True(t, srv.SilenceConnection("chat", c.id))
 	require.NoError(t, c.ws.CloseNow())
