@@ -11,7 +11,6 @@ import (
 
 	"github.com/awps-go/webpubsub/emulator/internal/events"
 	kernel "github.com/awps-go/webpubsub/emulator/internal/hub"
-	"github.com/awps-go/webpubsub/emulator/internal/wire"
 	"github.com/awps-go/webpubsub/internal/redact"
 )
 
@@ -99,10 +98,19 @@ func (s *Server) DropConnection(hub, connectionID string) bool {
 	if noticed == nil { // the client is cut off already, or its handshake is under way
 		noticed = func() bool { return !c.Member() || c.Link.Away() }
 	}
-	ctx, cancel := context.WithTimeout(context.Background(), wire.CloseTimeout)
+	s.waitUntil(noticed)
+	return true
+}
+
+// noticeTimeout bounds the wait for the server to notice that it has cut a connection. It takes that long only on a machine that is
+// far too busy.
+const noticeTimeout = 10 * time.Second
+
+// waitUntil waits until noticed returns true.
+func (s *Server) waitUntil(noticed func() bool) {
+	ctx, cancel := context.WithTimeout(context.Background(), noticeTimeout)
 	defer cancel()
 	_ = s.wait(ctx, 1, "", func() int { return count(noticed()) })
-	return true
 }
 
 // count returns 1 for true and 0 for false.

@@ -3,7 +3,6 @@ package emulator
 import (
 	"context"
 
-	"github.com/awps-go/webpubsub/emulator/internal/wire"
 	"github.com/awps-go/webpubsub/internal/tunnelframe"
 )
 
@@ -80,8 +79,6 @@ func (s *Server) DropTunnel(hub, tunnelID string) bool {
 	if !ok {
 		return false
 	}
-	ctx, cancel := context.WithTimeout(context.Background(), wire.CloseTimeout)
-	defer cancel()
-	_ = s.wait(ctx, 1, "", func() int { return count(noticed()) })
+	s.waitUntil(noticed)
 	return true
 }
