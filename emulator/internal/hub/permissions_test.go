@@ -126,3 +126,15 @@ func TestExceptionsToTheRule(t *testing.T) {
 	require.NoError(t, p.grant(SendToGroup, "x0"), "a grant that undoes an exception must free its place")
 	require.NoError(t, p.grant(SendToGroup, "overflow"))
 }
+
+func TestPermissionNamesIgnoreCase(t *testing.T) {
+	for _, name := range []string{"sendToGroup", "SENDTOGROUP", "sendtogroup", "joinLeaveGroup", "JoinLeaveGroup"} {
+		p, ok := ParsePermission(name)
+		require.True(t, ok)
+		require.True(t, strings.EqualFold(name, p.String()))
+	}
+	for _, name := range []string{"", "1", "2", "sendToGroups", "sendToGroup,joinLeaveGroup"} {
+		_, ok := ParsePermission(name)
+		require.False(t, ok, name)
+	}
+}

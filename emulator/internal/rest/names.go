@@ -4,7 +4,6 @@ import (
 	"fmt"
 	"net/url"
 	"regexp"
-	"slices"
 	"strings"
 
 	"github.com/awps-go/webpubsub/emulator/internal/hub"
@@ -69,7 +68,7 @@ func (c *call) checkNames() error {
 			}
 		case "{permission}":
 			var ok bool
-			if c.permission, ok = parsePermission(value); !ok {
+			if c.permission, ok = hub.ParsePermission(value); !ok {
 				err = wire.Invalid("permission", "The value '%.64s' is not valid.", value)
 				err.Hint = "the permissions are " + strings.Join(hub.PermissionNames(), ", ")
 			}
@@ -79,12 +78,6 @@ func (c *call) checkNames() error {
 		}
 	}
 	return nil
-}
-
-// parsePermission parses the name of a permission. It ignores case.
-func parsePermission(name string) (hub.Permission, bool) {
-	i := slices.IndexFunc(hub.PermissionNames(), func(known string) bool { return strings.EqualFold(known, name) })
-	return hub.Permission(max(i, 0)), i >= 0
 }
 
 // logEncodedSlashes logs a common mistake: an encoded slash in a path does not address a name with a slash.

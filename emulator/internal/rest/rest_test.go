@@ -2,7 +2,6 @@ package rest
 
 import (
 	"net/http"
-	"strings"
 	"testing"
 
 	"github.com/stretchr/testify/require"
@@ -61,16 +60,4 @@ func TestMetadataInHeaders(t *testing.T) {
 	}
 	require.Equal(t, map[string]string{"": "v"}, metadata(http.Header{"X-Webpubsub-Metadata-": {"v"}}), "an empty key is checked later")
 	require.Nil(t, metadata(http.Header{"X-Webpubsub-Meta": {"v"}, "Content-Type": {"text/plain"}}))
-}
-
-func TestPermissionNamesIgnoreCase(t *testing.T) {
-	for _, name := range []string{"sendToGroup", "SENDTOGROUP", "sendtogroup", "joinLeaveGroup", "JoinLeaveGroup"} {
-		p, ok := parsePermission(name)
-		require.True(t, ok)
-		require.True(t, strings.EqualFold(name, p.String()))
-	}
-	for _, name := range []string{"", "1", "2", "sendToGroups", "sendToGroup,joinLeaveGroup"} {
-		_, ok := parsePermission(name)
-		require.False(t, ok, name)
-	}
 }
