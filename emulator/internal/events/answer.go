@@ -4,7 +4,6 @@ import (
 	"fmt"
 	"net/http"
 	"strconv"
-	"strings"
 
 	"github.com/awps-go/webpubsub/emulator/internal/hub"
 	"github.com/awps-go/webpubsub/emulator/internal/protocol"
@@ -38,12 +37,13 @@ func userReply(a *answer) (*hub.Payload, error) {
 	if !a.ok() {
 		return nil, a.rejection()
 	}
-	p := &hub.Payload{Type: hub.DataText, Data: a.body, Metadata: a.metadata()}
+	p := &hub.Payload{Type: hub.DataText, Data: a.body, Metadata: protocol.MetadataOf(a.header)}
+	delete(p.Metadata, "") // not an error in a response
 	if fault := protocol.CheckMetadata(p.Metadata); fault != "" {
 		return nil, fmt.Errorf("the event handler's response has invalid metadata: %s", fault)
 	}
 	if len(a.body) == 0 { // regardless of the content type
-		if p.Metadata == nil {
+		if len(p.Metadata) == 0 {
 			return nil, nil
 		}
 		return p, nil
@@ -63,24 +63,6 @@ func userReply(a *answer) (*hub.Payload, error) {
 		return nil, fmt.Errorf("the event handler's response is not valid %s", what)
 	}
 	return p, nil
-}
-
-// metadata returns the metadata of the message in a response, or nil if there is none. If a key has several header lines, the
-// last line counts. If that line has commas, the part after the last comma counts.
-func (a *answer) metadata() map[string]string {
-	var metadata map[string]string
-	for name, values := range a.header {
-		key, ok := protocol.CutMetadataHeader(name)
-		if !ok || len(values) == 0 {
-			continue
-		}
-		if metadata == nil {
-			metadata = make(map[string]string)
-		}
-		value := values[len(values)-1]
-		metadata[strings.ToLower(key)] = strings.TrimSpace(value[strings.LastIndexByte(value, ',')+1:])
-	}
-	return metadata
 }
 
 // checkState returns an error if a successful response sets the connection's state more than once, which the service does not

@@ -111,14 +111,23 @@ func isASCII(s string) bool {
 // MetadataHeader is the prefix of the HTTP headers that carry a message's metadata.
 const MetadataHeader = "X-Webpubsub-Metadata-"
 
-// CutMetadataHeader returns the metadata key in the name of an HTTP header, and false if it is not a metadata header. The
-// prefix is case-insensitive.
-func CutMetadataHeader(name string) (key string, ok bool) {
-	n := len(MetadataHeader)
-	if len(name) <= n || !strings.EqualFold(name[:n], MetadataHeader) {
-		return "", false
+// MetadataOf returns the metadata in the headers of a request or a response, with keys in lower case, or nil if there is none.
+// If a key has several header lines, the last line counts. If that line has commas, the part after the last comma counts. The
+// key of a header with nothing after the prefix is "".
+func MetadataOf(header map[string][]string) map[string]string {
+	var metadata map[string]string
+	for name, values := range header {
+		n := len(MetadataHeader)
+		if len(values) == 0 || len(name) < n || !strings.EqualFold(name[:n], MetadataHeader) {
+			continue
+		}
+		if metadata == nil {
+			metadata = make(map[string]string)
+		}
+		value := values[len(values)-1]
+		metadata[strings.ToLower(name[n:])] = strings.TrimSpace(value[strings.LastIndexByte(value, ',')+1:])
 	}
-	return name[n:], true
+	return metadata
 }
 
 // HeaderValue returns a text in a form that is valid in an HTTP header. It percent-encodes control characters, as in the HTTP

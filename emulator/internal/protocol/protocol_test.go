@@ -69,3 +69,11 @@ func FuzzProtobufFrames(f *testing.F) {
 		require.NoError(t, unmarshal(m.FrameFor(JSON{}).Data, &v))
 	})
 }
+
+func TestMetadataInHeaders(t *testing.T) {
+	for line, want := range map[string]string{"a": "a", " a ": "a", "a,b": "b", "a, b , c ": "c", "a,": "", "": ""} {
+		require.Equal(t, map[string]string{"key": want}, MetadataOf(map[string][]string{"X-Webpubsub-Metadata-Key": {"x", line}}), line)
+	}
+	require.Equal(t, map[string]string{"": "v"}, MetadataOf(map[string][]string{"X-Webpubsub-Metadata-": {"v"}}), "an empty key is checked later")
+	require.Nil(t, MetadataOf(map[string][]string{"X-Webpubsub-Meta": {"v"}, "Content-Type": {"text/plain"}}))
+}

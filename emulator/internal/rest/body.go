@@ -105,29 +105,11 @@ func (c *call) payload() (p hub.Payload, err error) {
 	case what != "":
 		return p, wire.BadRequest("Request", "the body is not valid %s", what)
 	}
-	p.Metadata = metadata(c.request.Header)
+	p.Metadata = protocol.MetadataOf(c.request.Header)
 	if fault := protocol.CheckMetadata(p.Metadata); fault != "" {
 		return p, wire.BadRequest("Request", "%s", fault)
 	}
 	return p, nil
-}
-
-// metadata returns the metadata in the headers of a request, with keys in lower case, or nil if there is none. If a key has
-// several header lines, the last line counts. If that line has commas, the part after the last comma counts.
-func metadata(h http.Header) map[string]string {
-	var m map[string]string
-	for name, values := range h {
-		key, ok := protocol.CutMetadataHeader(name)
-		if !ok && !strings.EqualFold(name, protocol.MetadataHeader) {
-			continue
-		}
-		if m == nil {
-			m = make(map[string]string)
-		}
-		value := values[len(values)-1]
-		m[strings.ToLower(key)] = strings.TrimSpace(value[strings.LastIndexByte(value, ',')+1:])
-	}
-	return m
 }
 
 // jsonBody decodes the JSON body of a request into v.

@@ -1,7 +1,6 @@
 package rest
 
 import (
-	"net/http"
 	"testing"
 
 	"github.com/stretchr/testify/require"
@@ -52,12 +51,4 @@ func TestCharsets(t *testing.T) {
 		_, ok := findCharset(name)
 		require.False(t, ok, name)
 	}
-}
-
-func TestMetadataInHeaders(t *testing.T) {
-	for line, want := range map[string]string{"a": "a", " a ": "a", "a,b": "b", "a, b , c ": "c", "a,": "", "": ""} {
-		require.Equal(t, map[string]string{"key": want}, metadata(http.Header{"X-Webpubsub-Metadata-Key": {"x", line}}), line)
-	}
-	require.Equal(t, map[string]string{"": "v"}, metadata(http.Header{"X-Webpubsub-Metadata-": {"v"}}), "an empty key is checked later")
-	require.Nil(t, metadata(http.Header{"X-Webpubsub-Meta": {"v"}, "Content-Type": {"text/plain"}}))
 }
