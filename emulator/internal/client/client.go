@@ -41,8 +41,8 @@ func (s Server) connect(w http.ResponseWriter, r *http.Request) *wire.Error {
 	if err := s.Admit(w, r, name); err != nil {
 		return err
 	}
-	if !handshake.IsWebSocket(r) {
-		return handshake.NotWebSocket()
+	if err := handshake.CheckWebSocket(r); err != nil {
+		return err
 	}
 	if id, _ := handshake.Query(r, "awps_connection_id"); id != "" {
 		s.reconnect(w, r, name, id)
@@ -52,7 +52,7 @@ func (s Server) connect(w http.ResponseWriter, r *http.Request) *wire.Error {
 	if err != nil {
 		return err
 	}
-	if err := handshake.Check(r, claims); err != nil {
+	if err := handshake.Check(claims); err != nil {
 		return err
 	}
 	raw, err := rawMode(r)

@@ -41,14 +41,22 @@ func (h *Handshaker) Refuse(w http.ResponseWriter, r *http.Request, hubName stri
 
 // Admit checks the hub name and the Origin header of a handshake, before its token. It also injects the next connect fault.
 func (h *Handshaker) Admit(w http.ResponseWriter, r *http.Request, hubName string) *wire.Error {
-	if !protocol.HubPattern.MatchString(hubName) {
-		return wire.BadRequest("hub", "the hub name %.140q does not match %s", hubName, protocol.HubPattern)
+	if err := CheckHub(hubName); err != nil {
+		return err
 	}
 	if origin := r.Header.Get("Origin"); origin != "" && !wire.LoopbackOrigin(origin) && !h.Endpoint.OwnOrigin(r, origin) {
 		return &wire.Error{Status: http.StatusForbidden, Code: "Forbidden", Target: "Origin",
 			Message: "the origin " + text.Shorten(origin, 100) + " is not allowed: only web pages from this machine may connect"}
 	}
 	return h.Faults.Apply(h.Faults.Next(faults.Connect), w)
+}
+
+// CheckHub checks the hub name of a handshake.
+func CheckHub(name string) *wire.Error {
+	if !protocol.HubPattern.MatchString(name) {
+		return wire.BadRequest("hub", "the hub name %.140q does not match %s", name, protocol.HubPattern)
+	}
+	return nil
 }
 
 // Authorize checks the token of a client that connects to a hub, at a path that begins with prefix. The token may be missing
@@ -64,8 +72,8 @@ func (h *Handshaker) Authorize(r *http.Request, prefix, hubName string) (*token.
 	return claims, nil
 }
 
-// Check checks the user and the groups in the token of a handshake, and that the request is a WebSocket handshake.
-func Check(r *http.Request, claims *token.Claims) *wire.Error {
+// Check checks the user and the groups in the token of a handshake.
+func Check(claims *token.Claims) *wire.Error {
 	if user := claims.User(); user != "" {
 		if fault := protocol.CheckUser(user); fault != "" {
 			return wire.BadRequest("sub", "%s", fault)
@@ -76,15 +84,7 @@ func Check(r *http.Request, claims *token.Claims) *wire.Error {
 			return wire.BadRequest("webpubsub.group", "%s", fault)
 		}
 	}
-	if !IsWebSocket(r) {
-		return NotWebSocket()
-	}
 	return nil
-}
-
-// NotWebSocket returns the error for a request that is not a WebSocket handshake.
-func NotWebSocket() *wire.Error {
-	return wire.BadRequest("Upgrade", "this is not a WebSocket handshake of version 13")
 }
 
 // Query returns the value of a query parameter of a handshake, and whether it exists. Names are case-insensitive. If a
@@ -162,10 +162,13 @@ func Offered(r *http.Request) []string {
 	return offered
 }
 
-// IsWebSocket reports whether a request is a valid WebSocket handshake of version 13.
-func IsWebSocket(r *http.Request) bool {
+// CheckWebSocket checks that a request is a WebSocket handshake of version 13.
+func CheckWebSocket(r *http.Request) *wire.Error {
 	key, err := base64.StdEncoding.DecodeString(r.Header.Get("Sec-WebSocket-Key"))
-	return r.Method == http.MethodGet && r.ProtoAtLeast(1, 1) && err == nil && len(key) == 16 &&
+	if r.Method == http.MethodGet && r.ProtoAtLeast(1, 1) && err == nil && len(key) == 16 &&
 		strings.EqualFold(r.Header.Get("Upgrade"), "websocket") && r.Header.Get("Sec-WebSocket-Version") == "13" &&
-		strings.Contains(strings.ToLower(strings.Join(r.Header.Values("Connection"), ",")), "upgrade")
+		strings.Contains(strings.ToLower(strings.Join(r.Header.Values("Connection"), ",")), "upgrade") {
+		return nil
+	}
+	return wire.BadRequest("Upgrade", "this is not a WebSocket handshake of version 13")
 }

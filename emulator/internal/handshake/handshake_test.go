@@ -7,7 +7,7 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-func TestIsWebSocket(t *testing.T) {
+func TestCheckWebSocket(t *testing.T) {
 	for name, tt := range map[string]struct {
 		method  string
 		headers []string // names and values in turn, in place of the usual ones
@@ -38,6 +38,6 @@ func TestIsWebSocket(t *testing.T) {
 				r.Header.Add(key, v)
 			}
 		}
-		require.Equal(t, tt.valid, IsWebSocket(r), name)
+		require.Equal(t, tt.valid, CheckWebSocket(r) == nil, name)
 	}
 }

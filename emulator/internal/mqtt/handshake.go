@@ -53,7 +53,10 @@ func (s Server) connect(w http.ResponseWriter, r *http.Request, hubName string) 
 	if err != nil {
 		return err
 	}
-	if err := handshake.Check(r, claims); err != nil {
+	if err := handshake.Check(claims); err != nil {
+		return err
+	}
+	if err := handshake.CheckWebSocket(r); err != nil {
 		return err
 	}
 	if !slices.Contains(handshake.Offered(r), protocol.MQTTSubprotocol) {

@@ -5,7 +5,6 @@ import (
 
 	"github.com/awps-go/webpubsub/emulator/internal/handshake"
 	"github.com/awps-go/webpubsub/emulator/internal/hub"
-	"github.com/awps-go/webpubsub/emulator/internal/protocol"
 	"github.com/awps-go/webpubsub/emulator/internal/wire"
 	"github.com/awps-go/webpubsub/internal/tunnelframe"
 )
@@ -45,8 +44,8 @@ func (t *Tunnels) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 
 // check checks a handshake and returns the user of its token.
 func (t *Tunnels) check(r *http.Request, name string) (user string, err *wire.Error) {
-	if !protocol.HubPattern.MatchString(name) {
-		return "", wire.BadRequest("hub", "the hub name %.140q does not match %s", name, protocol.HubPattern)
+	if err := handshake.CheckHub(name); err != nil {
+		return "", err
 	}
 	if r.Header.Get("Origin") != "" {
 		return "", &wire.Error{Status: http.StatusForbidden, Code: "Forbidden", Target: "Origin", Message: "web pages may not connect to the tunnel"}
@@ -55,10 +54,7 @@ func (t *Tunnels) check(r *http.Request, name string) (user string, err *wire.Er
 	if fault != nil {
 		return "", wire.Unauthorized(fault)
 	}
-	if !handshake.IsWebSocket(r) {
-		return "", wire.BadRequest("Upgrade", "this is not a WebSocket handshake of version 13")
-	}
-	return user, nil
+	return user, handshake.CheckWebSocket(r)
 }
 
 // show reports an event of a connection to the traffic observers.
