@@ -7,7 +7,6 @@ import (
 	"context"
 	"encoding/base64"
 	"errors"
-	"maps"
 	"net/http"
 	"strings"
 
@@ -91,20 +90,16 @@ func Check(claims *token.Claims) *wire.Error {
 // parameter is repeated, the last value counts.
 func Query(r *http.Request, name string) (value string, found bool) { return token.Query(r.URL, name) }
 
-// Describe describes a handshake to the application. It leaves out the access token and internal headers.
+// Describe describes a handshake to the application. Package events leaves out the access token and internal headers.
 func Describe(r *http.Request) *hub.ConnectRequest {
-	query := r.URL.Query()
-	maps.DeleteFunc(query, func(name string, _ []string) bool { return strings.EqualFold(name, token.QueryName) })
 	header := map[string][]string{"Host": {r.Host}} // net/http keeps it outside of the header
 	for name, values := range r.Header {
-		switch suffix, webSocket := strings.CutPrefix(name, "Sec-Websocket-"); {
-		case webSocket:
-			header["Sec-WebSocket-"+suffix] = values // as clients write it
-		case name != "Authorization" && !strings.HasPrefix(name, "X-Asrs-Internal-"):
-			header[name] = values
+		if suffix, ok := strings.CutPrefix(name, "Sec-Websocket-"); ok {
+			name = "Sec-WebSocket-" + suffix // as clients write it
 		}
+		header[name] = values
 	}
-	return &hub.ConnectRequest{Claims: token.ShowClaims(r), Query: query, Header: header, Subprotocols: Offered(r),
+	return &hub.ConnectRequest{Claims: token.ShowClaims(r), Query: r.URL.Query(), Header: header, Subprotocols: Offered(r),
 		Certificates: wire.ConnOf(r).PeerCertificates()}
 }
 

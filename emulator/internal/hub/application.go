@@ -29,8 +29,8 @@ type Application interface {
 // ConnectRequest describes a handshake to the application.
 type ConnectRequest struct {
 	Claims       map[string][]string // of the token
-	Query        map[string][]string // without the access token
-	Header       map[string][]string
+	Query        map[string][]string // with the access token, which the application does not receive
+	Header       map[string][]string // likewise
 	Subprotocols []string
 	Certificates [][]byte // the client's certificates, in DER
 	Detail       any      // specific to the client's protocol; nil for most

@@ -350,12 +350,12 @@ func decodeButSlashes(path string) string {
 	return decoded
 }
 
-// QueryName is the query parameter of a client's URL that holds the token. Its name is matched without regard to case.
-const QueryName = "access_token"
+// queryName is the query parameter of a client's URL that holds the token. Its name is matched without regard to case.
+const queryName = "access_token"
 
 // clientToken returns the token of a client's handshake, or "". The query takes precedence over the Authorization header.
 func clientToken(r *http.Request) string {
-	if token, _ := Query(r.URL, QueryName); token != "" {
+	if token, _ := Query(r.URL, queryName); token != "" {
 		return token
 	}
 	return bearer(r)
@@ -406,7 +406,7 @@ func (a *Authority) AuthorizeTunnel(r *http.Request) (subject string, err error)
 	if err != nil {
 		return "", a.acceptBearer(token, err)
 	}
-	query := slices.DeleteFunc(strings.Split(r.URL.RawQuery, "&"), func(pair string) bool { return strings.HasPrefix(pair, QueryName+"=") })
+	query := slices.DeleteFunc(strings.Split(r.URL.RawQuery, "&"), func(pair string) bool { return strings.HasPrefix(pair, queryName+"=") })
 	path, wanted := r.URL.EscapedPath()+"?"+strings.Join(query, "&"), strings.Replace(a.Endpoint.Scheme, "http", "ws", 1)
 	for _, aud := range c.Audience {
 		scheme, rest, _ := strings.Cut(aud, "://")
