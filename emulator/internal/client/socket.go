@@ -5,7 +5,6 @@ import (
 	"crypto/rand"
 	"errors"
 	"io"
-	"slices"
 	"strings"
 	"sync"
 
@@ -28,7 +27,7 @@ type socket struct {
 	ws       *websocket.Conn
 	nc       *wire.Conn
 	outbox   hub.Outbox
-	pongs    [][]byte  // pong frames that wait to be written
+	pongs    handshake.Pongs
 	writing  bool      // a writer goroutine is running
 	dropped  bool      // Drop was called before there was a socket
 	recovery *recovery // nil unless the protocol is reliable
@@ -101,10 +100,9 @@ func (s *socket) write(ws *websocket.Conn, nc *wire.Conn) {
 			s.mu.Unlock()
 			return
 		}
-		if pongs := s.pongs; pongs != nil {
-			s.pongs = nil
+		if pongs := s.pongs.Take(); pongs != nil {
 			s.mu.Unlock()
-			if _, err := nc.Write(slices.Concat(pongs...)); err != nil {
+			if _, err := nc.Write(pongs); err != nil {
 				nc.Close() // the reader then fails and cleans up
 				return
 			}
@@ -132,9 +130,6 @@ func (s *socket) write(ws *websocket.Conn, nc *wire.Conn) {
 	}
 }
 
-// maxPongs is the maximum number of pongs that wait to be written. The oldest are dropped first, as WebSocket allows.
-const maxPongs = 16
-
 // onPing queues the pong for a WebSocket ping. The pong is written after the current frame.
 func (s *socket) onPing(payload []byte) {
 	s.mu.Lock()
@@ -142,10 +137,7 @@ func (s *socket) onPing(payload []byte) {
 	if s.outbox.Closing() {
 		return
 	}
-	if len(s.pongs) == maxPongs {
-		s.pongs = s.pongs[1:]
-	}
-	s.pongs = append(s.pongs, handshake.Pong(payload))
+	s.pongs.Add(payload)
 	s.startWriter()
 }
 

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"slices"
 	"strings"
 
 	"github.com/coder/websocket"
@@ -29,6 +30,27 @@ func CloseSocket(ws *websocket.Conn, nc *wire.Conn, code int, reason string) {
 // Pong returns the WebSocket frame that responds to a ping. It may be written to the connection between two messages.
 func Pong(payload []byte) []byte {
 	return append([]byte{0x8A, byte(len(payload))}, payload...) // a control frame's payload has at most 125 bytes
+}
+
+// Pongs holds the responses to WebSocket pings that wait to be written.
+type Pongs [][]byte
+
+// maxPongs is the maximum number of pongs that wait to be written. The oldest are dropped first, as WebSocket allows.
+const maxPongs = 16
+
+// Add adds the pong for a ping.
+func (p *Pongs) Add(payload []byte) {
+	if len(*p) == maxPongs {
+		*p = (*p)[1:]
+	}
+	*p = append(*p, Pong(payload))
+}
+
+// Take removes all pongs and returns them in one piece, or nil if there are none.
+func (p *Pongs) Take() []byte {
+	all := slices.Concat(*p...)
+	*p = nil
+	return all
 }
 
 // BrokeProtocol reports whether reading a socket failed because the client broke the WebSocket protocol, rather than because

@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"slices"
 	"time"
 
 	"github.com/coder/websocket"
@@ -32,13 +31,13 @@ type conn struct {
 	limits
 
 	// guarded by session.mu
-	pongs            [][]byte // responses to WebSocket pings; written first
-	control          [][]byte // packets other than messages; written before messages
-	disconnectPacket []byte   // DISCONNECT; written after all messages
-	writing          bool     // a writer goroutine runs
-	closing          bool     // the writer closes the connection after it has written everything that waits
-	closeNow         bool     // when closing, do not wait for acknowledgements
-	ended            bool     // the reader has ended
+	pongs            handshake.Pongs // written first
+	control          [][]byte        // packets other than messages; written before messages
+	disconnectPacket []byte          // DISCONNECT; written after all messages
+	writing          bool            // a writer goroutine runs
+	closing          bool            // the writer closes the connection after it has written everything that waits
+	closeNow         bool            // when closing, do not wait for acknowledgements
+	ended            bool            // the reader has ended
 	closeCode        int
 	closeReason      string
 }
@@ -108,10 +107,9 @@ func (c *session) startWriter(n *conn) {
 func (c *session) write(n *conn) {
 	for {
 		c.mu.Lock()
-		if pongs := n.pongs; pongs != nil {
-			n.pongs = nil
+		if pongs := n.pongs.Take(); pongs != nil {
 			c.mu.Unlock()
-			if _, err := n.nc.Write(slices.Concat(pongs...)); err != nil {
+			if _, err := n.nc.Write(pongs); err != nil {
 				n.nc.Close() // the reader notices
 				return
 			}
@@ -136,9 +134,6 @@ func (c *session) write(n *conn) {
 	}
 }
 
-// maxPongs is how many responses to WebSocket pings may wait. If there are more, the oldest are dropped, which WebSocket allows.
-const maxPongs = 16
-
 // sendPong responds to a WebSocket ping, after the current write. The reader calls it.
 func (n *conn) sendPong(payload []byte) {
 	c := n.session
@@ -153,10 +148,7 @@ func (n *conn) sendPong(payload []byte) {
 	if n.closing || n.ended {
 		return
 	}
-	if len(n.pongs) == maxPongs {
-		n.pongs = n.pongs[1:]
-	}
-	n.pongs = append(n.pongs, handshake.Pong(payload))
+	n.pongs.Add(payload)
 	c.startWriter(n)
 }
 
