@@ -81,7 +81,7 @@ func (u *Sender) attempts(ctx context.Context, d *delivery) error {
 		}
 		wait := eventRetries[d.attempts-1]
 		u.log(slog.LevelInfo, "event failed", d, err, "retry in "+wait.String())
-		if !u.sleep(deadline.ctx, wait) {
+		if !u.Service.StartDelay(wait)(deadline.ctx) {
 			err = deadline.err()
 			if err == nil {
 				err = errClosing
@@ -227,26 +227,6 @@ func (e *finalError) Error() string { return e.reason }
 func isFinal(err error) bool {
 	_, final := errors.AsType[*finalError](err)
 	return final
-}
-
-// sleep waits until d has passed on the server's clock. It returns false as soon as ctx ends or the server closes.
-func (u *Sender) sleep(ctx context.Context, d time.Duration) bool { return u.startTimer(d)(ctx) }
-
-// startTimer starts a timer on the server's clock. wait sleeps for the time that is left, with sleep's result, and must be
-// called.
-func (u *Sender) startTimer(d time.Duration) (wait func(context.Context) bool) {
-	passed := make(chan struct{})
-	t := u.Service.Delay(d, func() { close(passed) })
-	return func(ctx context.Context) bool {
-		defer t.Stop()
-		select {
-		case <-passed:
-			return true
-		case <-ctx.Done():
-		case <-u.Service.Life.Closing():
-		}
-		return false
-	}
 }
 
 // log logs the outcome of a delivery or an attempt, and what happens next.

@@ -128,7 +128,7 @@ func (u *Sender) notifyLater(c *hub.Connection, e *event, delay time.Duration) {
 		return
 	}
 	d := u.newDelivery(h, c, c.NextEventID(), e)
-	wait := u.startTimer(delay) // before returning: a test that receives a later event may then advance the clock
+	wait := u.Service.StartDelay(delay) // before returning: a test that receives a later event may then advance the clock
 	u.Service.Life.Go(func() {
 		if ctx := u.Service.Life.Context(); wait(ctx) {
 			_ = u.send(ctx, d, func(*answer) error { return nil })

@@ -121,7 +121,7 @@ func (u *Sender) requestValidation(ctx context.Context, h *handler, method, orig
 		}
 		u.Service.Log.Info("the validation of an event handler failed", "hub", h.hub, "origin", origin, "attempt", attempt+1,
 			"error", redact.Text(reason.Error(), u.secrets()...), "next", "retry in "+eventRetries[attempt].String())
-		if !u.sleep(ctx, eventRetries[attempt]) {
+		if !u.Service.StartDelay(eventRetries[attempt])(ctx) {
 			return nil, errClosing
 		}
 	}

@@ -2,6 +2,7 @@
 package faults
 
 import (
+	"context"
 	"net/http"
 	"slices"
 	"strconv"
@@ -90,14 +91,9 @@ func (l *List) Next(operation string) Fault {
 //   - If Status is set, it returns the response as an error.
 func (l *List) Apply(f Fault, w http.ResponseWriter) *wire.Error {
 	if f.Delay > 0 {
-		due := make(chan struct{})
-		t := l.service.Delay(f.Delay, func() { close(due) })
+		wait := l.service.StartDelay(f.Delay)
 		l.service.Log.Debug("a fault delays a request", "operation", f.Operation, "delay", f.Delay)
-		select {
-		case <-due:
-		case <-l.service.Life.Closing():
-			t.Stop()
-		}
+		wait(context.Background())
 	}
 	if f.CutBeforeEffect {
 		panic(http.ErrAbortHandler)

@@ -1,6 +1,7 @@
 package hub
 
 import (
+	"context"
 	"slices"
 	"sync"
 	"time"
@@ -51,6 +52,23 @@ func (s *Service) Delay(d time.Duration, f func()) *Timer {
 	t := s.Clock.start(&Timer{run: f, delay: true}, d)
 	s.Observer.Changed()
 	return t
+}
+
+// StartDelay starts a Delay. wait blocks until d has passed, and must be called. It returns false as soon as ctx ends or the
+// service begins to close.
+func (s *Service) StartDelay(d time.Duration) (wait func(ctx context.Context) bool) {
+	passed := make(chan struct{})
+	t := s.Delay(d, func() { close(passed) })
+	return func(ctx context.Context) bool {
+		defer t.Stop()
+		select {
+		case <-passed:
+			return true
+		case <-ctx.Done():
+		case <-s.Life.Closing():
+		}
+		return false
+	}
 }
 
 // Delayed returns the number of timers of Delay that have neither fired nor been stopped.
