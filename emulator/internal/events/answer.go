@@ -23,9 +23,6 @@ func (a *answer) ok() bool { return a.status/100 == 2 }
 
 func (a *answer) contentType() string { return a.header.Get("Content-Type") }
 
-// temporary reports whether the service retries an event after this response.
-func (a *answer) temporary() bool { return a.status == http.StatusRequestTimeout || a.status >= 500 }
-
 // rejection returns the error for the kernel if the response is not a success.
 func (a *answer) rejection() *hub.Rejection {
 	return &hub.Rejection{Status: a.status, ContentType: a.contentType(), Body: a.body,

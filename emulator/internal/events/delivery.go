@@ -72,8 +72,7 @@ func (u *Sender) attempts(ctx context.Context, d *delivery) error {
 		d.attempts++
 		d.answer, err = u.attempt(deadline, d)
 		u.show(d, "no response")
-		retry := err == nil && d.answer.temporary() || err != nil && !isFinal(err)
-		if !retry || d.attempts > len(eventRetries) {
+		if !isTemporary(d.answer, err) || d.attempts > len(eventRetries) {
 			if err != nil {
 				u.log(slog.LevelInfo, "event failed", d, err, d.consequence(err))
 			}
@@ -91,6 +90,17 @@ func (u *Sender) attempts(ctx context.Context, d *delivery) error {
 		}
 	}
 }
+
+// isTemporary reports whether the service retries a request after this outcome.
+func isTemporary(a *answer, err error) bool {
+	if err != nil {
+		return !isFinal(err)
+	}
+	return a.status == http.StatusRequestTimeout || a.status >= 500
+}
+
+// errGone is returned if the context of an event ends before its response arrives.
+var errGone = &finalError{"the client has disconnected, or the server is closing"}
 
 // errClosing is returned if the server closes while an event or a validation waits for a retry.
 var errClosing = &finalError{"the server is closing"}
@@ -204,7 +214,7 @@ func (d *deadline) err() error {
 	case cause == nil || isFinal(cause):
 		return cause
 	default:
-		return &finalError{"the client has disconnected, or the server is closing"}
+		return errGone
 	}
 }
 

@@ -59,7 +59,7 @@ func (u *Sender) validate(ctx context.Context, h *handler, origin string) error 
 		defer v.mu.Unlock()
 		return v.fault
 	case <-ctx.Done():
-		return &finalError{"the client has disconnected, or the server is closing"}
+		return errGone
 	}
 }
 
@@ -111,8 +111,7 @@ func (u *Sender) requestValidation(ctx context.Context, h *handler, method, orig
 	}
 	for attempt := 0; ; attempt++ {
 		a, err := u.attemptValidation(ctx, h, method, target.String(), origin)
-		retry := err == nil && a.temporary() || err != nil && !isFinal(err)
-		if !retry || attempt == len(eventRetries) {
+		if !isTemporary(a, err) || attempt == len(eventRetries) {
 			return a, err
 		}
 		reason := err
