@@ -62,15 +62,23 @@ func newHandler(hub string, e Handler, client *http.Client, log *slog.Logger) (*
 		if h.template == "" {
 			h.template = inProcessTemplate
 		}
+	} else if path, ok := strings.CutPrefix(h.template, tunnelPrefix); ok {
+		h.template, h.trusted = tunnelURL+path, true
 	}
+	if err := h.checkTemplate(); err != nil {
+		return nil, err
+	}
+	if err := h.selectEvents(e.SystemEvents, e.UserEventPattern); err != nil {
+		return nil, err
+	}
+	return h, nil
+}
+
+// checkTemplate checks the URL template.
+func (h *handler) checkTemplate() error {
 	for _, name := range placeholder.FindAllString(h.template, -1) {
 		if !strings.EqualFold(name, hubPlaceholder) && !strings.EqualFold(name, eventPlaceholder) {
-			return nil, fmt.Errorf("URLTemplate has the unknown placeholder %.80s; the placeholders are {hub} and {event}", name)
-		}
-	}
-	if e.Handler == nil {
-		if path, ok := strings.CutPrefix(h.template, tunnelPrefix); ok {
-			h.template, h.trusted = tunnelURL+path, true
+			return fmt.Errorf("URLTemplate has the unknown placeholder %.80s; the placeholders are {hub} and {event}", name)
 		}
 	}
 	_, rest, _ := strings.Cut(h.template, "://")
@@ -81,35 +89,40 @@ func newHandler(hub string, e Handler, client *http.Client, log *slog.Logger) (*
 	u, err := h.url(eventValidate)
 	switch {
 	case h.template == "":
-		return nil, errors.New("URLTemplate or Handler is required")
+		return errors.New("URLTemplate or Handler is required")
 	case placeholder.MatchString(host):
-		return nil, errors.New("URLTemplate has a placeholder in its host, which the service does not allow")
+		return errors.New("URLTemplate has a placeholder in its host, which the service does not allow")
 	case err != nil || u.Host == "" || u.Scheme != "http" && u.Scheme != "https":
-		return nil, errors.New("URLTemplate is not an http or https URL, nor tunnel:///path")
+		return errors.New("URLTemplate is not an http or https URL, nor tunnel:///path")
 	}
-	for _, name := range e.SystemEvents {
+	return nil
+}
+
+// selectEvents sets the events that the handler receives.
+func (h *handler) selectEvents(systemEvents []string, userEventPattern string) error {
+	for _, name := range systemEvents {
 		name = strings.ToLower(name)
 		if name != eventConnect && name != eventConnected && name != eventDisconnected {
-			return nil, fmt.Errorf("SystemEvents has the unknown event %.40q; the system events are connect, connected and disconnected", name)
+			return fmt.Errorf("SystemEvents has the unknown event %.40q; the system events are connect, connected and disconnected", name)
 		}
 		h.system = append(h.system, name)
 	}
-	if strings.TrimSpace(e.UserEventPattern) != "" {
-		for name := range strings.SplitSeq(e.UserEventPattern, ",") {
+	if strings.TrimSpace(userEventPattern) != "" {
+		for name := range strings.SplitSeq(userEventPattern, ",") {
 			switch name = strings.TrimSpace(name); {
 			case name == "*":
 				h.allUsers = true
 			case protocol.EventPattern.MatchString(name):
 				h.users = append(h.users, strings.ToLower(name))
 			default:
-				return nil, fmt.Errorf("UserEventPattern has %.40q, which is neither * nor a valid event name", name)
+				return fmt.Errorf("UserEventPattern has %.40q, which is neither * nor a valid event name", name)
 			}
 		}
 	}
 	if len(h.system) == 0 && len(h.users) == 0 && !h.allUsers {
-		return nil, errors.New("the handler receives no events: SystemEvents and UserEventPattern are empty")
+		return errors.New("the handler receives no events: SystemEvents and UserEventPattern are empty")
 	}
-	return h, nil
+	return nil
 }
 
 // The placeholders of a URL template, matched without regard to case.
