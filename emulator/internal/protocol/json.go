@@ -51,48 +51,43 @@ func decodeJSON(data []byte) (r Request, err error) {
 	}
 	switch kind {
 	case RequestPing:
-		return r, nil
 	case RequestSequenceAck:
-		id, err := f.number("sequenceId", 64)
-		if err == nil && id == nil {
-			err = errors.New("sequenceId is missing")
-		}
-		if err == nil {
-			r.SequenceID = *id
-		}
-		return r, err
+		err = r.readSequenceAck(f)
 	case RequestEvent:
-		r.Event, err = f.text("event")
+		err = r.readEvent(f)
+	case RequestSend:
+		err = r.readSend(f)
 	case RequestInvoke, RequestCancelInvocation, RequestStreamData, RequestStreamEnd:
 		err = r.readInvocationOrStream(f)
-		if err == nil {
-			err = r.check()
-		}
-		if err == nil && kind == RequestInvoke {
-			r.mergeMetadata(f)
-		}
-		return r, err
 	default:
 		r.Group, err = f.text("group")
-	}
-	if err != nil {
-		return r, err
-	}
-	if kind == RequestSend {
-		err = r.readSend(f)
-	}
-	if err == nil && f["stream"] != nil && kind == RequestSend {
-		err = r.readStreamStart(f)
-	} else if err == nil && (kind == RequestSend || kind == RequestEvent) {
-		err = r.readPayload(f)
 	}
 	if err == nil {
 		err = r.check()
 	}
-	if err == nil && kind == RequestEvent {
+	if err == nil && (kind == RequestEvent || kind == RequestInvoke) {
 		r.mergeMetadata(f)
 	}
 	return r, err
+}
+
+func (r *Request) readSequenceAck(f fields) error {
+	id, err := f.number("sequenceId", 64)
+	if err != nil {
+		return err
+	}
+	if id == nil {
+		return errors.New("sequenceId is missing")
+	}
+	r.SequenceID = *id
+	return nil
+}
+
+func (r *Request) readEvent(f fields) (err error) {
+	if r.Event, err = f.text("event"); err != nil {
+		return err
+	}
+	return r.readPayload(f)
 }
 
 // mergeMetadata removes the metadata of an event whose key, apart from case, occurs again later in the frame. Events carry
@@ -111,16 +106,25 @@ func (r *Request) mergeMetadata(f fields) {
 	})
 }
 
-// readSend reads the members that only sendToGroup has.
+// readSend reads a sendToGroup, which sends a message or opens a stream.
 func (r *Request) readSend(f fields) (err error) {
+	if r.Group, err = f.text("group"); err != nil {
+		return err
+	}
 	if r.NoEcho, err = f.flag("noEcho"); err != nil {
 		return err
 	}
 	ttl, err := f.number("ttlSeconds", 32)
+	if err != nil {
+		return err
+	}
 	if ttl != nil {
 		r.TTLSeconds = uint32(*ttl)
 	}
-	return err
+	if f["stream"] != nil {
+		return r.readStreamStart(f)
+	}
+	return r.readPayload(f)
 }
 
 // readPayload reads the members of a payload. Metadata without data counts as empty text.
