@@ -239,11 +239,7 @@ func (s *socket) read(ws *websocket.Conn, nc *wire.Conn) {
 	for {
 		r, err := s.receive(ws)
 		if bad, ok := errors.AsType[*protocol.FrameError](err); ok {
-			if !s.isClosing() {
-				s.Hub.Service.Log.Info("closing a client that sent an invalid frame", "hub", s.Hub.Name, "connection", s.ID,
-					"code", bad.Code, "reason", bad.Detail)
-				s.closeWithError(bad.Code, bad.Reason)
-			}
+			s.closeInvalid(bad)
 			continue // until the client has responded to the close frame
 		}
 		if err != nil {
@@ -270,19 +266,25 @@ func (s *socket) receive(ws *websocket.Conn) (*protocol.Request, error) {
 		return nil, err
 	}
 	if len(data) > hub.MaxMessageSize {
-		if !s.isClosing() {
-			bad := protocol.TooLarge()
-			s.Hub.Service.Log.Info("closing a client that sent an invalid frame", "hub", s.Hub.Name, "connection", s.ID,
-				"code", bad.Code, "reason", bad.Detail)
-			s.closeWithError(bad.Code, bad.Reason)
-		}
+		bad := protocol.TooLarge()
+		s.closeInvalid(bad)
 		if _, err := io.Copy(io.Discard, message); err != nil {
 			return nil, err
 		}
-		return nil, protocol.TooLarge()
+		return nil, bad
 	}
 	r, err := s.codec.Decode(typ == websocket.MessageText, data)
 	return &r, err
+}
+
+// closeInvalid closes the connection of a client that sent an invalid frame, unless it is closing already.
+func (s *socket) closeInvalid(bad *protocol.FrameError) {
+	if s.isClosing() {
+		return
+	}
+	s.Hub.Service.Log.Info("closing a client that sent an invalid frame", "hub", s.Hub.Name, "connection", s.ID,
+		"code", bad.Code, "reason", bad.Detail)
+	s.closeWithError(bad.Code, bad.Reason)
 }
 
 func (s *socket) isClosing() bool {
