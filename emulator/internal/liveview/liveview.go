@@ -71,18 +71,10 @@ type Options struct {
 }
 
 // View is the handler of the live view.
-type View struct {
-	service  *hub.Service
-	board    *watch.Board
-	endpoint wire.Endpoint
-	secrets  func() []string
-	tunnels  func(hub string) int
-}
+type View struct{ Options }
 
 // New returns a View.
-func New(o Options) *View {
-	return &View{service: o.Service, board: o.Board, endpoint: o.Endpoint, secrets: o.Secrets, tunnels: o.Tunnels}
-}
+func New(o Options) *View { return &View{o} }
 
 // Serves reports whether a path belongs to the live view.
 func Serves(path string) bool { _, ok := paths[path]; return ok }
@@ -103,7 +95,7 @@ func (v *View) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	h.Set("X-Content-Type-Options", "nosniff")
 	if !wire.OwnHost(r) {
 		reject(w, r, http.StatusForbidden, "Forbidden", "Host", fmt.Sprintf(
-			"the live view is not shown under the host name %.100q: open it at %s", r.Host, v.endpoint))
+			"the live view is not shown under the host name %.100q: open it at %s", r.Host, v.Endpoint))
 		return
 	}
 	if fault := v.foreignPage(r); fault != "" {
@@ -132,7 +124,7 @@ func reject(w http.ResponseWriter, r *http.Request, status int, code, target, me
 
 // foreignPage returns the reason why a web page may not read the live view, or "". Navigating to the page is always allowed.
 func (v *View) foreignPage(r *http.Request) string {
-	if origin := r.Header.Get("Origin"); origin != "" && !v.endpoint.OwnOrigin(r, origin) {
+	if origin := r.Header.Get("Origin"); origin != "" && !v.Endpoint.OwnOrigin(r, origin) {
 		return "the origin " + text.Shorten(origin, 100) + " may not read the live view"
 	}
 	switch site := r.Header.Get("Sec-Fetch-Site"); {
@@ -146,9 +138,9 @@ func (v *View) foreignPage(r *http.Request) string {
 
 // stream sends server-sent events: the state, initially and after each change, and the traffic.
 func (v *View) stream(w http.ResponseWriter, r *http.Request) {
-	watcher, stop := v.board.Watch(maxWaitingTraffic)
+	watcher, stop := v.Board.Watch(maxWaitingTraffic)
 	defer stop()
-	defer v.board.Attend()()
+	defer v.Board.Attend()()
 	out := http.NewResponseController(w)
 	send := func(format string, args ...any) bool {
 		out.SetWriteDeadline(time.Now().Add(writeTimeout))
@@ -156,7 +148,7 @@ func (v *View) stream(w http.ResponseWriter, r *http.Request) {
 		return err == nil && out.Flush() == nil
 	}
 
-	changed := v.board.Next() // before reading the state, so no change is missed
+	changed := v.Board.Next() // before reading the state, so no change is missed
 	ok := send("retry: 1000\nevent: state\ndata: %s\n\n", text.JSON(v.state()))
 	var settled <-chan time.Time
 	heartbeat := time.NewTicker(heartbeatInterval)
@@ -164,7 +156,7 @@ func (v *View) stream(w http.ResponseWriter, r *http.Request) {
 	for ok {
 		select {
 		case e := <-watcher.Events:
-			redactor := newRedactor(v.secrets()) // for each batch, because keys may be regenerated
+			redactor := newRedactor(v.Secrets()) // for each batch, because keys may be regenerated
 			batch := liveTraffic{Events: []hub.TrafficEvent{redactor.event(e)}}
 			for len(batch.Events) < maxTrafficBatch && len(watcher.Events) > 0 { // this goroutine is the only receiver
 				batch.Events = append(batch.Events, redactor.event(<-watcher.Events))
@@ -174,11 +166,11 @@ func (v *View) stream(w http.ResponseWriter, r *http.Request) {
 		case <-changed:
 			changed, settled = nil, time.After(settleTime)
 		case <-settled:
-			changed, settled = v.board.Next(), nil
+			changed, settled = v.Board.Next(), nil
 			ok = send("event: state\ndata: %s\n\n", text.JSON(v.state()))
 		case <-heartbeat.C:
 			ok = send(":\n\n")
-		case <-v.service.Life.Closing():
+		case <-v.Service.Life.Closing():
 			return
 		case <-r.Context().Done():
 			return
@@ -224,8 +216,8 @@ type liveGroup struct {
 }
 
 func (v *View) state() liveState {
-	hubs := v.service.Hubs()
-	state := liveState{Endpoint: v.endpoint.String(), Hubs: []liveHub{}, HubCount: len(hubs)}
+	hubs := v.Service.Hubs()
+	state := liveState{Endpoint: v.Endpoint.String(), Hubs: []liveHub{}, HubCount: len(hubs)}
 	for _, h := range hubs[:min(len(hubs), maxShownHubs)] {
 		state.Hubs = append(state.Hubs, v.hub(h))
 	}
@@ -245,8 +237,8 @@ func (v *View) hub(h *hub.Hub) liveHub {
 	})
 	live := liveHub{Name: h.Name, Connections: []liveConnection{}, ConnectionCount: len(connections),
 		Groups: groups[:min(len(groups), maxShownGroups)], GroupCount: len(groups), UserCount: h.UserCount(),
-		TunnelCount: v.tunnels(h.Name)}
-	redact := newRedactor(v.secrets()).redact
+		TunnelCount: v.Tunnels(h.Name)}
+	redact := newRedactor(v.Secrets()).redact
 	for i := range live.Groups {
 		live.Groups[i].Name = redact(live.Groups[i].Name)
 	}

@@ -51,7 +51,7 @@ func TestNothingIsWatchedAfterThePageIsClosed(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
 	v.stream(httptest.NewRecorder(), httptest.NewRequest("GET", streamPath, nil).WithContext(ctx))
-	require.False(t, v.board.Watched())
+	require.False(t, v.Board.Watched())
 }
 
 func TestASlowPageDelaysNothingAndShowsWhatItMissed(t *testing.T) {
@@ -66,7 +66,7 @@ func TestASlowPageDelaysNothingAndShowsWhatItMissed(t *testing.T) {
 	require.True(t, events.Scan())
 	const published = 20_000 // more than the network and the view buffer
 	for range published {    // hangs if a page can block the traffic
-		v.board.Traffic(hub.TrafficEvent{Kind: "message", Text: "flood", Data: strings.Repeat("x", maxShownData)})
+		v.Board.Traffic(hub.TrafficEvent{Kind: "message", Text: "flood", Data: strings.Repeat("x", maxShownData)})
 	}
 	var seen, missed int64
 	for seen+missed < published {
@@ -77,7 +77,7 @@ func TestASlowPageDelaysNothingAndShowsWhatItMissed(t *testing.T) {
 			seen, missed = seen+int64(len(traffic.Events)), traffic.Missed
 		}
 		if seen > 0 && seen+missed < published {
-			v.board.Traffic(hub.TrafficEvent{Kind: "message", Text: "one more, so that the stream sends the number of missed events"})
+			v.Board.Traffic(hub.TrafficEvent{Kind: "message", Text: "one more, so that the stream sends the number of missed events"})
 		}
 	}
 	require.Greater(t, missed, int64(100))
@@ -86,7 +86,7 @@ func TestASlowPageDelaysNothingAndShowsWhatItMissed(t *testing.T) {
 func TestLiveViewShowsPartOfALargeStateAndCountsTheRest(t *testing.T) {
 	v := newView()
 	const connections, groups = maxShownConnections + 7, maxShownGroups + 5
-	h := v.service.Hub("big")
+	h := v.Service.Hub("big")
 	for i := range connections {
 		var in []string
 		if i == 0 {
@@ -97,7 +97,7 @@ func TestLiveViewShowsPartOfALargeStateAndCountsTheRest(t *testing.T) {
 		h.Add(&hub.Connection{ID: fmt.Sprintf("c%04d", i), Hub: h, UserID: fmt.Sprintf("user %04d", i), Link: noLink{}}, in, func() {})
 	}
 	for i := range maxShownHubs {
-		h := v.service.Hub(fmt.Sprintf("hub%02d", i))
+		h := v.Service.Hub(fmt.Sprintf("hub%02d", i))
 		h.Add(&hub.Connection{ID: "c", Hub: h, Link: noLink{}}, nil, func() {})
 	}
 	state := v.state()

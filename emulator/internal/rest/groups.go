@@ -102,7 +102,7 @@ func (c *call) listConnections() (int, error) {
 		}
 	}
 	if left := c.page.top - len(members); more && left > 0 {
-		next := c.api.endpoint.Scheme + "://" + c.request.Host + c.request.URL.EscapedPath() + "?"
+		next := c.api.Endpoint.Scheme + "://" + c.request.Host + c.request.URL.EscapedPath() + "?"
 		if c.has("top") {
 			next += "top=" + strconv.Itoa(left) + "&"
 		}

@@ -57,7 +57,7 @@ func (c *call) generateToken() (int, error) {
 			return 0, badGroup("group", fault)
 		}
 	}
-	token, err := c.api.tokens.ForClient(path+strings.ToLower(c.value("hub")), c.parameter("userId"), c.all("role"), c.all("group"), c.minutes)
+	token, err := c.api.Tokens.ForClient(path+strings.ToLower(c.value("hub")), c.parameter("userId"), c.all("role"), c.all("group"), c.minutes)
 	if err != nil {
 		return 0, err
 	}

@@ -106,9 +106,9 @@ func (c *call) logEncodedSlashes() {
 		}
 		const fact = ": the service does not decode %2F in paths"
 		if c.hub().Count(t) == 0 {
-			c.api.service.Log.Info(notFound+fact, "operation", c.route.operation, "hint", hint)
+			c.api.Service.Log.Info(notFound+fact, "operation", c.route.operation, "hint", hint)
 		} else if strings.HasPrefix(c.route.operation, "Add") && name == "{group}" {
-			c.api.service.Log.Info("the group that was joined is "+value+", not "+slashed+fact, "operation", c.route.operation, "hint", hint)
+			c.api.Service.Log.Info("the group that was joined is "+value+", not "+slashed+fact, "operation", c.route.operation, "hint", hint)
 		}
 	}
 }

@@ -67,19 +67,13 @@ type Options struct {
 
 // API is the handler of the REST API.
 type API struct {
-	service  *hub.Service
-	endpoint wire.Endpoint
-	tokens   *token.Authority
-	faults   *faults.List
-
+	Options
 	routes []route
 	log    recent.Log[string, Request]
 }
 
 // New returns an API.
-func New(o Options) *API {
-	return &API{service: o.Service, endpoint: o.Endpoint, tokens: o.Tokens, faults: o.Faults, routes: routes()}
-}
+func New(o Options) *API { return &API{Options: o, routes: routes()} }
 
 // Operations returns the names of all operations.
 func (a *API) Operations() []string {
@@ -116,14 +110,14 @@ func (c *call) value(name string) string {
 }
 
 // hub returns the hub in the path.
-func (c *call) hub() *hub.Hub { return c.api.service.Hub(c.value("hub")) }
+func (c *call) hub() *hub.Hub { return c.api.Service.Hub(c.value("hub")) }
 
 // ServeHTTP serves a request of the data-plane REST API.
 func (a *API) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	started := time.Now()
 	c := &call{api: a, request: r, writer: w}
 	w.Header().Set("api-supported-versions", supportedVersions)
-	if a.endpoint.Scheme == "https" && r.Header.Get("Origin") == "" && r.Header.Get("Sec-Fetch-Site") == "" {
+	if a.Endpoint.Scheme == "https" && r.Header.Get("Origin") == "" && r.Header.Get("Sec-Fetch-Site") == "" {
 		// Not for browsers, which would not open http://localhost for a year.
 		w.Header().Set("Strict-Transport-Security", "max-age=31536000; includeSubDomains")
 	}
@@ -136,8 +130,8 @@ func (a *API) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 	status = code
 	c.respond(status)
-	if a.service.Log.Enabled(r.Context(), slog.LevelDebug) {
-		a.service.Log.Debug("REST", "method", r.Method, "path", r.URL.EscapedPath(), "status", status, "duration", time.Since(started))
+	if a.Service.Log.Enabled(r.Context(), slog.LevelDebug) {
+		a.Service.Log.Debug("REST", "method", r.Method, "path", r.URL.EscapedPath(), "status", status, "duration", time.Since(started))
 	}
 }
 
@@ -162,26 +156,26 @@ func (c *call) respondError(err error) int {
 	if e.Hint != "" {
 		fields = append(fields, "hint", e.Hint)
 	}
-	c.api.service.Log.Info("REST", fields...)
+	c.api.Service.Log.Info("REST", fields...)
 	return e.Status
 }
 
 // record logs a request for inspection and reports it to the traffic observers.
 func (c *call) record(status int, took time.Duration) {
-	r := Request{Method: c.request.Method, Path: c.request.RequestURI, Status: status, Time: c.api.service.Clock.Now(),
+	r := Request{Method: c.request.Method, Path: c.request.RequestURI, Status: status, Time: c.api.Service.Clock.Now(),
 		Header: c.request.Header, Body: c.body[:min(len(c.body), maxBody)]}
 	if c.route != nil {
 		r.Operation = c.route.operation
 	}
 	c.api.logRequest(r)
-	c.api.service.Observer.Changed()
-	if c.api.service.Observer.Watched() {
+	c.api.Service.Observer.Changed()
+	if c.api.Service.Observer.Watched() {
 		e := hub.TrafficEvent{Kind: "rest", Status: status, Text: r.Method + " " + r.Path,
 			Milliseconds: took.Seconds() * 1000}
 		if c.allowed && c.route.operation != opGetServiceStatus {
 			e.Hub = c.hub().Name
 		}
-		c.api.service.Observer.Traffic(e)
+		c.api.Service.Observer.Traffic(e)
 	}
 }
 
@@ -235,8 +229,8 @@ func (c *call) serve() (int, error) {
 		return 0, wire.Unauthorized(err)
 	}
 	c.allowed = true
-	f := c.api.faults.Next(c.route.operation)
-	if err := c.api.faults.Apply(f, c.writer); err != nil {
+	f := c.api.Faults.Next(c.route.operation)
+	if err := c.api.Faults.Apply(f, c.writer); err != nil {
 		return 0, err
 	}
 	status, err := c.route.run(c)
@@ -252,9 +246,9 @@ func (c *call) authorize() error {
 	case opGetServiceStatus:
 		return nil
 	case opGetClientAccessToken:
-		return c.api.tokens.AuthorizeEntra(c.request)
+		return c.api.Tokens.AuthorizeEntra(c.request)
 	default:
-		return c.api.tokens.AuthorizeRequest(c.request)
+		return c.api.Tokens.AuthorizeRequest(c.request)
 	}
 }
 

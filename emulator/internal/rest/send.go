@@ -43,12 +43,12 @@ func (c *call) send(t *hub.Target) (status int, err error) {
 	}
 	m := &hub.Message{Payload: p, Group: t.Group}
 	if c.ttl > 0 {
-		m.Expires = c.api.service.Clock.Now().Add(c.ttl)
+		m.Expires = c.api.Service.Clock.Now().Add(c.ttl)
 	}
 	h := c.hub()
 	n := h.Send(m, t)
-	if c.api.service.Observer.Watched() {
-		c.api.service.Observer.Traffic(hub.TrafficEvent{Kind: "message", Hub: h.Name, Group: t.Group,
+	if c.api.Service.Observer.Watched() {
+		c.api.Service.Observer.Traffic(hub.TrafficEvent{Kind: "message", Hub: h.Name, Group: t.Group,
 			ConnectionID: t.Connection, UserID: t.User, Data: p.Excerpt(),
 			Text: c.route.operation + ": " + text.Plural(n, "recipient")})
 	}
