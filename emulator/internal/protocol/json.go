@@ -263,10 +263,7 @@ func (JSON) Ack(id uint64, err *AckError) *hub.Frame {
 		return textFrame(append(b, `,"success":true}`...))
 	}
 	b = append(b, `,"success":false,"error":`...)
-	b = append(b, text.JSON(struct {
-		Name    string `json:"name"`
-		Message string `json:"message"`
-	}{err.Name, err.Message})...)
+	b = append(b, text.JSON(err)...)
 	return textFrame(append(b, '}'))
 }
 

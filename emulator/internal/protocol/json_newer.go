@@ -185,17 +185,9 @@ func StreamNack(id string, expected uint64) *hub.Frame {
 
 // StreamClosed returns a frame that notifies the sender of a stream that the stream has ended. err is nil unless it failed.
 func StreamClosed(id string, err *AckError) *hub.Frame {
-	type failure struct {
-		Name    string `json:"name"`
-		Message string `json:"message"`
-	}
-	closed := struct {
-		Type     string   `json:"type"`
-		StreamID string   `json:"streamId"`
-		Error    *failure `json:"error,omitempty"`
-	}{Type: "streamClosed", StreamID: id}
-	if err != nil {
-		closed.Error = &failure{err.Name, err.Message}
-	}
-	return textFrame(text.JSON(closed))
+	return textFrame(text.JSON(struct {
+		Type     string    `json:"type"`
+		StreamID string    `json:"streamId"`
+		Error    *AckError `json:"error,omitempty"`
+	}{"streamClosed", id, err}))
 }

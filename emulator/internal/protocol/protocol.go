@@ -130,7 +130,10 @@ func (r *Request) check() error {
 }
 
 // AckError describes why a client's request failed.
-type AckError struct{ Name, Message string }
+type AckError struct {
+	Name    string `json:"name"`
+	Message string `json:"message"`
+}
 
 func (e *AckError) Error() string { return e.Name + ": " + e.Message }
 
