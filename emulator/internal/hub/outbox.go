@@ -22,8 +22,8 @@ const RecoveryWindow = 30 * time.Second
 
 // The reasons for closing a client that is too far behind, in the hosted service's words.
 const (
-	QueueFull  = "The outbound message queue is full."
-	BufferFull = "The reliable message buffer is full."
+	queueFull  = "The outbound message queue is full."
+	bufferFull = "The reliable message buffer is full."
 )
 
 // Fault describes why a client that is too far behind must be closed.
@@ -100,9 +100,9 @@ func (o *Outbox) Put(f *Frame) (fault *Fault) {
 		o.dropExpired()
 	}
 	if full() {
-		fault = &Fault{QueueFull, TooSlow(len(o.queue), o.bytes)}
+		fault = &Fault{queueFull, TooSlow(len(o.queue), o.bytes)}
 		if o.replay != nil {
-			fault.Reason = BufferFull // the reliable buffer includes the queue
+			fault.Reason = bufferFull // the reliable buffer includes the queue
 		}
 	} else if o.replay != nil && f.message {
 		fault = o.reserve(f)
@@ -129,7 +129,7 @@ func (o *Outbox) reserve(f *Frame) *Fault {
 		o.dropExpired()
 	}
 	if full() {
-		return &Fault{BufferFull, fmt.Sprintf("the client left %d messages, %d bytes unacknowledged", r.count, r.bytes)}
+		return &Fault{bufferFull, fmt.Sprintf("the client left %d messages, %d bytes unacknowledged", r.count, r.bytes)}
 	}
 	r.count++
 	r.bytes += len(f.Data)

@@ -120,11 +120,11 @@ func TestAClientThatIsTooFarBehindLosesItsQueue(t *testing.T) {
 		reason string
 		detail string
 	}{
-		"queued messages":               {nil, MaxQueuedFrames, 1, QueueFull, "the client is too slow: 10000 messages, 10000 bytes wait for it"},
-		"queued bytes":                  {nil, 16, 1 << 20, QueueFull, "the client is too slow: 16 messages, 16777216 bytes wait for it"},
-		"unacknowledged messages":       {number, maxUnacknowledged, 1, BufferFull, "the client left 1000 messages, 1000 bytes unacknowledged"},
-		"queued bytes, reliable":        {number, 16, 1 << 20, BufferFull, "the client is too slow: 16 messages, 16777216 bytes wait for it"},
-		"unacknowledged bytes, written": {number, 16, 1 << 20, BufferFull, "the client left 16 messages, 16777216 bytes unacknowledged"},
+		"queued messages":               {nil, MaxQueuedFrames, 1, queueFull, "the client is too slow: 10000 messages, 10000 bytes wait for it"},
+		"queued bytes":                  {nil, 16, 1 << 20, queueFull, "the client is too slow: 16 messages, 16777216 bytes wait for it"},
+		"unacknowledged messages":       {number, maxUnacknowledged, 1, bufferFull, "the client left 1000 messages, 1000 bytes unacknowledged"},
+		"queued bytes, reliable":        {number, 16, 1 << 20, bufferFull, "the client is too slow: 16 messages, 16777216 bytes wait for it"},
+		"unacknowledged bytes, written": {number, 16, 1 << 20, bufferFull, "the client left 16 messages, 16777216 bytes unacknowledged"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			clock := &Clock{}

@@ -133,7 +133,6 @@ func NewFault(code byte, format string, args ...any) *Fault {
 // Reason codes of MQTT 5.0.
 const (
 	Success                       = 0x00
-	DisconnectWithWill            = 0x04
 	NoSubscriptionExisted         = 0x11
 	UnspecifiedError              = 0x80
 	MalformedPacket               = 0x81

@@ -3,7 +3,6 @@ package mqttpacket
 import (
 	"encoding/binary"
 	"slices"
-	"unicode/utf8"
 )
 
 // Properties are the properties of an MQTT 5.0 packet or will. A zero field is an absent property. A property whose value may be
@@ -236,14 +235,4 @@ func appendProperties(out []byte, p *Properties) []byte {
 func appendString(out []byte, s string) []byte {
 	s = s[:min(len(s), 1<<16-1)]
 	return append(binary.BigEndian.AppendUint16(out, uint16(len(s))), s...)
-}
-
-// IsString reports whether a text is a valid MQTT string: UTF-8 without U+0000, and at most 65,535 bytes.
-func IsString(s string) bool {
-	for _, r := range s {
-		if r == 0 {
-			return false
-		}
-	}
-	return len(s) < 1<<16 && utf8.ValidString(s)
 }

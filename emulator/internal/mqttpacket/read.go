@@ -5,6 +5,8 @@ import (
 	"bytes"
 	"encoding/binary"
 	"io"
+	"strings"
+	"unicode/utf8"
 )
 
 // chunk is how many bytes are allocated at a time. Memory for an announced length is not allocated before its bytes arrive.
@@ -151,7 +153,7 @@ func (r *reader) binary() []byte {
 
 func (r *reader) string(what string) string {
 	s := string(r.binary())
-	if r.fault == nil && !IsString(s) {
+	if !utf8.ValidString(s) || strings.Contains(s, "\x00") {
 		r.fail(MalformedPacket, "malformed packet: %s is not UTF-8 or contains U+0000", what)
 	}
 	return s

@@ -90,7 +90,7 @@ func TestProtobufFramesFollowTheSameRules(t *testing.T) {
 	decode := func(t *testing.T, frame string) (Request, error) {
 		var m pb.UpstreamMessage
 		require.NoError(t, protojson.Unmarshal([]byte(frame), &m))
-		return Protobuf{Name: ProtobufReliableSubprotocol}.Decode(false, marshalProtobuf(&m))
+		return Protobuf{Name: protobufReliableSubprotocol}.Decode(false, marshalProtobuf(&m))
 	}
 	for frame, want := range map[string]Request{
 		`{"joinGroupMessage":{"group":"g","ackId":"18446744073709551615"}}`:     {Kind: RequestJoin, Group: "g", AckID: new(uint64(1<<64 - 1))},
@@ -115,7 +115,7 @@ func TestProtobufFramesFollowTheSameRules(t *testing.T) {
 		require.Equal(t, 1007, bad.Code)
 		require.Equal(t, "The client message is not a valid protobuf.reliable.webpubsub.azure.v1 protocol message.", bad.Reason)
 	}
-	_, err := Protobuf{Name: ProtobufSubprotocol}.Decode(true, []byte("x"))
+	_, err := Protobuf{Name: protobufSubprotocol}.Decode(true, []byte("x"))
 	require.Equal(t, &FrameError{1003, "The protobuf.webpubsub.azure.v1 subprotocol requires binary messages.", "the client sent a text frame"}, err)
 }
 

@@ -207,7 +207,7 @@ func MQTTContentType(p *mqttpacket.Properties) (string, bool) {
 	switch {
 	case p.ContentType != "":
 		_, _, err := mime.ParseMediaType(p.ContentType)
-		return p.ContentType, err == nil && strings.Contains(p.ContentType, "/") && HeaderValue(p.ContentType) == p.ContentType
+		return p.ContentType, err == nil && strings.Contains(p.ContentType, "/") && !strings.ContainsFunc(p.ContentType, isControl)
 	case p.PayloadFormat != nil && *p.PayloadFormat == 1:
 		return "text/plain; charset=utf-8", true
 	}

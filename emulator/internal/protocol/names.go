@@ -21,7 +21,7 @@ const (
 	maxGroupName  = 1024 // UTF-16 code units
 	MaxTTLSeconds = 300
 
-	MaxMetadataKey   = 256     // bytes
+	maxMetadataKey   = 256     // bytes
 	maxMetadataValue = 1024    // bytes
 	maxMetadata      = 8 << 10 // bytes of all keys and values
 )
@@ -84,8 +84,8 @@ func CheckMetadata(metadata map[string]string) string {
 		switch {
 		case !httpguts.ValidHeaderFieldName(key):
 			return fmt.Sprintf("the metadata key %q is not an HTTP token", key)
-		case len(key) > MaxMetadataKey:
-			return fmt.Sprintf("the metadata key %.32q... is longer than %d bytes", key, MaxMetadataKey)
+		case len(key) > maxMetadataKey:
+			return fmt.Sprintf("the metadata key %.32q... is longer than %d bytes", key, maxMetadataKey)
 		case !isASCII(value):
 			return fmt.Sprintf("the value of metadata key %q has characters outside ASCII", key)
 		case len(value) > maxMetadataValue:
@@ -128,25 +128,6 @@ func MetadataOf(header map[string][]string) map[string]string {
 		metadata[strings.ToLower(name[n:])] = strings.TrimSpace(value[strings.LastIndexByte(value, ',')+1:])
 	}
 	return metadata
-}
-
-// HeaderValue returns a text in a form that is valid in an HTTP header. It percent-encodes control characters, as in the HTTP
-// binding of CloudEvents, and leaves everything else unchanged, including characters outside ASCII.
-func HeaderValue(text string) string {
-	if !strings.ContainsFunc(text, isControl) {
-		return text
-	}
-	var b strings.Builder
-	for _, r := range text {
-		if isControl(r) {
-			for _, octet := range []byte(string(r)) {
-				fmt.Fprintf(&b, "%%%02X", octet)
-			}
-		} else {
-			b.WriteRune(r)
-		}
-	}
-	return b.String()
 }
 
 func isControl(r rune) bool { return r < ' ' || r >= 0x7F && r <= 0x9F }

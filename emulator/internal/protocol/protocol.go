@@ -43,10 +43,10 @@ var _ [hub.MaxEncodings]struct{} = [encodings]struct{}{}
 
 // The service's own JSON and protobuf subprotocols. A client with any other subprotocol is raw. See [MQTTSubprotocol] for MQTT.
 const (
-	JSONSubprotocol             = "json.webpubsub.azure.v1"
-	JSONReliableSubprotocol     = "json.reliable.webpubsub.azure.v1"
-	ProtobufSubprotocol         = "protobuf.webpubsub.azure.v1"
-	ProtobufReliableSubprotocol = "protobuf.reliable.webpubsub.azure.v1"
+	jsonSubprotocol             = "json.webpubsub.azure.v1"
+	jsonReliableSubprotocol     = "json.reliable.webpubsub.azure.v1"
+	protobufSubprotocol         = "protobuf.webpubsub.azure.v1"
+	protobufReliableSubprotocol = "protobuf.reliable.webpubsub.azure.v1"
 )
 
 // Subprotocol describes one of the service's subprotocols.
@@ -55,17 +55,17 @@ type Subprotocol struct {
 	Reliable bool
 }
 
-// Subprotocols maps the names of the service's JSON and protobuf subprotocols to their descriptions. See [FindSubprotocol].
-var Subprotocols = map[string]Subprotocol{
-	JSONSubprotocol:             {Codec: JSON{}},
-	JSONReliableSubprotocol:     {Codec: JSON{}, Reliable: true},
-	ProtobufSubprotocol:         {Codec: Protobuf{Name: ProtobufSubprotocol}},
-	ProtobufReliableSubprotocol: {Codec: Protobuf{Name: ProtobufReliableSubprotocol}, Reliable: true},
+// subprotocols maps the names of the service's JSON and protobuf subprotocols to their descriptions. See [FindSubprotocol].
+var subprotocols = map[string]Subprotocol{
+	jsonSubprotocol:             {Codec: JSON{}},
+	jsonReliableSubprotocol:     {Codec: JSON{}, Reliable: true},
+	protobufSubprotocol:         {Codec: Protobuf{Name: protobufSubprotocol}},
+	protobufReliableSubprotocol: {Codec: Protobuf{Name: protobufReliableSubprotocol}, Reliable: true},
 }
 
-// FindSubprotocol returns the entry of Subprotocols with a name, and false if there is none. Names are case-insensitive.
+// FindSubprotocol returns the entry of subprotocols with a name, and false if there is none. Names are case-insensitive.
 func FindSubprotocol(name string) (Subprotocol, bool) {
-	p, ok := Subprotocols[strings.ToLower(name)]
+	p, ok := subprotocols[strings.ToLower(name)]
 	return p, ok
 }
 

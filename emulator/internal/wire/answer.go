@@ -20,12 +20,12 @@ type Error struct {
 
 func (e *Error) Error() string { return e.Message }
 
-// CodeBadRequest is the code of every 400.
-const CodeBadRequest = "Error.BadRequest"
+// codeBadRequest is the code of every 400.
+const codeBadRequest = "Error.BadRequest"
 
 // BadRequest returns a 400 about a target.
 func BadRequest(target, format string, args ...any) *Error {
-	return &Error{Status: http.StatusBadRequest, Code: CodeBadRequest, Message: fmt.Sprintf(format, args...), Target: target}
+	return &Error{Status: http.StatusBadRequest, Code: codeBadRequest, Message: fmt.Sprintf(format, args...), Target: target}
 }
 
 // Invalid returns a 400 about a parameter that fails the service's validation.

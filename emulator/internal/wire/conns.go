@@ -121,7 +121,7 @@ func (c *Conn) Tracked() bool {
 }
 
 // ShortenClosing limits the peer's time to respond to the close frame to that of a closing server.
-func (c *Conn) ShortenClosing() { c.LimitClosing(closeHandshakeTimeout) }
+func (c *Conn) ShortenClosing() { c.limitClosing(closeHandshakeTimeout) }
 
 // RefuseSockets prevents new WebSocket connections.
 func (s *Conns) RefuseSockets() {
@@ -135,8 +135,8 @@ func (s *Conns) ShortenClosings() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for c := range s.sockets {
-		c.FinishWrites(CloseTimeout)
-		c.LimitClosing(closeHandshakeTimeout)
+		c.finishWrites(CloseTimeout)
+		c.limitClosing(closeHandshakeTimeout)
 	}
 }
 

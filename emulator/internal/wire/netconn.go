@@ -144,8 +144,8 @@ func (c *Conn) LimitWrites(d time.Duration) {
 	c.setWriteDeadline()
 }
 
-// FinishWrites cuts off a peer that has not read everything within d.
-func (c *Conn) FinishWrites(d time.Duration) {
+// finishWrites cuts off a peer that has not read everything within d.
+func (c *Conn) finishWrites(d time.Duration) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.lastWrite = time.Now().Add(d)
@@ -172,8 +172,8 @@ func (c *Conn) StartClosing() {
 	c.mu.Unlock()
 }
 
-// LimitClosing changes the peer's time to respond to the close frame.
-func (c *Conn) LimitClosing(d time.Duration) {
+// limitClosing changes the peer's time to respond to the close frame.
+func (c *Conn) limitClosing(d time.Duration) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.closeTimeout = d
