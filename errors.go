@@ -329,25 +329,10 @@ func cleaned(err error) error {
 		err = &clean
 	}
 	if text := redact.Line(redact.Text(err.Error()), 4<<10); text != err.Error() {
-		err = &cleanError{text, err}
+		err = redact.Error(text, err)
 	}
 	return err
 }
-
-// cleanError replaces the text of an error that contains secrets or control characters.
-type cleanError struct {
-	text  string
-	cause error
-}
-
-func (e *cleanError) Error() string { return e.text }
-
-// Is and As examine the cause. There is no Unwrap method, because programs that report errors print each wrapped error.
-func (e *cleanError) Is(target error) bool { return errors.Is(e.cause, target) }
-func (e *cleanError) As(target any) bool   { return errors.As(e.cause, target) }
-
-// GoString returns the same text as Error, because %#v would print the cause.
-func (e *cleanError) GoString() string { return e.text }
 
 // cleanCredential is a credential whose errors are cleaned. They may repeat a response with secrets, and azcore logs them.
 type cleanCredential struct {

@@ -3,7 +3,6 @@ package tunnel
 import (
 	"context"
 	"crypto/rand"
-	"errors"
 	"fmt"
 	"time"
 
@@ -42,30 +41,12 @@ func credentialTokens(credential azcore.TokenCredential, scope string) tokenSour
 	return func(ctx context.Context, _ string) (string, error) {
 		token, err := credential.GetToken(ctx, policy.TokenRequestOptions{Scopes: []string{scope}})
 		if err != nil {
-			return "", fmt.Errorf("tunnel: cannot get a token from the credential: %w", cleanCredentialError(err))
+			text := redaction.Line(redaction.Text(err.Error()), 4<<10) // may repeat a response with secrets and control characters
+			return "", fmt.Errorf("tunnel: cannot get a token from the credential: %w", redaction.Error(text, err))
 		}
 		return token.Token, nil
 	}
 }
-
-// credentialError is an error of a credential, whose text may repeat a response with secrets and control characters.
-type credentialError struct {
-	text  string
-	cause error
-}
-
-func cleanCredentialError(err error) error {
-	return &credentialError{text: redaction.Line(redaction.Text(err.Error()), 4<<10), cause: err}
-}
-
-func (e *credentialError) Error() string { return e.text }
-
-// Is and As examine the cause. There is no Unwrap method, because programs that report errors print each wrapped error.
-func (e *credentialError) Is(target error) bool { return errors.Is(e.cause, target) }
-func (e *credentialError) As(target any) bool   { return errors.As(e.cause, target) }
-
-// GoString returns the same text as Error, because %#v would print the cause.
-func (e *credentialError) GoString() string { return e.text }
 
 // newGUID returns a random UUID (version 4).
 func newGUID() string {

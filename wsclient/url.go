@@ -174,27 +174,11 @@ func withoutURL(err error) error {
 	return err
 }
 
-// redactedError is an error whose text contains no secrets.
-type redactedError struct {
-	text string
-	err  error
-}
-
-func (e *redactedError) Error() string { return e.text }
-
-// Is and As examine the original error. There is no Unwrap method, because programs that report errors print each
-// wrapped error, and the text of the original one contains a secret.
-func (e *redactedError) Is(target error) bool { return errors.Is(e.err, target) }
-func (e *redactedError) As(target any) bool   { return errors.As(e.err, target) }
-
-// GoString returns the same text as Error, because %#v would print the original error.
-func (e *redactedError) GoString() string { return e.text }
-
 // redactError removes the secrets of a URL from the text of an error.
 func redactError(err error, rawURL string) error {
 	text := redact.Text(err.Error(), secrets(rawURL)...)
 	if text = redact.Line(text, maxErrorText); text != err.Error() {
-		return &redactedError{text, err}
+		return redact.Error(text, err)
 	}
 	return err
 }
