@@ -88,7 +88,7 @@ func (c *ServiceClient) changeGroups(ctx context.Context, operation, action stri
 		r.reject("groups", "is empty")
 	}
 	r.checkEach("groups", groups, groupProblem)
-	r.checkFilter("filter", filter)
+	r.check("filter", filter.problem())
 	r.message(JSON(struct {
 		Groups []string `json:"groups"`
 		Filter Filter   `json:"filter,omitempty"`

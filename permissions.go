@@ -117,7 +117,7 @@ func (c *ServiceClient) permission(operation, method string, permission Permissi
 	if target == "" {
 		r.reject("options.TargetName", "is empty: a group is required")
 	}
-	r.checkGroup("options.TargetName", target)
+	r.check("options.TargetName", groupProblem(target))
 	r.param("targetName", target)
 	return r
 }

@@ -92,17 +92,17 @@ func (r *request) literal(text string) *request {
 }
 
 func (r *request) connection(id string) *request {
-	r.checkName("connectionID", id)
+	r.check("connectionID", nameProblem(id))
 	return r.literal("/connections/").escaped(id)
 }
 
 func (r *request) user(id string) *request {
-	r.checkName("userID", id)
+	r.check("userID", nameProblem(id))
 	return r.literal("/users/").escaped(id)
 }
 
 func (r *request) group(name string) *request {
-	r.checkGroup("group", name)
+	r.check("group", groupProblem(name))
 	return r.literal("/groups/").escaped(name)
 }
 
@@ -111,14 +111,9 @@ func (r *request) escaped(segment string) *request {
 	return r
 }
 
-func (r *request) checkName(argument, name string) {
-	if problem := nameProblem(name); problem != "" {
-		r.reject(argument, "%s", problem)
-	}
-}
-
-func (r *request) checkGroup(argument, name string) {
-	if problem := groupProblem(name); problem != "" {
+// check rejects the request if an argument has a problem.
+func (r *request) check(argument, problem string) {
+	if problem != "" {
 		r.reject(argument, "%s", problem)
 	}
 }
@@ -180,15 +175,9 @@ func (r *request) excluded(connectionIDs []string) {
 }
 
 func (r *request) filter(filter Filter) {
-	r.checkFilter("options.Filter", filter)
+	r.check("options.Filter", filter.problem())
 	if filter != "" {
 		r.param("filter", string(filter))
-	}
-}
-
-func (r *request) checkFilter(argument string, filter Filter) {
-	if problem := filter.problem(); problem != "" {
-		r.reject(argument, "%s", problem)
 	}
 }
 

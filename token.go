@@ -217,7 +217,7 @@ func (r *request) checkClientToken(o *ClientAccessTokenOptions) {
 		r.reject("options.Protocol", "must be one of the ClientProtocol constants")
 	}
 	if o.UserID != "" {
-		r.checkName("options.UserID", o.UserID)
+		r.check("options.UserID", nameProblem(o.UserID))
 	}
 	r.checkEach("options.Roles", o.Roles, roleProblem)
 	r.checkEach("options.Groups", o.Groups, groupProblem)
