@@ -9,49 +9,39 @@ import (
 	"time"
 )
 
-// acks are the requests that wait for an acknowledgement.
-type acks struct {
-	mu      sync.Mutex // guards everything below
-	last    uint64     // the last ID assigned; IDs start at 1 because the service once rejected 0
-	waiting map[uint64]*call
+// waiters are the requests that wait for a response, by ID.
+type waiters[ID comparable, W any] struct {
+	mu      sync.Mutex // guards waiting
+	waiting map[ID]W
 }
 
-// register assigns an ID to a request, or keeps the given ID for another attempt. Call it before writing the request:
-// the acknowledgement may arrive before the write returns.
-func (a *acks) register(id uint64, k *call) uint64 {
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	if id == 0 {
-		a.last++
-		id = a.last
+// add adds a request, or another attempt of it. Call it before writing the request: the response may arrive before the write
+// returns.
+func (w *waiters[ID, W]) add(id ID, waiter W) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if w.waiting == nil {
+		w.waiting = make(map[ID]W)
 	}
-	if a.waiting == nil {
-		a.waiting = make(map[uint64]*call)
-	}
-	a.waiting[id] = k
-	return id
+	w.waiting[id] = waiter
 }
 
-// take removes a request that was acknowledged, and returns it. It returns nil if no request waits with that ID.
-func (a *acks) take(id uint64) *call {
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	k := a.waiting[id]
-	delete(a.waiting, id)
-	return k
+// take removes a request that received its response, and returns it. It returns the zero value if no request waits with that ID.
+func (w *waiters[ID, W]) take(id ID) W {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	waiter := w.waiting[id]
+	delete(w.waiting, id)
+	return waiter
 }
 
-func (a *acks) forget(id uint64) {
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	delete(a.waiting, id)
-}
+func (w *waiters[ID, W]) forget(id ID) { w.take(id) }
 
 // clear removes all requests of a session that has ended.
-func (a *acks) clear() {
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	clear(a.waiting)
+func (w *waiters[ID, W]) clear() {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	clear(w.waiting)
 }
 
 // Retries after an InternalServerError.
@@ -150,7 +140,10 @@ func (c *Conn) attemptCall(k *call, l *link, epoch uint64) (*write, error) {
 		if k.answer == nil {
 			k.answer = make(chan *frame, maxRetries+1)
 		}
-		k.request.ackID = c.acks.register(k.request.ackID, k)
+		if k.request.ackID == 0 {
+			k.request.ackID = c.lastAck.Add(1)
+		}
+		c.acks.add(k.request.ackID, k)
 	}
 	data, err := c.codec.encode(&k.request)
 	if err != nil {

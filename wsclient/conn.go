@@ -27,13 +27,14 @@ type Conn struct {
 	hooks      hooks
 	queue      *queue
 	sequence   sequence
-	acks       acks
+	acks       waiters[uint64, *call] // by ackId
 	groups     groups
-	invokes    invocations
+	invokes    waiters[string, chan *frame] // by invocationId
 	streams    streams
 
 	received, duplicates, sent atomic.Uint64
 	newConnections, recoveries atomic.Uint64
+	lastAck, lastInvocation    atomic.Uint64 // the last IDs assigned; IDs start at 1 because the service once rejected 0
 
 	// State of connecting, used only by the supervisor goroutine.
 	attempt, failures, rejections int

@@ -144,8 +144,8 @@ func TestAnAcknowledgedJoinIsRejoinedAtOnce(t *testing.T) {
 		conn, _ := s.connect(Options{})
 		conn.groups.beginJoin("room")
 		k := &call{request: request{kind: requestJoin, group: "room"}, answer: make(chan *frame, 1)}
-		id := conn.acks.register(0, k)
-		conn.handle(nil, &frame{kind: frameAck, ackID: id, failure: failure{name: nameDuplicate}}, 0)
+		conn.acks.add(1, k)
+		conn.handle(nil, &frame{kind: frameAck, ackID: 1, failure: failure{name: nameDuplicate}}, 0)
 		require.Equal(t, []string{"room"}, conn.groups.all())
 		require.Len(t, k.answer, 1)
 	})

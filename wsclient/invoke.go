@@ -4,7 +4,6 @@ import (
 	"cmp"
 	"context"
 	"strconv"
-	"sync"
 )
 
 // InvokeOptions are the options of [Conn.Invoke]. There are none yet.
@@ -30,7 +29,8 @@ func (c *Conn) Invoke(ctx context.Context, event string, payload Payload, option
 	if err := cmp.Or(checkEvent(operation, event), c.checkPayload(operation, payload)); err != nil {
 		return Payload{}, err
 	}
-	id, answer := c.invokes.register()
+	id, answer := strconv.FormatUint(c.lastInvocation.Add(1), 10), make(chan *frame, 1)
+	c.invokes.add(id, answer)
 	defer c.invokes.forget(id)
 	data, err := c.codec.encode(&request{kind: requestInvoke, invocationID: id, event: event, payload: payload})
 	switch {
@@ -75,38 +75,4 @@ func invoked(f *frame) (Payload, error) {
 		return Payload{}, operationError("Invoke", &InvokeError{Name: f.failure.name, Message: f.failure.message}, false)
 	}
 	return f.answer, nil
-}
-
-// invocations are the invocations that wait for a response.
-type invocations struct {
-	mu      sync.Mutex // guards everything below
-	last    uint64
-	waiting map[string]chan *frame
-}
-
-func (i *invocations) register() (id string, answer chan *frame) {
-	i.mu.Lock()
-	defer i.mu.Unlock()
-	i.last++
-	id, answer = strconv.FormatUint(i.last, 10), make(chan *frame, 1)
-	if i.waiting == nil {
-		i.waiting = make(map[string]chan *frame)
-	}
-	i.waiting[id] = answer
-	return id, answer
-}
-
-func (i *invocations) resolve(f *frame) {
-	i.mu.Lock()
-	defer i.mu.Unlock()
-	if answer := i.waiting[f.invocationID]; answer != nil {
-		delete(i.waiting, f.invocationID)
-		answer <- f
-	}
-}
-
-func (i *invocations) forget(id string) {
-	i.mu.Lock()
-	defer i.mu.Unlock()
-	delete(i.waiting, id)
 }

@@ -129,8 +129,10 @@ func (c *Conn) handle(l *link, f *frame, size int) {
 	case frameDisconnected:
 		l.disconnected, l.disconnectMessage = true, f.reason
 	case frameInvokeResponse:
-		kept := *f
-		c.invokes.resolve(&kept)
+		if answer := c.invokes.take(f.invocationID); answer != nil {
+			kept := *f
+			answer <- &kept
+		}
 	case frameStreamAck, frameStreamNack, frameStreamClosed:
 		c.streams.handle(f)
 	case frameUnknown:
