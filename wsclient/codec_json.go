@@ -292,7 +292,8 @@ func (w *jsonWriter) flag(name string, value bool) {
 func (w *jsonWriter) metadata(items map[string]string) {
 	if len(items) > 0 {
 		w.key("metadata")
-		w.b = append(w.b, marshalJSON(items)...)
+		data, _ := marshalJSON(items) // cannot fail for strings
+		w.b = append(w.b, data...)
 	}
 }
 
@@ -315,7 +316,8 @@ func (w *jsonWriter) payload(p Payload) {
 func appendJSONString(b []byte, s string) []byte {
 	for i := range len(s) {
 		if c := s[i]; c < ' ' || c == '"' || c == '\\' || c >= utf8.RuneSelf {
-			return append(b, marshalJSON(s)...)
+			data, _ := marshalJSON(s) // cannot fail for a string
+			return append(b, data...)
 		}
 	}
 	b = append(b, '"')
@@ -323,13 +325,13 @@ func appendJSONString(b []byte, s string) []byte {
 	return append(b, '"')
 }
 
-// marshalJSON encodes a string or a map of strings, without escaping <, > and &. Encoding these types cannot fail.
-func marshalJSON(v any) []byte {
+// marshalJSON is json.Marshal without escapes for <, > and &.
+func marshalJSON(v any) ([]byte, error) {
 	var buf bytes.Buffer
 	encoder := json.NewEncoder(&buf)
 	encoder.SetEscapeHTML(false)
 	if err := encoder.Encode(v); err != nil {
-		panic(err)
+		return nil, err
 	}
-	return bytes.TrimSuffix(buf.Bytes(), []byte("\n"))
+	return bytes.TrimSuffix(buf.Bytes(), []byte("\n")), nil
 }

@@ -56,13 +56,11 @@ func Text(text string) Payload {
 // If v cannot be encoded, sending the payload returns [ErrInvalidArgument], which wraps the encoder's error. Sending
 // the JSON value null also returns ErrInvalidArgument, because the service does not accept it.
 func JSON(v any) Payload {
-	var buf bytes.Buffer
-	encoder := json.NewEncoder(&buf)
-	encoder.SetEscapeHTML(false)
-	if err := encoder.Encode(v); err != nil {
+	data, err := marshalJSON(v)
+	if err != nil {
 		return Payload{err: fmt.Errorf("does not encode as JSON: %w", err)}
 	}
-	return Payload{DataType: DataJSON, Data: bytes.TrimSuffix(buf.Bytes(), []byte("\n"))}
+	return Payload{DataType: DataJSON, Data: data}
 }
 
 // Binary returns a binary payload. The data may be empty. Binary does not copy data, so data must not change until
