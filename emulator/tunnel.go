@@ -75,8 +75,8 @@ func (s *Server) CloseTunnel(hub, tunnelID, message string) bool {
 // exists. When DropTunnel returns, the emulator has removed the connection, and the application's server may have opened
 // another.
 func (s *Server) DropTunnel(hub, tunnelID string) bool {
-	noticed, ok := s.tunnels.Drop(hub, tunnelID)
-	if !ok {
+	noticed := s.tunnels.Drop(hub, tunnelID)
+	if noticed == nil {
 		return false
 	}
 	s.waitUntil(noticed)

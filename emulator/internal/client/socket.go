@@ -209,11 +209,10 @@ func (s *socket) startClose(code int, message, description string) {
 func (s *socket) Drop() (noticed func() bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if nc := s.nc; nc != nil {
-		nc.Close()
+	if s.nc != nil {
 		s.requests.cut = true
 		s.requests.drained.Broadcast()
-		return func() bool { return !nc.Tracked() }
+		return s.nc.Cut()
 	}
 	s.dropped = s.recovery == nil || s.recovery.deadline == nil
 	return nil

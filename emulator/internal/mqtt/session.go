@@ -66,9 +66,7 @@ func (c *session) Drop() (noticed func() bool) {
 	if c.conn == nil {
 		return nil
 	}
-	nc := c.conn.nc
-	nc.Close()
-	return func() bool { return !nc.Tracked() }
+	return c.conn.nc.Cut()
 }
 
 // Silence stops all traffic in both directions, and keeps the network connection open. It returns false if there is none.

@@ -177,14 +177,13 @@ func (t *Tunnels) Tell(hub, id string, m tunnelframe.Message) bool {
 	return c.write(m) == nil
 }
 
-// Drop cuts a connection. ok reports whether the connection exists. noticed reports whether the emulator has noticed the cut.
-func (t *Tunnels) Drop(hub, id string) (noticed func() bool, ok bool) {
+// Drop cuts a connection. noticed reports whether the emulator has noticed the cut. It is nil if there is no such connection.
+func (t *Tunnels) Drop(hub, id string) (noticed func() bool) {
 	c := t.find(hub, id)
 	if c == nil {
-		return nil, false
+		return nil
 	}
-	c.nc.Close()
-	return func() bool { return !c.nc.Tracked() }, true
+	return c.nc.Cut()
 }
 
 // Close closes every connection. The emulator must be closing already, so that no connection is added afterwards.

@@ -112,12 +112,16 @@ func (c *Conn) Untrack() {
 	s.life.Done()
 }
 
-// Tracked reports whether a goroutine reads the connection as a WebSocket.
-func (c *Conn) Tracked() bool {
-	c.conns.mu.Lock()
-	defer c.conns.mu.Unlock()
-	_, open := c.conns.sockets[c]
-	return open
+// Cut closes the connection without a close frame. noticed reports whether the goroutine that reads the WebSocket has ended.
+func (c *Conn) Cut() (noticed func() bool) {
+	c.Close()
+	s := c.conns
+	return func() bool {
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		_, open := s.sockets[c]
+		return !open
+	}
 }
 
 // ShortenClosing limits the peer's time to respond to the close frame to that of a closing server.
