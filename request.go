@@ -20,6 +20,7 @@ import (
 	"unicode"
 	"unicode/utf8"
 
+	"github.com/Azure/azure-sdk-for-go/sdk/azcore/policy"
 	"github.com/Azure/azure-sdk-for-go/sdk/azcore/runtime"
 	"github.com/awps-go/webpubsub/internal/metadata"
 	"github.com/awps-go/webpubsub/internal/names"
@@ -339,26 +340,9 @@ var errCallPanicked = errors.New("the call panicked")
 
 // exchange is send without the checks, the span and the record.
 func (r *request) exchange(ctx context.Context, accept func(status int) bool) (resp *http.Response, err error) {
-	// http.NewRequest would make the same request, but parse the URL again.
-	u, header := r.url(), make(http.Header, len(r.header)+5)
-	maps.Copy(header, r.header)
-	req, err := runtime.NewRequestFromRequest((&http.Request{
-		Method: r.method, URL: u, Host: u.Host, Proto: "HTTP/1.1", ProtoMajor: 1, ProtoMinor: 1, Header: header,
-	}).WithContext(context.WithValue(ctx, callKey{}, r)))
+	req, err := r.httpRequest(ctx)
 	if err != nil {
 		return nil, wrapError(r.operation, err)
-	}
-	if header.Get("Accept") == "" {
-		header["Accept"] = acceptJSON
-	}
-	if header.Get(clientRequestID) == "" { // one id for all attempts; azcore's own policy needs four times the allocations
-		header[clientRequestID] = []string{newRequestID()}
-	}
-	c := r.client
-	if own := header["User-Agent"]; len(own) == 0 && c.userAgent != nil {
-		header["User-Agent"] = c.userAgent
-	} else if c.userAgent != nil {
-		header["User-Agent"] = []string{c.userAgent[0] + " " + own[0]}
 	}
 	if r.contentType != "" {
 		body, err := r.body(ctx)
@@ -373,10 +357,11 @@ func (r *request) exchange(ctx context.Context, accept func(status int) bool) (r
 	if r.noResult || r.secret {
 		runtime.SkipBodyDownload(req) // it would cost time for an empty body, or log the secret
 	}
+	pipeline := r.client.azure.Pipeline()
 	if stream, ok := req.Body().(*streamBody); ok {
-		resp, err = stream.send(c.azure.Pipeline(), req)
+		resp, err = stream.send(pipeline, req)
 	} else {
-		resp, err = c.azure.Pipeline().Do(req)
+		resp, err = pipeline.Do(req)
 	}
 	if err != nil {
 		return nil, r.callError(ctx, err)
@@ -398,6 +383,29 @@ func (r *request) exchange(ctx context.Context, accept func(status int) bool) (r
 		}
 	}
 	return resp, nil
+}
+
+// httpRequest returns the request for the pipeline, with all headers except those of the body.
+func (r *request) httpRequest(ctx context.Context) (*policy.Request, error) {
+	header := make(http.Header, len(r.header)+5)
+	maps.Copy(header, r.header)
+	if header.Get("Accept") == "" {
+		header["Accept"] = acceptJSON
+	}
+	if header.Get(clientRequestID) == "" { // one id for all attempts; azcore's own policy needs four times the allocations
+		header[clientRequestID] = []string{newRequestID()}
+	}
+	agent := r.client.userAgent
+	if own := header["User-Agent"]; len(own) == 0 && agent != nil {
+		header["User-Agent"] = agent
+	} else if agent != nil {
+		header["User-Agent"] = []string{agent[0] + " " + own[0]}
+	}
+	// http.NewRequest would make the same request, but parse the URL again.
+	u := r.url()
+	return runtime.NewRequestFromRequest((&http.Request{
+		Method: r.method, URL: u, Host: u.Host, Proto: "HTTP/1.1", ProtoMajor: 1, ProtoMinor: 1, Header: header,
+	}).WithContext(context.WithValue(ctx, callKey{}, r)))
 }
 
 // clientRequestID is the canonical form of x-ms-client-request-id.
