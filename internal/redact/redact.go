@@ -458,56 +458,68 @@ func (v *view) nameBefore(i int) (k kind, quoted bool) {
 
 // valueAfter returns the position of the value after the separator at i.
 func (v *view) valueAfter(i int, k kind, nameQuoted bool) span {
-	const longWord = 16
-	colon := v.text[i] == ':'
-	start := i + 1
-	for start < len(v.text) && isSpace(v.text[start]) {
-		start++
-	}
-	for quote := start; quote < len(v.text) && (isQuote(v.text[quote]) || isSpace(v.text[quote]) || v.text[quote] == '+'); quote++ {
-		if isQuote(v.text[quote]) {
-			start = quote
-			break
-		}
-	}
+	start := v.valueStart(i + 1)
 	if start == len(v.text) {
 		return span{}
 	}
-	first := v.text[start]
-	if colon && nameQuoted && first == '[' {
-		return span{start + 1, v.arrayEnd(start + 1)}
-	}
-	if k == auth {
-		if isQuote(first) {
-			start++
-		}
-		end := v.until(start, "")
-		if next := end + 1; next < len(v.text) && v.text[end] == ' ' { // the first word is a scheme
-			if second := v.until(next, ""); second > next {
-				start, end = next, second
-			}
-		}
-		return span{start, end}
-	}
+	colon, first := v.text[i] == ':', v.text[start]
 	switch {
+	case colon && nameQuoted && first == '[':
+		return span{start + 1, v.arrayEnd(start + 1)}
+	case k == auth:
+		return v.authValue(start)
 	case isQuote(first):
 		return span{start + 1, v.closing(start+1, first)}
 	case k == line:
-		for end := start; ; end++ {
-			if end == len(v.text) || v.text[end] == '\n' || v.text[end] == '\r' || isQuote(v.text[end]) {
-				return span{start, end}
-			}
-		}
+		return span{start, v.lineEnd(start)}
 	case colon && nameQuoted:
 		return span{start, v.until(start, ",}]")}
-	}
-	if k == weak && colon {
-		part := view{text: v.text[:min(len(v.text), start+4*longWord)]}
-		if length(part.text[start:part.until(start, "")]) < longWord {
-			return span{}
-		}
+	case k == weak && colon && !v.isLongWord(start):
+		return span{}
 	}
 	return span{start, v.until(start, "")}
+}
+
+// valueStart returns the position of a value after its separator: of its quote, if there is one before the value.
+func (v *view) valueStart(i int) int {
+	for i < len(v.text) && isSpace(v.text[i]) {
+		i++
+	}
+	for quote := i; quote < len(v.text) && (isQuote(v.text[quote]) || isSpace(v.text[quote]) || v.text[quote] == '+'); quote++ {
+		if isQuote(v.text[quote]) {
+			return quote
+		}
+	}
+	return i
+}
+
+// authValue returns the position of the credentials in the value of an Authorization header, without their scheme.
+func (v *view) authValue(start int) span {
+	if isQuote(v.text[start]) {
+		start++
+	}
+	end := v.until(start, "")
+	if next := end + 1; next < len(v.text) && v.text[end] == ' ' { // the first word is a scheme
+		if second := v.until(next, ""); second > next {
+			return span{next, second}
+		}
+	}
+	return span{start, end}
+}
+
+// isLongWord reports whether the unquoted value at i is too long for a word of prose.
+func (v *view) isLongWord(i int) bool {
+	const longWord = 16
+	part := view{text: v.text[:min(len(v.text), i+4*longWord)]}
+	return length(part.text[i:part.until(i, "")]) >= longWord
+}
+
+// lineEnd returns the end of a value that ends at the end of the line, or at a quote.
+func (v *view) lineEnd(i int) int {
+	for i < len(v.text) && v.text[i] != '\n' && v.text[i] != '\r' && !isQuote(v.text[i]) {
+		i++
+	}
+	return i
 }
 
 // until returns the end of an unquoted value. The value ends before white space, a quote, one of &;<>, or a character
