@@ -5,12 +5,10 @@ import (
 	"bytes"
 	"context"
 	"encoding/binary"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
 	"net/http"
-	"os"
 	"sync/atomic"
 	"time"
 )
@@ -32,7 +30,6 @@ type clientResult struct {
 	Connected time.Duration // until all clients are connected
 	Answered  time.Duration // sum over the posts, until the response
 	Arrived   time.Duration // sum over the posts, until all recipients have the message
-	Error     string
 }
 
 // clientPool is a number of clients that only count the frames they receive, so that mostly the server is measured.
@@ -46,26 +43,12 @@ type clientPool struct {
 // hold is the main function of the process that holds the clients of one broadcaster.
 func hold() error {
 	c := &clientPool{done: make(chan error, 1)}
-	in, out := json.NewDecoder(os.Stdin), json.NewEncoder(os.Stdout)
-	for {
-		var j clientJob
-		if err := in.Decode(&j); errors.Is(err, io.EOF) {
-			return nil
-		} else if err != nil {
-			return err
-		}
-		var r clientResult
-		err := c.connect(j, &r)
-		if err == nil {
+	return serveJobs(func(j clientJob) (r clientResult, err error) {
+		if err = c.connect(j, &r); err == nil {
 			err = c.post(j, &r)
 		}
-		if err != nil {
-			r.Error = err.Error()
-		}
-		if err := out.Encode(r); err != nil {
-			return err
-		}
-	}
+		return r, err
+	})
 }
 
 // connect connects clients, and returns when each has received its connected message.
@@ -75,15 +58,7 @@ func (c *clientPool) connect(j clientJob, r *clientResult) error {
 	}
 	c.expect(j.Connect)
 	start := time.Now()
-	var started atomic.Int64
-	err := runConcurrently(min(32, j.Connect), func(context.Context) error {
-		for started.Add(1) <= int64(j.Connect) {
-			if err := c.join(j); err != nil {
-				return err
-			}
-		}
-		return nil
-	})
+	err := runLoop(min(32, j.Connect), j.Connect, func(context.Context) error { return c.join(j) })
 	if err == nil {
 		err = c.wait()
 	}

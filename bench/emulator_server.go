@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"encoding/json"
 	"fmt"
 	"io"
 	"net"
@@ -20,12 +19,15 @@ import (
 	"github.com/coder/websocket"
 )
 
-// broadcasters are the bare loop and the emulator. Both serve the same requests: a broadcast to all clients, and a send to one
-// client.
-var broadcasters = []struct {
+// A broadcaster is a server that sends messages to clients. Its first function returns the id of a connection.
+type broadcaster struct {
 	name  string
 	start func() (endpoint string, first func() string, err error)
-}{
+}
+
+// broadcasters are the bare loop and the emulator. Both serve the same requests: a broadcast to all clients, and a send to one
+// client.
+var broadcasters = []broadcaster{
 	{bareName, startBare},
 	{"emulator", startEmulator},
 }
@@ -127,19 +129,12 @@ type serverState struct {
 
 // broadcast is the main function of a broadcaster's process. It answers each question on its standard input with its state.
 // The question is "", "first" for the id of a connection, or "memory" for the memory in use, which takes longer.
-func broadcast(start func() (string, func() string, error)) error {
-	endpoint, first, err := start()
+func broadcast(b broadcaster) error {
+	endpoint, first, err := b.start()
 	if err != nil {
 		return err
 	}
-	in, out := json.NewDecoder(os.Stdin), json.NewEncoder(os.Stdout)
-	for {
-		var question string
-		if err := in.Decode(&question); err == io.EOF {
-			return nil
-		} else if err != nil {
-			return err
-		}
+	return serveJobs(func(question string) (serverState, error) {
 		state := serverState{Endpoint: endpoint, CPU: cpuTime()}
 		switch question {
 		case "first":
@@ -147,10 +142,8 @@ func broadcast(start func() (string, func() string, error)) error {
 		case "memory":
 			state.Memory, state.Resident = memory()
 		}
-		if err := out.Encode(state); err != nil {
-			return err
-		}
-	}
+		return state, nil
+	})
 }
 
 // maxClients returns how many clients a process can hold, which the hard limit of open files determines. Go raises the soft

@@ -43,37 +43,17 @@ func main() {
 	case *serving:
 		err = serve()
 	case *working != "":
-		err = errors.New("unknown contender " + *working)
-		for _, c := range contenders {
-			if c.name == *working {
-				err = work(c)
-			}
-		}
+		err = runNamed("contender", *working, contenders, func(c contender) string { return c.name }, work)
 	case *broadcasting != "":
-		err = errors.New("unknown broadcaster " + *broadcasting)
-		for _, b := range broadcasters {
-			if b.name == *broadcasting {
-				err = broadcast(b.start)
-			}
-		}
+		err = runNamed("broadcaster", *broadcasting, broadcasters, func(b broadcaster) string { return b.name }, broadcast)
 	case *holding:
 		err = hold()
 	case *receiving != "":
-		err = errors.New("unknown receiver " + *receiving)
-		for _, r := range receivers {
-			if r.name == *receiving {
-				err = receive(r)
-			}
-		}
+		err = runNamed("receiver", *receiving, receivers, func(r receiver) string { return r.name }, receive)
 	case *hubbing:
 		err = serveHub()
 	case *dialing != "":
-		err = errors.New("unknown WebSocket client " + *dialing)
-		for _, c := range socketContenders {
-			if c.name == *dialing {
-				err = dialSockets(c)
-			}
-		}
+		err = runNamed("WebSocket client", *dialing, socketContenders, func(c socketContender) string { return c.name }, dialSockets)
 	case *wsclients:
 		err = benchWsclient(*runs, *js)
 	case *tunnels:
@@ -88,6 +68,15 @@ func main() {
 	if err != nil {
 		log.Fatal("bench: ", err)
 	}
+}
+
+// runNamed runs the item of a list that has a name.
+func runNamed[T any](kind, name string, all []T, nameOf func(T) string, run func(T) error) error {
+	i := slices.IndexFunc(all, func(item T) bool { return nameOf(item) == name })
+	if i < 0 {
+		return errors.New("unknown " + kind + " " + name)
+	}
+	return run(all[i])
 }
 
 // A row is one figure that is measured for every contender.
@@ -174,11 +163,16 @@ func bench(runs, requests int, js bool, plot string) error {
 	if err := printTokens(os.Stdout, runs); err != nil {
 		return err
 	}
-	fmt.Printf("\n%d runs, interleaved; %d cores, %s, %s/%s.\n", runs, runtime.NumCPU(), runtime.Version(), runtime.GOOS, runtime.GOARCH)
+	fmt.Printf("\n%d runs, interleaved; %s.\n", runs, machine())
 	if plot == "" {
 		return nil
 	}
 	return writePlot(plot, rows, all)
+}
+
+// machine describes the machine of the measurements.
+func machine() string {
+	return fmt.Sprintf("%d cores, %s, %s/%s", runtime.NumCPU(), runtime.Version(), runtime.GOOS, runtime.GOARCH)
 }
 
 // benchOnce measures everything once, with new processes. By chance, a process is a tenth faster or slower than another for
@@ -264,10 +258,7 @@ func countConnections(server *server, all []*figures) error {
 func (f *figures) measure(j job) (result, error) {
 	var r result
 	if err := f.process.do(j, &r); err != nil {
-		return r, err
-	}
-	if r.Error != "" {
-		return r, fmt.Errorf("%s, %+v: %s", f.name, j, r.Error)
+		return r, fmt.Errorf("%s, %+v: %w", f.name, j, err)
 	}
 	return r, nil
 }

@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"encoding/json"
 	"encoding/pem"
+	"errors"
 	"fmt"
 	"io"
 	"log"
@@ -105,12 +106,16 @@ func startProcess(command *exec.Cmd) (*process, error) {
 	return &process{command, input, bufio.NewScanner(output)}, command.Start()
 }
 
-// read reads one result.
-func (p *process) read(value any) error {
+// read reads one result. It returns the error of a job that failed.
+func (p *process) read(result any) error {
 	if !p.output.Scan() {
 		return fmt.Errorf("%s ended: %w", p.command.Args, io.ErrUnexpectedEOF)
 	}
-	return json.Unmarshal(p.output.Bytes(), value)
+	var failed failure
+	if json.Unmarshal(p.output.Bytes(), &failed) == nil && failed.Error != "" {
+		return errors.New(failed.Error)
+	}
+	return json.Unmarshal(p.output.Bytes(), result)
 }
 
 // do writes a job and reads its result.
@@ -124,4 +129,28 @@ func (p *process) do(job, result any) error {
 func (p *process) close() error {
 	p.input.Close()
 	return p.command.Wait()
+}
+
+// failure is the result of a job that failed.
+type failure struct{ Error string }
+
+// serveJobs is the loop of a child process. It does the jobs from the standard input until the input ends.
+func serveJobs[J, R any](do func(J) (R, error)) error {
+	in, out := json.NewDecoder(os.Stdin), json.NewEncoder(os.Stdout)
+	for {
+		var j J
+		if err := in.Decode(&j); errors.Is(err, io.EOF) {
+			return nil
+		} else if err != nil {
+			return err
+		}
+		var answer any
+		answer, err := do(j)
+		if err != nil {
+			answer = failure{err.Error()}
+		}
+		if err := out.Encode(answer); err != nil {
+			return err
+		}
+	}
 }

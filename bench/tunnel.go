@@ -2,8 +2,6 @@ package main
 
 import (
 	"context"
-	"encoding/json"
-	"errors"
 	"fmt"
 	"io"
 	"log"
@@ -12,7 +10,6 @@ import (
 	"net/http/httptest"
 	"os"
 	"os/exec"
-	"runtime"
 	"strings"
 	"time"
 
@@ -58,31 +55,17 @@ type receiverJob struct{ ConnectionString, Hub string }
 type receiverState struct {
 	URLTemplate string
 	CPU         time.Duration
-	Error       string
 }
 
 // receive is the main function of a receiver's process.
 func receive(r receiver) error {
-	in, out := json.NewDecoder(os.Stdin), json.NewEncoder(os.Stdout)
-	for {
-		var j receiverJob
-		if err := in.Decode(&j); errors.Is(err, io.EOF) {
-			return nil
-		} else if err != nil {
-			return err
-		}
-		var s receiverState
+	return serveJobs(func(j receiverJob) (s receiverState, err error) {
 		if j.ConnectionString != "" {
-			var err error
-			if s.URLTemplate, err = r.start(j.ConnectionString, j.Hub); err != nil {
-				s.Error = err.Error()
-			}
+			s.URLTemplate, err = r.start(j.ConnectionString, j.Hub)
 		}
 		s.CPU = cpuTime()
-		if err := out.Encode(s); err != nil {
-			return err
-		}
-	}
+		return s, err
+	})
 }
 
 // receiverFigures are the measurements of one receiver.
@@ -94,9 +77,7 @@ type receiverFigures struct {
 }
 
 func (f *receiverFigures) ask(j receiverJob) (s receiverState, err error) {
-	if err = f.process.do(j, &s); err == nil && s.Error != "" {
-		err = errors.New(s.Error)
-	}
+	err = f.process.do(j, &s)
 	return s, err
 }
 
@@ -134,7 +115,7 @@ func benchTunnel(runs, events int) error {
 			fmt.Sprintf("%.2f", ratio(all[1].cpu[i], all[0].cpu[i])), goal})
 	}
 	printMarkdown(os.Stdout, table)
-	fmt.Printf("\n%d runs of %d events, interleaved; %d cores, %s, %s/%s.\n", runs, events, runtime.NumCPU(), runtime.Version(), runtime.GOOS, runtime.GOARCH)
+	fmt.Printf("\n%d runs of %d events, interleaved; %s.\n", runs, events, machine())
 	return nil
 }
 

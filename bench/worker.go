@@ -2,10 +2,6 @@ package main
 
 import (
 	"context"
-	"encoding/json"
-	"errors"
-	"io"
-	"os"
 	"runtime"
 	"sync"
 	"sync/atomic"
@@ -26,58 +22,43 @@ type job struct {
 type result struct {
 	CPU       time.Duration // user and system time of the process, for all requests
 	Allocated uint64        // bytes, for all requests; 0 from JavaScript
-	Error     string
 }
 
-// work is the main function of a contender's process. It runs the jobs from its standard input until the input ends.
+// work is the main function of a contender's process.
 func work(c contender) error {
-	in, out := json.NewDecoder(os.Stdin), json.NewEncoder(os.Stdout)
 	type key struct {
 		url    string
 		size   int
 		stream bool
 	}
 	connected := map[key]func(context.Context) error{}
-	for {
-		var j job
-		if err := in.Decode(&j); errors.Is(err, io.EOF) {
-			return nil
-		} else if err != nil {
-			return err
-		}
+	return serveJobs(func(j job) (r result, err error) {
 		k := key{j.URL, j.Size, j.Stream}
 		if connected[k] == nil {
-			send, err := c.connect(j.URL, newPayload(j.Size, j.Stream), nil)
-			if err != nil {
-				return err
+			if connected[k], err = c.connect(j.URL, newPayload(j.Size, j.Stream), nil); err != nil {
+				return r, err
 			}
-			connected[k] = send
 		}
-		if err := out.Encode(measure(j, connected[k])); err != nil {
-			return err
-		}
-	}
+		return measure(j, connected[k])
+	})
 }
 
-func measure(j job, send func(context.Context) error) result {
+func measure(j job, send func(context.Context) error) (r result, err error) {
 	run := runLoop
 	if j.Burst {
 		run = runBursts
 	} else if err := runLoop(j.Concurrency, 20*j.Concurrency, send); err != nil { // opens all connections
-		return result{Error: err.Error()}
+		return r, err
 	}
 	runtime.GC()
 	var before, after runtime.MemStats
 	runtime.ReadMemStats(&before)
 	start := cpuTime()
-	err := run(j.Concurrency, j.Requests, send)
-	r := result{CPU: cpuTime() - start}
+	err = run(j.Concurrency, j.Requests, send)
+	r.CPU = cpuTime() - start
 	runtime.ReadMemStats(&after)
 	r.Allocated = after.TotalAlloc - before.TotalAlloc
-	if err != nil {
-		r.Error = err.Error()
-	}
-	return r
+	return r, err
 }
 
 // runLoop sends without a pause from a number of goroutines.

@@ -213,9 +213,7 @@ func (f *socketFigures) do(j socketJob) (r socketResult, err error) {
 	if j.URL == "" {
 		j.URL = f.url
 	}
-	if err = f.process.do(j, &r); err == nil && r.Error != "" {
-		err = errors.New(r.Error)
-	}
+	err = f.process.do(j, &r)
 	return r, err
 }
 

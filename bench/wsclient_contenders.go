@@ -3,13 +3,9 @@ package main
 import (
 	"context"
 	"encoding/json"
-	"errors"
 	"fmt"
-	"io"
 	"math"
-	"os"
 	"sync"
-	"sync/atomic"
 	"time"
 
 	"github.com/coder/websocket"
@@ -159,31 +155,17 @@ type socketResult struct {
 	Took, CPU time.Duration
 	Memory    int64 // bytes of heap and stacks of the added connections
 	Resident  int64 // bytes of resident memory of the added connections
-	Error     string
 }
 
 // dialSockets is the main function of a contender's process.
 func dialSockets(c socketContender) error {
-	in, out := json.NewDecoder(os.Stdin), json.NewEncoder(os.Stdout)
 	p := &socketProcess{contender: c, recovered: make(chan struct{}, 1<<20)}
-	for {
-		var j socketJob
-		if err := in.Decode(&j); errors.Is(err, io.EOF) {
-			return nil
-		} else if err != nil {
-			return err
-		}
-		var r socketResult
+	return serveJobs(func(j socketJob) (r socketResult, err error) {
 		ctx, cancel := context.WithTimeout(context.Background(), 2*time.Minute)
-		err := p.do(ctx, j, &r)
-		cancel()
-		if err != nil {
-			r.Error = err.Error()
-		}
-		if err := out.Encode(r); err != nil {
-			return err
-		}
-	}
+		defer cancel()
+		err = p.do(ctx, j, &r)
+		return r, err
+	})
 }
 
 type socketProcess struct {
@@ -231,18 +213,15 @@ func (p *socketProcess) do(ctx context.Context, j socketJob, r *socketResult) (e
 
 // hold opens connections. A goroutine per connection waits for a message.
 func (p *socketProcess) hold(ctx context.Context, j socketJob) error {
-	var started atomic.Int64
-	return runConcurrently(min(32, j.Hold), func(context.Context) error {
-		for started.Add(1) <= int64(j.Hold) {
-			s, err := p.contender.dial(ctx, j.URL, func() { p.recovered <- struct{}{} })
-			if err != nil {
-				return err
-			}
-			go s.wait()
-			p.mu.Lock()
-			p.held = append(p.held, s)
-			p.mu.Unlock()
+	return runLoop(min(32, j.Hold), j.Hold, func(context.Context) error {
+		s, err := p.contender.dial(ctx, j.URL, func() { p.recovered <- struct{}{} })
+		if err != nil {
+			return err
 		}
+		go s.wait()
+		p.mu.Lock()
+		defer p.mu.Unlock()
+		p.held = append(p.held, s)
 		return nil
 	})
 }
