@@ -24,11 +24,17 @@ func readFields(data []byte) (fields, error) {
 	case tooDeep(data):
 		return nil, fmt.Errorf("the frame's JSON has more than %d levels", maxJSONDepth)
 	}
-	f := make(fields, 8)
-	if !eachMember(data, func(name string, value []byte) { f[name] = value }) {
+	f, ok := members(data)
+	if !ok {
 		return nil, errors.New("the frame is not a JSON object")
 	}
 	return f, nil
+}
+
+// members returns the members of a JSON object, and false if the value is not an object. data must be valid JSON.
+func members(data []byte) (fields, bool) {
+	f := make(fields, 8)
+	return f, eachMember(data, func(name string, value []byte) { f[name] = value })
 }
 
 // eachMember calls f for each member of a JSON object, in order. It returns false if the value is not an object. data must

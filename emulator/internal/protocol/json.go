@@ -57,8 +57,14 @@ func decodeJSON(data []byte) (r Request, err error) {
 		err = r.readEvent(f)
 	case RequestSend:
 		err = r.readSend(f)
-	case RequestInvoke, RequestCancelInvocation, RequestStreamData, RequestStreamEnd:
-		err = r.readInvocationOrStream(f)
+	case RequestInvoke:
+		err = r.readInvoke(f)
+	case RequestCancelInvocation:
+		r.InvocationID, err = f.id("invocationId")
+	case RequestStreamData:
+		err = r.readFragment(f)
+	case RequestStreamEnd:
+		err = r.readStreamEnd(f)
 	default:
 		r.Group, err = f.text("group")
 	}

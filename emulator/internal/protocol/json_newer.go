@@ -15,34 +15,19 @@ import (
 // This file has the frames of invocations and group streams, which are newer than the others. Only their JSON form is
 // public.
 
-// readInvocationOrStream reads the members of an invoke, cancelInvocation, streamData or streamEnd request.
-func (r *Request) readInvocationOrStream(f fields) (err error) {
-	switch r.Kind {
-	case RequestInvoke:
-		return r.readInvoke(f)
-	case RequestCancelInvocation:
-		r.InvocationID, err = f.id("invocationId")
-		return err
-	}
+// readFragment reads a fragment of a stream. Without any of its members, the request is a keep-alive.
+func (r *Request) readFragment(f fields) (err error) {
 	if r.StreamID, err = f.id("streamId"); err != nil {
 		return err
 	}
-	if r.Kind == RequestStreamEnd {
-		return r.readStreamEnd(f)
-	}
-	return r.readFragment(f)
-}
-
-// readFragment reads a fragment of a stream. Without any of its members, the request is a keep-alive.
-func (r *Request) readFragment(f fields) error {
-	members := []string{"streamSequenceId", "dataType", "data"}
-	missing := slices.DeleteFunc(slices.Clone(members), func(name string) bool { _, ok := f[name]; return ok })
+	needed := []string{"streamSequenceId", "dataType", "data"}
+	missing := slices.DeleteFunc(slices.Clone(needed), func(name string) bool { _, ok := f[name]; return ok })
 	switch len(missing) {
-	case len(members):
+	case len(needed):
 		return nil
 	case 0:
 	default:
-		return fmt.Errorf("%s is missing: a fragment needs %s", missing[0], strings.Join(members, ", "))
+		return fmt.Errorf("%s is missing: a fragment needs %s", missing[0], strings.Join(needed, ", "))
 	}
 	number, err := f.number("streamSequenceId", 64)
 	if err == nil && (number == nil || *number == 0) {
@@ -76,13 +61,15 @@ func (r *Request) readInvoke(f fields) (err error) {
 	return r.readPayload(f)
 }
 
-func (r *Request) readStreamEnd(f fields) error {
-	raw := f["error"]
-	if absent(raw) {
+func (r *Request) readStreamEnd(f fields) (err error) {
+	if r.StreamID, err = f.id("streamId"); err != nil {
+		return err
+	}
+	if absent(f["error"]) {
 		return nil
 	}
-	failure := make(fields)
-	if !eachMember(raw, func(name string, value []byte) { failure[name] = value }) {
+	failure, ok := members(f["error"])
+	if !ok {
 		return errors.New("error is not an object")
 	}
 	if _, there := failure["name"]; there {
@@ -108,8 +95,8 @@ func (r *Request) readStreamStart(f fields) (err error) {
 			return fmt.Errorf("%s is not allowed in a sendToGroup that opens a stream", name)
 		}
 	}
-	start := make(fields)
-	if !eachMember(f["stream"], func(name string, value []byte) { start[name] = value }) {
+	start, ok := members(f["stream"])
+	if !ok {
 		return errors.New("stream is not an object")
 	}
 	if r.StreamID, err = start.id("streamId"); err != nil {
