@@ -216,9 +216,10 @@ func (h *pendingClient) accept(pk *mqttpacket.Packet, n *conn) (*session, error)
 func (h *pendingClient) enter(c *session, n *conn, groups []string, clean bool, announce func(resumed bool)) (*session, error) {
 	h.hub.EntryLock.Lock()
 	defer h.hub.EntryLock.Unlock()
+	var old *session
 	if other := h.hub.Find(c.ID); other != nil {
-		old, ok := other.Link.(*session)
-		if !ok || old.tokenUser != c.tokenUser {
+		var ok bool
+		if old, ok = other.Link.(*session); !ok || old.tokenUser != c.tokenUser {
 			return nil, newRejection(mqttpacket.ClientIDNotValid, mqtt311ClientID, "the client id is in use by another user")
 		}
 		if !clean && old.version == c.version {
@@ -231,13 +232,12 @@ func (h *pendingClient) enter(c *session, n *conn, groups []string, clean bool, 
 				return old, nil
 			}
 		}
-		if err := checkWill(c.will, c); err != nil {
-			return nil, err
-		}
-		old.takeOver()
 	}
 	if err := checkWill(c.will, c); err != nil {
 		return nil, err
+	}
+	if old != nil {
+		old.takeOver()
 	}
 	h.hub.Add(&c.Connection, groups, func() {
 		c.mu.Lock()
