@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"sync"
-	"sync/atomic"
 	"time"
 
 	"github.com/coder/websocket"
@@ -29,7 +28,7 @@ const (
 )
 
 // state decides which events a connection receives.
-type state int32
+type state int
 
 const (
 	active   state = iota // its share of the events
@@ -46,7 +45,7 @@ type conn struct {
 	target  string // the service instance that the server requested
 	ws      *websocket.Conn
 	nc      *wire.Conn
-	state   atomic.Int32
+	state   state         // guarded by Tunnels.mu
 	ended   chan struct{} // closed when reading has ended
 
 	mu      sync.Mutex // guards everything below
@@ -78,9 +77,9 @@ func (c *conn) info() Info {
 
 // restrict moves the connection to a state with fewer events. A closing connection remains closing.
 func (c *conn) restrict(s state) {
-	if s == closing || c.state.Load() == int32(active) {
-		c.state.Store(int32(s))
-	}
+	c.tunnels.mu.Lock()
+	defer c.tunnels.mu.Unlock()
+	c.state = max(c.state, s)
 }
 
 // do sends an event and waits for the response.

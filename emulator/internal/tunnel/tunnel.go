@@ -38,7 +38,7 @@ const Wait = 5 * time.Second
 type Tunnels struct {
 	*handshake.Handshaker
 
-	mu   sync.Mutex // guards everything below, including the fields of every hubConns
+	mu   sync.Mutex // guards everything below, including the fields of every hubConns and the state of every conn
 	hubs map[string]*hubConns
 }
 
@@ -94,25 +94,10 @@ func (t *Tunnels) pick(hub string) (*conn, <-chan struct{}) {
 	defer t.mu.Unlock()
 	h := t.hubConns(hub)
 	for _, wanted := range []state{active, draining} {
-		available := 0
-		for _, c := range h.conns {
-			if c.state.Load() == int32(wanted) {
-				available++
-			}
-		}
-		if available == 0 {
-			continue
-		}
-		turn := h.next % available
-		h.next++
-		for _, c := range h.conns {
-			if c.state.Load() != int32(wanted) {
-				continue
-			}
-			if turn == 0 {
-				return c, nil
-			}
-			turn--
+		available := slices.DeleteFunc(slices.Clone(h.conns), func(c *conn) bool { return c.state != wanted })
+		if len(available) > 0 {
+			h.next++
+			return available[(h.next-1)%len(available)], nil
 		}
 	}
 	if h.arrived == nil {
