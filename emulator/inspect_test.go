@@ -105,6 +105,7 @@ func TestWaiting(t *testing.T) {
 		rest{t, srv}.must(404, "HEAD", "hubs/chat/groups/g")
 	}
 	require.NoError(t, <-done)
+	require.NoError(t, srv.WaitForRequests(ctx, emulator.OperationConnect, 2), "a client may be connected before its handshake has ended")
 	require.Equal(t, 2, srv.RequestCount(emulator.OperationConnect))
 	go func() { done <- srv.WaitForRequests(ctx, emulator.OperationConnect, 3) }()
 	require.Equal(t, 401, upgradeStatus(t, srv.Endpoint()+"/client/hubs/chat"))
