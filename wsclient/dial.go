@@ -6,6 +6,7 @@ import (
 	"context"
 	"io"
 	"net/http"
+	"slices"
 	"strconv"
 	"time"
 
@@ -37,7 +38,7 @@ func dialWebSocket(ctx context.Context, target string, o *Options) (socket, func
 		Subprotocols: []string{o.Protocol.String()},
 	})
 	if err == nil {
-		return ws, func() { socket.body.Close() }, nil
+		return fragmentWriter{ws}, func() { socket.body.Close() }, nil
 	}
 	if resp != nil && resp.StatusCode != http.StatusSwitchingProtocols {
 		return nil, nil, &HandshakeError{StatusCode: resp.StatusCode, Body: readBody(resp, target),
@@ -74,6 +75,29 @@ func (b socketBody) Read(p []byte) (int, error) {
 		err = io.ErrUnexpectedEOF
 	}
 	return n, err
+}
+
+// fragmentSize is the maximum size of a WebSocket frame that this package sends.
+const fragmentSize = 64 << 10
+
+// fragmentWriter writes large messages in fragments. The WebSocket library responds to a ping between two fragments. Behind a
+// large frame on a slow network, the response would time out after 5 seconds, which ends the connection.
+type fragmentWriter struct{ *websocket.Conn }
+
+func (f fragmentWriter) Write(ctx context.Context, typ websocket.MessageType, p []byte) error {
+	if len(p) <= fragmentSize {
+		return f.Conn.Write(ctx, typ, p)
+	}
+	w, err := f.Writer(ctx, typ)
+	if err != nil {
+		return err
+	}
+	for fragment := range slices.Chunk(p, fragmentSize) {
+		if _, err := w.Write(fragment); err != nil {
+			return err
+		}
+	}
+	return w.Close()
 }
 
 // retryAfter returns the delay in a Retry-After header: a number of seconds, or a date. It returns 0 for anything else.

@@ -8,6 +8,7 @@ import (
 	"math"
 	"net/http"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"testing"
@@ -341,6 +342,28 @@ func TestAStuckWriteCutsTheLink(t *testing.T) {
 		require.NoError(t, <-done)
 		e.expect(t, "connected c1 false", "recovering c1", "recovered c1", "connected c1 true")
 		p.cut()
+	})
+}
+
+// The pong to a WebSocket ping does not wait for a large frame, which the slowest supported link needs 16 seconds to send.
+func TestAPingDuringALargeFrameOnASlowLink(t *testing.T) {
+	bubble(t, func(t *testing.T, s *service) {
+		o, e := recordEvents(Options{KeepAlive: KeepAliveOptions{Interval: time.Hour}})
+		conn, p := s.connect(o)
+		s.listener.pace.Store(int64(4 << 10 * time.Second / slowestLink))
+		text := strings.Repeat("a", 1_000_000)
+		start := time.Now()
+		done := send(conn, text, nil)
+		time.Sleep(time.Second)
+		require.NoError(t, p.ws.Ping(t.Context()))
+		require.Less(t, time.Since(start), 4*time.Second)
+		f := p.expect("sendToGroup")
+		require.Equal(t, strconv.Quote(text), string(f.Data))
+		require.Greater(t, time.Since(start), 15*time.Second)
+		p.ack(f)
+		require.NoError(t, <-done)
+		e.expect(t, "connected c1 false")
+		require.Empty(t, e.all)
 	})
 }
 

@@ -349,12 +349,26 @@ type pipeListener struct {
 	conns  chan net.Conn
 	once   sync.Once
 	closed chan struct{}
+	pace   atomic.Int64 // how long the service takes to read 4 KiB, in nanoseconds
+}
+
+// pacedConn is the service's end of a slow connection.
+type pacedConn struct {
+	net.Conn
+	pace *atomic.Int64
+}
+
+func (c pacedConn) Read(p []byte) (int, error) {
+	if pace := c.pace.Load(); pace > 0 {
+		time.Sleep(time.Duration(pace))
+	}
+	return c.Conn.Read(p[:min(len(p), 4<<10)])
 }
 
 func (l *pipeListener) dial(ctx context.Context, _, _ string) (net.Conn, error) {
 	client, server := net.Pipe()
 	select {
-	case l.conns <- server:
+	case l.conns <- pacedConn{server, &l.pace}:
 		return client, nil
 	case <-ctx.Done():
 		return nil, ctx.Err()
