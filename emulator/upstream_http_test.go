@@ -16,6 +16,8 @@ import (
 	"net"
 	"net/http"
 	"net/http/httptest"
+	"net/http/httputil"
+	"net/url"
 	"runtime"
 	"slices"
 	"strconv"
@@ -517,18 +519,32 @@ func TestClosingTheServerTellsTheApplicationWhileItIsStillServed(t *testing.T) {
 }
 
 func TestAHandlerInProcessThatPanicsOrExits(t *testing.T) {
-	for name, end := range map[string]func(w http.ResponseWriter){
-		"by runtime.Goexit, like t.Fatal": func(http.ResponseWriter) { runtime.Goexit() },
-		"by a panic":                      func(http.ResponseWriter) { panic("a secret of the application") },
-		"by http.ErrAbortHandler":         func(http.ResponseWriter) { panic(http.ErrAbortHandler) },
-		"by an invalid status":            func(w http.ResponseWriter) { w.WriteHeader(0) },
-		"by a short body":                 func(w http.ResponseWriter) { w.Header().Set("Content-Length", "2"); io.WriteString(w, "x") },
+	other := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		io.WriteString(w, "x")
+		w.(http.Flusher).Flush()
+		panic(http.ErrAbortHandler)
+	}))
+	defer other.Close()
+	to, err := url.Parse(other.URL)
+	require.NoError(t, err)
+	proxy := httputil.NewSingleHostReverseProxy(to)
+	proxy.ErrorLog = slog.NewLogLogger(slog.DiscardHandler, slog.LevelError)
+	for name, end := range map[string]http.HandlerFunc{
+		"by runtime.Goexit, like t.Fatal": func(http.ResponseWriter, *http.Request) { runtime.Goexit() },
+		"by a panic":                      func(http.ResponseWriter, *http.Request) { panic("a secret of the application") },
+		"by http.ErrAbortHandler":         func(http.ResponseWriter, *http.Request) { panic(http.ErrAbortHandler) },
+		"by an invalid status":            func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(0) },
+		"by a short body": func(w http.ResponseWriter, _ *http.Request) {
+			w.Header().Set("Content-Length", "2")
+			io.WriteString(w, "x")
+		},
+		"as a proxy of a cut response": proxy.ServeHTTP,
 	} {
 		t.Run(name, func(t *testing.T) {
 			var logged syncBuffer
 			handler := &scripted{log: newEventLog(), answer: func(w http.ResponseWriter, r *http.Request, _ int) {
 				if r.Header.Get("ce-eventName") == "x" {
-					end(w)
+					end(w, r)
 				}
 			}}
 			s := emulator.StartT(t, &emulator.Options{

@@ -27,8 +27,8 @@
 //   - TLS is nil, even if the connection uses TLS, because the service made no TLS connection to this server. To
 //     authenticate events, verify their signatures; package eventhandler does that.
 //
-// The context of a request has the values of Serve's context. It ends when the handler returns, when the connection is
-// lost, or when a shutdown takes too long.
+// The context of a request has the values of Serve's context, and an empty server as http.ServerContextKey. It ends when
+// the handler returns, when the connection is lost, or when a shutdown takes too long.
 //
 // The response is sent when the handler returns, so Flush sends nothing. It is replaced by a 500 if:
 //

@@ -11,6 +11,7 @@ import (
 	"net"
 	"net/http"
 	"net/http/httptest"
+	"net/http/httputil"
 	"net/url"
 	"os"
 	"path/filepath"
@@ -241,6 +242,13 @@ func TestTheLargestMessage(t *testing.T) {
 }
 
 func TestResponsesAreTheSameAsOverHTTP(t *testing.T) {
+	cut := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		w.Header()["Date"] = nil
+		io.WriteString(w, "te")
+		w.(http.Flusher).Flush()
+		panic(http.ErrAbortHandler)
+	}))
+	defer cut.Close()
 	handlers := map[string]func(w http.ResponseWriter, r *http.Request){
 		"nothing":      func(http.ResponseWriter, *http.Request) {},
 		"a status":     func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(418) },
@@ -284,6 +292,7 @@ func TestResponsesAreTheSameAsOverHTTP(t *testing.T) {
 		"panic halfway": func(w http.ResponseWriter, _ *http.Request) { io.WriteString(w, "text"); panic("the handler's bug") },
 		"abort":         func(http.ResponseWriter, *http.Request) { panic(http.ErrAbortHandler) },
 		"bad status":    func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(99) },
+		"a proxy":       proxyTo(cut).ServeHTTP, // of which only the beginning arrives
 	}
 	mux := http.NewServeMux()
 	for name, handler := range handlers {
@@ -330,6 +339,14 @@ func TestResponsesAreTheSameAsOverHTTP(t *testing.T) {
 	require.Contains(t, c.log.String(), "the handler's bug")
 	require.Contains(t, c.log.String(), "event_test.go", "the stack is logged")
 	require.NotContains(t, c.log.String(), http.ErrAbortHandler.Error())
+}
+
+// proxyTo returns a proxy to a server that does not log.
+func proxyTo(s *httptest.Server) *httputil.ReverseProxy {
+	to, _ := url.Parse(s.URL)
+	proxy := httputil.NewSingleHostReverseProxy(to)
+	proxy.ErrorLog = slog.NewLogLogger(slog.DiscardHandler, slog.LevelError)
+	return proxy
 }
 
 func TestResponsesThatCannotBeSent(t *testing.T) {

@@ -31,7 +31,8 @@ var errNoResponse = errors.New("the event handler ended without a response")
 // goroutine, or outlive its context, which must not block the caller.
 func (t inProcess) RoundTrip(r *http.Request) (*http.Response, error) {
 	ctx, end := context.WithCancel(r.Context()) // ends with the handler, like in net/http
-	in := r.Clone(ctx)
+	// Without a server, a httputil.ReverseProxy whose response breaks off would not panic, and the beginning would be the response.
+	in := r.Clone(context.WithValue(ctx, http.ServerContextKey, &http.Server{}))
 	in.RequestURI = r.URL.RequestURI()
 	in.Host = r.URL.Host
 	in.URL.Scheme, in.URL.Host, in.URL.User = "", "", nil // a server's requests have only the path and the query
