@@ -289,13 +289,13 @@ func isConnectionFailure(err error) bool {
 	if _, ok := errors.AsType[net.Error](err); ok || errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) {
 		return true
 	}
-	return slices.ContainsFunc(http2Failures, func(prefix string) bool { return strings.HasPrefix(err.Error(), prefix) })
+	return slices.ContainsFunc(brokenConnections, func(prefix string) bool { return strings.HasPrefix(err.Error(), prefix) })
 }
 
-// http2Failures are the texts of net/http's errors for HTTP/2 connections and streams that break off. net/http does not
-// export these errors.
-var http2Failures = []string{"stream error: ", "connection error: ", "http2: connection error: ", "http2: client conn",
-	"http2: closing connection", "http2: server sent GOAWAY", "http2: Transport received"}
+// brokenConnections are the texts of net/http's errors for connections and HTTP/2 streams that break off. net/http does not
+// export these errors. For the first one, a response that ends within a line of its header is malformed, not cut off.
+var brokenConnections = []string{"net/http: HTTP/1.x transport connection broken: ", "stream error: ", "connection error: ",
+	"http2: connection error: ", "http2: client conn", "http2: closing connection", "http2: server sent GOAWAY", "http2: Transport received"}
 
 // unavailableError is an ErrUnavailable without a response.
 type unavailableError struct{ error }

@@ -409,6 +409,48 @@ func TestUnavailableInTheMiddleOfAResponse(t *testing.T) {
 	require.ErrorIs(t, err, ErrUnavailable)
 }
 
+// startRawServer starts a server that responds to each request with the same bytes. If cut is true, it then closes the connection.
+func startRawServer(t *testing.T, response string, cut bool) *httptest.Server {
+	t.Helper()
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		conn, _, err := http.NewResponseController(w).Hijack()
+		if err != nil {
+			t.Error(err)
+			return
+		}
+		defer conn.Close()
+		_, _ = io.WriteString(conn, response)
+		if !cut {
+			_, _ = io.Copy(io.Discard, conn) // until the client closes the connection
+		}
+	}))
+	t.Cleanup(server.Close)
+	return server
+}
+
+// A response that ends within its header is a connection that broke off, wherever it ends.
+func TestUnavailableInTheMiddleOfAHeader(t *testing.T) {
+	const response = "HTTP/1.1 202 Accepted\r\nContent-Length: 0\r\n\r\n"
+	for n := range len(response) {
+		server := startRawServer(t, response[:n], true)
+		client := newTestClient(t, server.URL, func(o *ClientOptions) { o.Retry.MaxRetries = -1 })
+		require.ErrorIs(t, client.SendToAll(t.Context(), Text("hello"), nil), ErrUnavailable, "cut after %d bytes", n)
+	}
+}
+
+// The body of a 101 is the connection, which stays open.
+func TestSwitchingProtocolsIsAnError(t *testing.T) {
+	server := startRawServer(t, "HTTP/1.1 101 Switching Protocols\r\nConnection: upgrade\r\nUpgrade: other\r\n\r\n", false)
+	for name, transport := range map[string]policy.Transporter{"default": nil, "http.Client": &http.Client{}} {
+		t.Run(name, func(t *testing.T) {
+			client := newTestClient(t, server.URL, func(o *ClientOptions) { o.Transport = transport })
+			require.ErrorContains(t, client.SendToAll(t.Context(), Text("hello"), nil), "101 Switching Protocols")
+			_, err := client.UserExists(t.Context(), "u", nil)
+			require.ErrorContains(t, err, "101 Switching Protocols")
+		})
+	}
+}
+
 func TestRetryAfter(t *testing.T) {
 	future := time.Now().Add(time.Hour).UTC().Format(http.TimeFormat)
 	for name, test := range map[string]struct {

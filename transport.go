@@ -116,6 +116,10 @@ func (t boundedTransport) Do(req *http.Request) (*http.Response, error) {
 	if resp != nil && resp.Body == nil { // from a transport that is not net/http's
 		resp.Body = http.NoBody
 	}
+	if resp != nil && resp.StatusCode == http.StatusSwitchingProtocols {
+		resp.Body.Close() // it is the connection: a read may block forever, even if the context ends
+		resp.Body = http.NoBody
+	}
 	if err != nil || resp == nil || resp.Body == http.NoBody {
 		return resp, err
 	}
