@@ -150,7 +150,7 @@ func TestTheEventHandlerReceivesAllEventsOfAClient(t *testing.T) {
 		require.NoError(t, err)
 		listen(t, s, handler, by)
 
-		c := dial(t, s, dialOptions{user: "ann", query: "&room=1&room=2", subprotocols: []string{"x", protocolJSON}})
+		c := dial(t, s, dialOptions{user: "ann", query: "&room=1&room=2&list=a;b&&rest=5%", subprotocols: []string{"x", protocolJSON}})
 		require.Contains(t, c.text(), `"userId":"Ann"`)
 		c.write(`{"type":"event","event":"order","ackId":1,"dataType":"json","data":{"a":1},"metadata":{"trace":"t"}}`)
 		require.JSONEq(t, `{"type":"message","from":"server","dataType":"json","data":{"n":1},"metadata":{"from":"handler"}}`, c.text())
@@ -163,7 +163,7 @@ func TestTheEventHandlerReceivesAllEventsOfAClient(t *testing.T) {
 
 		lines := log.wait(t, 5)
 		require.Equal(t, []string{
-			"0 chat connect user=ann subprotocol= state= sub=[ann] query=map[room:[1 2]] agent= offers=[x json.webpubsub.azure.v1]",
+			"0 chat connect user=ann subprotocol= state= sub=[ann] query=map[list:[a;b] rest:[5%] room:[1 2]] agent= offers=[x json.webpubsub.azure.v1]",
 			"1 chat connected user=Ann subprotocol=json.webpubsub.azure.v1 state=1 ",
 			`2 chat order user=Ann subprotocol=json.webpubsub.azure.v1 state=1 application/json {"a":1} t`,
 			"3 chat Order user=Ann subprotocol=json.webpubsub.azure.v1 state=2 text/plain hi ",

@@ -8,6 +8,7 @@ import (
 	"io"
 	"net/http"
 	"net/url"
+	"slices"
 	"strings"
 
 	"github.com/awps-go/webpubsub/internal/redact"
@@ -134,15 +135,14 @@ func parseClientURL(text string, needToken bool) (*url.URL, error) {
 // which may have expired.
 func recoveryURL(connected *url.URL, connectionID, reconnectionToken string) string {
 	u := *connected
-	query := u.Query()
-	for name := range query {
-		if strings.EqualFold(name, parameterToken) {
-			query.Del(name)
-		}
-	}
-	query.Set(parameterConnectionID, connectionID)
-	query.Set(parameterReconnectionToken, reconnectionToken)
-	u.RawQuery = query.Encode()
+	replaced := []string{parameterToken, parameterConnectionID, parameterReconnectionToken}
+	pairs := slices.DeleteFunc(strings.Split(u.RawQuery, "&"), func(pair string) bool { // net/url drops parameters with a semicolon
+		name, _, _ := strings.Cut(pair, "=")
+		name, _ = url.QueryUnescape(name)
+		return pair == "" || slices.ContainsFunc(replaced, func(other string) bool { return strings.EqualFold(name, other) })
+	})
+	u.RawQuery = strings.Join(append(pairs, parameterConnectionID+"="+url.QueryEscape(connectionID),
+		parameterReconnectionToken+"="+url.QueryEscape(reconnectionToken)), "&")
 	return u.String()
 }
 

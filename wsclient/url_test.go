@@ -81,9 +81,9 @@ func (b *syncBuffer) Write(p []byte) (int, error) {
 }
 
 func TestRecoveryURLKeepsOtherParameters(t *testing.T) {
-	u, err := parseClientURL("wss://proxy/client/hubs/chat?tenant=5&Access_Token="+secretToken, true)
+	u, err := parseClientURL("wss://proxy/client/hubs/chat?tenant=5&code=a;b&Access_Token="+secretToken+"&awps_connection_id=old", true)
 	require.NoError(t, err)
-	require.Equal(t, "wss://proxy/client/hubs/chat?awps_connection_id=c1&awps_reconnection_token=a%2Bb&tenant=5",
+	require.Equal(t, "wss://proxy/client/hubs/chat?tenant=5&code=a;b&awps_connection_id=c1&awps_reconnection_token=a%2Bb",
 		recoveryURL(u, "c1", "a+b"))
 }
 

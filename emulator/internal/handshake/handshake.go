@@ -8,6 +8,7 @@ import (
 	"encoding/base64"
 	"errors"
 	"net/http"
+	"net/url"
 	"strings"
 
 	"github.com/coder/websocket"
@@ -99,8 +100,30 @@ func Describe(r *http.Request) *hub.ConnectRequest {
 		}
 		header[name] = values
 	}
-	return &hub.ConnectRequest{Claims: token.ShowClaims(r), Query: r.URL.Query(), Header: header, Subprotocols: Offered(r),
+	return &hub.ConnectRequest{Claims: token.ShowClaims(r), Query: query(r.URL.RawQuery), Header: header, Subprotocols: Offered(r),
 		Certificates: wire.ConnOf(r).PeerCertificates()}
+}
+
+// query parses the query of a client's URL. Unlike net/url, it does not drop parameters with a semicolon or an invalid escape.
+func query(raw string) map[string][]string {
+	values := make(map[string][]string)
+	for pair := range strings.SplitSeq(raw, "&") {
+		if pair == "" {
+			continue
+		}
+		name, value, _ := strings.Cut(pair, "=")
+		name, value = unescape(name), unescape(value)
+		values[name] = append(values[name], value)
+	}
+	return values
+}
+
+// unescape decodes a part of a query, or returns a part with an invalid escape unchanged.
+func unescape(part string) string {
+	if plain, err := url.QueryUnescape(part); err == nil {
+		return plain
+	}
+	return part
 }
 
 // Upgrade completes a handshake and returns the WebSocket. On failure it responds with an error and returns nil.
