@@ -12,6 +12,7 @@ import (
 	"strings"
 
 	"github.com/coder/websocket"
+	"golang.org/x/net/http/httpguts"
 
 	"github.com/awps-go/webpubsub/emulator/internal/faults"
 	"github.com/awps-go/webpubsub/emulator/internal/hub"
@@ -180,12 +181,13 @@ func Offered(r *http.Request) []string {
 	return offered
 }
 
-// CheckWebSocket checks that a request is a WebSocket handshake of version 13.
+// CheckWebSocket checks that a request is a WebSocket handshake of version 13. It must not accept what the WebSocket library
+// rejects, because Upgrade runs after the application has accepted the client.
 func CheckWebSocket(r *http.Request) *wire.Error {
 	key, err := base64.StdEncoding.DecodeString(r.Header.Get("Sec-WebSocket-Key"))
-	if r.Method == http.MethodGet && r.ProtoAtLeast(1, 1) && err == nil && len(key) == 16 &&
+	if r.Method == http.MethodGet && r.ProtoAtLeast(1, 1) && err == nil && len(key) == 16 && len(r.Header.Values("Sec-WebSocket-Key")) == 1 &&
 		strings.EqualFold(r.Header.Get("Upgrade"), "websocket") && r.Header.Get("Sec-WebSocket-Version") == "13" &&
-		strings.Contains(strings.ToLower(strings.Join(r.Header.Values("Connection"), ",")), "upgrade") {
+		httpguts.HeaderValuesContainsToken(r.Header.Values("Connection"), "upgrade") {
 		return nil
 	}
 	return wire.BadRequest("Upgrade", "this is not a WebSocket handshake of version 13")

@@ -17,6 +17,8 @@ func TestCheckWebSocket(t *testing.T) {
 		"Connection with several values": {"GET", []string{"Connection", "keep-alive, Upgrade"}, true},
 		"Connection with several lines":  {"GET", []string{"Connection", "keep-alive", "Connection", "upgrade"}, true},
 		"Connection without Upgrade":     {"GET", []string{"Connection", "keep-alive"}, false},
+		"Connection with another token":  {"GET", []string{"Connection", "no-upgrade"}, false},
+		"two keys":                       {"GET", []string{"Sec-WebSocket-Key", "dGhlIHNhbXBsZSBub25jZQ==", "Sec-WebSocket-Key", "dGhlIHNhbXBsZSBub25jZQ=="}, false},
 		"Upgrade in upper case":          {"GET", []string{"Upgrade", "WEBSOCKET"}, true},
 		"another Upgrade":                {"GET", []string{"Upgrade", "h2c"}, false},
 		"another version":                {"GET", []string{"Sec-WebSocket-Version", "8"}, false},
