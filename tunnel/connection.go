@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"net/http"
 	"net/http/httptrace"
 	"net/url"
 	"slices"
@@ -89,7 +90,8 @@ func (s *server) dial(to destination) (*connection, error) {
 	}
 	c.ws = ws
 	ws.SetReadLimit(int64(s.options.MaxFrameBytes))
-	c.requests, c.end = context.WithCancelCause(context.WithoutCancel(s.ctx))
+	// Without a server, a httputil.ReverseProxy whose response breaks off would not panic, and the beginning would be sent.
+	c.requests, c.end = context.WithCancelCause(context.WithValue(context.WithoutCancel(s.ctx), http.ServerContextKey, &http.Server{}))
 	c.log = s.log.With(slog.String("service", s.endpoints.service.Host))
 	if to.target != "" {
 		c.log = c.log.With(slog.String("target", to.target))

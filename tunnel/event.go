@@ -46,8 +46,7 @@ func (c *connection) serveEvent(event *tunnelframe.Request, frameSize int) {
 
 // callHandler returns the handler's response to an event.
 func (c *connection) callHandler(event *tunnelframe.Request) (response *tunnelframe.Response) {
-	// Without a server, a httputil.ReverseProxy whose response breaks off would not panic, and the beginning would be sent.
-	ctx, cancel := context.WithCancel(context.WithValue(c.requests, http.ServerContextKey, &http.Server{}))
+	ctx, cancel := context.WithCancel(c.requests)
 	defer cancel()
 	r, err := newRequest(ctx, event, c.remoteAddr)
 	if err != nil {
