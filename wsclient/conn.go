@@ -2,7 +2,6 @@ package wsclient
 
 import (
 	"context"
-	"log/slog"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -16,7 +15,6 @@ type Conn struct {
 	options  Options
 	provider URLProvider
 	codec    codec
-	log      *slog.Logger
 
 	ctx    context.Context // canceled when the Conn ends
 	cancel context.CancelFunc
@@ -33,7 +31,7 @@ type Conn struct {
 	streams    streams
 
 	received, duplicates, sent atomic.Uint64
-	newConnections, recoveries atomic.Uint64
+	newConnections, recoveries atomic.Uint64 // newConnections is also the epoch of the last session
 	lastAck, lastInvocation    atomic.Uint64 // the last IDs assigned; IDs start at 1 because the service once rejected 0
 
 	// State of connecting, used only by the supervisor goroutine.
@@ -45,7 +43,6 @@ type Conn struct {
 	state   State
 	link    *link // the link that calls write to; nil while the connection is down
 	session session
-	epochs  uint64        // number of sessions so far
 	changed chan struct{} // closed when link or session changes; nil if nobody waits
 	err     error         // the error of calls once quit is closed
 	closed  bool          // Close was called
@@ -135,7 +132,6 @@ func newConn(provider URLProvider, o Options) *Conn {
 		options:  o,
 		provider: provider,
 		codec:    codecFor(o.Protocol),
-		log:      o.Logger,
 		quit:     make(chan struct{}),
 		done:     make(chan struct{}),
 		queue:    newQueue(o.Buffer, o.Protocol.reliable()),

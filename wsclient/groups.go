@@ -306,7 +306,7 @@ func (c *Conn) finishRejoin(l *link, r rejoin) {
 		return
 	}
 	group := r.request.group
-	c.log.Warn("a group could not be rejoined", "group", group, "error", err)
+	c.options.Logger.Warn("a group could not be rejoined", "group", group, "error", err)
 	if hook := c.options.OnRejoinFailed; hook != nil {
 		c.hooks.add(func() { hook(RejoinFailedEvent{c, group, err}) })
 	}

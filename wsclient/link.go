@@ -67,9 +67,9 @@ type link struct {
 	mu        sync.Mutex // guards everything below
 	queue     []*write
 	writing   bool
+	dead      bool        // no more frames are written
 	written   int64       // the number of bytes of all frames so far
 	confirmed int64       // the part of written that the service has read for certain
-	dead      bool        // no more frames are written
 	watchdog  *time.Timer // closes the socket when a write takes too long
 }
 
@@ -96,10 +96,15 @@ const maxPooledBuffer = 64 << 10
 
 // read reads the next frame and returns it with its size in bytes.
 func (l *link) read() (frame, int, error) {
-	typ, r, err := l.ws.Reader(context.Background())
+	typ, body, err := l.ws.Reader(context.Background())
 	if err != nil {
 		return frame{}, 0, err
 	}
+	return l.readBody(typ, body)
+}
+
+// readBody reads and decodes a frame that has begun to arrive, and returns it with its size in bytes.
+func (l *link) readBody(typ websocket.MessageType, body io.Reader) (frame, int, error) {
 	buf := buffers.Get().(*bytes.Buffer)
 	defer func() {
 		if buf.Cap() <= maxPooledBuffer {
@@ -107,7 +112,7 @@ func (l *link) read() (frame, int, error) {
 			buffers.Put(buf)
 		}
 	}()
-	l.body = bodyReader{l, r}
+	l.body = bodyReader{l, body}
 	if _, err := buf.ReadFrom(&l.body); err != nil {
 		return frame{}, 0, err
 	}

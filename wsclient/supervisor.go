@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"math"
 	"math/rand/v2"
 	"net/url"
@@ -56,7 +57,7 @@ func (c *Conn) run(l *link) {
 		ce := c.serve(l, first)
 		var err error
 		if l, first, err = c.replace(l, ce); err != nil {
-			c.log.Info("the WebSocket client has ended", "error", err)
+			c.options.Logger.Info("the WebSocket client has ended", "error", err)
 			c.finish(err)
 			return
 		}
@@ -77,12 +78,13 @@ func (c *Conn) serve(l *link, first *receivedFrame) *CloseError {
 	}
 	var ce *CloseError
 	for ce == nil {
-		f, size, err := l.read()
+		typ, body, err := l.ws.Reader(context.Background())
+		if err == nil {
+			err = c.receive(l, typ, body)
+		}
 		if err != nil {
 			ce = l.closeError(err)
-			break
 		}
-		c.handle(l, &f, size)
 	}
 	c.mu.Lock()
 	c.link = nil
@@ -95,6 +97,18 @@ func (c *Conn) serve(l *link, first *receivedFrame) *CloseError {
 	}
 	l.closeNow()
 	return ce
+}
+
+// receive reads and handles a frame that has begun to arrive. It is not a part of serve, because serve waits in an idle client:
+// a frame on its stack would double the size of the stack.
+//
+//go:noinline
+func (c *Conn) receive(l *link, typ websocket.MessageType, body io.Reader) error {
+	f, size, err := l.readBody(typ, body)
+	if err == nil {
+		c.handle(l, &f, size)
+	}
+	return err
 }
 
 // unreadableCode reports whether a connection ended because one side could not read a frame of the other side. After a
@@ -136,7 +150,7 @@ func (c *Conn) handle(l *link, f *frame, size int) {
 	case frameStreamAck, frameStreamNack, frameStreamClosed:
 		c.streams.handle(f)
 	case frameUnknown:
-		c.log.Debug("ignored a frame of an unknown type")
+		c.options.Logger.Debug("ignored a frame of an unknown type")
 	}
 }
 
@@ -158,7 +172,7 @@ func (c *Conn) deliver(l *link, m *Message, size int) {
 			c.sequence.release(released)
 		}
 	case overflowed:
-		c.log.Warn("dropping messages: the application receives too slowly")
+		c.options.Logger.Warn("dropping messages: the application receives too slowly")
 		if hook := c.options.OnSlowConsumer; hook != nil {
 			queued, _, _ := c.queue.size()
 			c.hooks.add(func() { hook(SlowConsumerEvent{c, queued}) })
@@ -183,7 +197,7 @@ func (c *Conn) replace(l *link, ce *CloseError) (*link, *receivedFrame, error) {
 	if ce.err != nil {
 		record = append(record, "error", ce.err)
 	}
-	c.log.Warn("the connection ended", record...)
+	c.options.Logger.Warn("the connection ended", record...)
 	// A recovery rejected with 1008 does not mean the same: the application may have closed the connection in the
 	// meantime.
 	if ce.Code == int(websocket.StatusPolicyViolation) && c.queue.reliable && c.queue.overLimit() {
@@ -202,7 +216,7 @@ func (c *Conn) replace(l *link, ce *CloseError) (*link, *receivedFrame, error) {
 		if c.isClosed() {
 			return nil, nil, ErrClosed
 		}
-		c.log.Warn("the connection could not be recovered", "connection", s.id, "error", err)
+		c.options.Logger.Warn("the connection could not be recovered", "connection", s.id, "error", err)
 		if rejection, ok := errors.AsType[*CloseError](err); ok && !canRecover(rejection) {
 			ce = afterRejection(ce, rejection)
 		}
@@ -317,7 +331,7 @@ func (c *Conn) recover(s session, ce *CloseError, broken time.Time) (*link, *rec
 		if c.ctx.Err() != nil || isUnrecoverable(err) {
 			return nil, nil, err
 		}
-		c.log.Debug("an attempt to recover failed", "connection", s.id, "error", err)
+		c.options.Logger.Debug("an attempt to recover failed", "connection", s.id, "error", err)
 		failure = err
 	}
 }
@@ -390,7 +404,7 @@ func (c *Conn) first(ctx context.Context) (*link, session, error) {
 		if c.giveUp(err) || !c.options.RetryInitial || errors.Is(err, ErrInvalidArgument) {
 			return nil, session{}, err
 		}
-		c.log.Info("an attempt to connect failed", "error", err)
+		c.options.Logger.Info("an attempt to connect failed", "error", err)
 		t := time.NewTimer(c.nextDelay(err))
 		select {
 		case <-t.C:
@@ -422,7 +436,7 @@ func (c *Conn) reconnect() (*link, error) {
 		if c.isClosed() {
 			return nil, ErrClosed
 		}
-		c.log.Info("an attempt to connect failed", "error", err)
+		c.options.Logger.Info("an attempt to connect failed", "error", err)
 		if c.giveUp(err) {
 			return nil, err
 		}
@@ -587,8 +601,7 @@ func (c *Conn) publish(l *link, s session) bool {
 	l.alive.watch(l, c.options.KeepAlive)
 	var rejoins []rejoin
 	if !resumed {
-		c.epochs++
-		s.epoch = c.epochs
+		s.epoch = c.newConnections.Add(1)
 		c.sequence.reset(s.epoch)
 		c.acks.clear()
 		rejoins = c.beginRejoins(l, s.epoch) // before any other call can write
@@ -612,7 +625,6 @@ func (c *Conn) publish(l *link, s session) bool {
 		}
 		c.streams.resume(l)
 	} else {
-		c.newConnections.Add(1)
 		c.streams.endOlder(s.epoch)
 		c.finishRejoins(l, rejoins)
 	}
@@ -622,7 +634,7 @@ func (c *Conn) publish(l *link, s session) bool {
 
 // notifyConnected logs an established connection and calls the hooks.
 func (c *Conn) notifyConnected(s session, resumed bool) {
-	c.log.Info("connected", "url", safeURL(s.url.String()), "connection", s.id, "user", s.userID, "resumed", resumed)
+	c.options.Logger.Info("connected", "url", safeURL(s.url.String()), "connection", s.id, "user", s.userID, "resumed", resumed)
 	e := ConnectedEvent{Conn: c, ConnectionID: s.id, UserID: s.userID, Resumed: resumed, First: s.epoch == 1 && !resumed}
 	if hook := c.options.OnRecovered; hook != nil && resumed {
 		c.hooks.add(func() { hook(e) })
