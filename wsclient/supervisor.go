@@ -101,8 +101,6 @@ func (c *Conn) serve(l *link, first *receivedFrame) *CloseError {
 
 // receive reads and handles a frame that has begun to arrive. It is not a part of serve, because serve waits in an idle client:
 // a frame on its stack would double the size of the stack.
-//
-//go:noinline
 func (c *Conn) receive(l *link, typ websocket.MessageType, body io.Reader) error {
 	f, size, err := l.readBody(typ, body)
 	if err == nil {
