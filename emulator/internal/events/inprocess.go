@@ -27,12 +27,15 @@ type inProcess struct {
 // declared. net/http's server would cut the connection.
 var errNoResponse = errors.New("the event handler ended without a response")
 
+// server is the server in the context of each request. Without one, a httputil.ReverseProxy whose response breaks off would not
+// panic, and the beginning would be the response.
+var server = new(http.Server)
+
 // RoundTrip calls the handler in a separate goroutine. A handler may call runtime.Goexit, which must not end the caller's
 // goroutine, or outlive its context, which must not block the caller.
 func (t inProcess) RoundTrip(r *http.Request) (*http.Response, error) {
 	ctx, end := context.WithCancel(r.Context()) // ends with the handler, like in net/http
-	// Without a server, a httputil.ReverseProxy whose response breaks off would not panic, and the beginning would be the response.
-	in := r.Clone(context.WithValue(ctx, http.ServerContextKey, &http.Server{}))
+	in := r.Clone(context.WithValue(ctx, http.ServerContextKey, server))
 	in.RequestURI = r.URL.RequestURI()
 	in.Host = r.URL.Host
 	in.URL.Scheme, in.URL.Host, in.URL.User = "", "", nil // a server's requests have only the path and the query
